@@ -1,0 +1,156 @@
+"""The case table: what is timed, at which size, and how many times faster than the best peer it must be.
+
+A target of 2.0 means that the fastest peer needs at least twice our time. Targets are per thread count; a thread count
+without a target is measured and shown, not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+FORWARD = "forward"
+BOTH = "forward+backward"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation at one size.
+
+    Attributes
+    ----------
+    name
+        Identifier on the command line and in the JSON.
+    title
+        What a reader of the table sees.
+    family
+        ``additive``, ``dot`` or ``gemm``: selects inputs, reference and peers.
+    direction
+        ``forward`` or ``forward+backward``. The latter returns the context and the gradient of every array input.
+    sizes
+        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot) or ``M, N, K`` (gemm).
+    smoke
+        Sizes of the run that only shows that everything works.
+    causal
+        Dot only, with ``Tq == Tk``.
+    targets
+        Best peer time / our time to reach, by number of threads.
+    """
+
+    name: str
+    title: str
+    family: str
+    direction: str
+    sizes: Mapping[str, int]
+    smoke: Mapping[str, int]
+    causal: bool = False
+    targets: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def backward(self) -> bool:
+        return self.direction == BOTH
+
+    def small(self) -> Case:
+        """The same case at its smoke size, without targets."""
+        return replace(self, title=f"{self.name} (smoke)", sizes=self.smoke, targets={})
+
+
+def _both_threads(target: float) -> dict[int, float]:
+    return {1: target, 2: target}
+
+
+def _additive(name: str, title: str, direction: str, sizes: tuple[int, ...], target: float) -> Case:
+    keys = ("B", "Tq", "Tk", "Da", "Dv")
+    smoke = (3, 1, 7, 16, 24) if sizes[1] == 1 else (2, 9, 11, 16, 24)
+    return Case(
+        name,
+        title,
+        "additive",
+        direction,
+        dict(zip(keys, sizes, strict=True)),
+        dict(zip(keys, smoke, strict=True)),
+        targets=_both_threads(target),
+    )
+
+
+def _dot(
+    name: str, title: str, direction: str, sizes: tuple[int, ...], targets: Mapping[int, float], causal: bool = False
+) -> Case:
+    keys = ("B", "H", "Tq", "Tk", "D")
+    smoke = (2, 2, 1, 19, 16) if sizes[2] == 1 else (2, 2, 13, 13, 16)
+    return Case(
+        name,
+        title,
+        "dot",
+        direction,
+        dict(zip(keys, sizes, strict=True)),
+        dict(zip(keys, smoke, strict=True)),
+        causal,
+        targets,
+    )
+
+
+def _gemm(rows: int, target: float) -> Case:
+    title = f"packed GEMM, {rows} row{'s' if rows > 1 else ''} of 512 to 1536"
+    return Case(
+        f"gemm_m{rows}",
+        title,
+        "gemm",
+        FORWARD,
+        {"M": rows, "N": 1536, "K": 512},
+        {"M": rows, "N": 48, "K": 32},
+        targets=_both_threads(target),
+    )
+
+
+_ATTEND = (16, 100, 100, 256, 256)
+_STEP = (32, 1, 30, 256, 512)
+_LONG = (1, 8, 2048, 2048, 64)
+_CAUSAL = (4, 8, 512, 512, 64)
+_SENTENCE = (64, 4, 30, 30, 64)
+_SHORT = (32, 8, 32, 32, 64)
+_DECODE = (32, 8, 1, 512, 64)
+_TINY = (1, 1, 1, 8, 16)
+
+CASES: tuple[Case, ...] = (
+    _additive("additive", "additive, B16 T100 Da256", FORWARD, _ATTEND, 12.0),
+    _additive("additive_grad", "additive, B16 T100 Da256", BOTH, _ATTEND, 9.0),
+    _additive("additive_step", "additive decoder step, B32 Tk30 Da256 Dv512", FORWARD, _STEP, 2.0),
+    _dot("dot_long", "dot, B1 H8 T2048 D64", FORWARD, _LONG, _both_threads(1.12)),
+    _dot("dot_causal", "dot causal, B4 H8 T512 D64", FORWARD, _CAUSAL, _both_threads(1.9), causal=True),
+    _dot("dot_sentence", "dot, B64 H4 T30 D64", FORWARD, _SENTENCE, _both_threads(2.0)),
+    _dot("dot_short", "dot, B32 H8 T32 D64", FORWARD, _SHORT, _both_threads(1.6)),
+    _dot("dot_long_grad", "dot, B1 H8 T2048 D64", BOTH, _LONG, _both_threads(1.12)),
+    _dot("dot_causal_grad", "dot causal, B4 H8 T512 D64", BOTH, _CAUSAL, _both_threads(1.8), causal=True),
+    _dot("dot_sentence_grad", "dot, B64 H4 T30 D64", BOTH, _SENTENCE, _both_threads(2.0)),
+    _dot("decode", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, {1: 1.3, 2: 1.0}),
+    _dot("decode_grad", "dot decoder step, B32 H8 Tk512 D64", BOTH, _DECODE, {1: 6.0, 2: 4.0}),
+    _dot("smallest", "smallest call, Tk8 D16", FORWARD, _TINY, _both_threads(1.0)),
+    _gemm(1, 1.0),
+    _gemm(8, 1.3),
+    _gemm(16, 1.2),
+    _gemm(32, 1.1),
+    _gemm(64, 1.0),
+)
+
+# Seconds that `import fastattn` may add to `import numpy` in a fresh process.
+IMPORT_LIMIT = 0.15
+
+
+def select(names: Iterable[str] | None = None) -> list[Case]:
+    """Cases by exact name or by prefix, in table order; all when no name is given.
+
+    Raises
+    ------
+    ValueError
+        When a name matches no case.
+    """
+    if not names:
+        return list(CASES)
+    wanted = list(names)
+    for name in wanted:
+        if not any(case.name.startswith(name) for case in CASES):
+            raise ValueError(f"no case is called {name!r}; there are {', '.join(case.name for case in CASES)}")
+    exact = {case.name for case in CASES} & set(wanted)
+    prefixes = tuple(name for name in wanted if name not in exact)
+    return [case for case in CASES if case.name in exact or (prefixes and case.name.startswith(prefixes))]

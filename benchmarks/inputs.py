@@ -1,0 +1,42 @@
+"""Inputs of a case: float32, C-contiguous, the same for every contestant and every run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cases import Case
+
+Arrays = dict[str, np.ndarray]
+
+
+def make(case: Case, seed: int = 20240229) -> Arrays:
+    """Arrays of `case`, standard normal; ``v`` of additive attention has the norm that a trained one has, about 1."""
+    rng = np.random.default_rng(seed)
+    size = case.sizes
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    if case.family == "gemm":
+        return {"x": normal(size["M"], size["K"]), "w": normal(size["K"], size["N"])}
+    if case.family == "additive":
+        data = {
+            "query": normal(size["B"], size["Tq"], size["Da"]),
+            "key": normal(size["B"], size["Tk"], size["Da"]),
+            "value": normal(size["B"], size["Tk"], size["Dv"]),
+            "v": normal(size["Da"]) / np.float32(np.sqrt(size["Da"])),
+        }
+        context: tuple[int, ...] = (size["B"], size["Tq"], size["Dv"])
+    elif case.family == "dot":
+        lead = (size["B"], size["H"])
+        data = {
+            "query": normal(*lead, size["Tq"], size["D"]),
+            "key": normal(*lead, size["Tk"], size["D"]),
+            "value": normal(*lead, size["Tk"], size["D"]),
+        }
+        context = (*lead, size["Tq"], size["D"])
+    else:
+        raise ValueError(f"no inputs for the family {case.family!r}")
+    if case.backward:
+        data["d_context"] = normal(*context)
+    return data

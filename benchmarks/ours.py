@@ -1,0 +1,59 @@
+"""fastattn as a contestant, through its public names only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .cases import Case
+from .inputs import Arrays
+from .peers.base import Run, name_outputs
+
+NAME = "fastattn"
+
+
+def load(threads: int) -> FastAttn:
+    """Import fastattn; ImportError when it is not built."""
+    return FastAttn(threads)
+
+
+class FastAttn:
+    name = NAME
+
+    def __init__(self, threads: int) -> None:
+        from fastattn import __version__, set_num_threads
+
+        set_num_threads(threads)
+        self.version = __version__
+
+    def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
+        import fastattn
+        from fastattn import linear, scores
+
+        if case.family == "gemm":
+            packed = linear.PackedWeights(data["w"])
+            x = data["x"]
+            return {"": lambda: packed.matmul(x)}
+        query, key, value = data["query"], data["key"], data["value"]
+        options: dict[str, Any] = {"causal": True} if case.causal else {}
+        if case.family == "additive":
+            options["score"] = scores.Additive(data["v"])
+        if not case.backward:
+            return {"": lambda: fastattn.attention(query, key, value, **options)}
+        d_context = data["d_context"]
+
+        def both() -> Any:
+            context, backward = fastattn.attention_vjp(query, key, value, **options)
+            return context, backward(d_context)
+
+        return {"": both}
+
+    def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        if not case.backward:
+            return name_outputs(case, result)
+        context, gradients = result
+        outputs = [context, gradients.query, gradients.key, gradients.value]
+        if case.family == "additive":
+            outputs.append(gradients.score["v"])
+        return name_outputs(case, outputs)

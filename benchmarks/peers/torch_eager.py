@@ -1,0 +1,95 @@
+"""PyTorch without compilation: its own fused attention and linear layer, and the formula in tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..cases import Case
+from ..inputs import Arrays
+from .base import Run, input_names, name_outputs
+
+NAME = "torch eager"
+
+
+def load(threads: int) -> Torch:
+    return Torch(threads)
+
+
+def formulas(case: Case) -> dict[str, Callable[..., Any]]:
+    """The operation of `case` in PyTorch, by spelling; both ways to form additive scores, as either may be faster."""
+    import torch
+    from torch.nn import functional
+
+    def additive_matmul(query: Any, key: Any, value: Any, v: Any) -> Any:
+        scores = torch.tanh(query[:, :, None, :] + key[:, None, :, :]) @ v
+        return torch.softmax(scores, -1) @ value
+
+    def additive_sum(query: Any, key: Any, value: Any, v: Any) -> Any:
+        scores = (torch.tanh(query[:, :, None, :] + key[:, None, :, :]) * v).sum(-1)
+        return torch.softmax(scores, -1) @ value
+
+    def sdpa(query: Any, key: Any, value: Any) -> Any:
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=case.causal)
+
+    def formula(query: Any, key: Any, value: Any) -> Any:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return torch.softmax(scores, -1) @ value
+
+    if case.family == "additive":
+        return {"matmul": additive_matmul, "sum": additive_sum}
+    # The formula needs a mask tensor for causal attention, where the fused operation is always ahead.
+    return {"sdpa": sdpa} if case.causal else {"sdpa": sdpa, "formula": formula}
+
+
+def bind(case: Case, data: Arrays, function: Callable[..., Any]) -> Run:
+    """A call without arguments: forward under ``no_grad``, or forward and the gradient of every input."""
+    import torch
+
+    tensors = [torch.from_numpy(data[name].copy()) for name in input_names(case)]
+    if not case.backward:
+
+        def forward() -> Any:
+            with torch.no_grad():
+                return function(*tensors)
+
+        return forward
+    d_context = torch.from_numpy(data["d_context"].copy())
+    for tensor in tensors:
+        tensor.requires_grad_()
+
+    def both() -> Any:
+        context = function(*tensors)
+        return (context, *torch.autograd.grad(context, tensors, d_context))
+
+    return both
+
+
+class Torch:
+    name = NAME
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.version = torch.__version__
+
+    def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
+        import torch
+
+        if case.family != "gemm":
+            return {spelling: bind(case, data, function) for spelling, function in formulas(case).items()}
+        x = torch.from_numpy(data["x"].copy())
+        weight = torch.from_numpy(np.ascontiguousarray(data["w"].T))
+
+        def linear() -> Any:
+            with torch.no_grad():
+                return torch.nn.functional.linear(x, weight)
+
+        return {"linear": linear}
+
+    def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        several = result if isinstance(result, tuple) else (result,)
+        return name_outputs(case, tuple(tensor.detach().numpy() for tensor in several))

@@ -1,0 +1,110 @@
+"""Put the figures of a run into the README: ``python -m benchmarks.readme_table RESULT.json``.
+
+The table stands between two comment lines of the README and is never edited by hand. A run at smoke sizes, or without
+fastattn, is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .ours import NAME as OURS
+
+START = "<!-- benchmark-table:start -->"
+END = "<!-- benchmark-table:end -->"
+_VERSIONS = {"NumPy": "numpy", "PyTorch": "torch", "JAX": "jax", "Keras": "keras"}
+
+
+def _cells(result: dict[str, Any] | None) -> list[str]:
+    """Our time, the fastest peer with its time, the ratio; of one case at one thread count."""
+    if result is None:
+        return ["-", "-", "-"]
+    best, ratio = result["best_peer"], result["ratio"]
+    peer = f"{report.duration(result['best_peer_median'])} ({best.split(':')[0]})" if best else "-"
+    return [report.best_of(result, OURS), peer, f"**{ratio:.1f}x**" if ratio else "-"]
+
+
+def table(data: dict[str, Any]) -> str:
+    """Markdown of the table and of the lines below it that say where it comes from.
+
+    Raises
+    ------
+    ValueError
+        When the run cannot be published.
+    """
+    if data["smoke"]:
+        raise ValueError("this run used smoke sizes")
+    runs = data["runs"]
+    if not all(run["fastattn"] for run in runs):
+        raise ValueError("this run was made without fastattn")
+    titles = {(result["title"], result["direction"]): None for run in runs for result in run["results"]}
+    heads = [head for run in runs for head in (f"fastattn, {_threads(run)}", "best peer", "ratio")]
+    lines = ["| case | " + " | ".join(heads) + " |", "|---" + "|--:" * len(heads) + "|"]
+    for title, direction in titles:
+        cells = []
+        for run in runs:
+            same = [row for row in run["results"] if (row["title"], row["direction"]) == (title, direction)]
+            cells += _cells(same[0] if same else None)
+        name = title + (", with gradients" if direction != "forward" else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _origin(data)])
+
+
+def _threads(run: dict[str, Any]) -> str:
+    return f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
+
+
+def _origin(data: dict[str, Any]) -> str:
+    versions = ", ".join(
+        f"{label} {data['versions'][key]}" for label, key in _VERSIONS.items() if key in data["versions"]
+    )
+    level = data["runs"][0]["fastattn"].get("level", "?")
+    machine = data["machine"]
+    imported = (data.get("import") or {}).get("median")
+    after = f" `import fastattn` adds {report.duration(imported)} to `import numpy`." if imported else ""
+    return (
+        f"float32, median seconds per call, {data['effort']['rounds']} rounds, all contestants in turn; a higher ratio"
+        f" is better. {machine['processor']}, level {level}, {machine['python']}, {versions}, {data['date'][:10]}:"
+        f" `{data['command']}`.{after}"
+    )
+
+
+def insert(readme: str, content: str) -> str:
+    """`readme` with `content` between the markers.
+
+    Raises
+    ------
+    ValueError
+        When a marker is missing, doubled or out of order.
+    """
+    if readme.count(START) != 1 or readme.count(END) != 1 or readme.index(START) > readme.index(END):
+        raise ValueError(f"the file needs the lines {START} and {END}, once each and in this order")
+    before, rest = readme.split(START)
+    return f"{before}{START}\n{content}\n{END}{rest.split(END)[1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme_table", description=__doc__.split("\n\n")[0])
+    parser.add_argument("result", type=Path, help="JSON written by benchmarks.compare")
+    parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parent.parent / "README.md")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 when the README differs")
+    options = parser.parse_args(argv)
+    readme = options.readme.read_text(encoding="utf-8")
+    try:
+        changed = insert(readme, table(json.loads(options.result.read_text(encoding="utf-8"))))
+    except ValueError as error:
+        parser.error(str(error))
+    if options.check:
+        return int(changed != readme)
+    options.readme.write_text(changed, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

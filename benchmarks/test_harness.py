@@ -1,0 +1,113 @@
+"""The benchmarks' own checks: a planted fault must cost a contestant its number."""
+
+import numpy as np
+import pytest
+
+from . import accuracy, inputs, readme_table, reference, report
+from .cases import CASES, select
+from .contest import hold
+from .peers import numpy_plain
+from .timing import Effort, interleave
+
+BRIEF = Effort(rounds=2, sample_seconds=1e-4)
+SMALL = [case.small() for case in CASES]
+
+
+def _right(case):
+    data = inputs.make(case)
+    library = numpy_plain.NumPy()
+    return library.collect(case, library.prepare(case, data).popitem()[1]()), reference.compute(case, data)
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_right_results_pass(case):
+    result, right = _right(case)
+    verdict = accuracy.judge(result, right)
+    assert verdict.ok, verdict.reason
+    assert max(verdict.errors.values()) < 2.0
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_each_output_is_judged(case):
+    result, right = _right(case)
+    for name, array in result.items():
+        off = np.float32(1.001 if name.startswith("d_") else 1.0001)
+        for fault in (array * off, array.astype(np.float64), array[..., :-1], array * np.float32(np.nan)):
+            verdict = accuracy.judge({**result, name: fault}, right)
+            assert not verdict.ok and name in verdict.reason
+        assert not accuracy.judge({key: value for key, value in result.items() if key != name}, right).ok
+
+
+class Faulty(numpy_plain.NumPy):
+    """Forgets the last key."""
+
+    name = "faulty"
+
+    def prepare(self, case, data):
+        shortened = {name: array[..., :-1, :] if name in ("key", "value") else array for name, array in data.items()}
+        return super().prepare(case, shortened)
+
+
+class Raising(numpy_plain.NumPy):
+    name = "raising"
+
+    def prepare(self, case, data):
+        return {"": lambda: 1 // 0}
+
+
+def test_a_wrong_result_has_no_number():
+    case = next(case for case in SMALL if case.name == "dot_long")
+    result = hold(case, [Faulty(), Raising(), numpy_plain.NumPy()], BRIEF)
+    faulty, raising, good = result["contestants"]
+    assert faulty["status"] == raising["status"] == "wrong"
+    assert "samples" not in faulty and "samples" not in raising
+    assert "ZeroDivisionError" in raising["reason"]
+    assert len(good["samples"]) == BRIEF.rounds and result["best_peer"] == "NumPy"
+    assert report.best_of(result, "faulty") == "wrong"
+
+
+@pytest.mark.parametrize("case", [case for case in SMALL if case.backward], ids=lambda case: case.name)
+def test_reference_gradients_against_differences(case):
+    """The reference is compared with central differences of its own forward pass."""
+    data = {name: array.astype(np.float64) for name, array in inputs.make(case).items()}
+    values = reference.compute(case, data).values
+    rng, step = np.random.default_rng(7), 1e-6
+
+    def loss(changed):
+        return (reference.compute(case, changed).values["context"] * data["d_context"]).sum()
+
+    for name in (name for name in data if name != "d_context"):
+        direction = rng.standard_normal(data[name].shape)
+        up, down = (loss({**data, name: data[name] + sign * step * direction}) for sign in (1, -1))
+        expected = (values[f"d_{name}"] * direction).sum()
+        assert (up - down) / (2 * step) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_interleaving_gives_every_one_a_sample_per_round():
+    calls = []
+    samples = interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, Effort(3, 1e-9))
+    assert {name: len(found) for name, found in samples.items()} == {"a": 3, "b": 3}
+    assert "".join(calls).endswith("aabb" + "bbaa" + "aabb")
+
+
+def test_cases_are_chosen_by_name_or_prefix():
+    assert [case.name for case in select(["additive"])] == ["additive"]
+    assert [case.name for case in select(["gemm_m6", "decode_grad"])] == ["decode_grad", "gemm_m64"]
+    assert len({case.name for case in CASES}) == len(CASES)
+    with pytest.raises(ValueError, match="no case is called 'bogus'"):
+        select(["bogus"])
+
+
+def test_durations_have_three_digits():
+    found = [report.duration(seconds) for seconds in (None, 2.5e-7, 1.5e-3, 0.1234, 12.0)]
+    assert found == ["-", "0.25 us", "1.50 ms", "123 ms", "12.0 s"]
+
+
+def test_table_goes_between_the_markers():
+    readme = f"# Title\n{readme_table.START}\nold\n{readme_table.END}\nend\n"
+    changed = readme_table.insert(readme, "new")
+    assert changed == f"# Title\n{readme_table.START}\nnew\n{readme_table.END}\nend\n"
+    assert readme_table.insert(changed, "new") == changed
+    for broken in ("", readme + readme, readme.replace(readme_table.END, "")):
+        with pytest.raises(ValueError, match="once each"):
+            readme_table.insert(broken, "new")

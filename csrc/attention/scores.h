@@ -1,0 +1,182 @@
+/* What forward and backward share: which keys a row may read, the scores of one tile, the options on a row of scores.
+ *
+ * A task's rows are the queries of all heads that share one key head, flattened: row r is query r % Tq of the
+ * (r / Tq)-th head of the group. Keys are walked in panels of PW, always at multiples of PW from key 0, so that a row
+ * meets the same blocks whatever else is computed with it.
+ */
+#define row_range FN(row_range)
+#define score_source FN(score_source)
+#define score_tile FN(score_tile)
+#define row_options FN(row_options)
+#define row_dropout FN(row_dropout)
+#define panel_stride FN(panel_stride)
+#define pack_keys FN(pack_keys)
+#define padded FN(padded)
+#define query_width FN(query_width)
+#define has_nonfinite FN(has_nonfinite)
+#define take FN(take)
+#define pack_queries FN(pack_queries)
+#define load_block FN(load_block)
+
+#ifndef FA_ATTENTION_SCORES_H
+#define FA_ATTENTION_SCORES_H
+typedef struct {
+    int64_t lo, hi; /* keys lo..hi-1 */
+} fa_range;
+FA_FUNC int64_t fa_key_length(const fa_attention *a, int64_t b) { return a->key_lengths ? a->key_lengths[b] : a->Tk; }
+FA_FUNC int64_t fa_memory_row(const fa_attention *a, int64_t b) { return a->memory_rows ? a->memory_rows[b] : b; }
+FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t query) {
+    int64_t position = query + (a->causal == FA_BOTTOM_RIGHT ? length - a->Tq : 0);
+    fa_range k = {0, length};
+    if (a->causal != FA_NOT_CAUSAL && position + 1 < k.hi) k.hi = position + 1;
+    if (a->right >= 0 && position + a->right + 1 < k.hi) k.hi = position + a->right + 1;
+    if (a->left >= 0 && position - a->left > k.lo) k.lo = position - a->left;
+    if (k.hi < 0) k.hi = 0;
+    if (k.lo > k.hi) k.lo = k.hi;
+    return k;
+}
+#endif
+
+FA_INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
+
+/* Row width of packed queries: additive needs features in fours, and zero columns up to there. */
+FA_INLINE int64_t query_width(const fa_attention *a) {
+    return a->score == FA_SCORE_ADDITIVE ? (a->D + 3) / 4 * 4 : a->D;
+}
+
+/* A packed key panel: query_width rows of PW, and for additive scores one more row that holds PW flags. */
+FA_INLINE int64_t panel_stride(int score, int64_t D) {
+    return score == FA_SCORE_ADDITIVE ? ((D + 3) / 4 * 4 + 1) * PW : D * PW;
+}
+
+/* Cuts `count` elements off a workspace, on a 64-byte boundary. */
+FA_INLINE real *take(char **workspace, int64_t count) {
+    real *p = (real *)*workspace;
+    *workspace += (count * (int64_t)sizeof(real) + 63) / 64 * 64;
+    return p;
+}
+
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. scratch:
+ * PW * D4 elements for additive scores, unused for dot. */
+FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, int64_t first, int64_t last, int64_t D,
+                       real *panels, real *scratch) {
+    for (int64_t j = first; j < last; j += PW) {
+        int64_t n = last - j < PW ? last - j : PW;
+        if (score == FA_SCORE_ADDITIVE) {
+            int64_t D4 = (D + 3) / 4 * 4;
+            uint8_t *flags = (uint8_t *)(panels + D4 * PW);
+            memset(flags, 0, (size_t)PW);
+            additive_pack_rows(activation, key + j * stride, stride, n, D, scratch, D4, flags);
+            pack_panel(panels, scratch, D4, n, D4);
+        } else {
+            pack_panel(panels, key + j * stride, stride, n, D);
+        }
+        panels += panel_stride(score, D);
+    }
+}
+
+/* n rows of `width` columns into rows of ld, times `scale`; the columns beyond become zero. */
+FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, int64_t n, int64_t width, real scale) {
+    for (int64_t i = 0; i < n; i++) {
+        real *to = dst + i * ld;
+        const real *from = src + i * stride;
+        int64_t c = 0;
+        for (; c < width; c += VL) vstore_n(to + c, vload_n(from + c, width - c) * vset1(scale), ld - c);
+        for (; c < ld; c += VL) vstore_n(to + c, vset1(0), ld - c);
+    }
+}
+
+/* Packs one query row into ld columns: scaled for dot products, exponentials for additive scores. */
+FA_FUNC void pack_queries(const fa_attention *a, const real *row, real *dst, int64_t ld, uint8_t *flag) {
+    *flag = 0;
+    if (a->score == FA_SCORE_ADDITIVE)
+        additive_pack_rows(a->activation, row, 0, 1, a->D, dst, ld, flag);
+    else
+        load_block(dst, ld, row, 0, 1, a->D, (real)a->scale);
+}
+
+/* Where the scores of one task come from. */
+typedef struct {
+    const fa_attention *a;
+    const real *key; /* of this batch entry and key head */
+    const real *v;   /* additive: score vector with zeros up to a multiple of 4 */
+    real v_sum;
+    int64_t ldq; /* row stride of packed queries */
+} score_source;
+
+/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; lanes up to the next whole vector
+ * hold numbers of no meaning. raw[r] is the unpacked query row. */
+FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const uint8_t *q_flags, const real *const *raw,
+                        const real *panel, int64_t j0, int64_t n, real *S) {
+    const fa_attention *a = s->a;
+    int64_t width = query_width(a);
+    if (a->score == FA_SCORE_DOT) {
+        micro_gemm(1, rows, n, q, s->ldq, 1, panel, PW, S, PW, width);
+        return;
+    }
+    real scale = (real)a->scale;
+    additive_tile(rows, a->activation, q, s->ldq, panel, s->v, width, n, s->v_sum, scale, S);
+    const uint8_t *k_flags = (const uint8_t *)(panel + width * PW);
+    int any = 0;
+    for (int64_t j = 0; j < n; j++) any |= k_flags[j];
+    for (int r = 0; r < rows; r++) {
+        if (!any && !q_flags[r]) continue;
+        for (int64_t j = 0; j < n; j++)
+            if (q_flags[r] || k_flags[j])
+                S[r * PW + j] =
+                    scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * a->key_strides.row, s->v, a->D);
+    }
+}
+
+/* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes -inf, also
+ * the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap. */
+FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i, fa_range k, int64_t j0, int64_t n,
+                         real *S, real *slope) {
+    int64_t end = padded(n);
+    if (a->softcap > 0) {
+        vec cap = vset1((real)a->softcap), inverse = vset1((real)(1 / a->softcap));
+        for (int64_t j = 0; j < end; j += VL) {
+            vec t = vtanh(vload(S + j) * inverse);
+            vstore(S + j, cap * t);
+            if (slope) vstore(slope + j, vfma(-t, t, vset1(1)));
+        }
+    }
+    if (a->bias) {
+        const real *bias = (const real *)a->bias + b * a->bias_strides.batch + h * a->bias_strides.head +
+                           i * a->bias_strides.row + j0 * a->bias_strides.column;
+        int64_t step = a->bias_strides.column;
+        if (step == 1)
+            for (int64_t j = 0; j < n; j++) S[j] += bias[j];
+        else
+            for (int64_t j = 0; j < n; j++) S[j] += bias[j * step];
+        /* -inf masks, also a score that is NaN or +inf */
+        for (int64_t j = 0; j < n; j++) S[j] = bias[j * step] == NEG_INF ? NEG_INF : S[j];
+    }
+    if (a->mask) {
+        const uint8_t *mask = a->mask + b * a->mask_strides.batch + h * a->mask_strides.head + i * a->mask_strides.row +
+                              j0 * a->mask_strides.column;
+        int64_t step = a->mask_strides.column;
+        if (step == 1)
+            for (int64_t j = 0; j < n; j++) S[j] = mask[j] ? S[j] : NEG_INF;
+        else
+            for (int64_t j = 0; j < n; j++) S[j] = mask[j * step] ? S[j] : NEG_INF;
+    }
+    for (int64_t j = 0; j < k.lo - j0 && j < end; j++) S[j] = NEG_INF;
+    for (int64_t j = k.hi - j0 > 0 ? (k.hi - j0 < n ? k.hi - j0 : n) : 0; j < end; j++) S[j] = NEG_INF;
+}
+
+/* P[j] of dropped keys becomes 0, of kept ones P[j] / (1 - p). */
+FA_FUNC void row_dropout(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n, real *P) {
+    uint64_t row_key = fa_row_key(a->seeds[b], h, i);
+    const real keep = (real)a->keep_scale;
+    const uint32_t below = a->drop_below, first = (uint32_t)j0;
+    for (uint32_t j = 0; j < (uint32_t)n; j++) P[j] = fa_key_hash(row_key, first + j) < below ? (real)0 : P[j] * keep;
+}
+
+/* True when some element is infinite or NaN; n is a multiple of VL. */
+FA_FUNC int has_nonfinite(const real *p, int64_t n) {
+    vec z = vset1(0);
+    for (int64_t i = 0; i < n; i += VL) z = vfma(vload(p + i), vset1(0), z);
+    real s = vhsum(z);
+    return s != s;
+}

@@ -1,0 +1,198 @@
+/* Spreads the tasks of one call over the pool, each worker with its own piece of the caller's workspace.
+ *
+ * How rows are cut into tasks and how many threads take part never changes a result (attention/forward.c), so both follow
+ * speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for each costs little
+ * (1 / (2 rows) of the arithmetic, and about twice that in time), and one thread for each FA_WORK_PER_THREAD
+ * multiply-adds, since waking a sleeping thread costs about 20 us.
+ */
+#include "../threads/pool.h"
+#include "dispatch.h"
+
+#define FA_WORK_PER_THREAD 500000.0
+#define FA_ROWS_PER_TASK 192
+#define FA_LEAST_ROWS_PER_TASK 48
+
+static int threads_for(double work, int n_threads) {
+    double most = work / FA_WORK_PER_THREAD;
+    return most < 1 ? 1 : most < n_threads ? (int)most : n_threads;
+}
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t aligned(int64_t bytes) { return (bytes + 127) / 128 * 128; }
+
+typedef struct {
+    const fa_kernels *k;
+    const void *arguments;
+    char *workspace;
+    int64_t workspace_bytes;
+} attention_call;
+
+static void forward_one(void *context, int64_t task, int worker) {
+    attention_call *c = context;
+    c->k->forward(c->arguments, task, c->workspace + worker * c->workspace_bytes);
+}
+
+static double attention_work(const fa_attention *a) {
+    double pairs = (double)a->B * (double)a->H * (double)a->Tq * (double)a->Tk;
+    return pairs * (double)(a->D + a->Dv + 16) * (a->causal != FA_NOT_CAUSAL ? 0.5 : 1.0);
+}
+
+int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads) {
+    int64_t rows = a->H / a->Hk * a->Tq, heads = a->B * a->Hk;
+    if (rows == 0 || heads == 0) return FA_OK;
+    n_threads = threads_for(attention_work(a), n_threads);
+    int64_t per_task = rows < FA_ROWS_PER_TASK ? rows : FA_ROWS_PER_TASK;
+    while (heads * ceil_div(rows, per_task) < 4 * n_threads && n_threads > 1 && per_task > FA_LEAST_ROWS_PER_TASK)
+        per_task = ceil_div(per_task / 2, 6) * 6;
+    a->rows_per_task = per_task;
+    attention_call call = {k, a, 0, aligned(k->forward_workspace(a))};
+    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    if (!call.workspace) return FA_NO_MEMORY;
+    fa_parallel(k->forward_tasks(a), n_threads, forward_one, &call);
+    return FA_OK;
+}
+
+static void backward_one(void *context, int64_t task, int worker) {
+    attention_call *c = context;
+    c->k->backward(c->arguments, task, c->workspace + worker * c->workspace_bytes);
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const fa_attention_grad *g;
+    const void *context, *d_lse;
+    void *delta;
+    int64_t rows, block;
+} delta_call;
+
+static void delta_one(void *context, int64_t task, int worker) {
+    delta_call *c = context;
+    int64_t first = task * c->block, last = first + c->block < c->rows ? first + c->block : c->rows;
+    (void)worker;
+    c->k->delta(c->g, c->context, c->d_lse, c->delta, first, last);
+}
+
+int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
+                int is_double, void *d_score_vector_sum, int n_threads) {
+    const fa_attention *a = &g->f;
+    int64_t rows = a->B * a->H * a->Tq;
+    n_threads = threads_for(2.5 * attention_work(a), n_threads);
+    g->delta = delta;
+    delta_call deltas = {k, g, context, d_lse, delta, rows, 256};
+    fa_parallel(ceil_div(rows, deltas.block), n_threads, delta_one, &deltas);
+    attention_call call = {k, g, 0, aligned(k->backward_workspace(g))};
+    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    if (!call.workspace) return FA_NO_MEMORY;
+    fa_parallel(k->backward_tasks(g), n_threads, backward_one, &call);
+    if (d_score_vector_sum) { /* partial sums of the tasks, in ascending order */
+        int64_t parts = a->B * a->Hk;
+        for (int64_t t = 0; t < a->D; t++) {
+            if (is_double) {
+                const double *part = g->d_score_vector;
+                double sum = 0;
+                for (int64_t p = 0; p < parts; p++) sum += part[p * a->D + t];
+                ((double *)d_score_vector_sum)[t] = sum;
+            } else {
+                const float *part = g->d_score_vector;
+                float sum = 0;
+                for (int64_t p = 0; p < parts; p++) sum += part[p * a->D + t];
+                ((float *)d_score_vector_sum)[t] = sum;
+            }
+        }
+    }
+    return FA_OK;
+}
+
+typedef struct {
+    const fa_kernels *k;
+    int32_t score, activation;
+    const char *key;
+    char *panels, *workspace;
+    fa_strides3 strides;
+    int64_t Hk, first, last, D, panels_batch, panels_head, workspace_bytes, item;
+} pack_keys_call;
+
+static void pack_keys_one(void *context, int64_t task, int worker) {
+    pack_keys_call *c = context;
+    int64_t b = task / c->Hk, h = task % c->Hk;
+    c->k->pack_keys(c->score, c->activation, c->key + (b * c->strides.batch + h * c->strides.head) * c->item,
+                    c->strides.row, c->first, c->last, c->D,
+                    c->panels + (b * c->panels_batch + h * c->panels_head) * c->item,
+                    c->workspace + worker * c->workspace_bytes);
+}
+
+int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides, int64_t B,
+                 int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels, int64_t panels_batch,
+                 int64_t panels_head, int is_double, int n_threads) {
+    n_threads = threads_for((double)B * (double)Hk * (double)(last - first) * (double)D * 4, n_threads);
+    int64_t item = is_double ? 8 : 4, scratch = aligned(k->panel_width * (D + 4) * item);
+    pack_keys_call call = {k,  score, activation, key, panels,       0,           strides, Hk,
+                           first, last,  D,          panels_batch, panels_head, scratch, item};
+    call.workspace = fa_workspace(scratch * n_threads);
+    if (!call.workspace) return FA_NO_MEMORY;
+    fa_parallel(B * Hk, n_threads, pack_keys_one, &call);
+    return FA_OK;
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const void *x, *w;
+    void *y;
+    char *workspace;
+    int64_t x_row, w_row, w_column, M, K, N, row_block, panel_block, panel_blocks, workspace_bytes;
+} gemm_call;
+
+static void gemm_pack_one(void *context, int64_t task, int worker) {
+    gemm_call *c = context;
+    (void)worker;
+    c->k->gemm_pack(c->w, c->w_row, c->w_column, c->K, c->N, c->y, task, task + 1);
+}
+
+int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
+                 void *packed, int n_threads) {
+    gemm_call call = {.k = k, .w = w, .y = packed, .w_row = row_stride, .w_column = column_stride, .K = K, .N = N};
+    fa_parallel(ceil_div(N, k->panel_width), threads_for((double)K * (double)N * 2, n_threads), gemm_pack_one, &call);
+    return FA_OK;
+}
+
+static void gemm_one(void *context, int64_t task, int worker) {
+    gemm_call *c = context;
+    int64_t row = task / c->panel_blocks * c->row_block, panel = task % c->panel_blocks * c->panel_block;
+    int64_t panels = ceil_div(c->N, c->k->panel_width);
+    (void)worker;
+    c->k->gemm(c->x, c->x_row, c->w, c->y, c->N, row, row + c->row_block < c->M ? row + c->row_block : c->M, panel,
+               panel + c->panel_block < panels ? panel + c->panel_block : panels, c->K, c->N);
+}
+
+int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
+            int64_t N, int n_threads) {
+    if (M == 0 || N == 0) return FA_OK;
+    n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
+    int64_t panels = ceil_div(N, k->panel_width);
+    gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
+    /* A task keeps one panel in L2 and passes up to 480 rows by it. */
+    call.row_block = M < 480 ? M : 480;
+    call.panel_block = n_threads == 1 ? panels : 1;
+    call.panel_blocks = ceil_div(panels, call.panel_block);
+    fa_parallel(ceil_div(M, call.row_block) * call.panel_blocks, n_threads, gemm_one, &call);
+    return FA_OK;
+}
+
+static void gemm_tn_one(void *context, int64_t task, int worker) {
+    gemm_call *c = context;
+    int64_t first = task * c->row_block, last = first + c->row_block < c->K ? first + c->row_block : c->K;
+    c->k->gemm_tn(c->x, c->x_row, c->w, c->w_row, c->y, c->M, c->K, c->N, first, last,
+                  c->workspace + worker * c->workspace_bytes);
+}
+
+int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
+               int64_t K, int64_t N, int n_threads) {
+    if (K == 0 || N == 0) return FA_OK;
+    n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
+    gemm_call call = {.k = k, .x = x, .w = dy, .y = dw, .x_row = x_row, .w_row = dy_row, .M = M, .K = K, .N = N};
+    call.row_block = n_threads == 1 ? K : ceil_div(ceil_div(K, 4 * n_threads), 6) * 6;
+    call.workspace_bytes = aligned(k->gemm_tn_workspace(M));
+    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    if (!call.workspace) return FA_NO_MEMORY;
+    fa_parallel(ceil_div(K, call.row_block), n_threads, gemm_tn_one, &call);
+    return FA_OK;
+}

@@ -1,0 +1,61 @@
+/* exp, tanh and sigmoid over an array (x may be y), and rows scaled to unit length for cosine scores.
+ *
+ *   y_t = x_t / |x|,  d_x = (d_y - y (y . d_y)) / |x|;  a zero row gives zeros and a zero gradient.
+ * |x| is taken of x / max |x|, so that squares neither overflow nor vanish.
+ */
+#define map_run FN(map_run)
+#define normalize FN(normalize)
+#define normalize_vjp FN(normalize_vjp)
+
+FA_FUNC void map_run(int32_t function, const void *x, void *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += VL) {
+        vec v = vload_n((const real *)x + i, n - i);
+        v = function == FA_MAP_EXP ? vexp(v) : function == FA_MAP_TANH ? vtanh(v) : vsigmoid(v);
+        vstore_n((real *)y + i, v, n - i);
+    }
+}
+
+FA_FUNC void normalize(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows, int64_t columns) {
+    for (int64_t r = 0; r < rows; r++) {
+        const real *src = (const real *)x + r * x_row;
+        real *dst = (real *)y + r * columns;
+        vec size = vset1(0), squares = vset1(0);
+        for (int64_t c = 0; c < columns; c += VL) {
+            vec v = vload_n(src + c, columns - c);
+            size = vmax(size, vmax(v, -v));
+        }
+        real largest = vhmax(size), scale = 1 / largest;
+        const real bound = FA_BITS == 32 ? (real)1e37 : (real)1e300;
+        if (!(scale < bound)) scale = bound;
+        for (int64_t c = 0; c < columns; c += VL) {
+            vec v = vload_n(src + c, columns - c) * vset1(scale);
+            squares = vfma(v, v, squares);
+        }
+        real sum = vhsum(squares), inverse = sum == 0 ? (real)0 : scale / (real)sqrt((double)sum);
+        for (int64_t c = 0; c < columns; c += VL)
+            vstore_n(dst + c, vload_n(src + c, columns - c) * vset1(inverse), columns - c);
+        ((real *)inverse_norm)[r] = inverse;
+    }
+}
+
+FA_FUNC void normalize_vjp(const void *y, const void *inverse_norm, const void *dy, void *dx, int64_t rows,
+                           int64_t columns) {
+    for (int64_t r = 0; r < rows; r++) {
+        const real *u = (const real *)y + r * columns, *g = (const real *)dy + r * columns;
+        real *d = (real *)dx + r * columns, inverse = ((const real *)inverse_norm)[r];
+        vec along = vset1(0);
+        int any = 0;
+        for (int64_t c = 0; c < columns; c++) any |= g[c] != 0;
+        if (!any) { /* whatever u holds: a masked key may be NaN */
+            for (int64_t c = 0; c < columns; c++) d[c] = 0;
+            continue;
+        }
+        for (int64_t c = 0; c < columns; c += VL)
+            along = vfma(vload_n(u + c, columns - c), vload_n(g + c, columns - c), along);
+        vec dot = vset1(vhsum(along));
+        for (int64_t c = 0; c < columns; c += VL) {
+            vec v = vfma(-dot, vload_n(u + c, columns - c), vload_n(g + c, columns - c));
+            vstore_n(d + c, inverse == 0 ? vset1(0) : v * vset1(inverse), columns - c);
+        }
+    }
+}

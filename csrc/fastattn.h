@@ -1,0 +1,113 @@
+/* The types that cross from the binding into the kernels, and the table of kernels of one ISA level.
+ *
+ * Sizes: B batch, H query heads, Hk key heads (Hk divides H), Tq queries, Tk keys, D query and key width, Dv value width.
+ * Strides are in elements, signed and 64-bit. Columns of query, key, value and outputs have stride 1.
+ */
+#ifndef FASTATTN_H
+#define FASTATTN_H
+
+#include <stdint.h>
+
+enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1 };
+enum fa_score { FA_SCORE_DOT = 0, FA_SCORE_ADDITIVE = 1 };
+enum fa_activation { FA_TANH = 0, FA_SIGMOID = 1, FA_RELU = 2 };
+enum fa_causal { FA_NOT_CAUSAL = 0, FA_TOP_LEFT = 1, FA_BOTTOM_RIGHT = 2 };
+
+typedef struct {
+    int64_t batch, head, row;
+} fa_strides3;
+typedef struct {
+    int64_t batch, head, row, column;
+} fa_strides4;
+
+typedef struct fa_attention {
+    int64_t B, H, Hk, Tq, Tk, D, Dv;
+    const void *query, *key, *value;
+    fa_strides3 query_strides, key_strides, value_strides;
+
+    int32_t score, activation, causal;
+    double scale;   /* multiplies the raw score */
+    double softcap; /* 0: none */
+    const void *score_vector; /* additive: v, D elements */
+
+    const uint8_t *mask; /* 1 = may attend; NULL: none */
+    fa_strides4 mask_strides;
+    const void *bias;
+    fa_strides4 bias_strides;
+    const int64_t *key_lengths; /* B, or NULL */
+    int64_t left, right;        /* window; -1: unbounded */
+
+    const uint64_t *seeds; /* B, or NULL: no dropout */
+    uint32_t drop_below;   /* a key is dropped when its 32-bit hash is below this */
+    double keep_scale;
+
+    /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and panels. */
+    const void *key_panels;
+    int64_t panels_batch, panels_head;
+    const int64_t *memory_rows;
+
+    /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. */
+    void *context;
+    fa_strides3 context_strides;
+    void *weights, *lse;
+    void *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
+
+    int64_t rows_per_task;
+} fa_attention;
+
+typedef struct fa_attention_grad {
+    fa_attention f; /* the forward's description; row_max and row_sum filled */
+    const void *d_context;
+    fa_strides3 d_context_strides;
+    const void *delta;     /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
+    const void *d_weights; /* contiguous (B, H, Tq, Tk), or NULL */
+    /* Contiguous outputs. d_key and d_value are (B, Hk, Tk, width). */
+    void *d_query, *d_key, *d_value;
+    void *d_bias; /* laid out by bias_grad_strides; zero on entry; NULL: not wanted */
+    fa_strides4 d_bias_strides;
+    void *d_score_vector; /* additive: (tasks, D) partial sums */
+    int64_t heads_per_task, batches_per_task;
+} fa_attention_grad;
+
+/* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
+typedef struct fa_kernels {
+    int64_t panel_width; /* keys, or columns of packed weights, in a panel */
+    int64_t (*forward_tasks)(const fa_attention *);
+    int64_t (*forward_workspace)(const fa_attention *); /* bytes for one worker */
+    void (*forward)(const fa_attention *, int64_t task, void *workspace);
+    int64_t (*backward_tasks)(const fa_attention_grad *);
+    int64_t (*backward_workspace)(const fa_attention_grad *);
+    void (*backward)(const fa_attention_grad *, int64_t task, void *workspace);
+    void (*delta)(const fa_attention_grad *, const void *context, const void *d_lse, void *delta, int64_t row0,
+                  int64_t row1);
+
+    int64_t (*panel_elements)(int32_t score, int64_t Tk, int64_t D); /* of one (batch, head) of packed keys */
+    /* Packs keys first..last-1, first a multiple of panel_width; key and panels belong to key 0. */
+    void (*pack_keys)(int32_t score, int32_t activation, const void *key, int64_t row_stride, int64_t first, int64_t last,
+                      int64_t D, void *panels, void *scratch);
+
+    int64_t (*gemm_packed_elements)(int64_t K, int64_t N);
+    void (*gemm_pack)(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
+                      int64_t panel0, int64_t panel1);
+    void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
+                 int64_t panel0, int64_t panel1, int64_t K, int64_t N);
+    void (*gemm_tn)(const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M, int64_t K,
+                    int64_t N, int64_t k0, int64_t k1, void *workspace);
+    int64_t (*gemm_tn_workspace)(int64_t M); /* bytes */
+
+    void (*map)(int32_t function, const void *x, void *y, int64_t n); /* enum fa_map */
+    void (*softmax)(const void *x, const uint8_t *mask, void *y, int64_t rows, int64_t columns);
+    void (*softmax_vjp)(const void *y, const void *dy, void *dx, int64_t rows, int64_t columns);
+    void (*normalize)(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows, int64_t columns);
+    void (*normalize_vjp)(const void *y, const void *inverse_norm, const void *dy, void *dx, int64_t rows,
+                          int64_t columns);
+} fa_kernels;
+
+enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };
+
+typedef struct fa_level {
+    const char *name;
+    fa_kernels f32, f64;
+} fa_level;
+
+#endif

@@ -1,0 +1,78 @@
+/* Matrix product with packed weights:  y = x w,  x (M, K), w (K, N), y (M, N); and d_w = x^T d_y.
+ *
+ * w is packed once into panels of PW columns, [N / PW][K][PW], zero beyond N; packing w^T gives d_x = d_y w^T.
+ *   1. for each panel of columns (stays in L2 while all rows pass)
+ *   2.   for each tile of up to 6 rows: one chain of multiply-adds over K for each element
+ * An element's chain does not depend on M, on the tile or on the thread: a row alone has the bits it has among 512.
+ * d_w sums over rows in ascending order, in blocks that continue in d_w.
+ *
+ * Bound: 2 M N K flops at the peak of the core from 6 rows up; below that 4 N K bytes of weights from the cache they are in.
+ */
+#define gemm_packed_elements FN(gemm_packed_elements)
+#define gemm_pack FN(gemm_pack)
+#define gemm_run FN(gemm_run)
+#define gemm_tn FN(gemm_tn)
+#define gemm_tn_workspace FN(gemm_tn_workspace)
+
+FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return (N + PW - 1) / PW * PW * K; }
+
+FA_FUNC void gemm_pack(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
+                       int64_t panel0, int64_t panel1) {
+    for (int64_t p = panel0; p < panel1; p++) {
+        const real *src = (const real *)w + p * PW * column_stride;
+        real *dst = (real *)packed + p * PW * K;
+        int64_t n = N - p * PW < PW ? N - p * PW : PW;
+        for (int64_t i = 0; n < PW && i < K * PW; i++) dst[i] = 0;
+        if (row_stride == 1)
+            pack_panel(dst, src, column_stride, n, K);
+        else
+            for (int64_t k = 0; k < K; k++)
+                for (int64_t c = 0; c < n; c++) dst[k * PW + c] = src[k * row_stride + c * column_stride];
+    }
+}
+
+FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0,
+                      int64_t row1, int64_t panel0, int64_t panel1, int64_t K, int64_t N) {
+    for (int64_t p = panel0; p < panel1; p++) {
+        const real *panel = (const real *)packed + p * PW * K;
+        real *out = (real *)y + p * PW;
+        int64_t n = N - p * PW < PW ? N - p * PW : PW;
+        if (n % VL == 0) {
+            micro_gemm(1, row1 - row0, n, (const real *)x + row0 * x_row, x_row, 1, panel, PW, out + row0 * y_row, y_row,
+                       K);
+            continue;
+        }
+        for (int64_t r = row0; r < row1;) {
+            real tile[MR * PW];
+            int rows = balanced_rows(row1 - r);
+            micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, tile, PW, K);
+            for (int i = 0; i < rows; i++) memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+            r += rows;
+        }
+    }
+}
+
+FA_FUNC int64_t gemm_tn_workspace(int64_t M) { return (M + MR) * VL * (int64_t)sizeof(real) + 64; }
+
+/* Rows k0..k1-1 of d_w (K, N), contiguous. */
+FA_FUNC void gemm_tn(const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M, int64_t K,
+                     int64_t N, int64_t k0, int64_t k1, void *workspace) {
+    const int64_t block = 256, whole = N / VL * VL, rest = N - whole;
+    real *tail = workspace, *tile = tail + M * VL;
+    (void)K;
+    for (int64_t m = 0; rest && m < M; m++) vstore(tail + m * VL, vload_n((const real *)dy + m * dy_row + whole, rest));
+    if (M == 0) memset((real *)dw + k0 * N, 0, (size_t)((k1 - k0) * N) * sizeof(real));
+    for (int64_t m = 0; m < M; m += block) {
+        int64_t depth = M - m < block ? M - m : block;
+        for (int64_t c = 0; c < whole; c += PW)
+            micro_gemm(m == 0, k1 - k0, whole - c < PW ? whole - c : PW, (const real *)x + m * x_row + k0, 1, x_row,
+                       (const real *)dy + m * dy_row + c, dy_row, (real *)dw + k0 * N + c, N, depth);
+    }
+    if (rest)
+        for (int64_t k = k0; k < k1;) {
+            int rows = balanced_rows(k1 - k);
+            micro_gemm(1, rows, VL, (const real *)x + k, 1, x_row, tail, VL, tile, VL, M);
+            for (int i = 0; i < rows; i++) vstore_n((real *)dw + (k + i) * N + whole, vload(tile + i * VL), rest);
+            k += rows;
+        }
+}

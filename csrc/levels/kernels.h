@@ -1,0 +1,44 @@
+/* All kernels for one element type: included twice by level.h, with FA_BITS 32 and 64. */
+#include "../vec/vec.h"
+#include "../vec/math.h"
+#include "../micro/micro.h"
+#include "../additive/additive.h"
+#include "../attention/scores.h"
+#include "../attention/forward.c"
+#include "../attention/backward.c"
+#include "../gemm/gemm.c"
+#include "../elementwise/elementwise.c"
+#include "../softmax/softmax.c"
+
+FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
+    return (Tk + PW - 1) / PW * panel_stride(score, D);
+}
+FA_FUNC void FN(pack_keys_run)(int32_t score, int32_t activation, const void *key, int64_t row_stride, int64_t first,
+                               int64_t last, int64_t D, void *panels, void *scratch) {
+    pack_keys(score, activation, (const real *)key + first * row_stride, row_stride, first, last, D,
+              (real *)panels + first / PW * panel_stride(score, D), scratch);
+}
+
+/* In the order of struct fa_kernels: names of kernels are macros here, so its members cannot be named. */
+static const fa_kernels FN(kernels) = {
+    PW,
+    forward_tasks,
+    forward_workspace,
+    forward_task,
+    backward_tasks,
+    backward_workspace,
+    backward_task,
+    backward_delta,
+    FN(panel_elements),
+    FN(pack_keys_run),
+    gemm_packed_elements,
+    gemm_pack,
+    gemm_run,
+    gemm_tn,
+    gemm_tn_workspace,
+    map_run,
+    softmax_rows,
+    softmax_rows_vjp,
+    normalize,
+    normalize_vjp,
+};

@@ -1,0 +1,175 @@
+/* Pthread pool: started at first need, workers spin for about 20 us and then sleep, a forked child starts its own.
+ *
+ * One call is served at a time. The caller publishes (task, context, n_tasks), raises the generation counter and works
+ * too; all draw task numbers from one counter, so a slow worker takes fewer. Which thread runs a task never matters for
+ * its result. A worker that has seen the generation announces itself in `active` before it draws, and the caller retires
+ * the call by closing it, then waits until nobody is active: a late worker finds the call closed and goes back to wait.
+ */
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+static struct {
+    atomic_flag busy; /* a call is being served */
+    pthread_mutex_t lock;
+    pthread_cond_t wake, idle;
+    int workers;  /* started; read and written by the holder of busy */
+    int sleeping; /* under lock */
+    atomic_int waiting;
+    atomic_uint generation;
+    atomic_int open;    /* workers that may still join the call; 0: closed */
+    atomic_int active;  /* workers inside the call */
+    atomic_int joined;  /* worker numbers given out */
+    _Atomic int64_t next;
+    int64_t n_tasks;
+    fa_task task;
+    void *context;
+} pool = {.busy = ATOMIC_FLAG_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER,
+          .idle = PTHREAD_COND_INITIALIZER};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t workspace_key;
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static const int64_t spin_ns = 20000;
+
+static void draw_tasks(int worker) {
+    int64_t n = pool.n_tasks;
+    for (;;) {
+        int64_t i = atomic_fetch_add(&pool.next, 1);
+        if (i >= n) return;
+        pool.task(pool.context, i, worker);
+    }
+}
+
+static void *worker_main(void *argument) {
+    unsigned seen = (unsigned)(uintptr_t)argument;
+    for (;;) {
+        int64_t start = now_ns();
+        while (atomic_load(&pool.generation) == seen) {
+            for (int i = 0; i < 64 && atomic_load(&pool.generation) == seen; i++) relax();
+            if (now_ns() - start < spin_ns) continue;
+            pthread_mutex_lock(&pool.lock);
+            pool.sleeping++;
+            while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+            pool.sleeping--;
+            pthread_mutex_unlock(&pool.lock);
+        }
+        seen = atomic_load(&pool.generation);
+        atomic_fetch_add(&pool.active, 1);
+        if (atomic_fetch_sub(&pool.open, 1) > 0) draw_tasks(atomic_fetch_add(&pool.joined, 1));
+        if (atomic_fetch_sub(&pool.active, 1) == 1 && atomic_load(&pool.waiting)) {
+            pthread_mutex_lock(&pool.lock);
+            pthread_cond_signal(&pool.idle);
+            pthread_mutex_unlock(&pool.lock);
+        }
+    }
+    return NULL;
+}
+
+/* The child of a fork has none of the workers, and perhaps a copy of a held lock. */
+static void forget_workers(void) {
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.idle, NULL);
+    pool.workers = 0;
+    pool.sleeping = 0;
+    atomic_store(&pool.waiting, 0);
+    atomic_store(&pool.active, 0);
+    atomic_store(&pool.open, 0);
+    atomic_flag_clear(&pool.busy);
+}
+
+static void initialise(void) {
+    pthread_atfork(NULL, NULL, forget_workers);
+    pthread_key_create(&workspace_key, free);
+}
+
+static void start_workers(int wanted) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes)) return;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    while (pool.workers < wanted) {
+        pthread_t thread;
+        void *seen = (void *)(uintptr_t)atomic_load(&pool.generation);
+        if (pthread_create(&thread, &attributes, worker_main, seen)) break; /* fewer threads, same results */
+        pool.workers++;
+    }
+    pthread_attr_destroy(&attributes);
+}
+
+void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context) {
+    if (n_threads > FA_MAX_THREADS) n_threads = FA_MAX_THREADS;
+    if (n_threads > n_tasks) n_threads = (int)n_tasks;
+    if (n_threads <= 1 || atomic_flag_test_and_set(&pool.busy)) {
+        for (int64_t i = 0; i < n_tasks; i++) task(context, i, 0);
+        return;
+    }
+    pthread_once(&once, initialise);
+    if (pool.workers < n_threads - 1) start_workers(n_threads - 1);
+    pool.task = task;
+    pool.context = context;
+    pool.n_tasks = n_tasks;
+    atomic_store(&pool.next, 0);
+    atomic_store(&pool.joined, 1);
+    atomic_store(&pool.open, n_threads - 1);
+    atomic_fetch_add(&pool.generation, 1);
+    pthread_mutex_lock(&pool.lock);
+    if (pool.sleeping) pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+
+    draw_tasks(0);
+    atomic_store(&pool.open, 0);
+    int64_t start = now_ns();
+    while (atomic_load(&pool.active)) {
+        for (int i = 0; i < 64 && atomic_load(&pool.active); i++) relax();
+        if (now_ns() - start < spin_ns) continue;
+        atomic_store(&pool.waiting, 1);
+        pthread_mutex_lock(&pool.lock);
+        while (atomic_load(&pool.active)) pthread_cond_wait(&pool.idle, &pool.lock);
+        pthread_mutex_unlock(&pool.lock);
+        atomic_store(&pool.waiting, 0);
+    }
+    atomic_flag_clear(&pool.busy);
+}
+
+static _Thread_local struct {
+    void *memory;
+    int64_t bytes;
+} mine;
+static _Atomic int64_t fail_after;
+
+void fa_fail_workspace(int64_t n) { atomic_store(&fail_after, n); }
+
+void *fa_workspace(int64_t bytes) {
+    if (atomic_load(&fail_after) > 0 && atomic_fetch_sub(&fail_after, 1) == 1) return NULL;
+    if (bytes <= mine.bytes) return mine.memory;
+    pthread_once(&once, initialise);
+    free(mine.memory);
+    mine.bytes = 0;
+    mine.memory = NULL;
+    pthread_setspecific(workspace_key, NULL);
+    void *memory = NULL;
+    if (posix_memalign(&memory, 4096, (size_t)bytes)) return NULL;
+    pthread_setspecific(workspace_key, memory); /* freed when the thread ends */
+    mine.memory = memory;
+    mine.bytes = bytes;
+    return memory;
+}

@@ -1,0 +1,237 @@
+/* Vector notation for one element type at one ISA level.
+ *
+ * A level unit defines one of FA_LEVEL_GENERIC, FA_LEVEL_AVX2, FA_LEVEL_AVX512 or FA_LEVEL_NEON, then includes this
+ * file (through levels/kernels.h) once with FA_BITS 32 and once with 64.  Kernels are written against the names below;
+ * each resolves to a function that carries the element type, so both versions live in one translation unit.
+ *
+ *   real, vec, ivec     element, vector of VL elements, integer vector of the same lanes
+ *   PW                  panel width in elements: 256 bytes at every level, so packed data has one layout
+ *   MR, NV              rows and vectors of one register tile: MR * NV accumulators
+ *
+ * Multiply-add is always written (vfma); the build passes -ffp-contract=off, so no compiler makes another one.
+ */
+#ifndef FA_VEC_H
+#define FA_VEC_H
+
+#include <stdint.h>
+#include <stddef.h>
+#include <string.h>
+#include <math.h>
+#if defined(FA_LEVEL_AVX2) || defined(FA_LEVEL_AVX512)
+#include <immintrin.h>
+#elif defined(FA_LEVEL_NEON)
+#include <arm_neon.h>
+#endif
+
+#if defined(FA_LEVEL_AVX512)
+#define FA_VBYTES 64
+#define NV 4
+#elif defined(FA_LEVEL_AVX2)
+#define FA_VBYTES 32
+#define NV 2
+#elif defined(FA_LEVEL_NEON)
+#define FA_VBYTES 16
+#define NV 4
+#else
+#define FA_VBYTES 16
+#define NV 2
+#endif
+
+#define MR 6
+#define FA_INLINE static inline __attribute__((always_inline, unused))
+#define FA_FUNC static __attribute__((unused))
+#define FA_CAT_(a, b) fa_##a##_##b
+#define FA_CAT(a, b) FA_CAT_(a, b)
+#define FN(name) FA_CAT(name, FA_SUFFIX)
+
+#define real FN(real)
+#define vec FN(vec)
+#define ivec FN(ivec)
+#define ireal FN(ireal)
+#define VL ((int)(FA_VBYTES / sizeof(real)))
+#define PW ((int)(256 / sizeof(real)))
+#define NEG_INF (-(real)INFINITY)
+
+#define vload FN(vload)
+#define vload_n FN(vload_n)
+#define vstore FN(vstore)
+#define vstore_n FN(vstore_n)
+#define vset1 FN(vset1)
+#define vfma FN(vfma)
+#define vmax FN(vmax)
+#define vmin FN(vmin)
+#define vsqrt FN(vsqrt)
+#define vselect_lt FN(vselect_lt)
+#define vhmax FN(vhmax)
+#define vhsum FN(vhsum)
+#define vscale2 FN(vscale2)
+
+#endif /* FA_VEC_H */
+
+#undef FA_SUFFIX
+#if FA_BITS == 32
+#define FA_SUFFIX f32
+typedef float real;
+typedef int32_t ireal;
+#define FA_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, whose bits end up lowest */
+#define FA_MANTISSA 23
+#define FA_EXP_BIAS 127
+#else
+#define FA_SUFFIX f64
+typedef double real;
+typedef int64_t ireal;
+#undef FA_MAGIC
+#undef FA_MANTISSA
+#undef FA_EXP_BIAS
+#define FA_MAGIC 6755399441055744.0
+#define FA_MANTISSA 52
+#define FA_EXP_BIAS 1023
+#endif
+
+typedef real vec __attribute__((vector_size(FA_VBYTES)));
+typedef ireal ivec __attribute__((vector_size(FA_VBYTES)));
+
+FA_INLINE vec vload(const real *p) {
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+FA_INLINE void vstore(real *p, vec v) { memcpy(p, &v, sizeof v); }
+
+/* The first n lanes only, the others zero; memory past p[n-1] is not touched. */
+FA_INLINE vec vload_n(const real *p, int64_t n) {
+    if (n >= VL) return vload(p);
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+    real lanes[VL];
+    for (int i = 0; i < VL; i++) lanes[i] = i < n ? p[i] : (real)0;
+    return vload(lanes);
+#endif
+}
+FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
+    if (n >= VL) {
+        vstore(p, v);
+        return;
+    }
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(FA_LEVEL_AVX512)
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#else
+    real lanes[VL];
+    vstore(lanes, v);
+    for (int i = 0; i < n; i++) p[i] = lanes[i];
+#endif
+}
+
+FA_INLINE vec vset1(real x) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_set1_ps(x);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_set1_pd(x);
+#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+    return (vec)_mm256_set1_ps(x);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_set1_pd(x);
+#elif FA_BITS == 32
+    return (vec){x, x, x, x};
+#else
+    return (vec){x, x};
+#endif
+}
+
+/* a * b + c; one rounding where the level has the instruction, two at the generic level. */
+FA_INLINE vec vfma(vec a, vec b, vec c) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(FA_LEVEL_NEON) && FA_BITS == 32
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif defined(FA_LEVEL_NEON)
+    return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+/* x < t ? a : b in each lane; a NaN in x selects b. */
+FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)t, _CMP_LT_OQ), (__m512)b, (__m512)a);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)x, (__m512d)t, _CMP_LT_OQ), (__m512d)b, (__m512d)a);
+#else
+    ivec m = x < t;
+    return (vec)(((ivec)a & m) | ((ivec)b & ~m));
+#endif
+}
+
+/* The second argument is returned when either is NaN, as the x86 instructions do: vmax(constant, x) keeps a NaN. */
+FA_INLINE vec vmax(vec a, vec b) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return vselect_lt(b, a, a, b);
+#endif
+}
+FA_INLINE vec vmin(vec a, vec b) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_min_pd((__m256d)a, (__m256d)b);
+#else
+    return vselect_lt(a, b, a, b);
+#endif
+}
+
+FA_INLINE real vhmax(vec v) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return _mm512_reduce_max_ps((__m512)v);
+#elif defined(FA_LEVEL_AVX512)
+    return _mm512_reduce_max_pd((__m512d)v);
+#else
+    real m = v[0];
+    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
+    return m;
+#endif
+}
+
+/* Sum of the lanes in one fixed order: halves are added until one lane is left. */
+FA_INLINE real vhsum(vec v) {
+    real lanes[VL];
+    vstore(lanes, v);
+    for (int n = VL / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
+    return lanes[0];
+}
+
+/* p * 2^n for integral n with a normal result. A NaN in p stays a NaN. */
+FA_INLINE vec vscale2(vec p, vec n) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+#else
+    ivec e = (ivec)(n + vset1((real)FA_MAGIC)) << FA_MANTISSA;
+    vec one = vset1(1);
+    return p * (vec)(e + (ivec)one);
+#endif
+}

@@ -1,0 +1,63 @@
+"""Attention on CPUs: score, normalise and sum in one fused kernel, forward and backward.
+
+`attention` computes the context, `attention_vjp` also returns the function that computes all gradients, and `prepare`
+projects and packs a memory once for many queries. Score functions are in `fastattn.scores`, exceptions in
+`fastattn.errors`.
+
+Importing this package loads NumPy and one extension module, and starts no threads.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fastattn import errors, scores
+from fastattn._version import __version__
+from fastattn.attention import AttentionOutput, Gradients, attention, attention_vjp
+from fastattn.config import get_num_threads, set_num_threads, show_config
+from fastattn.errors import (
+    ArgumentError,
+    DTypeError,
+    FastattnError,
+    PluginError,
+    ShapeError,
+    UnsupportedError,
+)
+from fastattn.memory import Memory, prepare
+
+if TYPE_CHECKING:
+    from fastattn import functional, linear
+
+__all__ = [
+    "ArgumentError",
+    "AttentionOutput",
+    "DTypeError",
+    "FastattnError",
+    "Gradients",
+    "Memory",
+    "PluginError",
+    "ShapeError",
+    "UnsupportedError",
+    "__version__",
+    "attention",
+    "attention_vjp",
+    "errors",
+    "functional",
+    "get_num_threads",
+    "linear",
+    "prepare",
+    "scores",
+    "set_num_threads",
+    "show_config",
+]
+
+_LAZY = frozenset({"functional", "linear"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | _LAZY)

@@ -1,0 +1,492 @@
+"""Binding of the C kernels: arrays to pointers and strides, no GIL, one C call, status to exception.
+
+Arguments have been checked by the callers (`fastattn.attention`, `linear`, `functional`). What every function here
+relies on: float32 or float64 arrays in native byte order, all of one dtype; unit stride in the last axis (`unit`).
+"""
+
+import os
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+cnp.import_array()
+
+
+cdef extern from "fastattn.h" nogil:
+    ctypedef struct fa_strides3:
+        int64_t batch, head, row
+
+    ctypedef struct fa_strides4:
+        int64_t batch, head, row, column
+
+    ctypedef struct fa_attention:
+        int64_t B, H, Hk, Tq, Tk, D, Dv
+        const void *query
+        const void *key
+        const void *value
+        fa_strides3 query_strides, key_strides, value_strides
+        int32_t score, activation, causal
+        double scale, softcap
+        const void *score_vector
+        const uint8_t *mask
+        fa_strides4 mask_strides
+        const void *bias
+        fa_strides4 bias_strides
+        const int64_t *key_lengths
+        int64_t left, right
+        const uint64_t *seeds
+        uint32_t drop_below
+        double keep_scale
+        const void *key_panels
+        int64_t panels_batch, panels_head
+        const int64_t *memory_rows
+        void *context
+        fa_strides3 context_strides
+        void *weights
+        void *lse
+        void *row_max
+        void *row_sum
+
+    ctypedef struct fa_attention_grad:
+        fa_attention f
+        const void *d_context
+        fa_strides3 d_context_strides
+        const void *d_weights
+        void *d_query
+        void *d_key
+        void *d_value
+        void *d_bias
+        fa_strides4 d_bias_strides
+        void *d_score_vector
+        int64_t heads_per_task, batches_per_task
+
+    ctypedef struct fa_kernels:
+        int64_t panel_width
+        int64_t (*panel_elements)(int32_t, int64_t, int64_t) noexcept nogil
+        int64_t (*gemm_packed_elements)(int64_t, int64_t) noexcept nogil
+        void (*map)(int32_t, const void *, void *, int64_t) noexcept nogil
+        void (*softmax)(const void *, const uint8_t *, void *, int64_t, int64_t) noexcept nogil
+        void (*softmax_vjp)(const void *, const void *, void *, int64_t, int64_t) noexcept nogil
+        void (*normalize)(const void *, int64_t, void *, void *, int64_t, int64_t) noexcept nogil
+        void (*normalize_vjp)(const void *, const void *, const void *, void *, int64_t, int64_t) noexcept nogil
+
+    ctypedef struct fa_level:
+        const char *name
+        fa_kernels f32
+        fa_kernels f64
+
+cdef extern from "dispatch/dispatch.h" nogil:
+    int fa_levels()
+    const fa_level *fa_level_at(int)
+    int fa_level_supported(int)
+    int fa_forward(const fa_kernels *, fa_attention *, int)
+    int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, int, void *, int)
+    int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, int64_t, int64_t, int64_t, int64_t,
+                     int64_t, void *, int64_t, int64_t, int, int)
+    int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
+    int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t, int)
+    int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, int64_t, int64_t, int64_t,
+                   int)
+
+cdef extern from "threads/pool.h" nogil:
+    void fa_fail_workspace(int64_t)
+
+
+# ---- Level and threads ------------------------------------------------------------------------------------------
+
+cdef const fa_level *level = NULL
+cdef int n_threads = 1
+cdef str level_reason = ""
+cdef str threads_reason = ""
+
+
+cdef _choose_level():
+    global level, level_reason
+    cdef int i, best = 0
+    names = [fa_level_at(i).name.decode() for i in range(fa_levels())]
+    for i in range(fa_levels()):
+        if fa_level_supported(i):
+            best = i
+    level_reason = "highest level that this build has and this processor supports"
+    wanted = os.environ.get("FASTATTN_ISA", "")
+    if wanted:
+        if wanted not in names:
+            raise ImportError(f"FASTATTN_ISA: expected one of the levels of this build ({', '.join(names)}), got "
+                              f"{wanted!r}.\nHint: unset FASTATTN_ISA to use {names[best]!r}.")
+        if fa_level_supported(names.index(wanted)):
+            best = names.index(wanted)
+            level_reason = "FASTATTN_ISA"
+        else:
+            raise ImportError(f"FASTATTN_ISA: this processor does not support the level {wanted!r}.\n"
+                              f"Hint: unset FASTATTN_ISA to use {names[best]!r}.")
+    level = fa_level_at(best)
+
+
+def _cgroup_cpus():
+    """CPUs that the control group's quota amounts to (v2, then v1), or None without a quota."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return None
+    try:
+        cpus = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return max(1, round(cpus)) if cpus > 0 else None
+
+
+cdef _choose_threads():
+    global n_threads, threads_reason
+    for name in ("FASTATTN_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").split(",")[0].strip()
+        if text.isdigit() and int(text) > 0:
+            n_threads = min(int(text), 256)
+            threads_reason = name
+            return
+        if text and name == "FASTATTN_NUM_THREADS":
+            raise ImportError(f"{name}: expected a number of threads from 1 up, got {text!r}.\nHint: unset it, or set it to 1.")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads_reason = "processors that this process may use"
+    quota = _cgroup_cpus()
+    if quota is not None and quota < cpus:
+        cpus = quota
+        threads_reason = "control group quota"
+    n_threads = min(cpus, 256)
+
+
+_choose_level()
+_choose_threads()
+if os.environ.get("FASTATTN_TEST_FAIL_ALLOC", "").isdigit():
+    fa_fail_workspace(int(os.environ["FASTATTN_TEST_FAIL_ALLOC"]))
+
+
+def get_num_threads():
+    """The most threads that one call uses."""
+    return n_threads
+
+
+def set_num_threads(int n):
+    """Set the most threads that one call uses (1 to 256)."""
+    global n_threads, threads_reason
+    n_threads = max(1, min(n, 256))
+    threads_reason = "set_num_threads"
+
+
+def build_info():
+    """Levels built and supported, the level and the threads in use, with reasons."""
+    names = [fa_level_at(i).name.decode() for i in range(fa_levels())]
+    return {
+        "level": level.name.decode(),
+        "level_reason": level_reason,
+        "levels_built": names,
+        "levels_cpu": [names[i] for i in range(fa_levels()) if fa_level_supported(i)],
+        "threads": n_threads,
+        "threads_reason": threads_reason,
+    }
+
+
+# ---- Arrays -----------------------------------------------------------------------------------------------------
+
+cdef inline const fa_kernels *_kernels(cnp.ndarray a) noexcept:
+    return &level.f64 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64 else &level.f32
+
+
+def unit(cnp.ndarray a, bint last_axis=True):
+    """The array itself if the kernels can read it in place, else a contiguous copy: its data must be aligned, whole
+    elements apart and in native byte order, and its last axis, if that matters, of unit stride."""
+    cdef int i, n = cnp.PyArray_NDIM(a)
+    cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(a)
+    if cnp.PyArray_ISBEHAVED_RO(a) and (not last_axis or n == 0 or cnp.PyArray_DIM(a, n - 1) <= 1
+                                        or cnp.PyArray_STRIDE(a, n - 1) == item):
+        for i in range(n):
+            if cnp.PyArray_STRIDE(a, i) % item:
+                break
+        else:
+            return a
+    return a.astype(a.dtype.newbyteorder("="), order="C", copy=True)
+
+
+cdef inline int64_t _axis_stride(cnp.ndarray a, int from_end) noexcept:
+    """Elements from one entry to the next along an axis counted from the end; 0 where the axis is absent or of size 1."""
+    cdef int axis = cnp.PyArray_NDIM(a) - from_end
+    if axis < 0 or cnp.PyArray_DIM(a, axis) == 1:
+        return 0
+    return cnp.PyArray_STRIDE(a, axis) // cnp.PyArray_ITEMSIZE(a)
+
+
+cdef inline fa_strides3 _strides3(cnp.ndarray a) noexcept:
+    """Strides of (T, D), (B, T, D) or (B, H, T, D)."""
+    cdef fa_strides3 s
+    cdef int n = cnp.PyArray_NDIM(a)
+    s.row = cnp.PyArray_STRIDE(a, n - 2) // cnp.PyArray_ITEMSIZE(a)
+    s.head = _axis_stride(a, 3) if n == 4 else 0
+    s.batch = _axis_stride(a, 4) if n == 4 else (_axis_stride(a, 3) if n == 3 else 0)
+    return s
+
+
+cdef inline fa_strides4 _strides4(cnp.ndarray a, int query_ndim) noexcept:
+    """Strides of an array that broadcasts to (Tq, Tk), (B, Tq, Tk) or (B, H, Tq, Tk), by the rank of query."""
+    cdef fa_strides4 s
+    s.column = _axis_stride(a, 1)
+    s.row = _axis_stride(a, 2)
+    s.head = _axis_stride(a, 3) if query_ndim == 4 else 0
+    s.batch = _axis_stride(a, 4) if query_ndim == 4 else (_axis_stride(a, 3) if query_ndim == 3 else 0)
+    return s
+
+
+cdef inline void *_data(object a) noexcept:
+    return cnp.PyArray_DATA(<cnp.ndarray>a) if a is not None else NULL
+
+
+# ---- Attention --------------------------------------------------------------------------------------------------
+
+cdef class Call:
+    """One attention problem: the C description, and the arrays that its pointers point into."""
+    cdef fa_attention a
+    cdef const fa_kernels *kernels
+    cdef tuple keep
+    cdef bint is_double
+
+    def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
+                 double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
+                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk):
+        cdef fa_attention *a = &self.a
+        cdef int n = cnp.PyArray_NDIM(query)
+        memset(a, 0, sizeof(fa_attention))
+        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows)
+        self.kernels = _kernels(query)
+        self.is_double = cnp.PyArray_TYPE(query) == cnp.NPY_FLOAT64
+        a.B = cnp.PyArray_DIM(query, 0) if n > 2 else 1
+        a.H = cnp.PyArray_DIM(query, 1) if n == 4 else 1
+        a.Hk = cnp.PyArray_DIM(key, 1) if n == 4 else 1
+        a.Tq = cnp.PyArray_DIM(query, n - 2)
+        a.Tk = tk
+        a.D = cnp.PyArray_DIM(query, n - 1)
+        a.Dv = cnp.PyArray_DIM(value, n - 1)
+        a.query = _data(query)
+        a.key = _data(key)
+        a.value = _data(value)
+        a.query_strides = _strides3(query)
+        a.key_strides = _strides3(key)
+        a.value_strides = _strides3(value)
+        a.score = score
+        a.activation = activation
+        a.score_vector = _data(score_vector)
+        a.scale = scale
+        a.softcap = softcap
+        if mask is not None:
+            a.mask = <const uint8_t *>_data(mask)
+            a.mask_strides = _strides4(mask, n)
+        if bias is not None:
+            a.bias = _data(bias)
+            a.bias_strides = _strides4(bias, n)
+        a.key_lengths = <const int64_t *>_data(key_lengths)
+        a.causal = causal
+        a.left = left
+        a.right = right
+        a.seeds = <const uint64_t *>_data(seeds)
+        a.drop_below = drop_below
+        a.keep_scale = keep_scale
+        if key_panels is not None:
+            a.key_panels = _data(key_panels)
+            a.panels_batch = _axis_stride(key_panels, 3)
+            a.panels_head = _axis_stride(key_panels, 2)
+        a.memory_rows = <const int64_t *>_data(memory_rows)
+
+    def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
+        """Write the context, and whatever else is not None."""
+        cdef int status
+        self.a.context = cnp.PyArray_DATA(context)
+        self.a.context_strides = _strides3(context)
+        self.a.weights = _data(weights)
+        self.a.lse = _data(lse)
+        self.a.row_max = _data(row_max)
+        self.a.row_sum = _data(row_sum)
+        with nogil:
+            status = fa_forward(self.kernels, &self.a, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention")
+
+    def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
+                 d_weights, d_lse, cnp.ndarray delta, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value,
+                 d_bias, d_vector_parts, d_vector):
+        """Write all gradients; context, row_max and row_sum are those that forward wrote."""
+        cdef fa_attention_grad g
+        cdef int status
+        cdef void *p_context = cnp.PyArray_DATA(context)
+        cdef void *p_lse = _data(d_lse)
+        cdef void *p_delta = cnp.PyArray_DATA(delta)
+        cdef void *p_vector = _data(d_vector)
+        memset(&g, 0, sizeof(fa_attention_grad))
+        g.f = self.a
+        g.f.weights = _data(weights)
+        g.f.row_max = cnp.PyArray_DATA(row_max)
+        g.f.row_sum = cnp.PyArray_DATA(row_sum)
+        g.d_context = cnp.PyArray_DATA(d_context)
+        g.d_context_strides = _strides3(d_context)
+        g.d_weights = _data(d_weights)
+        g.d_query = cnp.PyArray_DATA(d_query)
+        g.d_key = cnp.PyArray_DATA(d_key)
+        g.d_value = cnp.PyArray_DATA(d_value)
+        g.d_score_vector = _data(d_vector_parts)
+        g.heads_per_task = 1
+        g.batches_per_task = 1
+        if d_bias is not None:
+            g.d_bias = _data(d_bias)
+            g.d_bias_strides = _strides4(d_bias, cnp.PyArray_NDIM(context))
+            if g.d_bias_strides.head == 0:
+                g.heads_per_task = self.a.Hk
+            if g.d_bias_strides.batch == 0:
+                g.batches_per_task = self.a.B
+        if self.a.B == 0 or self.a.H == 0:
+            return
+        with nogil:
+            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, self.is_double, p_vector, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+
+
+def panel_width(dtype_like):
+    """Keys in one packed panel for arrays of this dtype."""
+    return _kernels(dtype_like).panel_width
+
+
+def panel_elements(cnp.ndarray key, int score, int64_t tk):
+    """Elements of the packed keys of one batch entry and head, for tk keys of key's width and dtype."""
+    return _kernels(key).panel_elements(score, tk, cnp.PyArray_DIM(key, cnp.PyArray_NDIM(key) - 1))
+
+
+def pack_keys(cnp.ndarray key, int score, int activation, int64_t first, int64_t last, cnp.ndarray panels):
+    """Pack keys first..last-1 (first a multiple of the panel width) of (B, Hk, T, D) into panels (B, Hk, elements)."""
+    cdef int status
+    cdef fa_strides3 strides = _strides3(key)
+    cdef const fa_kernels *k = _kernels(key)
+    cdef void *p_key = cnp.PyArray_DATA(key)
+    cdef void *p_panels = cnp.PyArray_DATA(panels)
+    cdef int64_t B = cnp.PyArray_DIM(key, 0), Hk = cnp.PyArray_DIM(key, 1), D = cnp.PyArray_DIM(key, 3)
+    cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
+    cdef int is_double = cnp.PyArray_TYPE(key) == cnp.NPY_FLOAT64
+    with nogil:
+        status = fa_pack_keys(k, score, activation, p_key, strides, B, Hk, first, last, D, p_panels, batch, head,
+                              is_double, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of prepare")
+
+
+# ---- Matrix products --------------------------------------------------------------------------------------------
+
+def gemm_packed_elements(cnp.ndarray like, int64_t k, int64_t n):
+    """Elements of a packed (k, n) matrix of this dtype."""
+    return _kernels(like).gemm_packed_elements(k, n)
+
+
+def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
+    """Pack w, or its transpose, of any strides."""
+    cdef int64_t rows = cnp.PyArray_DIM(w, 0), columns = cnp.PyArray_DIM(w, 1), item = cnp.PyArray_ITEMSIZE(w)
+    cdef int64_t row = cnp.PyArray_STRIDE(w, 0) // item, column = cnp.PyArray_STRIDE(w, 1) // item
+    cdef const fa_kernels *k = _kernels(w)
+    cdef void *p_w = cnp.PyArray_DATA(w)
+    cdef void *p_packed = cnp.PyArray_DATA(packed)
+    with nogil:
+        if transposed:
+            fa_gemm_pack(k, p_w, column, row, columns, rows, p_packed, n_threads)
+        else:
+            fa_gemm_pack(k, p_w, row, column, rows, columns, p_packed, n_threads)
+
+
+def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y):
+    """y (M, N), contiguous, = x (M, K) times a packed (K, N)."""
+    cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(y, 1)
+    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_w = cnp.PyArray_DATA(packed)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    with nogil:
+        fa_gemm(k, p_x, x_row, p_w, p_y, M, K, N, n_threads)
+
+
+def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw):
+    """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N)."""
+    cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(dy, 1)
+    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    cdef int64_t dy_row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_dy = cnp.PyArray_DATA(dy)
+    cdef void *p_dw = cnp.PyArray_DATA(dw)
+    cdef int status
+    with nogil:
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, M, K, N, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of weight_gradient")
+
+
+# ---- Rows and elements, on contiguous arrays --------------------------------------------------------------------
+
+def map_array(int function, cnp.ndarray x, cnp.ndarray y):
+    """y = exp, tanh or sigmoid (0, 1, 2) of x."""
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    with nogil:
+        k.map(function, p_x, p_y, n)
+
+
+def softmax(cnp.ndarray x, mask, cnp.ndarray y, int64_t rows, int64_t columns):
+    """Softmax of rows; mask is a bool array of x's shape, or None."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    with nogil:
+        k.softmax(p_x, p_mask, p_y, rows, columns)
+
+
+def softmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
+    """dx from y = softmax(x) and dy."""
+    cdef const fa_kernels *k = _kernels(y)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_dy = cnp.PyArray_DATA(dy)
+    cdef void *p_dx = cnp.PyArray_DATA(dx)
+    with nogil:
+        k.softmax_vjp(p_y, p_dy, p_dx, rows, columns)
+
+
+def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t rows, int64_t columns):
+    """y = rows of x scaled to unit length, inverse_norm = 1 / length; zero rows give zeros."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
+    with nogil:
+        k.normalize(p_x, columns, p_y, p_n, rows, columns)
+
+
+def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
+    """dx from the results of normalize and dy."""
+    cdef const fa_kernels *k = _kernels(y)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
+    cdef void *p_dy = cnp.PyArray_DATA(dy)
+    cdef void *p_dx = cnp.PyArray_DATA(dx)
+    with nogil:
+        k.normalize_vjp(p_y, p_n, p_dy, p_dx, rows, columns)
+
+
+def mix64(x):
+    """The 64-bit mixing function of the dropout hash, on a Python integer."""
+    cdef uint64_t u = <uint64_t>(int(x) & 0xFFFFFFFFFFFFFFFF)
+    u += <uint64_t>0x9E3779B97F4A7C15
+    u = (u ^ (u >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    u = (u ^ (u >> 27)) * <uint64_t>0x94D049BB133111EB
+    return u ^ (u >> 31)

@@ -1,0 +1,150 @@
+"""Attention and its gradients, step by step and in full size.
+
+    s_ij = cap(scale * raw(q_i, k_j)) + bias_ij,   cap(s) = c tanh(s / c) when a softcap c is given
+    P_ij = exp(s_ij) / sum_k exp(s_ik) over the allowed keys,   lse_i = log sum_k exp(s_ik)
+    O_i  = sum_j P_ij M_ij v_j,   M_ij = 0 or 1 / (1 - p) for dropout
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .dropout import dropout_mask
+from .gemm import select_matmul
+from .masking import allowed_keys
+from .scores import ScoreSpec, default_scale, describe, raw_scores, raw_scores_vjp
+from .shapes import gather_heads, spread_heads, to_four, to_pairs, unbroadcast
+from .softmax import softmax_and_lse
+
+Array = np.ndarray[Any, Any]
+
+
+class Gradients(NamedTuple):
+    """Gradients under the names of what they belong to; bias is None when there was none."""
+
+    query: Array
+    key: Array
+    value: Array
+    bias: Array | None
+    score: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Everything of one forward run, in shape (B, H, ...), key and value spread over the query heads."""
+
+    spec: ScoreSpec
+    query: Array
+    key: Array
+    value: Array
+    scale: float
+    allowed: Array
+    capped: Array
+    weights: Array
+    lse: Array
+    kept: Array
+    context: Array
+
+
+def run_forward(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    score: Any = "scaled_dot",
+    normalizer: str = "softmax",
+    mask: Any = None,
+    key_lengths: Any = None,
+    causal: Any = None,
+    window: Any = None,
+    bias: Any = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: Any = None,
+) -> Steps:
+    """All intermediate arrays of attention."""
+    if normalizer != "softmax":
+        raise ValueError(f"no twin of the normalizer {normalizer!r}")
+    spec = describe(score)
+    batch_shape, queries, keys = np.shape(query)[:-2], np.shape(query)[-2], np.shape(key)[-2]
+    q = to_four(query)
+    k, v = (spread_heads(to_four(x), q.shape[1]) for x in (key, value))
+    shape = (*q.shape[:2], queries, keys)
+    pair_mask = None if mask is None else to_pairs(np.asarray(mask, bool), batch_shape, queries, keys)
+    pair_bias = None if bias is None else to_pairs(np.asarray(bias, np.float64), batch_shape, queries, keys)
+    allowed = allowed_keys(
+        shape, mask=pair_mask, key_lengths=key_lengths, causal=causal, window=window, bias=pair_bias
+    )
+    q = np.where(allowed.any(axis=-1)[..., None], q, 0.0)
+    k = np.where(allowed.any(axis=-2)[..., None], k, 0.0)
+    factor = default_scale(spec, k.shape[-1]) if scale is None else float(scale)
+    with np.errstate(all="ignore"):
+        capped = raw_scores(spec, q, k) * factor
+        if spec.softcap is not None:
+            capped = spec.softcap * np.tanh(capped / spec.softcap)
+        weights, lse = softmax_and_lse(capped if pair_bias is None else capped + pair_bias, allowed)
+        kept = np.ones(shape)
+        if dropout:
+            kept = dropout_mask(seed, *shape, dropout) / (1.0 - dropout)
+        context = select_matmul(weights * kept, v, allowed)
+    return Steps(spec, q, k, v, factor, allowed, capped, weights, lse, kept, context)
+
+
+def attention(query: Any, key: Any, value: Any, **options: Any) -> tuple[Array, Array, Array]:
+    """(context, weights, lse) in the shapes of the library; options as in `run_forward`."""
+    steps = run_forward(query, key, value, **options)
+    batch_shape = np.shape(query)[:-2]
+    return (
+        steps.context.reshape(*batch_shape, *steps.context.shape[2:]),
+        steps.weights.reshape(*batch_shape, *steps.weights.shape[2:]),
+        steps.lse.reshape(*batch_shape, steps.lse.shape[2]),
+    )
+
+
+def attention_vjp(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    d_context: Any = None,
+    d_weights: Any = None,
+    d_lse: Any = None,
+    **options: Any,
+) -> Gradients:
+    """Gradients of sum(context d_context) + sum(weights d_weights) + sum(lse d_lse).
+
+    dP_ij = M_ij dO_i . v_j + dW_ij;   dS_ij = P_ij (dP_ij - sum_k P_ik dP_ik + dlse_i)
+    """
+    run = run_forward(query, key, value, **options)
+    pairs = run.allowed.shape
+    d_out = np.zeros((*pairs[:3], run.value.shape[-1])) if d_context is None else to_four(d_context)
+    allowed, swapped = run.allowed, run.allowed.swapaxes(-1, -2)
+    with np.errstate(all="ignore"):
+        d_value = select_matmul((run.weights * run.kept).swapaxes(-1, -2), d_out, swapped)
+        d_weight = np.where(allowed, run.kept * (d_out @ run.value.swapaxes(-1, -2)), 0.0)
+        if d_weights is not None:
+            d_weight = d_weight + np.where(allowed, to_four(d_weights), 0.0)
+        d_row = -(run.weights * d_weight).sum(axis=-1)
+        if d_lse is not None:
+            d_row = d_row + np.asarray(d_lse, np.float64).reshape(pairs[:3])
+        d_score = np.where(allowed, run.weights * (d_weight + d_row[..., None]), 0.0)
+        d_raw = d_score * run.scale
+        if run.spec.softcap is not None:
+            d_raw = d_raw * (1.0 - (run.capped / run.spec.softcap) ** 2)
+        d_raw = np.where(allowed, d_raw, 0.0)
+        d_query, d_key, parameters = raw_scores_vjp(run.spec, run.query, run.key, d_raw, allowed)
+    key_heads = to_four(key).shape[1]
+    bias = options.get("bias")
+    d_bias = None
+    if bias is not None:
+        d_bias = unbroadcast(d_score.reshape(*np.shape(query)[:-2], *pairs[2:]), np.shape(bias))
+    return Gradients(
+        d_query.reshape(np.shape(query)),
+        gather_heads(d_key, key_heads).reshape(np.shape(key)),
+        gather_heads(d_value, key_heads).reshape(np.shape(value)),
+        d_bias,
+        parameters,
+    )

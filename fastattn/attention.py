@@ -1,0 +1,360 @@
+"""The one door to the fused kernels: `attention` and `attention_vjp`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arguments import (
+    check_arrays,
+    check_normalizer,
+    check_options,
+    check_output,
+    check_size,
+    name_of,
+    score_arrays,
+)
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.scores.base import Operands, Score, resolve
+
+__all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
+
+Array = NDArray[Any]
+
+
+class AttentionOutput(NamedTuple):
+    """What `attention` returns when weights or lse are asked for; fields that were not are None.
+
+    Attributes
+    ----------
+    context : array, shape (..., Tq, Dv)
+    weights : array, shape (..., Tq, Tk), or None
+        After the softmax, before dropout.
+    lse : array, shape (..., Tq), or None
+        Log of the sum of exponentials of each row's scores; -inf where a row may attend to nothing.
+    """
+
+    context: Array
+    weights: Array | None = None
+    lse: Array | None = None
+
+
+class Gradients(NamedTuple):
+    """Gradients, each of the shape and dtype of what it belongs to.
+
+    Attributes
+    ----------
+    query, key, value : array
+    bias : array or None
+    score : dict of str to array
+        By the names of the score's parameters.
+    """
+
+    query: Array
+    key: Array
+    value: Array
+    bias: Array | None
+    score: dict[str, Array]
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    score: str | Score = "scaled_dot",
+    normalizer: str = "softmax",
+    mask: Array | None = None,
+    key_lengths: Array | None = None,
+    causal: str | bool | None = None,
+    window: tuple[int | None, int | None] | None = None,
+    bias: Array | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: int | Array | None = None,
+    return_weights: bool = False,
+    return_lse: bool = False,
+    out: Array | None = None,
+) -> Array | AttentionOutput:
+    """Score every key against every query, normalise each row, and sum the values by these weights.
+
+    ::
+
+        score_ij   = softcap(scale * score(q_i, k_j)) + bias_ij      -inf where masked
+        weights_ij = exp(score_ij) / sum_j exp(score_ij)
+        context_i  = sum_j dropout(weights_ij) v_j
+
+    Parameters
+    ----------
+    query : array, shape (..., Tq, Dk)
+        float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides.
+    key : array, shape (..., Tk, Dk)
+        In 4-D its number of heads may divide query's (grouped queries).
+    value : array, shape (..., Tk, Dv)
+    score : str or Score
+        ``"dot"``, ``"scaled_dot"``, ``"cosine"``, or an object of `fastattn.scores`.
+    normalizer : str
+        ``"softmax"``.
+    mask : bool array, broadcastable to (..., Tq, Tk), optional
+        True = may attend. What is masked is never read: it may be NaN.
+    key_lengths : int array, shape (B,), optional
+        Keys from this number on are padding.
+    causal : {"top_left", "bottom_right", True}, optional
+        Query i reads keys up to i (top left), or up to i + Tk - Tq (bottom right, with each sample's own key length in
+        place of Tk). True is allowed when Tq == Tk.
+    window : (left, right), optional
+        At most this many keys before and after the query's position; None on a side is unbounded.
+    bias : array, broadcastable to (..., Tq, Tk), optional
+        Added to the scores; -inf masks.
+    scale : float, optional
+        Factor of the raw score; default 1 / sqrt(Dk) for "scaled_dot", else 1.
+    dropout : float
+        Probability in [0, 1) with which a weight becomes 0; the others are divided by 1 - dropout.
+    seed : int or int array of shape (B,), optional
+        Needed with dropout. A mask is a function of (seed, head, row, key).
+    return_weights, return_lse : bool
+        Return an `AttentionOutput` with these fields.
+    out : array, shape (..., Tq, Dv), optional
+        Receives the context; must not overlap an input.
+
+    Returns
+    -------
+    array or AttentionOutput
+        The context, of query's dtype. A row that may attend to nothing is 0, its lse -inf.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError, UnsupportedError
+        Each names the argument, what was expected, what came, and what to do.
+    MemoryError
+        If an output or the workspace cannot be allocated.
+
+    Notes
+    -----
+    Work: ``2 B H Tq Tk (Dk + Dv)`` operations, less what causal, window and lengths exclude. Memory beyond inputs and
+    outputs: a fixed amount for each thread. Nothing of size (Tq, Tk) is stored unless the weights are asked for.
+    A row's bits do not depend on the batch, on padding, on the number of threads or on strides.
+
+    References
+    ----------
+    Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473); Luong, Pham, Manning 2015 (arXiv:1508.04025); Vaswani et al. 2017
+    (arXiv:1706.03762); for the tiling Dao et al. 2022 (arXiv:2205.14135).
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> q = np.zeros((1, 2, 4), np.float32)
+    >>> kv = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    >>> fastattn.attention(q, kv, kv, key_lengths=[2])
+    array([[[2., 3., 4., 5.],
+            [2., 3., 4., 5.]]], dtype=float32)
+    """
+    forward = _Forward(
+        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
+    )
+    result = forward.run(return_weights, return_lse, out, keep_rows=False)
+    return result if return_weights or return_lse else result.context
+
+
+def attention_vjp(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    score: str | Score = "scaled_dot",
+    normalizer: str = "softmax",
+    mask: Array | None = None,
+    key_lengths: Array | None = None,
+    causal: str | bool | None = None,
+    window: tuple[int | None, int | None] | None = None,
+    bias: Array | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: int | Array | None = None,
+    return_weights: bool = False,
+    return_lse: bool = False,
+    out: Array | None = None,
+) -> tuple[Array | AttentionOutput, Callable[..., Gradients]]:
+    """Compute attention and return a function that computes its gradients (vector-Jacobian product).
+
+    Parameters
+    ----------
+    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, return_weights, \
+return_lse, out
+        As in `attention`.
+
+    Returns
+    -------
+    output : array or AttentionOutput
+        As `attention` returns.
+    backward : callable
+        ``backward(d_context=None, *, d_weights=None, d_lse=None) -> Gradients``. May be called more than once; the
+        inputs and the context must not have been changed in between. `d_weights` needs ``return_weights=True``.
+
+    Notes
+    -----
+    Saved for backward: two numbers a row. Scores are computed again; work about 2.5 times that of the forward pass.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> q = np.zeros((2, 4), np.float32)
+    >>> kv = np.ones((3, 4), np.float32)
+    >>> context, backward = fastattn.attention_vjp(q, kv, kv)
+    >>> backward(np.ones_like(context)).value.sum(axis=0)
+    array([2., 2., 2., 2.], dtype=float32)
+    """
+    forward = _Forward(
+        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
+    )
+    result = forward.run(return_weights, return_lse, out, keep_rows=True)
+    return (result if return_weights or return_lse else result.context), forward.backward
+
+
+class _Forward:
+    """One checked call, and what its backward pass needs."""
+
+    __slots__ = ("bias", "call", "key", "operands", "query", "result", "row_max", "row_sum", "scale", "score", "value")
+
+    result: AttentionOutput
+    row_max: Array
+    row_sum: Array
+
+    def __init__(
+        self, query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
+    ):  # type: ignore[no-untyped-def]
+        self.query, self.key, self.value = query, key, value = check_arrays(query, key, value)
+        self.score = score = resolve(score)
+        if normalizer != "softmax":
+            check_normalizer(normalizer)
+        score.check(query, key)
+        if score.parameters:
+            score_arrays(score, query.dtype)
+        keys = key.shape[-2]
+        options = check_options(query, keys, mask, key_lengths, causal, window, bias, dropout, seed)
+        self.bias = options.bias
+        self.scale = scale = check_scale(scale, score, key.shape[-1])
+        self.operands = operands = score.project(query, key, scale)
+        bias = options.bias
+        if operands.bias is not None:
+            bias = operands.bias if bias is None else operands.bias + bias
+        vector = score.parameters.get("v")
+        self.call = core.Call(
+            operands.query, operands.key, value, score.kernel, score.activation_code,
+            None if vector is None else core.unit(vector), scale, score.softcap, options.mask, bias, options.key_lengths,
+            options.causal, options.left, options.right, options.seeds, options.drop_below, options.keep_scale,
+            None, None, keys,
+        )  # fmt: skip
+
+    def run(self, return_weights: bool, return_lse: bool, out: Array | None, keep_rows: bool) -> AttentionOutput:
+        query, value = self.query, self.value
+        rows = query.shape[:-1]
+        dtype = query.dtype
+        shape = (*rows, value.shape[-1])
+        target = None
+        if out is None:
+            context = np.empty(check_size("context", shape, 8), dtype)
+        else:
+            context = target = check_output(out, shape, dtype, (query, self.key, value))
+            if core.unit(target) is not target:
+                context = np.empty(shape, dtype)
+        weights = None
+        if return_weights:
+            weights = np.empty(check_size("weights", (*rows, self.key.shape[-2]), 8), dtype)
+        lse = np.empty(rows, dtype) if return_lse else None
+        row_max = row_sum = None
+        if keep_rows:
+            self.row_max = row_max = np.empty(rows, dtype)
+            self.row_sum = row_sum = np.empty(rows, dtype)
+        self.call.forward(context, weights, lse, row_max, row_sum)
+        if target is not None and context is not target:
+            target[...] = context
+            context = target
+        self.result = AttentionOutput(context, weights, lse)
+        return self.result
+
+    def backward(
+        self, d_context: Array | None = None, *, d_weights: Array | None = None, d_lse: Array | None = None
+    ) -> Gradients:
+        """Return the gradients of query, key, value, bias and the score's parameters.
+
+        Parameters
+        ----------
+        d_context, d_weights, d_lse : array, optional
+            Gradients of the outputs, of their shapes; at least one.
+        """
+        context, weights, _ = self.result
+        query, value, operands, score = self.query, self.value, self.operands, self.score
+        dtype = query.dtype
+        if d_context is None and d_weights is None and d_lse is None:
+            raise ArgumentError(
+                describe("d_context", "at least one of d_context, d_weights, d_lse", "None",
+                         "pass the gradient of what the loss depends on.")
+            )  # fmt: skip
+        if d_context is None:
+            d_context = np.zeros(context.shape, dtype)
+        d_context = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
+        if d_weights is not None:
+            if weights is None:
+                raise ArgumentError(
+                    describe("d_weights", "None unless the weights were returned", "an array",
+                             "call attention_vjp(..., return_weights=True).")
+                )  # fmt: skip
+            d_weights = np.ascontiguousarray(_cotangent("d_weights", d_weights, weights.shape, dtype))
+        if d_lse is not None:
+            d_lse = np.ascontiguousarray(_cotangent("d_lse", d_lse, query.shape[:-1], dtype))
+        q, k = operands.query, operands.key
+        d_query, d_key = np.empty(q.shape, dtype), np.empty((*k.shape[:-1], k.shape[-1]), dtype)
+        d_value = np.empty(value.shape, dtype)
+        d_bias = None
+        if operands.bias is not None:
+            d_bias = np.zeros(operands.bias.shape, dtype)
+        elif self.bias is not None:
+            d_bias = np.zeros(self.bias.shape, dtype)
+        d_vector = parts = None
+        if "v" in score.parameters:
+            heads = k.size // (k.shape[-1] * k.shape[-2]) if k.size else 0
+            d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((heads, q.shape[-1]), dtype)
+        self.call.backward(
+            np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_context, d_weights, d_lse,
+            np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
+        )  # fmt: skip
+        d_query, d_key, parameters = score.project_vjp(operands, d_query, d_key, d_bias, d_vector, self.scale)
+        if operands.bias is not None and d_bias is not None:
+            d_bias = None if self.bias is None else _sum_to(d_bias, self.bias.shape)
+        return Gradients(d_query, d_key, d_value, d_bias, parameters)
+
+
+def check_scale(scale: float | None, score: Score, width: int) -> float:
+    """Return the factor of the raw score."""
+    if scale is None:
+        return score.default_scale(width)
+    try:
+        value = float(scale)
+    except (TypeError, ValueError):
+        raise DTypeError(describe("scale", "a number or None", type(scale).__name__, "pass 1.0 for none.")) from None
+    if not np.isfinite(value):
+        raise ArgumentError(describe("scale", "a finite number", scale, "pass 1.0 for none."))
+    return value
+
+
+def _cotangent(name: str, value: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", f"pass the gradient of {name[2:]}."))
+    if array.dtype.char != dtype.char:
+        raise DTypeError(
+            describe(name, f"{dtype}, the dtype of query", array.dtype, f"pass {name}.astype({name_of(dtype)}).")
+        )
+    return array
+
+
+def _sum_to(array: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which an array of `shape` was broadcast."""
+    extra = array.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and array.shape[extra + i] != 1
+    )
+    return array.sum(axis=axes).reshape(shape)

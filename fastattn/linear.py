@@ -1,0 +1,180 @@
+"""Matrix products with packed weights: rows whose bits do not depend on how many rows there are.
+
+A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence in a
+batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._kernels import core
+from fastattn.errors import DTypeError, ShapeError, describe
+
+__all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
+
+Array = NDArray[Any]
+
+
+class PackedWeights:
+    """A matrix packed once for many products.
+
+    Parameters
+    ----------
+    w : array, shape (K, N), float32 or float64
+        Copied; later changes to `w` have no effect.
+
+    Notes
+    -----
+    Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes, twice
+    that once `matmul_transposed` has been used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.linear import PackedWeights
+    >>> w = PackedWeights(np.arange(6, dtype=np.float32).reshape(2, 3))
+    >>> w.matmul(np.ones((1, 2), np.float32))
+    array([[3., 5., 7.]], dtype=float32)
+    """
+
+    def __init__(self, w: Array) -> None:
+        w = _float_array("w", w)
+        if w.ndim != 2:
+            raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
+        self.shape = w.shape
+        self.dtype = w.dtype.newbyteorder("=")
+        self._packed = _pack(w, transposed=False)
+        # Packed when matmul_transposed is first called; a copy, so that both products see the same weights.
+        self._transposed: Array | None = None
+
+    def matmul(self, x: Array, out: Array | None = None) -> Array:
+        """Return ``x @ w`` for x of shape (..., K).
+
+        Parameters
+        ----------
+        x : array, shape (..., K)
+        out : array, shape (..., N), optional
+            Contiguous; receives the product.
+
+        Returns
+        -------
+        array, shape (..., N)
+        """
+        return _product(x, self._packed, self.shape, self.dtype, out)
+
+    def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
+        """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
+
+        Parameters
+        ----------
+        dy : array, shape (..., N)
+        out : array, shape (..., K), optional
+            Contiguous; receives the product.
+
+        Returns
+        -------
+        array, shape (..., K)
+        """
+        if self._transposed is None:
+            self._transposed = _pack(self.unpack(), transposed=True)
+        return _product(dy, self._transposed, self.shape[::-1], self.dtype, out)
+
+    def unpack(self) -> Array:
+        """Return the matrix as an ordinary array of shape (K, N)."""
+        rows, columns = self.shape
+        width = core.panel_width(self._packed)
+        panels = self._packed.reshape(-1, rows, width) if rows else self._packed.reshape(0, 0, width)
+        return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns]) if rows else np.empty(
+            self.shape, self.dtype
+        )
+
+    def __repr__(self) -> str:
+        return f"PackedWeights(shape={self.shape}, dtype={self.dtype})"
+
+
+def matmul(x: Array, w: Array) -> Array:
+    """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
+    return _product(x, _pack(w, transposed=False), w.shape, w.dtype, None)
+
+
+def weight_gradient(x: Array, dy: Array) -> Array:
+    """Return ``sum_m x_m^T dy_m`` over all leading positions m, in ascending order: the gradient of w for ``y = x @ w``.
+
+    Parameters
+    ----------
+    x : array, shape (..., K)
+    dy : array, shape (..., N)
+        Where a row of dy is zero, that row of x is not read into the result, NaN or not.
+
+    Returns
+    -------
+    array, shape (K, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.linear import weight_gradient
+    >>> weight_gradient(np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
+    array([[4.],
+           [4.]], dtype=float32)
+    """
+    x, dy = _float_array("x", x), _float_array("dy", dy)
+    if x.shape[:-1] != dy.shape[:-1] or x.dtype != dy.dtype:
+        raise ShapeError(
+            describe("dy", f"leading shape {x.shape[:-1]} and dtype {x.dtype}, as x has", f"{dy.dtype} of shape {dy.shape}",
+                     "pass the gradient of x @ w.")
+        )
+    rows = math.prod(x.shape[:-1])
+    flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
+    dw = np.empty((x.shape[-1], dy.shape[-1]), flat_x.dtype)
+    core.gemm_tn(flat_x, flat_dy, dw)
+    if not np.isfinite(dw).all():
+        read = flat_dy.any(axis=-1, keepdims=True)
+        if not read.all():
+            core.gemm_tn(np.where(read, flat_x, flat_x.dtype.type(0)), flat_dy, dw)
+    return dw
+
+
+def row_sum(dy: Array) -> Array:
+    """Return the sum of dy over all axes but the last, in ascending order: the gradient of b for ``y = x + b``."""
+    rows = math.prod(dy.shape[:-1])
+    return weight_gradient(np.ones((rows, 1), dy.dtype), dy.reshape(rows, dy.shape[-1]))[0]
+
+
+def _float_array(name: str, value: object) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, f"pass {name}.astype(np.float32), say."))
+    return array
+
+
+def _pack(w: Array, transposed: bool) -> Array:
+    w = core.unit(w) if w.shape[1] and w.strides[0] % w.itemsize else w
+    if not w.dtype.isnative or not w.flags.aligned:
+        w = w.astype(w.dtype.newbyteorder("="))
+    rows, columns = w.shape[::-1] if transposed else w.shape
+    packed = np.empty(core.gemm_packed_elements(w, rows, columns), w.dtype)
+    core.gemm_pack(w, transposed, packed)
+    return packed
+
+
+def _product(x: Array, packed: Array, shape: tuple[int, ...], dtype: np.dtype[Any], out: Array | None) -> Array:
+    x = _float_array("x", x)
+    if x.ndim < 1 or x.shape[-1] != shape[0]:
+        raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
+    if x.dtype != dtype:
+        raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, f"pass x.astype(np.{dtype})."))
+    wanted = (*x.shape[:-1], shape[1])
+    if out is None:
+        out = np.empty(wanted, packed.dtype)
+    elif out.shape != wanted or out.dtype != packed.dtype or not out.flags.carray or np.may_share_memory(out, x):
+        raise ShapeError(
+            describe("out", f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
+                     f"{out.dtype} of shape {out.shape}", "leave out= away, or pass np.empty(shape, dtype).")
+        )
+    rows = math.prod(x.shape[:-1])
+    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, out.reshape(rows, shape[1]))
+    return out

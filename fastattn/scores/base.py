@@ -1,0 +1,175 @@
+"""What every score function is: parameters, and how it reduces to a score that a fused kernel computes.
+
+A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function with projections first turns query
+and key into the operands of one of these (`Score.project`), and afterwards the gradients of these operands into
+gradients of query, key and its own parameters (`Score.project_vjp`).
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import linear
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+
+__all__ = ["KERNEL_ADDITIVE", "KERNEL_DOT", "Operands", "Score", "parameter", "resolve", "softcap_value"]
+
+Array = NDArray[Any]
+KERNEL_DOT = 0
+KERNEL_ADDITIVE = 1
+
+
+@dataclass(slots=True)
+class Operands:
+    """What the kernel is given instead of query and key.
+
+    Attributes
+    ----------
+    query, key : array
+        Of one width; key may have any width when it is not read (`Location`).
+    bias : array or None
+        Added to the score, `(..., Tq, Tk)`.
+    saved : tuple
+        What `Score.project_vjp` needs.
+    """
+
+    query: Array
+    key: Array
+    bias: Array | None = None
+    saved: tuple[Any, ...] = field(default=())
+
+
+class Score:
+    """Base class of score functions.
+
+    Attributes
+    ----------
+    name : str
+    parameters : dict of str to array
+        Gradients come back under the same names.
+    softcap : float
+        0 for none, else scores become ``softcap * tanh(score / softcap)``, before the bias is added.
+    """
+
+    name: ClassVar[str] = ""
+    kernel: ClassVar[int] = KERNEL_DOT
+    activation: str = ""
+    activation_code: int = 0
+
+    def __init__(self, *, softcap: float | None = None) -> None:
+        self.parameters: dict[str, Array] = {}
+        self.softcap = softcap_value(softcap)
+
+    def default_scale(self, width: int) -> float:
+        """Return the factor that is used when ``scale=None``; `width` is Dk."""
+        return 1.0
+
+    def check(self, query: Array, key: Array) -> None:
+        """Raise a `ShapeError` unless the widths of query and key suit the score and its parameters."""
+        if query.shape[-1] != key.shape[-1]:
+            raise ShapeError(
+                describe(
+                    "key",
+                    f"width {query.shape[-1]}, that of query",
+                    f"shape {key.shape}",
+                    "project one of them, or use scores.General(w) with w of shape (Dq, Dk).",
+                )
+            )
+
+    def query_weight(self, query_width: int) -> Array | None:
+        """Return the matrix that projects the query, or None."""
+        return None
+
+    def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
+        """Return the kernel's query; `product` stands in for the product with `query_weight`, packed beforehand."""
+        w = self.query_weight(query.shape[-1])
+        if w is None:
+            return query
+        return linear.matmul(query, w) if product is None else product(query)
+
+    def project_key(self, key: Array) -> Array:
+        """Return the kernel's key."""
+        return key
+
+    def project_bias(self, query: Array, columns: int, scale: float) -> Array | None:
+        """Return scores that are not of the kernel's form, `(..., Tq, columns)`, to be added, or None."""
+        return None
+
+    def project(self, query: Array, key: Array, scale: float) -> Operands:
+        """Return the operands of the kernel."""
+        bias = self.project_bias(query, key.shape[-2], scale)
+        return Operands(self.project_query(query), self.project_key(key), bias, saved=(query, key))
+
+    def project_vjp(
+        self, operands: Operands, d_query: Array, d_key: Array, d_bias: Array | None, d_vector: Array | None, scale: float
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """Return the gradients of query, key and parameters from those of the operands."""
+        return d_query, d_key, {}
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.parameters.items())
+        return f"{type(self).__name__}({shapes})"
+
+
+def softcap_value(softcap: float | None) -> float:
+    """Check a softcap; None becomes 0."""
+    if softcap is None:
+        return 0.0
+    value = float(softcap)
+    if not 0 < value < float("inf"):
+        raise ArgumentError(describe("softcap", "a positive number or None", softcap, "leave it out for no cap."))
+    return value
+
+
+def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: str) -> Array:
+    """Check a score's parameter: float32 or float64, of the given shape (None: any size)."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise DTypeError(
+            describe(name, "a float32 or float64 array", array.dtype, f"pass {name}.astype(np.float32), say.")
+        )
+    if array.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, array.shape)):
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+        raise ShapeError(describe(name, f"shape {wanted}", f"shape {array.shape}", f"{name} is {meaning}."))
+    return array
+
+
+_BY_NAME: dict[str, Callable[[], Score]] = {}
+_NEED_PARAMETERS = {
+    "general": "scores.General(w)",
+    "additive": "scores.Additive(v)",
+    "concat": "scores.Concat(w, v)",
+    "location": "scores.Location(w)",
+}
+
+
+def by_name(cls: type[Score]) -> type[Score]:
+    """Class decorator: makes a score without parameters available under its name."""
+    instance = cls()
+    _BY_NAME[cls.name] = lambda: instance
+    return cls
+
+
+def resolve(score: object) -> Score:
+    """Return the score function that `score`, a name or an object, stands for."""
+    if isinstance(score, str):
+        found = _BY_NAME.get(score)
+        if found is not None:
+            return found()
+        expected = f"one of {', '.join(sorted(_BY_NAME))}, or a score object"
+        if score in _NEED_PARAMETERS:
+            raise ArgumentError(
+                describe("score", expected, repr(score), f"this score has parameters: pass {_NEED_PARAMETERS[score]}.")
+            )
+        close = difflib.get_close_matches(score, [*_BY_NAME, *_NEED_PARAMETERS], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see fastattn.scores for what there is."
+        raise ArgumentError(describe("score", expected, repr(score), hint))
+    if isinstance(score, Score):
+        return score
+    raise DTypeError(
+        describe("score", "a name or an object of fastattn.scores", type(score).__name__, "pass scores.Dot(), say.")
+    )

@@ -1,0 +1,287 @@
+"""The case table: one list of attention problems that correctness, gradients and benchmarks share.
+
+`make(case)` builds the arrays; `options(problem)` are the keyword arguments of `fastattn.attention`, and
+`twin_options(problem)` those of the float64 twin.
+"""
+
+import zlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fastattn._reference.scores import ScoreSpec
+
+SIZES = (1, 2, 5, 6, 7, 15, 16, 17, 30, 31, 33, 63, 64, 65, 100, 130, 513, 600, 1100)
+WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100)
+PLAIN = ("dot", "scaled_dot", "cosine")
+SCORES = (*PLAIN, "general", "additive", "concat", "location")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem. mask and bias are shapes; a score's own options follow its name."""
+
+    name: str
+    batch: tuple = (2,)
+    key_heads: int | None = None
+    tq: int = 5
+    tk: int = 17
+    dk: int = 8
+    dq: int | None = None
+    dv: int = 8
+    da: int = 16
+    score: str = "scaled_dot"
+    given: str = "qkb"
+    activation: str = "tanh"
+    softcap: float | None = None
+    mask: tuple | None = None
+    bias: tuple | None = None
+    bias_holes: bool = False
+    key_lengths: tuple | int | None = None
+    causal: str | bool | None = None
+    window: tuple | None = None
+    scale: float | None = None
+    dropout: float = 0.0
+    seed: int | tuple | None = None
+    dtype: str = "float32"
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The arrays of a case, with cotangents for its three outputs."""
+
+    case: Case
+    query: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+    score: ScoreSpec
+    d_context: np.ndarray
+    d_weights: np.ndarray
+    d_lse: np.ndarray
+    rest: dict = field(default_factory=dict)
+
+    @property
+    def arrays(self):
+        return self.query, self.key, self.value
+
+
+def parameter_shapes(case):
+    """Shape and fan-in of each parameter of the case's score."""
+    dq, dk, da = query_width(case), case.dk, case.da
+    if case.score == "general":
+        return {"w": ((dq, dk), dq)}
+    if case.score == "location":
+        return {"w": ((dq, case.tk + 3), dq)}
+    if case.score == "concat":
+        return {"w": ((dq + dk, da), dq + dk), "v": ((da,), da)}
+    if case.score == "additive":
+        every = {"w_query": ((dq, da), dq), "w_key": ((dk, da), dk), "b": ((da,), 4)}
+        wanted = {"w_query": "q", "w_key": "k", "b": "b"}
+        return {"v": ((da,), da), **{name: s for name, s in every.items() if wanted[name] in case.given}}
+    return {}
+
+
+def query_width(case):
+    """Width of the query: that of the key unless the case says otherwise."""
+    return case.dk if case.dq is None else case.dq
+
+
+def make(case, rng=None):
+    """The arrays of a case; without rng they follow from its name alone."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode())) if rng is None else rng
+
+    def draw(*shape, spread=1.0):
+        return (rng.standard_normal(shape) * spread).astype(case.dtype)
+
+    batch, rest = case.batch, {}
+    key_batch = batch if case.key_heads is None else (batch[0], case.key_heads)
+    query = draw(*batch, case.tq, query_width(case), spread=case.spread)
+    key = draw(*key_batch, case.tk, case.dk, spread=case.spread)
+    value = draw(*key_batch, case.tk, case.dv)
+    shapes = parameter_shapes(case)
+    parameters = {name: draw(*shape, spread=max(1, fan) ** -0.5) for name, (shape, fan) in shapes.items()}
+    if case.mask is not None:
+        rest["mask"] = rng.random(case.mask) < 0.7
+    if case.bias is not None:
+        rest["bias"] = draw(*case.bias)
+        if case.bias_holes:
+            rest["bias"][rng.random(case.bias) < 0.3] = -np.inf
+    for name in ("key_lengths", "causal", "window", "scale", "seed"):
+        given = getattr(case, name)
+        if given is not None:
+            rest[name] = given
+    if "key_lengths" in rest:
+        rest["key_lengths"] = np.array(case.key_lengths, dtype=np.int64)
+    if isinstance(case.seed, tuple):
+        rest["seed"] = np.array(case.seed, dtype=np.uint64)
+    if case.dropout:
+        rest["dropout"] = case.dropout
+    return Problem(
+        case,
+        query,
+        key,
+        value,
+        ScoreSpec(case.score, parameters, case.activation, case.softcap),
+        draw(*batch, case.tq, case.dv),
+        draw(*batch, case.tq, case.tk),
+        draw(*batch, case.tq),
+        rest,
+    )
+
+
+def library_score(spec):
+    """The object of `fastattn.scores` for a spec, or a name where a name says it all."""
+    from fastattn import scores
+
+    if spec.name in PLAIN:
+        kinds = {"dot": scores.Dot, "scaled_dot": scores.ScaledDot, "cosine": scores.Cosine}
+        return spec.name if spec.softcap is None else kinds[spec.name](softcap=spec.softcap)
+    p = spec.parameters
+    if spec.name == "general":
+        return scores.General(p["w"], softcap=spec.softcap)
+    if spec.name == "location":
+        return scores.Location(p["w"], softcap=spec.softcap)
+    if spec.name == "concat":
+        return scores.Concat(p["w"], p["v"], activation=spec.activation, softcap=spec.softcap)
+    given = {name: p[name] for name in ("w_query", "w_key", "b") if name in p}
+    return scores.Additive(p["v"], **given, activation=spec.activation, softcap=spec.softcap)
+
+
+def options(problem):
+    """Keyword arguments of `fastattn.attention`."""
+    return {"score": library_score(problem.score), **problem.rest}
+
+
+def twin_options(problem):
+    """Keyword arguments of the twin."""
+    return {"score": problem.score, **problem.rest}
+
+
+def _sizes():
+    """Every key count with both families, the other sizes cycling through the awkward ones."""
+    for i, tk in enumerate(SIZES):
+        tq = SIZES[(7 * i + 3) % 11]
+        dk, dv, da = (WIDTHS[(5 * i + k) % len(WIDTHS)] for k in (0, 4, 8))
+        yield Case(f"dot-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv)
+        yield Case(f"additive-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv, da=da, score="additive")
+    for i, width in enumerate(WIDTHS):
+        other = WIDTHS[(3 * i + 2) % len(WIDTHS)]
+        yield Case(f"dot-width-{width}", tq=7, tk=33, dk=width, dv=other)
+        yield Case(f"additive-width-{width}", tq=7, tk=33, dk=other, dv=width, da=width, score="additive")
+
+
+def _scores():
+    for score in SCORES:
+        wide = 11 if score in ("general", "additive", "concat", "location") else None
+        yield Case(f"{score}-2d", batch=(), tq=3, tk=19, dv=5, dq=wide, score=score)
+        yield Case(f"{score}-3d", batch=(3,), tq=6, tk=40, dv=20, dq=wide, score=score)
+        yield Case(f"{score}-4d", batch=(2, 3), tq=9, tk=23, dv=4, dq=wide, score=score)
+        yield Case(f"{score}-grouped", batch=(2, 6), key_heads=2, tq=7, tk=21, dv=9, dq=wide, score=score)
+        yield Case(f"{score}-one-key-head", batch=(2, 3), key_heads=1, tq=4, tk=9, dq=wide, score=score)
+        yield Case(f"{score}-softcap", tq=6, tk=35, dq=wide, score=score, softcap=1.5, spread=1.5)
+        yield Case(f"{score}-scale", tq=6, tk=35, dq=wide, score=score, scale=0.31)
+        yield Case(f"{score}-negative-scale", tq=6, tk=35, dq=wide, score=score, scale=-0.8)
+        yield Case(
+            f"{score}-everything",
+            batch=(2, 4),
+            key_heads=2,
+            tq=13,
+            tk=37,
+            dv=12,
+            dq=wide,
+            score=score,
+            softcap=3.0,
+            mask=(2, 1, 13, 37),
+            bias=(1, 4, 1, 37),
+            bias_holes=True,
+            key_lengths=(37, 29),
+            causal="bottom_right",
+            window=(30, None),
+            scale=0.5,
+            dropout=0.2,
+            seed=11,
+        )
+    for given in ("", "q", "k", "b", "qk"):
+        widths = {"dq": 12 if "q" in given else 16, "dk": 9 if "k" in given else 16}
+        yield Case(f"additive-given-{given or 'v'}", score="additive", given=given, **widths)
+    for activation in ("sigmoid", "relu"):
+        yield Case(f"additive-{activation}", tq=6, tk=65, score="additive", activation=activation, da=33)
+        yield Case(f"concat-{activation}", tq=6, tk=31, score="concat", activation=activation, dq=5)
+
+
+def _options():
+    for score in ("scaled_dot", "additive"):
+
+        def case(name, score=score, **fields):
+            return Case(f"{score}-{name}", score=score, **{"batch": (2, 3), "tq": 6, "tk": 70, **fields})
+
+        for mask in ((70,), (1, 70), (6, 70), (6, 1), (3, 6, 70), (2, 1, 1, 70), (2, 1, 6, 70), (2, 3, 6, 70)):
+            yield case(f"mask-{'x'.join(map(str, mask))}", mask=mask)
+        for bias in ((70,), (1,), (6, 1), (6, 70), (3, 1, 70), (2, 1, 1, 70), (1, 3, 6, 1), (2, 3, 6, 70)):
+            yield case(f"bias-{'x'.join(map(str, bias))}", bias=bias, bias_holes=len(bias) > 2)
+        yield case("mask-3d", batch=(2,), mask=(2, 1, 70), bias=(1, 6, 70))
+        yield case("mask-2d", batch=(), mask=(6, 70), bias=(70,))
+        yield case("lengths", batch=(5,), key_lengths=(0, 1, 33, 69, 70))
+        yield case("lengths-4d", key_lengths=(64, 7))
+        yield case("length-2d", batch=(), key_lengths=(31,))
+        yield case("length-2d-scalar", batch=(), key_lengths=31)
+        for tq in (1, 6, 70, 90):
+            yield case(f"causal-top-left-{tq}", batch=(2,), tq=tq, causal="top_left")
+            yield case(f"causal-bottom-right-{tq}", batch=(2,), tq=tq, causal="bottom_right")
+        yield case("causal-true", batch=(2,), tq=70, causal=True)
+        yield case("causal-bottom-right-lengths", tq=40, causal="bottom_right", key_lengths=(52, 21))
+        yield case("causal-long", batch=(1,), tq=600, tk=600, causal=True, da=4)
+        for left, right in ((0, 0), (3, 2), (None, 1), (20, None), (1, 100)):
+            yield case(f"window-{left}-{right}", batch=(2,), tq=33, window=(left, right))
+        yield case("window-causal", batch=(2,), tq=70, window=(9, 4), causal=True)
+        yield case("window-bottom-right", tq=20, window=(9, 4), causal="bottom_right", key_lengths=(40, 70))
+        yield case("window-far", batch=(1,), tq=600, tk=600, window=(20, 20), da=4)
+        yield case("dropout-int", dropout=0.3, seed=2**40 + 5)
+        yield case("dropout-negative-int", dropout=0.5, seed=-3)
+        yield case("dropout-array", dropout=0.1, seed=(2**63 + 9, 17))
+        yield case("dropout-most", dropout=0.95, seed=5)
+        yield case("dropout-long", batch=(2,), tk=600, dropout=0.25, seed=3)
+        yield case("dropout-2d", batch=(), dropout=0.25, seed=3)
+        for axis in ("batch", "tq", "tk", "dv"):
+            yield case(f"no-{axis}", **{axis: (0, 3) if axis == "batch" else 0})
+        yield case("no-heads", batch=(2, 0))
+        for spread in (0.05, 6.0):
+            yield case(f"spread-{spread}", spread=spread)
+    yield Case("scaled_dot-no-width", dk=0)
+    yield Case("scaled_dot-large-scores", tq=20, tk=120, dk=64, spread=20.0)
+    yield Case("scaled_dot-bias-3d", batch=(3,), bias=(3, 5, 17), bias_holes=True)
+
+
+SINGLE = (*_sizes(), *_scores(), *_options())
+_STEPS = 2
+DOUBLE = tuple(replace(case, name=f"{case.name}-float64", dtype="float64") for case in SINGLE[::_STEPS])
+CASES = (*SINGLE, *DOUBLE)
+BY_NAME = {case.name: case for case in CASES}
+# Small enough to differentiate numerically, one of each kind.
+SMALL = tuple(
+    replace(case, name=f"{case.name}-small", dtype="float64", tq=min(case.tq, 4), tk=7, da=5)
+    for case in SINGLE
+    if case.name.endswith(("-2d", "-grouped", "-softcap", "-scale", "-sigmoid", "-given-v", "-given-b"))
+) + tuple(
+    Case(
+        f"{score}-options-small",
+        batch=(2, 2),
+        key_heads=1,
+        tq=3,
+        tk=7,
+        dk=4,
+        dv=3,
+        da=5,
+        score=score,
+        softcap=2.0,
+        mask=(2, 1, 3, 7),
+        bias=(2, 3, 1),
+        key_lengths=(7, 4),
+        causal="bottom_right",
+        dropout=0.25,
+        seed=4,
+        dtype="float64",
+    )
+    for score in SCORES
+)

@@ -1,0 +1,71 @@
+"""Context, weights and log-sum-exp of every case against the float64 twin."""
+
+import numpy as np
+import pytest
+
+import fastattn
+from cases import CASES, make, options
+from checks import check_forward, same_bits
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_forward(case):
+    check_forward(case)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name in ("dot-17-keys", "additive-3d", "scaled_dot-4d")])
+def test_out_is_filled_and_returned(case):
+    problem = make(case)
+    expected = fastattn.attention(*problem.arrays, **options(problem))
+    out = np.full_like(expected, np.nan)
+    assert fastattn.attention(*problem.arrays, **options(problem), out=out) is out
+    assert same_bits(out, expected)
+
+
+def test_fields_not_asked_for_are_none():
+    problem = make(next(c for c in CASES if c.name == "scaled_dot-3d"))
+    bare = fastattn.attention(*problem.arrays)
+    assert isinstance(bare, np.ndarray)
+    with_lse = fastattn.attention(*problem.arrays, return_lse=True)
+    assert with_lse.weights is None and with_lse.lse is not None
+    with_weights = fastattn.attention(*problem.arrays, return_weights=True)
+    assert with_weights.lse is None and with_weights.weights is not None
+    assert same_bits([bare], [with_lse.context]) and same_bits([bare], [with_weights.context])
+    assert isinstance(with_lse, fastattn.AttentionOutput)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_of_weights_sum_to_one(dtype):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, n, 16)).astype(dtype) for n in (9, 1000, 1000))
+    weights = fastattn.attention(q, k, v, return_weights=True).weights
+    assert np.abs(weights.astype(np.float64).sum(-1) - 1).max() <= 4 * np.finfo(dtype).eps
+
+
+def _memory_options():
+    rng = np.random.default_rng(8)
+    q, k, v = (rng.standard_normal((3, n, 8)).astype(np.float32) for n in (4, 21, 21))
+    return q, k, v, np.array([21, 5, 0]), rng.random((3, 1, 21)) < 0.7
+
+
+@pytest.mark.parametrize("score", ["scaled_dot", "cosine", "additive"])
+def test_a_prepared_memory_attends_with_the_same_bits(score):
+    q, k, v, lengths, mask = _memory_options()
+    if score == "additive":
+        rng = np.random.default_rng(9)
+        parts = [rng.standard_normal(s).astype(np.float32) for s in ((6,), (8, 6), (8, 6))]
+        score = fastattn.scores.Additive(*parts)
+    memory = fastattn.prepare(k, v, score=score, key_lengths=lengths, mask=mask)
+    expected = fastattn.attention(q, k, v, score=score, key_lengths=lengths, mask=mask)
+    assert same_bits(memory.attend(q), expected)
+    order = np.array([2, 0, 0, 1])
+    assert same_bits(memory.select(order).attend(q[order]), expected[order])
+
+
+def test_an_appended_memory_attends_with_the_same_bits():
+    q, k, v, _, _ = _memory_options()
+    memory = fastattn.prepare(k[:, :3], v[:, :3])
+    for start, stop in ((3, 4), (4, 5), (5, 21)):
+        grown = memory.append(k[:, start:stop], v[:, start:stop])
+        memory = memory if grown is None else grown
+        assert same_bits(memory.attend(q), fastattn.attention(q, k[:, :stop], v[:, :stop]))

@@ -1,0 +1,33 @@
+"""Every instruction-set level that this machine has passes a part of the case table."""
+
+from pathlib import Path
+
+import pytest
+
+import fastattn
+
+SCRIPT = str(Path(__file__).with_name("level_subset.py"))
+CONFIG = fastattn.show_config(as_dict=True)
+USABLE = [level for level in CONFIG["levels_built"] if level in CONFIG["levels_cpu"]]
+
+
+@pytest.mark.parametrize("level", USABLE)
+def test_cases_at_a_forced_level(run_python, level):
+    done = run_python(SCRIPT, level, check=False, FASTATTN_ISA=level)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("level", USABLE)
+def test_exp_at_a_forced_level(run_python, level):
+    script = str(Path(__file__).with_name("exhaustive_exp.py"))
+    done = run_python(script, "--step", "4099", check=False, FASTATTN_ISA=level)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("level", USABLE)
+@pytest.mark.parametrize("edge", ["end", "start"])
+@pytest.mark.parametrize("family", ["dot", "additive"])
+def test_guard_pages_at_a_forced_level(run_python, level, family, edge):
+    script = str(Path(__file__).with_name("guard_pages.py"))
+    done = run_python(script, family, "float32", edge, check=False, FASTATTN_ISA=level, FASTATTN_NUM_THREADS="1")
+    assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]}\n{done.stderr[-2000:]}"

@@ -1,0 +1,132 @@
+"""Products with packed weights: accuracy, and rows that do not depend on their neighbours."""
+
+import numpy as np
+import pytest
+
+import fastattn
+from checks import same_bits
+from fastattn import _reference, linear
+
+SIZES = [(1, 1), (3, 5), (8, 16), (17, 33), (64, 65), (100, 7), (1, 130), (130, 1), (513, 20)]
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def draw(rng, *shape, dtype="float32"):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def close(found, exact, unit, dtype, gate=4.0):
+    """A sum errs by a few eps of the sum of the absolute values of its terms."""
+    assert found.dtype == dtype and found.shape == exact.shape
+    room = gate * np.finfo(dtype).eps * unit + np.finfo(dtype).tiny
+    assert (np.abs(found - exact) <= room).all()
+
+
+@dtypes
+@pytest.mark.parametrize(("k", "n"), SIZES)
+def test_products_against_the_twin(k, n, dtype):
+    rng = np.random.default_rng(k * 1000 + n)
+    w = draw(rng, k, n, dtype=dtype)
+    packed = linear.PackedWeights(w)
+    for m in (1, 2, 6, 7, 50):
+        x, dy = draw(rng, m, k, dtype=dtype), draw(rng, m, n, dtype=dtype)
+        close(packed.matmul(x), _reference.matmul(x, w), np.abs(x) @ np.abs(w), dtype)
+        close(packed.matmul_transposed(dy), _reference.matmul_transposed(dy, w), np.abs(dy) @ np.abs(w.T), dtype)
+        close(linear.weight_gradient(x, dy), _reference.weight_gradient(x, dy), np.abs(x.T) @ np.abs(dy), dtype)
+
+
+@dtypes
+@pytest.mark.parametrize(("k", "n"), [(33, 40), (7, 3), (256, 65)])
+def test_every_number_of_rows_gives_the_same_rows(k, n, dtype):
+    rng = np.random.default_rng(1)
+    packed = linear.PackedWeights(draw(rng, k, n, dtype=dtype))
+    x, dy = draw(rng, 512, k, dtype=dtype), draw(rng, 512, n, dtype=dtype)
+    forward, transposed = packed.matmul(x), packed.matmul_transposed(dy)
+    for m in range(1, 71):
+        assert same_bits(packed.matmul(x[:m]), forward[:m]), m
+        assert same_bits(packed.matmul_transposed(dy[:m]), transposed[:m]), m
+    for row in (0, 5, 6, 300, 511):
+        assert same_bits(packed.matmul(x[row]), forward[row])
+        assert same_bits(packed.matmul_transposed(dy[row]), transposed[row])
+
+
+@dtypes
+def test_any_number_of_threads_gives_the_same_bits(dtype):
+    rng = np.random.default_rng(2)
+    w, x, dy = (draw(rng, *s, dtype=dtype) for s in ((96, 70), (700, 96), (700, 70)))
+    before = fastattn.get_num_threads()
+
+    def everything():
+        packed = linear.PackedWeights(w)
+        return [packed.matmul(x), packed.matmul_transposed(dy), linear.weight_gradient(x, dy)]
+
+    try:
+        fastattn.set_num_threads(1)
+        expected = everything()
+        for threads in (2, 3, 4, 7, 8, 16):
+            fastattn.set_num_threads(threads)
+            assert same_bits(expected, everything()), threads
+    finally:
+        fastattn.set_num_threads(before)
+
+
+def test_leading_dimensions_layouts_and_out():
+    rng = np.random.default_rng(3)
+    w, x = draw(rng, 12, 9), draw(rng, 2, 3, 4, 12)
+    packed = linear.PackedWeights(w)
+    expected = packed.matmul(x)
+    assert expected.shape == (2, 3, 4, 9)
+    assert same_bits(packed.matmul(x.reshape(-1, 12)), expected.reshape(-1, 9))
+    assert same_bits(packed.matmul(np.asfortranarray(x)), expected)
+    assert same_bits(packed.matmul(x[::-1]), expected[::-1])
+    for layout in (np.asfortranarray(w), np.repeat(w, 2, axis=1)[:, ::2], w[::-1].copy()[::-1]):
+        assert same_bits(linear.PackedWeights(layout).matmul(x), expected)
+    out = np.empty_like(expected)
+    assert packed.matmul(x, out=out) is out and same_bits(out, expected)
+
+
+def test_packed_weights_are_a_copy():
+    rng = np.random.default_rng(4)
+    w, x = draw(rng, 5, 6), draw(rng, 3, 5)
+    packed = linear.PackedWeights(w)
+    expected = packed.matmul(x)
+    w[:] = np.nan
+    assert same_bits(packed.matmul(x), expected)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(0, 4, 3), (3, 0, 4), (3, 4, 0), (0, 0, 0)])
+def test_zero_sizes(m, k, n):
+    packed = linear.PackedWeights(np.ones((k, n), np.float32))
+    assert np.array_equal(packed.matmul(np.ones((m, k), np.float32)), np.zeros((m, n)))
+    assert np.array_equal(packed.matmul_transposed(np.ones((m, n), np.float32)), np.zeros((m, k)))
+    gradient = linear.weight_gradient(np.ones((m, k), np.float32), np.ones((m, n), np.float32))
+    assert np.array_equal(gradient, np.full((k, n), m))
+
+
+def test_nan_reaches_only_its_row():
+    rng = np.random.default_rng(5)
+    packed = linear.PackedWeights(draw(rng, 20, 30))
+    x = draw(rng, 9, 20)
+    expected = packed.matmul(x)
+    x[4, 3] = np.nan
+    found = packed.matmul(x)
+    assert np.isnan(found[4]).all()
+    assert same_bits(np.delete(found, 4, 0), np.delete(expected, 4, 0))
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda p: p.matmul(np.ones((2, 4), np.float32)), fastattn.ShapeError),
+        (lambda p: p.matmul(np.ones((2, 5), np.float64)), fastattn.DTypeError),
+        (lambda p: p.matmul(np.ones((2, 5), np.int64)), fastattn.DTypeError),
+        (lambda p: p.matmul_transposed(np.ones((2, 5), np.float32)), fastattn.ShapeError),
+        (lambda p: p.matmul(np.ones((2, 5), np.float32), out=np.ones((2, 3), np.float32)), fastattn.ShapeError),
+        (lambda p: linear.PackedWeights(np.ones(3, np.float32)), fastattn.ShapeError),
+        (lambda p: linear.PackedWeights(np.ones((3, 3), np.int8)), fastattn.DTypeError),
+        (lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((3, 3))), fastattn.ShapeError),
+    ],
+)
+def test_wrong_calls(call, error):
+    with pytest.raises(error, match="Hint: "):
+        call(linear.PackedWeights(np.ones((5, 6), np.float32)))

@@ -1,0 +1,135 @@
+"""Threads of the caller: two in kernels at once, and a fork while one is inside."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+import fastattn
+from cases import Case, library_score, make
+from checks import run_all, same_bits
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = fastattn.get_num_threads()
+    yield
+    fastattn.set_num_threads(before)
+
+
+def problem(score):
+    return make(Case(f"threads-{score}", batch=(2, 2), tq=60, tk=130, dk=16, score=score))
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
+def test_callers_at_once_get_the_right_bits(pool):
+    fastattn.set_num_threads(pool)
+    problems = [problem(score) for score in ("scaled_dot", "additive", "cosine", "general")]
+    expected = [run_all(*p.arrays, p.d_context, library_score(p.score)) for p in problems]
+    wrong, barrier = [], threading.Barrier(len(problems))
+
+    def work(index):
+        p = problems[index]
+        barrier.wait(10)
+        for _ in range(20):
+            if not same_bits(expected[index], run_all(*p.arrays, p.d_context, library_score(p.score))):
+                wrong.append(index)
+
+    callers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(problems))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+        assert not caller.is_alive(), "a caller hangs"
+    assert not wrong
+
+
+def test_changing_the_number_of_threads_while_a_kernel_runs_is_harmless():
+    p = problem("scaled_dot")
+    expected = run_all(*p.arrays, p.d_context, "scaled_dot")
+    done = threading.Event()
+
+    def change():
+        n = 0
+        while not done.is_set():
+            n = n % 6 + 1
+            fastattn.set_num_threads(n)
+
+    changer = threading.Thread(target=change, daemon=True)
+    changer.start()
+    try:
+        same = [same_bits(expected, run_all(*p.arrays, p.d_context, "scaled_dot")) for _ in range(100)]
+    finally:
+        done.set()
+        changer.join(10)
+    assert all(same) and not changer.is_alive()
+
+
+INSIDE = """
+import os, signal, threading
+from cases import Case, library_score, make
+from checks import run_all, same_bits
+import fastattn
+signal.alarm(90)
+fastattn.set_num_threads(4)
+p = make(Case("inside", batch=(4, 2), tq=100, tk=200, dk=16, score="scaled_dot"))
+def go(): return run_all(*p.arrays, p.d_context, "scaled_dot")
+expected = go()
+done = threading.Event()
+def work():
+    while not done.is_set():
+        go()
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+try:
+    for i in range(50):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            if i % 2:
+                fastattn.set_num_threads(3)
+            os._exit(0 if same_bits(expected, go()) else 3)
+        assert os.waitpid(child, 0)[1] == 0, i
+finally:
+    done.set()
+    worker.join()
+assert same_bits(expected, go())
+"""
+
+
+def test_a_fork_while_another_thread_is_inside_a_kernel(run_shared):
+    run_shared(INSIDE)
+
+
+SHOW = "import json, fastattn; print(json.dumps(fastattn.show_config(as_dict=True)))"
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "many", "", "1.5", "99999999999999999999"])
+@pytest.mark.parametrize("name", ["FASTATTN_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_a_senseless_variable_never_breaks_the_import_without_naming_itself(run_python, name, text):
+    clear = {"FASTATTN_NUM_THREADS": None, "OMP_NUM_THREADS": None}
+    done = run_python("-c", SHOW, check=False, **{**clear, name: text})
+    if done.returncode:
+        assert name in done.stderr
+    else:
+        assert json.loads(done.stdout)["threads"] >= 1
+
+
+def test_importing_starts_no_thread(run_python):
+    code = "import os, fastattn; print(len(os.listdir('/proc/self/task')))"
+    # NumPy's own BLAS may start threads.
+    done = run_python("-c", code, OPENBLAS_NUM_THREADS="1", FASTATTN_NUM_THREADS="4")
+    assert int(done.stdout) == 1
+
+
+def test_results_of_threads_are_complete_when_the_call_returns():
+    fastattn.set_num_threads(8)
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((40, 3, 4)).astype(np.float32) for _ in range(3))
+    out = np.empty_like(q)
+    expected = fastattn.attention(q, k, v)
+    for _ in range(200):
+        out.fill(np.nan)
+        fastattn.attention(q, k, v, out=out)
+        assert same_bits(out, expected)
