@@ -1,5 +1,6 @@
 """The one door to the fused kernels: `attention` and `attention_vjp`."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -243,7 +244,7 @@ class _Forward:
         vector = score.parameters.get("v")
         self.call = core.Call(
             operands.query, operands.key, value, score.kernel, score.activation_code,
-            None if vector is None else core.unit(vector), scale, score.softcap, options.mask, bias, options.key_lengths,
+            None if vector is None else core.unit(vector), scale, score.softcap or 0.0, options.mask, bias, options.key_lengths,
             options.causal, options.left, options.right, options.seeds, options.drop_below, options.keep_scale,
             None, None, keys,
         )  # fmt: skip
@@ -315,7 +316,7 @@ class _Forward:
             d_bias = np.zeros(self.bias.shape, dtype)
         d_vector = parts = None
         if "v" in score.parameters:
-            heads = k.size // (k.shape[-1] * k.shape[-2]) if k.size else 0
+            heads = math.prod(k.shape[:-2])
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((heads, q.shape[-1]), dtype)
         self.call.backward(
             np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_context, d_weights, d_lse,

@@ -163,7 +163,7 @@ class Memory:
         vector = score.parameters.get("v")
         call = core.Call(
             projected, self._keys, self._values, score.kernel, score.activation_code,
-            None if vector is None else core.unit(vector), factor, score.softcap, options.mask, total,
+            None if vector is None else core.unit(vector), factor, score.softcap or 0.0, options.mask, total,
             options.key_lengths, options.causal, options.left, options.right, options.seeds, options.drop_below,
             options.keep_scale, self._packed_keys, self._rows, self._tk,
         )  # fmt: skip

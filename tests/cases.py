@@ -260,9 +260,11 @@ CASES = (*SINGLE, *DOUBLE)
 BY_NAME = {case.name: case for case in CASES}
 # Small enough to differentiate numerically, one of each kind.
 SMALL = tuple(
-    replace(case, name=f"{case.name}-small", dtype="float64", tq=min(case.tq, 4), tk=7, da=5)
+    replace(case, name=f"{case.name}-small", dtype="float64", tq=min(case.tq, 4), tk=7)
     for case in SINGLE
     if case.name.endswith(("-2d", "-grouped", "-softcap", "-scale", "-sigmoid", "-given-v", "-given-b"))
+    and case.mask is None
+    and case.key_lengths is None
 ) + tuple(
     Case(
         f"{score}-options-small",

@@ -221,7 +221,8 @@ FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
         if (first < stop) {
             const real *keys = s->scores.key + first * a->key_strides.row;
             int64_t keys_stride = a->key_strides.row;
-            pack_keys(a->score, a->activation, keys, keys_stride, first, stop, a->D, s->key_panels, s->scratch);
+            pack_keys(a->score, a->activation, s->scores.key, keys_stride, first, stop, a->D, s->key_panels,
+                      s->scratch);
             for (int64_t j = first, p = 0; j < stop; j += PW, p++)
                 pack_panel(s->value_panels + p * a->Dv * PW, value + j * a->value_strides.row, a->value_strides.row,
                            stop - j < PW ? stop - j : PW, a->Dv);

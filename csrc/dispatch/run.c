@@ -37,8 +37,8 @@ static double attention_work(const fa_attention *a) {
 }
 
 int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads) {
-    int64_t rows = a->H / a->Hk * a->Tq, heads = a->B * a->Hk;
-    if (rows == 0 || heads == 0) return FA_OK;
+    int64_t heads = a->B * a->Hk, rows = heads ? a->H / a->Hk * a->Tq : 0;
+    if (rows == 0) return FA_OK;
     n_threads = threads_for(attention_work(a), n_threads);
     int64_t per_task = rows < FA_ROWS_PER_TASK ? rows : FA_ROWS_PER_TASK;
     while (heads * ceil_div(rows, per_task) < 4 * n_threads && n_threads > 1 && per_task > FA_LEAST_ROWS_PER_TASK)

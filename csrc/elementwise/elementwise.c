@@ -24,9 +24,8 @@ FA_FUNC void normalize(const void *x, int64_t x_row, void *y, void *inverse_norm
             vec v = vload_n(src + c, columns - c);
             size = vmax(size, vmax(v, -v));
         }
-        real largest = vhmax(size), scale = 1 / largest;
         const real bound = FA_BITS == 32 ? (real)1e37 : (real)1e300;
-        if (!(scale < bound)) scale = bound;
+        real largest = vhmax(size), scale = largest * bound > 1 ? 1 / largest : bound; /* largest may be -0 */
         for (int64_t c = 0; c < columns; c += VL) {
             vec v = vload_n(src + c, columns - c) * vset1(scale);
             squares = vfma(v, v, squares);

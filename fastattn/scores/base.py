@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
-__all__ = ["KERNEL_ADDITIVE", "KERNEL_DOT", "Operands", "Score", "parameter", "resolve", "softcap_value"]
+__all__ = ["KERNEL_ADDITIVE", "KERNEL_DOT", "Operands", "Score", "parameter", "resolve"]
 
 Array = NDArray[Any]
 KERNEL_DOT = 0
@@ -51,8 +51,8 @@ class Score:
     name : str
     parameters : dict of str to array
         Gradients come back under the same names.
-    softcap : float
-        0 for none, else scores become ``softcap * tanh(score / softcap)``, before the bias is added.
+    softcap : float or None
+        If given, scores become ``softcap * tanh(score / softcap)``, before the bias is added.
     """
 
     name: ClassVar[str] = ""
@@ -62,7 +62,7 @@ class Score:
 
     def __init__(self, *, softcap: float | None = None) -> None:
         self.parameters: dict[str, Array] = {}
-        self.softcap = softcap_value(softcap)
+        self.softcap = check_softcap(softcap)
 
     def default_scale(self, width: int) -> float:
         """Return the factor that is used when ``scale=None``; `width` is Dk."""
@@ -115,10 +115,10 @@ class Score:
         return f"{type(self).__name__}({shapes})"
 
 
-def softcap_value(softcap: float | None) -> float:
-    """Check a softcap; None becomes 0."""
+def check_softcap(softcap: float | None) -> float | None:
+    """Return the softcap as a float, or None."""
     if softcap is None:
-        return 0.0
+        return None
     value = float(softcap)
     if not 0 < value < float("inf"):
         raise ArgumentError(describe("softcap", "a positive number or None", softcap, "leave it out for no cap."))
