@@ -2,7 +2,7 @@
 
 import pytest
 
-CASE_NAMES = frozenset({"additive", "additive_grad"})
+CASE_NAMES = frozenset({"additive_fwd", "additive_grad"})
 
 
 @pytest.mark.filterwarnings("ignore")  # frameworks warn about each other

@@ -2,7 +2,7 @@
 
 import pytest
 
-CASE_NAMES = frozenset({"additive_step", "decode", "decode_grad"})
+CASE_NAMES = frozenset({"additive_step", "decode_fwd", "decode_grad"})
 
 
 @pytest.mark.filterwarnings("ignore")  # frameworks warn about each other

@@ -3,7 +3,15 @@
 import pytest
 
 CASE_NAMES = frozenset(
-    {"dot_long", "dot_causal", "dot_sentence", "dot_short", "dot_long_grad", "dot_causal_grad", "dot_sentence_grad"}
+    {
+        "dot_long_fwd",
+        "dot_causal_fwd",
+        "dot_sentence_fwd",
+        "dot_short_fwd",
+        "dot_long_grad",
+        "dot_causal_grad",
+        "dot_sentence_grad",
+    }
 )
 
 

@@ -113,17 +113,17 @@ _DECODE = (32, 8, 1, 512, 64)
 _TINY = (1, 1, 1, 8, 16)
 
 CASES: tuple[Case, ...] = (
-    _additive("additive", "additive, B16 T100 Da256", FORWARD, _ATTEND, 12.0),
+    _additive("additive_fwd", "additive, B16 T100 Da256", FORWARD, _ATTEND, 12.0),
     _additive("additive_grad", "additive, B16 T100 Da256", BOTH, _ATTEND, 9.0),
     _additive("additive_step", "additive decoder step, B32 Tk30 Da256 Dv512", FORWARD, _STEP, 2.0),
-    _dot("dot_long", "dot, B1 H8 T2048 D64", FORWARD, _LONG, _both_threads(1.12)),
-    _dot("dot_causal", "dot causal, B4 H8 T512 D64", FORWARD, _CAUSAL, _both_threads(1.9), causal=True),
-    _dot("dot_sentence", "dot, B64 H4 T30 D64", FORWARD, _SENTENCE, _both_threads(2.0)),
-    _dot("dot_short", "dot, B32 H8 T32 D64", FORWARD, _SHORT, _both_threads(1.6)),
+    _dot("dot_long_fwd", "dot, B1 H8 T2048 D64", FORWARD, _LONG, _both_threads(1.12)),
+    _dot("dot_causal_fwd", "dot causal, B4 H8 T512 D64", FORWARD, _CAUSAL, _both_threads(1.9), causal=True),
+    _dot("dot_sentence_fwd", "dot, B64 H4 T30 D64", FORWARD, _SENTENCE, _both_threads(2.0)),
+    _dot("dot_short_fwd", "dot, B32 H8 T32 D64", FORWARD, _SHORT, _both_threads(1.6)),
     _dot("dot_long_grad", "dot, B1 H8 T2048 D64", BOTH, _LONG, _both_threads(1.12)),
     _dot("dot_causal_grad", "dot causal, B4 H8 T512 D64", BOTH, _CAUSAL, _both_threads(1.8), causal=True),
     _dot("dot_sentence_grad", "dot, B64 H4 T30 D64", BOTH, _SENTENCE, _both_threads(2.0)),
-    _dot("decode", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, {1: 1.3, 2: 1.0}),
+    _dot("decode_fwd", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, {1: 1.3, 2: 1.0}),
     _dot("decode_grad", "dot decoder step, B32 H8 Tk512 D64", BOTH, _DECODE, {1: 6.0, 2: 4.0}),
     _dot("smallest", "smallest call, Tk8 D16", FORWARD, _TINY, _both_threads(1.0)),
     _gemm(1, 1.0),

@@ -27,7 +27,7 @@ def _cells(result: dict[str, Any] | None) -> list[str]:
         return ["-", "-", "-"]
     best, ratio = result["best_peer"], result["ratio"]
     peer = f"{report.duration(result['best_peer_median'])} ({best.split(':')[0]})" if best else "-"
-    return [report.best_of(result, OURS), peer, f"**{ratio:.1f}x**" if ratio else "-"]
+    return [report.best_of(result, OURS), peer, f"**{ratio:.2f}x**" if ratio else "-"]
 
 
 def table(data: dict[str, Any]) -> str:
@@ -66,12 +66,15 @@ def _origin(data: dict[str, Any]) -> str:
     )
     level = data["runs"][0]["fastattn"].get("level", "?")
     machine = data["machine"]
+    words = data["command"].split()
+    if "--json" in words:  # where the result was kept helps nobody
+        del words[words.index("--json") : words.index("--json") + 2]
     imported = (data.get("import") or {}).get("median")
     after = f" `import fastattn` adds {report.duration(imported)} to `import numpy`." if imported else ""
     return (
-        f"float32, median seconds per call, {data['effort']['rounds']} rounds, all contestants in turn; a higher ratio"
+        f"float32, median time per call, {data['effort']['rounds']} rounds, all contestants in turn; a higher ratio"
         f" is better. {machine['processor']}, level {level}, {machine['python']}, {versions}, {data['date'][:10]}:"
-        f" `{data['command']}`.{after}"
+        f" `{' '.join(words)}`.{after}"
     )
 
 
@@ -86,7 +89,7 @@ def insert(readme: str, content: str) -> str:
     if readme.count(START) != 1 or readme.count(END) != 1 or readme.index(START) > readme.index(END):
         raise ValueError(f"the file needs the lines {START} and {END}, once each and in this order")
     before, rest = readme.split(START)
-    return f"{before}{START}\n{content}\n{END}{rest.split(END)[1]}"
+    return f"{before}{START}\n\n{content}\n\n{END}{rest.split(END)[1]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

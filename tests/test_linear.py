@@ -114,19 +114,23 @@ def test_nan_reaches_only_its_row():
     assert same_bits(np.delete(found, 4, 0), np.delete(expected, 4, 0))
 
 
-@pytest.mark.parametrize(
-    ("call", "error"),
-    [
-        (lambda p: p.matmul(np.ones((2, 4), np.float32)), fastattn.ShapeError),
-        (lambda p: p.matmul(np.ones((2, 5), np.float64)), fastattn.DTypeError),
-        (lambda p: p.matmul(np.ones((2, 5), np.int64)), fastattn.DTypeError),
-        (lambda p: p.matmul_transposed(np.ones((2, 5), np.float32)), fastattn.ShapeError),
-        (lambda p: p.matmul(np.ones((2, 5), np.float32), out=np.ones((2, 3), np.float32)), fastattn.ShapeError),
-        (lambda p: linear.PackedWeights(np.ones(3, np.float32)), fastattn.ShapeError),
-        (lambda p: linear.PackedWeights(np.ones((3, 3), np.int8)), fastattn.DTypeError),
-        (lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((3, 3))), fastattn.ShapeError),
-    ],
-)
-def test_wrong_calls(call, error):
+WRONG = {
+    "another width": (lambda p: p.matmul(np.ones((2, 4), np.float32)), fastattn.ShapeError),
+    "another dtype": (lambda p: p.matmul(np.ones((2, 5), np.float64)), fastattn.DTypeError),
+    "integers": (lambda p: p.matmul(np.ones((2, 5), np.int64)), fastattn.DTypeError),
+    "another width, transposed": (lambda p: p.matmul_transposed(np.ones((2, 5), np.float32)), fastattn.ShapeError),
+    "out of another width": (
+        lambda p: p.matmul(np.ones((2, 5), np.float32), out=np.ones((2, 3), np.float32)),
+        fastattn.ShapeError,
+    ),
+    "a vector as weights": (lambda p: linear.PackedWeights(np.ones(3, np.float32)), fastattn.ShapeError),
+    "integer weights": (lambda p: linear.PackedWeights(np.ones((3, 3), np.int8)), fastattn.DTypeError),
+    "another number of rows": (lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((3, 3))), fastattn.ShapeError),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls(name):
+    call, error = WRONG[name]
     with pytest.raises(error, match="Hint: "):
         call(linear.PackedWeights(np.ones((5, 6), np.float32)))

@@ -270,7 +270,7 @@ cdef class Call:
         a.Tq = cnp.PyArray_DIM(query, n - 2)
         a.Tk = tk
         a.D = cnp.PyArray_DIM(query, n - 1)
-        a.Dv = cnp.PyArray_DIM(value, n - 1)
+        a.Dv = cnp.PyArray_DIM(value, cnp.PyArray_NDIM(value) - 1)
         a.query = _data(query)
         a.key = _data(key)
         a.value = _data(value)
