@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arguments import (
+    allocate,
+    as_array,
     check_arrays,
     check_normalizer,
     check_options,
     check_output,
-    check_size,
     name_of,
     score_arrays,
 )
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.scores.base import Operands, Score, resolve
+from fastattn.scores.base import Operands, Score, check_number, resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
@@ -153,10 +154,10 @@ def attention(
             [2., 3., 4., 5.]]], dtype=float32)
     """
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
-    )
-    result = forward.run(return_weights, return_lse, out, keep_rows=False)
-    return result if return_weights or return_lse else result.context
+        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        return_weights, return_lse, out, False,
+    )  # fmt: skip
+    return forward.output() if return_weights or return_lse else forward.context
 
 
 def attention_vjp(
@@ -182,8 +183,9 @@ def attention_vjp(
 
     Parameters
     ----------
-    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, return_weights, \
-return_lse, out
+    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, out
+        As in `attention`.
+    return_weights, return_lse : bool
         As in `attention`.
 
     Returns
@@ -191,8 +193,8 @@ return_lse, out
     output : array or AttentionOutput
         As `attention` returns.
     backward : callable
-        ``backward(d_context=None, *, d_weights=None, d_lse=None) -> Gradients``. May be called more than once; the
-        inputs and the context must not have been changed in between. `d_weights` needs ``return_weights=True``.
+        ``backward(d_context=None, *, d_weights=None, d_lse=None) -> Gradients``. May be called more than once; inputs
+        and outputs must not have been changed in between. `d_weights` needs ``return_weights=True``.
 
     Notes
     -----
@@ -208,73 +210,87 @@ return_lse, out
     array([2., 2., 2., 2.], dtype=float32)
     """
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
-    )
-    result = forward.run(return_weights, return_lse, out, keep_rows=True)
-    return (result if return_weights or return_lse else result.context), forward.backward
+        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        return_weights, return_lse, out, True,
+    )  # fmt: skip
+    return (forward.output() if return_weights or return_lse else forward.context), forward.backward
 
 
 class _Forward:
-    """One checked call, and what its backward pass needs."""
+    """One call, checked and computed: its outputs, and what its backward pass needs."""
 
-    __slots__ = ("bias", "call", "key", "operands", "query", "result", "row_max", "row_sum", "scale", "score", "value")
+    __slots__ = (
+        "call", "context", "key", "lse", "operands", "options", "query", "row_max", "row_sum", "scale", "score",
+        "value", "weights",
+    )  # fmt: skip
 
-    result: AttentionOutput
-    row_max: Array
-    row_sum: Array
+    row_max: Any  # arrays, for a call that will have a backward pass
+    row_sum: Any
 
     def __init__(
-        self, query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
-    ):  # type: ignore[no-untyped-def]
-        self.query, self.key, self.value = query, key, value = check_arrays(query, key, value)
-        self.score = score = resolve(score)
+        self,
+        query: object,
+        key: object,
+        value: object,
+        score: str | Score,
+        normalizer: str,
+        mask: object,
+        key_lengths: object,
+        causal: object,
+        window: object,
+        bias: object,
+        scale: float | None,
+        dropout: object,
+        seed: object,
+        return_weights: bool,
+        return_lse: bool,
+        out: Array | None,
+        keep_rows: bool,
+    ) -> None:
+        # What every call passes through is written out here, as it decides how long the smallest calls take.
+        self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
+        self.score = chosen = resolve(score)
         if normalizer != "softmax":
             check_normalizer(normalizer)
-        score.check(query, key)
-        if score.parameters:
-            score_arrays(score, query.dtype)
-        keys = key.shape[-2]
-        options = check_options(query, keys, mask, key_lengths, causal, window, bias, dropout, seed)
-        self.bias = options.bias
-        self.scale = scale = check_scale(scale, score, key.shape[-1])
-        self.operands = operands = score.project(query, key, scale)
-        bias = options.bias
-        if operands.bias is not None:
-            bias = operands.bias if bias is None else operands.bias + bias
-        vector = score.parameters.get("v")
-        self.call = core.Call(
-            operands.query, operands.key, value, score.kernel, score.activation_code,
-            None if vector is None else core.unit(vector), scale, score.softcap or 0.0, options.mask, bias, options.key_lengths,
-            options.causal, options.left, options.right, options.seeds, options.drop_below, options.keep_scale,
-            None, None, keys,
+        chosen.check(q, k)
+        dtype = q.dtype
+        rows = q.shape[:-1]
+        keys, width = k.shape[-2:]
+        vector = None
+        if chosen.parameters:
+            score_arrays(chosen, dtype)
+            vector = kernel_vector(chosen)
+        self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
+        allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
+        self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale)
+        self.operands: Operands | None = None
+        if chosen.projects:
+            self.operands = operands = chosen.project(q, k, factor)
+            q, k = operands.query, operands.key
+            if operands.bias is not None:
+                extra = operands.bias if extra is None else operands.bias + extra
+        self.call = call = core.Call(
+            q, k, v, chosen.kernel, chosen.activation_code, vector, factor, chosen.softcap or 0.0, allowed, extra,
+            lengths, alignment, left, right, seeds, drop_below, keep_scale, None, None, keys,
         )  # fmt: skip
-
-    def run(self, return_weights: bool, return_lse: bool, out: Array | None, keep_rows: bool) -> AttentionOutput:
-        query, value = self.query, self.value
-        rows = query.shape[:-1]
-        dtype = query.dtype
-        shape = (*rows, value.shape[-1])
-        target = None
+        shape = (*rows, v.shape[-1])
         if out is None:
-            context = np.empty(check_size("context", shape, 8), dtype)
+            context = target = allocate("context", shape, dtype)
         else:
-            context = target = check_output(out, shape, dtype, (query, self.key, value))
-            if core.unit(target) is not target:
-                context = np.empty(shape, dtype)
-        weights = None
-        if return_weights:
-            weights = np.empty(check_size("weights", (*rows, self.key.shape[-2]), 8), dtype)
-        lse = np.empty(rows, dtype) if return_lse else None
-        row_max = row_sum = None
-        if keep_rows:
-            self.row_max = row_max = np.empty(rows, dtype)
-            self.row_sum = row_sum = np.empty(rows, dtype)
-        self.call.forward(context, weights, lse, row_max, row_sum)
-        if target is not None and context is not target:
+            inputs = (self.query, self.key, v, *chosen.parameters.values())
+            context, target = check_output(out, shape, dtype, inputs, options)
+        self.context: Array = target
+        self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
+        self.lse = lse = np.empty(rows, dtype) if return_lse else None
+        self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
+        self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
+        call.forward(context, weights, lse, row_max, row_sum)
+        if context is not target:
             target[...] = context
-            context = target
-        self.result = AttentionOutput(context, weights, lse)
-        return self.result
+
+    def output(self) -> AttentionOutput:
+        """Return all outputs that were asked for."""
+        return AttentionOutput(self.context, self.weights, self.lse)
 
     def backward(
         self, d_context: Array | None = None, *, d_weights: Array | None = None, d_lse: Array | None = None
@@ -286,76 +302,70 @@ class _Forward:
         d_context, d_weights, d_lse : array, optional
             Gradients of the outputs, of their shapes; at least one.
         """
-        context, weights, _ = self.result
-        query, value, operands, score = self.query, self.value, self.operands, self.score
+        context, weights = self.context, self.weights
+        query, key, value, score = self.query, self.key, self.value, self.score
+        operands = Operands(query, key) if self.operands is None else self.operands
         dtype = query.dtype
         if d_context is None and d_weights is None and d_lse is None:
-            raise ArgumentError(
-                describe("d_context", "at least one of d_context, d_weights, d_lse", "None",
-                         "pass the gradient of what the loss depends on.")
-            )  # fmt: skip
+            hint = "pass the gradient of what the loss depends on."
+            raise ArgumentError(describe("d_context", "at least one of d_context, d_weights, d_lse", "None", hint))
+        if d_weights is not None and weights is None:
+            hint = "call attention_vjp(..., return_weights=True)."
+            raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
         if d_context is None:
-            d_context = np.zeros(context.shape, dtype)
-        d_context = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
-        if d_weights is not None:
-            if weights is None:
-                raise ArgumentError(
-                    describe("d_weights", "None unless the weights were returned", "an array",
-                             "call attention_vjp(..., return_weights=True).")
-                )  # fmt: skip
-            d_weights = np.ascontiguousarray(_cotangent("d_weights", d_weights, weights.shape, dtype))
+            d_out = np.zeros(context.shape, dtype)
+        else:
+            d_out = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
+        if d_weights is not None and weights is not None:
+            d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
         if d_lse is not None:
-            d_lse = np.ascontiguousarray(_cotangent("d_lse", d_lse, query.shape[:-1], dtype))
+            d_lse = np.require(_cotangent("d_lse", d_lse, query.shape[:-1], dtype), dtype, ["C", "A"])
         q, k = operands.query, operands.key
-        d_query, d_key = np.empty(q.shape, dtype), np.empty((*k.shape[:-1], k.shape[-1]), dtype)
-        d_value = np.empty(value.shape, dtype)
-        d_bias = None
-        if operands.bias is not None:
-            d_bias = np.zeros(operands.bias.shape, dtype)
-        elif self.bias is not None:
-            d_bias = np.zeros(self.bias.shape, dtype)
+        # Without a batch entry or a query head there is no task that would write the gradients of the key heads.
+        empty = np.empty if all(query.shape[:-2]) else np.zeros
+        d_query, d_key, d_value = empty(q.shape, dtype), empty(k.shape, dtype), empty(value.shape, dtype)
+        bias = self.options.bias
+        reduced = bias if operands.bias is None else operands.bias
+        d_bias = None if reduced is None else np.zeros(reduced.shape, dtype)
         d_vector = parts = None
         if "v" in score.parameters:
-            heads = math.prod(k.shape[:-2])
-            d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((heads, q.shape[-1]), dtype)
+            d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
         self.call.backward(
-            np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_context, d_weights, d_lse,
+            np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
             np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
         )  # fmt: skip
         d_query, d_key, parameters = score.project_vjp(operands, d_query, d_key, d_bias, d_vector, self.scale)
         if operands.bias is not None and d_bias is not None:
-            d_bias = None if self.bias is None else _sum_to(d_bias, self.bias.shape)
+            d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
         return Gradients(d_query, d_key, d_value, d_bias, parameters)
 
 
-def check_scale(scale: float | None, score: Score, width: int) -> float:
-    """Return the factor of the raw score."""
-    if scale is None:
-        return score.default_scale(width)
-    try:
-        value = float(scale)
-    except (TypeError, ValueError):
-        raise DTypeError(describe("scale", "a number or None", type(scale).__name__, "pass 1.0 for none.")) from None
-    if not np.isfinite(value):
+def check_scale(scale: object) -> float:
+    """Return the factor of the raw score, or raise."""
+    value = check_number("scale", scale, "pass 1.0 for none.")
+    if not math.isfinite(value):
         raise ArgumentError(describe("scale", "a finite number", scale, "pass 1.0 for none."))
     return value
 
 
-def _cotangent(name: str, value: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    array = np.asarray(value)
+def kernel_vector(score: Score) -> Array | None:
+    """Return the vector v of an additive score as the kernels read it, or None."""
+    vector = score.parameters.get("v")
+    return None if vector is None else core.unit(vector)
+
+
+def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    array = as_array(name, value)
     if array.shape != shape:
         raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", f"pass the gradient of {name[2:]}."))
     if array.dtype.char != dtype.char:
-        raise DTypeError(
-            describe(name, f"{dtype}, the dtype of query", array.dtype, f"pass {name}.astype({name_of(dtype)}).")
-        )
+        hint = f"pass {name}.astype({name_of(dtype)})."
+        raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, hint))
     return array
 
 
 def _sum_to(array: Array, shape: tuple[int, ...]) -> Array:
     """Sum over the axes along which an array of `shape` was broadcast."""
     extra = array.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and array.shape[extra + i] != 1
-    )
+    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and array.shape[extra + i] != 1))
     return array.sum(axis=axes).reshape(shape)

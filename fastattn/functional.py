@@ -142,9 +142,8 @@ def softmax_vjp(y: Array, dy: Array) -> Array:
     """
     y, dy = _contiguous("y", y), _contiguous("dy", dy)
     if y.shape != dy.shape or y.dtype != dy.dtype:
-        raise ShapeError(
-            describe("dy", f"{y.dtype} of shape {y.shape}, as y", f"{dy.dtype} of shape {dy.shape}", "pass y's gradient.")
-        )
+        got = f"{dy.dtype} of shape {dy.shape}"
+        raise ShapeError(describe("dy", f"{y.dtype} of shape {y.shape}, as y", got, "pass y's gradient."))
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     core.softmax_vjp(y, dy, dx, rows, columns)
@@ -159,7 +158,8 @@ def _rows(x: Array) -> tuple[int, int]:
 def _contiguous(name: str, value: object) -> Array:
     array = np.asarray(value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, f"pass {name}.astype(np.float32), say."))
+        hint = f"pass {name}.astype(np.float32), say."
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 
@@ -168,9 +168,8 @@ def _map(function: int, x: Array, out: Array | None) -> Array:
     if out is None:
         out = np.empty_like(x)
     elif out.shape != x.shape or out.dtype != x.dtype or not out.flags.carray:
-        raise ShapeError(
-            describe("out", f"a contiguous, writable {x.dtype} array of shape {x.shape}", f"{out.dtype} of shape {out.shape}",
-                     "leave out= away, or pass np.empty_like(x).")
-        )
+        expected = f"a contiguous, writable {x.dtype} array of shape {x.shape}"
+        got = f"{out.dtype} of shape {out.shape}"
+        raise ShapeError(describe("out", expected, got, "leave out= away, or pass np.empty_like(x)."))
     core.map_array(function, x, out)
     return out

@@ -1,7 +1,7 @@
 """Matrix products with packed weights: rows whose bits do not depend on how many rows there are.
 
-A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence in a
-batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index.
+A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence
+in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index.
 """
 
 import math
@@ -28,8 +28,8 @@ class PackedWeights:
 
     Notes
     -----
-    Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes, twice
-    that once `matmul_transposed` has been used.
+    Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
+    twice that once `matmul_transposed` has been used.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
-        return _product(x, self._packed, self.shape, self.dtype, out)
+        return _product(x, self._packed, self.shape, out)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -80,16 +80,16 @@ class PackedWeights:
         """
         if self._transposed is None:
             self._transposed = _pack(self.unpack(), transposed=True)
-        return _product(dy, self._transposed, self.shape[::-1], self.dtype, out)
+        return _product(dy, self._transposed, self.shape[::-1], out)
 
     def unpack(self) -> Array:
         """Return the matrix as an ordinary array of shape (K, N)."""
         rows, columns = self.shape
         width = core.panel_width(self._packed)
-        panels = self._packed.reshape(-1, rows, width) if rows else self._packed.reshape(0, 0, width)
-        return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns]) if rows else np.empty(
-            self.shape, self.dtype
-        )
+        if not rows:
+            return np.empty(self.shape, self.dtype)
+        panels = self._packed.reshape(-1, rows, width)
+        return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns])
 
     def __repr__(self) -> str:
         return f"PackedWeights(shape={self.shape}, dtype={self.dtype})"
@@ -97,11 +97,11 @@ class PackedWeights:
 
 def matmul(x: Array, w: Array) -> Array:
     """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
-    return _product(x, _pack(w, transposed=False), w.shape, w.dtype, None)
+    return _product(x, _pack(w, transposed=False), w.shape, None)
 
 
 def weight_gradient(x: Array, dy: Array) -> Array:
-    """Return ``sum_m x_m^T dy_m`` over all leading positions m, in ascending order: the gradient of w for ``y = x @ w``.
+    """Return ``sum_m x_m^T dy_m`` over all leading positions m, in ascending order: w's gradient for ``y = x @ w``.
 
     Parameters
     ----------
@@ -122,11 +122,11 @@ def weight_gradient(x: Array, dy: Array) -> Array:
            [4.]], dtype=float32)
     """
     x, dy = _float_array("x", x), _float_array("dy", dy)
-    if x.shape[:-1] != dy.shape[:-1] or x.dtype != dy.dtype:
-        raise ShapeError(
-            describe("dy", f"leading shape {x.shape[:-1]} and dtype {x.dtype}, as x has", f"{dy.dtype} of shape {dy.shape}",
-                     "pass the gradient of x @ w.")
-        )
+    if x.dtype.char != dy.dtype.char:
+        raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, "cast one of them."))
+    if x.ndim < 1 or x.shape[:-1] != dy.shape[:-1] or dy.ndim < 1:
+        expected = f"leading shape {x.shape[:-1]}, as x has"
+        raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of x @ w."))
     rows = math.prod(x.shape[:-1])
     flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
     dw = np.empty((x.shape[-1], dy.shape[-1]), flat_x.dtype)
@@ -147,25 +147,25 @@ def row_sum(dy: Array) -> Array:
 def _float_array(name: str, value: object) -> Array:
     array = np.asarray(value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, f"pass {name}.astype(np.float32), say."))
+        hint = f"pass {name}.astype(np.float32), say."
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
     return array
 
 
 def _pack(w: Array, transposed: bool) -> Array:
-    w = core.unit(w) if w.shape[1] and w.strides[0] % w.itemsize else w
-    if not w.dtype.isnative or not w.flags.aligned:
-        w = w.astype(w.dtype.newbyteorder("="))
+    w = core.unit(w, False)
     rows, columns = w.shape[::-1] if transposed else w.shape
     packed = np.empty(core.gemm_packed_elements(w, rows, columns), w.dtype)
     core.gemm_pack(w, transposed, packed)
     return packed
 
 
-def _product(x: Array, packed: Array, shape: tuple[int, ...], dtype: np.dtype[Any], out: Array | None) -> Array:
+def _product(x: Array, packed: Array, shape: tuple[int, ...], out: Array | None) -> Array:
     x = _float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
-    if x.dtype != dtype:
+    dtype = packed.dtype
+    if x.dtype.char != dtype.char:
         raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, f"pass x.astype(np.{dtype})."))
     wanted = (*x.shape[:-1], shape[1])
     if out is None:

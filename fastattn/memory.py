@@ -1,15 +1,26 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arguments import check_arrays, check_normalizer, check_options, check_output, check_size, length_array
-from fastattn._arguments import score_arrays
+from fastattn._arguments import (
+    allocate,
+    as_array,
+    check_arrays,
+    check_mask,
+    check_memory,
+    check_normalizer,
+    check_options,
+    check_output,
+    length_array,
+    score_arrays,
+)
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, check_scale
+from fastattn.attention import AttentionOutput, check_scale, kernel_vector
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.scores.base import Score, resolve
 
@@ -61,26 +72,30 @@ def prepare(
     (2, 1, 4)
     """
     chosen = resolve(score)
-    # Keys are checked as queries would be: query's own width is known when a query comes.
-    _, key, value = check_arrays(key, key, value)
+    key, value = check_memory(key, value)
     if chosen.parameters:
         score_arrays(chosen, key.dtype)
-    batch = key.shape[0] if key.ndim > 2 else 1
-    keys = key.shape[-2]
+        chosen = copy.copy(chosen)
+        chosen.parameters = {name: array.copy() for name, array in chosen.parameters.items()}
+    batch, keys = key.shape[0] if key.ndim > 2 else 1, key.shape[-2]
     if key_lengths is not None:
         key_lengths = length_array(key_lengths, batch, keys)
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_:
-            raise DTypeError(
-                describe("mask", "a bool array", mask.dtype, "pass mask.astype(bool) with True = may attend.")
-            )
-        if mask.ndim < 1 or mask.ndim > key.ndim or mask.shape[-1] not in (1, keys):
-            raise ShapeError(
-                describe("mask", f"a shape that broadcasts to (..., Tq, {keys})", f"shape {mask.shape}",
-                         "the last axis of the mask is over keys.")
-            )  # fmt: skip
+        mask = _memory_mask(mask, key.ndim, batch, keys)
     return Memory(chosen, key, value, key_lengths, mask)
+
+
+def _memory_mask(value: object, axes: int, batch: int, keys: int) -> Array:
+    """Return the mask if some query can come that it fits, or raise; its heads and rows are those of the query."""
+    mask = as_array("mask", value)
+    fits = mask.ndim <= axes and (mask.ndim == 0 or mask.shape[-1] in (1, keys))
+    if not fits or (mask.ndim == axes > 2 and mask.shape[0] not in (1, batch)):
+        leading = {2: "", 3: f"{batch}, ", 4: f"{batch}, H, "}[axes]
+        hint = "the last axis of the mask is over keys."
+        raise ShapeError(
+            describe("mask", f"a shape that broadcasts to ({leading}Tq, {keys})", f"shape {mask.shape}", hint)
+        )
+    return check_mask(mask, mask.shape).copy()
 
 
 class Memory:
@@ -93,8 +108,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score", "_shared", "_tk", "_values",
-        "_width",
+        "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score", "_shared", "_tk",
+        "_values", "_width",
     )  # fmt: skip
 
     def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
@@ -113,6 +128,7 @@ class Memory:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of the keys without their width."""
         full = (self._batch, self._keys.shape[1], self._tk)
         return (self._tk,) if self._ndim == 2 else (full[0], self._tk) if self._ndim == 3 else full
 
@@ -149,37 +165,38 @@ class Memory:
         -------
         array or AttentionOutput
         """
-        score = self._score
+        score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
         check_normalizer(normalizer)
-        score.check(query, np.broadcast_to(self._keys.dtype.type(0), (*query.shape[:-2], self._tk, self._width)))
-        if self._mask is not None:
-            mask = self._mask if mask is None else np.logical_and(self._mask, mask)
-        options = check_options(query, self._tk, mask, self._lengths, causal, window, bias, dropout, seed)
-        factor = check_scale(scale, score, self._width)
-        projected = self._project(query)
-        extra = score.project_bias(query, self._tk, factor)
-        total = options.bias if extra is None else extra if options.bias is None else extra + options.bias
-        vector = score.parameters.get("v")
-        call = core.Call(
-            projected, self._keys, self._values, score.kernel, score.activation_code,
-            None if vector is None else core.unit(vector), factor, score.softcap or 0.0, options.mask, total,
-            options.key_lengths, options.causal, options.left, options.right, options.seeds, options.drop_below,
-            options.keep_scale, self._packed_keys, self._rows, self._tk,
-        )  # fmt: skip
+        # An array of the shape that the keys would have in `attention`, and of no memory.
+        score.check(query, np.broadcast_to(keys.dtype.type(0), (*query.shape[:-2], tk, self._width)))
         rows = query.shape[:-1]
-        shape = check_size("context", (*rows, self._values.shape[-1]), 8)
-        if out is not None:
-            check_output(out, shape, query.dtype, (query, self._values))
-        direct = out is not None and core.unit(out) is out
-        context = out if direct else np.empty(shape, query.dtype)
-        weights = np.empty(check_size("weights", (*rows, self._tk), 8), query.dtype) if return_weights else None
+        if self._mask is not None:
+            own = check_mask(self._mask, (*rows, tk))
+            mask = own if mask is None else own & check_mask(mask, (*rows, tk))
+        options = check_options(query, tk, mask, self._lengths, causal, window, bias, dropout, seed)
+        allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
+        factor = score.default_scale(self._width) if scale is None else check_scale(scale)
+        projected = self._project(query)
+        location = score.project_bias(query, tk, factor)
+        if location is not None:
+            extra = location if extra is None else location + extra
+        call = core.Call(
+            projected, keys, self._values, score.kernel, score.activation_code, kernel_vector(score), factor,
+            score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
+            self._packed_keys, self._rows, tk,
+        )  # fmt: skip
+        shape = (*rows, self._values.shape[-1])
+        if out is None:
+            context = target = allocate("context", shape, query.dtype)
+        else:
+            context, target = check_output(out, shape, query.dtype, (query, keys, self._values), options)
+        weights = allocate("weights", (*rows, tk), query.dtype) if return_weights else None
         lse = np.empty(rows, query.dtype) if return_lse else None
         call.forward(context, weights, lse, None, None)
-        if out is not None and not direct:
-            out[...] = context
-            context = out
-        return AttentionOutput(context, weights, lse) if return_weights or return_lse else context
+        if context is not target:
+            target[...] = context
+        return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
 
     def select(self, rows: Array) -> "Memory":
         """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing is copied.
@@ -193,20 +210,17 @@ class Memory:
         -------
         Memory
         """
-        index = np.asarray(rows)
-        if index.ndim != 1 or index.dtype.kind not in "iu":
-            raise DTypeError(
-                describe("rows", "a 1-D array of integers", f"{index.dtype} of shape {index.shape}", "pass batch entries.")
-            )
+        index = as_array("rows", rows)
+        if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+            got = f"{index.dtype} of shape {index.shape}"
+            raise DTypeError(describe("rows", "a 1-D array of integers", got, "pass batch entries."))
         if self._ndim == 2:
-            raise UnsupportedError(
-                describe("rows", "a memory with a batch axis", "one of a single sample", "prepare key[None], value[None].")
-            )
+            hint = "prepare key[None], value[None]."
+            raise UnsupportedError(describe("rows", "a memory with a batch axis", "one of a single sample", hint))
         if index.size and not 0 <= int(index.min()) <= int(index.max()) < self._batch:
-            raise ArgumentError(
-                describe("rows", f"entries from 0 to {self._batch - 1}", f"{index.min()} to {index.max()}",
-                         "they index the batch of the memory.")
-            )  # fmt: skip
+            got = f"{index.min()} to {index.max()}"
+            hint = "they index the batch of the memory."
+            raise ArgumentError(describe("rows", f"entries from 0 to {self._batch - 1}", got, hint))
         index = index.astype(np.int64)
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
@@ -235,19 +249,20 @@ class Memory:
         -----
         Space grows by doubling; T positions cost the packing of at most T + 63 keys.
         """
-        _, key, value = check_arrays(key, key, value)
-        wanted = (self._batch, self._keys.shape[1], self._width, self._values.shape[-1], self._ndim)
-        batch, heads = _four_axes(key).shape[:2]
-        if (batch, heads, key.shape[-1], value.shape[-1], key.ndim) != wanted or key.dtype != self._keys.dtype:
-            raise ShapeError(
-                describe("key", f"{self._keys.dtype} with batch, heads, Dk, Dv, axes = {wanted}",
-                         f"{key.dtype}, {key.shape} and value {value.shape}", "append what the memory was prepared from.")
-            )  # fmt: skip
-        if self._lengths is not None or (self._mask is not None and self._mask.shape[-1] != 1):
-            raise UnsupportedError(
-                describe("append", "a memory without key_lengths and mask", "one with them",
-                         "pass mask= to attend() instead, which may have the new length.")
-            )  # fmt: skip
+        key, value = check_memory(key, value)
+        if key.dtype.char != self._keys.dtype.char:
+            raise DTypeError(
+                describe("key", f"{self._keys.dtype}, the dtype of the memory", key.dtype, "cast one of them.")
+            )
+        for name, array, width in (("key", key, self._width), ("value", value, self._values.shape[-1])):
+            if array.ndim != self._ndim or array.shape[-1] != width or array.shape[:-2] != self.shape[:-1]:
+                expected = f"shape ({', '.join(map(str, (*self.shape[:-1], 'T', width)))})"
+                raise ShapeError(
+                    describe(name, expected, f"shape {array.shape}", "append what the memory was prepared from.")
+                )
+        if self._lengths is not None or (self._mask is not None and self._mask.ndim and self._mask.shape[-1] != 1):
+            hint = "pass mask= to attend() instead, which may have the new length."
+            raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
         new = _four_axes(core.unit(self._score.project_key(key)))
         total = self._tk + key.shape[-2]
         if self._shared or total > self._keys.shape[2]:
@@ -279,7 +294,8 @@ class Memory:
             elements = core.panel_elements(keys, self._score.kernel, last)
             panels = np.empty((*keys.shape[:2], elements), keys.dtype)
         if last > first and keys.size:
-            core.pack_keys(keys, self._score.kernel, self._score.activation_code, first, last, panels)
+            score = self._score
+            core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), first, last, panels)
         return panels
 
     def _check_query(self, query: Array) -> Array:
@@ -289,15 +305,13 @@ class Memory:
                 describe("query", f"{self._keys.dtype}, the dtype of the memory", query.dtype, "cast one of them.")
             )
         if query.ndim != self._ndim or (query.ndim > 2 and query.shape[0] != self._batch):
-            raise ShapeError(
-                describe("query", f"{self._ndim} axes and batch size {self._batch}", f"shape {query.shape}",
-                         f"the memory has shape {self.shape}; use memory.select(rows) for beams.")
-            )  # fmt: skip
+            expected = f"{self._ndim} axes and batch size {self._batch}"
+            hint = f"the memory has shape {self.shape}; use memory.select(rows) for beams."
+            raise ShapeError(describe("query", expected, f"shape {query.shape}", hint))
         heads = self._keys.shape[1]
         if query.ndim == 4 and query.shape[1] != heads and (heads == 0 or query.shape[1] % heads):
-            raise ShapeError(
-                describe("query", f"a multiple of the memory's {heads} heads", f"shape {query.shape}", "match the heads.")
-            )
+            expected = f"a multiple of the memory's {heads} heads"
+            raise ShapeError(describe("query", expected, f"shape {query.shape}", "match the heads."))
         return query
 
     def _project(self, query: Array) -> Array:

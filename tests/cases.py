@@ -45,6 +45,7 @@ class Case:
     seed: int | tuple | None = None
     dtype: str = "float32"
     spread: float = 1.0
+    one_sided: bool = False  # v is positive and about 1
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def make(case, rng=None):
     value = draw(*key_batch, case.tk, case.dv)
     shapes = parameter_shapes(case)
     parameters = {name: draw(*shape, spread=max(1, fan) ** -0.5) for name, (shape, fan) in shapes.items()}
+    if case.one_sided:
+        parameters["v"] = (1 + 0.1 * rng.random(case.da)).astype(case.dtype)
     if case.mask is not None:
         rest["mask"] = rng.random(case.mask) < 0.7
     if case.bias is not None:
@@ -248,6 +251,14 @@ def _options():
         yield case("no-heads", batch=(2, 0))
         for spread in (0.05, 6.0):
             yield case(f"spread-{spread}", spread=spread)
+    # Sums of many terms of one sign, and arguments at both ends: where a rearranged formula loses its digits.
+    for da, spread in ((16, 0.001), (128, 0.05), (512, 0.001), (512, 0.05), (128, 1.0), (512, 5.0)):
+        for activation in ("tanh", "sigmoid") if da < 512 else ("tanh",):
+            name = f"additive-{activation}-one-sided-{da}-spread-{spread}"
+            fields = {"dk": da, "da": da, "given": "", "tk": 65, "batch": (1,)}
+            yield Case(name, score="additive", activation=activation, spread=spread, one_sided=True, **fields)
+    for spread in (0.001, 5.0, 20.0):
+        yield Case(f"additive-sigmoid-spread-{spread}", score="additive", activation="sigmoid", spread=spread)
     yield Case("scaled_dot-no-width", dk=0)
     yield Case("scaled_dot-large-scores", tq=20, tk=120, dk=64, spread=20.0)
     yield Case("scaled_dot-bias-3d", batch=(3,), bias=(3, 5, 17), bias_holes=True)

@@ -1,10 +1,10 @@
 """The checks that one case goes through, forward and backward; also run level by level from test_levels.py."""
 
 import numpy as np
+from bounds import ADDITIVE_BACKWARD_GATE, BACKWARD_GATE, FORWARD_GATE, Units, worst
+from cases import make, options, twin_options
 
 import fastattn
-from bounds import BACKWARD_GATE, FORWARD_GATE, Units, worst
-from cases import make, options, twin_options
 from fastattn import _reference
 
 
@@ -36,14 +36,15 @@ def check_gradients(case, parts=("d_context",)):
     gradients = backward(**cotangents)
     twin = _reference.attention_vjp(*problem.arrays, **twin_options(problem), **cotangents)
     units = Units(problem).backward(**cotangents)
-    for name in ("query", "key", "value"):
-        require(f"d_{name}", *(getattr(g, name) for g in (gradients, twin, units)), case.dtype, BACKWARD_GATE)
+    score_gate = ADDITIVE_BACKWARD_GATE if case.score in ("additive", "concat") else BACKWARD_GATE
+    for name, gate in (("query", score_gate), ("key", score_gate), ("value", BACKWARD_GATE)):
+        require(f"d_{name}", *(getattr(g, name) for g in (gradients, twin, units)), case.dtype, gate)
     assert (gradients.bias is None) == (case.bias is None)
     if case.bias is not None:
         require("d_bias", gradients.bias, twin.bias, units.bias, case.dtype, BACKWARD_GATE)
     assert dict(gradients.score).keys() == twin.score.keys()
     for name in twin.score:
-        require(f"d_{name}", gradients.score[name], twin.score[name], units.score[name], case.dtype, BACKWARD_GATE)
+        require(f"d_{name}", gradients.score[name], twin.score[name], units.score[name], case.dtype, score_gate)
 
 
 def flatten(result):

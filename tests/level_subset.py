@@ -2,9 +2,10 @@
 
 import sys
 
-import fastattn
 from cases import CASES
 from checks import check_forward, check_gradients
+
+import fastattn
 
 EVERY = 3
 

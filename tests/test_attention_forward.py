@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-
-import fastattn
 from cases import CASES, make, options
 from checks import check_forward, same_bits
+
+import fastattn
+from fastattn import _reference
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -40,6 +41,26 @@ def test_rows_of_weights_sum_to_one(dtype):
     q, k, v = (rng.standard_normal((2, n, 16)).astype(dtype) for n in (9, 1000, 1000))
     weights = fastattn.attention(q, k, v, return_weights=True).weights
     assert np.abs(weights.astype(np.float64).sum(-1) - 1).max() <= 4 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+@pytest.mark.parametrize("spread", [0.001, 0.05, 1.0, 5.0])
+@pytest.mark.parametrize("da", [16, 128, 512])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_additive_scores_are_no_worse_than_the_direct_float32_evaluation(activation, da, spread, one_sided):
+    """Over one key, lse is the score. Direct: each activation rounded to float32, the products added in order."""
+    rng = np.random.default_rng(da)
+    q, k = ((rng.standard_normal((n, da)) * spread).astype(np.float32) for n in (300, 1))
+    v = (1 + 0.1 * rng.random(da) if one_sided else rng.standard_normal(da)).astype(np.float32)
+    score = fastattn.scores.Additive(v, activation=activation)
+    ours = fastattn.attention(q, k, k, score=score, return_lse=True).lse
+    x = q.astype(np.float64) + k
+    act = _reference.tanh if activation == "tanh" else _reference.sigmoid
+    exact = act(x) @ v.astype(np.float64)
+    direct = np.cumsum(act((q + k).astype(np.float64)).astype(np.float32) * v, axis=-1, dtype=np.float32)[:, -1]
+    error, allowed = (np.sqrt(np.mean((found - exact) ** 2)) for found in (ours, direct))
+    # The direct activation is rounded from float64 here; one of 3 ulp has up to six times that error in each term.
+    assert error <= 3 * allowed
 
 
 def _memory_options():

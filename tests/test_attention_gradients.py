@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-import fastattn
 from cases import CASES, SMALL, library_score, make
 from checks import check_gradients
+
+import fastattn
 from fastattn._reference.scores import ScoreSpec
 
 ALL_PARTS = ("d_context", "d_weights", "d_lse")

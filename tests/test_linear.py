@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from checks import same_bits
 
 import fastattn
-from checks import same_bits
 from fastattn import _reference, linear
 
 SIZES = [(1, 1), (3, 5), (8, 16), (17, 33), (64, 65), (100, 7), (1, 130), (130, 1), (513, 20)]
@@ -85,6 +85,33 @@ def test_leading_dimensions_layouts_and_out():
     assert packed.matmul(x, out=out) is out and same_bits(out, expected)
 
 
+@dtypes
+def test_foreign_byte_order_and_odd_addresses(dtype):
+    rng = np.random.default_rng(6)
+    w, x, dy = (draw(rng, *shape, dtype=dtype) for shape in ((12, 9), (4, 12), (4, 9)))
+
+    def swapped(a):
+        return a.astype(a.dtype.newbyteorder())
+
+    def odd(a):
+        b = np.empty(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+        b[...] = a
+        return b
+
+    def field(a):
+        b = np.zeros(a.shape, [("", np.uint8), ("a", a.dtype)])["a"]
+        b[...] = a
+        return b
+
+    def everything(change):
+        packed = linear.PackedWeights(change(w))
+        products = packed.matmul(change(x)), packed.matmul_transposed(change(dy))
+        return [*products, linear.weight_gradient(change(x), change(dy))]
+
+    for change in (swapped, odd, field):
+        assert same_bits(everything(change), everything(np.asarray)), change
+
+
 def test_packed_weights_are_a_copy():
     rng = np.random.default_rng(4)
     w, x = draw(rng, 5, 6), draw(rng, 3, 5)
@@ -125,6 +152,11 @@ WRONG = {
     ),
     "a vector as weights": (lambda p: linear.PackedWeights(np.ones(3, np.float32)), fastattn.ShapeError),
     "integer weights": (lambda p: linear.PackedWeights(np.ones((3, 3), np.int8)), fastattn.DTypeError),
+    "dy of another dtype": (
+        lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3), np.float32)),
+        fastattn.DTypeError,
+    ),
+    "a number for x": (lambda p: linear.weight_gradient(1.0, 1.0), fastattn.ShapeError),
     "another number of rows": (lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((3, 3))), fastattn.ShapeError),
 }
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-
 from cases import SMALL, make, twin_options
+
 from fastattn import _reference
 from fastattn._reference.scores import ScoreSpec
 

@@ -6,10 +6,10 @@ import platform
 
 import numpy as np
 import pytest
-
-import fastattn
 from cases import BY_NAME, CASES, SCORES, Case, library_score, make, options
 from checks import flatten, run_all, same_bits
+
+import fastattn
 
 DTYPES = ("float32", "float64")
 WIDE = ("general", "additive", "concat", "location")
@@ -261,7 +261,8 @@ def test_huge_finite_scores_give_finite_results(score, size):
 
 def test_scores_at_both_ends_of_the_range_give_finite_results():
     key = np.array([[3e38], [-3e38], [1.0]], np.float32)
-    out = fastattn.attention(np.ones((1, 1), np.float32), key, np.eye(3, dtype=np.float32), score="dot", return_lse=True)
+    query, value = np.ones((1, 1), np.float32), np.eye(3, dtype=np.float32)
+    out = fastattn.attention(query, key, value, score="dot", return_lse=True)
     assert np.array_equal(out.context, [[1, 0, 0]]) and out.lse[0] == np.float32(3e38)
 
 
@@ -367,3 +368,17 @@ def test_zero_sizes_give_empty_arrays(score, zero):
     assert found[0].shape == (*p.query.shape[:-1], p.case.dv)
     assert found[3].shape == p.query.shape and found[4].shape == p.key.shape
     assert all(np.isfinite(x).all() for x in found[3:])
+
+
+@scores
+def test_keys_that_no_query_head_reads_have_zero_gradients(score):
+    p = problem(score, batch=(2, 2))
+    query, d_context = p.query[:, :0], p.d_context[:, :0]
+    chosen = library_score(p.score)
+    # Memory that is not zero by chance is handed out again.
+    waste = [np.full(x.shape, np.nan, x.dtype) for x in (p.key, p.value) * 4]
+    del waste
+    found = run_all(query, p.key, p.value, d_context, chosen)
+    assert found[3].shape == query.shape
+    assert all(x.shape == y.shape and not x.any() for x, y in zip(found[4:6], (p.key, p.value)))
+    assert not any(x.any() for x in found[6:])

@@ -5,10 +5,10 @@ import threading
 
 import numpy as np
 import pytest
-
-import fastattn
 from cases import Case, library_score, make
 from checks import run_all, same_bits
+
+import fastattn
 
 
 @pytest.fixture(autouse=True)

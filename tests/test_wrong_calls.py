@@ -1,5 +1,6 @@
 """Wrong calls of attention: the type of the exception, the argument it names, and the form of its message."""
 
+import os
 import re
 
 import numpy as np
@@ -46,6 +47,16 @@ def partly_overlapping():
     return {"query": ones(2, 3, 6), "key": key, "value": ones(2, 5, 6), "out": memory[50:86].reshape(2, 3, 6)}
 
 
+def overlapping_mask():
+    out = np.zeros((2, 3, 6), F32)
+    return {"mask": out.view(bool)[..., :5], "out": out}
+
+
+def overlapping_parameter():
+    memory = ones(36)
+    return {"score": scores.General(memory[:16].reshape(4, 4)), "out": memory.reshape(2, 3, 6)}
+
+
 def read_only():
     out = ones(2, 3, 6)
     out.flags.writeable = False
@@ -60,6 +71,7 @@ WRONG = {
     "query of five axes": (lambda: call(query=ones(1, 1, 1, 3, 4)), ShapeError, "query", "(1, 1, 1, 3, 4)"),
     "query of no axis": (lambda: call(query=F32(1)), ShapeError, "query", "()"),
     "key of another rank": (lambda: call(key=ones(5, 4)), ShapeError, "key", "(5, 4)"),
+    "key and value of one axis": (lambda: fastattn.attention(ones(3, 4), ones(4), ones(4)), ShapeError, "key", "(4,)"),
     "value of another rank": (lambda: call(value=ones(1, 2, 5, 6)), ShapeError, "value", "(1, 2, 5, 6)"),
     "key of another width": (lambda: call(key=ones(2, 5, 7)), ShapeError, "key", "(2, 5, 7)"),
     "key of another batch": (lambda: call(key=ones(3, 5, 4)), ShapeError, "key", "(3, 5, 4)"),
@@ -117,7 +129,9 @@ WRONG = {
     "float seed": (lambda: call(dropout=0.1, seed=1.5), (ArgumentError, DTypeError), "seed", None),
     "seeds of another batch": (lambda: call(dropout=0.1, seed=np.arange(3)), ShapeError, "seed", "(3,)"),
     # scale and softcap
-    "scale as text": (lambda: call(scale="half"), (ArgumentError, DTypeError), "scale", "half"),
+    "scale as text": (lambda: call(scale="half"), (ArgumentError, DTypeError), "scale", "'half' of type str"),
+    "scale as an array": (lambda: call(scale=ones(1)), DTypeError, "scale", "ndarray"),
+    "scale complex": (lambda: call(scale=1j), DTypeError, "scale", "1j"),
     "scale NaN": (lambda: call(scale=np.nan), ArgumentError, "scale", "nan"),
     "scale infinite": (lambda: call(scale=np.inf), ArgumentError, "scale", "inf"),
     "softcap of zero": (lambda: call(score=scores.Dot(softcap=0.0)), ArgumentError, "softcap", "0"),
@@ -136,11 +150,19 @@ WRONG = {
         "out",
         "overlap",
     ),
+    "out that shares bytes of the mask": (lambda: call(**overlapping_mask()), ArgumentError, "out", "overlap"),
+    "out that shares a parameter": (lambda: call(**overlapping_parameter()), ArgumentError, "out", "overlap"),
     "out whose elements overlap each other": (
         lambda: call(out=as_strided(np.ones(6, F32), (2, 3, 6), (0, 0, 4))),
         ArgumentError,
         "out",
-        None,
+        "(0, 0, 4)",
+    ),
+    "out whose rows overlap": (
+        lambda: call(out=as_strided(np.ones(50, F32), (2, 3, 6), (96, 16, 4))),
+        ArgumentError,
+        "out",
+        "(96, 16, 4)",
     ),
     # sizes that no offset can hold
     "weights beyond 64 bits": (
@@ -150,10 +172,10 @@ WRONG = {
         str(2**31),
     ),
     "context beyond 64 bits": (
-        lambda: call(huge(2**40, 1), huge(2, 1), huge(2, 2**40)),
+        lambda: fastattn.attention(huge(2**60, 1), ones(2, 1), ones(2, 16)),
         ShapeError,
         None,
-        str(2**40),
+        str(2**60),
     ),
     # names
     "unknown score": (lambda: call(score="scaled_dots"), ArgumentError, "score", "did you mean 'scaled_dot'"),
@@ -225,11 +247,36 @@ def test_attention_vjp_and_attention_refuse_the_same(name, monkeypatch):
     ],
 )
 def test_wrong_cotangents(given, error, argument):
-    _, backward = fastattn.attention_vjp(ones(2, 3, 4), ones(2, 5, 4), ones(2, 5, 6))
+    arrays = ones(2, 3, 4), ones(2, 5, 4), ones(2, 5, 6)
+    _, backward = fastattn.attention_vjp(*arrays, return_weights=True, return_lse=True)
     with pytest.raises(error) as caught:
         backward(**given)
     message = MESSAGE.fullmatch(str(caught.value))
     assert message and message["argument"] == argument
+
+
+def test_the_gradient_of_weights_that_were_not_returned():
+    _, backward = fastattn.attention_vjp(ones(2, 3, 4), ones(2, 5, 4), ones(2, 5, 6))
+    with pytest.raises(ArgumentError, match=r"d_weights: expected None unless .*\n.*return_weights=True"):
+        backward(ones(2, 3, 6), d_weights=PAIR)
+
+
+TOO_LARGE = """
+import numpy as np
+import fastattn
+from numpy.lib.stride_tricks import as_strided
+query = as_strided(np.ones(1, np.float32), (2**52, 1), (0, 0), writeable=False)
+try:
+    fastattn.attention(query, np.ones((2, 1), np.float32), np.ones((2, 16), np.float32))
+except MemoryError as error:
+    print(repr(error))
+"""
+
+
+def test_what_no_memory_can_hold_is_a_memory_error(run_python):
+    # 2^58 bytes can be indexed, and are more than a process can address. The address sanitizer would end the process.
+    sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":allocator_may_return_null=1"
+    assert "MemoryError" in run_python("-c", TOO_LARGE, ASAN_OPTIONS=sanitizer).stdout
 
 
 def test_a_refused_call_leaves_out_alone():
@@ -247,10 +294,11 @@ def test_an_unknown_option_is_refused():
 @pytest.mark.parametrize("name", ["return_weights", "return_lse"])
 def test_prepared_memories_refuse_what_attention_refuses(name):
     memory = fastattn.prepare(ones(2, 5, 4), ones(2, 5, 6))
-    for query, error in ((ones(3, 3, 4), ShapeError), (ones(2, 3, 5), ShapeError), (ones(2, 3, 4, dtype="f8"), DTypeError)):
-        with pytest.raises(error, match="Hint: "):
+    for query in (ones(3, 3, 4), ones(2, 3, 5), ones(3, 4)):
+        with pytest.raises(ShapeError, match="Hint: "):
             memory.attend(query, **{name: True})
-
+    with pytest.raises(DTypeError, match="Hint: "):
+        memory.attend(ones(2, 3, 4, dtype="f8"), **{name: True})
 
 
 def test_what_is_right_passes():
@@ -259,3 +307,11 @@ def test_what_is_right_passes():
     call(dropout=0, causal=False, scale=2, seed=3)
     call(dropout=F32(0.5), seed=np.int32(4), out=ones(2, 3, 6))
     call(mask=[[True, False, True, True, True]])
+    call(scale=np.array(2.0), dropout=False, score=scores.Dot(softcap=F32(3)))
+
+
+def test_out_may_lie_between_the_columns_of_an_input():
+    both = ones(2, 5, 10)
+    key, value, expected = both[..., :4], ones(2, 5, 6), call(query=ones(2, 5, 4))
+    assert np.array_equal(fastattn.attention(key, key, value, out=both[..., 4:]), expected)
+    assert np.array_equal(both[..., 4:], expected) and (key == 1).all()

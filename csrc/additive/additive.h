@@ -1,42 +1,55 @@
-/* Additive scores (Bahdanau, Cho, Bengio 2015, eq. in appendix A.1.2; Luong's concat has the same form).
+/* Additive scores (Bahdanau, Cho, Bengio 2015, appendix A.1.2; Luong's concat has the same form).
  *
  *   score_ij = sum_h v_h act(q_ih + k_jh),   act = tanh, sigmoid or relu
  *
- * tanh and sigmoid need no function per pair: with E = e^(a q) e^(a k) and r = 1 / (1 + E),
- *   tanh(x)    = 1 - 2 r        (a =  2)     tanh'    = 4 (r - r^2)
- *   sigmoid(x) = r              (a = -1)     sigmoid' =    r - r^2
- * so the exponentials are O((Tq + Tk) D) and a pair costs one multiply-add, the sum of v_h r_h and a share of a division.
+ * tanh and sigmoid need no function per pair: with E = e^(a q) e^(a k), D = 1 + E and r = 1 / D,
+ *   tanh(x)    = (E - 1) / D     (a =  2)     tanh'    = 4 (r - r^2)
+ *   sigmoid(x) = r               (a = -1)     sigmoid' =    r - r^2
+ * so the exponentials are O((Tq + Tk) D), and a pair costs multiply-adds and a share of a division.
  *
- * Forward. Four features share one division:  v1/a1 + v2/a2 = (v1 a2 + v2 a1) / (a1 a2), the same once more, then
- * divide: 17 operations and one division for 4 features. a_h = 1 + E_h is capped at 2^30 (float64: 2^250) so that the
- * product of four is finite; that moves r by less than 2^-30, far below the rounding of 1 - 2 r.
+ * Forward. Four features share one division: n1/d1 + n2/d2 = (n1 d2 + n2 d1) / (d1 d2), the same once more, then divide.
+ * For tanh v_h is folded into the query, n = (v e^(2q)) e^(2k) - v: 18 operations and 1 division for 4 features, 14 for
+ * sigmoid. D is capped at 2^30 (float64: 2^250), so that the product of four is finite; that moves r by less than 2^-30.
  * Backward. Each r of four is needed: invert the product of the four, then multiply back (Montgomery 1987).
  * A score depends on q_i and k_j alone, never on neighbours, so bits do not depend on tiles, padding or batch.
+ *
+ * Accuracy of tanh. n / D has a relative error of a few eps, but the rounding of e^(2q), e^(2k) and v e^(2q) moves
+ * small scores by eps v. These roundings are known when they are made; to first order they move the score by
+ * tanh' ~ 1 times a sum over h for the row plus one for the key, which are added at the end (`correction`). What remains
+ * is of the size of the error of the direct evaluation, also for small q and k.
  *
  * Range: e^(a q) must be finite and normal. A row or a key with some |a x| > 86 (float64: 700), or with a NaN, is
  * flagged when it is packed; scores of flagged rows and keys are evaluated directly (additive_direct). relu always
  * works on the sums themselves.
  *
- * Bound, per vector of pairs: 17 operations + 1 division for 4 features = 8.5 cycles on two 512-bit units, 2.1 a feature.
+ * Bound on two 512-bit units: 10.5 cycles for 4 features of 16 pairs (the division alone: 10 on Golden Cove, 6 on Zen 4).
  */
 #define additive_factor FN(additive_factor)
-#define additive_pack_rows FN(additive_pack_rows)
-#define additive_flag FN(additive_flag)
+#define additive_pack_row FN(additive_pack_row)
+#define additive_pack_query FN(additive_pack_query)
+#define additive_query_width FN(additive_query_width)
 #define additive_tile_body FN(additive_tile_body)
 #define additive_tile FN(additive_tile)
 #define additive_direct FN(additive_direct)
 #define additive_backward FN(additive_backward)
 #define additive_backward_direct FN(additive_backward_direct)
 #define additive_vector FN(additive_vector)
+#define additive_correct_vector FN(additive_correct_vector)
 
 #undef FA_ADDITIVE_LIMIT
 #undef FA_ADDITIVE_CAP
+#undef FA_ADDITIVE_SMALL
+#undef FA_ADDITIVE_HUGE
 #if FA_BITS == 32
 #define FA_ADDITIVE_LIMIT 86.0f
 #define FA_ADDITIVE_CAP 1073741824.0f
+#define FA_ADDITIVE_HUGE 1e37f
+#define FA_ADDITIVE_SMALL 10.39f /* half of ln(2^30 - 1): no product of two such exponentials reaches the cap */
 #else
 #define FA_ADDITIVE_LIMIT 700.0
 #define FA_ADDITIVE_CAP 1.8092513943330656e75 /* 2^250 */
+#define FA_ADDITIVE_HUGE 1e300
+#define FA_ADDITIVE_SMALL 86.6
 #endif
 
 /* a in e^(a x); relu is marked by 0. */
@@ -44,36 +57,69 @@ FA_INLINE real additive_factor(int activation) {
     return activation == FA_TANH ? (real)2 : activation == FA_SIGMOID ? (real)-1 : (real)0;
 }
 
-/* dst[i][t] = e^(a x), or x itself for relu and 1 on flagged rows; columns D..ld-1 are zero. flags[i] = 1: direct. */
-FA_FUNC void additive_pack_rows(int activation, const real *src, int64_t stride, int64_t n, int64_t D, real *dst,
-                                int64_t ld, uint8_t *flags) {
+#define FA_DIRECT 1 /* out of the factored range */
+#define FA_LARGE 2  /* some |a x| > FA_ADDITIVE_SMALL: products need the cap */
+
+/* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
+ * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld elements,
+ * receives these too unless it is NULL. */
+FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int64_t D, real *E, int64_t ld,
+                               uint8_t *flag, real *lost) {
     const real a = additive_factor(activation);
-    for (int64_t i = 0; i < n; i++) {
-        const real *x = src + i * stride;
-        real *y = dst + i * ld;
-        vec out_of_range = vset1(0);
-        for (int64_t t = 0; t < D; t += VL) {
-            vec s = vload_n(x + t, D - t);
-            if (a == 0) {
-                vstore_n(y + t, s, D - t);
-                continue;
-            }
-            s = s * vset1(a);
-            vec size = vmax(s, -s);
-            /* 0 where |a x| <= limit, 1 beyond it and for NaN */
-            vec over = vselect_lt(size, vset1(FA_ADDITIVE_LIMIT), vset1(0), vset1(1));
-            out_of_range = out_of_range + over;
-            vstore_n(y + t, vexp_soft(vmin(vset1(FA_ADDITIVE_LIMIT), vmax(vset1(-FA_ADDITIVE_LIMIT), s))), D - t);
+    vec out_of_range = vset1(0), largest = vset1(0), correction = vset1(0);
+    for (int64_t t = 0; t < D; t += VL) {
+        vec s = vload_n(x + t, D - t);
+        if (a == 0) {
+            vstore_n(E + t, s, D - t);
+            continue;
         }
-        for (int64_t t = D; t < ld; t++) y[t] = 0;
-        flags[i] = vhsum(out_of_range) > 0;
-        if (flags[i])
-            for (int64_t t = 0; t < D; t++) y[t] = 1;
+        s = s * vset1(a);
+        vec size = vmax(s, -s);
+        /* 0 where |a x| <= limit, 1 beyond it and for NaN */
+        out_of_range = out_of_range + vselect_lt(size, vset1(FA_ADDITIVE_LIMIT), vset1(0), vset1(1));
+        largest = vmax(largest, size);
+        vec n, q = vexp_parts(vmin(vset1(FA_ADDITIVE_LIMIT), vmax(vset1(-FA_ADDITIVE_LIMIT), s)), &n);
+        vec m = vset1(1) + q;
+        vstore_n(E + t, vscale2(m, n), D - t);
+        if (activation != FA_TANH) continue;
+        vec e = vset1((real)0.5) * (q - (m - vset1(1))) / m;
+        correction = vfma(vload_n(v + t, D - t), e, correction);
+        if (lost) vstore_n(lost + t, e, D - t);
     }
+    for (int64_t t = D; t < ld; t++) E[t] = 0;
+    if (lost)
+        for (int64_t t = activation == FA_TANH ? D : 0; t < ld; t++) lost[t] = 0;
+    *flag = vhsum(out_of_range) > 0 ? FA_DIRECT : vhmax(largest) > FA_ADDITIVE_SMALL ? FA_LARGE : 0;
+    if (*flag != FA_DIRECT) return vhsum(correction);
+    for (int64_t t = 0; t < D; t++) E[t] = 1;
+    if (lost) memset(lost, 0, (size_t)ld * sizeof(real));
+    return 0;
 }
 
-FA_INLINE void additive_tile_body(const int rows, const int activation, const real *q, int64_t ldq, const real *k,
-                                  const real *v, int64_t D4, real *S, real total, real scale) {
+/* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */
+FA_INLINE int64_t additive_query_width(int64_t D) { return 2 * ((D + 3) / 4 * 4) + 4; }
+
+FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, int64_t D, real *q, uint8_t *flag) {
+    int64_t D4 = (D + 3) / 4 * 4;
+    q[2 * D4] = additive_pack_row(activation, x, v, D, q, D4, flag, NULL);
+    vec out_of_range = vset1(0), correction = vset1(0);
+    for (int64_t t = 0; t < D4; t += VL) {
+        vec e = vload_n(q + t, D4 - t), w = vload_n(v + t, D4 - t), p = w * e;
+        vec lost = vfma(w, e, -p); /* 0 at the generic level, which has no fused multiply-add */
+        vstore_n(q + D4 + t, p, D4 - t);
+        correction = correction + vselect_lt(vset1(0), e, lost / e, vset1(0));
+        out_of_range = out_of_range + vselect_lt(vmax(p, -p), vset1(FA_ADDITIVE_HUGE), vset1(0), vset1(1));
+    }
+    if (activation != FA_TANH) return;
+    if (vhsum(out_of_range) > 0) *flag = FA_DIRECT;
+    if (*flag == FA_DIRECT)
+        for (int64_t t = 0; t < 2 * D4 + 1; t++) q[t] = t < D4;
+    else
+        q[2 * D4] += vhsum(correction) / 2;
+}
+
+FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const real *q, int64_t ldq,
+                                  const real *k, const real *v, int64_t D4, real *S, int64_t lds, real scale) {
     vec acc[MR];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) acc[r] = vset1(0);
@@ -81,48 +127,63 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const re
         for (int64_t t = 0; t < D4; t++) {
             vec kt = vload(k + t * PW), vt = vset1(v[t]);
 #pragma GCC unroll 6
-            for (int r = 0; r < rows; r++)
-                acc[r] = vfma(vt, vmax(vset1(0), vset1(q[r * ldq + t]) + kt), acc[r]);
+            for (int r = 0; r < rows; r++) acc[r] = vfma(vt, vmax(vset1(0), vset1(q[r * ldq + t]) + kt), acc[r]);
         }
     } else {
         const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
         for (int64_t t = 0; t < D4; t += 4) {
-            vec k0 = vload(k + t * PW), k1 = vload(k + (t + 1) * PW);
-            vec k2 = vload(k + (t + 2) * PW), k3 = vload(k + (t + 3) * PW);
-            vec v0 = vset1(v[t]), v1 = vset1(v[t + 1]), v2 = vset1(v[t + 2]), v3 = vset1(v[t + 3]);
+            vec kt[4], vt[4];
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++) {
+                kt[c] = vload(k + (t + c) * PW);
+                vt[c] = vset1(v[t + c]);
+            }
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
-                const real *e = q + r * ldq + t;
-                vec a0 = vmin(cap, vfma(vset1(e[0]), k0, one)), a1 = vmin(cap, vfma(vset1(e[1]), k1, one));
-                vec a2 = vmin(cap, vfma(vset1(e[2]), k2, one)), a3 = vmin(cap, vfma(vset1(e[3]), k3, one));
-                vec d01 = a0 * a1, d23 = a2 * a3;
-                vec n01 = vfma(v0, a1, v1 * a0), n23 = vfma(v2, a3, v3 * a2);
+                const real *e = q + r * ldq + t, *ve = e + D4;
+                vec n[4], d[4];
+#pragma GCC unroll 4
+                for (int c = 0; c < 4; c++) {
+                    d[c] = vfma(vset1(e[c]), kt[c], one);
+                    n[c] = activation == FA_TANH ? vfma(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
+                    if (capped) {
+                        if (activation == FA_TANH) n[c] = vselect_lt(d[c], cap, n[c], vt[c] * cap);
+                        d[c] = vmin(cap, d[c]);
+                    }
+                }
+                vec n01 = vfma(n[0], d[1], n[1] * d[0]), n23 = vfma(n[2], d[3], n[3] * d[2]);
+                vec d01 = d[0] * d[1], d23 = d[2] * d[3];
                 acc[r] = acc[r] + vfma(n01, d23, n23 * d01) / (d01 * d23);
             }
         }
     }
+    const vec k_correction = vload(k + D4 * PW);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) {
-        vec s = activation == FA_TANH ? vfma(vset1(-2), acc[r], vset1(total)) : acc[r];
-        vstore(S + r * PW, s * vset1(scale));
+        vec s = activation == FA_TANH ? (acc[r] + vset1(q[r * ldq + 2 * D4])) + k_correction : acc[r];
+        vstore(S + r * lds, s * vset1(scale));
     }
 }
 
-/* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). */
-FA_FUNC void additive_tile(int rows, int activation, const real *q, int64_t ldq, const real *panel, const real *v,
-                           int64_t D4, int64_t n, real total, real scale, real *S) {
+#define FA_TILE(R, ACTIVATION, CAPPED) additive_tile_body(R, ACTIVATION, CAPPED, q, ldq, k, v, D4, s, lds, scale)
+#define FA_ROWS(R)                                                                                                     \
+    case R:                                                                                                            \
+        if (activation == FA_RELU)                                                                                     \
+            FA_TILE(R, FA_RELU, 0);                                                                                    \
+        else if (activation == FA_TANH && capped)                                                                      \
+            FA_TILE(R, FA_TANH, 1);                                                                                    \
+        else if (activation == FA_TANH)                                                                                \
+            FA_TILE(R, FA_TANH, 0);                                                                                    \
+        else                                                                                                           \
+            FA_TILE(R, FA_SIGMOID, 1);                                                                                 \
+        break;
+/* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row and no
+ * key is flagged: the cap would change nothing. */
+FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, int64_t ldq, const real *panel,
+                           const real *v, int64_t D4, int64_t n, real scale, real *S, int64_t lds) {
     for (int64_t j = 0; j < n; j += VL) {
         const real *k = panel + j;
         real *s = S + j;
-#define FA_ROWS(R)                                                                                                     \
-    case R:                                                                                                            \
-        if (activation == FA_TANH)                                                                                     \
-            additive_tile_body(R, FA_TANH, q, ldq, k, v, D4, s, total, scale);                                         \
-        else if (activation == FA_SIGMOID)                                                                             \
-            additive_tile_body(R, FA_SIGMOID, q, ldq, k, v, D4, s, total, scale);                                      \
-        else                                                                                                           \
-            additive_tile_body(R, FA_RELU, q, ldq, k, v, D4, s, total, scale);                                         \
-        break;
         switch (rows) {
             FA_ROWS(1)
             FA_ROWS(2)
@@ -131,9 +192,10 @@ FA_FUNC void additive_tile(int rows, int activation, const real *q, int64_t ldq,
             FA_ROWS(5)
             FA_ROWS(6)
         }
-#undef FA_ROWS
     }
 }
+#undef FA_ROWS
+#undef FA_TILE
 
 /* One score by the activation itself, for rows and keys out of the factored range. */
 FA_FUNC real additive_direct(int activation, const real *q, const real *k, const real *v, int64_t D) {
@@ -147,8 +209,7 @@ FA_FUNC real additive_direct(int activation, const real *q, const real *k, const
 }
 
 /* Gradient of one tile, features in lanes: for g_ij = d loss / d score_ij (already scaled)
- *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h and the constant of act', applied once at the end),
- *   dv_h += g_ij r_ijh     (tanh: times -2, plus sum g, applied at the end).
+ *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
  * g_ij = 0 means masked or no influence: the pair is skipped. Four vectors of features share one division.
  */
 FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q,
@@ -158,7 +219,7 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
     for (int64_t t = 0; t < ld; t += 4 * VL) {
         vec v_sum[4] = {vload(dv + t), vload(dv + t + VL), vload(dv + t + 2 * VL), vload(dv + t + 3 * VL)};
         for (int64_t i = 0; i < rows; i++) {
-            if (q_flags[i]) continue;
+            if (q_flags[i] == FA_DIRECT) continue;
             const real *qi = q + i * ld + t;
             real *dqi = dq + i * ld + t;
             vec e[4], sum[4];
@@ -169,7 +230,7 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
             }
             for (int64_t j = 0; j < keys; j++) {
                 real gij = g[i * ldg + j];
-                if (gij == 0 || k_flags[j]) continue;
+                if (gij == 0 || k_flags[j] == FA_DIRECT) continue;
                 const real *kj = k + j * ld + t;
                 real *dkj = dk + j * ld + t;
                 vec gv = vset1(gij), w[4];
@@ -183,7 +244,11 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
                 } else {
                     vec a[4];
 #pragma GCC unroll 4
-                    for (int c = 0; c < 4; c++) a[c] = vmin(cap, vfma(e[c], vload(kj + c * VL), one));
+                    for (int c = 0; c < 4; c++) a[c] = vfma(e[c], vload(kj + c * VL), one);
+                    const int capped = q_flags[i] | k_flags[j];
+                    if (capped)
+#pragma GCC unroll 4
+                        for (int c = 0; c < 4; c++) a[c] = vmin(cap, a[c]);
                     vec d01 = a[0] * a[1], d23 = a[2] * a[3];
                     vec inverse = one / (d01 * d23);
                     vec i01 = inverse * d23, i23 = inverse * d01;
@@ -191,6 +256,11 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
 #pragma GCC unroll 4
                     for (int c = 0; c < 4; c++) {
                         w[c] = vfma(-r[c], r[c], r[c]);
+                        if (activation == FA_TANH) { /* tanh as (E - 1) r: 1 - 2 r loses small values */
+                            vec x = vfma(e[c], vload(kj + c * VL), -one);
+                            if (capped) x = vmin(cap, x);
+                            r[c] = x * r[c];
+                        }
                         v_sum[c] = vfma(gv, r[c], v_sum[c]);
                     }
                 }
@@ -208,33 +278,52 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
     }
 }
 
-/* The same for one pair by the activation itself. dq, dk and dv keep the units of additive_backward: act' without its
- * constant, and r = (1 - tanh) / 2 or sigmoid. */
-FA_FUNC void additive_backward_direct(int activation, real g, const real *q, const real *k, int64_t D, real *dq, real *dk,
-                                      real *dv) {
-    const vec one = vset1(1), half = vset1((real)0.5), gv = vset1(g);
+/* The same for one pair by the activation itself; dq and dk in the units of additive_backward. */
+FA_FUNC void additive_backward_direct(int activation, real g, const real *q, const real *k, int64_t D, real *dq,
+                                      real *dk, real *dv) {
+    const vec one = vset1(1), gv = vset1(g);
     for (int64_t t = 0; t < D; t += VL) {
-        vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t), r, w;
+        vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t), y, w;
         if (activation == FA_RELU) {
-            r = vmax(vset1(0), x);
+            y = vmax(vset1(0), x);
             w = vselect_lt(vset1(0), x, one, x * vset1(0));
+        } else if (activation == FA_TANH) {
+            y = vtanh(x);
+            w = vset1((real)0.25) * vfma(-y, y, one);
         } else {
-            r = activation == FA_TANH ? half - half * vtanh(x) : vsigmoid(x);
-            w = vfma(-r, r, r);
+            y = vsigmoid(x);
+            w = vfma(-y, y, y);
         }
         vstore_n(dq + t, vfma(gv, w, vload_n(dq + t, D - t)), D - t);
         vstore_n(dk + t, vfma(gv, w, vload_n(dk + t, D - t)), D - t);
-        vstore_n(dv + t, vfma(gv, r, vload_n(dv + t, D - t)), D - t);
+        vstore_n(dv + t, vfma(gv, y, vload_n(dv + t, D - t)), D - t);
     }
 }
 
-/* Copies v with zeros up to `width`; returns the sum of its elements, in ascending order. */
-FA_FUNC real additive_vector(const void *score_vector, int64_t D, real *v, int64_t width) {
-    const real *src = score_vector;
-    real sum = 0;
-    for (int64_t t = 0; t < width; t++) {
-        v[t] = t < D ? src[t] : (real)0;
-        sum += v[t];
+/* tanh: what the rounding of the exponentials moved dv by, to first order (see Accuracy above):
+ * dv += sum_i (sum_j g_ij) lost_i + sum_j (sum_i g_ij) lost_j over the pairs that additive_backward computed. */
+FA_FUNC void additive_correct_vector(int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q_lost,
+                                     const real *k_lost, int64_t ld, real *dv, const uint8_t *q_flags,
+                                     const uint8_t *k_flags) {
+    real of_key[PW] = {0};
+    for (int64_t i = 0; i < rows; i++) {
+        real of_row = 0;
+        if (q_flags[i] == FA_DIRECT) continue;
+        for (int64_t j = 0; j < keys; j++) {
+            real x = k_flags[j] == FA_DIRECT ? (real)0 : g[i * ldg + j];
+            of_key[j] += x;
+            of_row += x;
+        }
+        for (int64_t t = 0; t < ld; t += VL)
+            vstore(dv + t, vfma(vset1(of_row), vload(q_lost + i * ld + t), vload(dv + t)));
     }
-    return sum;
+    for (int64_t j = 0; j < keys; j++)
+        for (int64_t t = 0; t < ld; t += VL)
+            vstore(dv + t, vfma(vset1(of_key[j]), vload(k_lost + j * ld + t), vload(dv + t)));
+}
+
+/* Copies v with zeros up to `width`. */
+FA_FUNC void additive_vector(const void *score_vector, int64_t D, real *v, int64_t width) {
+    const real *src = score_vector;
+    for (int64_t t = 0; t < width; t++) v[t] = t < D ? src[t] : (real)0;
 }

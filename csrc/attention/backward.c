@@ -34,10 +34,10 @@ typedef struct {
     const fa_attention_grad *g;
     const fa_attention *a;
     score_source scores;
-    int64_t b, hk, group, width, ldd, ldv, block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
+    int64_t b, hk, group, width, ldq, ldd, ldv, block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
     int careful; /* leave masked pairs out of every product */
     real *key_panels, *value_panels, *scratch, *keys, *d_keys, *d_values;
-    real *queries, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
+    real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
 } backward_state;
 
@@ -58,7 +58,11 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->keys = take(&w, s->block_keys * s->ldd);
     s->d_keys = take(&w, s->block_keys * s->ldd);
     s->d_values = take(&w, s->block_keys * s->ldv);
-    s->queries = take(&w, Q * s->ldd);
+    s->ldq = additive ? s->width : s->ldd;
+    s->queries = take(&w, Q * s->ldq);
+    s->exponentials = additive ? take(&w, Q * s->ldd) : NULL;
+    s->query_lost = additive ? take(&w, Q * s->ldd) : NULL;
+    s->key_lost = additive ? take(&w, s->block_keys * s->ldd) : NULL;
     s->raw_queries = additive ? take(&w, Q * s->ldd) : s->queries;
     s->d_context = take(&w, Q * s->ldv);
     s->d_query = take(&w, Q * s->ldd);
@@ -111,7 +115,8 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         int tile = balanced_rows(rows - r);
         const real *raw[MR];
         for (int i = 0; i < tile; i++) raw[i] = s->raw_queries + (r + i) * s->ldd;
-        score_tile(&s->scores, tile, s->queries + r * s->ldd, s->q_flags + r, raw, panel, j0, n, s->S + r * PW);
+        score_tile(&s->scores, tile, s->queries + r * s->ldq, s->q_flags + r, raw, panel, j0, n, s->S + r * PW,
+                   PW);
         r += tile;
     }
     micro_gemm(1, rows, n, s->d_context, s->ldv, 1, s->value_panels + p * a->Dv * PW, PW, s->dP, PW, a->Dv);
@@ -183,12 +188,15 @@ FA_FUNC void backward_block(backward_state *s, int64_t rows, int64_t j0, int64_t
         return;
     }
     const uint8_t *k_flags = s->k_flags + p * PW;
-    additive_backward(a->activation, rows, n, s->dP, PW, s->queries, keys, s->ldd, s->d_query, d_keys, s->d_v,
+    if (a->activation == FA_TANH)
+        additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
+                                s->q_flags, k_flags);
+    additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, s->d_query, d_keys, s->d_v,
                       s->q_flags, k_flags);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < n; j++) {
             real g = s->dP[i * PW + j];
-            if (g == 0 || !(s->q_flags[i] || k_flags[j])) continue;
+            if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
             additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
                                      s->scores.key + (j0 + j) * a->key_strides.row, a->D, s->d_query + i * s->ldd,
                                      d_keys + j * s->ldd, s->d_v);
@@ -197,7 +205,7 @@ FA_FUNC void backward_block(backward_state *s, int64_t rows, int64_t j0, int64_t
 
 /* One (batch, key head): all blocks of keys. d_query accumulates in the output. Returns 0 if something non-finite came
  * out in the optimistic pass. */
-FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
+FA_FUNC int backward_head(backward_state *s, int count_bias) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
     int additive = a->score == FA_SCORE_ADDITIVE;
@@ -211,7 +219,6 @@ FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
     int finite = 1;
     memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
     if (additive) memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
-    *g_sum = 0;
 
     for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
         int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk, used = last - first;
@@ -221,13 +228,15 @@ FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
         if (first < stop) {
             const real *keys = s->scores.key + first * a->key_strides.row;
             int64_t keys_stride = a->key_strides.row;
-            pack_keys(a->score, a->activation, s->scores.key, keys_stride, first, stop, a->D, s->key_panels,
+            pack_keys(a->score, a->activation, s->scores.key, keys_stride, s->v, first, stop, a->D, s->key_panels,
                       s->scratch);
             for (int64_t j = first, p = 0; j < stop; j += PW, p++)
                 pack_panel(s->value_panels + p * a->Dv * PW, value + j * a->value_strides.row, a->value_strides.row,
                            stop - j < PW ? stop - j : PW, a->Dv);
             if (additive)
-                additive_pack_rows(a->activation, keys, keys_stride, stop - first, a->D, s->keys, s->ldd, s->k_flags);
+                for (int64_t j = 0; j < stop - first; j++)
+                    additive_pack_row(a->activation, keys + j * keys_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
+                                      s->k_flags + j, s->key_lost + j * s->ldd);
             else if (s->ldd != a->D)
                 load_block(s->keys, s->ldd, keys, keys_stride, stop - first, a->D, 1);
             if (additive || s->ldd != a->D) {
@@ -246,8 +255,13 @@ FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
                     int64_t head = s->hk * s->group + (r0 + r) / a->Tq, query = (r0 + r) % a->Tq;
                     const real *q = (const real *)a->query + s->b * a->query_strides.batch +
                                     head * a->query_strides.head + query * a->query_strides.row;
-                    pack_queries(a, q, s->queries + r * s->ldd, s->ldd, s->q_flags + r);
-                    if (additive) load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
+                    pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r);
+                    if (additive) {
+                        uint8_t flag; /* q_flags may ask for more: v e^(2q) overflows earlier than e^(2q) */
+                        additive_pack_row(a->activation, q, s->v, a->D, s->exponentials + r * s->ldd, s->ldd, &flag,
+                                          s->query_lost + r * s->ldd);
+                        load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
+                    }
                     load_block(s->d_context + r * s->ldv, s->ldv,
                                (const real *)g->d_context + s->b * g->d_context_strides.batch +
                                    head * g->d_context_strides.head + query * g->d_context_strides.row,
@@ -257,12 +271,6 @@ FA_FUNC int backward_head(backward_state *s, int count_bias, real *g_sum) {
                 for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
                     int64_t n = stop - j0 < PW ? stop - j0 : PW;
                     if (!backward_strips(s, r0, rows, length, j0, n, p, count_bias)) continue;
-                    if (additive)
-                        for (int64_t i = 0; i < rows; i++) {
-                            vec sum = vset1(0);
-                            for (int64_t j = 0; j < padded(n); j += VL) sum = sum + vload(s->dP + i * PW + j);
-                            *g_sum += vhsum(sum);
-                        }
                     backward_block(s, rows, j0, n, p, keys + (j0 - first) * keys_stride, keys_stride);
                 }
                 for (int64_t i = 0; i < rows; i++)
@@ -297,22 +305,20 @@ FA_FUNC void backward_task(const fa_attention_grad *g, int64_t task, void *works
     const fa_attention *a = s.a;
     int64_t head_tasks = a->Hk / g->heads_per_task;
     s.group = a->H / a->Hk;
-    s.scores = (score_source){.a = a, .v = s.v, .ldq = s.ldd};
-    if (a->score == FA_SCORE_ADDITIVE) s.scores.v_sum = additive_vector(a->score_vector, a->D, s.v, s.ldd);
+    s.scores = (score_source){.a = a, .v = s.v, .ldq = s.ldq};
+    if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.ldd);
     for (int64_t i = 0; i < g->batches_per_task; i++)
         for (int64_t j = 0; j < g->heads_per_task; j++) {
-            real g_sum;
             s.b = task / head_tasks * g->batches_per_task + i;
             s.hk = task % head_tasks * g->heads_per_task + j;
             s.careful = 0;
-            if (!backward_head(&s, 1, &g_sum)) {
+            if (!backward_head(&s, 1)) {
                 s.careful = 1;
-                backward_head(&s, 0, &g_sum);
+                backward_head(&s, 0);
             }
             if (g->d_score_vector) {
                 real *dv = (real *)g->d_score_vector + (s.b * a->Hk + s.hk) * a->D;
-                for (int64_t t = 0; t < a->D; t++)
-                    dv[t] = a->activation == FA_TANH ? g_sum - 2 * s.d_v[t] : s.d_v[t];
+                memcpy(dv, s.d_v, (size_t)a->D * sizeof(real));
             }
         }
 }

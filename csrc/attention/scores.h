@@ -15,11 +15,24 @@
 #define query_width FN(query_width)
 #define has_nonfinite FN(has_nonfinite)
 #define take FN(take)
-#define pack_queries FN(pack_queries)
+#define pack_query FN(pack_query)
 #define load_block FN(load_block)
+#define prefetch_rows FN(prefetch_rows)
 
 #ifndef FA_ATTENTION_SCORES_H
 #define FA_ATTENTION_SCORES_H
+/* Row r of a task, and its successor. */
+typedef struct {
+    int64_t head, query; /* head within the group */
+} fa_row;
+FA_FUNC fa_row fa_task_row(const fa_attention *a, int64_t r) {
+    fa_row row = {r < a->Tq ? 0 : r / a->Tq, r < a->Tq ? r : r % a->Tq};
+    return row;
+}
+FA_FUNC fa_row fa_next_row(const fa_attention *a, fa_row row) {
+    if (++row.query == a->Tq) row.query = 0, row.head++;
+    return row;
+}
 typedef struct {
     int64_t lo, hi; /* keys lo..hi-1 */
 } fa_range;
@@ -39,14 +52,15 @@ FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t que
 
 FA_INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
 
-/* Row width of packed queries: additive needs features in fours, and zero columns up to there. */
+/* Elements of a packed query. */
 FA_INLINE int64_t query_width(const fa_attention *a) {
-    return a->score == FA_SCORE_ADDITIVE ? (a->D + 3) / 4 * 4 : a->D;
+    return a->score == FA_SCORE_ADDITIVE ? additive_query_width(a->D) : a->D;
 }
 
-/* A packed key panel: query_width rows of PW, and for additive scores one more row that holds PW flags. */
+/* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there), then a
+ * row of corrections and one that holds PW flags. */
 FA_INLINE int64_t panel_stride(int score, int64_t D) {
-    return score == FA_SCORE_ADDITIVE ? ((D + 3) / 4 * 4 + 1) * PW : D * PW;
+    return score == FA_SCORE_ADDITIVE ? ((D + 3) / 4 * 4 + 2) * PW : D * PW;
 }
 
 /* Cuts `count` elements off a workspace, on a 64-byte boundary. */
@@ -56,17 +70,20 @@ FA_INLINE real *take(char **workspace, int64_t count) {
     return p;
 }
 
-/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. scratch:
- * PW * D4 elements for additive scores, unused for dot. */
-FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, int64_t first, int64_t last, int64_t D,
-                       real *panels, real *scratch) {
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. Additive scores
+ * need the score vector v and PW * D4 elements of scratch. */
+FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
+                       int64_t last, int64_t D, real *panels, real *scratch) {
     for (int64_t j = first; j < last; j += PW) {
         int64_t n = last - j < PW ? last - j : PW;
         if (score == FA_SCORE_ADDITIVE) {
             int64_t D4 = (D + 3) / 4 * 4;
-            uint8_t *flags = (uint8_t *)(panels + D4 * PW);
-            memset(flags, 0, (size_t)PW);
-            additive_pack_rows(activation, key + j * stride, stride, n, D, scratch, D4, flags);
+            real *corrections = panels + D4 * PW;
+            uint8_t *flags = (uint8_t *)(corrections + PW);
+            memset(corrections, 0, 2 * (size_t)PW * sizeof(real));
+            for (int64_t i = 0; i < n; i++)
+                corrections[i] =
+                    additive_pack_row(activation, key + (j + i) * stride, v, D, scratch + i * D4, D4, flags + i, NULL);
             pack_panel(panels, scratch, D4, n, D4);
         } else {
             pack_panel(panels, key + j * stride, stride, n, D);
@@ -86,13 +103,10 @@ FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, 
     }
 }
 
-/* Packs one query row into ld columns: scaled for dot products, exponentials for additive scores. */
-FA_FUNC void pack_queries(const fa_attention *a, const real *row, real *dst, int64_t ld, uint8_t *flag) {
-    *flag = 0;
-    if (a->score == FA_SCORE_ADDITIVE)
-        additive_pack_rows(a->activation, row, 0, 1, a->D, dst, ld, flag);
-    else
-        load_block(dst, ld, row, 0, 1, a->D, (real)a->scale);
+/* Asks for n rows that will be read soon. */
+FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_t width) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < width; c += 64 / (int64_t)sizeof(real)) __builtin_prefetch(rows + i * stride + c, 0, 2);
 }
 
 /* Where the scores of one task come from. */
@@ -100,32 +114,43 @@ typedef struct {
     const fa_attention *a;
     const real *key; /* of this batch entry and key head */
     const real *v;   /* additive: score vector with zeros up to a multiple of 4 */
-    real v_sum;
-    int64_t ldq; /* row stride of packed queries */
+    int64_t ldq;     /* row stride of packed queries */
 } score_source;
 
-/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; lanes up to the next whole vector
- * hold numbers of no meaning. raw[r] is the unpacked query row. */
+/* Packs one query row: scaled, with zeros up to ldq, for dot products; see additive_pack_query for additive scores. */
+FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag) {
+    *flag = 0;
+    if (s->a->score == FA_SCORE_ADDITIVE)
+        additive_pack_query(s->a->activation, row, s->v, s->a->D, dst, flag);
+    else
+        load_block(dst, s->ldq, row, 0, 1, s->a->D, (real)s->a->scale);
+}
+
+/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; rows of S are lds apart, and lanes
+ * up to the next whole vector hold numbers of no meaning. raw[r] is the unpacked query row. */
 FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const uint8_t *q_flags, const real *const *raw,
-                        const real *panel, int64_t j0, int64_t n, real *S) {
+                        const real *panel, int64_t j0, int64_t n, real *S, int64_t lds) {
     const fa_attention *a = s->a;
-    int64_t width = query_width(a);
     if (a->score == FA_SCORE_DOT) {
-        micro_gemm(1, rows, n, q, s->ldq, 1, panel, PW, S, PW, width);
+        int vectors = (int)((n + VL - 1) / VL);
+        for (int c = 0; c < vectors; c += NV)
+            micro_table[1][rows - 1][(vectors - c < NV ? vectors - c : NV) - 1](q, s->ldq, 1, panel + c * VL, PW,
+                                                                                S + c * VL, lds, a->D);
         return;
     }
-    real scale = (real)a->scale;
-    additive_tile(rows, a->activation, q, s->ldq, panel, s->v, width, n, s->v_sum, scale, S);
-    const uint8_t *k_flags = (const uint8_t *)(panel + width * PW);
+    const real scale = (real)a->scale;
+    const int64_t D4 = (a->D + 3) / 4 * 4;
+    const uint8_t *k_flags = (const uint8_t *)(panel + (D4 + 1) * PW);
     int any = 0;
     for (int64_t j = 0; j < n; j++) any |= k_flags[j];
-    for (int r = 0; r < rows; r++) {
-        if (!any && !q_flags[r]) continue;
+    for (int r = 0; r < rows; r++) any |= q_flags[r];
+    additive_tile(rows, a->activation, any, q, s->ldq, panel, s->v, D4, n, scale, S, lds);
+    if (!(any & FA_DIRECT)) return;
+    for (int r = 0; r < rows; r++)
         for (int64_t j = 0; j < n; j++)
-            if (q_flags[r] || k_flags[j])
-                S[r * PW + j] =
+            if ((q_flags[r] | k_flags[j]) & FA_DIRECT)
+                S[r * lds + j] =
                     scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * a->key_strides.row, s->v, a->D);
-    }
 }
 
 /* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes -inf, also

@@ -37,16 +37,20 @@ FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y,
         const real *panel = (const real *)packed + p * PW * K;
         real *out = (real *)y + p * PW;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;
-        if (n % VL == 0) {
-            micro_gemm(1, row1 - row0, n, (const real *)x + row0 * x_row, x_row, 1, panel, PW, out + row0 * y_row, y_row,
-                       K);
-            continue;
-        }
+        /* Each tile of rows asks for its share of the next panel, which comes from L3 or memory while this one is used. */
+        int64_t tiles = (row1 - row0 + MR - 1) / MR, share = p + 1 < panel1 ? (K + tiles - 1) / tiles : 0, ahead = K;
         for (int64_t r = row0; r < row1;) {
             real tile[MR * PW];
             int rows = balanced_rows(row1 - r);
-            micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, tile, PW, K);
-            for (int i = 0; i < rows; i++) memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+            int64_t asked = ahead + share < 2 * K ? share : 2 * K - ahead;
+            prefetch_rows(panel + ahead * PW, PW, asked, PW);
+            ahead += asked;
+            if (n % VL == 0) {
+                micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, out + r * y_row, y_row, K);
+            } else {
+                micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, tile, PW, K);
+                for (int i = 0; i < rows; i++) memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+            }
             r += rows;
         }
     }

@@ -1,18 +1,18 @@
 /* exp, tanh and sigmoid on vectors, for the element type that vec.h has just set up.
  *
  * exp(x) = 2^n e^r, n = round(x log2 e), r = x - n ln 2 in two steps (Cody and Waite), |r| <= 0.3466,
- * e^r = 1 + r (1 + r g(r)), g of degree 4 (float32) or 10 (float64) by Chebyshev interpolation of (e^r - 1 - r) / r^2.
+ * e^r = 1 + r h, h = 1 + r g(r), g of degree 4 (float32) or 10 (float64) by Chebyshev interpolation of (e^r - 1 - r) / r^2.
  * float32: at most 1 ulp over all finite inputs (tests/exhaustive_exp.py); float64: at most 1 ulp on samples.
  *
  * vexp_soft flushes results below the smallest normal number to zero: in a softmax they are below 1e-37 of the largest
  * weight, and subnormal arithmetic is many times slower. vexp is the complete function.
  */
+#define vexp_reduced FN(vexp_reduced)
 #define vexp_parts FN(vexp_parts)
 #define vexp_soft FN(vexp_soft)
 #define vexp FN(vexp)
 #define vtanh FN(vtanh)
 #define vsigmoid FN(vsigmoid)
-#define VEXP_SOFT_MAX FN(vexp_soft_max)
 
 #if FA_BITS == 32
 #define FA_LOG2E 1.44269504088896341f
@@ -39,8 +39,8 @@
 #define FA_TANH_MAX 20.0
 #endif
 
-/* Returns q = e^r - 1 and sets *n, so that e^x = 2^n (1 + q). */
-FA_INLINE vec vexp_parts(vec x, vec *n) {
+/* Reduces x to r and returns the factor h of e^r = 1 + r h; sets *n, so that e^x = 2^n e^r. */
+FA_INLINE vec vexp_reduced(vec x, vec *n, vec *reduced) {
     const vec magic = vset1((real)FA_MAGIC);
     vec k = vfma(x, vset1((real)FA_LOG2E), magic) - magic;
     vec r = vfma(k, vset1((real)-FA_LN2_HI), x);
@@ -64,22 +64,29 @@ FA_INLINE vec vexp_parts(vec x, vec *n) {
 #endif
     g = vfma(g, r, vset1((real)0.5));
     *n = k;
-    return vfma(g * r, r, r);
+    *reduced = r;
+    return vfma(g, r, vset1(1));
+}
+
+/* Returns e^r - 1 with full relative accuracy. */
+FA_INLINE vec vexp_parts(vec x, vec *n) {
+    vec r, h = vexp_reduced(x, n, &r);
+    return h * r;
 }
 
 /* For x <= 88 (float32) or 709 (float64). */
 FA_INLINE vec vexp_soft(vec x) {
-    vec n, q = vexp_parts(x, &n);
-    return vselect_lt(x, vset1((real)FA_EXP_SOFT_MIN), vset1(0), vscale2(vset1(1) + q, n));
+    vec n, r, h = vexp_reduced(x, &n, &r);
+    return vscale2_or_zero(vfma(h, r, vset1(1)), n, x, vset1((real)FA_EXP_SOFT_MIN));
 }
 
 FA_INLINE vec vexp(vec x) {
     x = vmin(vset1((real)FA_EXP_MAX), vmax(vset1((real)FA_EXP_MIN), x));
-    vec n, q = vexp_parts(x, &n);
+    vec n, r, h = vexp_reduced(x, &n, &r);
     /* Two factors, both normal: the product overflows or becomes subnormal only in the last multiplication. */
     const vec magic = vset1((real)FA_MAGIC);
     vec half = vfma(n, vset1((real)0.5), magic) - magic;
-    return vscale2(vset1(1), half) * vscale2(vset1(1) + q, n - half);
+    return vscale2(vset1(1), half) * vscale2(vfma(h, r, vset1(1)), n - half);
 }
 
 /* tanh x = m / (m + 2), m = e^(2x) - 1 = 2^n q + (2^n - 1), which has no cancellation. At most 3 ulp. */

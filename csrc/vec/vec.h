@@ -65,6 +65,7 @@
 #define vhmax FN(vhmax)
 #define vhsum FN(vhsum)
 #define vscale2 FN(vscale2)
+#define vscale2_or_zero FN(vscale2_or_zero)
 
 #endif /* FA_VEC_H */
 
@@ -216,11 +217,18 @@ FA_INLINE real vhmax(vec v) {
 
 /* Sum of the lanes in one fixed order: halves are added until one lane is left. */
 FA_INLINE real vhsum(vec v) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+#else
     real lanes[VL];
     vstore(lanes, v);
     for (int n = VL / 2; n > 0; n /= 2)
         for (int i = 0; i < n; i++) lanes[i] += lanes[i + n];
     return lanes[0];
+#endif
 }
 
 /* p * 2^n for integral n with a normal result. A NaN in p stays a NaN. */
@@ -233,5 +241,18 @@ FA_INLINE vec vscale2(vec p, vec n) {
     ivec e = (ivec)(n + vset1((real)FA_MAGIC)) << FA_MANTISSA;
     vec one = vset1(1);
     return p * (vec)(e + (ivec)one);
+#endif
+}
+
+/* The same where x >= lowest or x is NaN, and zero elsewhere. */
+FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)lowest, _CMP_NLT_UQ), (__m512)p, (__m512)n);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)x, (__m512d)lowest, _CMP_NLT_UQ), (__m512d)p,
+                                       (__m512d)n);
+#else
+    ivec below = x < lowest;
+    return (vec)((ivec)vscale2(p, n) & ~below);
 #endif
 }

@@ -82,8 +82,8 @@ cdef extern from "dispatch/dispatch.h" nogil:
     int fa_level_supported(int)
     int fa_forward(const fa_kernels *, fa_attention *, int)
     int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, int, void *, int)
-    int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, int64_t, int64_t, int64_t, int64_t,
-                     int64_t, void *, int64_t, int64_t, int, int)
+    int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, const void *, int64_t, int64_t,
+                     int64_t, int64_t, int64_t, void *, int64_t, int64_t, int, int)
     int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
     int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t, int)
     int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, int64_t, int64_t, int64_t,
@@ -152,7 +152,8 @@ cdef _choose_threads():
             threads_reason = name
             return
         if text and name == "FASTATTN_NUM_THREADS":
-            raise ImportError(f"{name}: expected a number of threads from 1 up, got {text!r}.\nHint: unset it, or set it to 1.")
+            raise ImportError(f"{name}: expected a number of threads from 1 up, got {text!r}.\n"
+                              "Hint: unset it, or set it to 1.")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads_reason = "processors that this process may use"
     quota = _cgroup_cpus()
@@ -215,7 +216,7 @@ def unit(cnp.ndarray a, bint last_axis=True):
 
 
 cdef inline int64_t _axis_stride(cnp.ndarray a, int from_end) noexcept:
-    """Elements from one entry to the next along an axis counted from the end; 0 where the axis is absent or of size 1."""
+    """Elements from one entry to the next along an axis counted from the end; 0 if it is absent or of size 1."""
     cdef int axis = cnp.PyArray_NDIM(a) - from_end
     if axis < 0 or cnp.PyArray_DIM(a, axis) == 1:
         return 0
@@ -364,19 +365,21 @@ def panel_elements(cnp.ndarray key, int score, int64_t tk):
     return _kernels(key).panel_elements(score, tk, cnp.PyArray_DIM(key, cnp.PyArray_NDIM(key) - 1))
 
 
-def pack_keys(cnp.ndarray key, int score, int activation, int64_t first, int64_t last, cnp.ndarray panels):
+def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t first, int64_t last,
+              cnp.ndarray panels):
     """Pack keys first..last-1 (first a multiple of the panel width) of (B, Hk, T, D) into panels (B, Hk, elements)."""
     cdef int status
     cdef fa_strides3 strides = _strides3(key)
     cdef const fa_kernels *k = _kernels(key)
     cdef void *p_key = cnp.PyArray_DATA(key)
+    cdef void *p_vector = _data(score_vector)
     cdef void *p_panels = cnp.PyArray_DATA(panels)
     cdef int64_t B = cnp.PyArray_DIM(key, 0), Hk = cnp.PyArray_DIM(key, 1), D = cnp.PyArray_DIM(key, 3)
     cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
     cdef int is_double = cnp.PyArray_TYPE(key) == cnp.NPY_FLOAT64
     with nogil:
-        status = fa_pack_keys(k, score, activation, p_key, strides, B, Hk, first, last, D, p_panels, batch, head,
-                              is_double, n_threads)
+        status = fa_pack_keys(k, score, activation, p_key, strides, p_vector, B, Hk, first, last, D, p_panels, batch,
+                              head, is_double, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of prepare")
 
@@ -472,7 +475,8 @@ def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t ro
         k.normalize(p_x, columns, p_y, p_n, rows, columns)
 
 
-def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
+def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows,
+                  int64_t columns):
     """dx from the results of normalize and dy."""
     cdef const fa_kernels *k = _kernels(y)
     cdef void *p_y = cnp.PyArray_DATA(y)

@@ -1,5 +1,7 @@
 """Attention and its gradients, step by step and in full size.
 
+::
+
     s_ij = cap(scale * raw(q_i, k_j)) + bias_ij,   cap(s) = c tanh(s / c) when a softcap c is given
     P_ij = exp(s_ij) / sum_k exp(s_ik) over the allowed keys,   lse_i = log sum_k exp(s_ik)
     O_i  = sum_j P_ij M_ij v_j,   M_ij = 0 or 1 / (1 - p) for dropout
@@ -72,14 +74,12 @@ def run_forward(
     batch_shape, queries, keys = np.shape(query)[:-2], np.shape(query)[-2], np.shape(key)[-2]
     q = to_four(query)
     k, v = (spread_heads(to_four(x), q.shape[1]) for x in (key, value))
-    shape = (*q.shape[:2], queries, keys)
+    shape = (q.shape[0], q.shape[1], queries, keys)
     pair_mask = None if mask is None else to_pairs(np.asarray(mask, bool), batch_shape, queries, keys)
     pair_bias = None if bias is None else to_pairs(np.asarray(bias, np.float64), batch_shape, queries, keys)
-    allowed = allowed_keys(
-        shape, mask=pair_mask, key_lengths=key_lengths, causal=causal, window=window, bias=pair_bias
-    )
-    q = np.where(allowed.any(axis=-1)[..., None], q, 0.0)
-    k = np.where(allowed.any(axis=-2)[..., None], k, 0.0)
+    allowed = allowed_keys(shape, mask=pair_mask, key_lengths=key_lengths, causal=causal, window=window, bias=pair_bias)
+    q = np.where(allowed.any(axis=-1, keepdims=True), q, 0.0)
+    k = np.where(allowed.swapaxes(-1, -2).any(axis=-1, keepdims=True), k, 0.0)
     factor = default_scale(spec, k.shape[-1]) if scale is None else float(scale)
     with np.errstate(all="ignore"):
         capped = raw_scores(spec, q, k) * factor

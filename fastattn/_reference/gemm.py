@@ -24,9 +24,9 @@ def weight_gradient(x: Any, dy: Any) -> Array:
     """Sum over all rows of the outer product of x (..., K) and dy (..., N): (K, N)."""
     x = np.asarray(x, dtype=np.float64)
     dy = np.asarray(dy, dtype=np.float64)
-    return matmul(x.reshape(-1, x.shape[-1]).T, dy.reshape(-1, dy.shape[-1])) if x.size and dy.size else np.zeros(
-        (x.shape[-1], dy.shape[-1])
-    )
+    if not (x.size and dy.size):
+        return np.zeros((x.shape[-1], dy.shape[-1]))
+    return matmul(x.reshape(-1, x.shape[-1]).T, dy.reshape(-1, dy.shape[-1]))
 
 
 def select_matmul(left: Array, right: Array, keep: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn.errors import ArgumentError, ShapeError, describe
-from fastattn.scores.base import KERNEL_ADDITIVE, Array, Score, parameter
+from fastattn.scores.base import KERNEL_ADDITIVE, Array, Operands, Score, parameter
 
 __all__ = ["Additive", "Concat"]
 
@@ -17,9 +17,9 @@ _ACTIVATIONS = ("tanh", "sigmoid", "relu")
 class Additive(Score):
     """``score_ij = v . act(q_i w_query + k_j w_key + b)`` (Bahdanau, Cho, Bengio 2015, appendix A.1.2).
 
-    Without projections, query and key are taken as projected already, of width Da. For tanh and sigmoid the kernel needs
-    ``(Tq + Tk) Da`` exponentials and about five operations for each of the ``Tq Tk Da`` terms; nothing of that size is
-    stored, forward or backward.
+    Without projections, query and key are taken as projected already, of width Da. For tanh and sigmoid the kernel
+    needs ``(Tq + Tk) Da`` exponentials and about five operations for each of the ``Tq Tk Da`` terms; nothing of that
+    size is stored, forward or backward.
 
     Parameters
     ----------
@@ -77,9 +77,8 @@ class Additive(Score):
             wanted = width if w is None else w.shape[0]
             if array.shape[-1] != wanted:
                 reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
-                raise ShapeError(
-                    describe(argument, f"width {wanted}", f"shape {array.shape}", f"{reason}; pass {name} of shape (D, Da).")
-                )
+                hint = f"{reason}; pass {name} of shape (D, Da)."
+                raise ShapeError(describe(argument, f"width {wanted}", f"shape {array.shape}", hint))
 
     def query_weight(self, query_width: int) -> Array | None:
         return self.parameters.get("w_query")
@@ -91,7 +90,16 @@ class Additive(Score):
     def project_key(self, key: Array) -> Array:
         return linear.matmul(key, self.parameters["w_key"]) if "w_key" in self.parameters else key
 
-    def project_vjp(self, operands, d_query, d_key, d_bias, d_vector, scale):  # type: ignore[no-untyped-def]
+    def project_vjp(
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        assert d_vector is not None
         query, key = operands.saved
         p = self.parameters
         gradients = {"v": d_vector}
@@ -144,9 +152,8 @@ class Concat(Score):
     def check(self, query: Array, key: Array) -> None:
         wanted, got = query.shape[-1] + key.shape[-1], self.parameters["w"].shape
         if got[0] != wanted:
-            raise ShapeError(
-                describe("w", f"{wanted} rows, the widths of query and key together", f"shape {got}", "w is (Dq + Dk, Da).")
-            )
+            expected = f"{wanted} rows, the widths of query and key together"
+            raise ShapeError(describe("w", expected, f"shape {got}", "w is (Dq + Dk, Da)."))
 
     def query_weight(self, query_width: int) -> Array:
         return self.parameters["w"][:query_width]
@@ -155,7 +162,16 @@ class Concat(Score):
         w = self.parameters["w"]
         return linear.matmul(key, w[w.shape[0] - key.shape[-1] :])
 
-    def project_vjp(self, operands, d_query, d_key, d_bias, d_vector, scale):  # type: ignore[no-untyped-def]
+    def project_vjp(
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        assert d_vector is not None
         query, key = operands.saved
         w = self.parameters["w"]
         split = query.shape[-1]

@@ -1,11 +1,13 @@
 """What every score function is: parameters, and how it reduces to a score that a fused kernel computes.
 
-A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function with projections first turns query
-and key into the operands of one of these (`Score.project`), and afterwards the gradients of these operands into
+A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function with projections first turns
+query and key into the operands of one of these (`Score.project`), and afterwards the gradients of these operands into
 gradients of query, key and its own parameters (`Score.project_vjp`).
 """
 
 import difflib
+import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -53,12 +55,19 @@ class Score:
         Gradients come back under the same names.
     softcap : float or None
         If given, scores become ``softcap * tanh(score / softcap)``, before the bias is added.
+    projects : bool
+        Whether a method of the class makes the kernel's operands differ from query and key; found when it is defined.
     """
 
     name: ClassVar[str] = ""
     kernel: ClassVar[int] = KERNEL_DOT
+    projects: ClassVar[bool] = False
     activation: str = ""
     activation_code: int = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.projects = any(getattr(cls, method) is not getattr(Score, method) for method in _PROJECTIONS)
 
     def __init__(self, *, softcap: float | None = None) -> None:
         self.parameters: dict[str, Array] = {}
@@ -72,13 +81,9 @@ class Score:
         """Raise a `ShapeError` unless the widths of query and key suit the score and its parameters."""
         if query.shape[-1] != key.shape[-1]:
             raise ShapeError(
-                describe(
-                    "key",
-                    f"width {query.shape[-1]}, that of query",
-                    f"shape {key.shape}",
-                    "project one of them, or use scores.General(w) with w of shape (Dq, Dk).",
-                )
-            )
+                describe("key", f"width {query.shape[-1]}, that of query", f"shape {key.shape}",
+                         "project one of them, or use scores.General(w) with w of shape (Dq, Dk).")
+            )  # fmt: skip
 
     def query_weight(self, query_width: int) -> Array | None:
         """Return the matrix that projects the query, or None."""
@@ -105,7 +110,13 @@ class Score:
         return Operands(self.project_query(query), self.project_key(key), bias, saved=(query, key))
 
     def project_vjp(
-        self, operands: Operands, d_query: Array, d_key: Array, d_bias: Array | None, d_vector: Array | None, scale: float
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
     ) -> tuple[Array, Array, dict[str, Array]]:
         """Return the gradients of query, key and parameters from those of the operands."""
         return d_query, d_key, {}
@@ -115,12 +126,28 @@ class Score:
         return f"{type(self).__name__}({shapes})"
 
 
+_PROJECTIONS = ("query_weight", "project_query", "project_key", "project_bias", "project", "project_vjp")
+
+
+def check_number(name: str, value: Any, hint: str) -> float:
+    """Return the argument called `name` as a float, or raise a `DTypeError` unless it is one real number."""
+    if type(value) is float:
+        return value
+    try:
+        if not isinstance(value, (str, bytes)) and np.ndim(value) == 0:
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    got = f"{reprlib.repr(value)} of type {type(value).__name__}"
+    raise DTypeError(describe(name, "a number", got, hint))
+
+
 def check_softcap(softcap: float | None) -> float | None:
     """Return the softcap as a float, or None."""
     if softcap is None:
         return None
-    value = float(softcap)
-    if not 0 < value < float("inf"):
+    value = check_number("softcap", softcap, "leave it out for no cap.")
+    if not 0 < value < math.inf:
         raise ArgumentError(describe("softcap", "a positive number or None", softcap, "leave it out for no cap."))
     return value
 
@@ -138,7 +165,7 @@ def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: 
     return array
 
 
-_BY_NAME: dict[str, Callable[[], Score]] = {}
+_BY_NAME: dict[str, Score] = {}
 _NEED_PARAMETERS = {
     "general": "scores.General(w)",
     "additive": "scores.Additive(v)",
@@ -149,8 +176,7 @@ _NEED_PARAMETERS = {
 
 def by_name(cls: type[Score]) -> type[Score]:
     """Class decorator: makes a score without parameters available under its name."""
-    instance = cls()
-    _BY_NAME[cls.name] = lambda: instance
+    _BY_NAME[cls.name] = cls()
     return cls
 
 
@@ -159,7 +185,7 @@ def resolve(score: object) -> Score:
     if isinstance(score, str):
         found = _BY_NAME.get(score)
         if found is not None:
-            return found()
+            return found
         expected = f"one of {', '.join(sorted(_BY_NAME))}, or a score object"
         if score in _NEED_PARAMETERS:
             raise ArgumentError(

@@ -88,7 +88,15 @@ class Cosine(Score):
     def project_key(self, key: Array) -> Array:
         return _normalize(key)[0]
 
-    def project_vjp(self, operands, d_query, d_key, d_bias, d_vector, scale):  # type: ignore[no-untyped-def]
+    def project_vjp(
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
+    ) -> tuple[Array, Array, dict[str, Array]]:
         q_inverse, k_inverse = operands.saved
         return (
             _normalize_vjp(operands.query, q_inverse, d_query),
@@ -130,7 +138,15 @@ class General(Score):
     def query_weight(self, query_width: int) -> Array:
         return self.parameters["w"]
 
-    def project_vjp(self, operands, d_query, d_key, d_bias, d_vector, scale):  # type: ignore[no-untyped-def]
+    def project_vjp(
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
+    ) -> tuple[Array, Array, dict[str, Array]]:
         query, _ = operands.saved
         w = self.parameters["w"]
         return linear.matmul(d_query, w.T), d_key, {"w": linear.weight_gradient(query, d_query)}

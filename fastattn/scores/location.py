@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn import functional, linear
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, Score, parameter
+from fastattn.scores.base import Array, Operands, Score, parameter
 
 __all__ = ["Location"]
 
@@ -71,7 +71,16 @@ class Location(Score):
             scores *= self.softcap
         return scores
 
-    def project_vjp(self, operands, d_query, d_key, d_bias, d_vector, scale):  # type: ignore[no-untyped-def]
+    def project_vjp(
+        self,
+        operands: Operands,
+        d_query: Array,
+        d_key: Array,
+        d_bias: Array | None,
+        d_vector: Array | None,
+        scale: float,
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        assert operands.bias is not None and d_bias is not None
         query, key = operands.saved
         w = self.parameters["w"]
         columns = key.shape[-2]
@@ -79,6 +88,6 @@ class Location(Score):
             slope = 1 - (operands.bias / self.softcap) ** 2
             d_bias = np.where(d_bias == 0, d_bias, d_bias * slope)  # slope is NaN where a masked query is
         d_scores = d_bias * d_bias.dtype.type(scale)
-        d_w = np.zeros_like(w)
+        d_w = np.zeros(w.shape, query.dtype)
         d_w[:, :columns] = linear.weight_gradient(query, d_scores)
         return linear.matmul(d_scores, w[:, :columns].T), np.zeros_like(key), {"w": d_w}

@@ -1,0 +1,78 @@
+"""Types of the binding of the C kernels; what each function takes is said in core.pyx."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def build_info() -> dict[str, Any]: ...
+def unit(a: Array, last_axis: bool = True) -> Array: ...
+
+class Call:
+    def __init__(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        score: int,
+        activation: int,
+        score_vector: Array | None,
+        scale: float,
+        softcap: float,
+        mask: Array | None,
+        bias: Array | None,
+        key_lengths: Array | None,
+        causal: int,
+        left: int,
+        right: int,
+        seeds: Array | None,
+        drop_below: int,
+        keep_scale: float,
+        key_panels: Array | None,
+        memory_rows: Array | None,
+        tk: int,
+    ) -> None: ...
+    def forward(
+        self,
+        context: Array,
+        weights: Array | None,
+        lse: Array | None,
+        row_max: Array | None,
+        row_sum: Array | None,
+    ) -> None: ...
+    def backward(
+        self,
+        context: Array,
+        weights: Array | None,
+        row_max: Array,
+        row_sum: Array,
+        d_context: Array,
+        d_weights: Array | None,
+        d_lse: Array | None,
+        delta: Array,
+        d_query: Array,
+        d_key: Array,
+        d_value: Array,
+        d_bias: Array | None,
+        d_vector_parts: Array | None,
+        d_vector: Array | None,
+    ) -> None: ...
+
+def panel_width(dtype_like: Array) -> int: ...
+def panel_elements(key: Array, score: int, tk: int) -> int: ...
+def pack_keys(
+    key: Array, score: int, activation: int, score_vector: Array | None, first: int, last: int, panels: Array
+) -> None: ...
+def gemm_packed_elements(like: Array, k: int, n: int) -> int: ...
+def gemm_pack(w: Array, transposed: bool, packed: Array) -> None: ...
+def gemm(x: Array, packed: Array, y: Array) -> None: ...
+def gemm_tn(x: Array, dy: Array, dw: Array) -> None: ...
+def map_array(function: int, x: Array, y: Array) -> None: ...
+def softmax(x: Array, mask: Array | None, y: Array, rows: int, columns: int) -> None: ...
+def softmax_vjp(y: Array, dy: Array, dx: Array, rows: int, columns: int) -> None: ...
+def normalize(x: Array, y: Array, inverse_norm: Array, rows: int, columns: int) -> None: ...
+def normalize_vjp(y: Array, inverse_norm: Array, dy: Array, dx: Array, rows: int, columns: int) -> None: ...
+def mix64(x: int) -> int: ...
