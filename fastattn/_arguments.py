@@ -242,7 +242,7 @@ def as_array(name: str, value: object) -> Array:
 def check_mask(value: object, shape: tuple[int, ...]) -> Array:
     """Return a bool mask that broadcasts to `shape`, or raise."""
     mask = as_array("mask", value)
-    if mask.dtype != np.bool_:
+    if mask.dtype.char != "?":
         hint = "pass mask.astype(bool) with True = may attend"
         if mask.dtype.kind == "f":
             hint += ", or bias= to add numbers to the scores"
@@ -266,11 +266,16 @@ def _same_dtype(name: str, array: Array, other_name: str, other: Array) -> None:
 
 
 def _check_broadcast(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    trailing = shape[len(shape) - array.ndim :] if array.ndim <= len(shape) else None
-    if trailing is None or any(n not in (1, full) for n, full in zip(array.shape, trailing)):
-        expected = f"a shape that broadcasts to (..., Tq, Tk) = {shape}"
-        hint = f"axes of {name} are matched from the last one; use size 1 where it does not vary."
-        raise ShapeError(describe(name, expected, f"shape {array.shape}", hint))
+    given = array.shape
+    if len(given) <= len(shape):
+        for n, full in zip(reversed(given), reversed(shape)):
+            if n != full and n != 1:
+                break
+        else:
+            return
+    expected = f"a shape that broadcasts to (..., Tq, Tk) = {shape}"
+    hint = f"axes of {name} are matched from the last one; use size 1 where it does not vary."
+    raise ShapeError(describe(name, expected, f"shape {given}", hint))
 
 
 def _check_bias(value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

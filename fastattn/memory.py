@@ -108,8 +108,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score", "_shared", "_tk",
-        "_values", "_width",
+        "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score", "_shared",
+        "_tk", "_values", "_width",
     )  # fmt: skip
 
     def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
@@ -122,6 +122,7 @@ class Memory:
         self._rows: Array | None = None
         self._shared = True  # key and value are the caller's
         self._product: linear.PackedWeights | None = None
+        self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
         self._packed_keys = self._pack(self._keys, 0, self._tk, None)
@@ -168,8 +169,10 @@ class Memory:
         score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
         check_normalizer(normalizer)
-        # An array of the shape that the keys would have in `attention`, and of no memory.
-        score.check(query, np.broadcast_to(keys.dtype.type(0), (*query.shape[:-2], tk, self._width)))
+        if self._form is None:
+            # Of the shape that the keys would have in `attention`, and of no memory.
+            self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
+        score.check(query, self._form)
         rows = query.shape[:-1]
         if self._mask is not None:
             own = check_mask(self._mask, (*rows, tk))
@@ -177,12 +180,16 @@ class Memory:
         options = check_options(query, tk, mask, self._lengths, causal, window, bias, dropout, seed)
         allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
         factor = score.default_scale(self._width) if scale is None else check_scale(scale)
-        projected = self._project(query)
-        location = score.project_bias(query, tk, factor)
-        if location is not None:
-            extra = location if extra is None else location + extra
+        projected, vector = query, None
+        if score.projects:
+            projected = self._project(query)
+            location = score.project_bias(query, tk, factor)
+            if location is not None:
+                extra = location if extra is None else location + extra
+        if score.parameters:
+            vector = kernel_vector(score)
         call = core.Call(
-            projected, keys, self._values, score.kernel, score.activation_code, kernel_vector(score), factor,
+            projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
             self._packed_keys, self._rows, tk,
         )  # fmt: skip
@@ -226,6 +233,7 @@ class Memory:
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
         self._shared = other._shared = True
+        other._form = None
         other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
@@ -272,20 +280,21 @@ class Memory:
         width = core.panel_width(self._keys)
         self._packed_keys = self._pack(self._keys, self._tk // width * width, total, self._packed_keys)
         self._tk = total
+        self._form = None
         return self
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
         rows = slice(None) if self._rows is None else self._rows
         keys, values, panels = self._keys[rows], self._values[rows], self._packed_keys[rows]
-        self._keys = np.empty((*keys.shape[:2], capacity, keys.shape[3]), keys.dtype)
-        self._values = np.empty((*values.shape[:2], capacity, values.shape[3]), values.dtype)
-        self._keys[:, :, : self._tk] = keys[:, :, : self._tk]
-        self._values[:, :, : self._tk] = values[:, :, : self._tk]
-        elements = core.panel_elements(self._keys, self._score.kernel, capacity)
-        self._packed_keys = np.empty((*panels.shape[:2], elements), panels.dtype)
-        used = core.panel_elements(self._keys, self._score.kernel, self._tk)
-        self._packed_keys[:, :, :used] = panels[:, :, :used]
+        kernel, tk = self._score.kernel, self._tk
+        new_keys = np.empty((*keys.shape[:2], capacity, keys.shape[3]), keys.dtype)
+        new_values = np.empty((*values.shape[:2], capacity, values.shape[3]), values.dtype)
+        new_panels = np.empty((*panels.shape[:2], core.panel_elements(keys, kernel, capacity)), panels.dtype)
+        used = core.panel_elements(keys, kernel, tk)
+        new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
+        new_panels[:, :, :used] = panels[:, :, :used]
+        self._keys, self._values, self._packed_keys = new_keys, new_values, new_panels
         self._rows = None
         self._shared = False
 
