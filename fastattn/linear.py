@@ -155,7 +155,7 @@ def _float_array(name: str, value: object) -> Array:
 def _pack(w: Array, transposed: bool) -> Array:
     w = core.unit(w, False)
     rows, columns = w.shape[::-1] if transposed else w.shape
-    packed = np.empty(core.gemm_packed_elements(w, rows, columns), w.dtype)
+    packed = core.aligned_empty((core.gemm_packed_elements(w, rows, columns),), w.dtype)
     core.gemm_pack(w, transposed, packed)
     return packed
 

@@ -289,8 +289,8 @@ class Memory:
         keys, values, panels = self._keys[rows], self._values[rows], self._packed_keys[rows]
         kernel, tk = self._score.kernel, self._tk
         new_keys = np.empty((*keys.shape[:2], capacity, keys.shape[3]), keys.dtype)
-        new_values = np.empty((*values.shape[:2], capacity, values.shape[3]), values.dtype)
-        new_panels = np.empty((*panels.shape[:2], core.panel_elements(keys, kernel, capacity)), panels.dtype)
+        new_values = core.aligned_empty((*values.shape[:2], capacity, values.shape[3]), values.dtype)
+        new_panels = core.aligned_empty((*panels.shape[:2], core.panel_elements(keys, kernel, capacity)), panels.dtype)
         used = core.panel_elements(keys, kernel, tk)
         new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
         new_panels[:, :, :used] = panels[:, :, :used]
@@ -301,7 +301,7 @@ class Memory:
     def _pack(self, keys: Array, first: int, last: int, panels: Array | None) -> Array:
         if panels is None:
             elements = core.panel_elements(keys, self._score.kernel, last)
-            panels = np.empty((*keys.shape[:2], elements), keys.dtype)
+            panels = core.aligned_empty((*keys.shape[:2], elements), keys.dtype)
         if last > first and keys.size:
             score = self._score
             core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), first, last, panels)

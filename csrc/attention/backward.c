@@ -228,6 +228,7 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
         if (first < stop) {
             const real *keys = s->scores.key + first * a->key_strides.row;
             int64_t keys_stride = a->key_strides.row;
+            const int copy_keys = unaligned_rows(keys, keys_stride, a->D);
             pack_keys(a->score, a->activation, s->scores.key, keys_stride, s->v, first, stop, a->D, s->key_panels,
                       s->scratch);
             for (int64_t j = first, p = 0; j < stop; j += PW, p++)
@@ -237,9 +238,9 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
                 for (int64_t j = 0; j < stop - first; j++)
                     additive_pack_row(a->activation, keys + j * keys_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
                                       s->k_flags + j, s->key_lost + j * s->ldd);
-            else if (s->ldd != a->D)
+            else if (copy_keys)
                 load_block(s->keys, s->ldd, keys, keys_stride, stop - first, a->D, 1);
-            if (additive || s->ldd != a->D) {
+            if (additive || copy_keys) {
                 keys = s->keys;
                 keys_stride = s->ldd;
             }

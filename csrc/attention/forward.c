@@ -35,11 +35,13 @@
 #define forward_query FN(forward_query)
 #define softmax_strip FN(softmax_strip)
 #define context_careful FN(context_careful)
+#define context_wide FN(context_wide)
 
 #ifndef FA_CHUNK
 #define FA_CHUNK 512
 #endif
 #define FA_STRIP (2 * PW)
+#define FA_COPY_ROWS 12 /* from here on copying unaligned values pays */
 
 typedef struct {
     const fa_attention *a;
@@ -75,7 +77,7 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *wo
     s->queries = take(&w, rows * width);
     s->panels = take(&w, panels * panel_stride(a->score, a->D));
     s->scratch = take(&w, a->score == FA_SCORE_ADDITIVE ? PW * width : 0); /* width >= D4 */
-    s->values = take(&w, ldv == a->Dv ? 0 : FA_CHUNK * ldv);
+    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS ? 0 : FA_CHUNK * ldv);
     s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0);
     s->strip = take(&w, MR * FA_STRIP);
     s->acc = take(&w, MR * ldv);
@@ -115,7 +117,7 @@ FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l,
         factor[r] = 1;
         safe[r] = m[r];
         if (top > m[r]) { /* rarely, after a row's first strips */
-            factor[r] = vexp_soft(vset1(m[r] - top))[0];
+            factor[r] = m[r] == NEG_INF ? (real)0 : vexp_soft(vset1(m[r] - top))[0];
             m[r] = safe[r] = top;
             scaled = 1;
         } else if (m[r] == NEG_INF) {
@@ -147,6 +149,30 @@ FA_FUNC void context_careful(int rows, int64_t n, const real *P, const uint8_t *
         }
 }
 
+/* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at a time,
+ * instead of a strip of columns of all of them. The same chains as micro_gemm. */
+FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, const real *V, int64_t stride, real *acc,
+                          int64_t width) {
+    if (fresh) memset(acc, 0, (size_t)(rows * width) * sizeof(real));
+    for (int64_t j = 0; j < n; j += 4) {
+        const int depth = n - j < 4 ? (int)(n - j) : 4;
+        for (int r = 0; r < rows; r++) {
+            const real *p = P + r * FA_STRIP + j, *v = V + j * stride;
+            real *to = acc + r * width;
+            for (int64_t c = 0; c < width; c += VL) {
+                vec sum = vload(to + c);
+                if (depth == 4) {
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; i++) sum = vfma(vset1(p[i]), vload(v + i * stride + c), sum);
+                } else {
+                    for (int i = 0; i < depth; i++) sum = vfma(vset1(p[i]), vload(v + i * stride + c), sum);
+                }
+                vstore(to + c, sum);
+            }
+        }
+    }
+}
+
 /* Steps 4 to 7 for one tile over keys lo..hi-1 of one chunk. Returns 0 when a non-finite result may stem from a masked
  * value: then call again with careful = 1. */
 FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const forward_chunk *chunk, int64_t lo,
@@ -169,13 +195,8 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             int64_t keys = to - j < PW ? to - j : PW;
             const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
             if (s->few) {
-                int64_t next = j + 2 * PW < s->length ? PW : s->length - j - PW;
-                if (next > 0)
-                    prefetch_rows(s->scores.key + (j + PW) * a->key_strides.row, a->key_strides.row, next, a->D);
                 pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D,
                           s->panels, s->scratch);
-                prefetch_rows(chunk->values + (j - chunk->first) * chunk->values_stride, chunk->values_stride, keys,
-                              s->ldv);
                 panel = s->panels;
             }
             score_tile(&s->scores, rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
@@ -208,6 +229,8 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         if (careful) {
             if (fresh) memset(s->acc, 0, (size_t)(rows * s->ldv) * sizeof(real));
             context_careful(rows, n, s->strip, s->live, V, chunk->values_stride, s->acc, s->ldv);
+        } else if (rows <= 2 && s->ldv > NV * VL) {
+            context_wide(fresh, rows, n, s->strip, V, chunk->values_stride, s->acc, s->ldv);
         } else {
             micro_gemm(fresh, rows, s->ldv, s->strip, FA_STRIP, 1, V, chunk->values_stride, s->acc, s->ldv, n);
         }
@@ -243,8 +266,10 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
                 query * a->context_strides.row;
     const int empty = max == NEG_INF && sum == 0;
     real inverse = empty ? (real)0 : 1 / sum;
-    for (int64_t c = 0; c < a->Dv; c += VL)
-        vstore_n(out + c, empty ? vset1(0) : vload(total + c) * vset1(inverse), a->Dv - c);
+    if (empty)
+        memset(out, 0, (size_t)a->Dv * sizeof(real));
+    else
+        scale_row(out, total, a->Dv, inverse);
     int64_t at = (s->b * a->H + head) * a->Tq + query;
     if (a->row_max) ((real *)a->row_max)[at] = max;
     if (a->row_sum) ((real *)a->row_sum)[at] = sum;
@@ -307,7 +332,8 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
         else if (!s.few)
             pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels,
                       s.scratch);
-        if (s.ldv != a->Dv) {
+        if (s.ldv != a->Dv ||
+            (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;
             chunk.values_stride = s.ldv;

@@ -17,6 +17,8 @@
 #define take FN(take)
 #define pack_query FN(pack_query)
 #define load_block FN(load_block)
+#define scale_row FN(scale_row)
+#define unaligned_rows FN(unaligned_rows)
 #define prefetch_rows FN(prefetch_rows)
 
 #ifndef FA_ATTENTION_SCORES_H
@@ -92,15 +94,26 @@ FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t strid
     }
 }
 
-/* n rows of `width` columns into rows of ld, times `scale`; the columns beyond become zero. */
-FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, int64_t n, int64_t width, real scale) {
+/* dst[0..n) = factor * src[0..n), touching nothing beyond. */
+FA_INLINE void scale_row(real *dst, const real *src, int64_t n, real factor) {
+    const vec f = vset1(factor);
+    int64_t c = 0;
+    for (; c + VL <= n; c += VL) vstore(dst + c, vload(src + c) * f);
+    if (c < n) vstore_n(dst + c, vload_n(src + c, n - c) * f, n - c);
+}
+
+/* n rows of `width` columns into rows of ld, times `factor`; the columns beyond become zero. */
+FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, int64_t n, int64_t width, real factor) {
     for (int64_t i = 0; i < n; i++) {
-        real *to = dst + i * ld;
-        const real *from = src + i * stride;
-        int64_t c = 0;
-        for (; c < width; c += VL) vstore_n(to + c, vload_n(from + c, width - c) * vset1(scale), ld - c);
-        for (; c < ld; c += VL) vstore_n(to + c, vset1(0), ld - c);
+        scale_row(dst + i * ld, src + i * stride, width, factor);
+        for (int64_t c = width; c < ld; c++) dst[i * ld + c] = 0;
     }
+}
+
+/* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that crosses a
+ * cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
+FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
+    return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
 }
 
 /* Asks for n rows that will be read soon. */

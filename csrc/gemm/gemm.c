@@ -37,8 +37,10 @@ FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y,
         const real *panel = (const real *)packed + p * PW * K;
         real *out = (real *)y + p * PW;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;
-        /* Each tile of rows asks for its share of the next panel, which comes from L3 or memory while this one is used. */
-        int64_t tiles = (row1 - row0 + MR - 1) / MR, share = p + 1 < panel1 ? (K + tiles - 1) / tiles : 0, ahead = K;
+        /* Each tile of rows asks for its share of the next panel, which comes from L3 or memory while this one is used.
+         * With few rows the stream of weights is the bound, and the hardware's own prefetching the fastest. */
+        int64_t tiles = (row1 - row0 + MR - 1) / MR, share = p + 1 < panel1 && tiles > 2 ? (K + tiles - 1) / tiles : 0;
+        int64_t ahead = K;
         for (int64_t r = row0; r < row1;) {
             real tile[MR * PW];
             int rows = balanced_rows(row1 - r);

@@ -65,6 +65,7 @@
 #define vhmax FN(vhmax)
 #define vhsum FN(vhsum)
 #define vscale2 FN(vscale2)
+#define vmax_bits FN(vmax_bits)
 #define vscale2_or_zero FN(vscale2_or_zero)
 
 #endif /* FA_VEC_H */
@@ -200,6 +201,19 @@ FA_INLINE vec vmin(vec a, vec b) {
     return (vec)_mm256_min_pd((__m256d)a, (__m256d)b);
 #else
     return vselect_lt(a, b, a, b);
+#endif
+}
+
+/* Larger magnitude by its bits: infinity above every number, NaN above infinity. */
+FA_INLINE ivec vmax_bits(ivec a, vec x) {
+    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (ivec)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#elif defined(FA_LEVEL_AVX512)
+    return (ivec)_mm512_max_epi64((__m512i)a, (__m512i)b);
+#else
+    ivec more = a > b;
+    return (a & more) | (b & ~more);
 #endif
 }
 

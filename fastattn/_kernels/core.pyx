@@ -6,6 +6,8 @@ relies on: float32 or float64 arrays in native byte order, all of one dtype; uni
 
 import os
 
+import numpy as np
+
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -213,6 +215,17 @@ def unit(cnp.ndarray a, bint last_axis=True):
         else:
             return a
     return a.astype(a.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def aligned_empty(shape, dtype):
+    """An uninitialised array that starts on a 64-byte boundary, for data that kernels read many times."""
+    cdef cnp.npy_intp offset
+    size = int(np.prod(shape)) * dtype.itemsize
+    space = np.empty(size + 64, np.uint8)
+    offset = -<cnp.npy_intp>cnp.PyArray_DATA(space) % 64
+    if offset < 0:
+        offset += 64
+    return space[offset:offset + size].view(dtype).reshape(shape)
 
 
 cdef inline int64_t _axis_stride(cnp.ndarray a, int from_end) noexcept:
