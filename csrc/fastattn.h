@@ -1,7 +1,7 @@
 /* The types that cross from the binding into the kernels, and the table of kernels of one ISA level.
  *
- * Sizes: B batch, H query heads, Hk key heads (Hk divides H), Tq queries, Tk keys, D query and key width, Dv value width.
- * Strides are in elements, signed and 64-bit. Columns of query, key, value and outputs have stride 1.
+ * Sizes: B batch, H query heads, Hk key heads (Hk divides H), Tq queries, Tk keys, D query and key width, Dv value
+ * width. Strides are in elements, signed and 64-bit. Columns of query, key, value and outputs have stride 1.
  */
 #ifndef FASTATTN_H
 #define FASTATTN_H
@@ -26,8 +26,8 @@ typedef struct fa_attention {
     fa_strides3 query_strides, key_strides, value_strides;
 
     int32_t score, activation, causal;
-    double scale;   /* multiplies the raw score */
-    double softcap; /* 0: none */
+    double scale;             /* multiplies the raw score */
+    double softcap;           /* 0: none */
     const void *score_vector; /* additive: v, D elements */
 
     const uint8_t *mask; /* 1 = may attend; NULL: none */
@@ -41,7 +41,8 @@ typedef struct fa_attention {
     uint32_t drop_below;   /* a key is dropped when its 32-bit hash is below this */
     double keep_scale;
 
-    /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and panels. */
+    /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and
+     * panels. */
     const void *key_panels;
     int64_t panels_batch, panels_head;
     const int64_t *memory_rows;

@@ -7,22 +7,24 @@
  *   sigmoid(x) = r               (a = -1)     sigmoid' =    r - r^2
  * so the exponentials are O((Tq + Tk) D), and a pair costs multiply-adds and a share of a division.
  *
- * Forward. Four features share one division: n1/d1 + n2/d2 = (n1 d2 + n2 d1) / (d1 d2), the same once more, then divide.
- * For tanh v_h is folded into the query, n = (v e^(2q)) e^(2k) - v: 18 operations and 1 division for 4 features, 14 for
- * sigmoid. D is capped at 2^30 (float64: 2^250), so that the product of four is finite; that moves r by less than 2^-30.
+ * Forward. Four features share one division: n1/d1 + n2/d2 = (n1 d2 + n2 d1) / (d1 d2), the same once more, then
+ * divide. For tanh v_h is folded into the query, n = (v e^(2q)) e^(2k) - v: 18 operations and 1 division for 4
+ * features, 14 for sigmoid. D is capped at 2^30 (float64: 2^250), so that the product of four is finite; that moves
+ * r by less than 2^-30.
  * Backward. Each r of four is needed: invert the product of the four, then multiply back (Montgomery 1987).
  * A score depends on q_i and k_j alone, never on neighbours, so bits do not depend on tiles, padding or batch.
  *
  * Accuracy of tanh. n / D has a relative error of a few eps, but the rounding of e^(2q), e^(2k) and v e^(2q) moves
  * small scores by eps v. These roundings are known when they are made; to first order they move the score by
- * tanh' ~ 1 times a sum over h for the row plus one for the key, which are added at the end (`correction`). What remains
- * is of the size of the error of the direct evaluation, also for small q and k.
+ * tanh' ~ 1 times a sum over h for the row plus one for the key, which are added at the end (`correction`). What
+ * remains is of the size of the error of the direct evaluation, also for small q and k.
  *
  * Range: e^(a q) must be finite and normal. A row or a key with some |a x| > 86 (float64: 700), or with a NaN, is
  * flagged when it is packed; scores of flagged rows and keys are evaluated directly (additive_direct). relu always
  * works on the sums themselves.
  *
- * Bound on two 512-bit units: 10.5 cycles for 4 features of 16 pairs (the division alone: 10 on Golden Cove, 6 on Zen 4).
+ * Bound on two 512-bit units: 10.5 cycles for 4 features of 16 pairs (the division alone: 10 on Golden Cove, 6 on
+ * Zen 4).
  */
 #define additive_factor FN(additive_factor)
 #define additive_pack_row FN(additive_pack_row)
@@ -32,6 +34,7 @@
 #define additive_tile FN(additive_tile)
 #define additive_direct FN(additive_direct)
 #define additive_backward FN(additive_backward)
+#define additive_backward_body FN(additive_backward_body)
 #define additive_backward_direct FN(additive_backward_direct)
 #define additive_vector FN(additive_vector)
 #define additive_correct_vector FN(additive_correct_vector)
@@ -61,8 +64,8 @@ FA_INLINE real additive_factor(int activation) {
 #define FA_LARGE 2  /* some |a x| > FA_ADDITIVE_SMALL: products need the cap */
 
 /* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
- * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld elements,
- * receives these too unless it is NULL. */
+ * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
+ * elements, receives these too unless it is NULL. */
 FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int64_t D, real *E, int64_t ld,
                                uint8_t *flag, real *lost) {
     const real a = additive_factor(activation);
@@ -104,9 +107,10 @@ FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int
 /* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */
 FA_INLINE int64_t additive_query_width(int64_t D) { return 2 * ((D + 3) / 4 * 4) + 4; }
 
-FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, int64_t D, real *q, uint8_t *flag) {
+FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, int64_t D, real *q, uint8_t *flag,
+                                 real *lost) {
     int64_t D4 = (D + 3) / 4 * 4;
-    q[2 * D4] = additive_pack_row(activation, x, v, D, q, D4, flag, NULL);
+    q[2 * D4] = additive_pack_row(activation, x, v, D, q, D4, flag, lost);
     vec out_of_range = vset1(0), correction = vset1(0);
     for (int64_t t = 0; t < D4; t += VL) {
         vec e = vload_n(q + t, D4 - t), w = vload_n(v + t, D4 - t), p = w * e;
@@ -182,8 +186,8 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
         else                                                                                                           \
             FA_TILE(R, FA_SIGMOID, 1);                                                                                 \
         break;
-/* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row and no
- * key is flagged: the cap would change nothing. */
+/* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row
+ * and no key is flagged: the cap would change nothing. */
 FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, int64_t ldq, const real *panel,
                            const real *v, int64_t D4, int64_t n, real scale, real *S, int64_t lds) {
     for (int64_t j = 0; j < n; j += VL) {
@@ -217,9 +221,9 @@ FA_FUNC real additive_direct(int activation, const real *q, const real *k, const
  *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
  * g_ij = 0 means masked or no influence: the pair is skipped. Four vectors of features share one division.
  */
-FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q,
-                               const real *k, int64_t ld, real *dq, real *dk, real *dv, const uint8_t *q_flags,
-                               const uint8_t *k_flags) {
+FA_INLINE void additive_backward_body(const int activation, const int capped, int64_t rows, int64_t keys, const real *g,
+                                      int64_t ldg, const real *q, const real *k, int64_t ld, real *dq, real *dk,
+                                      real *dv, const uint8_t *q_flags, const uint8_t *k_flags) {
     const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
     for (int64_t t = 0; t < ld; t += 4 * VL) {
         vec v_sum[4] = {vload(dv + t), vload(dv + t + VL), vload(dv + t + 2 * VL), vload(dv + t + 3 * VL)};
@@ -250,7 +254,6 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
                     vec a[4];
 #pragma GCC unroll 4
                     for (int c = 0; c < 4; c++) a[c] = vfma(e[c], vload(kj + c * VL), one);
-                    const int capped = q_flags[i] | k_flags[j];
                     if (capped)
 #pragma GCC unroll 4
                         for (int c = 0; c < 4; c++) a[c] = vmin(cap, a[c]);
@@ -283,6 +286,25 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
     }
 }
 
+FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q,
+                               const real *k, int64_t ld, real *dq, real *dk, real *dv, const uint8_t *q_flags,
+                               const uint8_t *k_flags) {
+    int capped = 0;
+    for (int64_t i = 0; i < rows; i++) capped |= q_flags[i];
+    for (int64_t j = 0; j < keys; j++) capped |= k_flags[j];
+#define FA_BODY(ACTIVATION, CAPPED)                                                                                    \
+    additive_backward_body(ACTIVATION, CAPPED, rows, keys, g, ldg, q, k, ld, dq, dk, dv, q_flags, k_flags)
+    if (activation == FA_RELU)
+        FA_BODY(FA_RELU, 0);
+    else if (activation == FA_SIGMOID)
+        FA_BODY(FA_SIGMOID, 1);
+    else if (capped)
+        FA_BODY(FA_TANH, 1);
+    else
+        FA_BODY(FA_TANH, 0);
+#undef FA_BODY
+}
+
 /* The same for one pair by the activation itself; dq and dk in the units of additive_backward. */
 FA_FUNC void additive_backward_direct(int activation, real g, const real *q, const real *k, int64_t D, real *dq,
                                       real *dk, real *dv) {
@@ -310,17 +332,19 @@ FA_FUNC void additive_backward_direct(int activation, real g, const real *q, con
 FA_FUNC void additive_correct_vector(int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q_lost,
                                      const real *k_lost, int64_t ld, real *dv, const uint8_t *q_flags,
                                      const uint8_t *k_flags) {
-    real of_key[PW] = {0};
+    real of_key[PW] = {0}, row[PW];
     for (int64_t i = 0; i < rows; i++) {
-        real of_row = 0;
         if (q_flags[i] == FA_DIRECT) continue;
-        for (int64_t j = 0; j < keys; j++) {
-            real x = k_flags[j] == FA_DIRECT ? (real)0 : g[i * ldg + j];
-            of_key[j] += x;
-            of_row += x;
+        vec sum = vset1(0);
+        for (int64_t j = 0; j < keys; j += VL) { /* g is 0 from `keys` up to a whole vector */
+            vstore(row + j, vload(g + i * ldg + j));
+            for (int64_t c = j; c < j + VL && c < keys; c++)
+                if (k_flags[c] == FA_DIRECT) row[c] = 0;
+            vstore(of_key + j, vload(of_key + j) + vload(row + j));
+            sum = sum + vload(row + j);
         }
-        for (int64_t t = 0; t < ld; t += VL)
-            vstore(dv + t, vfma(vset1(of_row), vload(q_lost + i * ld + t), vload(dv + t)));
+        vec of_row = vset1(vhsum(sum));
+        for (int64_t t = 0; t < ld; t += VL) vstore(dv + t, vfma(of_row, vload(q_lost + i * ld + t), vload(dv + t)));
     }
     for (int64_t j = 0; j < keys; j++)
         for (int64_t t = 0; t < ld; t += VL)

@@ -5,8 +5,9 @@
  *   d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
  *   g_ij = dS_ij softcap'_ij scale                      d_query, d_key, d_v: g through the score function
  *
- * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in order, so
- * that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of FA_QUERY_BLOCK queries:
+ * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in
+ * order, so that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of
+ * FA_QUERY_BLOCK queries:
  *   1. S  = scores of the block, as in the forward pass, options included          queries x PW
  *   2. dP = d_context x value^T, from value panels packed like keys
  *   3. P and g on the strips
@@ -15,7 +16,8 @@
  * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, each one chain.
  * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs.
  *
- * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of scores.
+ * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of
+ * scores.
  */
 #define backward_state FN(backward_state)
 #define backward_layout FN(backward_layout)
@@ -34,9 +36,10 @@ typedef struct {
     const fa_attention_grad *g;
     const fa_attention *a;
     score_source scores;
-    int64_t b, hk, group, width, ldq, ldd, ldv, block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
-    int careful; /* leave masked pairs out of every product */
-    real *key_panels, *value_panels, *scratch, *keys, *d_keys, *d_values;
+    int64_t b, hk, group, width, ldq, ldd, ldv,
+        block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
+    int careful;    /* leave masked pairs out of every product */
+    real *key_panels, *value_panels, *keys, *d_keys, *d_values;
     real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
 } backward_state;
@@ -54,7 +57,6 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
     s->key_panels = take(&w, panels * panel_stride(a->score, a->D));
     s->value_panels = take(&w, panels * a->Dv * PW);
-    s->scratch = take(&w, additive ? PW * s->width : 0);
     s->keys = take(&w, s->block_keys * s->ldd);
     s->d_keys = take(&w, s->block_keys * s->ldd);
     s->d_values = take(&w, s->block_keys * s->ldv);
@@ -115,8 +117,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         int tile = balanced_rows(rows - r);
         const real *raw[MR];
         for (int i = 0; i < tile; i++) raw[i] = s->raw_queries + (r + i) * s->ldd;
-        score_tile(&s->scores, tile, s->queries + r * s->ldq, s->q_flags + r, raw, panel, j0, n, s->S + r * PW,
-                   PW);
+        score_tile(&s->scores, tile, s->queries + r * s->ldq, s->q_flags + r, raw, panel, j0, n, s->S + r * PW, PW);
         r += tile;
     }
     micro_gemm(1, rows, n, s->d_context, s->ldv, 1, s->value_panels + p * a->Dv * PW, PW, s->dP, PW, a->Dv);
@@ -229,17 +230,26 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
             const real *keys = s->scores.key + first * a->key_strides.row;
             int64_t keys_stride = a->key_strides.row;
             const int copy_keys = unaligned_rows(keys, keys_stride, a->D);
-            pack_keys(a->score, a->activation, s->scores.key, keys_stride, s->v, first, stop, a->D, s->key_panels,
-                      s->scratch);
+            if (additive) {
+                const int64_t D4 = (a->D + 3) / 4 * 4;
+                for (int64_t j = 0, p = 0; j < stop - first; j += PW, p++) {
+                    int64_t n = stop - first - j < PW ? stop - first - j : PW;
+                    real corrections[PW];
+                    for (int64_t i = j; i < j + n; i++)
+                        corrections[i - j] =
+                            additive_pack_row(a->activation, keys + i * keys_stride, s->v, a->D, s->keys + i * s->ldd,
+                                              s->ldd, s->k_flags + i, s->key_lost + i * s->ldd);
+                    pack_exponentials(s->keys + j * s->ldd, s->ldd, corrections, s->k_flags + j, n, D4,
+                                      s->key_panels + p * panel_stride(a->score, a->D));
+                }
+            } else {
+                pack_keys(a->score, a->activation, s->scores.key, keys_stride, s->v, first, stop, a->D, s->key_panels,
+                          NULL);
+                if (copy_keys) load_block(s->keys, s->ldd, keys, keys_stride, stop - first, a->D, 1);
+            }
             for (int64_t j = first, p = 0; j < stop; j += PW, p++)
                 pack_panel(s->value_panels + p * a->Dv * PW, value + j * a->value_strides.row, a->value_strides.row,
                            stop - j < PW ? stop - j : PW, a->Dv);
-            if (additive)
-                for (int64_t j = 0; j < stop - first; j++)
-                    additive_pack_row(a->activation, keys + j * keys_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
-                                      s->k_flags + j, s->key_lost + j * s->ldd);
-            else if (copy_keys)
-                load_block(s->keys, s->ldd, keys, keys_stride, stop - first, a->D, 1);
             if (additive || copy_keys) {
                 keys = s->keys;
                 keys_stride = s->ldd;
@@ -256,11 +266,11 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
                     int64_t head = s->hk * s->group + (r0 + r) / a->Tq, query = (r0 + r) % a->Tq;
                     const real *q = (const real *)a->query + s->b * a->query_strides.batch +
                                     head * a->query_strides.head + query * a->query_strides.row;
-                    pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r);
+                    pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r,
+                               additive ? s->query_lost + r * s->ldd : NULL);
                     if (additive) {
-                        uint8_t flag; /* q_flags may ask for more: v e^(2q) overflows earlier than e^(2q) */
-                        additive_pack_row(a->activation, q, s->v, a->D, s->exponentials + r * s->ldd, s->ldd, &flag,
-                                          s->query_lost + r * s->ldd);
+                        for (int64_t t = a->D; t < s->ldd; t++) s->query_lost[r * s->ldd + t] = 0;
+                        load_block(s->exponentials + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
                         load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
                     }
                     load_block(s->d_context + r * s->ldv, s->ldv,

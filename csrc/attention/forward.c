@@ -1,6 +1,7 @@
 /* Fused attention, forward: scores, softmax and context of a block of rows in one pass over the keys.
  *
- *   s_ij = options(scale * score(q_i, k_j)),  context_i = sum_j e^(s_ij - m_i) v_j / sum_j e^(s_ij - m_i),  m_i = max_j s_ij
+ *   s_ij = options(scale * score(q_i, k_j)),   m_i = max_j s_ij
+ *   context_i = sum_j e^(s_ij - m_i) v_j / sum_j e^(s_ij - m_i)
  *
  * Shapes: query (B, H, Tq, D), key (B, Hk, Tk, D), value (B, Hk, Tk, Dv), context (B, H, Tq, Dv).
  * A task is one (batch, key head) and up to rows_per_task rows. Keys come in chunks of FA_CHUNK, in panels of PW.
@@ -14,13 +15,14 @@
  *   8.   merge the chunk's (maximum, sum, context) into the row's totals
  *   9. divide, write context, lse, weights
  *
- * Numerics. A row's arithmetic depends on its own keys alone: panels and chunks lie at fixed multiples of PW and FA_CHUNK,
- * each chunk starts afresh and chunks are merged in ascending order, so one row alone, a block, or chunks computed by
- * different threads give the same bits. Weights are from one exp of at most 1 ulp.
- * Masked values must not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite and
- * has masked pairs is computed again with those pairs left out, in the same order, which leaves all other bits alone.
+ * Numerics. A row's arithmetic depends on its own keys alone: panels and chunks lie at fixed multiples of PW and
+ * FA_CHUNK, each chunk starts afresh and chunks are merged in ascending order, so one row alone, a block, or chunks
+ * computed by different threads give the same bits. Masked values must
+ * not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite and has masked
+ * pairs is computed again with those pairs left out, in the same order, which leaves all other bits alone.
  *
- * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of scores.
+ * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of
+ * scores.
  */
 #define forward_state FN(forward_state)
 #define forward_tile_rows FN(forward_tile_rows)
@@ -47,7 +49,7 @@ typedef struct {
     const fa_attention *a;
     score_source scores;
     int64_t b, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
-    int few;                                             /* one tile of rows: keys are packed panel by panel */
+    int few;                                               /* one tile of rows: keys are packed panel by panel */
     real *queries, *panels, *scratch, *values, *v, *strip, *acc;
     real *max, *sum, *total; /* of the task's rows, over the chunks so far */
     uint8_t *q_flags, *live;
@@ -104,8 +106,8 @@ FA_INLINE const real *forward_query(const forward_state *s, int64_t head, int64_
            query * a->query_strides.row;
 }
 
-/* Step 6. Scores in strip[r][0..end) -> exponentials; m and l[r] are the running maximum and the lanes of the running sum.
- * Returns 1 when some row's earlier sums were scaled; factor[r] says by how much. */
+/* Step 6. Scores in strip[r][0..end) -> exponentials; m and l[r] are the running maximum and the lanes of the
+ * running sum. Returns 1 when some row's earlier sums were scaled; factor[r] says by how much. */
 FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l, real *factor) {
     real safe[MR];
     int scaled = 0;
@@ -149,8 +151,8 @@ FA_FUNC void context_careful(int rows, int64_t n, const real *P, const uint8_t *
         }
 }
 
-/* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at a time,
- * instead of a strip of columns of all of them. The same chains as micro_gemm. */
+/* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at
+ * a time, instead of a strip of columns of all of them. The same chains as micro_gemm. */
 FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, const real *V, int64_t stride, real *acc,
                           int64_t width) {
     if (fresh) memset(acc, 0, (size_t)(rows * width) * sizeof(real));
@@ -254,8 +256,7 @@ FA_FUNC void forward_merge(const forward_state *s, int64_t r, real m, real l, co
     vec old = vexp_soft(vset1(s->max[r] - top)), new = vexp_soft(vset1(m - top));
     s->max[r] = top;
     s->sum[r] = vfma(vset1(l), new, vset1(s->sum[r]) * old)[0];
-    for (int64_t c = 0; c < s->ldv; c += VL)
-        vstore(total + c, vfma(vload(acc + c), new, vload(total + c) * old));
+    for (int64_t c = 0; c < s->ldv; c += VL) vstore(total + c, vfma(vload(acc + c), new, vload(total + c) * old));
 }
 
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */
@@ -305,7 +306,7 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s.first_head + row.head;
-        pack_query(&s.scores, forward_query(&s, head, row.query), s.queries + r * s.width, s.q_flags + r);
+        pack_query(&s.scores, forward_query(&s, head, row.query), s.queries + r * s.width, s.q_flags + r, NULL);
         s.max[r] = NEG_INF;
         s.sum[r] = 0;
         fa_range k = fa_row_range(a, s.length, row.query);
@@ -332,15 +333,16 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
         else if (!s.few)
             pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels,
                       s.scratch);
-        if (s.ldv != a->Dv ||
-            (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
+        if (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;
             chunk.values_stride = s.ldv;
         }
         row = fa_task_row(a, s.row0);
         for (int64_t r = 0; r < s.rows;) {
-            forward_tile_rows t = {.rows = balanced_rows(s.rows - r), .first = r};
+            forward_tile_rows t;
+            t.rows = balanced_rows(s.rows - r);
+            t.first = r;
             int64_t lo = chunk.last, hi = chunk.first;
             for (int i = 0; i < t.rows; i++, row = fa_next_row(a, row)) {
                 t.head[i] = s.first_head + row.head;

@@ -11,6 +11,7 @@
 #define row_dropout FN(row_dropout)
 #define panel_stride FN(panel_stride)
 #define pack_keys FN(pack_keys)
+#define pack_exponentials FN(pack_exponentials)
 #define padded FN(padded)
 #define query_width FN(query_width)
 #define has_nonfinite FN(has_nonfinite)
@@ -59,8 +60,8 @@ FA_INLINE int64_t query_width(const fa_attention *a) {
     return a->score == FA_SCORE_ADDITIVE ? additive_query_width(a->D) : a->D;
 }
 
-/* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there), then a
- * row of corrections and one that holds PW flags. */
+/* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there),
+ * then a row of corrections and one that holds PW flags. */
 FA_INLINE int64_t panel_stride(int score, int64_t D) {
     return score == FA_SCORE_ADDITIVE ? ((D + 3) / 4 * 4 + 2) * PW : D * PW;
 }
@@ -72,21 +73,29 @@ FA_INLINE real *take(char **workspace, int64_t count) {
     return p;
 }
 
-/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. Additive scores
- * need the score vector v and PW * D4 elements of scratch. */
+/* An additive panel from n rows of exponentials (ld apart), their corrections and flags. */
+FA_FUNC void pack_exponentials(const real *E, int64_t ld, const real *corrections, const uint8_t *flags, int64_t n,
+                               int64_t D4, real *panel) {
+    pack_panel(panel, E, ld, n, D4);
+    memset(panel + D4 * PW, 0, 2 * (size_t)PW * sizeof(real));
+    memcpy(panel + D4 * PW, corrections, (size_t)n * sizeof(real));
+    memcpy(panel + (D4 + 1) * PW, flags, (size_t)n);
+}
+
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. Additive
+ * scores need the score vector v and PW * D4 elements of scratch. */
 FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
                        int64_t last, int64_t D, real *panels, real *scratch) {
     for (int64_t j = first; j < last; j += PW) {
         int64_t n = last - j < PW ? last - j : PW;
         if (score == FA_SCORE_ADDITIVE) {
             int64_t D4 = (D + 3) / 4 * 4;
-            real *corrections = panels + D4 * PW;
-            uint8_t *flags = (uint8_t *)(corrections + PW);
-            memset(corrections, 0, 2 * (size_t)PW * sizeof(real));
+            real corrections[PW];
+            uint8_t flags[PW];
             for (int64_t i = 0; i < n; i++)
                 corrections[i] =
                     additive_pack_row(activation, key + (j + i) * stride, v, D, scratch + i * D4, D4, flags + i, NULL);
-            pack_panel(panels, scratch, D4, n, D4);
+            pack_exponentials(scratch, D4, corrections, flags, n, D4, panels);
         } else {
             pack_panel(panels, key + j * stride, stride, n, D);
         }
@@ -110,8 +119,8 @@ FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, 
     }
 }
 
-/* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that crosses a
- * cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
+/* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that
+ * crosses a cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
 FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
     return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
 }
@@ -130,17 +139,18 @@ typedef struct {
     int64_t ldq;     /* row stride of packed queries */
 } score_source;
 
-/* Packs one query row: scaled, with zeros up to ldq, for dot products; see additive_pack_query for additive scores. */
-FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag) {
+/* Packs one query row: scaled, with zeros up to ldq, for dot products; see additive_pack_query for additive scores.
+ * lost may be NULL. */
+FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag, real *lost) {
     *flag = 0;
     if (s->a->score == FA_SCORE_ADDITIVE)
-        additive_pack_query(s->a->activation, row, s->v, s->a->D, dst, flag);
+        additive_pack_query(s->a->activation, row, s->v, s->a->D, dst, flag, lost);
     else
         load_block(dst, s->ldq, row, 0, 1, s->a->D, (real)s->a->scale);
 }
 
-/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; rows of S are lds apart, and lanes
- * up to the next whole vector hold numbers of no meaning. raw[r] is the unpacked query row. */
+/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; rows of S are lds apart, and
+ * lanes up to the next whole vector hold numbers of no meaning. raw[r] is the unpacked query row. */
 FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const uint8_t *q_flags, const real *const *raw,
                         const real *panel, int64_t j0, int64_t n, real *S, int64_t lds) {
     const fa_attention *a = s->a;
@@ -166,8 +176,8 @@ FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const ui
                     scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * a->key_strides.row, s->v, a->D);
 }
 
-/* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes -inf, also
- * the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap. */
+/* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes
+ * -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap. */
 FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i, fa_range k, int64_t j0, int64_t n,
                          real *S, real *slope) {
     int64_t end = padded(n);

@@ -3,17 +3,17 @@
 #define FA_DISPATCH_H
 #include "../fastattn.h"
 
-int fa_levels(void);                    /* number of levels built, lowest first */
+int fa_levels(void); /* number of levels built, lowest first */
 const fa_level *fa_level_at(int index);
-int fa_level_supported(int index);      /* the processor and the operating system both allow it */
+int fa_level_supported(int index); /* the processor and the operating system both allow it */
 
 /* Return an fa_status. n_threads is the most that may be used; small calls run on one. */
 int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads);
 int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
                 int is_double, void *d_score_vector_sum, int n_threads);
 int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,
-                 const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels, int64_t panels_batch,
-                 int64_t panels_head, int is_double, int n_threads);
+                 const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels,
+                 int64_t panels_batch, int64_t panels_head, int is_double, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,

@@ -1,15 +1,15 @@
 /* Spreads the tasks of one call over the pool, each worker with its own piece of the caller's workspace.
  *
- * How rows are cut into tasks and how many threads take part never changes a result (attention/forward.c), so both follow
- * speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for each costs little
- * (1 / (2 rows) of the arithmetic, and about twice that in time), and one thread for each FA_WORK_PER_THREAD
- * multiply-adds, since waking a sleeping thread costs about 20 us.
+ * How rows are cut into tasks and how many threads take part never changes a result (attention/forward.c), so both
+ * follow speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for
+ * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time), and one thread for each
+ * FA_WORK_PER_THREAD multiply-adds, since waking a sleeping thread costs about 20 us.
  */
 #include "../threads/pool.h"
 #include "dispatch.h"
 
 #define FA_WORK_PER_THREAD 500000.0
-#define FA_ROWS_PER_TASK 192
+#define FA_ROWS_PER_TASK 384
 #define FA_LEAST_ROWS_PER_TASK 48
 
 static int threads_for(double work, int n_threads) {
@@ -122,8 +122,8 @@ static void pack_keys_one(void *context, int64_t task, int worker) {
 }
 
 int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,
-                 const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels, int64_t panels_batch,
-                 int64_t panels_head, int is_double, int n_threads) {
+                 const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels,
+                 int64_t panels_batch, int64_t panels_head, int is_double, int n_threads) {
     n_threads = threads_for((double)B * (double)Hk * (double)(last - first) * (double)D * 4, n_threads);
     int64_t item = is_double ? 8 : 4, scratch = aligned(k->panel_width * (D + 4) * item);
     pack_keys_call call = {.k = k,
@@ -180,12 +180,14 @@ static void gemm_one(void *context, int64_t task, int worker) {
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
             int64_t N, int n_threads) {
     if (M == 0 || N == 0) return FA_OK;
-    n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
+    /* With few rows the weights are the work: reading one costs as much as about 8 multiply-adds. */
+    n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
     int64_t panels = ceil_div(N, k->panel_width);
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
-    /* A task keeps one panel in L2 and passes up to 480 rows by it. */
+    /* A task keeps one panel in L2 at a time and passes up to 480 rows by it. With few rows each thread has one run of
+     * panels, which may stay in its cache from call to call. */
     call.row_block = M < 480 ? M : 480;
-    call.panel_block = n_threads == 1 ? panels : 1;
+    call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
     call.panel_blocks = ceil_div(panels, call.panel_block);
     fa_parallel(ceil_div(M, call.row_block) * call.panel_blocks, n_threads, gemm_one, &call);
     return FA_OK;

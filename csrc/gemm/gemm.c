@@ -6,7 +6,8 @@
  * An element's chain does not depend on M, on the tile or on the thread: a row alone has the bits it has among 512.
  * d_w sums over rows in ascending order, in blocks that continue in d_w.
  *
- * Bound: 2 M N K flops at the peak of the core from 6 rows up; below that 4 N K bytes of weights from the cache they are in.
+ * Bound: 2 M N K flops at the peak of the core from 6 rows up; below that 4 N K bytes of weights from the cache
+ * they are in.
  */
 #define gemm_packed_elements FN(gemm_packed_elements)
 #define gemm_pack FN(gemm_pack)

@@ -56,7 +56,8 @@ FA_INLINE void micro_body(const int rows, const int vectors, const int fresh, co
     { FN(micro_##pre##rows##x1), FN(micro_##pre##rows##x2), FN(micro_##pre##rows##x3), FN(micro_##pre##rows##x4) }
 #else
 #define FA_MICRO_ROW(rows) FA_MICRO(rows, 1) FA_MICRO(rows, 2)
-#define FA_MICRO_LIST(pre, rows) {FN(micro_##pre##rows##x1), FN(micro_##pre##rows##x2)}
+#define FA_MICRO_LIST(pre, rows)                                                                                       \
+    { FN(micro_##pre##rows##x1), FN(micro_##pre##rows##x2) }
 #endif
 FA_MICRO_ROW(1)
 FA_MICRO_ROW(2)
@@ -79,13 +80,14 @@ static const micro_fn micro_table[2][MR][NV] = {
 
 /* Rows of the next tile when `left` are left: as even as possible, so that 8 rows are 4 + 4 and not 6 + 2. */
 FA_INLINE int balanced_rows(int64_t left) {
-    int64_t tiles = (left + MR - 1) / MR;
-    return (int)((left + tiles - 1) / tiles);
+    if (left > 5 * MR) return MR;
+    int rows = (int)left, tiles = (rows + MR - 1) / MR;
+    return (rows + tiles - 1) / tiles;
 }
 
 /* The same product for any number of rows and of columns; columns are rounded up to whole vectors in B and C. */
-FA_FUNC void micro_gemm(int fresh, int64_t rows, int64_t columns, const real *A, int64_t lda, int64_t ska, const real *B,
-                        int64_t ldb, real *C, int64_t ldc, int64_t K) {
+FA_FUNC void micro_gemm(int fresh, int64_t rows, int64_t columns, const real *A, int64_t lda, int64_t ska,
+                        const real *B, int64_t ldb, real *C, int64_t ldc, int64_t K) {
     int64_t vectors = (columns + VL - 1) / VL;
     for (int64_t n = 0; n < vectors; n += NV) {
         int width = (int)(vectors - n < NV ? vectors - n : NV);

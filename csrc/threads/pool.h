@@ -5,9 +5,9 @@
 
 typedef void (*fa_task)(void *context, int64_t task, int worker);
 
-/* Calls task(context, i, worker) for i in 0..n_tasks-1, each once, on at most n_threads threads, and returns when all are
- * done. worker is 0..n_threads-1 and no two tasks run at once with the same one. A call made while another is being
- * served (from a second Python thread, or from inside a task) runs all its tasks on the calling thread. */
+/* Calls task(context, i, worker) for i in 0..n_tasks-1, each once, on at most n_threads threads, and returns when
+ * all are done. worker is 0..n_threads-1 and no two tasks run at once with the same one. A call made while another
+ * is being served (from a second Python thread, or from inside a task) runs all its tasks on the calling thread. */
 void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context);
 
 /* At least `bytes` bytes on a 64-byte boundary, kept by the calling thread until its next call; NULL: out of memory. */

@@ -261,7 +261,8 @@ FA_INLINE vec vscale2(vec p, vec n) {
 /* The same where x >= lowest or x is NaN, and zero elsewhere. */
 FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
 #if defined(FA_LEVEL_AVX512) && FA_BITS == 32
-    return (vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)lowest, _CMP_NLT_UQ), (__m512)p, (__m512)n);
+    return (vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)lowest, _CMP_NLT_UQ), (__m512)p,
+                                       (__m512)n);
 #elif defined(FA_LEVEL_AVX512)
     return (vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)x, (__m512d)lowest, _CMP_NLT_UQ), (__m512d)p,
                                        (__m512d)n);
