@@ -19,7 +19,7 @@
  * tanh' ~ 1 times a sum over h for the row plus one for the key, which are added at the end (`correction`). What
  * remains is of the size of the error of the direct evaluation, also for small q and k.
  *
- * Range: e^(a q) must be finite and normal. A row or a key with some |a x| > 86 (float64: 700), or with a NaN, is
+ * Range: e^(a q) must be finite and normal. A row or a key with some |a x| > 86 (float64: 600), or with a NaN, is
  * flagged when it is packed; scores of flagged rows and keys are evaluated directly (additive_direct). relu always
  * works on the sums themselves.
  *
@@ -49,9 +49,9 @@
 #define FA_ADDITIVE_HUGE 1e37f
 #define FA_ADDITIVE_SMALL 10.39f /* half of ln(2^30 - 1): no product of two such exponentials reaches the cap */
 #else
-#define FA_ADDITIVE_LIMIT 700.0
+#define FA_ADDITIVE_LIMIT 600.0
 #define FA_ADDITIVE_CAP 1.8092513943330656e75 /* 2^250 */
-#define FA_ADDITIVE_HUGE 1e300
+#define FA_ADDITIVE_HUGE 1e290
 #define FA_ADDITIVE_SMALL 86.6
 #endif
 
@@ -114,7 +114,7 @@ FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, i
     vec out_of_range = vset1(0), correction = vset1(0);
     for (int64_t t = 0; t < D4; t += VL) {
         vec e = vload_n(q + t, D4 - t), w = vload_n(v + t, D4 - t), p = w * e;
-        vec lost = vfma(w, e, -p); /* 0 at the generic level, which has no fused multiply-add */
+        vec lost = vfma_once(w, e, -p);
         vstore_n(q + D4 + t, p, D4 - t);
         correction = correction + vselect_lt(vset1(0), e, lost / e, vset1(0));
         out_of_range = out_of_range + vselect_lt(vmax(p, -p), vset1(FA_ADDITIVE_HUGE), vset1(0), vset1(1));
@@ -154,7 +154,7 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
 #pragma GCC unroll 4
                 for (int c = 0; c < 4; c++) {
                     d[c] = vfma(vset1(e[c]), kt[c], one);
-                    n[c] = activation == FA_TANH ? vfma(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
+                    n[c] = activation == FA_TANH ? vfma_once(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
                     if (capped) {
                         if (activation == FA_TANH) n[c] = vselect_lt(d[c], cap, n[c], vt[c] * cap);
                         d[c] = vmin(cap, d[c]);
@@ -265,7 +265,7 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
                     for (int c = 0; c < 4; c++) {
                         w[c] = vfma(-r[c], r[c], r[c]);
                         if (activation == FA_TANH) { /* tanh as (E - 1) r: 1 - 2 r loses small values */
-                            vec x = vfma(e[c], vload(kj + c * VL), -one);
+                            vec x = vfma_once(e[c], vload(kj + c * VL), -one);
                             if (capped) x = vmin(cap, x);
                             r[c] = x * r[c];
                         }

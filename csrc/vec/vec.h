@@ -58,6 +58,7 @@
 #define vstore_n FN(vstore_n)
 #define vset1 FN(vset1)
 #define vfma FN(vfma)
+#define vfma_once FN(vfma_once)
 #define vmax FN(vmax)
 #define vmin FN(vmin)
 #define vsqrt FN(vsqrt)
@@ -161,6 +162,23 @@ FA_INLINE vec vfma(vec a, vec b, vec c) {
     return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 #else
     return a * b + c;
+#endif
+}
+
+/* a * b + c where the product must not be rounded by itself, at every level; c cancels most of it. Slow at the generic
+ * level: through float64, or with the rounding error of the product by Dekker's splitting (|a|, |b| < 1e299). */
+FA_INLINE vec vfma_once(vec a, vec b, vec c) {
+#if !defined(FA_LEVEL_GENERIC)
+    return vfma(a, b, c);
+#elif FA_BITS == 32
+    typedef double wide __attribute__((vector_size(2 * FA_VBYTES)));
+    wide x = __builtin_convertvector(a, wide) * __builtin_convertvector(b, wide) + __builtin_convertvector(c, wide);
+    return __builtin_convertvector(x, vec);
+#else
+    const vec splitter = vset1(134217729.0); /* 2^27 + 1 */
+    vec p = a * b, ta = a * splitter, tb = b * splitter;
+    vec ah = ta - (ta - a), al = a - ah, bh = tb - (tb - b), bl = b - bh;
+    return (p + c) + (((ah * bh - p) + ah * bl + al * bh) + al * bl);
 #endif
 }
 
