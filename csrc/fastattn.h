@@ -54,6 +54,9 @@ typedef struct fa_attention {
     void *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
 
     int64_t rows_per_task;
+    /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
+     * pieces of forward_partial elements, for forward_join. NULL: a task reads all its keys. */
+    void *partials;
 } fa_attention;
 
 typedef struct fa_attention_grad {
@@ -76,6 +79,9 @@ typedef struct fa_kernels {
     int64_t (*forward_tasks)(const fa_attention *);
     int64_t (*forward_workspace)(const fa_attention *); /* bytes for one worker */
     void (*forward)(const fa_attention *, int64_t task, void *workspace);
+    int64_t (*forward_chunks)(const fa_attention *);  /* chunks of keys in Tk */
+    int64_t (*forward_partial)(const fa_attention *); /* elements for one (batch, key head, chunk) */
+    void (*forward_join)(const fa_attention *, int64_t head, void *workspace);
     int64_t (*backward_tasks)(const fa_attention_grad *);
     int64_t (*backward_workspace)(const fa_attention_grad *);
     void (*backward)(const fa_attention_grad *, int64_t task, void *workspace);

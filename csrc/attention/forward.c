@@ -28,6 +28,11 @@
 #define forward_tile_rows FN(forward_tile_rows)
 #define forward_layout FN(forward_layout)
 #define forward_tasks FN(forward_tasks)
+#define forward_chunks FN(forward_chunks)
+#define forward_partial FN(forward_partial)
+#define forward_join FN(forward_join)
+#define forward_rows FN(forward_rows)
+#define forward_totals FN(forward_totals)
 #define forward_workspace FN(forward_workspace)
 #define forward_tile FN(forward_tile)
 #define forward_task FN(forward_task)
@@ -91,8 +96,11 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *wo
     return w - workspace;
 }
 
+FA_FUNC int64_t forward_chunks(const fa_attention *a) { return (a->Tk + FA_CHUNK - 1) / FA_CHUNK; }
+FA_FUNC int64_t forward_partial(const fa_attention *a) { return a->H / a->Hk * a->Tq * (padded(a->Dv) + 2) + PW; }
 FA_FUNC int64_t forward_tasks(const fa_attention *a) {
     int64_t rows = a->H / a->Hk * a->Tq;
+    if (a->partials) return a->B * a->Hk * forward_chunks(a);
     return a->B * a->Hk * ((rows + a->rows_per_task - 1) / a->rows_per_task);
 }
 FA_FUNC int64_t forward_workspace(const fa_attention *a) {
@@ -283,19 +291,43 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
     }
 }
 
-FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) {
-    forward_state s = {.a = a};
-    forward_layout(&s, a, workspace);
+/* The rows of a task: those of `block` of one (batch, key head). */
+FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_task, int64_t block, void *workspace) {
     const int64_t group = a->H / a->Hk, group_rows = group * a->Tq;
-    const int64_t blocks = (group_rows + a->rows_per_task - 1) / a->rows_per_task, hk = task / blocks % a->Hk;
-    s.b = task / blocks / a->Hk;
-    s.first_head = hk * group;
-    s.row0 = task % blocks * a->rows_per_task;
-    s.rows = group_rows - s.row0 < a->rows_per_task ? group_rows - s.row0 : a->rows_per_task;
-    s.few = s.rows <= MR && !a->key_panels;
-    s.width = query_width(a);
-    s.ldv = padded(a->Dv);
-    s.length = fa_key_length(a, s.b);
+    memset(s, 0, sizeof *s);
+    forward_layout(s, a, workspace);
+    s->a = a;
+    s->b = head_task / a->Hk;
+    s->first_head = head_task % a->Hk * group;
+    s->row0 = block * a->rows_per_task;
+    s->rows = group_rows - s->row0 < a->rows_per_task ? group_rows - s->row0 : a->rows_per_task;
+    s->few = s->rows <= MR && !a->key_panels;
+    s->width = query_width(a);
+    s->ldv = padded(a->Dv);
+    s->length = fa_key_length(a, s->b);
+}
+
+/* Where chunk `chunk` of a head leaves its totals. */
+FA_INLINE void forward_totals(forward_state *s, int64_t head_task, int64_t chunk) {
+    const fa_attention *a = s->a;
+    real *at = (real *)a->partials + (head_task * forward_chunks(a) + chunk) * forward_partial(a);
+    s->max = at;
+    s->sum = at + s->rows;
+    s->total = at + 2 * s->rows;
+}
+
+FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) {
+    forward_state s;
+    const int64_t pieces =
+        a->partials ? forward_chunks(a) : (a->H / a->Hk * a->Tq + a->rows_per_task - 1) / a->rows_per_task;
+    const int64_t head_task = task / pieces, piece = task % pieces, hk = head_task % a->Hk;
+    forward_rows(&s, a, head_task, a->partials ? 0 : piece, workspace);
+    int64_t begin = 0, end = a->Tk; /* the keys of this task */
+    if (a->partials) {
+        begin = piece * FA_CHUNK;
+        end = begin + FA_CHUNK < a->Tk ? begin + FA_CHUNK : a->Tk;
+        forward_totals(&s, head_task, piece);
+    }
     const int64_t memory = fa_memory_row(a, s.b);
     const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     const real *value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
@@ -316,11 +348,13 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
         }
         if (a->weights) {
             real *w = (real *)a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk;
-            for (int64_t j = 0; j < a->Tk; j++) w[j] = NEG_INF;
+            for (int64_t j = begin; j < end; j++) w[j] = NEG_INF;
         }
     }
+    if (key_lo < begin) key_lo = begin;
+    if (key_hi > end) key_hi = end;
     /* With one chunk there is nothing to merge: rows are finished as their tiles are. */
-    const int one_chunk = key_lo / FA_CHUNK == (key_hi - 1) / FA_CHUNK;
+    const int one_chunk = !a->partials && key_lo / FA_CHUNK == (key_hi - 1) / FA_CHUNK;
     for (int64_t start = key_lo / FA_CHUNK * FA_CHUNK; start < key_hi; start += FA_CHUNK) {
         forward_chunk chunk = {.first = start > key_lo ? start : key_lo / PW * PW,
                                .last = start + FA_CHUNK < key_hi ? start + FA_CHUNK : key_hi,
@@ -368,8 +402,27 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
             }
         }
     }
+    if (a->partials) return;
     row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
         if (s.sum[r] != -1)
             forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
+}
+
+/* Step 8 for a head whose chunks were separate tasks: the same merges in the same order as in one task. */
+FA_FUNC void forward_join(const fa_attention *a, int64_t head_task, void *workspace) {
+    forward_state s, part;
+    forward_rows(&s, a, head_task, 0, workspace);
+    part = s;
+    for (int64_t r = 0; r < s.rows; r++) {
+        s.max[r] = NEG_INF;
+        s.sum[r] = 0;
+    }
+    for (int64_t chunk = 0; chunk < forward_chunks(a); chunk++) {
+        forward_totals(&part, head_task, chunk);
+        for (int64_t r = 0; r < s.rows; r++) forward_merge(&s, r, part.max[r], part.sum[r], part.total + r * s.ldv);
+    }
+    fa_row row = fa_task_row(a, 0);
+    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
+        forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
 }

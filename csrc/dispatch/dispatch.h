@@ -8,7 +8,7 @@ const fa_level *fa_level_at(int index);
 int fa_level_supported(int index); /* the processor and the operating system both allow it */
 
 /* Return an fa_status. n_threads is the most that may be used; small calls run on one. */
-int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads);
+int fa_forward(const fa_kernels *k, fa_attention *a, int is_double, int n_threads);
 int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
                 int is_double, void *d_score_vector_sum, int n_threads);
 int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,

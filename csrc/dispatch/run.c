@@ -31,12 +31,17 @@ static void forward_one(void *context, int64_t task, int worker) {
     c->k->forward(c->arguments, task, c->workspace + worker * c->workspace_bytes);
 }
 
+static void join_one(void *context, int64_t task, int worker) {
+    attention_call *c = context;
+    c->k->forward_join(c->arguments, task, c->workspace + worker * c->workspace_bytes);
+}
+
 static double attention_work(const fa_attention *a) {
     double pairs = (double)a->B * (double)a->H * (double)a->Tq * (double)a->Tk;
     return pairs * (double)(a->D + a->Dv + 16) * (a->causal != FA_NOT_CAUSAL ? 0.5 : 1.0);
 }
 
-int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads) {
+int fa_forward(const fa_kernels *k, fa_attention *a, int is_double, int n_threads) {
     int64_t heads = a->B * a->Hk, rows = heads ? a->H / a->Hk * a->Tq : 0;
     if (rows == 0) return FA_OK;
     n_threads = threads_for(attention_work(a), n_threads);
@@ -44,10 +49,17 @@ int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads) {
     while (heads * ceil_div(rows, per_task) < 4 * n_threads && n_threads > 1 && per_task > FA_LEAST_ROWS_PER_TASK)
         per_task = ceil_div(per_task / 2, 6) * 6;
     a->rows_per_task = per_task;
+    a->partials = 0;
+    int64_t chunks = k->forward_chunks(a), partial_bytes = 0;
+    const int by_chunk =
+        n_threads > 1 && per_task == rows && rows <= FA_LEAST_ROWS_PER_TASK && heads < 2 * n_threads && chunks > 1;
+    if (by_chunk) partial_bytes = aligned(heads * chunks * k->forward_partial(a) * (is_double ? 8 : 4));
     attention_call call = {k, a, 0, aligned(k->forward_workspace(a))};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(call.workspace_bytes * n_threads + partial_bytes);
     if (!call.workspace) return FA_NO_MEMORY;
+    if (by_chunk) a->partials = call.workspace + call.workspace_bytes * n_threads;
     fa_parallel(k->forward_tasks(a), n_threads, forward_one, &call);
+    if (by_chunk) fa_parallel(heads, n_threads, join_one, &call);
     return FA_OK;
 }
 

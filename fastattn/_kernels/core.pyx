@@ -82,7 +82,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     int fa_levels()
     const fa_level *fa_level_at(int)
     int fa_level_supported(int)
-    int fa_forward(const fa_kernels *, fa_attention *, int)
+    int fa_forward(const fa_kernels *, fa_attention *, int, int)
     int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, int, void *, int)
     int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, const void *, int64_t, int64_t,
                      int64_t, int64_t, int64_t, void *, int64_t, int64_t, int, int)
@@ -325,7 +325,7 @@ cdef class Call:
         self.a.row_max = _data(row_max)
         self.a.row_sum = _data(row_sum)
         with nogil:
-            status = fa_forward(self.kernels, &self.a, n_threads)
+            status = fa_forward(self.kernels, &self.a, self.is_double, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention")
 
