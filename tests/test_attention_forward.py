@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, make, options
+from cases import CASES, SCORES, make, options
 from checks import check_forward, same_bits
 
 import fastattn
@@ -41,6 +41,13 @@ def test_rows_of_weights_sum_to_one(dtype):
     q, k, v = (rng.standard_normal((2, n, 16)).astype(dtype) for n in (9, 1000, 1000))
     weights = fastattn.attention(q, k, v, return_weights=True).weights
     assert np.abs(weights.astype(np.float64).sum(-1) - 1).max() <= 4 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_scale_of_zero_weighs_all_keys_alike(score):
+    problem = make(next(c for c in CASES if c.name == f"{score}-3d"))
+    weights = fastattn.attention(*problem.arrays, **{**options(problem), "scale": 0}, return_weights=True).weights
+    assert np.abs(weights - 1 / problem.case.tk).max() <= 2 * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("one_sided", [False, True])

@@ -1,6 +1,7 @@
 """The same bits: whatever the batch, padding, threads, memory layout, process and number of steps."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -256,6 +257,46 @@ def test_stride_zero_gives_the_bits_of_a_copy(score):
     views["d_context"] = np.broadcast_to(p.d_context[..., :1], p.d_context.shape)
     copies = {name: x.copy() for name, x in views.items()}
     assert same_bits(everything(dataclasses.replace(p, **views)), everything(dataclasses.replace(p, **copies)))
+
+
+FAR = """
+import dataclasses, mmap
+import numpy as np
+from cases import Case, library_score, make
+from checks import run_all, same_bits
+NORESERVE = 0x4000
+def far(x, axis):
+    # Entries along the axis are 2^31 + 64 elements apart; the pages between are never touched.
+    near = np.ascontiguousarray(np.moveaxis(x, axis, 0))
+    step = (2**31 + 64) * x.itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE
+    try:
+        space = mmap.mmap(-1, step * (len(near) - 1) + near[0].nbytes, flags=flags)
+    except OSError:
+        print("no address space")
+        raise SystemExit
+    y = np.ndarray(near.shape, x.dtype, space, strides=(step, *near.strides[1:]))
+    y[...] = near
+    return np.moveaxis(y, 0, axis)
+for score in ("dot", "additive"):
+    p = make(Case("far-" + score, batch=(2, 2), tq=2, tk=2, score=score, bias=(2, 2, 2, 2), mask=(2, 2, 2, 2)))
+    p.rest["mask"][..., 0] = True
+    def go(p, **rest):
+        return run_all(*p.arrays, p.d_context, library_score(p.score), **p.rest, **rest)
+    expected = go(p)
+    for axis in range(3):
+        moved = {name: far(getattr(p, name), axis) for name in ("query", "key", "value", "d_context")}
+        rest = {name: far(x, axis) for name, x in p.rest.items()}
+        out = far(np.zeros_like(expected[0]), axis)
+        assert same_bits(expected, go(dataclasses.replace(p, rest=rest, **moved), out=out)), (score, axis)
+print("done")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reserves address space as Linux does")
+def test_entries_far_apart_give_the_same_bits(run_shared):
+    if run_shared(FAR).stdout.split()[-1] != "done":
+        pytest.skip("no address space for offsets beyond 32 bits")
 
 
 @families

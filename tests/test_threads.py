@@ -89,7 +89,8 @@ try:
             signal.alarm(10)
             if i % 2:
                 fastattn.set_num_threads(3)
-            os._exit(0 if same_bits(expected, go()) else 3)
+            same = same_bits(expected, go())
+            os._exit(0 if same and len(os.listdir("/proc/self/task")) > 1 else 3)
         assert os.waitpid(child, 0)[1] == 0, i
 finally:
     done.set()
@@ -100,6 +101,28 @@ assert same_bits(expected, go())
 
 def test_a_fork_while_another_thread_is_inside_a_kernel(run_shared):
     run_shared(INSIDE)
+
+
+WORKERS = """
+import os
+import numpy as np
+import fastattn
+fastattn.set_num_threads(3)
+def threads(): return len(os.listdir("/proc/self/task"))
+q = np.ones((8, 100, 16), np.float32)
+before = threads()
+fastattn.attention(q, q, q)
+assert threads() == before + 2
+child = os.fork()
+if child == 0:
+    fastattn.attention(q, q, q)
+    os._exit(threads())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+"""
+
+
+def test_a_forked_child_starts_threads_of_its_own(run_python):
+    run_python("-c", WORKERS)
 
 
 SHOW = "import json, fastattn; print(json.dumps(fastattn.show_config(as_dict=True)))"
@@ -126,7 +149,8 @@ def test_importing_starts_no_thread(run_python):
 def test_results_of_threads_are_complete_when_the_call_returns():
     fastattn.set_num_threads(8)
     rng = np.random.default_rng(0)
-    q, k, v = (rng.standard_normal((40, 3, 4)).astype(np.float32) for _ in range(3))
+    # Enough work for all eight threads: smaller calls run on fewer.
+    q, k, v = (rng.standard_normal((40, 50, 16)).astype(np.float32) for _ in range(3))
     out = np.empty_like(q)
     expected = fastattn.attention(q, k, v)
     for _ in range(200):

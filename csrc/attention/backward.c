@@ -26,6 +26,9 @@
 #define backward_task FN(backward_task)
 #define backward_head FN(backward_head)
 #define backward_block FN(backward_block)
+#define backward_pack FN(backward_pack)
+#define backward_load FN(backward_load)
+#define backward_store FN(backward_store)
 #define backward_strips FN(backward_strips)
 #define backward_delta FN(backward_delta)
 #define careful_product FN(careful_product)
@@ -39,6 +42,12 @@ typedef struct {
     int64_t b, hk, group, width, ldq, ldd, ldv,
         block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
     int careful;    /* leave masked pairs out of every product */
+    /* The outer block: its keys (additive: their exponentials), rows_stride apart, and its sums, ldd and ldv apart, in
+     * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums. */
+    const real *rows;
+    int64_t rows_stride;
+    real *d_key, *d_value;
+    unsigned started;
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
     real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
@@ -169,144 +178,166 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
 }
 
 /* Step 4 for one block of rows and one panel. */
-FA_FUNC void backward_block(backward_state *s, int64_t rows, int64_t j0, int64_t n, int64_t p, const real *keys,
-                            int64_t keys_stride) {
+FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t p) {
     const fa_attention *a = s->a;
-    real *d_values = s->d_values + p * PW * s->ldv, *d_keys = s->d_keys + p * PW * s->ldd;
-    (void)j0;
+    real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
+    const real *keys = s->rows + p * PW * s->rows_stride;
+    const int fresh = !(s->started >> p & 1), dot = a->score == FA_SCORE_DOT;
+    s->started |= 1u << p;
+    if (fresh && (s->careful || !dot)) memset(d_key, 0, (size_t)(n * s->ldd) * sizeof(real));
+    if (fresh && s->careful) memset(d_value, 0, (size_t)(n * s->ldv) * sizeof(real));
     if (s->careful)
-        careful_product(n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_values, s->ldv, s->ldv);
+        careful_product(n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
     else
-        micro_gemm(0, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_values, s->ldv, rows);
-    if (a->score == FA_SCORE_DOT) {
-        if (s->careful) {
-            careful_product(n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_keys, s->ldd, s->ldd);
-            careful_product(rows, n, s->dP, s->live, PW, 1, keys, keys_stride, s->d_query, s->ldd, s->ldd);
-        } else {
-            micro_gemm(0, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_keys, s->ldd, rows);
-            micro_gemm(0, rows, s->ldd, s->dP, PW, 1, keys, keys_stride, s->d_query, s->ldd, n);
-        }
-        return;
+        micro_gemm(fresh, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
+    if (dot && s->careful) {
+        careful_product(n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
+        careful_product(rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
+    } else if (dot) {
+        micro_gemm(fresh, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
+        micro_gemm(0, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
+    } else {
+        const uint8_t *k_flags = s->k_flags + p * PW;
+        if (a->activation == FA_TANH)
+            additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
+                                    s->q_flags, k_flags);
+        additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, d_query, d_key, s->d_v,
+                          s->q_flags, k_flags);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < n; j++) {
+                real g = s->dP[i * PW + j];
+                if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
+                additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
+                                         s->scores.key + (j0 + j) * a->key_strides.row, a->D, d_query + i * s->ldd,
+                                         d_key + j * s->ldd, s->d_v);
+            }
     }
-    const uint8_t *k_flags = s->k_flags + p * PW;
-    if (a->activation == FA_TANH)
-        additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
-                                s->q_flags, k_flags);
-    additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, s->d_query, d_keys, s->d_v,
-                      s->q_flags, k_flags);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < n; j++) {
-            real g = s->dP[i * PW + j];
-            if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
-            additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
-                                     s->scores.key + (j0 + j) * a->key_strides.row, a->D, s->d_query + i * s->ldd,
-                                     d_keys + j * s->ldd, s->d_v);
+}
+
+/* Packs keys and values first..stop-1, the outer block. */
+FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, int64_t stop) {
+    const fa_attention *a = s->a;
+    const int64_t count = stop - first;
+    s->rows = s->scores.key + first * a->key_strides.row;
+    s->rows_stride = a->key_strides.row;
+    if (a->score == FA_SCORE_ADDITIVE) {
+        for (int64_t j = 0; j < count; j += PW) {
+            int64_t n = count - j < PW ? count - j : PW;
+            real corrections[PW];
+            for (int64_t i = j; i < j + n; i++)
+                corrections[i - j] =
+                    additive_pack_row(a->activation, s->rows + i * s->rows_stride, s->v, a->D, s->keys + i * s->ldd,
+                                      s->ldd, s->k_flags + i, s->key_lost + i * s->ldd);
+            pack_exponentials(s->keys + j * s->ldd, s->ldd, corrections, s->k_flags + j, n, (a->D + 3) / 4 * 4,
+                              s->key_panels + j / PW * panel_stride(a->score, a->D));
+        }
+        s->rows = s->keys;
+        s->rows_stride = s->ldd;
+    } else {
+        pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels, NULL);
+        if (unaligned_rows(s->rows, s->rows_stride, a->D)) {
+            load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
+            s->rows = s->keys;
+            s->rows_stride = s->ldd;
+        }
+    }
+    value += first * a->value_strides.row;
+    for (int64_t j = 0; j < count; j += PW)
+        pack_panel(s->value_panels + j * a->Dv, value + j * a->value_strides.row, a->value_strides.row,
+                   count - j < PW ? count - j : PW, a->Dv);
+}
+
+/* Packs queries and d_context of `rows` rows from row r0, the inner block. */
+FA_FUNC void backward_load(backward_state *s, int64_t r0, int64_t rows) {
+    const fa_attention *a = s->a;
+    const fa_strides3 *ds = &s->g->d_context_strides;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        int64_t head = s->hk * s->group + row.head;
+        const real *q = (const real *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
+                        row.query * a->query_strides.row;
+        const real *d = (const real *)s->g->d_context + s->b * ds->batch + head * ds->head + row.query * ds->row;
+        load_block(s->d_context + r * s->ldv, s->ldv, d, 0, 1, a->Dv, 1);
+        real *lost = a->score == FA_SCORE_ADDITIVE ? s->query_lost + r * s->ldd : NULL;
+        pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r, lost);
+        if (!lost) continue;
+        for (int64_t t = a->D; t < s->ldd; t++) lost[t] = 0;
+        load_block(s->exponentials + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
+        load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
+    }
+}
+
+/* n rows of D columns times the score's factor (dot: scale, additive: v and the constant of act'), from rows ldd apart
+ * into contiguous rows, which may be the same. */
+FA_FUNC void backward_store(const backward_state *s, const real *src, real *dst, int64_t n, real factor) {
+    const int64_t D = s->a->D;
+    const int additive = s->a->score == FA_SCORE_ADDITIVE;
+    if (!additive && factor == 1 && src == dst) return;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < D; c += VL) {
+            vec f = additive ? vload(s->v + c) * vset1(factor) : vset1(factor);
+            vstore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
         }
 }
 
 /* One (batch, key head): all blocks of keys. d_query accumulates in the output. Returns 0 if something non-finite came
- * out in the optimistic pass. */
+ * out. */
 FA_FUNC int backward_head(backward_state *s, int count_bias) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
-    int additive = a->score == FA_SCORE_ADDITIVE;
-    int64_t rows_total = s->group * a->Tq, length = fa_key_length(a, s->b);
+    const int additive = a->score == FA_SCORE_ADDITIVE, whole_d = s->ldd == a->D, whole_v = s->ldv == a->Dv;
+    const int64_t rows_total = s->group * a->Tq, length = fa_key_length(a, s->b);
     const real *value = (const real *)a->value + s->b * a->value_strides.batch + s->hk * a->value_strides.head;
     s->scores.key = (const real *)a->key + s->b * a->key_strides.batch + s->hk * a->key_strides.head;
     real *d_query = (real *)g->d_query + (s->b * a->H + s->hk * s->group) * a->Tq * a->D;
     real *d_key = (real *)g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
     real *d_value = (real *)g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
-    const real factor = !additive ? (real)1 : a->activation == FA_TANH ? (real)4 : (real)1;
+    const real of_act = additive && a->activation == FA_TANH ? (real)4 : (real)1;
     int finite = 1;
     memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
     if (additive) memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
 
     for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
-        int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk, used = last - first;
-        memset(s->d_keys, 0, (size_t)(used * s->ldd) * sizeof(real));
-        memset(s->d_values, 0, (size_t)(used * s->ldv) * sizeof(real));
-        int64_t stop = last < length ? last : length;
-        if (first < stop) {
-            const real *keys = s->scores.key + first * a->key_strides.row;
-            int64_t keys_stride = a->key_strides.row;
-            const int copy_keys = unaligned_rows(keys, keys_stride, a->D);
-            if (additive) {
-                const int64_t D4 = (a->D + 3) / 4 * 4;
-                for (int64_t j = 0, p = 0; j < stop - first; j += PW, p++) {
-                    int64_t n = stop - first - j < PW ? stop - first - j : PW;
-                    real corrections[PW];
-                    for (int64_t i = j; i < j + n; i++)
-                        corrections[i - j] =
-                            additive_pack_row(a->activation, keys + i * keys_stride, s->v, a->D, s->keys + i * s->ldd,
-                                              s->ldd, s->k_flags + i, s->key_lost + i * s->ldd);
-                    pack_exponentials(s->keys + j * s->ldd, s->ldd, corrections, s->k_flags + j, n, D4,
-                                      s->key_panels + p * panel_stride(a->score, a->D));
-                }
-            } else {
-                pack_keys(a->score, a->activation, s->scores.key, keys_stride, s->v, first, stop, a->D, s->key_panels,
-                          NULL);
-                if (copy_keys) load_block(s->keys, s->ldd, keys, keys_stride, stop - first, a->D, 1);
+        const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
+        const int64_t stop = last < length ? last : length;
+        s->d_key = whole_d ? d_key + first * a->D : s->d_keys;
+        s->d_value = whole_v ? d_value + first * a->Dv : s->d_values;
+        s->started = 0;
+        if (first < stop) backward_pack(s, value, first, stop);
+        for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
+            const int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
+            int reach = 0;
+            for (int64_t r = 0; r < rows && !reach; r++) {
+                fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
+                reach = k.lo < stop && k.hi > first && k.lo < k.hi;
             }
-            for (int64_t j = first, p = 0; j < stop; j += PW, p++)
-                pack_panel(s->value_panels + p * a->Dv * PW, value + j * a->value_strides.row, a->value_strides.row,
-                           stop - j < PW ? stop - j : PW, a->Dv);
-            if (additive || copy_keys) {
-                keys = s->keys;
-                keys_stride = s->ldd;
+            if (!reach) continue;
+            backward_load(s, r0, rows);
+            real *dq = whole_d ? d_query + r0 * a->D : s->d_query;
+            if (!whole_d) load_block(dq, s->ldd, d_query + r0 * a->D, a->D, rows, a->D, 1);
+            for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
+                int64_t n = stop - j0 < PW ? stop - j0 : PW;
+                if (backward_strips(s, r0, rows, length, j0, n, p, count_bias)) backward_block(s, dq, rows, j0, n, p);
             }
-            for (int64_t r0 = 0; r0 < rows_total; r0 += FA_QUERY_BLOCK) {
-                int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
-                int reach = 0;
-                for (int64_t r = 0; r < rows && !reach; r++) {
-                    fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
-                    reach = k.lo < stop && k.hi > first && k.lo < k.hi;
-                }
-                if (!reach) continue;
-                for (int64_t r = 0; r < rows; r++) {
-                    int64_t head = s->hk * s->group + (r0 + r) / a->Tq, query = (r0 + r) % a->Tq;
-                    const real *q = (const real *)a->query + s->b * a->query_strides.batch +
-                                    head * a->query_strides.head + query * a->query_strides.row;
-                    pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r,
-                               additive ? s->query_lost + r * s->ldd : NULL);
-                    if (additive) {
-                        for (int64_t t = a->D; t < s->ldd; t++) s->query_lost[r * s->ldd + t] = 0;
-                        load_block(s->exponentials + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
-                        load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
-                    }
-                    load_block(s->d_context + r * s->ldv, s->ldv,
-                               (const real *)g->d_context + s->b * g->d_context_strides.batch +
-                                   head * g->d_context_strides.head + query * g->d_context_strides.row,
-                               0, 1, a->Dv, 1);
-                }
-                load_block(s->d_query, s->ldd, d_query + r0 * a->D, a->D, rows, a->D, 1);
-                for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
-                    int64_t n = stop - j0 < PW ? stop - j0 : PW;
-                    if (!backward_strips(s, r0, rows, length, j0, n, p, count_bias)) continue;
-                    backward_block(s, rows, j0, n, p, keys + (j0 - first) * keys_stride, keys_stride);
-                }
-                for (int64_t i = 0; i < rows; i++)
-                    for (int64_t c = 0; c < a->D; c += VL)
-                        vstore_n(d_query + (r0 + i) * a->D + c, vload(s->d_query + i * s->ldd + c), a->D - c);
-                finite &= !has_nonfinite(s->d_query, rows * s->ldd);
-            }
+            if (!whole_d) load_block(d_query + r0 * a->D, a->D, dq, s->ldd, rows, a->D, 1);
+            finite &= !has_nonfinite(dq, rows * s->ldd);
         }
-        finite &= !has_nonfinite(s->d_keys, used * s->ldd) && !has_nonfinite(s->d_values, used * s->ldv);
-        for (int64_t j = 0; j < used; j++) {
-            for (int64_t c = 0; c < a->D; c += VL) {
-                vec d = vload(s->d_keys + j * s->ldd + c);
-                if (additive) d = d * (vload(s->v + c) * vset1(factor));
-                vstore_n(d_key + (first + j) * a->D + c, d, a->D - c);
-            }
-            for (int64_t c = 0; c < a->Dv; c += VL)
-                vstore_n(d_value + (first + j) * a->Dv + c, vload(s->d_values + j * s->ldv + c), a->Dv - c);
+        for (int64_t j0 = first, p = 0; j0 < last; j0 += PW, p++) {
+            const int64_t n = last - j0 < PW ? last - j0 : PW;
+            /* keys beyond the length, and panels that no row reached */
+            int64_t set = !(s->started >> p & 1) || stop < j0 ? 0 : stop - j0 < n ? stop - j0 : n;
+            real *dk = s->d_key + p * PW * s->ldd, *dv = s->d_value + p * PW * s->ldv;
+            memset(dk + set * s->ldd, 0, (size_t)((n - set) * s->ldd) * sizeof(real));
+            memset(dv + set * s->ldv, 0, (size_t)((n - set) * s->ldv) * sizeof(real));
+            finite &= !has_nonfinite(dk, set * s->ldd) && !has_nonfinite(dv, set * s->ldv);
+            backward_store(s, dk, d_key + j0 * a->D, n, of_act);
+            if (!whole_v) load_block(d_value + j0 * a->Dv, a->Dv, dv, s->ldv, n, a->Dv, 1);
         }
     }
-    for (int64_t r = 0; r < rows_total; r++)
-        for (int64_t c = 0; c < a->D; c += VL) {
-            vec f = additive ? vload(s->v + c) * vset1(factor) : vset1((real)a->scale);
-            real *d = d_query + r * a->D + c;
-            vstore_n(d, vload_n(d, a->D - c) * f, a->D - c);
-        }
+    for (int64_t r = 0; r < rows_total; r++) {
+        real *row = d_query + r * a->D; /* row by row: these are D apart, not ldd */
+        backward_store(s, row, row, 1, additive ? of_act : (real)a->scale);
+    }
     return finite;
 }
 
