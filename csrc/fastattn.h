@@ -91,7 +91,7 @@ typedef struct fa_kernels {
     int64_t (*panel_elements)(int32_t score, int64_t Tk, int64_t D); /* of one (batch, head) of packed keys */
     /* Packs keys first..last-1, first a multiple of panel_width; key and panels belong to key 0. */
     void (*pack_keys)(int32_t score, int32_t activation, const void *key, int64_t row_stride, const void *score_vector,
-                      int64_t first, int64_t last, int64_t D, void *panels, void *scratch);
+                      int64_t first, int64_t last, int64_t D, void *panels);
 
     int64_t (*gemm_packed_elements)(int64_t K, int64_t N);
     void (*gemm_pack)(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,

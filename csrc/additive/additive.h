@@ -27,6 +27,9 @@
  * Zen 4).
  */
 #define additive_factor FN(additive_factor)
+#define additive_flag FN(additive_flag)
+#define additive_lost FN(additive_lost)
+#define additive_pack_panel FN(additive_pack_panel)
 #define additive_pack_row FN(additive_pack_row)
 #define additive_pack_query FN(additive_pack_query)
 #define additive_query_width FN(additive_query_width)
@@ -63,6 +66,15 @@ FA_INLINE real additive_factor(int activation) {
 #define FA_DIRECT 1 /* out of the factored range */
 #define FA_LARGE 2  /* some |a x| > FA_ADDITIVE_SMALL: products need the cap */
 
+/* What a row or key needs whose largest |a x| is `size`, NaN above all. */
+FA_INLINE uint8_t additive_flag(real size) {
+    return !(size <= FA_ADDITIVE_LIMIT) ? FA_DIRECT : size > FA_ADDITIVE_SMALL ? FA_LARGE : 0;
+}
+
+/* Half the relative rounding error of m = 1 + q, q = e^r - 1: (q + 1 - m) / 2m, with 2 - m for 1 / m, right to within
+ * 1/6 on [0.70, 1.42], as good as tanh' ~ 1 is. */
+FA_INLINE vec additive_lost(vec q, vec m) { return (q - (m - vset1(1))) * vfma(vset1((real)-0.5), m, vset1(1)); }
+
 /* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
  * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
  * elements, receives these too unless it is NULL. */
@@ -83,8 +95,7 @@ FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int
         vec m = vset1(1) + q;
         vstore_n(E + t, vscale2(m, n), D - t);
         if (activation != FA_TANH) continue;
-        /* q + 1 - m, half of it, over m: 1 / m is 2 - m to within 1/6 on [0.70, 1.42], as good as tanh' ~ 1 is. */
-        vec e = (q - (m - vset1(1))) * vfma(vset1((real)-0.5), m, vset1(1));
+        vec e = additive_lost(q, m);
         correction = vfma(vload_n(v + t, D - t), e, correction);
         if (lost) vstore_n(lost + t, e, D - t);
     }
@@ -97,11 +108,42 @@ FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int
         top = size <= top ? top : size; /* a NaN stays */
         if (size != size) break;
     }
-    *flag = !(top <= FA_ADDITIVE_LIMIT) ? FA_DIRECT : top > FA_ADDITIVE_SMALL ? FA_LARGE : 0;
+    *flag = additive_flag(top);
     if (*flag != FA_DIRECT) return vhsum(correction);
     for (int64_t t = 0; t < D; t++) E[t] = 1;
     if (lost) memset(lost, 0, (size_t)ld * sizeof(real));
     return 0;
+}
+
+/* The same for a whole panel whose lanes are n keys: panel[t][j] = x_jt becomes E_jt; zero rows follow up to D4, then a
+ * row of corrections and PW flags. Keys beyond n are zero. */
+FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int64_t n, int64_t D) {
+    const real a = additive_factor(activation);
+    const int64_t D4 = (D + 3) / 4 * 4;
+    real *corrections = panel + D4 * PW;
+    uint8_t *flags = (uint8_t *)(corrections + PW);
+    memset(panel + D * PW, 0, (size_t)((D4 - D + 2) * PW) * sizeof(real));
+    if (a == 0) return;
+    for (int64_t j = 0; j < n; j += VL) {
+        ivec largest = {0};
+        vec correction = vset1(0);
+        for (int64_t t = 0; t < D; t++) {
+            vec k, s = vload(panel + t * PW + j) * vset1(a);
+            largest = vmax_bits(largest, s);
+            vec q = vexp_parts(s, &k), m = vset1(1) + q;
+            vstore(panel + t * PW + j, vscale2(m, k));
+            if (activation == FA_TANH) correction = vfma(vset1(v[t]), additive_lost(q, m), correction);
+        }
+        vstore(corrections + j, correction);
+        for (int64_t i = j; i < j + VL && i < n; i++) {
+            flags[i] = additive_flag(((vec)largest)[i - j]);
+            if (flags[i] != FA_DIRECT) continue;
+            corrections[i] = 0;
+            for (int64_t t = 0; t < D; t++) panel[t * PW + i] = 1;
+        }
+        for (int64_t i = n; i < j + VL; i++) /* lanes without a key: E = 0, not e^0 */
+            for (int64_t t = 0; t < D; t++) panel[t * PW + i] = 0;
+    }
 }
 
 /* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */

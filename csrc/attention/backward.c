@@ -220,26 +220,16 @@ FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, 
     const int64_t count = stop - first;
     s->rows = s->scores.key + first * a->key_strides.row;
     s->rows_stride = a->key_strides.row;
-    if (a->score == FA_SCORE_ADDITIVE) {
-        for (int64_t j = 0; j < count; j += PW) {
-            int64_t n = count - j < PW ? count - j : PW;
-            real corrections[PW];
-            for (int64_t i = j; i < j + n; i++)
-                corrections[i - j] =
-                    additive_pack_row(a->activation, s->rows + i * s->rows_stride, s->v, a->D, s->keys + i * s->ldd,
-                                      s->ldd, s->k_flags + i, s->key_lost + i * s->ldd);
-            pack_exponentials(s->keys + j * s->ldd, s->ldd, corrections, s->k_flags + j, n, (a->D + 3) / 4 * 4,
-                              s->key_panels + j / PW * panel_stride(a->score, a->D));
-        }
+    pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels);
+    if (a->score == FA_SCORE_ADDITIVE)
+        for (int64_t j = 0; j < count; j++)
+            additive_pack_row(a->activation, s->rows + j * s->rows_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
+                              s->k_flags + j, s->key_lost + j * s->ldd);
+    else if (unaligned_rows(s->rows, s->rows_stride, a->D))
+        load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
+    if (a->score == FA_SCORE_ADDITIVE || unaligned_rows(s->rows, s->rows_stride, a->D)) {
         s->rows = s->keys;
         s->rows_stride = s->ldd;
-    } else {
-        pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels, NULL);
-        if (unaligned_rows(s->rows, s->rows_stride, a->D)) {
-            load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
-            s->rows = s->keys;
-            s->rows_stride = s->ldd;
-        }
     }
     value += first * a->value_strides.row;
     for (int64_t j = 0; j < count; j += PW)

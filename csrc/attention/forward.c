@@ -32,6 +32,7 @@
 #define forward_partial FN(forward_partial)
 #define forward_join FN(forward_join)
 #define forward_rows FN(forward_rows)
+#define forward_head FN(forward_head)
 #define forward_totals FN(forward_totals)
 #define forward_workspace FN(forward_workspace)
 #define forward_tile FN(forward_tile)
@@ -53,9 +54,9 @@
 typedef struct {
     const fa_attention *a;
     score_source scores;
-    int64_t b, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
-    int few;                                               /* one tile of rows: keys are packed panel by panel */
-    real *queries, *panels, *scratch, *values, *v, *strip, *acc;
+    int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
+    int few;                                                   /* one tile of rows: keys are packed panel by panel */
+    real *queries, *panels, *values, *v, *strip, *acc;
     real *max, *sum, *total; /* of the task's rows, over the chunks so far */
     uint8_t *q_flags, *live;
 } forward_state;
@@ -83,7 +84,6 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *wo
     int64_t panels = a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW;
     s->queries = take(&w, rows * width);
     s->panels = take(&w, panels * panel_stride(a->score, a->D));
-    s->scratch = take(&w, a->score == FA_SCORE_ADDITIVE ? PW * width : 0); /* width >= D4 */
     s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS ? 0 : FA_CHUNK * ldv);
     s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0);
     s->strip = take(&w, MR * FA_STRIP);
@@ -206,7 +206,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
             if (s->few) {
                 pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D,
-                          s->panels, s->scratch);
+                          s->panels);
                 panel = s->panels;
             }
             score_tile(&s->scores, rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
@@ -291,14 +291,21 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
     }
 }
 
+/* Batch entry and key head of a task. Beams share the keys of one memory row: they follow each other, so that its panels
+ * and values are still in L2. */
+FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b, int64_t *hk) {
+    *b = a->memory_rows ? head_task % a->B : head_task / a->Hk;
+    *hk = a->memory_rows ? head_task / a->B : head_task % a->Hk;
+}
+
 /* The rows of a task: those of `block` of one (batch, key head). */
 FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_task, int64_t block, void *workspace) {
     const int64_t group = a->H / a->Hk, group_rows = group * a->Tq;
     memset(s, 0, sizeof *s);
     forward_layout(s, a, workspace);
     s->a = a;
-    s->b = head_task / a->Hk;
-    s->first_head = head_task % a->Hk * group;
+    forward_head(a, head_task, &s->b, &s->hk);
+    s->first_head = s->hk * group;
     s->row0 = block * a->rows_per_task;
     s->rows = group_rows - s->row0 < a->rows_per_task ? group_rows - s->row0 : a->rows_per_task;
     s->few = s->rows <= MR && !a->key_panels;
@@ -320,7 +327,7 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
     forward_state s;
     const int64_t pieces =
         a->partials ? forward_chunks(a) : (a->H / a->Hk * a->Tq + a->rows_per_task - 1) / a->rows_per_task;
-    const int64_t head_task = task / pieces, piece = task % pieces, hk = head_task % a->Hk;
+    const int64_t head_task = task / pieces, piece = task % pieces;
     forward_rows(&s, a, head_task, a->partials ? 0 : piece, workspace);
     int64_t begin = 0, end = a->Tk; /* the keys of this task */
     if (a->partials) {
@@ -328,7 +335,7 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
         end = begin + FA_CHUNK < a->Tk ? begin + FA_CHUNK : a->Tk;
         forward_totals(&s, head_task, piece);
     }
-    const int64_t memory = fa_memory_row(a, s.b);
+    const int64_t memory = fa_memory_row(a, s.b), hk = s.hk;
     const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     const real *value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
     s.scores = (score_source){.a = a, .key = key, .v = s.v, .ldq = s.width};
@@ -365,8 +372,7 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
             chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
-            pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels,
-                      s.scratch);
+            pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels);
         if (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;

@@ -11,7 +11,6 @@
 #define row_dropout FN(row_dropout)
 #define panel_stride FN(panel_stride)
 #define pack_keys FN(pack_keys)
-#define pack_exponentials FN(pack_exponentials)
 #define padded FN(padded)
 #define query_width FN(query_width)
 #define has_nonfinite FN(has_nonfinite)
@@ -73,32 +72,14 @@ FA_INLINE real *take(char **workspace, int64_t count) {
     return p;
 }
 
-/* An additive panel from n rows of exponentials (ld apart), their corrections and flags. */
-FA_FUNC void pack_exponentials(const real *E, int64_t ld, const real *corrections, const uint8_t *flags, int64_t n,
-                               int64_t D4, real *panel) {
-    pack_panel(panel, E, ld, n, D4);
-    memset(panel + D4 * PW, 0, 2 * (size_t)PW * sizeof(real));
-    memcpy(panel + D4 * PW, corrections, (size_t)n * sizeof(real));
-    memcpy(panel + (D4 + 1) * PW, flags, (size_t)n);
-}
-
-/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. Additive
- * scores need the score vector v and PW * D4 elements of scratch. */
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the score
+ * vector of additive scores. */
 FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
-                       int64_t last, int64_t D, real *panels, real *scratch) {
+                       int64_t last, int64_t D, real *panels) {
     for (int64_t j = first; j < last; j += PW) {
         int64_t n = last - j < PW ? last - j : PW;
-        if (score == FA_SCORE_ADDITIVE) {
-            int64_t D4 = (D + 3) / 4 * 4;
-            real corrections[PW];
-            uint8_t flags[PW];
-            for (int64_t i = 0; i < n; i++)
-                corrections[i] =
-                    additive_pack_row(activation, key + (j + i) * stride, v, D, scratch + i * D4, D4, flags + i, NULL);
-            pack_exponentials(scratch, D4, corrections, flags, n, D4, panels);
-        } else {
-            pack_panel(panels, key + j * stride, stride, n, D);
-        }
+        pack_panel(panels, key + j * stride, stride, n, D);
+        if (score == FA_SCORE_ADDITIVE) additive_pack_panel(activation, panels, v, n, D);
         panels += panel_stride(score, D);
     }
 }

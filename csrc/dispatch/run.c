@@ -119,25 +119,24 @@ typedef struct {
     int32_t score, activation;
     const char *key;
     const void *score_vector;
-    char *panels, *workspace;
+    char *panels;
     fa_strides3 strides;
-    int64_t Hk, first, last, D, panels_batch, panels_head, workspace_bytes, item;
+    int64_t Hk, first, last, D, panels_batch, panels_head, item;
 } pack_keys_call;
 
 static void pack_keys_one(void *context, int64_t task, int worker) {
     pack_keys_call *c = context;
+    (void)worker;
     int64_t b = task / c->Hk, h = task % c->Hk;
     c->k->pack_keys(c->score, c->activation, c->key + (b * c->strides.batch + h * c->strides.head) * c->item,
                     c->strides.row, c->score_vector, c->first, c->last, c->D,
-                    c->panels + (b * c->panels_batch + h * c->panels_head) * c->item,
-                    c->workspace + worker * c->workspace_bytes);
+                    c->panels + (b * c->panels_batch + h * c->panels_head) * c->item);
 }
 
 int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,
                  const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels,
                  int64_t panels_batch, int64_t panels_head, int is_double, int n_threads) {
     n_threads = threads_for((double)B * (double)Hk * (double)(last - first) * (double)D * 4, n_threads);
-    int64_t item = is_double ? 8 : 4, scratch = aligned(k->panel_width * (D + 4) * item);
     pack_keys_call call = {.k = k,
                            .score = score,
                            .activation = activation,
@@ -151,10 +150,7 @@ int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const v
                            .D = D,
                            .panels_batch = panels_batch,
                            .panels_head = panels_head,
-                           .workspace_bytes = scratch,
-                           .item = item};
-    call.workspace = fa_workspace(scratch * n_threads);
-    if (!call.workspace) return FA_NO_MEMORY;
+                           .item = is_double ? 8 : 4};
     fa_parallel(B * Hk, n_threads, pack_keys_one, &call);
     return FA_OK;
 }

@@ -14,10 +14,9 @@ FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
 }
 FA_FUNC void FN(pack_keys_run)(int32_t score, int32_t activation, const void *key, int64_t row_stride,
-                               const void *score_vector, int64_t first, int64_t last, int64_t D, void *panels,
-                               void *scratch) {
+                               const void *score_vector, int64_t first, int64_t last, int64_t D, void *panels) {
     pack_keys(score, activation, key, row_stride, score_vector, first, last, D,
-              (real *)panels + first / PW * panel_stride(score, D), scratch);
+              (real *)panels + first / PW * panel_stride(score, D));
 }
 
 /* In the order of struct fa_kernels: names of kernels are macros here, so its members cannot be named. */
