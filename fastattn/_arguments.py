@@ -5,6 +5,7 @@ Everything that can be wrong with a call is found here, before anything is compu
 
 import difflib
 import operator
+import sys
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -233,9 +234,13 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 def as_array(name: str, value: object) -> Array:
     """Return the argument called `name` as an array, or raise."""
+    masked = sys.modules.get("numpy.ma")  # loaded if such an array exists
+    if masked is not None and isinstance(value, masked.MaskedArray):  # np.asarray would drop its mask in silence
+        hint = "pass its .data, and what may be attended to as mask= (True = may attend, ~array.mask)."
+        raise DTypeError(describe(name, "a plain array", "a masked array", hint))
     try:
         return np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise DTypeError(describe(name, "an array", type(value).__name__, f"NumPy says: {error}.")) from None
 
 

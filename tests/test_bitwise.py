@@ -168,6 +168,17 @@ def test_any_number_of_threads_gives_the_same_bits_for_one_long_sample(score):
 
 
 @families
+@pytest.mark.parametrize("shape", [(70,), (1, 4, 1, 70), (6, 1, 50, 1)], ids=["all", "heads", "samples"])
+def test_any_number_of_threads_gives_the_same_bits_for_a_shared_bias(score, shape):
+    p = problem(score, batch=(6, 4), key_heads=2, tq=50, tk=70, dk=16, bias=shape)
+    fastattn.set_num_threads(1)
+    expected = everything(p)
+    for threads in THREADS[1:]:
+        fastattn.set_num_threads(threads)
+        assert same_bits(expected, everything(p)), threads
+
+
+@families
 def test_any_number_of_threads_gives_the_same_bits_for_one_query(score):
     p = problem(score, batch=(1,), tq=1, tk=5000, dk=16, da=8)
     fastattn.set_num_threads(1)
