@@ -163,7 +163,10 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         if (g->d_bias && count_bias) {
             real *db = (real *)g->d_bias + s->b * g->d_bias_strides.batch + head * g->d_bias_strides.head +
                        query * g->d_bias_strides.row + j0 * g->d_bias_strides.column;
-            for (int64_t j = 0; j < n; j++) db[j * g->d_bias_strides.column] += dP[j];
+            if (g->d_bias_strides.column == 1)
+                for (int64_t j = 0; j < n; j++) db[j] += dP[j];
+            else
+                for (int64_t j = 0; j < n; j++) db[j * g->d_bias_strides.column] += dP[j];
         }
         if (slope)
             for (int64_t j = 0; j < end; j += VL) {
