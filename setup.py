@@ -2,7 +2,8 @@
 
 Environment:
     FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g
-    FASTATTN_BUILD_LEVELS=a,b    build only these instruction-set levels (default: all that the compiler takes)
+    FASTATTN_BUILD_LEVELS=a,b    build only generic and these instruction-set levels (default: all that the compiler
+                                 takes)
 """
 
 import os
@@ -105,17 +106,29 @@ class BuildExt(build_ext):
         stamp.write_text(configuration)
 
     def choose_levels(self):
-        wanted = [name for name in os.environ.get("FASTATTN_BUILD_LEVELS", "").split(",") if name] or list(LEVELS)
-        unknown = set(wanted) - set(LEVELS)
+        listed = os.environ.get("FASTATTN_BUILD_LEVELS", "").replace(",", " ").split()
+        unknown = set(listed) - set(LEVELS)
         if unknown:
-            raise SystemExit(f"FASTATTN_BUILD_LEVELS: expected some of {', '.join(LEVELS)}, got {sorted(unknown)}")
-        return [level for level in LEVELS if level in wanted and self.compiler_takes(level)]
+            raise SystemExit(
+                f"FASTATTN_BUILD_LEVELS: expected some of {', '.join(LEVELS)}, got {', '.join(sorted(unknown))}"
+            )
+        wanted = {"generic", *listed} if listed else LEVELS
+        levels = [level for level in LEVELS if level in wanted and self.compiler_takes(level)]
+        if "generic" not in levels:
+            raise SystemExit(f"fastattn needs GCC or Clang: {self.compiler.compiler_so[0]!r} cannot compile C")
+        missing = [level for level in listed if level not in levels]
+        if missing:
+            raise SystemExit(f"FASTATTN_BUILD_LEVELS: the compiler cannot make {', '.join(missing)} for this machine")
+        return levels
 
     def compiler_takes(self, level):
         source = Path(self.build_temp, f"probe_{level}.c")
         source.write_text(LEVELS[level])
         command = [*self.compiler.compiler_so, "-c", str(source), "-o", str(source.with_suffix(".o"))]
-        return subprocess.run(command, capture_output=True).returncode == 0
+        try:
+            return subprocess.run(command, capture_output=True).returncode == 0
+        except OSError as error:
+            raise SystemExit(f"fastattn needs GCC or Clang: {command[0]!r} does not run: {error.strerror}") from None
 
     def compile_all(self, sources, output_dir=None, **options):
         """Stand-in for ``compiler.compile`` that gives each file its own worker and skips objects that are current."""

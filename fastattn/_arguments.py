@@ -5,13 +5,13 @@ Everything that can be wrong with a call is found here, before anything is compu
 
 import difflib
 import operator
-import sys
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.scores.base import Score, check_number
@@ -230,18 +230,6 @@ def score_arrays(score: Score, dtype: np.dtype[Any]) -> None:
 def name_of(dtype: np.dtype[Any]) -> str:
     """Return what a caller would write for a dtype."""
     return "np.float64" if dtype.char == "d" else "np.float32"
-
-
-def as_array(name: str, value: object) -> Array:
-    """Return the argument called `name` as an array, or raise."""
-    masked = sys.modules.get("numpy.ma")  # loaded if such an array exists
-    if masked is not None and isinstance(value, masked.MaskedArray):  # np.asarray would drop its mask in silence
-        hint = "pass its .data, and what may be attended to as mask= (True = may attend, ~array.mask)."
-        raise DTypeError(describe(name, "a plain array", "a masked array", hint))
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DTypeError(describe(name, "an array", type(value).__name__, f"NumPy says: {error}.")) from None
 
 
 def check_mask(value: object, shape: tuple[int, ...]) -> Array:

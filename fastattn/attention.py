@@ -136,7 +136,8 @@ def attention(
     Notes
     -----
     Work: ``2 B H Tq Tk (Dk + Dv)`` operations, less what causal, window and lengths exclude. Memory beyond inputs and
-    outputs: a fixed amount for each thread. Nothing of size (Tq, Tk) is stored unless the weights are asked for.
+    outputs: a fixed amount for each thread, and at most 48 rows against more than 512 keys leave a context for every
+    512 keys. Nothing of size (Tq, Tk) is stored unless the weights are asked for; a location score is of that size.
     A row's bits do not depend on the batch, on padding, on the number of threads or on strides.
 
     References

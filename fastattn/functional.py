@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array, float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -107,7 +108,7 @@ def softmax(x: Array, mask: Array | None = None) -> Array:
     """
     x = _contiguous("x", x)
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = as_array("mask", mask)
         if mask.dtype != np.bool_:
             raise DTypeError(describe("mask", "a bool array", mask.dtype, "pass mask.astype(bool)."))
         try:
@@ -156,10 +157,7 @@ def _rows(x: Array) -> tuple[int, int]:
 
 
 def _contiguous(name: str, value: object) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        hint = f"pass {name}.astype(np.float32), say."
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
+    array = float_array(name, value)
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
 
 

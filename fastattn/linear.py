@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -41,7 +42,7 @@ class PackedWeights:
     """
 
     def __init__(self, w: Array) -> None:
-        w = _float_array("w", w)
+        w = float_array("w", w)
         if w.ndim != 2:
             raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
         self.shape = w.shape
@@ -121,7 +122,7 @@ def weight_gradient(x: Array, dy: Array) -> Array:
     array([[4.],
            [4.]], dtype=float32)
     """
-    x, dy = _float_array("x", x), _float_array("dy", dy)
+    x, dy = float_array("x", x), float_array("dy", dy)
     if x.dtype.char != dy.dtype.char:
         raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, "cast one of them."))
     if x.ndim < 1 or x.shape[:-1] != dy.shape[:-1] or dy.ndim < 1:
@@ -144,14 +145,6 @@ def row_sum(dy: Array) -> Array:
     return weight_gradient(np.ones((rows, 1), dy.dtype), dy.reshape(rows, dy.shape[-1]))[0]
 
 
-def _float_array(name: str, value: object) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        hint = f"pass {name}.astype(np.float32), say."
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
-    return array
-
-
 def _pack(w: Array, transposed: bool) -> Array:
     w = core.unit(w, False)
     rows, columns = w.shape[::-1] if transposed else w.shape
@@ -161,7 +154,7 @@ def _pack(w: Array, transposed: bool) -> Array:
 
 
 def _product(x: Array, packed: Array, shape: tuple[int, ...], out: Array | None) -> Array:
-    x = _float_array("x", x)
+    x = float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
     dtype = packed.dtype

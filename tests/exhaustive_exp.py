@@ -1,7 +1,8 @@
 """exp of every float32, all 2^32 of them, against float64: `python tests/exhaustive_exp.py [--step N]`.
 
 Needs fastattn installed, or PYTHONPATH set to the checkout; takes about two minutes on one core. Fails when a result
-is off by more than 2 units in the last place. Runs at the level that FASTATTN_ISA forces; --step N tries every N-th.
+is off by more than 1 unit in the last place, or 1.25 at the generic level, whose multiply-add rounds twice: callers are
+promised 2. Runs at the level that FASTATTN_ISA forces; --step N tries every N-th.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import fastattn
 from fastattn import functional
 
 CHUNK = 1 << 22
-GATE = 2.0
+GATES = {"generic": 1.25}
+GATE = 1.0
 
 
 def chunk_error(bits):
@@ -48,7 +50,7 @@ def main():
             worst, where = error, x
     level = fastattn.show_config(as_dict=True)["level"]
     print(f"exp, level {level}: at most {worst:.4f} ulp, at {where!r}")
-    return 0 if worst <= GATE else 1
+    return 0 if worst <= GATES.get(level, GATE) else 1
 
 
 if __name__ == "__main__":

@@ -179,8 +179,10 @@ def test_any_number_of_threads_gives_the_same_bits_for_a_shared_bias(score, shap
 
 
 @families
-def test_any_number_of_threads_gives_the_same_bits_for_one_query(score):
-    p = problem(score, batch=(1,), tq=1, tk=5000, dk=16, da=8)
+@pytest.mark.parametrize(("tq", "tk"), [(1, 40000), (5, 9000)])
+def test_any_number_of_threads_gives_the_same_bits_for_few_queries(score, tq, tk):
+    """So much work that several threads take part, and so few rows that they share the keys of one."""
+    p = problem(score, batch=(1,), tq=tq, tk=tk, dk=16, da=8)
     fastattn.set_num_threads(1)
     expected = everything(p)
     for threads in THREADS[1:]:

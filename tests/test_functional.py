@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from checks import same_bits
 
+import fastattn
 from fastattn import _reference, functional
 
 FUNCTIONS = ("exp", "tanh", "sigmoid")
@@ -153,3 +154,10 @@ def test_the_mask_of_softmax_broadcasts():
     x = np.random.default_rng(9).standard_normal((3, 4, 9)).astype(np.float32)
     mask = np.arange(9) < 5
     assert same_bits(functional.softmax(x, mask), functional.softmax(x, np.broadcast_to(mask, x.shape).copy()))
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3, dtype=bool))
+    for call in (functional.exp, functional.softmax, lambda x: functional.softmax_vjp(x, x)):
+        with pytest.raises(fastattn.DTypeError, match="Hint: "):
+            call(x)

@@ -1,6 +1,5 @@
 """No kernel reads or writes a byte outside the arrays: they end, or start, at a page that faults when touched."""
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -19,4 +18,6 @@ def test_nothing_outside_the_arrays_is_touched(run_python, family, dtype, edge):
 
 
 def test_one_byte_too_many_is_caught(run_python):
-    assert run_python(SCRIPT, "planted", check=False).returncode == -signal.SIGSEGV
+    done = run_python(SCRIPT, "planted", check=False)
+    assert done.returncode != 0  # -SIGSEGV, or 1 under the address sanitizer, whose handler ends the process
+    assert "Segmentation fault" in done.stderr

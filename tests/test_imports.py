@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastattn"
 # A part may import parts of lower tiers and itself, never sideways or upwards.
 TIERS = [
     {"errors", "_version"},
-    {"_kernels", "_reference", "plugin"},
+    {"_arrays", "_kernels", "_reference", "plugin"},
     {"config", "functional", "linear"},
     {"scores", "normalizers"},
     {"jit"},

@@ -151,6 +151,7 @@ WRONG = {
         fastattn.ShapeError,
     ),
     "a vector as weights": (lambda p: linear.PackedWeights(np.ones(3, np.float32)), fastattn.ShapeError),
+    "masked weights": (lambda p: linear.PackedWeights(np.ma.ones((3, 3))), fastattn.DTypeError),
     "integer weights": (lambda p: linear.PackedWeights(np.ones((3, 3), np.int8)), fastattn.DTypeError),
     "dy of another dtype": (
         lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3), np.float32)),

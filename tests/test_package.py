@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_the_extension_depends_on_no_openmp_or_blas():
     symbols = Path(core.__file__).read_bytes()
     for name in (b"libgomp", b"libomp", b"libiomp", b"cblas_", b"crtfastmath"):
         assert name not in symbols, name
+
+
+def test_a_checkout_that_was_not_built_says_so(run_python, tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "fastattn", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    done = run_python("-c", "import fastattn", check=False, PYTHONPATH=str(tmp_path))
+    assert "ImportError: fastattn: expected its compiled module" in done.stderr
+    assert "Hint: " in done.stderr
 
 
 def test_flush_to_zero_stays_off(run_python):

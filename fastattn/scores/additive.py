@@ -117,7 +117,7 @@ class Additive(Score):
 
 
 class Concat(Score):
-    """``score_ij = v . act([q_i; k_j] w)`` (Luong, Pham, Manning 2015, eq. 8, "concat").
+    """``score_ij = v . act([q_i; k_j] w)`` (Luong, Pham, Manning 2015, section 3.1, "concat").
 
     The same form as `Additive`: the first Dq rows of `w` act on the query, the others on the key.
 

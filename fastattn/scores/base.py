@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import float_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = ["KERNEL_ADDITIVE", "KERNEL_DOT", "Operands", "Score", "parameter", "resolve"]
@@ -154,11 +155,7 @@ def check_softcap(softcap: float | None) -> float | None:
 
 def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: str) -> Array:
     """Check a score's parameter: float32 or float64, of the given shape (None: any size)."""
-    array = np.asarray(value)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise DTypeError(
-            describe(name, "a float32 or float64 array", array.dtype, f"pass {name}.astype(np.float32), say.")
-        )
+    array = float_array(name, value)
     if array.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, array.shape)):
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ShapeError(describe(name, f"shape {wanted}", f"shape {array.shape}", f"{name} is {meaning}."))

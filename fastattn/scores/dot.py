@@ -15,7 +15,7 @@ __all__ = ["Cosine", "Dot", "General", "ScaledDot"]
 
 @by_name
 class Dot(Score):
-    """``score_ij = q_i . k_j`` (Luong, Pham, Manning 2015, eq. 8, "dot").
+    """``score_ij = q_i . k_j`` (Luong, Pham, Manning 2015, section 3.1, "dot").
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Cosine(Score):
 
 
 class General(Score):
-    """``score_ij = q_i w k_j`` (Luong, Pham, Manning 2015, eq. 8, "general"; "bilinear" elsewhere).
+    """``score_ij = q_i w k_j`` (Luong, Pham, Manning 2015, section 3.1, "general"; "bilinear" elsewhere).
 
     Parameters
     ----------

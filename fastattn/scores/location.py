@@ -12,7 +12,7 @@ __all__ = ["Location"]
 
 
 class Location(Score):
-    """``score_ij = (q_i w)_j`` (Luong, Pham, Manning 2015, eq. 9, "location"): the keys are not read.
+    """``score_ij = (q_i w)_j`` (Luong, Pham, Manning 2015, section 3.1, "location"): the keys are not read.
 
     Parameters
     ----------

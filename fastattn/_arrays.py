@@ -1,0 +1,34 @@
+"""Arguments to arrays: what every public function accepts as one."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import DTypeError, describe
+
+Array = NDArray[Any]
+
+__all__ = ["as_array", "float_array"]
+
+
+def as_array(name: str, value: object) -> Array:
+    """Return the argument called `name` as an array, or raise."""
+    masked = sys.modules.get("numpy.ma")  # loaded if such an array exists
+    if masked is not None and isinstance(value, masked.MaskedArray):  # np.asarray would drop its mask in silence
+        hint = "pass its .data, and what may be attended to as mask= (True = may attend, ~array.mask)."
+        raise DTypeError(describe(name, "a plain array", "a masked array", hint))
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DTypeError(describe(name, "an array", type(value).__name__, f"NumPy says: {error}.")) from None
+
+
+def float_array(name: str, value: object) -> Array:
+    """Return the argument called `name` as a float32 or float64 array of any byte order, or raise."""
+    array = as_array(name, value)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        hint = f"pass {name}.astype(np.float32), say."
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
+    return array
