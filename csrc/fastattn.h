@@ -114,7 +114,7 @@ enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };
 
 typedef struct fa_level {
     const char *name;
-    fa_kernels f32, f64;
+    const fa_kernels *f32, *f64;
 } fa_level;
 
 #endif

@@ -1,7 +1,7 @@
 """exp of every float32, all 2^32 of them, against float64: `python tests/exhaustive_exp.py [--step N]`.
 
 Needs fastattn installed, or PYTHONPATH set to the checkout; takes about two minutes on one core. Fails when a result
-is off by more than 1 unit in the last place, or 1.25 at the generic level, whose multiply-add rounds twice: callers are
+is off by more than 1 unit in the last place, or 1.26 at the generic level, whose multiply-add rounds twice: callers are
 promised 2. Runs at the level that FASTATTN_ISA forces; --step N tries every N-th.
 """
 
@@ -14,7 +14,7 @@ import fastattn
 from fastattn import functional
 
 CHUNK = 1 << 22
-GATES = {"generic": 1.25}
+GATES = {"generic": 1.26}
 GATE = 1.0
 
 

@@ -291,8 +291,8 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
     }
 }
 
-/* Batch entry and key head of a task. Beams share the keys of one memory row: they follow each other, so that its panels
- * and values are still in L2. */
+/* Batch entry and key head of a task. Beams share the keys of one memory row: they follow each other, so that its
+ * panels and values are still in L2. */
 FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b, int64_t *hk) {
     *b = a->memory_rows ? head_task % a->B : head_task / a->Hk;
     *hk = a->memory_rows ? head_task / a->B : head_task % a->Hk;

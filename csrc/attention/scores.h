@@ -72,8 +72,8 @@ FA_INLINE real *take(char **workspace, int64_t count) {
     return p;
 }
 
-/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the score
- * vector of additive scores. */
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the
+ * score vector of additive scores. */
 FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
                        int64_t last, int64_t D, real *panels) {
     for (int64_t j = first; j < last; j += PW) {

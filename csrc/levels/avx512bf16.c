@@ -8,7 +8,7 @@
 #endif
 #include "level.h"
 
-const fa_level fa_level_avx512bf16 = {"avx512bf16", fa_kernels_f32, fa_kernels_f64};
+const fa_level fa_level_avx512bf16 = {"avx512bf16", &fa_kernels_f32, &fa_kernels_f64};
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -2,4 +2,4 @@
 #define FA_LEVEL_NEON 1
 #include "level.h"
 
-const fa_level fa_level_neon = {"neon", fa_kernels_f32, fa_kernels_f64};
+const fa_level fa_level_neon = {"neon", &fa_kernels_f32, &fa_kernels_f64};

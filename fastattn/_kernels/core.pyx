@@ -75,8 +75,8 @@ cdef extern from "fastattn.h" nogil:
 
     ctypedef struct fa_level:
         const char *name
-        fa_kernels f32
-        fa_kernels f64
+        const fa_kernels *f32
+        const fa_kernels *f64
 
 cdef extern from "dispatch/dispatch.h" nogil:
     int fa_levels()
@@ -199,7 +199,7 @@ def build_info():
 # ---- Arrays -----------------------------------------------------------------------------------------------------
 
 cdef inline const fa_kernels *_kernels(cnp.ndarray a) noexcept:
-    return &level.f64 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64 else &level.f32
+    return level.f64 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64 else level.f32
 
 
 def unit(cnp.ndarray a, bint last_axis=True):

@@ -311,7 +311,7 @@ static void check_rows(void) {
 static void check_level(const fa_level *level) {
     level_name = level->name;
     for (is_double = 0; is_double < 2; is_double++) {
-        kernels = is_double ? &level->f64 : &level->f32;
+        kernels = is_double ? level->f64 : level->f32;
         state = 1;
         for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) check_attention(problems + i);
         check_products(1, 40, 70, 0);
