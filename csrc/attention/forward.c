@@ -24,8 +24,6 @@
  * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of
  * scores.
  */
-#define forward_state FN(forward_state)
-#define forward_tile_rows FN(forward_tile_rows)
 #define forward_layout FN(forward_layout)
 #define forward_tasks FN(forward_tasks)
 #define forward_chunks FN(forward_chunks)
@@ -35,47 +33,9 @@
 #define forward_head FN(forward_head)
 #define forward_totals FN(forward_totals)
 #define forward_workspace FN(forward_workspace)
-#define forward_tile FN(forward_tile)
 #define forward_task FN(forward_task)
-#define forward_chunk FN(forward_chunk)
 #define forward_merge FN(forward_merge)
 #define forward_finish FN(forward_finish)
-#define forward_query FN(forward_query)
-#define softmax_strip FN(softmax_strip)
-#define context_careful FN(context_careful)
-#define context_wide FN(context_wide)
-
-#ifndef FA_CHUNK
-#define FA_CHUNK 512
-#endif
-#define FA_STRIP (2 * PW)
-#define FA_COPY_ROWS 12 /* from here on copying unaligned values pays */
-
-typedef struct {
-    const fa_attention *a;
-    score_source scores;
-    int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
-    int few;                                                   /* one tile of rows: keys are packed panel by panel */
-    real *queries, *panels, *values, *v, *strip, *acc;
-    real *max, *sum, *total; /* of the task's rows, over the chunks so far */
-    uint8_t *q_flags, *live;
-} forward_state;
-
-/* One tile: up to MR rows of the task, what they may read, and their running softmax. */
-typedef struct {
-    int rows;
-    int64_t first; /* row of the task */
-    int64_t head[MR], query[MR];
-    fa_range range[MR];
-    real m[MR];
-    vec l[MR];
-} forward_tile_rows;
-
-/* The keys of one chunk: where their panels and values begin. */
-typedef struct {
-    int64_t first, last, values_stride;
-    const real *panels, *values;
-} forward_chunk;
 
 /* Lays a worker's workspace out; returns its size in bytes. */
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *workspace) {
@@ -106,148 +66,6 @@ FA_FUNC int64_t forward_tasks(const fa_attention *a) {
 FA_FUNC int64_t forward_workspace(const fa_attention *a) {
     forward_state s;
     return forward_layout(&s, a, (char *)64);
-}
-
-FA_INLINE const real *forward_query(const forward_state *s, int64_t head, int64_t query) {
-    const fa_attention *a = s->a;
-    return (const real *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
-           query * a->query_strides.row;
-}
-
-/* Step 6. Scores in strip[r][0..end) -> exponentials; m and l[r] are the running maximum and the lanes of the
- * running sum. Returns 1 when some row's earlier sums were scaled; factor[r] says by how much. */
-FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l, real *factor) {
-    real safe[MR];
-    int scaled = 0;
-    for (int r = 0; r < rows; r++) {
-        const real *S = strip + r * FA_STRIP;
-        vec mx = vload(S);
-        for (int64_t j = VL; j < end; j += VL) mx = vmax(mx, vload(S + j));
-        real top = vhmax(mx);
-        factor[r] = 1;
-        safe[r] = m[r];
-        if (top > m[r]) { /* rarely, after a row's first strips */
-            factor[r] = m[r] == NEG_INF ? (real)0 : vexp_soft(vset1(m[r] - top))[0];
-            m[r] = safe[r] = top;
-            scaled = 1;
-        } else if (m[r] == NEG_INF) {
-            safe[r] = 0;
-        }
-    }
-    for (int r = 0; r < rows; r++) {
-        real *S = strip + r * FA_STRIP;
-        vec base = vset1(safe[r]), sum = vset1(0);
-        for (int64_t j = 0; j < end; j += VL) {
-            vec p = vexp_soft(vload(S + j) - base);
-            vstore(S + j, p);
-            sum = sum + p;
-        }
-        l[r] = vfma(l[r], vset1(factor[r]), sum);
-    }
-    return scaled;
-}
-
-/* Step 7 with masked pairs left out: the same chains as micro_gemm. */
-FA_FUNC void context_careful(int rows, int64_t n, const real *P, const uint8_t *live, const real *V, int64_t stride,
-                             real *acc, int64_t width) {
-    for (int r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n; j++) {
-            if (!live[r * FA_STRIP + j]) continue;
-            vec p = vset1(P[r * FA_STRIP + j]);
-            for (int64_t c = 0; c < width; c += VL)
-                vstore(acc + r * width + c, vfma(p, vload(V + j * stride + c), vload(acc + r * width + c)));
-        }
-}
-
-/* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at
- * a time, instead of a strip of columns of all of them. The same chains as micro_gemm. */
-FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, const real *V, int64_t stride, real *acc,
-                          int64_t width) {
-    if (fresh) memset(acc, 0, (size_t)(rows * width) * sizeof(real));
-    for (int64_t j = 0; j < n; j += 4) {
-        const int depth = n - j < 4 ? (int)(n - j) : 4;
-        for (int r = 0; r < rows; r++) {
-            const real *p = P + r * FA_STRIP + j, *v = V + j * stride;
-            real *to = acc + r * width;
-            for (int64_t c = 0; c < width; c += VL) {
-                vec sum = vload(to + c);
-                if (depth == 4) {
-#pragma GCC unroll 4
-                    for (int i = 0; i < 4; i++) sum = vfma(vset1(p[i]), vload(v + i * stride + c), sum);
-                } else {
-                    for (int i = 0; i < depth; i++) sum = vfma(vset1(p[i]), vload(v + i * stride + c), sum);
-                }
-                vstore(to + c, sum);
-            }
-        }
-    }
-}
-
-/* Steps 4 to 7 for one tile over keys lo..hi-1 of one chunk. Returns 0 when a non-finite result may stem from a masked
- * value: then call again with careful = 1. */
-FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const forward_chunk *chunk, int64_t lo,
-                         int64_t hi, int careful) {
-    const fa_attention *a = s->a;
-    const int rows = t->rows, elementwise = a->softcap > 0 || a->bias || a->mask;
-    int masked_pairs = a->mask || a->bias, fresh = 1;
-    const real *raw[MR];
-    for (int r = 0; r < rows; r++) {
-        raw[r] = forward_query(s, t->head[r], t->query[r]);
-        t->m[r] = NEG_INF;
-        t->l[r] = vset1(0);
-        masked_pairs |= t->range[r].lo > lo || t->range[r].hi < hi;
-    }
-    for (int64_t from = lo / PW * PW; from < hi;) {
-        int64_t to = (from / FA_STRIP + 1) * FA_STRIP;
-        if (to > hi) to = hi;
-        const int64_t n = to - from, end = padded(n);
-        for (int64_t j = from; j < to; j += PW) {
-            int64_t keys = to - j < PW ? to - j : PW;
-            const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
-            if (s->few) {
-                pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D,
-                          s->panels);
-                panel = s->panels;
-            }
-            score_tile(&s->scores, rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
-                       s->strip + (j - from), FA_STRIP);
-        }
-        for (int r = 0; r < rows; r++) {
-            real *S = s->strip + r * FA_STRIP;
-            if (elementwise || n < end || t->range[r].lo > from || t->range[r].hi < to)
-                row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL);
-            if (a->weights) {
-                real *w = (real *)a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
-                for (int64_t j = 0; j < n; j += VL) vstore_n(w + j, vload(S + j), n - j);
-            }
-            if (careful)
-                for (int64_t j = 0; j < n; j++) s->live[r * FA_STRIP + j] = S[j] != NEG_INF;
-        }
-        real factor[MR];
-        int scaled = softmax_strip(rows, end, s->strip, t->m, t->l, factor);
-        if (a->seeds)
-            for (int r = 0; r < rows; r++)
-                row_dropout(a, s->b, t->head[r], t->query[r], from, n, s->strip + r * FA_STRIP);
-        if (scaled && !fresh)
-            for (int r = 0; r < rows; r++) {
-                if (factor[r] == 1) continue;
-                vec f = vset1(factor[r]);
-                for (int64_t c = 0; c < s->ldv; c += VL)
-                    vstore(s->acc + r * s->ldv + c, vload(s->acc + r * s->ldv + c) * f);
-            }
-        const real *V = chunk->values + (from - chunk->first) * chunk->values_stride;
-        if (careful) {
-            if (fresh) memset(s->acc, 0, (size_t)(rows * s->ldv) * sizeof(real));
-            context_careful(rows, n, s->strip, s->live, V, chunk->values_stride, s->acc, s->ldv);
-        } else if (rows <= 2 && s->ldv > NV * VL) {
-            context_wide(fresh, rows, n, s->strip, V, chunk->values_stride, s->acc, s->ldv);
-        } else {
-            micro_gemm(fresh, rows, s->ldv, s->strip, FA_STRIP, 1, V, chunk->values_stride, s->acc, s->ldv, n);
-        }
-        fresh = 0;
-        from = to;
-    }
-    return careful || !masked_pairs || !has_nonfinite(s->acc, rows * s->ldv);
 }
 
 /* Step 8: a chunk's maximum m, sum l and context acc of row r into its totals. */
