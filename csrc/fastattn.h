@@ -69,7 +69,7 @@ typedef struct fa_attention_grad {
     void *d_query, *d_key, *d_value;
     void *d_bias; /* laid out by bias_grad_strides; zero on entry; NULL: not wanted */
     fa_strides4 d_bias_strides;
-    void *d_score_vector; /* additive: (tasks, D) partial sums */
+    void *d_score_vector; /* additive: (B, Hk, D) partial sums */
     int64_t heads_per_task, batches_per_task;
 } fa_attention_grad;
 

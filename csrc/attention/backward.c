@@ -31,7 +31,6 @@
 #define backward_store FN(backward_store)
 #define backward_strips FN(backward_strips)
 #define backward_delta FN(backward_delta)
-#define careful_product FN(careful_product)
 
 #define FA_QUERY_BLOCK 48
 
@@ -39,9 +38,9 @@ typedef struct {
     const fa_attention_grad *g;
     const fa_attention *a;
     score_source scores;
-    int64_t b, hk, group, width, ldq, ldd, ldv,
-        block_keys; /* ldd, ldv: columns of D- and Dv-wide rows in the workspace */
-    int careful;    /* leave masked pairs out of every product */
+    int64_t b, hk, group, ldq, block_keys;
+    int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
+    int careful;      /* leave masked pairs out of every product */
     /* The outer block: its keys (additive: their exponentials), rows_stride apart, and its sums, ldd and ldv apart, in
      * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums. */
     const real *rows;
@@ -59,7 +58,6 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     char *w = workspace;
     s->a = a;
     s->g = g;
-    s->width = query_width(a);
     s->ldd = additive ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
     s->ldv = padded(a->Dv);
     s->block_keys = additive ? 2 * PW : 4 * PW;
@@ -69,7 +67,7 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->keys = take(&w, s->block_keys * s->ldd);
     s->d_keys = take(&w, s->block_keys * s->ldd);
     s->d_values = take(&w, s->block_keys * s->ldv);
-    s->ldq = additive ? s->width : s->ldd;
+    s->ldq = additive ? query_width(a) : s->ldd;
     s->queries = take(&w, Q * s->ldq);
     s->exponentials = additive ? take(&w, Q * s->ldd) : NULL;
     s->query_lost = additive ? take(&w, Q * s->ldd) : NULL;
@@ -96,18 +94,6 @@ FA_FUNC int64_t backward_workspace(const fa_attention_grad *g) {
     return backward_layout(&s, g, (char *)64);
 }
 
-/* C[r] += sum_k A[r][k] B[k] over live pairs; the same chains as micro_gemm. live has A's layout. */
-FA_FUNC void careful_product(int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda, int64_t ska,
-                             const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t k = 0; k < n; k++) {
-            if (!live[r * lda + k * ska]) continue;
-            vec x = vset1(A[r * lda + k * ska]);
-            for (int64_t c = 0; c < width; c += VL)
-                vstore(C + r * ldc + c, vfma(x, vload(B + k * ldb + c), vload(C + r * ldc + c)));
-        }
-}
-
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
  * becomes g. Returns 0 when no row may read any of the keys. */
 FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t length, int64_t j0, int64_t n,
@@ -115,12 +101,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
     int64_t end = padded(n);
-    int reach = 0;
-    for (int64_t r = 0; r < rows && !reach; r++) {
-        fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
-        reach = k.lo < j0 + n && k.hi > j0;
-    }
-    if (!reach) return 0;
+    if (!fa_rows_reach(a, length, r0, rows, j0, j0 + n)) return 0;
     const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
     for (int64_t r = 0; r < rows;) {
         int tile = balanced_rows(rows - r);
@@ -224,13 +205,15 @@ FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, 
     s->rows = s->scores.key + first * a->key_strides.row;
     s->rows_stride = a->key_strides.row;
     pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels);
-    if (a->score == FA_SCORE_ADDITIVE)
+    const int additive = a->score == FA_SCORE_ADDITIVE;
+    const int copied = additive || unaligned_rows(s->rows, s->rows_stride, a->D);
+    if (additive)
         for (int64_t j = 0; j < count; j++)
             additive_pack_row(a->activation, s->rows + j * s->rows_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
                               s->k_flags + j, s->key_lost + j * s->ldd);
-    else if (unaligned_rows(s->rows, s->rows_stride, a->D))
+    else if (copied)
         load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
-    if (a->score == FA_SCORE_ADDITIVE || unaligned_rows(s->rows, s->rows_stride, a->D)) {
+    if (copied) {
         s->rows = s->keys;
         s->rows_stride = s->ldd;
     }
@@ -299,12 +282,7 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
         if (first < stop) backward_pack(s, value, first, stop);
         for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
             const int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
-            int reach = 0;
-            for (int64_t r = 0; r < rows && !reach; r++) {
-                fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
-                reach = k.lo < stop && k.hi > first && k.lo < k.hi;
-            }
-            if (!reach) continue;
+            if (!fa_rows_reach(a, length, r0, rows, first, stop)) continue;
             backward_load(s, r0, rows);
             real *dq = whole_d ? d_query + r0 * a->D : s->d_query;
             if (!whole_d) load_block(dq, s->ldd, d_query + r0 * a->D, a->D, rows, a->D, 1);

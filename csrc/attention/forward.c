@@ -11,16 +11,16 @@
  *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB
  *   5.     softcap, bias, masks on the strip (skipped where nothing applies)
  *   6.     running maximum, exponentials, running sum
- *   7.     context tile += strip x values             values are read in place
+ *   7.     context tile += strip x values             values are read in place, or from an aligned copy
  *   8.   merge the chunk's (maximum, sum, context) into the row's totals
  *   9. divide, write context, lse, weights
  *
  * Numerics. A row's arithmetic depends on its own keys alone: panels and chunks lie at fixed multiples of PW and
  * FA_CHUNK, each chunk starts afresh and chunks are merged in ascending order, so one row alone, a block, or chunks
- * computed by different threads give the same bits. Masked values must
- * not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite and has masked
- * pairs is computed again with those pairs left out, in the same order, which leaves all other bits alone.
- *
+ * computed by different threads give the same bits.
+ * Masked values must not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite
+ * and has masked pairs is computed again with those pairs left out, in the same order, which leaves all other bits
+ * alone.
  * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of
  * scores.
  */

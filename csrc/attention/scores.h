@@ -4,7 +4,6 @@
  * (r / Tq)-th head of the group. Keys are walked in panels of PW, always at multiples of PW from key 0, so that a row
  * meets the same blocks whatever else is computed with it.
  */
-#define row_range FN(row_range)
 #define score_source FN(score_source)
 #define score_tile FN(score_tile)
 #define row_options FN(row_options)
@@ -19,7 +18,7 @@
 #define load_block FN(load_block)
 #define scale_row FN(scale_row)
 #define unaligned_rows FN(unaligned_rows)
-#define prefetch_rows FN(prefetch_rows)
+#define careful_product FN(careful_product)
 
 #ifndef FA_ATTENTION_SCORES_H
 #define FA_ATTENTION_SCORES_H
@@ -49,6 +48,14 @@ FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t que
     if (k.hi < 0) k.hi = 0;
     if (k.lo > k.hi) k.lo = k.hi;
     return k;
+}
+/* Whether some of `rows` rows from row r0 of a task may read some of keys lo..hi-1. */
+FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t length, int64_t r0, int64_t rows, int64_t lo, int64_t hi) {
+    for (int64_t r = 0; r < rows; r++) {
+        fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
+        if (k.lo < k.hi && k.lo < hi && k.hi > lo) return 1;
+    }
+    return 0;
 }
 #endif
 
@@ -104,12 +111,6 @@ FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, 
  * crosses a cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
 FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
     return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
-}
-
-/* Asks for n rows that will be read soon. */
-FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_t width) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < width; c += 64 / (int64_t)sizeof(real)) __builtin_prefetch(rows + i * stride + c, 0, 2);
 }
 
 /* Where the scores of one task come from. */
@@ -200,6 +201,18 @@ FA_FUNC void row_dropout(const fa_attention *a, int64_t b, int64_t h, int64_t i,
     const real keep = (real)a->keep_scale;
     const uint32_t below = a->drop_below, first = (uint32_t)j0;
     for (uint32_t j = 0; j < (uint32_t)n; j++) P[j] = fa_key_hash(row_key, first + j) < below ? (real)0 : P[j] * keep;
+}
+
+/* C[r] += sum_k A[r][k] B[k] over live pairs; the same chains as micro_gemm. live has A's layout. */
+FA_FUNC void careful_product(int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda, int64_t ska,
+                             const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < n; k++) {
+            if (!live[r * lda + k * ska]) continue;
+            vec x = vset1(A[r * lda + k * ska]);
+            for (int64_t c = 0; c < width; c += VL)
+                vstore(C + r * ldc + c, vfma(x, vload(B + k * ldb + c), vload(C + r * ldc + c)));
+        }
 }
 
 /* True when some element is infinite or NaN; n is a multiple of VL. */

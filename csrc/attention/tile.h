@@ -5,7 +5,6 @@
 #define forward_chunk FN(forward_chunk)
 #define forward_query FN(forward_query)
 #define softmax_strip FN(softmax_strip)
-#define context_careful FN(context_careful)
 #define context_wide FN(context_wide)
 
 #ifndef FA_CHUNK
@@ -77,18 +76,6 @@ FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l,
         l[r] = vfma(l[r], vset1(factor[r]), sum);
     }
     return scaled;
-}
-
-/* Step 7 with masked pairs left out: the same chains as micro_gemm. */
-FA_FUNC void context_careful(int rows, int64_t n, const real *P, const uint8_t *live, const real *V, int64_t stride,
-                             real *acc, int64_t width) {
-    for (int r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n; j++) {
-            if (!live[r * FA_STRIP + j]) continue;
-            vec p = vset1(P[r * FA_STRIP + j]);
-            for (int64_t c = 0; c < width; c += VL)
-                vstore(acc + r * width + c, vfma(p, vload(V + j * stride + c), vload(acc + r * width + c)));
-        }
 }
 
 /* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at
@@ -170,7 +157,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         const real *V = chunk->values + (from - chunk->first) * chunk->values_stride;
         if (careful) {
             if (fresh) memset(s->acc, 0, (size_t)(rows * s->ldv) * sizeof(real));
-            context_careful(rows, n, s->strip, s->live, V, chunk->values_stride, s->acc, s->ldv);
+            careful_product(rows, n, s->strip, s->live, FA_STRIP, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
         } else if (rows <= 2 && s->ldv > NV * VL) {
             context_wide(fresh, rows, n, s->strip, V, chunk->values_stride, s->acc, s->ldv);
         } else {

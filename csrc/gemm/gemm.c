@@ -11,6 +11,7 @@
  */
 #define gemm_packed_elements FN(gemm_packed_elements)
 #define gemm_pack FN(gemm_pack)
+#define prefetch_rows FN(prefetch_rows)
 #define gemm_run FN(gemm_run)
 #define gemm_tn FN(gemm_tn)
 #define gemm_tn_workspace FN(gemm_tn_workspace)
@@ -30,6 +31,12 @@ FA_FUNC void gemm_pack(const void *w, int64_t row_stride, int64_t column_stride,
             for (int64_t k = 0; k < K; k++)
                 for (int64_t c = 0; c < n; c++) dst[k * PW + c] = src[k * row_stride + c * column_stride];
     }
+}
+
+/* Asks for n rows that will be read soon. */
+FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_t width) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < width; c += 64 / (int64_t)sizeof(real)) __builtin_prefetch(rows + i * stride + c, 0, 2);
 }
 
 FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0,
