@@ -19,7 +19,7 @@ from fastattn._arguments import (
 )
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.scores.base import Operands, Score, check_number, resolve
+from fastattn.scores.base import OperandGradients, Operands, Score, check_number, resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
@@ -335,7 +335,8 @@ class _Forward:
             np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
             np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
         )  # fmt: skip
-        d_query, d_key, parameters = score.project_vjp(operands, d_query, d_key, d_bias, d_vector, self.scale)
+        gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
+        d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if operands.bias is not None and d_bias is not None:
             d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
         return Gradients(d_query, d_key, d_value, d_bias, parameters)

@@ -7,7 +7,15 @@ import numpy as np
 
 from fastattn import linear
 from fastattn.errors import ArgumentError, ShapeError, describe
-from fastattn.scores.base import KERNEL_ADDITIVE, Array, Operands, Score, parameter
+from fastattn.scores.base import (
+    KERNEL_ADDITIVE,
+    Array,
+    OperandGradients,
+    Operands,
+    ProjectedGradients,
+    Score,
+    parameter,
+)
 
 __all__ = ["Additive", "Concat"]
 
@@ -90,15 +98,8 @@ class Additive(Score):
     def project_key(self, key: Array) -> Array:
         return linear.matmul(key, self.parameters["w_key"]) if "w_key" in self.parameters else key
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
+        d_query, d_key, _, d_vector = d
         assert d_vector is not None
         query, key = operands.saved
         p = self.parameters
@@ -162,15 +163,8 @@ class Concat(Score):
         w = self.parameters["w"]
         return linear.matmul(key, w[w.shape[0] - key.shape[-1] :])
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
+        d_query, d_key, _, d_vector = d
         assert d_vector is not None
         query, key = operands.saved
         w = self.parameters["w"]

@@ -10,7 +10,7 @@ import math
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,16 @@ from fastattn import linear
 from fastattn._arrays import float_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
-__all__ = ["KERNEL_ADDITIVE", "KERNEL_DOT", "Operands", "Score", "parameter", "resolve"]
+__all__ = [
+    "KERNEL_ADDITIVE",
+    "KERNEL_DOT",
+    "OperandGradients",
+    "Operands",
+    "ProjectedGradients",
+    "Score",
+    "parameter",
+    "resolve",
+]
 
 Array = NDArray[Any]
 KERNEL_DOT = 0
@@ -44,6 +53,19 @@ class Operands:
     key: Array
     bias: Array | None = None
     saved: tuple[Any, ...] = field(default=())
+
+
+class OperandGradients(NamedTuple):
+    """Gradients of the kernel's operands; bias and vector are None where the call has none."""
+
+    query: Array
+    key: Array
+    bias: Array | None
+    vector: Array | None
+
+
+# Gradients of query, of key, and of the score's parameters by name.
+ProjectedGradients = tuple[Array, Array, dict[str, Array]]
 
 
 class Score:
@@ -110,17 +132,9 @@ class Score:
         bias = self.project_bias(query, key.shape[-2], scale)
         return Operands(self.project_query(query), self.project_key(key), bias, saved=(query, key))
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
         """Return the gradients of query, key and parameters from those of the operands."""
-        return d_query, d_key, {}
+        return d.query, d.key, {}
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.parameters.items())

@@ -8,7 +8,7 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, Operands, Score, by_name, parameter
+from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, by_name, parameter
 
 __all__ = ["Cosine", "Dot", "General", "ScaledDot"]
 
@@ -88,15 +88,8 @@ class Cosine(Score):
     def project_key(self, key: Array) -> Array:
         return _normalize(key)[0]
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
+        d_query, d_key = d.query, d.key
         q_inverse, k_inverse = operands.saved
         return (
             _normalize_vjp(operands.query, q_inverse, d_query),
@@ -138,15 +131,8 @@ class General(Score):
     def query_weight(self, query_width: int) -> Array:
         return self.parameters["w"]
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
+        d_query, d_key = d.query, d.key
         query, _ = operands.saved
         w = self.parameters["w"]
         return linear.matmul(d_query, w.T), d_key, {"w": linear.weight_gradient(query, d_query)}

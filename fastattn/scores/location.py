@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn import functional, linear
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, Operands, Score, parameter
+from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, parameter
 
 __all__ = ["Location"]
 
@@ -71,15 +71,8 @@ class Location(Score):
             scores *= self.softcap
         return scores
 
-    def project_vjp(
-        self,
-        operands: Operands,
-        d_query: Array,
-        d_key: Array,
-        d_bias: Array | None,
-        d_vector: Array | None,
-        scale: float,
-    ) -> tuple[Array, Array, dict[str, Array]]:
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
+        d_bias = d.bias
         assert operands.bias is not None and d_bias is not None
         query, key = operands.saved
         w = self.parameters["w"]
