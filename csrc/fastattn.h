@@ -98,9 +98,16 @@ typedef struct fa_kernels {
                       int64_t panel0, int64_t panel1);
     void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
                  int64_t panel0, int64_t panel1, int64_t K, int64_t N);
-    void (*gemm_tn)(const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M, int64_t K,
-                    int64_t N, int64_t k0, int64_t k1, void *workspace);
-    int64_t (*gemm_tn_workspace)(int64_t M); /* bytes */
+
+    /* Gradients of weights: blocks of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
+    int64_t (*tn_depth)(void);
+    int64_t (*tn_packed_bytes)(int64_t depth, int64_t K);
+    int64_t (*tn_workspace)(int64_t depth); /* bytes for one worker */
+    void (*tn_rows)(const void *dy, int64_t dy_row, int64_t M, int64_t N, uint8_t *read);
+    void (*tn_pack)(const void *x, int64_t x_row, const uint8_t *read, int64_t depth, int64_t K, int64_t tile0,
+                    int64_t tile1, void *packed);
+    void (*tn_run)(int fresh, const void *packed, const void *dy, int64_t dy_row, void *dw, void *db, int64_t depth,
+                   int64_t K, int64_t N, int64_t panel0, int64_t panel1, int64_t tile0, int64_t tile1, void *workspace);
 
     void (*map)(int32_t function, const void *x, void *y, int64_t n); /* enum fa_map */
     void (*softmax)(const void *x, const uint8_t *mask, void *y, int64_t rows, int64_t columns);

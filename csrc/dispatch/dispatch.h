@@ -18,6 +18,7 @@ int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t
                  void *packed, int n_threads);
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
             int64_t N, int n_threads);
-int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
-               int64_t K, int64_t N, int n_threads);
+/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. */
+int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
+               int accumulate, int64_t M, int64_t K, int64_t N, int is_double, int n_threads);
 #endif

@@ -11,6 +11,7 @@
 #include "../attention/forward.c"
 #include "../attention/backward.c"
 #include "../gemm/gemm.c"
+#include "../gemm/gradient.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
 
@@ -41,8 +42,12 @@ static const fa_kernels FN(kernels) = {
     gemm_packed_elements,
     gemm_pack,
     gemm_run,
-    gemm_tn,
-    gemm_tn_workspace,
+    tn_depth,
+    tn_packed_bytes,
+    tn_workspace,
+    tn_rows,
+    tn_pack,
+    tn_run,
     map_run,
     softmax_rows,
     softmax_rows_vjp,

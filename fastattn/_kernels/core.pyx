@@ -88,8 +88,8 @@ cdef extern from "dispatch/dispatch.h" nogil:
                      int64_t, int64_t, int64_t, void *, int64_t, int64_t, int, int)
     int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
     int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t, int)
-    int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, int64_t, int64_t, int64_t,
-                   int)
+    int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, void *, int, int64_t,
+                   int64_t, int64_t, int, int)
 
 cdef extern from "threads/pool.h" nogil:
     void fa_fail_workspace(int64_t)
@@ -430,8 +430,11 @@ def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y):
         fa_gemm(k, p_x, x_row, p_w, p_y, M, K, N, n_threads)
 
 
-def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw):
-    """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N)."""
+def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):
+    """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
+
+    accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
+    """
     cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(dy, 1)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef int64_t dy_row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
@@ -439,9 +442,11 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw):
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dw = cnp.PyArray_DATA(dw)
+    cdef void *p_db = _data(db)
+    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
     cdef int status
     with nogil:
-        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, M, K, N, n_threads)
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, M, K, N, is_double, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of weight_gradient")
 

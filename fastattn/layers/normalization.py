@@ -80,8 +80,8 @@ class LayerNorm(Layer):
                 raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, f"pass dy.astype(np.{x.dtype})."))
             read = dy.any(axis=-1, keepdims=True)
             u = np.where(read, normal, 0)
-            self.gain.accumulate(linear.row_sum(u * dy))
-            self.offset.accumulate(linear.row_sum(dy))
+            linear.row_sum(u * dy, self.gain.gradient)
+            linear.row_sum(dy, self.offset.gradient)
             g = self.gain.value * dy
             dx = g - g.mean(axis=-1, keepdims=True) - u * (g * u).mean(axis=-1, keepdims=True)
             return np.where(read, dx * inverse, 0)
