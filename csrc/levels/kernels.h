@@ -14,6 +14,11 @@
 #include "../gemm/gradient.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
+#include "../loss/cross_entropy.c"
+#include "../optim/adam.c"
+#include "../embedding/embedding.c"
+#include "../normalization/layer_norm.c"
+#include "../dropout/elements.c"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -53,4 +58,15 @@ static const fa_kernels FN(kernels) = {
     softmax_rows_vjp,
     normalize,
     normalize_vjp,
+    cross_entropy_rows,
+    log_softmax_rows,
+    adam_run,
+    square_sum,
+    gather_rows,
+    scatter_rows,
+    layer_norm_rows,
+    layer_norm_back,
+    layer_norm_columns,
+    dropout_run,
+    add_scaled,
 };
