@@ -1,0 +1,102 @@
+"""Layer normalization."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arrays import float_array
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.layers.parameter import Layer, Parameter
+
+__all__ = ["LayerNorm"]
+
+Array = NDArray[Any]
+
+
+class LayerNorm(Layer):
+    """``y = gain * (x - mean) / sqrt(variance + epsilon) + offset`` over the last axis.
+
+    Parameters
+    ----------
+    width : int
+        Size N of the last axis.
+    epsilon : float
+        Added to the variance, which is that of the row itself (divided by N).
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    gain, offset : Parameter, shape (N,)
+        1 and 0 at the start.
+
+    Notes
+    -----
+    Ba, Kiros, Hinton 2016, equations 3 and 4; they have no epsilon. The variance is taken in a second pass, of the
+    differences from the mean. Work is that of a few passes over x. A row has the same bits in any batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import LayerNorm
+    >>> layer = LayerNorm(2)
+    >>> y, backward = layer.vjp(np.array([[1.0, 3.0]], np.float32))
+    >>> dx = backward(np.array([[1.0, 0.0]], np.float32))
+    >>> y.round(3), layer.gain.gradient.round(3), layer.offset.gradient
+    (array([[-1.,  1.]], dtype=float32), array([-1.,  0.], dtype=float32), array([1., 0.], dtype=float32))
+    """
+
+    def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: Any = np.float32) -> None:
+        if not epsilon >= 0:
+            raise ArgumentError(describe("epsilon", "a number from 0 up", epsilon, "1e-5 is usual."))
+        self.gain = Parameter(np.ones(width, dtype))
+        self.offset = Parameter(np.zeros(width, dtype))
+        self.epsilon = float(epsilon)
+
+    def forward(self, x: Array) -> Array:
+        """Return x (..., N) normalized."""
+        x = float_array("x", x)
+        return self._normalize(self._rows(x))[0].reshape(x.shape)
+
+    def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+        """Return ``forward(x)``, and the function from its gradient to that of x.
+
+        ``d_x = (g - mean(g) - normal * mean(g * normal)) / sqrt(variance + epsilon)`` with ``g = gain * d_y``; d_gain
+        and d_offset are summed over rows in ascending order. Where a row of d_y is zero, that row of x is not read.
+        """
+        x = float_array("x", x)
+        shape, x = x.shape, self._rows(x)
+        y, mean, inverse = self._normalize(x)
+
+        def backward(dy: Array) -> Array:
+            dy = float_array("dy", dy)
+            if dy.shape != shape:
+                hint = "pass the gradient of the output."
+                raise ShapeError(describe("dy", f"shape {shape}, that of the output", f"shape {dy.shape}", hint))
+            if dy.dtype.char != x.dtype.char:
+                raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, f"pass dy.astype(np.{x.dtype})."))
+            dx, rows = np.empty(shape, x.dtype), core.unit(dy.reshape(x.shape))
+            gain, offset = self.gain, self.offset
+            core.layer_norm_vjp(x, gain.value, mean, inverse, rows, dx.reshape(x.shape), gain.gradient, offset.gradient)
+            return dx
+
+        return y.reshape(shape), backward
+
+    def _rows(self, x: Array) -> Array:
+        gain = self.gain.value
+        if x.ndim < 1 or x.shape[-1] != gain.size:
+            hint = f"the layer was made for width {gain.size}."
+            raise ShapeError(describe("x", f"last size {gain.size}", f"shape {x.shape}", hint))
+        if x.dtype.char != gain.dtype.char:
+            hint = f"pass x.astype(np.{gain.dtype})."
+            raise DTypeError(describe("x", f"dtype {gain.dtype}, that of the layer", x.dtype, hint))
+        return core.unit(x.reshape(math.prod(x.shape[:-1]), gain.size))
+
+    def _normalize(self, x: Array) -> tuple[Array, Array, Array]:
+        y, mean, inverse = np.empty(x.shape, x.dtype), np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
+        core.layer_norm(x, self.gain.value, self.offset.value, self.epsilon, y, mean, inverse)
+        return y, mean, inverse
