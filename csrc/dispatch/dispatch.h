@@ -20,4 +20,12 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
             int64_t N, int n_threads);
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
                int64_t K, int64_t N, int n_threads);
+
+/* All steps. x (rows, D) are the inputs of all positions; gates, aux, before, y and the weights of `a` are set. States
+ * are contiguous (B, H), by sample; first states may be NULL: zeros. LSTM has c beside h, others pass NULL. */
+int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
+                         int64_t rows, int64_t D, const void *h_first, const void *c_first, void *h_last, void *c_last,
+                         int is_double, int n_threads);
+int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
+                          void *dh_first, void *dc_first, int is_double, int n_threads);
 #endif

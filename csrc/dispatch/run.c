@@ -2,22 +2,14 @@
  *
  * How rows are cut into tasks and how many threads take part never changes a result (attention/forward.c), so both
  * follow speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for
- * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time), and one thread for each
- * FA_WORK_PER_THREAD multiply-adds, since waking a sleeping thread costs about 20 us.
+ * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time).
  */
 #include "../threads/pool.h"
 #include "dispatch.h"
+#include "tasks.h"
 
-#define FA_WORK_PER_THREAD 500000.0
 #define FA_ROWS_PER_TASK 384
 #define FA_LEAST_ROWS_PER_TASK 48
-
-static int threads_for(double work, int n_threads) {
-    double most = work / FA_WORK_PER_THREAD;
-    return most < 1 ? 1 : most < n_threads ? (int)most : n_threads;
-}
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t aligned(int64_t bytes) { return (bytes + 127) / 128 * 128; }
 
 typedef struct {
     const fa_kernels *k;

@@ -13,6 +13,9 @@
 #include "../gemm/gemm.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
+#include "../recurrent/step.h"
+#include "../recurrent/forward.c"
+#include "../recurrent/backward.c"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -48,4 +51,7 @@ static const fa_kernels FN(kernels) = {
     softmax_rows_vjp,
     normalize,
     normalize_vjp,
+    recurrent_workspace,
+    recurrent_step,
+    recurrent_back,
 };
