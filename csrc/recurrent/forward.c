@@ -11,7 +11,7 @@
  * Odd steps walk the panels backwards: the weights that a step used last are in L2 when the next begins.
  * An element's operations depend neither on the entries beside it nor on which panels a thread has.
  *
- * Bound: 2 B G H^2 flops at the peak of the core from 6 entries up; below that G H^2 weights from the cache they are in.
+ * Bound: 2 B G H^2 flops at the peak of the core from 6 entries up; below that G H^2 weights from their cache.
  * The units cost about 5 vector exponentials and divisions for each VL of them, 70 cycles against G H VL B / (2 VL).
  */
 #define gru_after_row FN(gru_after_row)
