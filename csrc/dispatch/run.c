@@ -210,7 +210,10 @@ int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy
     if (K == 0 || N == 0) return FA_OK;
     n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
     gemm_call call = {.k = k, .x = x, .w = dy, .y = dw, .x_row = x_row, .w_row = dy_row, .M = M, .K = K, .N = N};
-    call.row_block = n_threads == 1 ? K : ceil_div(ceil_div(K, 4 * n_threads), 6) * 6;
+    /* Four tasks a thread, but each copies all of dy, which takes 1 % of the time of 132 rows. */
+    int64_t most = ceil_div(K, n_threads), block = ceil_div(K, 4 * n_threads);
+    if (block < 132) block = most < 132 ? most : 132;
+    call.row_block = n_threads == 1 ? K : ceil_div(block, 6) * 6;
     call.workspace_bytes = aligned(k->gemm_tn_workspace(M));
     call.workspace = fa_workspace(call.workspace_bytes * n_threads);
     if (!call.workspace) return FA_NO_MEMORY;

@@ -129,11 +129,12 @@ FA_FUNC void recurrent_back(const fa_recurrent *a, int64_t step, int32_t phase, 
                        a->state_row, after);
             i += rows;
         }
-        for (int64_t i = first; step >= 0 && i < last; i++) {
-            if (a->cell == FA_LSTM)
-                lstm_back_row(a, step, i, u, n, to + i * width);
-            else
-                gru_back_row(a, step, i, u, n, to + i * width);
-        }
+    }
+    const int64_t u = panel0 * PW, n = (panel1 * PW < H ? panel1 * PW : H) - u;
+    for (int64_t i = first; !phase && step >= 0 && i < last; i++) {
+        if (a->cell == FA_LSTM)
+            lstm_back_row(a, step, i, u, n, to + i * width);
+        else
+            gru_back_row(a, step, i, u, n, to + i * width);
     }
 }
