@@ -14,6 +14,7 @@ from .gemm import matmul, matmul_transposed, weight_gradient
 from .loss import cross_entropy_vjp, log_softmax, token_losses
 from .masking import allowed_keys
 from .normalization import layer_norm, layer_norm_vjp
+from .recurrent import gru, gru_vjp, lstm, lstm_vjp
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
 
@@ -28,9 +29,13 @@ __all__ = [
     "element_mask",
     "embedding_vjp",
     "exp",
+    "gru",
+    "gru_vjp",
     "layer_norm",
     "layer_norm_vjp",
     "log_softmax",
+    "lstm",
+    "lstm_vjp",
     "matmul",
     "matmul_transposed",
     "mix64",
