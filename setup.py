@@ -24,6 +24,7 @@ SOURCES = [
     "csrc/dispatch/gradient.c",
     "csrc/dispatch/recurrent.c",
     "csrc/dispatch/training.c",
+    "csrc/dispatch/recurrent.c",
 ]
 
 

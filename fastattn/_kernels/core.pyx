@@ -715,6 +715,7 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
     cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
     with nogil:
         fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, is_double, n_threads)
+
 # ---- Recurrent layers -------------------------------------------------------------------------------------------
 
 cdef class Recurrent:
