@@ -1,0 +1,5 @@
+"""Encoder-decoders with attention: text, data, models, training and search."""
+
+from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+
+__all__ = ["BOS", "EOS", "PAD", "UNK", "Vocabulary"]
