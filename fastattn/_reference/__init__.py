@@ -10,6 +10,7 @@ from .dropout import dropout_mask, mix64, sample_seeds
 from .elementwise import exp, sigmoid, tanh
 from .gemm import matmul, matmul_transposed, weight_gradient
 from .masking import allowed_keys
+from .recurrent import gru, gru_vjp, lstm, lstm_vjp
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
 
@@ -20,6 +21,10 @@ __all__ = [
     "attention_vjp",
     "dropout_mask",
     "exp",
+    "gru",
+    "gru_vjp",
+    "lstm",
+    "lstm_vjp",
     "matmul",
     "matmul_transposed",
     "mix64",
