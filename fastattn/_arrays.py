@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe
 
 Array = NDArray[Any]
 
-__all__ = ["as_array", "float_array"]
+__all__ = ["as_array", "float_array", "index_array"]
 
 
 def as_array(name: str, value: object) -> Array:
@@ -32,3 +32,22 @@ def float_array(name: str, value: object) -> Array:
         hint = f"pass {name}.astype(np.float32), say."
         raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
     return array
+
+
+def index_array(name: str, value: object, size: int, also: int | None = None) -> Array:
+    """Return the argument called `name` as int64 numbers in [0, size), or equal to `also`, or raise."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(describe(name, "integers", array.dtype, f"pass {name}.astype(np.int64)."))
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        wrong = array.max()
+    else:
+        array = np.ascontiguousarray(array, np.int64).reshape(array.shape)
+        outside = (array < 0) | (array >= size)
+        if also is not None:
+            outside &= array != also
+        if not outside.any():
+            return array
+        wrong = array[outside][0]
+    expected = f"integers from 0 to {size - 1}" + ("" if also is None else f", or {also}")
+    raise ArgumentError(describe(name, expected, wrong, "the numbers must be those of the vocabulary in use."))

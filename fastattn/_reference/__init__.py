@@ -5,24 +5,35 @@ on its own and not taken from the kernels. What is masked is selected away befor
 cannot reach a result.
 """
 
+from .adam import adam_step
 from .attention import Gradients, attention, attention_vjp
-from .dropout import dropout_mask, mix64, sample_seeds
+from .dropout import dropout_mask, element_mask, mix64, sample_seeds
 from .elementwise import exp, sigmoid, tanh
+from .embedding import embedding_vjp
 from .gemm import matmul, matmul_transposed, weight_gradient
+from .loss import cross_entropy_vjp, log_softmax, token_losses
 from .masking import allowed_keys
 from .recurrent import gru, gru_vjp, lstm, lstm_vjp
+from .normalization import layer_norm, layer_norm_vjp
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
 
 __all__ = [
     "Gradients",
+    "adam_step",
     "allowed_keys",
     "attention",
     "attention_vjp",
+    "cross_entropy_vjp",
     "dropout_mask",
+    "element_mask",
+    "embedding_vjp",
     "exp",
     "gru",
     "gru_vjp",
+    "layer_norm",
+    "layer_norm_vjp",
+    "log_softmax",
     "lstm",
     "lstm_vjp",
     "matmul",
@@ -35,5 +46,6 @@ __all__ = [
     "softmax",
     "softmax_vjp",
     "tanh",
+    "token_losses",
     "weight_gradient",
 ]

@@ -50,3 +50,10 @@ def dropout_mask(seed: Any, batch: int, heads: int, queries: int, keys: int, p: 
                 row_key = mix64((head_key + i) & _U64)
                 kept[b, h, i] = row_numbers(row_key, keys) >= threshold
     return kept
+
+
+def element_mask(seeds: Any, elements: int, p: float) -> Array:
+    """True where element i of a sample is kept: (samples, elements). Its head is -1 and its row i >> 32."""
+    threshold = math.floor(p * 2.0**32)
+    rows = [row_numbers(mix64(mix64(int(seed) & _U64)), elements) >= threshold for seed in seeds]
+    return np.array(rows, dtype=bool).reshape(len(rows), elements)

@@ -1,0 +1,95 @@
+"""Embedding: a row of a table for each id."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arrays import float_array, index_array
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.layers.parameter import Layer, Parameter
+
+__all__ = ["Embedding"]
+
+Array = NDArray[Any]
+
+
+class Embedding(Layer):
+    """``y_i = w[ids_i]``: rows of a table, learnt.
+
+    Parameters
+    ----------
+    size, width : int
+        Rows V of the table and their width E.
+    padding : int, optional
+        An id whose row is zero and is not learnt; gradients at its positions are not read, NaN or not.
+    rng : numpy.random.Generator
+        The rows start normally distributed.
+    deviation : float
+        Standard deviation of the start, by default 1.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    w : Parameter, shape (V, E)
+
+    Notes
+    -----
+    Work and memory are those of a copy; the gradient of a row is the sum over its positions in ascending order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Embedding
+    >>> table = Embedding(5, 2, padding=0, rng=np.random.default_rng(0))
+    >>> y, backward = table.vjp(np.array([[3, 3, 0]]))
+    >>> backward(np.ones_like(y))
+    >>> y.shape, table.w.gradient[[0, 3]].tolist()
+    ((1, 3, 2), [[0.0, 0.0], [2.0, 2.0]])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: int,
+        *,
+        padding: int | None = None,
+        rng: np.random.Generator,
+        deviation: float = 1.0,
+        dtype: Any = np.float32,
+    ) -> None:
+        if padding is not None and not 0 <= padding < size:
+            hint = "it is the id of a row of the table; leave it away for none."
+            raise ArgumentError(describe("padding", f"an id from 0 to {size - 1}", padding, hint))
+        value = (deviation * rng.standard_normal((size, width))).astype(dtype)
+        if padding is not None:
+            value[padding] = 0
+        self.w = Parameter(value)
+        self.padding = padding
+
+    def forward(self, ids: Array) -> Array:
+        """Return the rows of ids (...), an array (..., E); an id outside the table is an error."""
+        return self.w.value[index_array("ids", ids, self.w.value.shape[0])]
+
+    def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
+        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
+        table = self.w.value
+        numbers = index_array("ids", ids, table.shape[0])
+
+        def backward(dy: Array) -> None:
+            dy = float_array("dy", dy)
+            if dy.shape != (*numbers.shape, table.shape[1]):
+                expected = f"shape {(*numbers.shape, table.shape[1])}, that of the output"
+                raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of the output."))
+            if dy.dtype.char != table.dtype.char:
+                hint = f"pass dy.astype(np.{table.dtype})."
+                raise DTypeError(describe("dy", f"dtype {table.dtype}, that of the table", dy.dtype, hint))
+            at, rows = numbers.reshape(-1), dy.reshape(-1, table.shape[1])
+            if self.padding is not None:
+                read = at != self.padding
+                at, rows = at[read], rows[read]
+            np.add.at(self.w.gradient, at, rows)
+
+        return table[numbers], backward

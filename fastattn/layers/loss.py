@@ -1,0 +1,232 @@
+"""Softmax cross-entropy over a vocabulary, fused with the projection onto it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import functional, linear
+from fastattn._arrays import float_array, index_array
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.layers.affine import Linear
+
+__all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
+
+Array = NDArray[Any]
+
+_BLOCK = 256  # rows whose logits are held at once
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return ``x_v - log(sum_u e^(x_u))`` over the last axis.
+
+    Parameters
+    ----------
+    logits : array, shape (..., V), float32 or float64
+
+    Returns
+    -------
+    array, shape (..., V)
+
+    Notes
+    -----
+    The sum is taken in float64. A row of only -inf stays as it is. A row has the same bits in any batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import log_softmax
+    >>> log_softmax(np.zeros((1, 4), np.float32)).round(3)
+    array([[-1.386, -1.386, -1.386, -1.386]], dtype=float32)
+    """
+    x = np.ascontiguousarray(float_array("logits", logits))
+    if x.ndim < 1 or not x.shape[-1]:
+        hint = "pass at least one logit for each row."
+        raise ShapeError(describe("logits", "a last axis of size 1 or more", f"shape {x.shape}", hint))
+    total = _log_sum(x)
+    return (x - np.where(np.isneginf(total), 0, total)).astype(x.dtype)
+
+
+def token_losses(x: Array, projection: Linear, targets: Array, *, smoothing: float = 0.0, ignore: int = -1) -> Array:
+    """Return the loss of every row, float64: with no smoothing, minus the log-probability of its target.
+
+    Parameters
+    ----------
+    x, projection, targets, smoothing, ignore
+        As for `cross_entropy`.
+
+    Returns
+    -------
+    array, the shape of targets, float64
+        0 where a target is ignored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Linear, token_losses
+    >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
+    >>> token_losses(np.zeros((2, 3), np.float32), projection, np.array([1, -1])).round(3)
+    array([1.386, 0.   ])
+    """
+    rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
+    losses = np.zeros(np.shape(targets))
+    flat = losses.reshape(-1)
+    for first in range(0, len(at), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        flat[at[block]] = _losses(projection.forward(rows[block]), wanted[block], smoothing, gradient=False)
+    return losses
+
+
+def cross_entropy(
+    x: Array, projection: Linear, targets: Array, *, smoothing: float = 0.0, ignore: int = -1
+) -> tuple[float, int]:
+    """Return the sum of the losses of all rows and their number.
+
+    The logits are ``l = x w + b``; the loss of a row with target t is ``-sum_v q_v log p_v``, where p is the softmax
+    of l, and q is ``1 - s + s / V`` at t and ``s / V`` elsewhere.
+
+    Parameters
+    ----------
+    x : array, shape (..., K), float32 or float64
+    projection : Linear (K, V)
+    targets : integer array, the leading shape of x
+    smoothing : float in [0, 1)
+        The s of the formula.
+    ignore : int
+        Rows with this target count for nothing; x is not read there, NaN or not. Outside [0, V), or an id.
+
+    Returns
+    -------
+    loss : float
+        Summed in float64, in ascending order of the rows.
+    count : int
+        Rows that count.
+
+    Notes
+    -----
+    Label smoothing: Szegedy et al. 2016, section 7. Rows are taken in blocks, so that of the (M, V) logits no more
+    than 256 rows exist at once. Work: 2 M K V operations and one exponential for each logit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Linear, cross_entropy
+    >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
+    >>> loss, count = cross_entropy(np.zeros((5, 3), np.float32), projection, np.array([0, 1, 2, -1, -1]))
+    >>> round(loss / count, 3), count
+    (1.386, 3)
+    """
+    losses = token_losses(x, projection, targets, smoothing=smoothing, ignore=ignore)
+    return _total(losses), int(np.count_nonzero(np.asarray(targets) != ignore))
+
+
+def cross_entropy_vjp(
+    x: Array, projection: Linear, targets: Array, *, smoothing: float = 0.0, ignore: int = -1
+) -> tuple[float, int, Callable[[float], Array]]:
+    """Return ``cross_entropy(...)`` and the function that gives its gradients.
+
+    Parameters
+    ----------
+    x, projection, targets, smoothing, ignore
+        As for `cross_entropy`.
+
+    Returns
+    -------
+    loss : float
+    count : int
+    backward : function
+        ``backward(scale=1.0) -> dx`` of x's shape, for ``scale * loss``; adds to the gradients of the projection. To
+        be called once. Rows that are ignored get 0.
+
+    Notes
+    -----
+    The gradient of the logits is ``p - q``. It is taken in the same pass as the losses, in blocks of rows; what is
+    kept until `backward` is called are (M, K) and (K, V) elements. Work: 6 M K V operations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Linear, cross_entropy_vjp
+    >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
+    >>> loss, count, backward = cross_entropy_vjp(np.zeros((2, 3), np.float32), projection, np.array([0, 1]))
+    >>> dx = backward(1 / count)
+    >>> projection.b.gradient
+    array([-0.25, -0.25,  0.25,  0.25], dtype=float32)
+    """
+    rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
+    losses = np.zeros(len(at))
+    dx = np.empty_like(rows)
+    dw, db = np.zeros_like(projection.w.value), np.zeros(projection.w.value.shape[1], rows.dtype)
+    for first in range(0, len(at), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        logits = projection.forward(rows[block])
+        losses[block] = _losses(logits, wanted[block], smoothing, gradient=True)
+        dw += linear.weight_gradient(rows[block], logits)
+        db += linear.row_sum(logits)
+        projection.w.packed().matmul_transposed(logits, out=dx[block])
+    shape = np.shape(x)
+
+    def backward(scale: float = 1.0) -> Array:
+        factor = rows.dtype.type(scale)
+        projection.w.accumulate(factor * dw)
+        if projection.b is not None:
+            projection.b.accumulate(factor * db)
+        full = np.zeros(shape, rows.dtype)
+        full.reshape(-1, shape[-1])[at] = factor * dx
+        return full
+
+    return _total(losses), len(at), backward
+
+
+def _rows(
+    x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int
+) -> tuple[Array, Array, Array]:
+    """Check the arguments; return the rows of x that count, their numbers, and their targets."""
+    x = float_array("x", x)
+    inputs, vocabulary = projection.w.value.shape
+    if x.ndim < 1 or x.shape[-1] != inputs:
+        hint = f"the projection is {projection.w.value.shape}."
+        raise ShapeError(describe("x", f"last size {inputs}", f"shape {x.shape}", hint))
+    if x.dtype.char != projection.w.value.dtype.char:
+        dtype = projection.w.value.dtype
+        expected = f"dtype {dtype}, that of the projection"
+        raise DTypeError(describe("x", expected, x.dtype, f"pass x.astype(np.{dtype})."))
+    wanted = index_array("targets", targets, vocabulary, ignore)
+    if wanted.shape != x.shape[:-1]:
+        expected = f"shape {x.shape[:-1]}, the leading shape of x"
+        raise ShapeError(describe("targets", expected, f"shape {wanted.shape}", "pass one target for each row of x."))
+    if not 0 <= smoothing < 1:
+        raise ArgumentError(describe("smoothing", "a number in [0, 1)", smoothing, "pass 0.0 for none; 0.1 is usual."))
+    wanted = wanted.reshape(-1)
+    at = np.flatnonzero(wanted != ignore)
+    flat = np.ascontiguousarray(x.reshape(wanted.size, inputs), projection.w.value.dtype)
+    return (flat if len(at) == len(wanted) else flat[at]), at, wanted[at]
+
+
+def _losses(logits: Array, wanted: Array, smoothing: float, gradient: bool) -> Array:
+    """Return the loss of each row; with gradient, overwrite the logits with theirs."""
+    rows, vocabulary = np.arange(len(logits)), logits.shape[1]
+    total = _log_sum(logits)
+    losses = total[:, 0] - (1 - smoothing) * logits[rows, wanted].astype(np.float64)
+    if smoothing:
+        losses -= smoothing / vocabulary * np.ascontiguousarray(logits, np.float64).sum(axis=-1)
+    if gradient:
+        functional.exp(logits - total.astype(logits.dtype), out=logits)
+        logits -= logits.dtype.type(smoothing / vocabulary)
+        logits[rows, wanted] -= logits.dtype.type(1 - smoothing)
+    return losses
+
+
+def _log_sum(x: Array) -> Array:
+    top = np.ascontiguousarray(x.max(axis=-1, keepdims=True))
+    top[np.isneginf(top)] = 0
+    with np.errstate(divide="ignore"):
+        return top + np.log(functional.exp(x - top).sum(axis=-1, dtype=np.float64, keepdims=True))
+
+
+def _total(losses: Array) -> float:
+    total = 0.0
+    for loss in losses.reshape(-1).tolist():
+        total += loss
+    return total

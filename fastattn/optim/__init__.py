@@ -1,0 +1,16 @@
+"""Optimizers, clipping and schedules of the learning rate."""
+
+from fastattn.optim.adam import Adam, AdamW
+from fastattn.optim.clipping import clip_scale, global_norm
+from fastattn.optim.schedules import Constant, InverseSquareRoot, ReduceOnPlateau, Schedule
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "Constant",
+    "InverseSquareRoot",
+    "ReduceOnPlateau",
+    "Schedule",
+    "clip_scale",
+    "global_norm",
+]

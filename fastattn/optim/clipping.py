@@ -1,0 +1,71 @@
+"""The norm of all gradients, and clipping by it."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from fastattn.errors import ArgumentError, describe
+from fastattn.layers import Parameter
+
+__all__ = ["clip_scale", "global_norm"]
+
+_BLOCK = 16384  # elements of one partial sum
+
+
+def global_norm(parameters: Mapping[str, Parameter]) -> float:
+    """Return the square root of the sum of the squares of all elements of all gradients.
+
+    Parameters
+    ----------
+    parameters : dict of Parameter
+
+    Returns
+    -------
+    float
+        Summed in float64 in blocks of fixed size, in order: the same bits for any number of threads. NaN or infinite
+        if a gradient is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Parameter
+    >>> from fastattn.optim import clip_scale, global_norm
+    >>> w = Parameter(np.zeros(2))
+    >>> w.accumulate(np.array([3.0, 4.0]))
+    >>> global_norm({"w": w}), clip_scale(global_norm({"w": w}), 1.0)
+    (5.0, 0.2)
+    """
+    total = 0.0
+    for parameter in parameters.values():
+        flat = parameter.gradient.reshape(-1)
+        for first in range(0, flat.size, _BLOCK):
+            block = flat[first : first + _BLOCK].astype(np.float64)
+            total += float((block * block).sum())
+    return math.sqrt(total)
+
+
+def clip_scale(norm: float, limit: float) -> float:
+    """Return ``min(1, limit / norm)``, what gradients of this norm are multiplied by so that it is at most limit.
+
+    Parameters
+    ----------
+    norm : float
+        An infinite norm or NaN is an error: the gradients are of no use.
+    limit : float
+        Above 0.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Pascanu, Mikolov, Bengio 2013, algorithm 1.
+    """
+    if not 0 < limit:
+        raise ArgumentError(describe("limit", "a number above 0", limit, "pass math.inf for no limit."))
+    if not 0 <= norm < math.inf:
+        hint = "a gradient overflowed or is NaN: lower the learning rate, or look for bad input."
+        raise ArgumentError(describe("norm", "a finite number from 0 up", norm, hint))
+    return 1.0 if norm <= limit else limit / norm

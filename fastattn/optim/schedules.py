@@ -1,0 +1,181 @@
+"""The learning rate of each step."""
+
+import math
+from collections.abc import Mapping
+
+from fastattn.errors import ArgumentError, describe
+
+__all__ = ["Constant", "InverseSquareRoot", "ReduceOnPlateau", "Schedule"]
+
+
+class Schedule:
+    """Base class of schedules.
+
+    Steps count from 1. `observe` tells a schedule how well the model does, after each validation; `state` is what a
+    resumed run must load, numbers that JSON keeps exactly.
+    """
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        raise NotImplementedError
+
+    def observe(self, value: float) -> None:
+        """Take note of a validation; most schedules do not care."""
+
+    def state(self) -> dict[str, float]:
+        """Return what the schedule remembers."""
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Continue from what `state` returned."""
+        if set(state) != set(self.state()):
+            expected = f"the keys {sorted(self.state())}"
+            raise ArgumentError(describe("state", expected, sorted(state), "the state is that of another schedule."))
+
+
+class Constant(Schedule):
+    """The same rate for every step, after a linear rise over the first `warmup` ones.
+
+    Parameters
+    ----------
+    rate : float
+    warmup : int
+
+    Examples
+    --------
+    >>> from fastattn.optim import Constant
+    >>> [Constant(0.5, warmup=2).rate(step) for step in (1, 2, 3)]
+    [0.25, 0.5, 0.5]
+    """
+
+    def __init__(self, rate: float, *, warmup: int = 0) -> None:
+        _positive("rate", rate)
+        _count("warmup", warmup)
+        self.highest, self.warmup = float(rate), warmup
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return self.highest * (step / self.warmup if step < self.warmup else 1.0)
+
+
+class InverseSquareRoot(Schedule):
+    """``rate * min(step / warmup, sqrt(warmup / step))``: a linear rise to `rate`, then a fall with the root.
+
+    Parameters
+    ----------
+    rate : float
+        The highest rate, at step `warmup`. That of Vaswani et al. 2017, equation 3, is ``(width * warmup)**-0.5``.
+    warmup : int
+
+    Examples
+    --------
+    >>> from fastattn.optim import InverseSquareRoot
+    >>> [InverseSquareRoot(1.0, warmup=4).rate(step) for step in (1, 4, 16)]
+    [0.25, 1.0, 0.5]
+    """
+
+    def __init__(self, rate: float, *, warmup: int = 4000) -> None:
+        _positive("rate", rate)
+        _count("warmup", warmup, least=1)
+        self.highest, self.warmup = float(rate), warmup
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return self.highest * min(step / self.warmup, math.sqrt(self.warmup / max(step, 1)))
+
+
+class ReduceOnPlateau(Schedule):
+    """A rate that is multiplied by `factor` whenever `patience` validations in a row brought nothing better.
+
+    Parameters
+    ----------
+    rate : float
+    factor : float in (0, 1)
+    patience : int
+        Validations that may pass without a better value before the rate falls; 0: the first one that is not better.
+    threshold : float
+        By how much a value must be better than the best one to count.
+    better : "lower" or "higher"
+        Which values are better: "lower" for a loss.
+    lowest : float
+        The rate does not fall below it.
+    warmup : int
+        Steps of a linear rise at the start.
+
+    Examples
+    --------
+    >>> from fastattn.optim import ReduceOnPlateau
+    >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1)
+    >>> for loss in (3.0, 2.0, 2.0, 2.5):
+    ...     schedule.observe(loss)
+    >>> schedule.rate(1)
+    0.5
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        factor: float = 0.5,
+        patience: int = 2,
+        threshold: float = 0.0,
+        better: str = "lower",
+        lowest: float = 0.0,
+        warmup: int = 0,
+    ) -> None:
+        _positive("rate", rate)
+        _count("patience", patience)
+        _count("warmup", warmup)
+        if not 0 < factor < 1:
+            raise ArgumentError(describe("factor", "a number between 0 and 1", factor, "0.5 halves the rate."))
+        for name, number in (("threshold", threshold), ("lowest", lowest)):
+            if not 0 <= number < math.inf:
+                raise ArgumentError(describe(name, "a finite number from 0 up", number, "0.0 is usual."))
+        if better not in ("lower", "higher"):
+            hint = 'pass "lower" for a loss, "higher" for an accuracy.'
+            raise ArgumentError(describe("better", '"lower" or "higher"', repr(better), hint))
+        self.highest, self.factor, self.patience, self.threshold = float(rate), factor, patience, threshold
+        self.better, self.lowest, self.warmup = better, lowest, warmup
+        self._sign = 1.0 if better == "lower" else -1.0
+        self._best: float = math.inf  # times the sign
+        self._waited = 0
+        self._reductions = 0
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        reduced = max(self.highest * self.factor**self._reductions, min(self.lowest, self.highest))
+        return reduced * (step / self.warmup if step < self.warmup else 1.0)
+
+    def observe(self, value: float) -> None:
+        """Take note of a validation; NaN is never better."""
+        value = self._sign * float(value)
+        if value < self._best - self.threshold or (self._best == math.inf and value < math.inf):
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited > self.patience:
+            self._waited = 0
+            self._reductions += 1
+
+    def state(self) -> dict[str, float]:
+        """Return what the schedule remembers; without "best" as long as there was no validation."""
+        state: dict[str, float] = {"waited": self._waited, "reductions": self._reductions}
+        return state if self._best == math.inf else {**state, "best": self._sign * self._best}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Continue from what `state` returned."""
+        if set(state) - {"best"} != {"waited", "reductions"}:
+            expected = "the keys waited, reductions and perhaps best"
+            raise ArgumentError(describe("state", expected, sorted(state), "the state is that of another schedule."))
+        self._waited, self._reductions = int(state["waited"]), int(state["reductions"])
+        self._best = self._sign * float(state["best"]) if "best" in state else math.inf
+
+
+def _positive(name: str, number: float) -> None:
+    if not 0 < number < math.inf:
+        raise ArgumentError(describe(name, "a finite number above 0", number, f"check how {name} is computed."))
+
+
+def _count(name: str, number: int, least: int = 0) -> None:
+    if number < least or number != int(number):
+        raise ArgumentError(describe(name, f"an integer from {least} up", repr(number), f"{name} counts."))
