@@ -13,8 +13,8 @@ from .embedding import embedding_vjp
 from .gemm import matmul, matmul_transposed, weight_gradient
 from .loss import cross_entropy_vjp, log_softmax, token_losses
 from .masking import allowed_keys
-from .recurrent import gru, gru_vjp, lstm, lstm_vjp
 from .normalization import layer_norm, layer_norm_vjp
+from .recurrent import gru, gru_vjp, lstm, lstm_vjp
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
 

@@ -138,7 +138,8 @@ class Bahdanau(Model):
         self.maxout = config.readout == "maxout"
         wide = 2 * config.readout_width if self.maxout else 0
         self.source_embedding = Embedding(source_size, E, deviation=E**-0.5, **more)
-        self.encoder = Bidirectional(GRU(E, H, reset=config.reset, **more), GRU(E, H, reset=config.reset, reverse=True, **more))
+        directions = [GRU(E, H, reset=config.reset, reverse=reverse, **more) for reverse in (False, True)]
+        self.encoder = Bidirectional(*directions)
         self.bridge = Linear(H, H, **more)
         self.target_embedding = Embedding(target_size, E, deviation=E**-0.5, **more)
         self.query = Linear(H, A, bias=False, **more)

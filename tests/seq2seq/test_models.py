@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from checks import same_bits
-from seq2seq.model_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversal
 
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq.model import BOS, build, find
+from seq2seq.model_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversal
 
 every_model = pytest.mark.parametrize("name", CASES)
 SEEDS = np.arange(4, dtype=np.uint64) + 99
@@ -41,7 +41,8 @@ def test_gradients_of_every_parameter_are_those_of_central_differences(name):
             flat[place] = kept
             parameter.touch()
             slope = 0.5 * (losses[0] - losses[1]) / 2e-5
-            assert abs(slope - gradient[place]) <= 1e-7 + 2e-6 * abs(slope), f"{path}[{place}]: {gradient[place]} {slope}"
+            where = f"{path}[{place}]: {gradient[place]}, differences say {slope}"
+            assert abs(slope - gradient[place]) <= 1e-7 + 2e-6 * abs(slope), where
         assert gradient.any(), f"{path} has no gradient"
 
 
