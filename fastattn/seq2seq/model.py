@@ -13,12 +13,11 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.memory import Memory
 from fastattn.seq2seq.randomness import uniform
+from fastattn.seq2seq.vocabulary import BOS, PAD, UNK
 
-__all__ = ["BOS", "EOS", "PAD", "UNK", "Model", "Pairs", "State", "build", "kinds", "register"]
+__all__ = ["Model", "Pairs", "State", "build", "find", "kinds", "register"]
 
 Array = NDArray[Any]
-
-PAD, BOS, EOS, UNK = range(4)
 
 _IGNORED = -1  # the target of a position that counts for nothing
 _ROWS = 256  # rows of the vocabulary's width that `forced` holds at once

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.seq2seq.batches import mix64
+
 __all__ = ["derive", "uniform"]
 
 Array = NDArray[Any]
@@ -25,7 +27,7 @@ def derive(seeds: Array, purpose: int) -> Array:
 
     Notes
     -----
-    Two rounds of the mixing function of splitmix64 (Steele, Lea, Flood 2014).
+    Two rounds of `mix64`.
 
     Examples
     --------
@@ -35,7 +37,7 @@ def derive(seeds: Array, purpose: int) -> Array:
     >>> len(set(derive(seeds, 0).tolist()) | set(derive(seeds, 1).tolist()))
     6
     """
-    return _mix(_mix(np.asarray(seeds, np.uint64)) + np.uint64(purpose))
+    return mix64(mix64(seeds) + np.uint64(purpose))
 
 
 def uniform(seeds: Array, counter: int) -> Array:
@@ -50,11 +52,3 @@ def uniform(seeds: Array, counter: int) -> Array:
     (True, True, True)
     """
     return (derive(seeds, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mix(x: Array) -> Array:
-    # NumPy warns when a scalar wraps around, not when an array does.
-    x = np.atleast_1d(x) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

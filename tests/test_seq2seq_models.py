@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from checks import same_bits
+from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversal
 
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
-from fastattn.seq2seq.model import BOS, build, find
-from seq2seq.model_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversal
+from fastattn.seq2seq import BOS, build
+from fastattn.seq2seq.model import find
 
 every_model = pytest.mark.parametrize("name", CASES)
 SEEDS = np.arange(4, dtype=np.uint64) + 99
