@@ -73,6 +73,17 @@ typedef struct fa_attention_grad {
     int64_t heads_per_task, batches_per_task;
 } fa_attention_grad;
 
+/* One query for each sample; see attention/query_gradient.h. */
+typedef struct fa_query_gradient {
+    int64_t B, Tk, D, Dv;
+    int32_t score, activation;
+    double scale;
+    const void *query, *key, *value, *score_vector, *weights, *d_context;
+    int64_t query_row, d_context_row;
+    fa_strides3 key_strides, value_strides; /* head: unused */
+    void *d_query, *d_score;
+} fa_query_gradient;
+
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
 typedef struct fa_kernels {
     int64_t panel_width; /* keys, or columns of packed weights, in a panel */
@@ -108,6 +119,8 @@ typedef struct fa_kernels {
     void (*normalize)(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows, int64_t columns);
     void (*normalize_vjp)(const void *y, const void *inverse_norm, const void *dy, void *dx, int64_t rows,
                           int64_t columns);
+
+    void (*query_gradient)(const fa_query_gradient *, int64_t first, int64_t last); /* samples */
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

@@ -20,4 +20,5 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
             int64_t N, int n_threads);
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
                int64_t K, int64_t N, int n_threads);
+void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads);
 #endif

@@ -13,6 +13,7 @@
 #include "../gemm/gemm.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
+#include "../attention/query_gradient.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -48,4 +49,5 @@ static const fa_kernels FN(kernels) = {
     softmax_rows_vjp,
     normalize,
     normalize_vjp,
+    query_gradient,
 };

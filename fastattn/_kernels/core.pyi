@@ -78,3 +78,16 @@ def normalize(x: Array, y: Array, inverse_norm: Array, rows: int, columns: int) 
 def normalize_vjp(y: Array, inverse_norm: Array, dy: Array, dx: Array, rows: int, columns: int) -> None: ...
 def mix64(x: int) -> int: ...
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array: ...
+def query_gradient(
+    score: int,
+    activation: int,
+    scale: float,
+    query: Array,
+    key: Array,
+    value: Array,
+    score_vector: Array | None,
+    weights: Array,
+    d_context: Array,
+    d_query: Array,
+    d_score: Array,
+) -> None: ...

@@ -63,6 +63,21 @@ cdef extern from "fastattn.h" nogil:
         void *d_score_vector
         int64_t heads_per_task, batches_per_task
 
+    ctypedef struct fa_query_gradient:
+        int64_t B, Tk, D, Dv
+        int32_t score, activation
+        double scale
+        const void *query
+        const void *key
+        const void *value
+        const void *score_vector
+        const void *weights
+        const void *d_context
+        int64_t query_row, d_context_row
+        fa_strides3 key_strides, value_strides
+        void *d_query
+        void *d_score
+
     ctypedef struct fa_kernels:
         int64_t panel_width
         int64_t (*panel_elements)(int32_t, int64_t, int64_t) noexcept nogil
@@ -90,6 +105,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t, int)
     int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, int64_t, int64_t, int64_t,
                    int)
+    void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
 
 cdef extern from "threads/pool.h" nogil:
     void fa_fail_workspace(int64_t)
@@ -507,3 +523,36 @@ def mix64(x):
     u = (u ^ (u >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
     u = (u ^ (u >> 27)) * <uint64_t>0x94D049BB133111EB
     return u ^ (u >> 31)
+
+
+# ---- Decoder loops ----------------------------------------------------------------------------------------------
+
+def query_gradient(int score, int activation, double scale, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
+                   score_vector, cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query,
+                   cnp.ndarray d_score):
+    """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of key (B, Tk, D) and value
+    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass and d_context (B, Dv)."""
+    cdef fa_query_gradient g
+    cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
+    cdef const fa_kernels *k = _kernels(query)
+    g.B = cnp.PyArray_DIM(key, 0)
+    g.Tk = cnp.PyArray_DIM(key, 1)
+    g.D = cnp.PyArray_DIM(key, 2)
+    g.Dv = cnp.PyArray_DIM(value, 2)
+    g.score = score
+    g.activation = activation
+    g.scale = scale
+    g.query = cnp.PyArray_DATA(query)
+    g.key = cnp.PyArray_DATA(key)
+    g.value = cnp.PyArray_DATA(value)
+    g.score_vector = _data(score_vector)
+    g.weights = cnp.PyArray_DATA(weights)
+    g.d_context = cnp.PyArray_DATA(d_context)
+    g.query_row = cnp.PyArray_STRIDE(query, 0) // item
+    g.d_context_row = cnp.PyArray_STRIDE(d_context, 0) // item
+    g.key_strides = _strides3(key)
+    g.value_strides = _strides3(value)
+    g.d_query = cnp.PyArray_DATA(d_query)
+    g.d_score = cnp.PyArray_DATA(d_score)
+    with nogil:
+        fa_query_gradient_run(k, &g, n_threads)
