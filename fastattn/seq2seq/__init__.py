@@ -2,7 +2,9 @@
 
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
+from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.model import Model, State, build, kinds
+from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 __all__ = [
@@ -14,9 +16,15 @@ __all__ = [
     "BahdanauConfig",
     "Batch",
     "Batches",
+    "Hypothesis",
     "Model",
     "State",
     "Vocabulary",
+    "beam_search",
     "build",
+    "greedy",
     "kinds",
+    "replace_unknown",
+    "sample",
+    "score_pairs",
 ]
