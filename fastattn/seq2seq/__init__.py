@@ -1,6 +1,7 @@
 """Encoder-decoders with attention: text, data, models, training and search."""
 
 from fastattn.seq2seq.batches import Batch, Batches
+from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
-__all__ = ["BOS", "EOS", "PAD", "UNK", "Batch", "Batches", "Vocabulary"]
+__all__ = ["BOS", "EOS", "PAD", "UNK", "Batch", "Batches", "Config", "Vocabulary", "load_config"]
