@@ -3,8 +3,17 @@
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
+from fastattn.seq2seq.config import (
+    Config,
+    DataConfig,
+    InferenceConfig,
+    TrainingConfig,
+    VocabularyConfig,
+    load_config,
+)
 from fastattn.seq2seq.model import Model, State, build, kinds
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.translate import Translation, Translator
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 __all__ = [
@@ -16,14 +25,22 @@ __all__ = [
     "BahdanauConfig",
     "Batch",
     "Batches",
+    "Config",
+    "DataConfig",
     "Hypothesis",
+    "InferenceConfig",
     "Model",
     "State",
+    "TrainingConfig",
+    "Translation",
+    "Translator",
     "Vocabulary",
+    "VocabularyConfig",
     "beam_search",
     "build",
     "greedy",
     "kinds",
+    "load_config",
     "replace_unknown",
     "sample",
     "score_pairs",
