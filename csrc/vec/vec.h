@@ -68,6 +68,9 @@
 #define vscale2 FN(vscale2)
 #define vmax_bits FN(vmax_bits)
 #define vscale2_or_zero FN(vscale2_or_zero)
+#define dvec FN(dvec)
+#define vadd_wide FN(vadd_wide)
+#define vhsum_wide FN(vhsum_wide)
 
 #endif /* FA_VEC_H */
 
@@ -288,4 +291,45 @@ FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
     ivec below = x < lowest;
     return (vec)((ivec)vscale2(p, n) & ~below);
 #endif
+}
+
+FA_INLINE vec vsqrt(vec x) {
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_sqrt_pd((__m512d)x);
+#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+    return (vec)_mm256_sqrt_ps((__m256)x);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_sqrt_pd((__m256d)x);
+#else
+    for (int i = 0; i < VL; i++) x[i] = FA_BITS == 32 ? (real)sqrtf((float)x[i]) : (real)sqrt((double)x[i]);
+    return x;
+#endif
+}
+
+/* Sums in float64 of the lanes of many vectors: lane i is added to sum i. */
+typedef double dvec __attribute__((vector_size(FA_VBYTES)));
+
+FA_INLINE void vadd_wide(dvec sums[2], vec x) {
+#if FA_BITS == 64
+    sums[0] = sums[0] + (dvec)x;
+#elif defined(FA_LEVEL_AVX512)
+    sums[0] = sums[0] + (dvec)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
+    sums[1] = sums[1] + (dvec)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
+#elif defined(FA_LEVEL_AVX2)
+    sums[0] = sums[0] + (dvec)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
+    sums[1] = sums[1] + (dvec)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
+#else
+    for (int i = 0; i < VL / 2; i++) {
+        sums[0][i] += (double)x[i];
+        sums[1][i] += (double)x[VL / 2 + i];
+    }
+#endif
+}
+FA_INLINE double vhsum_wide(const dvec sums[2]) {
+    dvec all = sums[0] + sums[1];
+    double sum = 0;
+    for (int i = 0; i < FA_VBYTES / 8; i++) sum += all[i];
+    return sum;
 }

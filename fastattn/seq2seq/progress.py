@@ -13,22 +13,24 @@ class Progress:
 
     Parameters
     ----------
-    total : int or None
-        Steps of the whole run; None if not known.
-    begin : int
-        Steps done before.
+    total : int
+        Steps of the whole run, about.
     label : str
         Stands in front of the bar and of every line.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, total: int | None, begin: int = 0, *, label: str = "", quiet: bool = False) -> None:
-        self._label, self._quiet, self._bar = label, quiet, None
-        if not quiet and sys.stderr.isatty():
+    def __init__(self, total: int, *, label: str = "", quiet: bool = False) -> None:
+        self._total, self._label, self._quiet = total, label, quiet
+        self._bar: Any = None
+
+    def begin(self, done: int) -> None:
+        """Show the bar, with `done` steps done before."""
+        if not self._quiet and sys.stderr.isatty():
             tqdm = need("tqdm", "seq2seq", "the progress bar")
-            self._bar = tqdm.tqdm(total=total, initial=begin, desc=label or None, unit="step", file=sys.stderr,
-                                  dynamic_ncols=True, leave=False)  # fmt: skip
+            self._bar = tqdm.tqdm(total=self._total, initial=done, desc=self._label or None, unit="step",
+                                  file=sys.stderr, dynamic_ncols=True, leave=False)  # fmt: skip
 
     def advance(self) -> None:
         """Count one step."""
@@ -63,4 +65,6 @@ def _text(values: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:.0f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

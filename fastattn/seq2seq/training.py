@@ -33,6 +33,7 @@ class Outcome:
         Steps taken, and epochs completed.
     reason : str
         Why it ended: "epochs", "max_steps" or "patience".
+    metric : str
     best : float or None
         The best value of the metric on the validation data.
     best_step : int
@@ -42,6 +43,7 @@ class Outcome:
     steps: int
     epochs: int
     reason: str
+    metric: str
     best: float | None
     best_step: int
 
@@ -159,7 +161,8 @@ class Run:
             log.close()
             progress.close()
         position, best = self.position, self.best
-        return Outcome(self.folder, position.step, position.epoch, self.finished(), best.value, best.step)
+        name = self.config.training.metric
+        return Outcome(self.folder, position.step, position.epoch, self.finished(), name, best.value, best.step)
 
     def _loop(self, log: RunLog, progress: Progress, stop: Stop) -> None:
         settings, steps = self.config.training, self._steps()

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastattn.seq2seq.batches import Batches
+from fastattn.seq2seq.config import Config
+from fastattn.seq2seq.corpus import Corpus
 from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.translate import Translator
 
-__all__ = ["HIGHER_IS_BETTER", "Best", "mean_loss"]
+__all__ = ["HIGHER_IS_BETTER", "Best", "mean_loss", "translation_metric"]
 
 HIGHER_IS_BETTER = {"loss": False, "bleu": True, "chrf": True, "wer": False, "per": False, "accuracy": True}
 
@@ -77,3 +80,11 @@ class Best:
     def from_dict(cls, fields: Mapping[str, Any]) -> "Best":
         """Return what `to_dict` was called on."""
         return cls(**fields)
+
+
+def translation_metric(model: Model, corpus: Corpus, config: Config) -> float:
+    """Return the configured metric of the greedy translations of the validation sources."""
+    translator = Translator(model, corpus.source_vocabulary, corpus.target_vocabulary, config)
+    sources = [source for source, _ in corpus.validation_pairs]
+    references = [target for _, target in corpus.validation_pairs]
+    return metric(config.training.metric, translator.translate(sources, beam=1), references)
