@@ -119,6 +119,8 @@ def test_scheduled_sampling_feeds_the_models_own_choices(name):
 LEARNING = {
     "bahdanau": {"embedding": 16, "hidden": 32, "attention": 32, "readout_width": 32, "dropout": 0.0},
     "bahdanau-after-linear": {"embedding": 16, "hidden": 32, "attention": 32, "dropout": 0.0},
+    "sutskever": {"embedding": 16, "hidden": 48, "dropout": 0.0},
+    "cho": {"embedding": 16, "hidden": 48, "readout_width": 32, "dropout": 0.0},
 }
 
 

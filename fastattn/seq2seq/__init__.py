@@ -3,6 +3,7 @@
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
+from fastattn.seq2seq.fixed import Cho, ChoConfig, Sutskever, SutskeverConfig
 from fastattn.seq2seq.model import Model, State, build, kinds
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
@@ -16,9 +17,13 @@ __all__ = [
     "BahdanauConfig",
     "Batch",
     "Batches",
+    "Cho",
+    "ChoConfig",
     "Hypothesis",
     "Model",
     "State",
+    "Sutskever",
+    "SutskeverConfig",
     "Vocabulary",
     "beam_search",
     "build",
