@@ -4,6 +4,7 @@ from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.fixed import Cho, ChoConfig, Sutskever, SutskeverConfig
+from fastattn.seq2seq.luong import Luong, LuongConfig
 from fastattn.seq2seq.model import Model, State, build, kinds
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
@@ -20,6 +21,8 @@ __all__ = [
     "Cho",
     "ChoConfig",
     "Hypothesis",
+    "Luong",
+    "LuongConfig",
     "Model",
     "State",
     "Sutskever",
