@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastattn.seq2seq.bahdanau import BahdanauConfig
+from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig
 
 SMALL = {"dropout": 0.2, "label_smoothing": 0.1}
 CASES = {
@@ -12,6 +12,15 @@ CASES = {
     "bahdanau-after-linear": BahdanauConfig(
         embedding=5, hidden=6, attention=7, readout="linear", reset="after", **SMALL
     ),
+    "sutskever": SutskeverConfig(embedding=5, hidden=6, layers=2, **SMALL),
+    "sutskever-forward": SutskeverConfig(embedding=5, hidden=6, layers=1, reverse_source=False, **SMALL),
+    "cho": ChoConfig(embedding=5, hidden=6, readout_width=4, **SMALL),
+    "cho-before": ChoConfig(embedding=5, hidden=6, readout_width=4, reset="before", bidirectional=True, **SMALL),
+    "cho-after": ChoConfig(embedding=5, hidden=6, readout_width=4, reset="after", **SMALL),
+    "luong-general": LuongConfig(embedding=5, hidden=6, layers=2, score="general", **SMALL),
+    "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
+    "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
+    "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9
 

@@ -119,6 +119,10 @@ def test_scheduled_sampling_feeds_the_models_own_choices(name):
 LEARNING = {
     "bahdanau": {"embedding": 16, "hidden": 32, "attention": 32, "readout_width": 32, "dropout": 0.0},
     "bahdanau-after-linear": {"embedding": 16, "hidden": 32, "attention": 32, "dropout": 0.0},
+    "luong-general": {"embedding": 16, "hidden": 32, "dropout": 0.0},
+    "luong-concat": {"embedding": 16, "hidden": 32, "layers": 1, "input_feeding": True, "dropout": 0.0},
+    "sutskever": {"embedding": 16, "hidden": 48, "dropout": 0.0},
+    "cho": {"embedding": 16, "hidden": 48, "readout_width": 32, "dropout": 0.0},
 }
 
 
@@ -150,5 +154,9 @@ def test_wrong_calls_name_the_argument():
         model.encode(batch.source, np.zeros(4, int))
     with pytest.raises(FastattnError, match="readout"):
         make("bahdanau", readout="softmax")
+    with pytest.raises(FastattnError, match="score: expected one of dot"):
+        make("luong-dot", score="cosine")
+    with pytest.raises(FastattnError, match="source: expected at most 5 positions"):
+        make("luong-location", longest_source=5).loss(batch)
     with pytest.raises(FastattnError, match="reset"):
         make("bahdanau", reset="never")

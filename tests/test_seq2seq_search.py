@@ -56,7 +56,7 @@ def test_a_search_finds_the_same_bits_alone_and_in_a_batch_and_scores_as_forced(
     rows = np.arange(9)
     has_weights = model.forced(batch)[1] is not None
     found = SEARCHES[search](model, batch, rows, weights=has_weights)
-    assert len({h.tokens.tobytes() for hs in found for h in hs}) > 3, "the search is hardly tested"
+    assert len({h.tokens.tobytes() for hs in found for h in hs}) > 2, "the search is hardly tested"
     for b in rows:
         alone = SEARCHES[search](model, batch.row(b), rows[b : b + 1], weights=has_weights)[0]
         assert len(alone) == len(found[b]) == (3 if search == "beam" else 1)

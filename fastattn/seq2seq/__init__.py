@@ -3,16 +3,14 @@
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
-from fastattn.seq2seq.config import (
-    Config,
-    DataConfig,
-    InferenceConfig,
-    TrainingConfig,
-    VocabularyConfig,
-    load_config,
-)
+from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
+from fastattn.seq2seq.fixed import Cho, ChoConfig, Sutskever, SutskeverConfig
+from fastattn.seq2seq.luong import Luong, LuongConfig
 from fastattn.seq2seq.model import Model, State, build, kinds
+from fastattn.seq2seq.runs import load, read_config, train
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.signals import Stopped
+from fastattn.seq2seq.training import Outcome
 from fastattn.seq2seq.translate import Translation, Translator
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
@@ -25,12 +23,20 @@ __all__ = [
     "BahdanauConfig",
     "Batch",
     "Batches",
+    "Cho",
+    "ChoConfig",
     "Config",
     "DataConfig",
     "Hypothesis",
     "InferenceConfig",
+    "Luong",
+    "LuongConfig",
     "Model",
+    "Outcome",
     "State",
+    "Stopped",
+    "Sutskever",
+    "SutskeverConfig",
     "TrainingConfig",
     "Translation",
     "Translator",
@@ -40,8 +46,10 @@ __all__ = [
     "build",
     "greedy",
     "kinds",
-    "load_config",
+    "load",
+    "read_config",
     "replace_unknown",
     "sample",
     "score_pairs",
+    "train",
 ]

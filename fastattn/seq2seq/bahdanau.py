@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn.errors import ArgumentError, describe
 from fastattn.functional import tanh
-from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter, dropout_vjp
+from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive
 from fastattn.seq2seq.lookback import Lookback
-from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, known, register
-from fastattn.seq2seq.randomness import derive
+from fastattn.seq2seq.maxout import maxout, maxout_vjp
+from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
@@ -172,7 +172,7 @@ class Bahdanau(Model):
         context = output.context[:, 0]
         hidden = self.cell.forward(part[:, :gates] + context[:, :gates], state.hidden)
         if self.maxout:
-            x = _maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
+            x = maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
         else:
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory), output.weights[:, 0]
@@ -194,13 +194,9 @@ class Bahdanau(Model):
     def _run(
         self, batch: Pairs, inputs: Array, seeds: Array | None
     ) -> tuple[Array, Callable[[Array], None], Lookback]:
-        H, rate = self.config.hidden, 0.0 if seeds is None else self.config.dropout
+        H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
-
-        def drop(x: Array, place: int) -> tuple[Array, Callable[[Array], Array]]:
-            return (x, lambda d: d) if seeds is None or not rate else dropout_vjp(x, rate, derive(seeds, place))
-
         embedded, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
         embedded, undrop_source = drop(embedded, 0)
         states, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
@@ -223,7 +219,7 @@ class Bahdanau(Model):
         if self.maxout:
             from_state, from_state_back = self.from_state.vjp(record.states[:, :-1])
             wide = from_state + part[..., gates:] + contexts[..., gates:]
-            x = _maxout(wide)
+            x = maxout(wide)
         else:
             x = np.concatenate([record.states[:, 1:], contexts[..., gates:], y], axis=-1)
         x, undrop_features = drop(x, 2)
@@ -232,7 +228,7 @@ class Bahdanau(Model):
             dx = undrop_features(dx)
             d_part = np.zeros_like(part)
             if self.maxout:
-                d_wide = _maxout_vjp(wide, dx)
+                d_wide = maxout_vjp(wide, dx)
                 d_part[..., gates:] = loop.d_context[..., gates:] = d_wide
                 d_before, d_after = from_state_back(d_wide), None
             else:
@@ -270,17 +266,3 @@ class Bahdanau(Model):
             embedding_back(undrop_source(encoder_back(d_states, d_last)[0]))
 
         return x, backward, loop
-
-
-def _maxout(x: Array) -> Array:
-    """The larger of each two neighbours: (..., 2 L) to (..., L)."""
-    return np.maximum(x[..., ::2], x[..., 1::2])
-
-
-def _maxout_vjp(x: Array, dy: Array) -> Array:
-    """The gradient goes to the larger one, to the first of equal ones."""
-    first = x[..., ::2] >= x[..., 1::2]
-    dx = np.zeros_like(x)
-    np.copyto(dx[..., ::2], dy, where=first)
-    np.copyto(dx[..., 1::2], dy, where=~first)
-    return dx

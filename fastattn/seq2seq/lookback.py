@@ -36,6 +36,13 @@ class Lookback:
     biased : bool
         Whether `forward` is given a bias at every step.
 
+    Attributes
+    ----------
+    queries : array, shape (B, T, D)
+    weights : array, shape (T, B, S)
+    d_context : array, shape (B, T, Dv)
+        To be filled in before `backward`.
+
     Notes
     -----
     Work of a step, forward and back: 2 B S (D + Dv) multiply-adds and about 20 B S D operations for an additive
@@ -50,28 +57,28 @@ class Lookback:
         self.key, self.value, self.lengths = core.unit(key), core.unit(value), lengths
         self.score = resolve(score)
         self._memory = prepare(self.key, self.value, score=self.score, key_lengths=lengths)
-        self._queries = np.empty((batch, steps, width), dtype)
+        self.queries = np.empty((batch, steps, width), dtype)
         self._bias = np.empty((batch, steps, keys), dtype) if biased else None
         self.weights = np.empty((steps, batch, keys), dtype)
         self.d_context = np.empty((batch, steps, value.shape[-1]), dtype)
 
     def forward(self, t: int, query: Array, bias: Array | None = None) -> Array:
         """Return the context (B, Dv) of step t for a query (B, D)."""
-        self._queries[:, t] = query
+        self.queries[:, t] = query
         if bias is not None and self._bias is not None:
             self._bias[:, t] = bias
             bias = self._bias[:, t : t + 1]
-        output: Any = self._memory.attend(self._queries[:, t : t + 1], bias=bias, return_weights=True)
+        output: Any = self._memory.attend(self.queries[:, t : t + 1], bias=bias, return_weights=True)
         self.weights[t] = output.weights[:, 0]
         context: Array = output.context[:, 0]
         return context
 
     def backward(self, t: int) -> tuple[Array, Array]:
         """Return the gradients of the query (B, D) and of the scores (B, S) of step t from ``d_context[:, t]``."""
-        batch, _, width = self._queries.shape
+        batch, _, width = self.queries.shape
         d_query, d_score = np.empty((batch, width), self.key.dtype), np.empty(self.weights.shape[1:], self.key.dtype)
         core.query_gradient(
-            self.score.kernel, self.score.activation_code, 1.0, self._queries[:, t], self.key, self.value,
+            self.score.kernel, self.score.activation_code, 1.0, self.queries[:, t], self.key, self.value,
             kernel_vector(self.score), self.weights[t], self.d_context[:, t], d_query, d_score,
         )  # fmt: skip
         return d_query, d_score
@@ -79,6 +86,6 @@ class Lookback:
     def finish(self) -> Gradients:
         """Return the gradients of key, value and the score's vector over all steps."""
         _, backward = attention_vjp(
-            self._queries, self.key, self.value, score=self.score, key_lengths=self.lengths, bias=self._bias
+            self.queries, self.key, self.value, score=self.score, key_lengths=self.lengths, bias=self._bias
         )
         return backward(self.d_context)

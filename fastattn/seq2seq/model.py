@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
+from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, dropout_vjp, log_softmax
 from fastattn.memory import Memory
-from fastattn.seq2seq.randomness import uniform
+from fastattn.seq2seq.randomness import derive, uniform
 from fastattn.seq2seq.vocabulary import BOS, PAD, UNK
 
 __all__ = ["Model", "Pairs", "State", "build", "find", "kinds", "register"]
@@ -246,6 +246,15 @@ def fed(batch: Pairs) -> Array:
     inputs[:, :1] = BOS
     inputs[:, 1:] = batch.target[:, :-1]
     return known(inputs, batch.target_lengths)
+
+
+def dropping(rate: float, seeds: Array | None) -> Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]:
+    """Return ``drop(x, place)``, dropout with seeds that differ from place to place of a model; none without seeds."""
+
+    def drop(x: Array, place: int) -> tuple[Array, Callable[[Array], Array]]:
+        return (x, lambda dx: dx) if seeds is None or not rate else dropout_vjp(x, rate, derive(seeds, place))
+
+    return drop
 
 
 def _targets(batch: Pairs) -> Array:

@@ -25,7 +25,8 @@ class GRUStep(Layer):
     """``h' = (1 - z) n + z h`` from x (B, 3 H), the parts of r, z and n that do not come from the state.
 
     ``r = sigmoid(x_r + U_r h + c_r)``, ``z = sigmoid(x_z + U_z h + c_z)``, and with reset "before" (Cho et al. 2014,
-    equation 8) ``n = tanh(x_n + U_n (r h) + c_n)``, with "after" ``n = tanh(x_n + r (U_n h + c_n))``.
+    equation 8) ``n = tanh(x_n + U_n (r h) + c_n)``, with "after" ``n = tanh(x_n + r (U_n h + c_n + inside))``, where
+    inside (B, H), if given, is what else the reset gate acts on.
 
     Attributes
     ----------
@@ -43,18 +44,18 @@ class GRUStep(Layer):
         self.hidden, self.reset = hidden, reset
         self._split: tuple[Any, linear.PackedWeights, linear.PackedWeights] | None = None
 
-    def forward(self, x: Array, h: Array) -> Array:
+    def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
         """Return h' (B, H)."""
-        return self.run(x, h)[0]
+        return self.run(x, h, inside)[0]
 
-    def run(self, x: Array, h: Array) -> tuple[Array, Array, Array, Array]:
+    def run(self, x: Array, h: Array, inside: Array | None = None) -> tuple[Array, Array, Array, Array]:
         """Return h', the gates r and z side by side, n, and what r multiplies or is multiplied into."""
         H, b = self.hidden, self.b.value
         if self.reset == "after":
             u = self.w.packed().matmul(h)
             u += b
             gates = sigmoid(x[:, : 2 * H] + u[:, : 2 * H])
-            reset = u[:, 2 * H :]
+            reset = u[:, 2 * H :] if inside is None else u[:, 2 * H :] + inside
             n = tanh(x[:, 2 * H :] + gates[:, :H] * reset)
         else:
             of_gates, of_new = self.parts()
@@ -83,9 +84,9 @@ class GRURecord:
         Gradients of x, as far as `backward` has come.
     """
 
-    def __init__(self, cell: GRUStep, first: Array, steps: int) -> None:
+    def __init__(self, cell: GRUStep, first: Array, steps: int, inside: Array | None = None) -> None:
         (batch, H), dtype = first.shape, first.dtype
-        self.cell = cell
+        self.cell, self.inside = cell, inside
         self.states = np.empty((batch, steps + 1, H), dtype)
         self.states[:, 0] = first
         self._gates, self._new, self._reset = (np.empty((batch, steps, n * H), dtype) for n in (2, 1, 1))
@@ -93,7 +94,7 @@ class GRURecord:
 
     def forward(self, t: int, x: Array) -> Array:
         """Return the state after step t."""
-        after, self._gates[:, t], self._new[:, t], self._reset[:, t] = self.cell.run(x, self.states[:, t])
+        after, self._gates[:, t], self._new[:, t], self._reset[:, t] = self.cell.run(x, self.states[:, t], self.inside)
         self.states[:, t + 1] = after
         return after
 
@@ -118,6 +119,13 @@ class GRURecord:
         d_x[:, :H] = d_reset * before * r * (1 - r)
         result = dh * z + d_reset * r + of_gates.matmul_transposed(d_x[:, : 2 * H])
         return result
+
+    def d_inside(self) -> Array:
+        """Return the gradient of `inside` after `backward` of all steps, in the order of the steps."""
+        total = self._new[:, 0].copy()
+        for t in range(1, self._new.shape[1]):
+            total += self._new[:, t]
+        return total
 
     def finish(self) -> None:
         """Add the gradients of all steps to those of w and b."""
