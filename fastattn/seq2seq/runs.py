@@ -15,6 +15,7 @@ from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
 from fastattn.seq2seq.model import Model, build, find, kinds
 from fastattn.seq2seq.progress import Progress
+from fastattn.seq2seq.tensors import restore
 from fastattn.seq2seq.training import Outcome, Run
 from fastattn.seq2seq.translate import Translator
 from fastattn.seq2seq.vocabulary import Vocabulary
@@ -116,7 +117,7 @@ def train(
         steps = config.training.max_steps or config.training.epochs * -(-corpus.train.count() // config.training.accumulate)
         progress = Progress(steps, label=label, quiet=quiet)
         if found is not None:
-            checkpoint.restore(run.parameters, found.model, found.folder)
+            restore(run.parameters, found.model, found.folder)
             run.load_state(found.progress, found.state)
             if (folder / f"checkpoint-{run.best.step:08d}").is_dir() and run.best.value is not None:
                 # The process may have ended between the two writes of a save.
@@ -157,7 +158,7 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
         built = _build(config, *sides)
     except ConfigError as error:
         raise CheckpointError(describe_file(found.folder, str(error), "install the fastattn that wrote it.")) from None
-    checkpoint.restore(built.parameters(), found.model, found.folder)
+    restore(built.parameters(), found.model, found.folder)
     return Translator(built, *sides, config)
 
 
