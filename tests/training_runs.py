@@ -59,10 +59,13 @@ print("done", flush=True)
 
 def start(folder, threads=1, **training):
     """Start a run in a process of its own; return it when it begins to train."""
-    environment = {**os.environ, "FASTATTN_NUM_THREADS": str(threads)}
+    import fastattn
+
+    above = str(Path(fastattn.__file__).resolve().parents[1])
+    environment = {**os.environ, "FASTATTN_NUM_THREADS": str(threads), "PYTHONPATH": above}
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), repr(training)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(folder).parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "begins\n", process.stderr.read()
     return process

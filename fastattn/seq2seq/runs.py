@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
-from fastattn.seq2seq import checkpoint
+from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.checkpoint import Checkpoint
 from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
@@ -119,9 +119,7 @@ def train(
         if found is not None:
             restore(run.parameters, found.model, found.folder)
             run.load_state(found.progress, found.state)
-            if (folder / f"checkpoint-{run.best.step:08d}").is_dir() and run.best.value is not None:
-                # The process may have ended between the two writes of a save.
-                checkpoint.mark_best(folder / f"checkpoint-{run.best.step:08d}")
+            _point(folder, found, run)
             progress.line(f"going on after step {run.position.step} ({found.folder})")
         elif resume:
             progress.line("no checkpoint to go on from: beginning anew")
@@ -174,6 +172,15 @@ def _save(run: Run, best: bool) -> None:
         keep=run.config.training.keep,
         best=best,
     )
+
+
+def _point(folder: Path, found: Checkpoint, run: Run) -> None:
+    """Let "latest" and "best" name what they should: the process may have ended between the writes of a save."""
+    best = folder / f"checkpoint-{run.best.step:08d}"
+    if found.folder.suffix != ".old":
+        durable.write_text(folder / "latest", found.folder.name + "\n")
+    if run.best.value is not None and best.is_dir():
+        checkpoint.mark_best(best)
 
 
 def _found(folder: Path, config: Config, resume: bool) -> Checkpoint | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe
-from fastattn.seq2seq.batches import Batch, group, pad
+from fastattn.seq2seq.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.model import Model
@@ -152,21 +152,37 @@ class Translator:
         texts: Sequence[str],
         *,
         seed: int,
+        first: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float = 1.0,
         max_length: int | None = None,
-    ) -> list[str]:
-        """Return a translation of each text drawn at random: a function of the text, its place and the seed."""
+        weights: bool = False,
+    ) -> list[Translation]:
+        """Return a translation of each text, drawn at random.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        seed, first : int
+            What is drawn for a text is a function of the text, the seed, and its place: `first` for the first one.
+        temperature, top_k, top_p
+            See `fastattn.seq2seq.sample`.
+        max_length : int, optional
+            Most tokens of a translation.
+        weights : bool
+            Whether to return the attention weights.
+        """
         limit = self.config.inference.max_length if max_length is None else max_length
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
-            seeds = rows.astype(np.uint64) + np.uint64(seed)
-            found = sample(self.model, ids, lengths, seeds=seeds, temperature=temperature, top_k=top_k, top_p=top_p,
-                           limit=limit)  # fmt: skip
+            found = sample(
+                self.model, ids, lengths, seeds=sample_seeds(seed, 0, rows + first), temperature=temperature,
+                top_k=top_k, top_p=top_p, limit=limit, weights=weights,
+            )  # fmt: skip
             return [[one] for one in found]
 
-        return [found[0].text for found in self._find(texts, find, False, False)]
+        return [found[0] for found in self._find(texts, find, weights, False)]
 
     def score(self, sources: Sequence[str], targets: Sequence[str], *, weights: bool = False) -> list[Translation]:
         """Return the given targets with their log-probabilities, the end included.
