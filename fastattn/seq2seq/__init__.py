@@ -7,6 +7,7 @@ from fastattn.seq2seq.fixed import Cho, ChoConfig, Sutskever, SutskeverConfig
 from fastattn.seq2seq.luong import Luong, LuongConfig
 from fastattn.seq2seq.model import Model, State, build, kinds
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "State",
     "Sutskever",
     "SutskeverConfig",
+    "Transformer",
+    "TransformerConfig",
     "Vocabulary",
     "beam_search",
     "build",
