@@ -17,7 +17,14 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = ["csrc/threads/pool.c", "csrc/dispatch/dispatch.c", "csrc/dispatch/run.c", "csrc/dispatch/query_gradient.c"]
+SOURCES = [
+    "csrc/threads/pool.c",
+    "csrc/dispatch/dispatch.c",
+    "csrc/dispatch/run.c",
+    "csrc/dispatch/gradient.c",
+    "csrc/dispatch/training.c",
+    "csrc/dispatch/query_gradient.c",
+]
 
 
 def x86_probe(target, function):

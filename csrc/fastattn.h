@@ -73,6 +73,22 @@ typedef struct fa_attention_grad {
     int64_t heads_per_task, batches_per_task;
 } fa_attention_grad;
 
+/* One step of Adam on a parameter (optim/adam.c). */
+typedef struct fa_adam {
+    void *value, *gradient, *m, *v;
+    double scale, beta1, beta2, size, spread, epsilon, keep;
+} fa_adam;
+
+/* Layer normalization of rows of N elements; arrays without a stride are contiguous (normalization/layer_norm.c). */
+typedef struct fa_layer_norm {
+    int64_t rows, N;
+    const void *x, *gain, *offset, *dy;
+    int64_t x_row, dy_row;
+    double epsilon;
+    void *y, *mean, *inverse; /* mean and inverse: rows, saved for the way back */
+    void *dx, *d_gain, *d_offset;
+} fa_layer_norm;
+
 /* One query for each sample; see attention/query_gradient.h. */
 typedef struct fa_query_gradient {
     int64_t B, Tk, D, Dv;
@@ -109,9 +125,16 @@ typedef struct fa_kernels {
                       int64_t panel0, int64_t panel1);
     void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
                  int64_t panel0, int64_t panel1, int64_t K, int64_t N);
-    void (*gemm_tn)(const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M, int64_t K,
-                    int64_t N, int64_t k0, int64_t k1, void *workspace);
-    int64_t (*gemm_tn_workspace)(int64_t M); /* bytes */
+
+    /* Gradients of weights: blocks of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
+    int64_t (*tn_depth)(void);
+    int64_t (*tn_packed_bytes)(int64_t depth, int64_t K);
+    int64_t (*tn_workspace)(int64_t depth); /* bytes for one worker */
+    void (*tn_rows)(const void *dy, int64_t dy_row, int64_t M, int64_t N, uint8_t *read);
+    void (*tn_pack)(const void *x, int64_t x_row, const uint8_t *read, int64_t depth, int64_t K, int64_t tile0,
+                    int64_t tile1, void *packed);
+    void (*tn_run)(int fresh, const void *packed, const void *dy, int64_t dy_row, void *dw, void *db, int64_t depth,
+                   int64_t K, int64_t N, int64_t panel0, int64_t panel1, int64_t tile0, int64_t tile1, void *workspace);
 
     void (*map)(int32_t function, const void *x, void *y, int64_t n); /* enum fa_map */
     void (*softmax)(const void *x, const uint8_t *mask, void *y, int64_t rows, int64_t columns);
@@ -120,6 +143,21 @@ typedef struct fa_kernels {
     void (*normalize_vjp)(const void *y, const void *inverse_norm, const void *dy, void *dx, int64_t rows,
                           int64_t columns);
 
+    /* Losses of rows of logits, to which bias (or NULL) is added in place; with gradient, logits become theirs. */
+    void (*cross_entropy)(void *logits, const void *bias, const int64_t *targets, double smoothing, int gradient,
+                          double *losses, int64_t row0, int64_t row1, int64_t V);
+    void (*log_softmax)(const void *logits, const void *bias, void *y, int64_t row0, int64_t row1, int64_t V);
+    void (*adam)(const fa_adam *, int64_t first, int64_t last);
+    double (*square_sum)(const void *x, int64_t first, int64_t last);
+    void (*gather)(const void *table, const int64_t *ids, void *y, int64_t width, int64_t first, int64_t last);
+    void (*scatter)(const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip, void *table,
+                    int64_t width, int64_t first, int64_t last);
+    void (*layer_norm)(const fa_layer_norm *, int64_t first, int64_t last);
+    void (*layer_norm_back)(const fa_layer_norm *, int64_t first, int64_t last);
+    void (*layer_norm_columns)(const fa_layer_norm *, int64_t first, int64_t last);
+    void (*dropout)(const void *x, void *y, uint64_t seed, uint32_t drop_below, double keep_scale, int64_t first,
+                    int64_t last);
+    void (*add_scaled)(const void *x, double scale, void *y, int64_t first, int64_t last);
     void (*query_gradient)(const fa_query_gradient *, int64_t first, int64_t last); /* samples */
 } fa_kernels;
 

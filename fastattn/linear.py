@@ -101,18 +101,23 @@ def matmul(x: Array, w: Array) -> Array:
     return _product(x, _pack(w, transposed=False), w.shape, None)
 
 
-def weight_gradient(x: Array, dy: Array) -> Array:
+def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Array | None = None) -> Array:
     """Return ``sum_m x_m^T dy_m`` over all leading positions m, in ascending order: w's gradient for ``y = x @ w``.
 
     Parameters
     ----------
     x : array, shape (..., K)
     dy : array, shape (..., N)
-        Where a row of dy is zero, that row of x is not read into the result, NaN or not.
+        Where a row of dy is zero, that row of x is not read, NaN or not.
+    out : array, shape (K, N), optional
+        Contiguous; the products are added to it, one by one, so that rows in pieces give the bits of all at once.
+    sums : array, shape (N,), optional
+        Contiguous; the rows of dy are added to it on the way: the gradient of b for ``y = x @ w + b``.
 
     Returns
     -------
     array, shape (K, N)
+        `out` if it was given.
 
     Examples
     --------
@@ -130,19 +135,44 @@ def weight_gradient(x: Array, dy: Array) -> Array:
         raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of x @ w."))
     rows = math.prod(x.shape[:-1])
     flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
-    dw = np.empty((x.shape[-1], dy.shape[-1]), flat_x.dtype)
-    core.gemm_tn(flat_x, flat_dy, dw)
-    if not np.isfinite(dw).all():
-        read = flat_dy.any(axis=-1, keepdims=True)
-        if not read.all():
-            core.gemm_tn(np.where(read, flat_x, flat_x.dtype.type(0)), flat_dy, dw)
+    shape = (x.shape[-1], dy.shape[-1])
+    if sums is not None:
+        _check_sum("sums", sums, shape[1:], flat_x.dtype, x, dy)
+    if out is not None:
+        _check_sum("out", out, shape, flat_x.dtype, x, dy)
+        core.gemm_tn(flat_x, flat_dy, out, sums, True)
+        return out
+    dw = np.zeros(shape, flat_x.dtype) if sums is not None else np.empty(shape, flat_x.dtype)
+    core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None)
     return dw
 
 
-def row_sum(dy: Array) -> Array:
-    """Return the sum of dy over all axes but the last, in ascending order: the gradient of b for ``y = x + b``."""
+def row_sum(dy: Array, out: Array | None = None) -> Array:
+    """Return the sum of dy over all axes but the last, in ascending order: the gradient of b for ``y = x + b``.
+
+    Parameters
+    ----------
+    dy : array, shape (..., N)
+    out : array, shape (N,), optional
+        Contiguous; the rows are added to it.
+
+    Returns
+    -------
+    array, shape (N,)
+        `out` if it was given.
+    """
     rows = math.prod(dy.shape[:-1])
-    return weight_gradient(np.ones((rows, 1), dy.dtype), dy.reshape(rows, dy.shape[-1]))[0]
+    sums = np.zeros(dy.shape[-1:], dy.dtype.newbyteorder("=")) if out is None else out
+    weight_gradient(np.empty((rows, 0), sums.dtype), dy.reshape(rows, dy.shape[-1]), sums=sums)
+    return sums
+
+
+def _check_sum(name: str, out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array, dy: Array) -> None:
+    apart = not np.may_share_memory(out, x) and not np.may_share_memory(out, dy)
+    if out.shape != shape or out.dtype != dtype or not out.flags.carray or not apart:
+        expected = f"a contiguous, writable {dtype} array of shape {shape} apart from x and dy"
+        hint = f"leave {name}= away, or pass np.zeros(shape, dtype)."
+        raise ShapeError(describe(name, expected, f"{out.dtype} of shape {out.shape}", hint))
 
 
 def _pack(w: Array, transposed: bool) -> Array:

@@ -1,5 +1,7 @@
 """Products with packed weights: accuracy, and rows that do not depend on their neighbours."""
 
+import itertools
+
 import numpy as np
 import pytest
 from checks import same_bits
@@ -130,6 +132,46 @@ def test_zero_sizes(m, k, n):
     assert np.array_equal(gradient, np.full((k, n), m))
 
 
+@dtypes
+@pytest.mark.parametrize(("k", "n"), [(7, 5), (40, 64), (13, 131), (1, 1), (200, 33)])
+def test_gradients_of_rows_in_pieces(k, n, dtype):
+    rng = np.random.default_rng(k)
+    x, dy = draw(rng, 2500, k, dtype=dtype), draw(rng, 2500, n, dtype=dtype)
+    sums = np.zeros(n, dtype)
+    whole = linear.weight_gradient(x, dy, sums=sums)
+    assert same_bits(whole, linear.weight_gradient(x, dy)) and same_bits(sums, linear.row_sum(dy))
+    close(whole, _reference.weight_gradient(x, dy), np.abs(x.T) @ np.abs(dy), dtype)
+    close(sums, dy.astype(np.float64).sum(axis=0), np.abs(dy).sum(axis=0), dtype)
+    for cuts in ([0, 1, 700, 2500], [0, 1024, 1025, 2500], [0, 2499, 2500, 2500]):
+        out, parts = np.zeros((k, n), dtype), np.zeros(n, dtype)
+        for a, b in itertools.pairwise(cuts):
+            assert linear.weight_gradient(x[a:b], dy[a:b], out, sums=parts) is out
+        assert same_bits(out, whole) and same_bits(parts, sums), cuts
+
+
+@dtypes
+def test_rows_without_a_gradient_are_not_read(dtype):
+    rng = np.random.default_rng(7)
+    x, dy = draw(rng, 1100, 20, dtype=dtype), draw(rng, 1100, 75, dtype=dtype)
+    expected = linear.weight_gradient(x, dy)
+    at = np.flatnonzero(np.arange(2750) % 5 < 2)
+    padded, zero = np.full((2750, 20), np.nan, dtype), np.zeros((2750, 75), dtype)
+    padded[at], zero[at] = x, dy
+    assert same_bits(linear.weight_gradient(padded, zero), expected)
+    zero[2748, 74] = 1
+    assert np.isnan(linear.weight_gradient(padded, zero)[:, 74]).all()
+
+
+@dtypes
+def test_a_long_inner_axis_in_pieces(dtype):
+    rng = np.random.default_rng(8)
+    w, x = draw(rng, 5000, 70, dtype=dtype), draw(rng, 50, 5000, dtype=dtype)
+    found = linear.PackedWeights(w).matmul(x)
+    close(found, _reference.matmul(x, w), np.abs(x) @ np.abs(w), dtype, gate=20.0)
+    for columns in (slice(0, 64), slice(64, 70), slice(3, 4)):
+        assert same_bits(linear.PackedWeights(w[:, columns]).matmul(x[7:8]), found[7:8, columns])
+
+
 def test_nan_reaches_only_its_row():
     rng = np.random.default_rng(5)
     packed = linear.PackedWeights(draw(rng, 20, 30))
@@ -156,6 +198,14 @@ WRONG = {
     "dy of another dtype": (
         lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3), np.float32)),
         fastattn.DTypeError,
+    ),
+    "out of another dtype": (
+        lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3)), np.zeros((3, 3), np.float32)),
+        fastattn.ShapeError,
+    ),
+    "sums of another shape": (
+        lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3)), sums=np.zeros(2)),
+        fastattn.ShapeError,
     ),
     "a number for x": (lambda p: linear.weight_gradient(1.0, 1.0), fastattn.ShapeError),
     "another number of rows": (lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((3, 3))), fastattn.ShapeError),

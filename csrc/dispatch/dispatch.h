@@ -18,7 +18,24 @@ int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t
                  void *packed, int n_threads);
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
             int64_t N, int n_threads);
-int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
-               int64_t K, int64_t N, int n_threads);
+/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. */
+int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
+               int accumulate, int64_t M, int64_t K, int64_t N, int is_double, int n_threads);
+
+void fa_cross_entropy(const fa_kernels *k, void *logits, const void *bias, const int64_t *targets, double smoothing,
+                      int gradient, double *losses, int64_t rows, int64_t V, int n_threads);
+void fa_log_softmax(const fa_kernels *k, const void *x, const void *bias, void *y, int64_t rows, int64_t V,
+                    int n_threads);
+void fa_adam_step(const fa_kernels *k, const fa_adam *a, int64_t n, int n_threads);
+void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, int64_t n, int n_threads);
+/* Adds the sum of the squares to *sum. */
+int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads);
+void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
+               int n_threads);
+void fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
+                void *table, int64_t width, int n_threads);
+void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, int n_threads);
+void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,
+                double keep_scale, int64_t samples, int64_t elements, int is_double, int n_threads);
 void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads);
 #endif

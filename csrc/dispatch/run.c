@@ -2,22 +2,14 @@
  *
  * How rows are cut into tasks and how many threads take part never changes a result (attention/forward.c), so both
  * follow speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for
- * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time), and one thread for each
- * FA_WORK_PER_THREAD multiply-adds, since waking a sleeping thread costs about 20 us.
+ * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time).
  */
 #include "../threads/pool.h"
 #include "dispatch.h"
+#include "tasks.h"
 
-#define FA_WORK_PER_THREAD 500000.0
 #define FA_ROWS_PER_TASK 384
 #define FA_LEAST_ROWS_PER_TASK 48
-
-static int threads_for(double work, int n_threads) {
-    double most = work / FA_WORK_PER_THREAD;
-    return most < 1 ? 1 : most < n_threads ? (int)most : n_threads;
-}
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t aligned(int64_t bytes) { return (bytes + 127) / 128 * 128; }
 
 typedef struct {
     const fa_kernels *k;
@@ -164,8 +156,7 @@ typedef struct {
     const fa_kernels *k;
     const void *x, *w;
     void *y;
-    char *workspace;
-    int64_t x_row, w_row, w_column, M, K, N, row_block, panel_block, panel_blocks, workspace_bytes;
+    int64_t x_row, w_row, w_column, M, K, N, row_block, panel_block, panel_blocks;
 } gemm_call;
 
 static void gemm_pack_one(void *context, int64_t task, int worker) {
@@ -203,25 +194,5 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
     call.panel_blocks = ceil_div(panels, call.panel_block);
     fa_parallel(ceil_div(M, call.row_block) * call.panel_blocks, n_threads, gemm_one, &call);
-    return FA_OK;
-}
-
-static void gemm_tn_one(void *context, int64_t task, int worker) {
-    gemm_call *c = context;
-    int64_t first = task * c->row_block, last = first + c->row_block < c->K ? first + c->row_block : c->K;
-    c->k->gemm_tn(c->x, c->x_row, c->w, c->w_row, c->y, c->M, c->K, c->N, first, last,
-                  c->workspace + worker * c->workspace_bytes);
-}
-
-int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M,
-               int64_t K, int64_t N, int n_threads) {
-    if (K == 0 || N == 0) return FA_OK;
-    n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
-    gemm_call call = {.k = k, .x = x, .w = dy, .y = dw, .x_row = x_row, .w_row = dy_row, .M = M, .K = K, .N = N};
-    call.row_block = n_threads == 1 ? K : ceil_div(ceil_div(K, 4 * n_threads), 6) * 6;
-    call.workspace_bytes = aligned(k->gemm_tn_workspace(M));
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
-    if (!call.workspace) return FA_NO_MEMORY;
-    fa_parallel(ceil_div(K, call.row_block), n_threads, gemm_tn_one, &call);
     return FA_OK;
 }

@@ -1,9 +1,10 @@
-/* exp, tanh and sigmoid over an array (x may be y), and rows scaled to unit length for cosine scores.
+/* exp, tanh and sigmoid over an array (x may be y), y += scale x, and rows scaled to unit length for cosine scores.
  *
  *   y_t = x_t / |x|,  d_x = (d_y - y (y . d_y)) / |x|;  a zero row gives zeros and a zero gradient.
  * |x| is taken of x / max |x|, so that squares neither overflow nor vanish.
  */
 #define map_run FN(map_run)
+#define add_scaled FN(add_scaled)
 #define normalize FN(normalize)
 #define normalize_vjp FN(normalize_vjp)
 
@@ -13,6 +14,13 @@ FA_FUNC void map_run(int32_t function, const void *x, void *y, int64_t n) {
         v = function == FA_MAP_EXP ? vexp(v) : function == FA_MAP_TANH ? vtanh(v) : vsigmoid(v);
         vstore_n((real *)y + i, v, n - i);
     }
+}
+
+FA_FUNC void add_scaled(const void *x, double scale, void *y, int64_t first, int64_t last) {
+    const vec factor = vset1((real)scale);
+    for (int64_t i = first; i < last; i += VL)
+        vstore_n((real *)y + i, vfma(factor, vload_n((const real *)x + i, last - i), vload_n((real *)y + i, last - i)),
+                 last - i);
 }
 
 FA_FUNC void normalize(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows, int64_t columns) {

@@ -1,10 +1,9 @@
-/* Matrix product with packed weights:  y = x w,  x (M, K), w (K, N), y (M, N); and d_w = x^T d_y.
+/* Matrix product with packed weights:  y = x w,  x (M, K), w (K, N), y (M, N).
  *
  * w is packed once into panels of PW columns, [N / PW][K][PW], zero beyond N; packing w^T gives d_x = d_y w^T.
- *   1. for each panel of columns (stays in L2 while all rows pass)
- *   2.   for each tile of up to 6 rows: one chain of multiply-adds over K for each element
+ *   1. for each panel of columns, in pieces of at most GEMM_DEPTH rows (stays in L2 while all rows of x pass)
+ *   2.   for each tile of up to 6 rows: one chain of multiply-adds over K for each element, which continues in y
  * An element's chain does not depend on M, on the tile or on the thread: a row alone has the bits it has among 512.
- * d_w sums over rows in ascending order, in blocks that continue in d_w.
  *
  * Bound: 2 M N K flops at the peak of the core from 6 rows up; below that 4 N K bytes of weights from the cache
  * they are in.
@@ -13,8 +12,9 @@
 #define gemm_pack FN(gemm_pack)
 #define prefetch_rows FN(prefetch_rows)
 #define gemm_run FN(gemm_run)
-#define gemm_tn FN(gemm_tn)
-#define gemm_tn_workspace FN(gemm_tn_workspace)
+#ifndef GEMM_DEPTH
+#define GEMM_DEPTH 2048 /* in float32 half a megabyte of a panel */
+#endif
 
 FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return (N + PW - 1) / PW * PW * K; }
 
@@ -41,52 +41,38 @@ FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_
 
 FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0,
                       int64_t row1, int64_t panel0, int64_t panel1, int64_t K, int64_t N) {
+    const int64_t pieces = K ? (K + GEMM_DEPTH - 1) / GEMM_DEPTH : 1, depth = (K + pieces - 1) / pieces;
+    const int64_t last = panel1 * K; /* rows of all panels, one after the other */
     for (int64_t p = panel0; p < panel1; p++) {
-        const real *panel = (const real *)packed + p * PW * K;
         real *out = (real *)y + p * PW;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;
-        /* Each tile of rows asks for its share of the next panel, which comes from L3 or memory while this one is used.
-         * With few rows the stream of weights is the bound, and the hardware's own prefetching the fastest. */
-        int64_t tiles = (row1 - row0 + MR - 1) / MR, share = p + 1 < panel1 && tiles > 2 ? (K + tiles - 1) / tiles : 0;
-        int64_t ahead = K;
-        for (int64_t r = row0; r < row1;) {
-            real tile[MR * PW];
-            int rows = balanced_rows(row1 - r);
-            int64_t asked = ahead + share < 2 * K ? share : 2 * K - ahead;
-            prefetch_rows(panel + ahead * PW, PW, asked, PW);
-            ahead += asked;
-            if (n % VL == 0) {
-                micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, out + r * y_row, y_row, K);
-            } else {
-                micro_gemm(1, rows, n, (const real *)x + r * x_row, x_row, 1, panel, PW, tile, PW, K);
-                for (int i = 0; i < rows; i++) memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+        for (int64_t piece = 0; piece < pieces; piece++) {
+            const int64_t k = piece * depth, length = K - k < depth ? K - k : depth, here = p * K + k;
+            const real *panel = (const real *)packed + here * PW, *in = (const real *)x + k;
+            /* Each tile of rows asks for its share of the next piece, which comes from L3 or memory while this one is
+             * used. With few rows the stream of weights is the bound, and the hardware's own prefetching the fastest.
+             */
+            int64_t tiles = (row1 - row0 + MR - 1) / MR, share = tiles > 2 ? (depth + tiles - 1) / tiles : 0;
+            int64_t ahead = here + length, end = ahead + depth < last ? ahead + depth : last;
+            for (int64_t r = row0; r < row1;) {
+                real tile[MR * PW];
+                int rows = balanced_rows(row1 - r);
+                int64_t asked = share < end - ahead ? share : end - ahead;
+                prefetch_rows((const real *)packed + ahead * PW, PW, asked, PW);
+                ahead += asked;
+                if (n % VL == 0) {
+                    micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, out + r * y_row, y_row,
+                               length);
+                } else {
+                    if (piece) memset(tile, 0, sizeof tile);
+                    for (int i = 0; piece && i < rows; i++)
+                        memcpy(tile + i * PW, out + (r + i) * y_row, (size_t)n * sizeof(real));
+                    micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, tile, PW, length);
+                    for (int i = 0; i < rows; i++)
+                        memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+                }
+                r += rows;
             }
-            r += rows;
         }
     }
-}
-
-FA_FUNC int64_t gemm_tn_workspace(int64_t M) { return (M + MR) * VL * (int64_t)sizeof(real) + 64; }
-
-/* Rows k0..k1-1 of d_w (K, N), contiguous. */
-FA_FUNC void gemm_tn(const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, int64_t M, int64_t K,
-                     int64_t N, int64_t k0, int64_t k1, void *workspace) {
-    const int64_t block = 256, whole = N / VL * VL, rest = N - whole;
-    real *tail = workspace, *tile = tail + M * VL;
-    (void)K;
-    for (int64_t m = 0; rest && m < M; m++) vstore(tail + m * VL, vload_n((const real *)dy + m * dy_row + whole, rest));
-    if (M == 0) memset((real *)dw + k0 * N, 0, (size_t)((k1 - k0) * N) * sizeof(real));
-    for (int64_t m = 0; m < M; m += block) {
-        int64_t depth = M - m < block ? M - m : block;
-        for (int64_t c = 0; c < whole; c += PW)
-            micro_gemm(m == 0, k1 - k0, whole - c < PW ? whole - c : PW, (const real *)x + m * x_row + k0, 1, x_row,
-                       (const real *)dy + m * dy_row + c, dy_row, (real *)dw + k0 * N + c, N, depth);
-    }
-    if (rest)
-        for (int64_t k = k0; k < k1;) {
-            int rows = balanced_rows(k1 - k);
-            micro_gemm(1, rows, VL, (const real *)x + k, 1, x_row, tail, VL, tile, VL, M);
-            for (int i = 0; i < rows; i++) vstore_n((real *)dw + (k + i) * N + whole, vload(tile + i * VL), rest);
-            k += rows;
-        }
 }

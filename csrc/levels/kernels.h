@@ -11,8 +11,14 @@
 #include "../attention/forward.c"
 #include "../attention/backward.c"
 #include "../gemm/gemm.c"
+#include "../gemm/gradient.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
+#include "../loss/cross_entropy.c"
+#include "../optim/adam.c"
+#include "../embedding/embedding.c"
+#include "../normalization/layer_norm.c"
+#include "../dropout/elements.c"
 #include "../attention/query_gradient.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
@@ -42,12 +48,27 @@ static const fa_kernels FN(kernels) = {
     gemm_packed_elements,
     gemm_pack,
     gemm_run,
-    gemm_tn,
-    gemm_tn_workspace,
+    tn_depth,
+    tn_packed_bytes,
+    tn_workspace,
+    tn_rows,
+    tn_pack,
+    tn_run,
     map_run,
     softmax_rows,
     softmax_rows_vjp,
     normalize,
     normalize_vjp,
+    cross_entropy_rows,
+    log_softmax_rows,
+    adam_run,
+    square_sum,
+    gather_rows,
+    scatter_rows,
+    layer_norm_rows,
+    layer_norm_back,
+    layer_norm_columns,
+    dropout_run,
+    add_scaled,
     query_gradient,
 };

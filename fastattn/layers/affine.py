@@ -72,9 +72,7 @@ class Linear(Layer):
         """Return ``forward(x)``, and the function from its gradient to that of x, which adds to those of w and b."""
 
         def backward(dy: Array) -> Array:
-            self.w.accumulate(linear.weight_gradient(x, dy))
-            if self.b is not None:
-                self.b.accumulate(linear.row_sum(dy))
+            linear.weight_gradient(x, dy, self.w.gradient, sums=None if self.b is None else self.b.gradient)
             return self.w.packed().matmul_transposed(dy)
 
         return self.forward(x), backward

@@ -95,23 +95,10 @@ def dropout_vjp(x: Array, rate: float, seed: Any) -> tuple[Array, Callable[[Arra
 def _apply(x: Array, rate: float, seeds: Array) -> Array:
     if rate == 0 or x.size == 0:
         return x
-    y = np.empty(x.shape, x.dtype.newbyteorder("="))
-    keep = np.empty(math.prod(x.shape[1:]), bool)
-    below, scale = math.floor(rate * 2.0**32), y.dtype.type(1 / (1 - rate))
-    for sample, seed in enumerate(seeds.tolist()):
-        _keep(seed, below, keep)
-        y[sample] = np.where(keep.reshape(x.shape[1:]), x[sample] * scale, 0)
+    x = np.require(x, x.dtype.newbyteorder("="), ["C", "A"])
+    y = np.empty_like(x)
+    core.dropout(x, seeds, math.floor(rate * 2.0**32), 1 / (1 - rate), y)
     return y
-
-
-def _keep(seed: int, below: int, keep: Array) -> None:
-    number = np.arange(keep.size, dtype=np.uint32)
-    key = core.mix64(core.mix64(seed))
-    u = number ^ np.uint32(key & 0xFFFFFFFF)
-    u = (u ^ (u >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    u = u + np.uint32(key >> 32)
-    u = (u ^ (u >> np.uint32(15))) * np.uint32(0x846CA68B)
-    keep[...] = (u ^ (u >> np.uint32(16))) >= below
 
 
 def _seeds(x: Array, rate: float, seed: Any) -> Array:

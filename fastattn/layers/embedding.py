@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import float_array, index_array
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
@@ -71,7 +72,7 @@ class Embedding(Layer):
 
     def forward(self, ids: Array) -> Array:
         """Return the rows of ids (...), an array (..., E); an id outside the table is an error."""
-        return self.w.value[index_array("ids", ids, self.w.value.shape[0])]
+        return self._rows(index_array("ids", ids, self.w.value.shape[0]))
 
     def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
@@ -86,10 +87,13 @@ class Embedding(Layer):
             if dy.dtype.char != table.dtype.char:
                 hint = f"pass dy.astype(np.{table.dtype})."
                 raise DTypeError(describe("dy", f"dtype {table.dtype}, that of the table", dy.dtype, hint))
-            at, rows = numbers.reshape(-1), dy.reshape(-1, table.shape[1])
-            if self.padding is not None:
-                read = at != self.padding
-                at, rows = at[read], rows[read]
-            np.add.at(self.w.gradient, at, rows)
+            rows = core.unit(dy.reshape(numbers.size, table.shape[1]))
+            core.scatter(rows, numbers, -1 if self.padding is None else self.padding, self.w.gradient)
 
-        return table[numbers], backward
+        return self._rows(numbers), backward
+
+    def _rows(self, numbers: Array) -> Array:
+        table = self.w.value
+        y = np.empty((*numbers.shape, table.shape[1]), table.dtype)
+        core.gather(table, numbers, y)
+        return y

@@ -1,13 +1,14 @@
 """Softmax cross-entropy over a vocabulary, fused with the projection onto it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import functional, linear
 from fastattn._arrays import float_array, index_array
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.affine import Linear
 
@@ -15,7 +16,8 @@ __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
 
 Array = NDArray[Any]
 
-_BLOCK = 256  # rows whose logits are held at once
+_LOGITS = 2**21  # how many are held at once: 8 MiB in float32
+_LEAST_ROWS, _MOST_ROWS = 240, 960  # of a block; fewer read and write the weights' gradient too often
 
 
 def log_softmax(logits: Array) -> Array:
@@ -40,12 +42,14 @@ def log_softmax(logits: Array) -> Array:
     >>> log_softmax(np.zeros((1, 4), np.float32)).round(3)
     array([[-1.386, -1.386, -1.386, -1.386]], dtype=float32)
     """
-    x = np.ascontiguousarray(float_array("logits", logits))
+    x = float_array("logits", logits)
+    x = np.require(x, x.dtype.newbyteorder("="), ["C", "A"])
     if x.ndim < 1 or not x.shape[-1]:
         hint = "pass at least one logit for each row."
         raise ShapeError(describe("logits", "a last axis of size 1 or more", f"shape {x.shape}", hint))
-    total = _log_sum(x)
-    return (x - np.where(np.isneginf(total), 0, total)).astype(x.dtype)
+    y = np.empty_like(x)
+    core.log_softmax(x, None, y, x.size // x.shape[-1], x.shape[-1])
+    return y
 
 
 def token_losses(x: Array, projection: Linear, targets: Array, *, smoothing: float = 0.0, ignore: int = -1) -> Array:
@@ -70,11 +74,12 @@ def token_losses(x: Array, projection: Linear, targets: Array, *, smoothing: flo
     array([1.386, 0.   ])
     """
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
+    found = np.empty(len(at))
+    for block in _blocks(len(at), projection):
+        logits = projection.w.packed().matmul(rows[block])
+        core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, False, found[block])
     losses = np.zeros(np.shape(targets))
-    flat = losses.reshape(-1)
-    for first in range(0, len(at), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        flat[at[block]] = _losses(projection.forward(rows[block]), wanted[block], smoothing, gradient=False)
+    losses.reshape(-1)[at] = found
     return losses
 
 
@@ -106,7 +111,7 @@ def cross_entropy(
     Notes
     -----
     Label smoothing: Szegedy et al. 2016, section 7. Rows are taken in blocks, so that of the (M, V) logits no more
-    than 256 rows exist at once. Work: 2 M K V operations and one exponential for each logit.
+    than 8 MiB, or 240 rows, exist at once. Work: 2 M K V operations and one exponential for each logit.
 
     Examples
     --------
@@ -155,26 +160,27 @@ def cross_entropy_vjp(
     array([-0.25, -0.25,  0.25,  0.25], dtype=float32)
     """
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
-    losses = np.zeros(len(at))
-    dx = np.empty_like(rows)
-    dw, db = np.zeros_like(projection.w.value), np.zeros(projection.w.value.shape[1], rows.dtype)
-    for first in range(0, len(at), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        logits = projection.forward(rows[block])
-        losses[block] = _losses(logits, wanted[block], smoothing, gradient=True)
-        dw += linear.weight_gradient(rows[block], logits)
-        db += linear.row_sum(logits)
-        projection.w.packed().matmul_transposed(logits, out=dx[block])
+    losses, dx = np.empty(len(at)), np.empty_like(rows)
+    weights = projection.w.packed()
+    dw, db = np.empty(weights.shape, rows.dtype), np.zeros(weights.shape[1], rows.dtype)
+    for number, block in enumerate(_blocks(len(at), projection)):
+        logits = weights.matmul(rows[block])
+        core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
+        weights.matmul_transposed(logits, out=dx[block])
+        core.gemm_tn(rows[block], logits, dw, db, number > 0)
     shape = np.shape(x)
 
     def backward(scale: float = 1.0) -> Array:
-        factor = rows.dtype.type(scale)
-        projection.w.accumulate(factor * dw)
-        if projection.b is not None:
-            projection.b.accumulate(factor * db)
-        full = np.zeros(shape, rows.dtype)
-        full.reshape(-1, shape[-1])[at] = factor * dx
-        return full
+        if len(at):
+            core.add_scaled(dw, scale, projection.w.gradient)
+            if projection.b is not None:
+                core.add_scaled(db, scale, projection.b.gradient)
+        np.multiply(dx, dx.dtype.type(scale), out=dx)
+        if len(at) == math.prod(shape[:-1]):
+            return dx.reshape(shape)
+        whole = np.zeros(shape, dx.dtype)
+        whole.reshape(-1, shape[-1])[at] = dx
+        return whole
 
     return _total(losses), len(at), backward
 
@@ -201,32 +207,19 @@ def _rows(
     wanted = wanted.reshape(-1)
     at = np.flatnonzero(wanted != ignore)
     flat = np.ascontiguousarray(x.reshape(wanted.size, inputs), projection.w.value.dtype)
-    return (flat if len(at) == len(wanted) else flat[at]), at, wanted[at]
+    return core.unit(flat if len(at) == len(wanted) else flat[at]), at, wanted[at]
 
 
-def _losses(logits: Array, wanted: Array, smoothing: float, gradient: bool) -> Array:
-    """Return the loss of each row; with gradient, overwrite the logits with theirs."""
-    rows, vocabulary = np.arange(len(logits)), logits.shape[1]
-    total = _log_sum(logits)
-    losses = total[:, 0] - (1 - smoothing) * logits[rows, wanted].astype(np.float64)
-    if smoothing:
-        losses -= smoothing / vocabulary * np.ascontiguousarray(logits, np.float64).sum(axis=-1)
-    if gradient:
-        functional.exp(logits - total.astype(logits.dtype), out=logits)
-        logits -= logits.dtype.type(smoothing / vocabulary)
-        logits[rows, wanted] -= logits.dtype.type(1 - smoothing)
-    return losses
+def _blocks(rows: int, projection: Linear) -> list[slice]:
+    """Cut the rows into blocks of nearly one size; where they are cut changes no bit."""
+    most = min(max(_LOGITS // max(projection.w.value.shape[1], 1), _LEAST_ROWS), _MOST_ROWS)
+    count = -(-rows // most)
+    return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-def _log_sum(x: Array) -> Array:
-    top = np.ascontiguousarray(x.max(axis=-1, keepdims=True))
-    top[np.isneginf(top)] = 0
-    with np.errstate(divide="ignore"):
-        return top + np.log(functional.exp(x - top).sum(axis=-1, dtype=np.float64, keepdims=True))
+def _bias(projection: Linear) -> Array | None:
+    return None if projection.b is None else projection.b.value
 
 
 def _total(losses: Array) -> float:
-    total = 0.0
-    for loss in losses.reshape(-1).tolist():
-        total += loss
-    return total
+    return float(np.cumsum(losses)[-1]) if losses.size else 0.0  # one by one, unlike np.sum

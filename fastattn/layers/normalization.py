@@ -1,13 +1,14 @@
 """Layer normalization."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import linear
 from fastattn._arrays import float_array
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
@@ -58,9 +59,8 @@ class LayerNorm(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x (..., N) normalized."""
-        x = self._rows(x)
-        normal, _ = self._normal(x)
-        return normal * self.gain.value + self.offset.value
+        x = float_array("x", x)
+        return self._normalize(self._rows(x))[0].reshape(x.shape)
 
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.
@@ -68,28 +68,25 @@ class LayerNorm(Layer):
         ``d_x = (g - mean(g) - normal * mean(g * normal)) / sqrt(variance + epsilon)`` with ``g = gain * d_y``; d_gain
         and d_offset are summed over rows in ascending order. Where a row of d_y is zero, that row of x is not read.
         """
-        x = self._rows(x)
-        normal, inverse = self._normal(x)
+        x = float_array("x", x)
+        shape, x = x.shape, self._rows(x)
+        y, mean, inverse = self._normalize(x)
 
         def backward(dy: Array) -> Array:
-            dy = np.ascontiguousarray(float_array("dy", dy))
-            if dy.shape != x.shape:
+            dy = float_array("dy", dy)
+            if dy.shape != shape:
                 hint = "pass the gradient of the output."
-                raise ShapeError(describe("dy", f"shape {x.shape}, that of the output", f"shape {dy.shape}", hint))
-            if dy.dtype != x.dtype:
+                raise ShapeError(describe("dy", f"shape {shape}, that of the output", f"shape {dy.shape}", hint))
+            if dy.dtype.char != x.dtype.char:
                 raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, f"pass dy.astype(np.{x.dtype})."))
-            read = dy.any(axis=-1, keepdims=True)
-            u = np.where(read, normal, 0)
-            self.gain.accumulate(linear.row_sum(u * dy))
-            self.offset.accumulate(linear.row_sum(dy))
-            g = self.gain.value * dy
-            dx = g - g.mean(axis=-1, keepdims=True) - u * (g * u).mean(axis=-1, keepdims=True)
-            return np.where(read, dx * inverse, 0)
+            dx, rows = np.empty(shape, x.dtype), core.unit(dy.reshape(x.shape))
+            gain, offset = self.gain, self.offset
+            core.layer_norm_vjp(x, gain.value, mean, inverse, rows, dx.reshape(x.shape), gain.gradient, offset.gradient)
+            return dx
 
-        return normal * self.gain.value + self.offset.value, backward
+        return y.reshape(shape), backward
 
     def _rows(self, x: Array) -> Array:
-        x = float_array("x", x)
         gain = self.gain.value
         if x.ndim < 1 or x.shape[-1] != gain.size:
             hint = f"the layer was made for width {gain.size}."
@@ -97,9 +94,9 @@ class LayerNorm(Layer):
         if x.dtype.char != gain.dtype.char:
             hint = f"pass x.astype(np.{gain.dtype})."
             raise DTypeError(describe("x", f"dtype {gain.dtype}, that of the layer", x.dtype, hint))
-        return np.ascontiguousarray(x, gain.dtype)
+        return core.unit(x.reshape(math.prod(x.shape[:-1]), gain.size))
 
-    def _normal(self, x: Array) -> tuple[Array, Array]:
-        apart = x - x.mean(axis=-1, keepdims=True)
-        inverse = 1 / np.sqrt((apart * apart).mean(axis=-1, keepdims=True) + x.dtype.type(self.epsilon))
-        return apart * inverse, inverse
+    def _normalize(self, x: Array) -> tuple[Array, Array, Array]:
+        y, mean, inverse = np.empty(x.shape, x.dtype), np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
+        core.layer_norm(x, self.gain.value, self.offset.value, self.epsilon, y, mean, inverse)
+        return y, mean, inverse

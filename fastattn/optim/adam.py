@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 
@@ -92,15 +93,8 @@ class Adam:
         beta1, beta2 = self.betas
         size, spread = rate / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
         for name, p in self.parameters.items():
-            m, v, real = self._m[name], self._v[name], p.value.dtype.type
-            g = p.gradient * real(scale)
-            m *= real(beta1)
-            m += real(1 - beta1) * g
-            v *= real(beta2)
-            v += real(1 - beta2) * (g * g)
-            p.value *= real(1 - rate * self.decay)
-            p.value -= real(size) * m / (np.sqrt(v) * real(spread) + real(self.epsilon))
-            p.gradient[...] = 0
+            core.adam(p.value, p.gradient, self._m[name], self._v[name], scale, beta1, beta2, size, spread,
+                      self.epsilon, 1 - rate * self.decay)  # fmt: skip
             p.touch()
 
     def state(self) -> dict[str, Array]:

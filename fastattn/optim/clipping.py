@@ -3,14 +3,11 @@
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 
 __all__ = ["clip_scale", "global_norm"]
-
-_BLOCK = 16384  # elements of one partial sum
 
 
 def global_norm(parameters: Mapping[str, Parameter]) -> float:
@@ -38,10 +35,7 @@ def global_norm(parameters: Mapping[str, Parameter]) -> float:
     """
     total = 0.0
     for parameter in parameters.values():
-        flat = parameter.gradient.reshape(-1)
-        for first in range(0, flat.size, _BLOCK):
-            block = flat[first : first + _BLOCK].astype(np.float64)
-            total += float((block * block).sum())
+        total = core.square_sum(parameter.gradient, total)
     return math.sqrt(total)
 
 

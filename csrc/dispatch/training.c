@@ -1,0 +1,197 @@
+/* The kernels of training over threads: rows, columns or elements in tasks of fixed size. Which thread has which task
+ * changes no bit: no task adds to what another one writes, and sums over tasks are taken in order afterwards. */
+#include <string.h>
+
+#include "../threads/pool.h"
+#include "dispatch.h"
+#include "tasks.h"
+
+#define BLOCK 16384 /* elements of one task where memory is the bound; partial sums are of this many, always */
+
+/* Elements that pass through a thread in the time of a multiply-add of a matrix product are few. */
+#define WORK_PER_ELEMENT 16.0
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+typedef struct {
+    const fa_kernels *k;
+    const void *x, *bias;
+    const int64_t *targets;
+    void *y;
+    double smoothing, *losses;
+    int64_t rows, columns, block;
+    int gradient;
+} rows_call;
+
+static void cross_entropy_one(void *context, int64_t task, int worker) {
+    rows_call *c = context;
+    (void)worker;
+    c->k->cross_entropy(c->y, c->bias, c->targets, c->smoothing, c->gradient, c->losses, task * c->block,
+                        least((task + 1) * c->block, c->rows), c->columns);
+}
+
+void fa_cross_entropy(const fa_kernels *k, void *logits, const void *bias, const int64_t *targets, double smoothing,
+                      int gradient, double *losses, int64_t rows, int64_t V, int n_threads) {
+    rows_call call = {.k = k, .bias = bias, .targets = targets, .y = logits, .smoothing = smoothing};
+    call.losses = losses;
+    call.rows = rows;
+    call.columns = V;
+    call.gradient = gradient;
+    call.block = 1 + BLOCK / (V + 1);
+    n_threads = threads_for((double)rows * (double)V * WORK_PER_ELEMENT, n_threads);
+    fa_parallel(ceil_div(rows, call.block), n_threads, cross_entropy_one, &call);
+}
+
+static void log_softmax_one(void *context, int64_t task, int worker) {
+    rows_call *c = context;
+    (void)worker;
+    c->k->log_softmax(c->x, c->bias, c->y, task * c->block, least((task + 1) * c->block, c->rows), c->columns);
+}
+
+void fa_log_softmax(const fa_kernels *k, const void *x, const void *bias, void *y, int64_t rows, int64_t V,
+                    int n_threads) {
+    rows_call call = {.k = k, .x = x, .bias = bias, .y = y, .rows = rows, .columns = V, .block = 1 + BLOCK / (V + 1)};
+    n_threads = threads_for((double)rows * (double)V * WORK_PER_ELEMENT, n_threads);
+    fa_parallel(ceil_div(rows, call.block), n_threads, log_softmax_one, &call);
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const void *x;
+    void *y;
+    const fa_adam *adam;
+    double *partial, scale;
+    int64_t n;
+} elements_call;
+
+static void adam_one(void *context, int64_t task, int worker) {
+    elements_call *c = context;
+    (void)worker;
+    c->k->adam(c->adam, task * BLOCK, least((task + 1) * BLOCK, c->n));
+}
+
+void fa_adam_step(const fa_kernels *k, const fa_adam *a, int64_t n, int n_threads) {
+    elements_call call = {.k = k, .adam = a, .n = n};
+    fa_parallel(ceil_div(n, BLOCK), threads_for((double)n * WORK_PER_ELEMENT, n_threads), adam_one, &call);
+}
+
+static void add_scaled_one(void *context, int64_t task, int worker) {
+    elements_call *c = context;
+    (void)worker;
+    c->k->add_scaled(c->x, c->scale, c->y, task * BLOCK, least((task + 1) * BLOCK, c->n));
+}
+
+void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, int64_t n, int n_threads) {
+    elements_call call = {.k = k, .x = x, .y = y, .scale = scale, .n = n};
+    fa_parallel(ceil_div(n, BLOCK), threads_for((double)n * WORK_PER_ELEMENT / 4, n_threads), add_scaled_one, &call);
+}
+
+static void square_sum_one(void *context, int64_t task, int worker) {
+    elements_call *c = context;
+    (void)worker;
+    c->partial[task] = c->k->square_sum(c->x, task * BLOCK, least((task + 1) * BLOCK, c->n));
+}
+
+int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads) {
+    const int64_t blocks = ceil_div(n, BLOCK);
+    elements_call call = {.k = k, .x = x, .n = n, .partial = fa_workspace(blocks * (int64_t)sizeof(double))};
+    if (!call.partial) return FA_NO_MEMORY;
+    fa_parallel(blocks, threads_for((double)n * WORK_PER_ELEMENT / 4, n_threads), square_sum_one, &call);
+    for (int64_t i = 0; i < blocks; i++) *sum += call.partial[i];
+    return FA_OK;
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const void *x;
+    const int64_t *ids;
+    void *y;
+    int64_t n, x_row, skip, width, block;
+} table_call;
+
+static void gather_one(void *context, int64_t task, int worker) {
+    table_call *c = context;
+    (void)worker;
+    c->k->gather(c->x, c->ids, c->y, c->width, task * c->block, least((task + 1) * c->block, c->n));
+}
+
+void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
+               int n_threads) {
+    table_call call = {.k = k, .x = table, .ids = ids, .y = y, .n = n, .width = width};
+    call.block = 1 + BLOCK / (width + 1);
+    n_threads = threads_for((double)n * (double)width * 4, n_threads);
+    fa_parallel(ceil_div(n, call.block), n_threads, gather_one, &call);
+}
+
+static void scatter_one(void *context, int64_t task, int worker) {
+    table_call *c = context;
+    (void)worker;
+    c->k->scatter(c->x, c->x_row, c->ids, c->n, c->skip, c->y, c->width, task * c->block,
+                  least((task + 1) * c->block, c->width));
+}
+
+void fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
+                void *table, int64_t width, int n_threads) {
+    table_call call = {.k = k, .x = dy, .x_row = dy_row, .ids = ids, .y = table, .n = n, .skip = skip, .width = width};
+    n_threads = threads_for((double)n * (double)width * 4, n_threads);
+    call.block = ceil_div(ceil_div(width, n_threads), k->panel_width) * k->panel_width;
+    if (width) fa_parallel(ceil_div(width, call.block), n_threads, scatter_one, &call);
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const fa_layer_norm *a;
+    int64_t block;
+} norm_call;
+
+static void layer_norm_one(void *context, int64_t task, int worker) {
+    norm_call *c = context;
+    (void)worker;
+    c->k->layer_norm(c->a, task * c->block, least((task + 1) * c->block, c->a->rows));
+}
+static void layer_norm_back_one(void *context, int64_t task, int worker) {
+    norm_call *c = context;
+    (void)worker;
+    c->k->layer_norm_back(c->a, task * c->block, least((task + 1) * c->block, c->a->rows));
+}
+static void layer_norm_columns_one(void *context, int64_t task, int worker) {
+    norm_call *c = context;
+    (void)worker;
+    c->k->layer_norm_columns(c->a, task * c->block, least((task + 1) * c->block, c->a->N));
+}
+
+void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, int n_threads) {
+    norm_call call = {k, a, 1 + BLOCK / (a->N + 1)};
+    n_threads = threads_for((double)a->rows * (double)a->N * 8, n_threads);
+    fa_parallel(ceil_div(a->rows, call.block), n_threads, back ? layer_norm_back_one : layer_norm_one, &call);
+    call.block = k->panel_width;
+    if (back) fa_parallel(ceil_div(a->N, call.block), n_threads, layer_norm_columns_one, &call);
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const char *x;
+    char *y;
+    const uint64_t *seeds;
+    double keep_scale;
+    int64_t elements, blocks, item;
+    uint32_t drop_below;
+} dropout_call;
+
+static void dropout_one(void *context, int64_t task, int worker) {
+    dropout_call *c = context;
+    int64_t sample = task / c->blocks, first = task % c->blocks * BLOCK, offset = sample * c->elements * c->item;
+    (void)worker;
+    c->k->dropout(c->x + offset, c->y + offset, c->seeds[sample], c->drop_below, c->keep_scale, first,
+                  least(first + BLOCK, c->elements));
+}
+
+void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,
+                double keep_scale, int64_t samples, int64_t elements, int is_double, int n_threads) {
+    dropout_call call = {.k = k, .x = x, .y = y, .seeds = seeds, .keep_scale = keep_scale, .elements = elements};
+    call.blocks = ceil_div(elements, BLOCK);
+    call.item = is_double ? 8 : 4;
+    call.drop_below = drop_below;
+    n_threads = threads_for((double)samples * (double)elements * 4, n_threads);
+    fa_parallel(samples * call.blocks, n_threads, dropout_one, &call);
+}
