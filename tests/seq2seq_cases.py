@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig
+from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig, TransformerConfig
 
 SMALL = {"dropout": 0.2, "label_smoothing": 0.1}
+TINY = {"width": 6, "heads": 2, "inner": 9, "encoder_layers": 2, "decoder_layers": 2}
 CASES = {
     "bahdanau": BahdanauConfig(embedding=5, hidden=6, attention=7, readout_width=4, **SMALL),
     "bahdanau-after-linear": BahdanauConfig(
@@ -21,6 +22,10 @@ CASES = {
     "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
     "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
+    "transformer-post": TransformerConfig(**TINY, **SMALL),
+    "transformer-pre": TransformerConfig(
+        **TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL
+    ),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9
 

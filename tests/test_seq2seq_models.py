@@ -22,7 +22,18 @@ def make(name, dtype=np.float32, seed=1, **changes):
 
 @every_model
 def test_gradients_of_every_parameter_are_those_of_central_differences(name):
-    model, batch = make(name, np.float64), random_pairs()
+    check_gradients(make(name, np.float64))
+
+
+def test_gradients_of_embeddings_that_are_all_one_matrix():
+    config = dataclasses.replace(CASES["transformer-post"], tied="all")
+    model = build(config, SOURCE_SIZE, SOURCE_SIZE, 1, np.float64)
+    assert not any("embedding" in path for path in model.parameters())
+    check_gradients(model)
+
+
+def check_gradients(model):
+    batch = random_pairs()
     rng = np.random.default_rng(5)
     for parameter in model.parameters().values():  # away from zero biases and from symmetry
         parameter.value += 0.3 * rng.normal(size=parameter.value.shape)
@@ -121,6 +132,8 @@ LEARNING = {
     "bahdanau-after-linear": {"embedding": 16, "hidden": 32, "attention": 32, "dropout": 0.0},
     "luong-general": {"embedding": 16, "hidden": 32, "dropout": 0.0},
     "luong-concat": {"embedding": 16, "hidden": 32, "layers": 1, "input_feeding": True, "dropout": 0.0},
+    "transformer-post": {"width": 32, "heads": 4, "inner": 64, "dropout": 0.0},
+    "transformer-pre": {"width": 32, "heads": 4, "inner": 64, "dropout": 0.0, "attention_dropout": 0.0},
     "sutskever": {"embedding": 16, "hidden": 48, "dropout": 0.0},
     "cho": {"embedding": 16, "hidden": 48, "readout_width": 32, "dropout": 0.0},
 }
@@ -129,12 +142,13 @@ LEARNING = {
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_small_model_learns_to_reverse(name):
     model = make(name, label_smoothing=0.0, **LEARNING[name])
-    adam = Adam(model.parameters(), rate=0.01)
-    for step in range(150):
+    rate, steps = (0.004, 250) if name.startswith("transformer") else (0.01, 150)
+    adam = Adam(model.parameters(), rate=rate)
+    for step in range(steps):
         batch = reversal(32, seed=step, letters=5, longest=5)
         _, count, backward = model.loss_vjp(batch, seeds=np.arange(32, dtype=np.uint64))
         backward(1 / count)
-        adam.step()
+        adam.step(rate=rate * min(1, (step + 1) / 40))
     loss, count = model.loss(reversal(64, seed=10**6, letters=5, longest=5))
     assert loss / count < 0.3, loss / count
 
@@ -158,5 +172,9 @@ def test_wrong_calls_name_the_argument():
         make("luong-dot", score="cosine")
     with pytest.raises(FastattnError, match="source: expected at most 5 positions"):
         make("luong-location", longest_source=5).loss(batch)
+    with pytest.raises(FastattnError, match="tied: expected one vocabulary"):
+        make("transformer-post", tied="all")
+    with pytest.raises(FastattnError, match="heads: expected a divisor of the width 6"):
+        make("transformer-post", heads=4)
     with pytest.raises(FastattnError, match="reset"):
         make("bahdanau", reset="never")

@@ -64,6 +64,7 @@ FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y,
                     micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, out + r * y_row, y_row,
                                length);
                 } else {
+                    if (piece) memset(tile, 0, sizeof tile);
                     for (int i = 0; piece && i < rows; i++)
                         memcpy(tile + i * PW, out + (r + i) * y_row, (size_t)n * sizeof(real));
                     micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, tile, PW, length);

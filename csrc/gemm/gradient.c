@@ -11,6 +11,7 @@
  * rows.
  */
 #define tn_depth FN(tn_depth)
+#define tn_tile FN(tn_tile)
 #define tn_packed_bytes FN(tn_packed_bytes)
 #define tn_workspace FN(tn_workspace)
 #define tn_rows FN(tn_rows)
@@ -19,8 +20,11 @@
 #define tn_run FN(tn_run)
 
 FA_FUNC int64_t tn_depth(void) { return 4096 / (int64_t)sizeof(real); }
+/* Elements of one tile. The rest keeps tiles of 512 rows, say, from lying a multiple of 4096 bytes apart: a row is
+ * packed into many tiles at once, which would share a set of L1. */
+FA_INLINE int64_t tn_tile(int64_t depth) { return (depth + 8) * MR; }
 FA_FUNC int64_t tn_packed_bytes(int64_t depth, int64_t K) {
-    return (K + MR - 1) / MR * MR * depth * (int64_t)sizeof(real);
+    return (K + MR - 1) / MR * tn_tile(depth) * (int64_t)sizeof(real);
 }
 FA_FUNC int64_t tn_workspace(int64_t depth) { return (depth + MR) * PW * (int64_t)sizeof(real); }
 
@@ -38,20 +42,19 @@ FA_FUNC void tn_rows(const void *dy, int64_t dy_row, int64_t M, int64_t N, uint8
     }
 }
 
-/* Tiles tile0..tile1-1 of `depth` rows of x. */
+/* Tiles tile0..tile1-1 of `depth` rows of x. Where there is room, 8 elements are copied in one go: the two too many
+ * land where the next row's come. */
 FA_FUNC void tn_pack(const void *x, int64_t x_row, const uint8_t *read, int64_t depth, int64_t K, int64_t tile0,
                      int64_t tile1, void *packed) {
     for (int64_t m = 0; m < depth; m++) {
         const real *row = (const real *)x + m * x_row;
-        for (int64_t t = tile0; t < tile1; t++) {
-            real *dst = (real *)packed + (t * depth + m) * MR;
-            if (!read[m])
-                memset(dst, 0, MR * sizeof(real));
-            else if (t * MR + MR <= K)
-                memcpy(dst, row + t * MR, MR * sizeof(real));
-            else
-                for (int i = 0; i < MR; i++) dst[i] = t * MR + i < K ? row[t * MR + i] : (real)0;
-        }
+        real *dst = (real *)packed + tile0 * tn_tile(depth) + m * MR;
+        int64_t t = tile0;
+        if (read[m] && m + 1 < depth)
+            for (; t < tile1 && t * MR + 8 <= K; t++, dst += tn_tile(depth))
+                memcpy(dst, row + t * MR, 8 * sizeof(real));
+        for (; t < tile1; t++, dst += tn_tile(depth))
+            for (int i = 0; i < MR; i++) dst[i] = read[m] && t * MR + i < K ? row[t * MR + i] : (real)0;
     }
 }
 
@@ -90,7 +93,7 @@ FA_FUNC void tn_run(int fresh, const void *packed, const void *dy, int64_t dy_ro
         for (int64_t v = 0; sums && v < vectors; v++) vstore_n(sums + v * VL, sum[v], n - v * VL);
         if (n % VL) memset(edge, 0, MR * PW * sizeof(real));
         for (int64_t t = tile0; t < tile1; t++) {
-            const real *a = (const real *)packed + t * depth * MR;
+            const real *a = (const real *)packed + t * tn_tile(depth);
             real *c = out + t * MR * N;
             int rows = (int)(K - t * MR < MR ? K - t * MR : MR);
             const int more = (int)(K - (t + 1) * MR < MR ? K - (t + 1) * MR : MR);

@@ -26,11 +26,13 @@ FA_INLINE real loss_top(const real *x, const real *bias, real *y, int64_t n) {
             if (bias || x != y) vstore(y + c + i * VL, v);
             top[i] = vmax(top[i], v);
         }
-    real largest = vhmax(vmax(vmax(top[0], top[1]), vmax(top[2], top[3])));
-    for (; c < n; c++) {
-        y[c] = bias ? x[c] + bias[c] : x[c];
-        largest = y[c] > largest ? y[c] : largest;
+    for (; c < n; c += VL) {
+        vec v = vload_or(x + c, n - c, NEG_INF);
+        if (bias) v = v + vload_n(bias + c, n - c);
+        if (bias || x != y) vstore_n(y + c, v, n - c);
+        top[0] = vmax(top[0], v);
     }
+    real largest = vhmax(vmax(vmax(top[0], top[1]), vmax(top[2], top[3])));
     return largest == NEG_INF ? (real)0 : largest;
 }
 
@@ -46,13 +48,10 @@ FA_INLINE double loss_row(real *x, real top, int64_t n, const int keep, const in
         vadd_wide(sums, e);
     }
     if (c < n) {
-        real lanes[VL] = {0}, outer[VL] = {0};
-        vec d = vload_n(x + c, n - c) - base;
-        vstore_n(lanes, vexp_soft(d), n - c);
-        vstore_n(outer, d, n - c);
-        if (smooth) vadd_wide(plain, vload(outer));
-        if (keep) memcpy(x + c, lanes, (size_t)(n - c) * sizeof(real));
-        vadd_wide(sums, vload(lanes));
+        vec e = vexp_soft(vload_or(x + c, n - c, NEG_INF) - base);
+        if (smooth) vadd_wide(plain, vload_or(x + c, n - c, top) - base);
+        if (keep) vstore_n(x + c, e, n - c);
+        vadd_wide(sums, e);
     }
     *apart = smooth ? vhsum_wide(plain) : 0;
     return vhsum_wide(sums);

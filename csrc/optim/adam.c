@@ -38,22 +38,19 @@ FA_FUNC void adam_run(const fa_adam *a, int64_t first, int64_t last) {
 
 /* In float64: squares of all float32 numbers and their sums neither overflow nor vanish there. */
 FA_FUNC double square_sum(const void *x, int64_t first, int64_t last) {
-    dvec sums[4] = {{0}, {0}, {0}, {0}};
+    dvec sums[4][2] = {{{0}, {0}}, {{0}, {0}}, {{0}, {0}}, {{0}, {0}}};
     const real *src = x;
     int64_t i = first;
-#if FA_BITS == 32
-    for (; i + FA_VBYTES / 8 <= last; i += FA_VBYTES / 8) {
-        dvec d;
-        for (int j = 0; j < FA_VBYTES / 8; j++) d[j] = (double)src[i + j];
-        sums[(i - first) / (FA_VBYTES / 8) % 4] += d * d;
-    }
-#else
-    for (; i + VL <= last; i += VL) {
-        vec d = vload(src + i);
-        sums[(i - first) / VL % 4] += d * d;
-    }
-#endif
-    dvec pair[2] = {sums[0] + sums[2], sums[1] + sums[3]};
+    for (; i + 4 * VL <= last; i += 4 * VL)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            dvec wide[2];
+            vwiden(wide, vload(src + i + j * VL));
+            sums[j][0] += wide[0] * wide[0];
+            sums[j][1] += wide[1] * wide[1];
+        }
+    dvec pair[2];
+    for (int h = 0; h < 2; h++) pair[h] = (sums[0][h] + sums[2][h]) + (sums[1][h] + sums[3][h]);
     double sum = vhsum_wide(pair);
     for (; i < last; i++) sum += (double)src[i] * (double)src[i];
     return sum;

@@ -54,6 +54,7 @@
 
 #define vload FN(vload)
 #define vload_n FN(vload_n)
+#define vload_or FN(vload_or)
 #define vstore FN(vstore)
 #define vstore_n FN(vstore_n)
 #define vset1 FN(vset1)
@@ -69,6 +70,7 @@
 #define vmax_bits FN(vmax_bits)
 #define vscale2_or_zero FN(vscale2_or_zero)
 #define dvec FN(dvec)
+#define vwiden FN(vwiden)
 #define vadd_wide FN(vadd_wide)
 #define vhsum_wide FN(vhsum_wide)
 
@@ -114,6 +116,19 @@ FA_INLINE vec vload_n(const real *p, int64_t n) {
 #else
     real lanes[VL];
     for (int i = 0; i < VL; i++) lanes[i] = i < n ? p[i] : (real)0;
+    return vload(lanes);
+#endif
+}
+/* The first n lanes, the others `other`. */
+FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
+    if (n >= VL) return vload(p);
+#if defined(FA_LEVEL_AVX512) && FA_BITS == 32
+    return (vec)_mm512_mask_loadu_ps(_mm512_set1_ps(other), (__mmask16)((1u << n) - 1), p);
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_mask_loadu_pd(_mm512_set1_pd(other), (__mmask8)((1u << n) - 1), p);
+#else
+    real lanes[VL];
+    for (int i = 0; i < VL; i++) lanes[i] = i < n ? p[i] : other;
     return vload(lanes);
 #endif
 }
@@ -308,24 +323,33 @@ FA_INLINE vec vsqrt(vec x) {
 #endif
 }
 
-/* Sums in float64 of the lanes of many vectors: lane i is added to sum i. */
+/* The lanes in float64, in two vectors of halves; the second is zero if they were float64 already. */
 typedef double dvec __attribute__((vector_size(FA_VBYTES)));
 
-FA_INLINE void vadd_wide(dvec sums[2], vec x) {
+FA_INLINE void vwiden(dvec wide[2], vec x) {
 #if FA_BITS == 64
-    sums[0] = sums[0] + (dvec)x;
+    wide[0] = (dvec)x;
+    wide[1] = (dvec){0};
 #elif defined(FA_LEVEL_AVX512)
-    sums[0] = sums[0] + (dvec)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
-    sums[1] = sums[1] + (dvec)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
+    wide[0] = (dvec)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
+    wide[1] = (dvec)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
 #elif defined(FA_LEVEL_AVX2)
-    sums[0] = sums[0] + (dvec)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
-    sums[1] = sums[1] + (dvec)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
+    wide[0] = (dvec)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
+    wide[1] = (dvec)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
 #else
     for (int i = 0; i < VL / 2; i++) {
-        sums[0][i] += (double)x[i];
-        sums[1][i] += (double)x[VL / 2 + i];
+        wide[0][i] = (double)x[i];
+        wide[1][i] = (double)x[VL / 2 + i];
     }
 #endif
+}
+
+/* Sums of the lanes of many vectors in float64: lane i is added to sum i. */
+FA_INLINE void vadd_wide(dvec sums[2], vec x) {
+    dvec wide[2];
+    vwiden(wide, x);
+    sums[0] = sums[0] + wide[0];
+    if (FA_BITS == 32) sums[1] = sums[1] + wide[1];
 }
 FA_INLINE double vhsum_wide(const dvec sums[2]) {
     dvec all = sums[0] + sums[1];

@@ -1,5 +1,6 @@
 """Softmax cross-entropy over a vocabulary, fused with the projection onto it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -170,12 +171,15 @@ def cross_entropy_vjp(
     shape = np.shape(x)
 
     def backward(scale: float = 1.0) -> Array:
-        whole = np.zeros(shape, rows.dtype)
         if len(at):
             core.add_scaled(dw, scale, projection.w.gradient)
             if projection.b is not None:
                 core.add_scaled(db, scale, projection.b.gradient)
-            whole.reshape(-1, shape[-1])[at] = rows.dtype.type(scale) * dx
+        np.multiply(dx, dx.dtype.type(scale), out=dx)
+        if len(at) == math.prod(shape[:-1]):
+            return dx.reshape(shape)
+        whole = np.zeros(shape, dx.dtype)
+        whole.reshape(-1, shape[-1])[at] = dx
         return whole
 
     return _total(losses), len(at), backward
@@ -218,7 +222,4 @@ def _bias(projection: Linear) -> Array | None:
 
 
 def _total(losses: Array) -> float:
-    total = 0.0
-    for loss in losses.reshape(-1).tolist():
-        total += loss
-    return total
+    return float(np.cumsum(losses)[-1]) if losses.size else 0.0  # one by one, unlike np.sum

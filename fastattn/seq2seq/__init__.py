@@ -11,6 +11,7 @@ from fastattn.seq2seq.runs import load, read_config, train
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.signals import Stopped
 from fastattn.seq2seq.training import Outcome
+from fastattn.seq2seq.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.translate import Translation, Translator
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
@@ -38,6 +39,8 @@ __all__ = [
     "Sutskever",
     "SutskeverConfig",
     "TrainingConfig",
+    "Transformer",
+    "TransformerConfig",
     "Translation",
     "Translator",
     "Vocabulary",

@@ -276,8 +276,64 @@ static void check_products(int64_t M, int64_t K, int64_t N, int transposed) {
     if (fa_gemm_pack(kernels, rw, transposed ? 1 : N, transposed ? K : 1, K, N, packed, 2)) failures++;
     if (fa_gemm(kernels, rx, K, packed, ry, M, K, N, 2)) failures++;
     compare("y", ry, y[0], y[1], M * N, 8);
-    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, M, K, N, 2)) failures++;
+    double *b[2] = {filled(N, 0), filled(N, 0)};
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t n = 0; n < N; n++) b[0][n] += dy[m * N + n], b[1][n] += fabs(dy[m * N + n]);
+    void *rb = malloc((size_t)N * item());
+    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, rb, 0, M, K, N, is_double, 2)) failures++;
     compare("d_w", rd, d[0], d[1], K * N, 8);
+    compare("d_b", rb, b[0], b[1], N, 8);
+}
+
+/* The loss of 5 rows, its gradient, a layer norm of the same rows and a step of Adam. */
+static void check_training(int64_t V) {
+    enum { rows = 5 };
+    static char name[64];
+    snprintf(name, sizeof name, "training, rows of %d", (int)V);
+    case_name = name;
+    const int64_t n = rows * V;
+    const double smoothing = 0.1;
+    double *x = filled(n, 8), *gain = filled(V, 1), *y = filled(n, 0), *d = filled(n, 0), *unit = filled(n, 0);
+    double losses[rows], expected[rows], one[rows];
+    int64_t targets[rows];
+    void *rx = as_real(x, n), *rgain = as_real(gain, V), *ry = malloc((size_t)n * item());
+    void *mean = malloc(rows * item()), *inverse = malloc(rows * item());
+    for (int64_t r = 0; r < rows; r++) {
+        double sum = 0, apart = 0, middle = 0, squares = 0;
+        targets[r] = r * 7 % V;
+        for (int64_t v = 0; v < V; v++) sum += exp(x[r * V + v]), apart += x[r * V + v], middle += x[r * V + v];
+        middle /= (double)V;
+        for (int64_t v = 0; v < V; v++) squares += (x[r * V + v] - middle) * (x[r * V + v] - middle);
+        expected[r] = log(sum) - (1 - smoothing) * x[r * V + targets[r]] - smoothing / (double)V * apart;
+        one[r] = 100;
+        for (int64_t v = 0; v < V; v++) {
+            const int64_t i = r * V + v;
+            d[i] = exp(x[i]) / sum - smoothing / (double)V - (v == targets[r] ? 1 - smoothing : 0);
+            y[i] = (x[i] - middle) / sqrt(squares / (double)V + 1e-5) * gain[v] + gain[v];
+            unit[i] = 50;
+        }
+    }
+    fa_layer_norm norm = {.rows = rows, .N = V, .x = rx, .gain = rgain, .offset = rgain, .x_row = V, .epsilon = 1e-5};
+    norm.y = ry, norm.mean = mean, norm.inverse = inverse;
+    fa_layer_norm_run(kernels, &norm, 0, 2);
+    compare("layer_norm", ry, y, unit, n, 4);
+    fa_cross_entropy(kernels, rx, 0, targets, smoothing, 1, losses, rows, V, 2);
+    compare("d_logits", rx, d, unit, n, 1);
+    void *rl = as_real(losses, rows);
+    compare("loss", rl, expected, one, rows, 1);
+
+    double *g = filled(n, 1), *after = filled(n, 0);
+    void *rv = as_real(x, n), *rg = as_real(g, n), *m = as_real(y, n), *v = as_real(unit, n);
+    for (int64_t i = 0; i < n; i++) {
+        const double mi = 0.9 * y[i] + 0.1 * 0.5 * g[i], vi = 0.99 * 50 + 0.01 * 0.25 * g[i] * g[i];
+        after[i] = 0.999 * x[i] - 0.2 * mi / (2 * sqrt(vi) + 1e-8);
+    }
+    fa_adam adam = {rv, rg, m, v, 0.5, 0.9, 0.99, 0.2, 2, 1e-8, 0.999};
+    fa_adam_step(kernels, &adam, n, 2);
+    compare("adam", rv, after, unit, n, 1);
+    double norms[2] = {0, 0};
+    for (int64_t i = 0; i < n; i++) norms[0] += at(rv, i) * at(rv, i);
+    if (fa_square_sum(kernels, rv, n, &norms[1], 2) || fabs(norms[1] / norms[0] - 1) > 1e-13) failures++;
 }
 
 static void check_rows(void) {
@@ -318,6 +374,9 @@ static void check_level(const fa_level *level) {
         check_products(13, 33, 130, 1);
         check_products(300, 17, 5, 0);
         check_rows();
+        check_training(45);
+        check_training(64);
+        check_training(1003);
     }
 }
 
