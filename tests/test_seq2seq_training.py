@@ -37,20 +37,19 @@ def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, expected):
     assert kills == 3
 
 
-def test_a_run_killed_at_every_checkpoint_has_the_same_bits(tmp_path, expected, monkeypatch):
-    """The process ends right after each write of a save; in one process, for speed."""
+def test_runs_killed_between_the_writes_of_a_checkpoint_have_the_same_bits(tmp_path, expected, monkeypatch):
+    """In one process, for speed: an exception stands for the kill."""
     from fastattn.seq2seq import durable
 
     class Killed(BaseException):
         pass
 
-    write_text, calls = durable.write_text, []
+    write_text, rng, kills = durable.write_text, random.Random(3), []
 
     def write(path, text):
-        if len(calls) % 3 != 2 and path.name in {"latest", "best"}:
-            calls.append(path.name)
+        if rng.random() < 0.4:
+            kills.append(path.name)
             raise Killed
-        calls.append(path.name)
         write_text(path, text)
 
     monkeypatch.setattr(durable, "write_text", write)
@@ -60,7 +59,7 @@ def test_a_run_killed_at_every_checkpoint_has_the_same_bits(tmp_path, expected, 
         except Killed:
             continue
         break
-    assert len(calls) > 20
+    assert {"latest", "best"} <= set(kills)
     assert result(tmp_path) == expected
 
 
