@@ -100,6 +100,38 @@ typedef struct fa_query_gradient {
     void *d_query, *d_score;
 } fa_query_gradient;
 
+enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };
+
+/* A recurrent layer over B samples of up to T positions, H units, 3 (GRU) or 4 (LSTM) gates G. Samples are entries,
+ * longest first: entry i is sample order[i], with lengths[i] positions, whose rows start at starts[i]; all three NULL:
+ * sample i, T, i T. At one step only the first entries are still running. */
+typedef struct fa_recurrent {
+    int64_t B, T, H;
+    int32_t cell, reverse;
+    const int64_t *lengths, *starts, *order;
+
+    /* Packed (H, H) for each gate, one after another, for the steps; (G H, H), packed as one, for the steps back. */
+    const void *w_hidden, *w_hidden_transposed;
+    const void *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
+
+    /* One row for each position. Products with x become gates, and these the gradients at the gates' arguments. */
+    void *gates;  /* (rows, G H) */
+    void *aux;    /* (rows, H) GRU_AFTER: U_n h + c_n, then its gradient; GRU_BEFORE: r * h; LSTM: c; NULL: not kept */
+    void *before; /* (rows, H) h before the step; NULL with aux */
+    void *y;      /* (B, T, H), padding left alone; NULL: not wanted */
+
+    /* One row for each entry, state_row elements apart. Step s reads h from state[s % 2], writes the other. */
+    void *state[2];
+    void *reset;  /* GRU_BEFORE: r * h */
+    void *memory; /* LSTM: c */
+    int64_t state_row;
+
+    /* Back: d_state gathers the gradient of h, d_gates holds G H elements of one step, d_memory the gradient of c. */
+    const void *dy;           /* (B, T, H), or NULL: zeros */
+    const void *memory_first; /* LSTM: c before the first step, contiguous by sample */
+    void *d_state, *d_gates, *d_memory;
+} fa_recurrent;
+
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
 typedef struct fa_kernels {
     int64_t panel_width; /* keys, or columns of packed weights, in a panel */
@@ -159,6 +191,13 @@ typedef struct fa_kernels {
                     int64_t last);
     void (*add_scaled)(const void *x, double scale, void *y, int64_t first, int64_t last);
     void (*query_gradient)(const fa_query_gradient *, int64_t first, int64_t last); /* samples */
+
+    int64_t (*recurrent_workspace)(void); /* bytes for one worker */
+    /* One phase of one step for entries first..last-1 and panels of units panel0..panel1-1. */
+    void (*recurrent_step)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,
+                           int64_t panel0, int64_t panel1, void *workspace);
+    void (*recurrent_back)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,
+                           int64_t panel0, int64_t panel1, void *workspace);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

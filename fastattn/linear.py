@@ -48,7 +48,7 @@ class PackedWeights:
         self.shape = w.shape
         self.dtype = w.dtype.newbyteorder("=")
         self._packed = _pack(w, transposed=False)
-        # Packed when matmul_transposed is first called; a copy, so that both products see the same weights.
+        # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
     def matmul(self, x: Array, out: Array | None = None) -> Array:
@@ -79,9 +79,18 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
+        return _product(dy, self.panels_transposed(), self.shape[::-1], out)
+
+    @property
+    def panels(self) -> Array:
+        """The matrix as kernels read it, one flat array ``[N / width][K][width]``, zero beyond N; not to be written."""
+        return self._packed
+
+    def panels_transposed(self) -> Array:
+        """Return the transposed matrix as kernels read it."""
         if self._transposed is None:
             self._transposed = _pack(self.unpack(), transposed=True)
-        return _product(dy, self._transposed, self.shape[::-1], out)
+        return self._transposed
 
     def unpack(self) -> Array:
         """Return the matrix as an ordinary array of shape (K, N)."""

@@ -188,7 +188,7 @@ def test_a_sample_has_the_same_bits_in_any_batch(kind, reverse):
 @kinds
 def test_any_number_of_threads_gives_the_same_bits(kind):
     layer = build(kind, 40, 130)
-    x, state, dy, d_state = draw(layer, 26, 5)
+    x, state, dy, _ = draw(layer, 26, 5)
     before = fastattn.get_num_threads()
     try:
         for lengths in (None, ragged(26, 5)):

@@ -20,6 +20,9 @@
 #include "../normalization/layer_norm.c"
 #include "../dropout/elements.c"
 #include "../attention/query_gradient.h"
+#include "../recurrent/step.h"
+#include "../recurrent/forward.c"
+#include "../recurrent/backward.c"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -71,4 +74,7 @@ static const fa_kernels FN(kernels) = {
     dropout_run,
     add_scaled,
     query_gradient,
+    recurrent_workspace,
+    recurrent_step,
+    recurrent_back,
 };

@@ -119,3 +119,41 @@ def query_gradient(
     d_query: Array,
     d_score: Array,
 ) -> None: ...
+
+class Recurrent:
+    def __init__(
+        self, cell: int, hidden: int, w_input: Array, w_hidden: Array, b_input: Array, b_hidden: Array | None
+    ) -> None: ...
+    def forward(
+        self,
+        x: Array,
+        batch: int,
+        steps: int,
+        reverse: bool,
+        sequences: tuple[Array, Array, Array] | None,
+        h_first: Array | None,
+        c_first: Array | None,
+        h_last: Array,
+        c_last: Array | None,
+        gates: Array,
+        aux: Array | None,
+        before: Array | None,
+        y: Array | None,
+    ) -> None: ...
+    def backward(
+        self,
+        w_hidden_transposed: Array,
+        batch: int,
+        steps: int,
+        reverse: bool,
+        sequences: tuple[Array, Array, Array] | None,
+        dy: Array | None,
+        dh_last: Array | None,
+        dc_last: Array | None,
+        dh_first: Array,
+        dc_first: Array | None,
+        gates: Array,
+        aux: Array,
+        before: Array,
+        c_first: Array | None,
+    ) -> None: ...

@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arrays import float_array
-from fastattn.errors import ArgumentError, ShapeError, describe
-from fastattn.functional import sigmoid, tanh
+from fastattn.errors import ArgumentError, describe
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.sequences import Sequences, check_rows
+from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell, Tape
 
 __all__ = ["GRU", "GRUCell"]
 
 Array = NDArray[Any]
 
 
-class GRUCell(Layer):
+class GRUCell(RecurrentCell):
     """One step of gated recurrent units.
 
     ``r = sigmoid(W_r x + b_r + U_r h + c_r)``, ``z = sigmoid(W_z x + b_z + U_z h + c_z)``,
@@ -79,7 +77,8 @@ class GRUCell(Layer):
         def draw(*shape: int) -> Parameter:
             return Parameter(rng.uniform(-bound, bound, shape).astype(dtype))
 
-        self.inputs, self.hidden, self.reset = inputs, hidden, reset
+        super().__init__(AFTER if reset == "after" else BEFORE, inputs, hidden, dtype)
+        self.reset = reset
         self.w_input = draw(inputs, 3 * hidden)
         self.w_hidden = draw(hidden, 3 * hidden)
         self.b_input = draw(3 * hidden)
@@ -87,20 +86,39 @@ class GRUCell(Layer):
 
     def forward(self, x: Array, h: Array) -> Array:
         """Return h' (B, H) for x (B, D) and h (B, H)."""
-        x = _check_input(x, 2, self.inputs)
-        return _run(self, x[:, None], h, None, False, None)[1]
+        batch = self.check_input(x, 2).shape[0]
+        return self.step(self.check("x", x, batch, self.inputs), self.check("h", h, batch, self.hidden), None)[0]
 
     def vjp(self, x: Array, h: Array) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
         """Return h', and the function from its gradient to those of x and h, which adds to the parameters'."""
-        x = _check_input(x, 2, self.inputs)
-        saved: dict[str, Any] = {}
-        _, h_next = _run(self, x[:, None], h, None, False, saved)
+        x = self.check_input(x, 2)[:, None]
+        _, h_next, _, tape = self.walk(x, self.check("h", h, len(x), self.hidden), None, None, False, True)
+        assert tape is not None
 
         def backward(dh: Array) -> tuple[Array, Array]:
-            dx, dh0 = _run_back(self, saved, None, dh)
-            return dx[:, 0], dh0
+            dx, dh_first, _ = self.walk_back(tape, None, dh, None)
+            return dx[:, 0], dh_first
 
         return h_next, backward
+
+    def biases(self) -> tuple[Array, Array]:
+        """Return the values of both biases."""
+        return self.b_input.value, self.b_hidden.value
+
+    def accumulate(self, tape: Tape) -> None:
+        """Add the gradients of w_hidden and of the biases."""
+        both = 2 * self.hidden
+        gates, candidate = tape.gates[:, :both], tape.gates[:, both:]
+        of_input = linear.row_sum(tape.gates)
+        self.b_input.accumulate(of_input)
+        self.w_hidden.gradient[:, :both] += linear.weight_gradient(tape.before, gates)
+        self.b_hidden.gradient[:both] += of_input[:both]
+        if self.reset == "after":  # aux: the gradient at U_n h + c_n
+            self.w_hidden.gradient[:, both:] += linear.weight_gradient(tape.before, tape.aux)
+            self.b_hidden.gradient[both:] += linear.row_sum(tape.aux)
+        else:  # aux: r * h
+            self.w_hidden.gradient[:, both:] += linear.weight_gradient(tape.aux, candidate)
+            self.b_hidden.gradient[both:] += of_input[both:]
 
 
 class GRU(Layer):
@@ -173,8 +191,8 @@ class GRU(Layer):
         h_last : array, shape (B, H)
             State after the last step; h0 where a sample has no position.
         """
-        x = _check_input(x, 3, self.cell.inputs)
-        return _run(self.cell, x, h0, lengths, self.reverse, None)
+        y, h_last, _, _ = self._walk(x, h0, lengths, False)
+        return y, h_last
 
     def vjp(
         self, x: Array, h0: Array | None = None, lengths: Array | None = None
@@ -183,104 +201,15 @@ class GRU(Layer):
 
         dy may be None where only h_last was used. backward may be called once.
         """
-        x = _check_input(x, 3, self.cell.inputs)
-        saved: dict[str, Any] = {}
-        y, h_last = _run(self.cell, x, h0, lengths, self.reverse, saved)
+        y, h_last, _, tape = self._walk(x, h0, lengths, True)
+        assert tape is not None
 
         def backward(dy: Array | None, dh_last: Array | None = None) -> tuple[Array, Array]:
-            return _run_back(self.cell, saved, dy, dh_last)
+            return self.cell.walk_back(tape, dy, dh_last, None)[:2]
 
         return y, h_last, backward
 
-
-def _check_input(x: object, axes: int, inputs: int) -> Array:
-    array = float_array("x", x)
-    if array.ndim != axes or array.shape[-1] != inputs:
-        expected = f"shape (B, {inputs})" if axes == 2 else f"shape (B, T, {inputs})"
-        raise ShapeError(describe("x", expected, f"shape {array.shape}", "match the width of the layer."))
-    return array
-
-
-def _steps(sequences: Sequences, reverse: bool) -> Any:
-    """Samples, positions and rows of each step."""
-    batch, steps = sequences.batch, sequences.steps
-    order = np.arange(batch) if sequences.order is None else sequences.order
-    lengths = np.full(batch, steps) if sequences.lengths is None else sequences.lengths
-    starts = np.arange(batch) * steps if sequences.starts is None else sequences.starts
-    for step in range(steps):
-        n = int((lengths > step).sum())
-        at = lengths[:n] - 1 - step if reverse else np.full(n, step)
-        yield order[:n], at, starts[:n] + at
-
-
-def _run(
-    cell: GRUCell, x: Array, h0: Array | None, lengths: Array | None, reverse: bool, saved: dict[str, Any] | None
-) -> tuple[Array, Array]:
-    width, dtype = cell.hidden, cell.w_input.value.dtype
-    sequences = Sequences(x, lengths)
-    state_shape = (sequences.batch, width)
-    h = np.zeros(state_shape, dtype) if h0 is None else check_rows("h0", h0, state_shape, dtype).copy()
-    rows = sequences.gather(x)
-    gates = cell.w_input.packed().matmul(rows)
-    gates += cell.b_input.value
-    y = np.zeros((sequences.batch, sequences.steps, width), dtype)
-    aux, before = np.empty((2, sequences.count, width), dtype)
-    w = cell.w_hidden.packed()
-    w_n = linear.PackedWeights(cell.w_hidden.value[:, 2 * width :])
-    c = cell.b_hidden.value
-    for sample, at, row in _steps(sequences, reverse):
-        g, old = gates[row], h[sample]
-        u = w.matmul(old) + c
-        r, z = np.split(sigmoid(g[:, : 2 * width] + u[:, : 2 * width]), 2, axis=1)
-        if cell.reset == "after":
-            aux[row] = u[:, 2 * width :]
-            n = tanh(g[:, 2 * width :] + r * aux[row])
-        else:
-            aux[row] = r * old
-            n = tanh(g[:, 2 * width :] + (w_n.matmul(aux[row]) + c[2 * width :]))
-        h[sample] = y[sample, at] = n + z * (old - n)
-        gates[row] = np.concatenate([r, z, n], axis=1)
-        before[row] = old
-    if saved is not None:
-        saved.update(sequences=sequences, rows=rows, gates=gates, aux=aux, before=before, reverse=reverse)
-    return y, h
-
-
-def _run_back(cell: GRUCell, saved: dict[str, Any], dy: Array | None, dh_last: Array | None) -> tuple[Array, Array]:
-    if not saved:
-        raise ArgumentError(describe("backward", "one call", "a second one", "call vjp again."))
-    sequences, rows, gates, aux, before, reverse = saved.values()
-    saved.clear()
-    width, dtype = cell.hidden, cell.w_input.value.dtype
-    y_shape, state_shape = (sequences.batch, sequences.steps, width), (sequences.batch, width)
-    dy = np.zeros(y_shape, dtype) if dy is None else check_rows("dy", dy, y_shape, dtype)
-    dh = np.zeros(state_shape, dtype) if dh_last is None else check_rows("dh_last", dh_last, state_shape, dtype).copy()
-    w = cell.w_hidden.packed()
-    w_n = linear.PackedWeights(cell.w_hidden.value[:, 2 * width :])
-    d_hidden = np.empty_like(gates)
-    for sample, at, row in reversed(list(_steps(sequences, reverse))):
-        d = dh[sample] + dy[sample, at]
-        r, z, n = np.split(gates[row], 3, axis=1)
-        old = before[row]
-        dn = d * (1 - z) * (1 - n * n)
-        dz = d * (old - n) * z * (1 - z)
-        if cell.reset == "after":
-            dr = dn * aux[row] * r * (1 - r)
-            d_hidden[row] = np.concatenate([dr, dz, dn * r], axis=1)
-            dh[sample] = d * z + w.matmul_transposed(d_hidden[row])
-        else:
-            d_reset = w_n.matmul_transposed(dn)
-            dr = d_reset * old * r * (1 - r)
-            d_hidden[row] = np.concatenate([dr, dz, np.zeros_like(dn)], axis=1)
-            dh[sample] = d * z + d_reset * r + w.matmul_transposed(d_hidden[row])
-        gates[row] = np.concatenate([dr, dz, dn], axis=1)
-    cell.w_input.accumulate(linear.weight_gradient(rows, gates))
-    cell.b_input.accumulate(linear.row_sum(gates))
-    if cell.reset == "after":
-        cell.w_hidden.accumulate(linear.weight_gradient(before, d_hidden))
-        cell.b_hidden.accumulate(linear.row_sum(d_hidden))
-    else:
-        dw = [linear.weight_gradient(before, gates[:, : 2 * width]), linear.weight_gradient(aux, gates[:, 2 * width :])]
-        cell.w_hidden.accumulate(np.concatenate(dw, axis=1))
-        cell.b_hidden.accumulate(linear.row_sum(gates))
-    return sequences.scatter(cell.w_input.packed().matmul_transposed(gates)), dh
+    def _walk(self, x: Array, h0: Array | None, lengths: object, keep: bool) -> Any:
+        x = self.cell.check_input(x, 3)
+        h = None if h0 is None else self.cell.check("h0", h0, len(x), self.cell.hidden)
+        return self.cell.walk(x, h, None, lengths, self.reverse, keep)

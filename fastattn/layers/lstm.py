@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, describe
-from fastattn.functional import sigmoid, tanh
-from fastattn.layers.gru import _check_input, _steps
+from fastattn.errors import ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.sequences import Sequences, check_rows
+from fastattn.layers.recurrence import MEMORY, RecurrentCell, Tape
 
 __all__ = ["LSTM", "LSTMCell"]
 
@@ -20,7 +18,7 @@ Array = NDArray[Any]
 State = tuple[Array, Array]
 
 
-class LSTMCell(Layer):
+class LSTMCell(RecurrentCell):
     """One step of long short-term memory.
 
     ``i, f, o = sigmoid(W x + b + U h)`` and ``g = tanh(W x + b + U h)``, each with its own columns;
@@ -74,7 +72,7 @@ class LSTMCell(Layer):
         dtype: Any = np.float32,
     ) -> None:
         bound = 1 / math.sqrt(max(hidden, 1))
-        self.inputs, self.hidden = inputs, hidden
+        super().__init__(MEMORY, inputs, hidden, dtype)
         self.w_input = Parameter(rng.uniform(-bound, bound, (inputs, 4 * hidden)).astype(dtype))
         self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, 4 * hidden)).astype(dtype))
         self.b = Parameter(np.zeros(4 * hidden, dtype))
@@ -82,23 +80,45 @@ class LSTMCell(Layer):
 
     def forward(self, x: Array, state: State) -> State:
         """Return (h', c') for x (B, D) and state (h, c), each (B, H)."""
-        x = _check_input(x, 2, self.inputs)
-        return _run(self, x[:, None], state, None, False, None)[1]
+        batch = self.check_input(x, 2).shape[0]
+        h, c = self.pair(("h", "c"), state, batch)
+        h_next, c_next = self.step(self.check("x", x, batch, self.inputs), h, c)
+        assert c_next is not None
+        return h_next, c_next
 
     def vjp(self, x: Array, state: State) -> tuple[State, Callable[[tuple[Any, Any]], tuple[Array, State]]]:
         """Return (h', c') and ``backward((dh', dc')) -> (dx, (dh, dc))``, which adds to the parameters' gradients.
 
         Either of dh' and dc' may be None.
         """
-        x = _check_input(x, 2, self.inputs)
-        saved: dict[str, Any] = {}
-        _, after = _run(self, x[:, None], state, None, False, saved)
+        x = self.check_input(x, 2)[:, None]
+        _, h_next, c_next, tape = self.walk(x, *self.pair(("h", "c"), state, len(x)), None, False, True)
+        assert c_next is not None and tape is not None
 
         def backward(d_after: tuple[Any, Any]) -> tuple[Array, State]:
-            dx, d_state = _run_back(self, saved, None, d_after)
-            return dx[:, 0], d_state
+            dx, dh, dc = self.walk_back(tape, None, *d_after)
+            assert dc is not None
+            return dx[:, 0], (dh, dc)
 
-        return after, backward
+        return (h_next, c_next), backward
+
+    def pair(self, names: tuple[str, str], state: Any, batch: int) -> State:
+        """Return both parts of a state, checked; None is zeros."""
+        if state is None:
+            return self.zeros(batch), self.zeros(batch)
+        if not isinstance(state, tuple) or len(state) != 2:
+            raise ShapeError(describe("state", "a tuple (h, c)", type(state).__name__, "pass both parts, or None."))
+        h, c = state
+        return self.check(names[0], h, batch, self.hidden), self.check(names[1], c, batch, self.hidden)
+
+    def biases(self) -> tuple[Array, None]:
+        """Return the value of the bias."""
+        return self.b.value, None
+
+    def accumulate(self, tape: Tape) -> None:
+        """Add the gradients of w_hidden and of b."""
+        self.w_hidden.accumulate(linear.weight_gradient(tape.before, tape.gates))
+        self.b.accumulate(linear.row_sum(tape.gates))
 
 
 class LSTM(Layer):
@@ -170,8 +190,8 @@ class LSTM(Layer):
         state : tuple of two arrays of shape (B, H)
             (h, c) after the last step; those given where a sample has no position.
         """
-        x = _check_input(x, 3, self.cell.inputs)
-        return _run(self.cell, x, state, lengths, self.reverse, None)
+        y, h, c, _ = self._walk(x, state, lengths, False)
+        return y, (h, c)
 
     def vjp(
         self, x: Array, state: State | None = None, lengths: Array | None = None
@@ -181,70 +201,16 @@ class LSTM(Layer):
         dy may be None where only the last state was used, d_state is a pair of which either may be None. backward may
         be called once.
         """
-        x = _check_input(x, 3, self.cell.inputs)
-        saved: dict[str, Any] = {}
-        y, after = _run(self.cell, x, state, lengths, self.reverse, saved)
+        y, h, c, tape = self._walk(x, state, lengths, True)
+        assert tape is not None
 
         def backward(dy: Array | None, d_state: tuple[Any, Any] | None = None) -> tuple[Array, State]:
-            return _run_back(self.cell, saved, dy, d_state)
+            dx, dh, dc = self.cell.walk_back(tape, dy, *(d_state or (None, None)))
+            assert dc is not None
+            return dx, (dh, dc)
 
-        return y, after, backward
+        return y, (h, c), backward
 
-
-def _pair(names: tuple[str, str], state: Any, shape: tuple[int, int], dtype: Any) -> State:
-    h, c = (None, None) if state is None else state
-    return (
-        np.zeros(shape, dtype) if h is None else check_rows(names[0], h, shape, dtype).copy(),
-        np.zeros(shape, dtype) if c is None else check_rows(names[1], c, shape, dtype).copy(),
-    )
-
-
-def _run(
-    cell: LSTMCell, x: Array, state: State | None, lengths: Array | None, reverse: bool, saved: dict[str, Any] | None
-) -> tuple[Array, State]:
-    width, dtype = cell.hidden, cell.w_input.value.dtype
-    sequences = Sequences(x, lengths)
-    h, c = _pair(("h", "c"), state, (sequences.batch, width), dtype)
-    rows = sequences.gather(x)
-    gates = cell.w_input.packed().matmul(rows)
-    gates += cell.b.value
-    y = np.zeros((sequences.batch, sequences.steps, width), dtype)
-    memory, memory_before, before = np.empty((3, sequences.count, width), dtype)
-    w = cell.w_hidden.packed()
-    for sample, at, row in _steps(sequences, reverse):
-        before[row], memory_before[row] = h[sample], c[sample]
-        u = gates[row] + w.matmul(h[sample])
-        i, f, o = sigmoid(u[:, :width]), sigmoid(u[:, width : 2 * width]), sigmoid(u[:, 3 * width :])
-        g = tanh(u[:, 2 * width : 3 * width])
-        c[sample] = memory[row] = f * c[sample] + i * g
-        h[sample] = y[sample, at] = o * tanh(memory[row])
-        gates[row] = np.concatenate([i, f, g, o], axis=1)
-    if saved is not None:
-        saved.update(sequences=sequences, rows=rows, gates=gates, memory=memory, memory_before=memory_before)
-        saved.update(before=before, reverse=reverse)
-    return y, (h, c)
-
-
-def _run_back(cell: LSTMCell, saved: dict[str, Any], dy: Array | None, d_state: Any) -> tuple[Array, State]:
-    if not saved:
-        raise ArgumentError(describe("backward", "one call", "a second one", "call vjp again."))
-    sequences, rows, gates, memory, memory_before, before, reverse = saved.values()
-    saved.clear()
-    width, dtype = cell.hidden, cell.w_input.value.dtype
-    y_shape = sequences.batch, sequences.steps, width
-    dy = np.zeros(y_shape, dtype) if dy is None else check_rows("dy", dy, y_shape, dtype)
-    dh, dc = _pair(("dh", "dc"), d_state, (sequences.batch, width), dtype)
-    w = cell.w_hidden.packed()
-    for sample, at, row in reversed(list(_steps(sequences, reverse))):
-        d = dh[sample] + dy[sample, at]
-        i, f, g, o = np.split(gates[row], 4, axis=1)
-        t = tanh(memory[row])
-        e = dc[sample] + d * o * (1 - t * t)
-        parts = e * g * i * (1 - i), e * memory_before[row] * f * (1 - f), e * i * (1 - g * g), d * t * o * (1 - o)
-        dc[sample] = e * f
-        gates[row] = np.concatenate(parts, axis=1)
-        dh[sample] = w.matmul_transposed(gates[row])
-    cell.w_input.accumulate(linear.weight_gradient(rows, gates))
-    cell.w_hidden.accumulate(linear.weight_gradient(before, gates))
-    cell.b.accumulate(linear.row_sum(gates))
-    return sequences.scatter(cell.w_input.packed().matmul_transposed(gates)), (dh, dc)
+    def _walk(self, x: Array, state: State | None, lengths: object, keep: bool) -> Any:
+        x = self.cell.check_input(x, 3)
+        return self.cell.walk(x, *self.cell.pair(("h", "c"), state, len(x)), lengths, self.reverse, keep)

@@ -29,6 +29,9 @@ class Sequences:
         B and T.
     lengths, starts, order : int64 arrays of shape (B,), or None when every sample has T positions
         Sample order[i] has lengths[i] positions, descending, in rows starts[i] and following.
+    kernel : tuple of these three, or None
+    count : int
+        Rows.
     """
 
     def __init__(self, x: Array, lengths: object = None) -> None:
@@ -37,6 +40,7 @@ class Sequences:
         self.lengths: Array | None = None
         self.starts: Array | None = None
         self.order: Array | None = None
+        self.kernel: tuple[Array, Array, Array] | None = None
         self._there: Array | None = None
         if lengths is None:
             return
@@ -50,9 +54,10 @@ class Sequences:
             got = f"{int(given.min())} to {int(given.max())}"
             raise ArgumentError(describe("lengths", f"0 to {self.steps}", got, "count positions, not padding."))
         counts = given.astype(np.int64)
-        self.order = np.argsort(-counts, kind="stable").astype(np.int64)
+        self.order = np.argsort(-counts, kind="stable").astype(np.int64, copy=False)
         self.lengths = counts[self.order]
         self.starts = (np.cumsum(counts) - counts)[self.order]
+        self.kernel = self.lengths, self.starts, self.order
         self.count = int(counts.sum())
         self._there = np.arange(self.steps) < counts[:, None]
 
@@ -73,6 +78,10 @@ class Sequences:
 
 def check_rows(name: str, array: object, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return the argument as a contiguous array of this shape and dtype, or raise."""
+    if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
     given = float_array(name, array)
     if given.shape != shape:
         raise ShapeError(describe(name, f"shape {shape}", f"shape {given.shape}", "match the sizes of the layer."))

@@ -1,0 +1,145 @@
+"""What GRU and LSTM have in common: from arrays to one call of the kernels that walks all steps, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import linear
+from fastattn._arrays import float_array
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.layers.parameter import Layer, Parameter
+from fastattn.layers.sequences import Sequences, check_rows
+
+__all__ = ["AFTER", "BEFORE", "MEMORY", "RecurrentCell", "Tape"]
+
+Array = NDArray[Any]
+
+AFTER, BEFORE, MEMORY = 0, 1, 2  # the cells that the kernels know
+
+
+@dataclass
+class Tape:
+    """What the steps back need; used up by them."""
+
+    sequences: Sequences
+    reverse: bool
+    x: Array
+    gates: Array
+    aux: Array
+    before: Array
+    c_first: Array | None
+    used: bool = False
+
+
+class RecurrentCell(Layer):
+    """Base of `GRUCell` and `LSTMCell`: sizes, weights as the kernels read them, the walk over sequences."""
+
+    w_input: Parameter
+    w_hidden: Parameter
+
+    def __init__(self, kind: int, inputs: int, hidden: int, dtype: Any) -> None:
+        self.inputs, self.hidden = inputs, hidden
+        self.gates = 4 if kind == MEMORY else 3
+        self._kind = kind
+        self._dtype = np.dtype(dtype)
+        self._weights: tuple[Any, Any, core.Recurrent] | None = None
+
+    def biases(self) -> tuple[Array, Array | None]:
+        """Return the values of the bias of the input's products and, if it is apart, of the state's."""
+        raise NotImplementedError
+
+    def check(self, name: str, array: object, *shape: int) -> Array:
+        """Return the argument as an array that kernels can read, or raise."""
+        return check_rows(name, array, shape, self._dtype)
+
+    def check_input(self, x: object, axes: int) -> Array:
+        """Return x, an array (B, D) or (B, T, D), or raise."""
+        array = float_array("x", x)
+        if array.ndim != axes or array.shape[-1] != self.inputs:
+            expected = f"shape (B, {self.inputs})" if axes == 2 else f"shape (B, T, {self.inputs})"
+            raise ShapeError(describe("x", expected, f"shape {array.shape}", "match the width of the layer."))
+        return array
+
+    def zeros(self, batch: int) -> Array:
+        """Return a state of zeros."""
+        return np.zeros((batch, self.hidden), self._dtype)
+
+    def step(self, x: Array, h: Array, c: Array | None) -> tuple[Array, Array | None]:
+        """Return h' and c' for checked x (B, D) and states (B, H); nothing is kept."""
+        batch = x.shape[0]
+        h_next = np.empty((batch, self.hidden), self._dtype)
+        c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
+        gates = np.empty((batch, self.gates * self.hidden), self._dtype)
+        self._kernel().forward(x, batch, 1, False, None, h, c, h_next, c_next, gates, None, None, None)
+        return h_next, c_next
+
+    def walk(
+        self, x: Array, h: Array | None, c: Array | None, lengths: object, reverse: bool, keep: bool
+    ) -> tuple[Array, Array, Array | None, Tape | None]:
+        """Return y (B, T, H), the last h and c, and what `walk_back` needs if it is to be kept; None is zeros."""
+        sequences = Sequences(x, lengths)
+        batch, count, width = sequences.batch, sequences.count, self.hidden
+        rows = check_rows("x", sequences.gather(x), (count, self.inputs), self._dtype)
+        if self._kind == MEMORY and c is None:
+            c = self.zeros(batch)
+        h_last = np.empty((batch, width), self._dtype)
+        c_last = None if c is None else np.empty((batch, width), self._dtype)
+        space = np.empty if sequences.lengths is None else np.zeros
+        y = space((batch, sequences.steps, width), self._dtype)
+        gates = np.empty((count, self.gates * width), self._dtype)
+        aux = np.empty((count, width), self._dtype) if keep else None
+        before = np.empty((count, width), self._dtype) if keep else None
+        self._kernel().forward(
+            rows, batch, sequences.steps, reverse, sequences.kernel, h, c, h_last, c_last, gates, aux, before, y
+        )
+        if aux is None or before is None:
+            return y, h_last, c_last, None
+        return y, h_last, c_last, Tape(sequences, reverse, rows, gates, aux, before, c)
+
+    def walk_back(
+        self, tape: Tape, dy: Array | None, dh_last: Array | None, dc_last: Array | None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return the gradients of x and of the first h and c; add those of the parameters."""
+        if tape.used:
+            raise ArgumentError(describe("backward", "one call", "a second one", "call vjp again."))
+        tape.used = True
+        sequences, width = tape.sequences, self.hidden
+        if dy is not None:
+            dy = self.check("dy", dy, sequences.batch, sequences.steps, width)
+        if dh_last is not None:
+            dh_last = self.check("dh_last", dh_last, sequences.batch, width)
+        if dc_last is not None:
+            dc_last = self.check("dc_last", dc_last, sequences.batch, width)
+        dh = np.empty((sequences.batch, width), self._dtype)
+        dc = None if tape.c_first is None else np.empty_like(dh)
+        self._kernel().backward(
+            self.w_hidden.packed().panels_transposed(), sequences.batch, sequences.steps, tape.reverse,
+            sequences.kernel, dy, dh_last, dc_last, dh, dc, tape.gates, tape.aux, tape.before, tape.c_first,
+        )  # fmt: skip
+        self.w_input.accumulate(linear.weight_gradient(tape.x, tape.gates))
+        self.accumulate(tape)
+        return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
+
+    def accumulate(self, tape: Tape) -> None:
+        """Add the gradients of w_hidden and of the biases, from the gradients that the steps back left in the tape."""
+        raise NotImplementedError
+
+    def _kernel(self) -> core.Recurrent:
+        w_input, w_hidden = self.w_input.packed(), self.w_hidden.packed()
+        if self._weights is None or self._weights[0] is not w_input or self._weights[1] is not w_hidden:
+            kernel = core.Recurrent(self._kind, self.hidden, w_input.panels, self._gate_panels(), *self.biases())
+            self._weights = w_input, w_hidden, kernel
+        return self._weights[2]
+
+    def _gate_panels(self) -> Array:
+        """The packed w_hidden, in which every gate begins a panel."""
+        packed, width = self.w_hidden.packed(), core.panel_width(self.w_hidden.value)
+        if self.hidden % width == 0:
+            return packed.panels
+        wide = -(-self.hidden // width) * width
+        apart = np.zeros((self.hidden, self.gates, wide), self._dtype)
+        apart[:, :, : self.hidden] = self.w_hidden.value.reshape(self.hidden, self.gates, self.hidden)
+        return linear.PackedWeights(apart.reshape(self.hidden, self.gates * wide)).panels
