@@ -22,6 +22,7 @@ SOURCES = [
     "csrc/dispatch/dispatch.c",
     "csrc/dispatch/run.c",
     "csrc/dispatch/gradient.c",
+    "csrc/dispatch/recurrent.c",
     "csrc/dispatch/training.c",
     "csrc/dispatch/query_gradient.c",
     "csrc/dispatch/recurrent.c",

@@ -8,7 +8,7 @@
  *   1. pack the task's queries                       rows x D
  *   2. for each chunk: pack its keys into panels      FA_CHUNK x D, stays in L2 and serves all rows of the task
  *   3.   for each tile of up to 6 rows, panel by panel:
- *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB
+ *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB; for one tile, of the chunk
  *   5.     softcap, bias, masks on the strip (skipped where nothing applies)
  *   6.     running maximum, exponentials, running sum
  *   7.     context tile += strip x values             values are read in place, or from an aligned copy
@@ -41,18 +41,22 @@
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *workspace) {
     char *w = workspace;
     int64_t rows = a->rows_per_task, width = query_width(a), ldv = padded(a->Dv);
-    int64_t panels = a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW;
+    /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
+    const int one_tile = rows <= MR;
+    int64_t panels = a->key_panels ? 0 : one_tile ? 1 : FA_CHUNK / PW;
+    s->few = one_tile && !a->key_panels;
+    s->lds = one_tile ? FA_CHUNK : FA_STRIP;
     s->queries = take(&w, rows * width);
     s->panels = take(&w, panels * panel_stride(a->score, a->D));
     s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS ? 0 : FA_CHUNK * ldv);
     s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0);
-    s->strip = take(&w, MR * FA_STRIP);
+    s->strip = take(&w, MR * s->lds);
     s->acc = take(&w, MR * ldv);
     s->max = take(&w, rows);
     s->sum = take(&w, rows);
     s->total = take(&w, rows * ldv);
     s->q_flags = (uint8_t *)take(&w, rows);
-    s->live = (uint8_t *)take(&w, MR * FA_STRIP);
+    s->live = (uint8_t *)take(&w, MR * s->lds);
     return w - workspace;
 }
 
@@ -126,7 +130,6 @@ FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_
     s->first_head = s->hk * group;
     s->row0 = block * a->rows_per_task;
     s->rows = group_rows - s->row0 < a->rows_per_task ? group_rows - s->row0 : a->rows_per_task;
-    s->few = s->rows <= MR && !a->key_panels;
     s->width = query_width(a);
     s->ldv = padded(a->Dv);
     s->length = fa_key_length(a, s->b);

@@ -5,6 +5,7 @@
 #define forward_chunk FN(forward_chunk)
 #define forward_query FN(forward_query)
 #define softmax_strip FN(softmax_strip)
+#define forward_scores FN(forward_scores)
 #define context_wide FN(context_wide)
 
 #ifndef FA_CHUNK
@@ -18,6 +19,7 @@ typedef struct {
     score_source scores;
     int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
     int few;                                                   /* one tile of rows: keys are packed panel by panel */
+    int64_t lds; /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
     real *queries, *panels, *values, *v, *strip, *acc;
     real *max, *sum, *total; /* of the task's rows, over the chunks so far */
     uint8_t *q_flags, *live;
@@ -47,11 +49,11 @@ FA_INLINE const real *forward_query(const forward_state *s, int64_t head, int64_
 
 /* Step 6. Scores in strip[r][0..end) -> exponentials; m and l[r] are the running maximum and the lanes of the
  * running sum. Returns 1 when some row's earlier sums were scaled; factor[r] says by how much. */
-FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l, real *factor) {
+FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, int64_t lds, real *m, vec *l, real *factor) {
     real safe[MR];
     int scaled = 0;
     for (int r = 0; r < rows; r++) {
-        const real *S = strip + r * FA_STRIP;
+        const real *S = strip + r * lds;
         vec mx = vload(S);
         for (int64_t j = VL; j < end; j += VL) mx = vmax(mx, vload(S + j));
         real top = vhmax(mx);
@@ -66,7 +68,7 @@ FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l,
         }
     }
     for (int r = 0; r < rows; r++) {
-        real *S = strip + r * FA_STRIP;
+        real *S = strip + r * lds;
         vec base = vset1(safe[r]), sum = vset1(0);
         for (int64_t j = 0; j < end; j += VL) {
             vec p = vexp_soft(vload(S + j) - base);
@@ -80,13 +82,13 @@ FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, real *m, vec *l,
 
 /* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at
  * a time, instead of a strip of columns of all of them. The same chains as micro_gemm. */
-FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, const real *V, int64_t stride, real *acc,
-                          int64_t width) {
+FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, int64_t ldp, const real *V, int64_t stride,
+                          real *acc, int64_t width) {
     if (fresh) memset(acc, 0, (size_t)(rows * width) * sizeof(real));
     for (int64_t j = 0; j < n; j += 4) {
         const int depth = n - j < 4 ? (int)(n - j) : 4;
         for (int r = 0; r < rows; r++) {
-            const real *p = P + r * FA_STRIP + j, *v = V + j * stride;
+            const real *p = P + r * ldp + j, *v = V + j * stride;
             real *to = acc + r * width;
             for (int64_t c = 0; c < width; c += VL) {
                 vec sum = vload(to + c);
@@ -99,6 +101,22 @@ FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, const r
                 vstore(to + c, sum);
             }
         }
+    }
+}
+
+/* Step 4 for keys from..to-1 of a chunk. */
+FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, const forward_chunk *chunk,
+                            const real *const *raw, int64_t from, int64_t to) {
+    const fa_attention *a = s->a;
+    for (int64_t j = from; j < to; j += PW) {
+        const int64_t keys = to - j < PW ? to - j : PW;
+        const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
+        if (s->few) {
+            pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D, s->panels);
+            panel = s->panels;
+        }
+        score_tile(&s->scores, t->rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
+                   s->strip + j % s->lds, s->lds);
     }
 }
 
@@ -116,23 +134,17 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         t->l[r] = vset1(0);
         masked_pairs |= t->range[r].lo > lo || t->range[r].hi < hi;
     }
-    for (int64_t from = lo / PW * PW; from < hi;) {
+    for (int64_t from = lo / PW * PW, scored = from; from < hi;) {
         int64_t to = (from / FA_STRIP + 1) * FA_STRIP;
         if (to > hi) to = hi;
         const int64_t n = to - from, end = padded(n);
-        for (int64_t j = from; j < to; j += PW) {
-            int64_t keys = to - j < PW ? to - j : PW;
-            const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
-            if (s->few) {
-                pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D,
-                          s->panels);
-                panel = s->panels;
-            }
-            score_tile(&s->scores, rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
-                       s->strip + (j - from), FA_STRIP);
+        if (from >= scored) {
+            scored = (from / s->lds + 1) * s->lds < hi ? (from / s->lds + 1) * s->lds : hi;
+            forward_scores(s, t, chunk, raw, from, scored);
         }
+        real *strip = s->strip + from % s->lds;
         for (int r = 0; r < rows; r++) {
-            real *S = s->strip + r * FA_STRIP;
+            real *S = strip + r * s->lds;
             if (elementwise || n < end || t->range[r].lo > from || t->range[r].hi < to)
                 row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL);
             if (a->weights) {
@@ -140,13 +152,12 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
                 for (int64_t j = 0; j < n; j += VL) vstore_n(w + j, vload(S + j), n - j);
             }
             if (careful)
-                for (int64_t j = 0; j < n; j++) s->live[r * FA_STRIP + j] = S[j] != NEG_INF;
+                for (int64_t j = 0; j < n; j++) s->live[r * s->lds + j] = S[j] != NEG_INF;
         }
         real factor[MR];
-        int scaled = softmax_strip(rows, end, s->strip, t->m, t->l, factor);
+        int scaled = softmax_strip(rows, end, strip, s->lds, t->m, t->l, factor);
         if (a->seeds)
-            for (int r = 0; r < rows; r++)
-                row_dropout(a, s->b, t->head[r], t->query[r], from, n, s->strip + r * FA_STRIP);
+            for (int r = 0; r < rows; r++) row_dropout(a, s->b, t->head[r], t->query[r], from, n, strip + r * s->lds);
         if (scaled && !fresh)
             for (int r = 0; r < rows; r++) {
                 if (factor[r] == 1) continue;
@@ -157,11 +168,11 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         const real *V = chunk->values + (from - chunk->first) * chunk->values_stride;
         if (careful) {
             if (fresh) memset(s->acc, 0, (size_t)(rows * s->ldv) * sizeof(real));
-            careful_product(rows, n, s->strip, s->live, FA_STRIP, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
+            careful_product(rows, n, strip, s->live, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
         } else if (rows <= 2 && s->ldv > NV * VL) {
-            context_wide(fresh, rows, n, s->strip, V, chunk->values_stride, s->acc, s->ldv);
+            context_wide(fresh, rows, n, strip, s->lds, V, chunk->values_stride, s->acc, s->ldv);
         } else {
-            micro_gemm(fresh, rows, s->ldv, s->strip, FA_STRIP, 1, V, chunk->values_stride, s->acc, s->ldv, n);
+            micro_gemm(fresh, rows, s->ldv, strip, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, n);
         }
         fresh = 0;
         from = to;
