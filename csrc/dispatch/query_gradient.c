@@ -1,8 +1,7 @@
 /* Spreads the samples of one call of the query's gradient over the pool. */
 #include "../threads/pool.h"
 #include "dispatch.h"
-
-#define FA_WORK_PER_THREAD 500000.0 /* multiply-adds, as in run.c */
+#include "tasks.h"
 
 typedef struct {
     const fa_kernels *k;
@@ -19,10 +18,9 @@ static void query_gradient_one(void *context, int64_t task, int worker) {
 
 void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads) {
     double each = (double)g->Dv + (double)g->D * (g->score == FA_SCORE_ADDITIVE ? 16 : 1);
-    double most = (double)g->B * (double)g->Tk * each / FA_WORK_PER_THREAD;
-    if (most < n_threads) n_threads = most < 1 ? 1 : (int)most;
-    int64_t tasks = n_threads == 1 ? 1 : 4 * n_threads, block = (g->B + tasks - 1) / tasks;
     if (g->B == 0) return;
+    n_threads = threads_for((double)g->B * (double)g->Tk * each, n_threads);
+    int64_t block = ceil_div(g->B, n_threads == 1 ? 1 : 4 * n_threads);
     query_gradient_call call = {k, g, block};
-    fa_parallel((g->B + block - 1) / block, n_threads, query_gradient_one, &call);
+    fa_parallel(ceil_div(g->B, block), n_threads, query_gradient_one, &call);
 }

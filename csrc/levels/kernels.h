@@ -14,12 +14,12 @@
 #include "../gemm/gradient.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
-#include "../attention/query_gradient.h"
 #include "../loss/cross_entropy.c"
 #include "../optim/adam.c"
 #include "../embedding/embedding.c"
 #include "../normalization/layer_norm.c"
 #include "../dropout/elements.c"
+#include "../attention/query_gradient.h"
 #include "../recurrent/step.h"
 #include "../recurrent/forward.c"
 #include "../recurrent/backward.c"
@@ -62,7 +62,6 @@ static const fa_kernels FN(kernels) = {
     softmax_rows_vjp,
     normalize,
     normalize_vjp,
-    query_gradient,
     cross_entropy_rows,
     log_softmax_rows,
     adam_run,
@@ -74,6 +73,7 @@ static const fa_kernels FN(kernels) = {
     layer_norm_columns,
     dropout_run,
     add_scaled,
+    query_gradient,
     recurrent_workspace,
     recurrent_step,
     recurrent_back,
