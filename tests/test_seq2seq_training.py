@@ -12,7 +12,7 @@ import training_runs
 from training_runs import DATA, alone, make_config, result
 
 from fastattn import seq2seq
-from fastattn.errors import CheckpointError, ConfigError, FastattnError, TextError
+from fastattn.errors import ArgumentError, CheckpointError, ConfigError, FastattnError
 from fastattn.seq2seq import checkpoint, training
 from fastattn.seq2seq.runlog import RunLog, read_log
 
@@ -213,7 +213,7 @@ def test_other_data_are_refused(tmp_path):
 
 
 def test_no_data_are_refused(tmp_path):
-    with pytest.raises(TextError, match="no pair to train on"):
+    with pytest.raises(ArgumentError, match="at least one pair to train on"):
         train(tmp_path, pairs=([], []))
 
 

@@ -39,7 +39,9 @@ def make_config(**training):
     }  # fmt: skip
     return seq2seq.Config(
         seq2seq.DataConfig(train="pairs", validation="others"),
-        seq2seq.BahdanauConfig(embedding=12, hidden=16, attention=16, readout_width=8, dropout=0.2, label_smoothing=0.1),
+        seq2seq.BahdanauConfig(
+            embedding=12, hidden=16, attention=16, readout_width=8, dropout=0.2, label_smoothing=0.1
+        ),
         seq2seq.VocabularyConfig(source="char", target="char"),
         seq2seq.TrainingConfig(**{**settings, **training}),
     )

@@ -8,8 +8,8 @@ from fastattn.errors import ConfigError, describe_file
 
 __all__ = ["add", "run"]
 
-_ABOUT = """Draw the attention weights of a pair of sentences: a picture (.png, .pdf, .svg), or a page (.html) that needs
-no network. Without a target it is the model's own translation, which is printed."""
+_ABOUT = """Draw the attention weights of a pair of sentences: a picture (.png, .pdf, .svg), or a page (.html) that
+needs no network. Without a target it is the model's own translation, which is printed."""
 
 _EXAMPLE = """
 fastattn heatmap german "ein Hund rennt" -o dog.png
@@ -21,9 +21,7 @@ _PAGES, _PICTURES = (".html", ".htm"), (".png", ".pdf", ".svg")
 
 def add(commands: Commands) -> None:
     """Describe the command."""
-    parser = add_command(
-        commands, "heatmap", run, help="draw what a model attends to", about=_ABOUT, example=_EXAMPLE
-    )
+    parser = add_command(commands, "heatmap", run, help="draw what a model attends to", about=_ABOUT, example=_EXAMPLE)
     add_model(parser)
     parser.add_argument("source", metavar="SOURCE", help="a sentence")
     parser.add_argument("target", nargs="?", metavar="TARGET", help="another (default: its translation)")
@@ -40,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
     found = seq2seq.load(options.folder, options.checkpoint).align(options.source, options.target)
     draw = viz.page if suffix in _PAGES else viz.heatmap
-    weights = found.weights if found.weights.ndim == 2 else found.weights.transpose(1, 0, 2)
-    viz.save(draw(weights, found.source_tokens, found.tokens), options.output)
+    viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
     if options.target is None:
         print(found.text)
     return 0

@@ -3,11 +3,33 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fastattn.errors import TextError, describe_file
 
-__all__ = ["numbered_lines", "read_pairs"]
+if TYPE_CHECKING:
+    from fastattn.seq2seq.text import ParallelText
+
+__all__ = ["add_pairs", "numbered_lines", "pairs_of"]
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """Add the files of sources and targets."""
+    parser.add_argument(
+        "file", nargs="?", default="-", metavar="FILE",
+        help="pairs, source and target separated by a tab, or with --target the sources (default: stdin)",
+    )  # fmt: skip
+    parser.add_argument("--target", metavar="FILE", help="the targets, line by line those of the sources")
+    parser.add_argument(
+        "--columns", type=int, nargs=2, metavar="N", help="which columns of FILE are source and target, from 1 on"
+    )
+
+
+def pairs_of(options: argparse.Namespace) -> "ParallelText":
+    """Read the pairs that the arguments of `add_pairs` name; every line must be of use."""
+    from fastattn.seq2seq.text import read_pairs
+
+    return read_pairs(options.file, options.target, columns=options.columns and tuple(options.columns), strict=True)
 
 
 def numbered_lines(place: str) -> Iterator[tuple[int, str]]:

@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastattn.commands.arguments import Commands, add_command
 
 if TYPE_CHECKING:
-    from fastattn.seq2seq.quickstart import Errors, Quickstart
+    from fastattn.seq2seq.quickstart import Quickstart, Row
     from fastattn.seq2seq.translate import Translation
 
 __all__ = ["add", "run", "table"]
@@ -61,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
         tell(f"using the models in {options.folder}, which were trained before (--again trains new ones)")
     asked = options.say.split() if options.say else list(_WORDS)
     words = [word.lower() for word in asked]
-    said = {kind: translator.search(words, weights=kind == "attention") for kind, translator in found.translators.items()}
+    said = {
+        kind: translator.search(words, weights=kind == "attention") for kind, translator in found.translators.items()
+    }
     spoken = [alternatives[0] for alternatives in said["attention"]]
     files = draw(options.folder, words, spoken)
     if options.json:
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def table(errors: "dict[str, list[Errors]]") -> str:
+def table(errors: "dict[str, list[Row]]") -> str:
     """Return error rates by length of word, the model with attention beside the one without."""
     lines = [
         "words held out: share of phonemes (PER) and of words (WER) that are wrong",
@@ -87,19 +90,20 @@ def table(errors: "dict[str, list[Errors]]") -> str:
     ]
     rows = list(zip(errors["attention"], errors["fixed"]))
     for attention, fixed in rows:
-        shortest, longest = attention.letters
-        lines.append(_row(f"{shortest} to {longest}", [attention], [fixed]))
+        lines.append(_row(f"{attention.shortest} to {attention.longest}", [attention], [fixed]))
     lines.append(_row("all", *zip(*rows)))
     return "\n".join(lines)
 
 
-def _row(name: str, attention: "Sequence[Errors]", fixed: "Sequence[Errors]") -> str:
+def _row(name: str, attention: "Sequence[Row]", fixed: "Sequence[Row]") -> str:
+    from fastattn.seq2seq.metrics import ErrorCounts
+
     cells = []
     for parts in (attention, fixed):
-        per = sum(part.phoneme_errors for part in parts) / max(1, sum(part.phonemes for part in parts))
-        wer = sum(part.word_errors for part in parts) / max(1, sum(part.words for part in parts))
-        cells += [f"{100 * per:6.1f} %", f"{100 * wer:6.1f} %"]
-    return f"{name:>9} {sum(part.words for part in attention):7}  {cells[0]} {cells[1]}   {cells[2]} {cells[3]}"
+        counts = [part.errors for part in parts]
+        total = ErrorCounts(*(sum(getattr(count, field.name) for count in counts) for field in fields(ErrorCounts)))
+        cells += [f"{total.rate:6.1f} %", f"{total.sequence_rate:6.1f} %"]
+    return f"{name:>9} {total.count:7}  {cells[0]} {cells[1]}   {cells[2]} {cells[3]}"
 
 
 def draw(folder: Path, words: Sequence[str], spoken: "Sequence[Translation]") -> list[Path]:
@@ -107,8 +111,8 @@ def draw(folder: Path, words: Sequence[str], spoken: "Sequence[Translation]") ->
     from fastattn import viz
 
     first = spoken[0]
-    picture = viz.heatmap(first.weights, first.source_tokens, first.tokens, title=words[0])
-    page = viz.page(first.weights, first.source_tokens, first.tokens, title=words[0])
+    picture = viz.heatmap(first.map(), first.source_tokens, first.tokens, title=words[0])
+    page = viz.page(first.map(), first.source_tokens, first.tokens, title=words[0])
     return [viz.save(picture, folder / "attention.png"), viz.save(page, folder / "attention.html")]
 
 
@@ -118,13 +122,9 @@ def _unknown(word: str, found: "Quickstart") -> str:
 
 
 def _as_json(found: "Quickstart", words: list[str], said: dict[str, Any], files: list[Path]) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {
         "reused": found.reused,
         "errors": {kind: [asdict(row) for row in rows] for kind, rows in found.errors.items()},
-        "said": [
-            {"word": word, **{kind: said[kind][i][0].text for kind in said}} for i, word in enumerate(words)
-        ],
+        "said": [{"word": word, **{kind: said[kind][i][0].text for kind in said}} for i, word in enumerate(words)],
         "files": [str(file) for file in files],
     }

@@ -3,9 +3,10 @@
 import argparse
 import json
 import math
+import sys
 
-from fastattn.commands.arguments import Commands, add_command, add_model, add_pairs
-from fastattn.commands.lines import read_pairs
+from fastattn.commands.arguments import Commands, add_command, add_model
+from fastattn.commands.lines import add_pairs, pairs_of
 
 __all__ = ["add", "run"]
 
@@ -31,14 +32,12 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score all pairs."""
-    import sys
-
     from fastattn import seq2seq
 
     translator = seq2seq.load(options.folder, options.checkpoint)
-    pairs = read_pairs(options)
-    found = translator.score([source for source, _ in pairs], [target for _, target in pairs])
-    for (source, target), one in zip(pairs, found):
+    pairs = pairs_of(options)
+    found = translator.score(pairs.sources, pairs.targets)
+    for source, target, one in zip(pairs.sources, pairs.targets, found):
         if options.json:
             values = {"source": source, "target": target, "log_probability": one.log_probability,
                       "tokens": len(one.tokens)}  # fmt: skip
@@ -47,5 +46,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"{one.log_probability:.6f}\t{len(one.tokens)}")
     total, tokens = math.fsum(one.log_probability for one in found), sum(len(one.tokens) for one in found)
     if tokens:
-        print(f"fastattn score: {len(found)} pairs, perplexity {math.exp(min(-total / tokens, 700)):.4f}", file=sys.stderr)
+        print(
+            f"fastattn score: {len(found)} pairs, perplexity {math.exp(min(-total / tokens, 700)):.4f}", file=sys.stderr
+        )
     return 0

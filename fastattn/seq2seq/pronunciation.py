@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastattn.seq2seq._optional import need
 
-__all__ = ["Dictionary", "load_dictionary"]
+__all__ = ["Dictionary", "load_dictionary", "split_by_word"]
 
 # Of a thousand words, so many are held out for the test and for validation.
 _TEST, _VALIDATION = 30, 8
@@ -48,7 +49,8 @@ def load_dictionary() -> Dictionary:
     return split_by_word((word, " ".join(phonemes)) for word, phonemes in entries)
 
 
-def split_by_word(entries) -> Dictionary:
+def split_by_word(entries: Iterable[tuple[str, str]]) -> Dictionary:
+    """Return pairs of a word and its phonemes, separated by spaces, as a dictionary; see `load_dictionary`."""
     parts: dict[str, dict[str, list[str]]] = {"train": {}, "validation": {}, "test": {}}
     for word, phonemes in entries:
         sound = re.sub(r"[0-9]", "", phonemes)

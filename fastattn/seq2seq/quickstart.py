@@ -17,12 +17,12 @@ from fastattn.seq2seq import durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
 from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.fixed import ChoConfig
-from fastattn.seq2seq.metrics import edit_distance
+from fastattn.seq2seq.metrics import ErrorCounts, count_errors
 from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
 from fastattn.seq2seq.runs import load, train
 from fastattn.seq2seq.translate import Translator
 
-__all__ = ["MODELS", "STEPS", "Errors", "Quickstart", "errors_by_length", "quickstart"]
+__all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]
 
 STEPS = 1000
 
@@ -39,26 +39,20 @@ LENGTHS = ((1, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 20))
 
 
 @dataclass(frozen=True)
-class Errors:
+class Row:
     """Errors of the words of some lengths.
 
     Attributes
     ----------
-    letters : (int, int)
-        Shortest and longest word.
-    words : int
-    phoneme_errors, phonemes : int
-        Insertions, deletions and replacements that would make the output the pronunciation nearest to it, and the
-        phonemes of that one.
-    word_errors : int
-        Words whose output is none of their pronunciations.
+    shortest, longest : int
+        Letters.
+    errors : ErrorCounts
+        Of phonemes, against the nearest pronunciation of each word.
     """
 
-    letters: tuple[int, int]
-    words: int
-    phoneme_errors: int
-    phonemes: int
-    word_errors: int
+    shortest: int
+    longest: int
+    errors: ErrorCounts
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Quickstart:
     folder : Path
     translators : dict of str to Translator
         "attention" and "fixed".
-    errors : dict of str to list of Errors
+    errors : dict of str to list of Row
         Of each model, by length.
     reused : bool
         Whether the models are from an earlier run.
@@ -78,7 +72,7 @@ class Quickstart:
 
     folder: Path
     translators: dict[str, Translator]
-    errors: dict[str, list[Errors]]
+    errors: dict[str, list[Row]]
     reused: bool
 
 
@@ -151,7 +145,7 @@ def quickstart(
     return Quickstart(folder, translators, errors, False)
 
 
-def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]]) -> list[Errors]:
+def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]]) -> list[Row]:
     """Return the errors on words, by their length.
 
     Parameters
@@ -163,15 +157,9 @@ def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]])
     outputs = dict(zip(words, translator.translate(list(words), beam=1)))
     rows = []
     for shortest, longest in LENGTHS:
-        wrong = phonemes = differing = count = 0
-        for word, sounds in words.items():
-            if not shortest <= len(word) <= longest:
-                continue
-            output = outputs[word].split()
-            distance, length = min((edit_distance(output, sound.split()), len(sound.split())) for sound in sounds)
-            wrong, phonemes = wrong + distance, phonemes + length
-            differing, count = differing + (distance > 0), count + 1
-        rows.append(Errors((shortest, longest), count, wrong, phonemes, differing))
+        chosen = [word for word in words if shortest <= len(word) <= longest]
+        references = [[sound.split() for sound in words[word]] for word in chosen]
+        rows.append(Row(shortest, longest, count_errors([outputs[word].split() for word in chosen], references)))
     return rows
 
 
@@ -184,7 +172,10 @@ def _earlier(folder: Path) -> Quickstart | None:
     """Return what an earlier run has left, if it is all there."""
     try:
         found = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
-        errors = {kind: [Errors(**{**row, "letters": tuple(row["letters"])}) for row in found[kind]] for kind in MODELS}
+        errors = {
+            kind: [Row(row["shortest"], row["longest"], ErrorCounts(**row["errors"])) for row in found[kind]]
+            for kind in MODELS
+        }
         return Quickstart(folder, {kind: load(folder / kind) for kind in MODELS}, errors, True)
     except (OSError, ValueError, KeyError, TypeError, CheckpointError):
         return None

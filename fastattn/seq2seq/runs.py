@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def train(
         Go on from the last good checkpoint in the folder, if there is one. Without it, a folder that has checkpoints
         is refused.
     quiet : bool
-        Show no progress on stderr.
+        Show no progress on stderr; lines of the data that were left out are reported all the same.
     label : str
         Stands in front of the progress.
 
@@ -109,12 +110,16 @@ def train(
     folder = Path(folder)
     with _alone(folder):
         found = _found(folder, config, resume)
-        train_pairs, validation_pairs = pairs if pairs is not None else read_pairs(config)
         vocabularies = None if found is None else _vocabularies(found)
-        corpus = prepare_corpus(config, train_pairs, validation_pairs, vocabularies)
+        corpus = prepare_corpus(config, pairs, vocabularies)
+        for report in corpus.reports:
+            if report.skipped:
+                print(report, file=sys.stderr)
         sides = corpus.source_vocabulary, corpus.target_vocabulary
         run = Run(_build(config, *sides), corpus, config, folder, _save)
-        steps = config.training.max_steps or config.training.epochs * -(-corpus.train.count() // config.training.accumulate)
+        steps = config.training.max_steps or config.training.epochs * -(
+            -corpus.train.count() // config.training.accumulate
+        )
         progress = Progress(steps, label=label, quiet=quiet)
         if found is not None:
             restore(run.parameters, found.model, found.folder)

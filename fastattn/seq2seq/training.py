@@ -13,11 +13,12 @@ from fastattn.optim import Adam, Constant, InverseSquareRoot, ReduceOnPlateau, S
 from fastattn.seq2seq.batches import Batch, sample_seeds
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.corpus import Corpus
+from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.runlog import RunLog
 from fastattn.seq2seq.signals import Stop, Stopped, stop_requests
-from fastattn.seq2seq.validation import HIGHER_IS_BETTER, Best, mean_loss, translation_metric
+from fastattn.seq2seq.validation import Best, mean_loss, translation_metric
 
 __all__ = ["Outcome", "Position", "Run", "make_schedule"]
 

@@ -13,6 +13,7 @@ from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.text import encode
 from fastattn.seq2seq.vocabulary import EOS, SPECIAL, UNK, Vocabulary
 
 __all__ = ["Translation", "Translator"]
@@ -48,6 +49,12 @@ class Translation:
     score: float
     finished: bool
     weights: Array | None = None
+
+    def map(self) -> Array:
+        """Return the weights as `fastattn.viz` draws them, heads first: (len(tokens), S) or (H, len(tokens), S)."""
+        if self.weights is None:
+            raise UnsupportedError(describe("map", "a translation with weights", "none", "ask for weights=True."))
+        return self.weights if self.weights.ndim == 2 else np.ascontiguousarray(self.weights.transpose(1, 0, 2))
 
 
 class Translator:
@@ -199,8 +206,8 @@ class Translator:
         if len(sources) != len(targets):
             hint = "give one target for every source."
             raise ArgumentError(describe("targets", f"{len(sources)} texts, as many as sources", len(targets), hint))
-        source = [_ended(self.source_vocabulary, text) for text in sources]
-        target = [_ended(self.target_vocabulary, text) for text in targets]
+        source = [encode(self.source_vocabulary, text) for text in sources]
+        target = [encode(self.target_vocabulary, text) for text in targets]
         lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)
         found: list[Translation | None] = [None] * len(sources)
         for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1)))):
@@ -219,6 +226,8 @@ class Translator:
         UnsupportedError
             If the model has no attention.
         """
+        if not self.source_vocabulary.split(source):
+            raise ArgumentError(describe("source", "a text", repr(source), "there is nothing to attend to."))
         if target is None:
             [[found]] = self.search([source], weights=True)
         else:
@@ -237,7 +246,7 @@ class Translator:
     ) -> list[list[Translation]]:
         _check_texts("texts", texts)
         split = [self.source_vocabulary.split(text) for text in texts]
-        encoded = [np.append(self.source_vocabulary.encode(tokens), np.int32(EOS)) for tokens in split]
+        encoded = [encode(self.source_vocabulary, text) for text in texts]
         lengths = np.array([len(ids) for ids in encoded], np.int64)
         wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
         found = [[Translation("", [_END], [_END], 0.0, 0.0, True)] for _ in texts]
@@ -257,10 +266,6 @@ class Translator:
             vocabulary.join(tokens), shown, [*source, _END], found.log_probability, found.score, found.finished,
             found.weights if weights else None,
         )  # fmt: skip
-
-
-def _ended(vocabulary: Vocabulary, text: str) -> NDArray[np.int32]:
-    return np.append(vocabulary.encode(vocabulary.split(text)), np.int32(EOS))
 
 
 def _check_texts(name: str, texts: Sequence[str]) -> None:

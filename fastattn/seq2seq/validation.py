@@ -8,12 +8,11 @@ from typing import Any
 from fastattn.seq2seq.batches import Batches
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.corpus import Corpus
+from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER, evaluate
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.translate import Translator
 
-__all__ = ["HIGHER_IS_BETTER", "Best", "mean_loss", "translation_metric"]
-
-HIGHER_IS_BETTER = {"loss": False, "bleu": True, "chrf": True, "wer": False, "per": False, "accuracy": True}
+__all__ = ["Best", "mean_loss", "translation_metric"]
 
 
 def mean_loss(model: Model, batches: Batches, stop: Callable[[], bool] = lambda: False) -> float | None:
@@ -84,7 +83,8 @@ class Best:
 
 def translation_metric(model: Model, corpus: Corpus, config: Config) -> float:
     """Return the configured metric of the greedy translations of the validation sources."""
+    assert corpus.validation_text is not None
+    name, text = config.training.metric, corpus.validation_text
     translator = Translator(model, corpus.source_vocabulary, corpus.target_vocabulary, config)
-    sources = [source for source, _ in corpus.validation_pairs]
-    references = [target for _, target in corpus.validation_pairs]
-    return metric(config.training.metric, translator.translate(sources, beam=1), references)
+    outputs = translator.translate(text.sources, beam=1)
+    return evaluate(outputs, [[target] for target in text.targets], corpus.target_vocabulary, [name])[name].value
