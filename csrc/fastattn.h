@@ -88,6 +88,18 @@ typedef struct fa_layer_norm {
     void *y, *mean, *inverse; /* mean and inverse: rows, saved for the way back */
     void *dx, *d_gain, *d_offset;
 } fa_layer_norm;
+
+/* One query for each sample; see attention/query_gradient.h. */
+typedef struct fa_query_gradient {
+    int64_t B, Tk, D, Dv;
+    int32_t score, activation;
+    double scale;
+    const void *query, *key, *value, *score_vector, *weights, *d_context;
+    int64_t query_row, d_context_row;
+    fa_strides3 key_strides, value_strides; /* head: unused */
+    void *d_query, *d_score;
+} fa_query_gradient;
+
 enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };
 
 /* A recurrent layer over B samples of up to T positions, H units, 3 (GRU) or 4 (LSTM) gates G. Samples are entries,
@@ -178,6 +190,8 @@ typedef struct fa_kernels {
     void (*dropout)(const void *x, void *y, uint64_t seed, uint32_t drop_below, double keep_scale, int64_t first,
                     int64_t last);
     void (*add_scaled)(const void *x, double scale, void *y, int64_t first, int64_t last);
+    void (*query_gradient)(const fa_query_gradient *, int64_t first, int64_t last); /* samples */
+
     int64_t (*recurrent_workspace)(void); /* bytes for one worker */
     /* One phase of one step for entries first..last-1 and panels of units panel0..panel1-1. */
     void (*recurrent_step)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,

@@ -6,17 +6,26 @@ argument, says what was expected and what was given, and ends with a line that s
     mask: expected a bool array, got float32.
     Hint: use mask.astype(bool), or pass additive values as bias=.
 
+What is wrong with a file or an installation is said in one line, which begins with the place::
+
+    train.toml: training.rate: expected a number above 0, got -1. Hint: 0.001 suits most models.
+
 A failed allocation raises the built-in `MemoryError`.
 """
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
+    "ConfigError",
     "DTypeError",
     "FastattnError",
+    "MissingPackageError",
     "PluginError",
     "ShapeError",
+    "TextError",
     "UnsupportedError",
     "describe",
+    "describe_file",
 ]
 
 
@@ -42,6 +51,22 @@ class UnsupportedError(FastattnError, NotImplementedError):
 
 class PluginError(FastattnError):
     """A plugin cannot be loaded, or what it provides is unusable or conflicts with another provider."""
+
+
+class ConfigError(FastattnError, ValueError):
+    """A configuration has an unknown key, or a value of the wrong type or out of range."""
+
+
+class TextError(FastattnError, ValueError):
+    """A text cannot be read, or has lines that cannot be used."""
+
+
+class CheckpointError(FastattnError):
+    """A checkpoint cannot be written, is damaged, or does not fit the model."""
+
+
+class MissingPackageError(FastattnError, ImportError):
+    """An optional package is needed and not installed."""
 
 
 def describe(argument: str, expected: str, got: object, hint: str) -> str:
@@ -71,3 +96,28 @@ def describe(argument: str, expected: str, got: object, hint: str) -> str:
     Hint: project the keys to the width of the query.
     """
     return f"{argument}: expected {expected}, got {got}.\nHint: {hint}"
+
+
+def describe_file(place: object, problem: str, hint: str) -> str:
+    """Return the text of an error message about a file, in one line.
+
+    Parameters
+    ----------
+    place : object
+        Where the fault is: a path, a path with a line, a key; its `str` is shown.
+    problem : str
+        What is wrong there, without a full stop.
+    hint : str
+        One sentence that says what to do.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from fastattn.errors import describe_file
+    >>> describe_file("pairs.tsv, line 3", "no tab", "put a tab between source and target.")
+    'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
+    """
+    return " ".join(f"{place}: {problem}. Hint: {hint}".split("\n"))

@@ -108,8 +108,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score", "_shared",
-        "_tk", "_values", "_width",
+        "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
+        "_shared", "_tk", "_values", "_width",
     )  # fmt: skip
 
     def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
@@ -120,7 +120,8 @@ class Memory:
         self._lengths = lengths
         self._mask = mask
         self._rows: Array | None = None
-        self._shared = True  # key and value are the caller's
+        self._shared = True  # key and value are the caller's, or of other rows
+        self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._product: linear.PackedWeights | None = None
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
@@ -232,7 +233,7 @@ class Memory:
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        self._shared = other._shared = True
+        other._shared = True
         other._form = None
         other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
@@ -251,7 +252,7 @@ class Memory:
         Returns
         -------
         Memory
-            This one. Memories that share its keys through `select` do not change.
+            This one. Memories that share its keys through `select` or `extended` do not change.
 
         Notes
         -----
@@ -273,15 +274,43 @@ class Memory:
             raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
         new = _four_axes(core.unit(self._score.project_key(key)))
         total = self._tk + key.shape[-2]
-        if self._shared or total > self._keys.shape[2]:
+        if self._shared or self._end[0] != self._tk or total > self._keys.shape[2]:
             self._own(max(total, 2 * self._tk, 16))
         self._keys[:, :, self._tk : total] = new
         self._values[:, :, self._tk : total] = _four_axes(value)
         width = core.panel_width(self._keys)
         self._packed_keys = self._pack(self._keys, self._tk // width * width, total, self._packed_keys)
-        self._tk = total
+        self._tk = self._end[0] = total
         self._form = None
         return self
+
+    def extended(self, key: Array, value: Array) -> "Memory":
+        """Return a memory with positions added at the end; this one does not change.
+
+        Parameters
+        ----------
+        key : array, shape (..., T, Dk)
+        value : array, shape (..., T, Dv)
+
+        Returns
+        -------
+        Memory
+            It shares the space of this one where it is the first to go on from its last position, so that a chain of
+            extensions costs what `append` costs.
+
+        Examples
+        --------
+        >>> import numpy as np, fastattn
+        >>> states = np.ones((2, 5, 4), np.float32)
+        >>> memory = fastattn.prepare(states, states)
+        >>> longer = memory.extended(states[:, :1], states[:, :1])
+        >>> memory.shape, longer.shape
+        ((2, 5), (2, 6))
+        """
+        other: Memory = object.__new__(Memory)
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other.append(key, value)
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
@@ -297,6 +326,7 @@ class Memory:
         self._keys, self._values, self._packed_keys = new_keys, new_values, new_panels
         self._rows = None
         self._shared = False
+        self._end = [tk]
 
     def _pack(self, keys: Array, first: int, last: int, panels: Array | None) -> Array:
         if panels is None:

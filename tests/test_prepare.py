@@ -207,6 +207,32 @@ def test_a_mask_that_does_not_name_keys_allows_growth():
     assert same_bits(memory.attend(p.query), fastattn.attention(*p.arrays, mask=p.rest["mask"]))
 
 
+# ---- extended
+
+
+@pytest.mark.parametrize("score", ["dot", "additive"])
+@pytest.mark.parametrize("first", [0, 1, 40, 63, 64])
+def test_extensions_share_space_and_change_none_of_each_other(score, first):
+    p, chosen = problem(score)
+
+    def direct(count):
+        return fastattn.attention(p.query, p.key[:, :count], p.value[:, :count], score=chosen)
+
+    def poison(memory):
+        return memory.extended(np.full_like(p.key[:, :2], np.nan), np.full_like(p.value[:, :2], np.nan))
+
+    chain = [fastattn.prepare(p.key[:, :first], p.value[:, :first], score=chosen)]
+    for t in range(first, 70):
+        chain.append(chain[-1].extended(p.key[:, t : t + 1], p.value[:, t : t + 1]))
+    assert np.isnan(poison(chain[len(chain) // 2]).attend(p.query)).all()
+    beams = chain[-1].select([2, 2, 0])
+    assert np.isnan(poison(chain[-1]).attend(p.query)).all()  # in the space that the chain and the beams read
+    for count, link in enumerate(chain, first):
+        assert same_bits(link.attend(p.query), direct(count))
+    assert same_bits(beams.attend(p.query[[2, 2, 0]]), direct(70)[[2, 2, 0]])
+    assert len({id(link._keys) for link in chain}) <= 6  # it is copied when it doubles, not at every step
+
+
 # ---- Wrong calls
 
 

@@ -19,6 +19,7 @@
 #include "../embedding/embedding.c"
 #include "../normalization/layer_norm.c"
 #include "../dropout/elements.c"
+#include "../attention/query_gradient.h"
 #include "../recurrent/step.h"
 #include "../recurrent/forward.c"
 #include "../recurrent/backward.c"
@@ -72,6 +73,7 @@ static const fa_kernels FN(kernels) = {
     layer_norm_columns,
     dropout_run,
     add_scaled,
+    query_gradient,
     recurrent_workspace,
     recurrent_step,
     recurrent_back,

@@ -106,6 +106,19 @@ def layer_norm_vjp(
     x: Array, gain: Array, mean: Array, inverse: Array, dy: Array, dx: Array, d_gain: Array, d_offset: Array
 ) -> None: ...
 def dropout(x: Array, seeds: Array, drop_below: int, keep_scale: float, y: Array) -> None: ...
+def query_gradient(
+    score: int,
+    activation: int,
+    scale: float,
+    query: Array,
+    key: Array,
+    value: Array,
+    score_vector: Array | None,
+    weights: Array,
+    d_context: Array,
+    d_query: Array,
+    d_score: Array,
+) -> None: ...
 
 class Recurrent:
     def __init__(
@@ -113,7 +126,7 @@ class Recurrent:
     ) -> None: ...
     def forward(
         self,
-        x: Array,
+        x: Array | None,
         batch: int,
         steps: int,
         reverse: bool,

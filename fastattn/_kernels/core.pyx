@@ -85,6 +85,21 @@ cdef extern from "fastattn.h" nogil:
         void *d_gain
         void *d_offset
 
+    ctypedef struct fa_query_gradient:
+        int64_t B, Tk, D, Dv
+        int32_t score, activation
+        double scale
+        const void *query
+        const void *key
+        const void *value
+        const void *score_vector
+        const void *weights
+        const void *d_context
+        int64_t query_row, d_context_row
+        fa_strides3 key_strides, value_strides
+        void *d_query
+        void *d_score
+
     ctypedef struct fa_recurrent:
         int64_t B, T, H
         int32_t cell, reverse
@@ -141,7 +156,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
                     int)
-
+    void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)
     int fa_recurrent_backward(const fa_kernels *, fa_recurrent *, const void *, const void *, void *, void *, int, int)
@@ -716,6 +731,40 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
     with nogil:
         fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, is_double, n_threads)
 
+
+# ---- Decoder loops ----------------------------------------------------------------------------------------------
+
+def query_gradient(int score, int activation, double scale, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
+                   score_vector, cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query,
+                   cnp.ndarray d_score):
+    """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of key (B, Tk, D) and value
+    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass and d_context (B, Dv)."""
+    cdef fa_query_gradient g
+    cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
+    cdef const fa_kernels *k = _kernels(query)
+    g.B = cnp.PyArray_DIM(key, 0)
+    g.Tk = cnp.PyArray_DIM(key, 1)
+    g.D = cnp.PyArray_DIM(key, 2)
+    g.Dv = cnp.PyArray_DIM(value, 2)
+    g.score = score
+    g.activation = activation
+    g.scale = scale
+    g.query = cnp.PyArray_DATA(query)
+    g.key = cnp.PyArray_DATA(key)
+    g.value = cnp.PyArray_DATA(value)
+    g.score_vector = _data(score_vector)
+    g.weights = cnp.PyArray_DATA(weights)
+    g.d_context = cnp.PyArray_DATA(d_context)
+    g.query_row = cnp.PyArray_STRIDE(query, 0) // item
+    g.d_context_row = cnp.PyArray_STRIDE(d_context, 0) // item
+    g.key_strides = _strides3(key)
+    g.value_strides = _strides3(value)
+    g.d_query = cnp.PyArray_DATA(d_query)
+    g.d_score = cnp.PyArray_DATA(d_score)
+    with nogil:
+        fa_query_gradient_run(k, &g, n_threads)
+
+
 # ---- Recurrent layers -------------------------------------------------------------------------------------------
 
 cdef class Recurrent:
@@ -755,16 +804,20 @@ cdef class Recurrent:
     def forward(self, cnp.ndarray x, int64_t batch, int64_t steps, bint reverse, sequences, h_first, c_first,
                 cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y):
         """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is kept
-        with aux and before (rows, H) for backward."""
+        with aux and before (rows, H) for backward. x may be None if gates hold its products."""
         cdef fa_recurrent a = self.a
-        cdef int64_t rows = cnp.PyArray_DIM(x, 0), D = cnp.PyArray_DIM(x, 1)
-        cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-        cdef const void *p_x = cnp.PyArray_DATA(x)
+        cdef int64_t rows = 0, D = 0, x_row = 0
+        cdef const void *p_x = NULL
         cdef const void *p_h = _data(h_first)
         cdef const void *p_c = _data(c_first)
         cdef void *p_h_last = cnp.PyArray_DATA(h_last)
         cdef void *p_c_last = _data(c_last)
         cdef int status
+        if x is not None:
+            rows = cnp.PyArray_DIM(x, 0)
+            D = cnp.PyArray_DIM(x, 1)
+            x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+            p_x = cnp.PyArray_DATA(x)
         self._sequences(&a, batch, steps, reverse, sequences)
         a.gates = cnp.PyArray_DATA(gates)
         a.aux = _data(aux)

@@ -1,0 +1,268 @@
+"""The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import linear
+from fastattn.errors import ArgumentError, describe
+from fastattn.functional import tanh
+from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
+from fastattn.memory import Memory, prepare
+from fastattn.scores import Additive
+from fastattn.seq2seq.lookback import Lookback
+from fastattn.seq2seq.maxout import maxout, maxout_vjp
+from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+
+__all__ = ["Bahdanau", "BahdanauConfig"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class BahdanauConfig:
+    """Settings of `Bahdanau`; sizes by default as in the paper's appendix A.2.3.
+
+    Attributes
+    ----------
+    embedding : int
+        Width E of source and target embeddings.
+    hidden : int
+        Width H of the decoder's state, and of the encoder's in each direction.
+    attention : int
+        Width of the layer between query and key, and score.
+    readout : str
+        "maxout": the published output layer; "linear": state, context and embedding straight to the vocabulary.
+    readout_width : int
+        Outputs L of the maxout layer.
+    reset : str
+        "before": the reset gate acts on the state, as published; "after": on its product, as in cuDNN.
+    dropout : float
+        Share of the elements of embeddings and output features dropped in training; the paper has none.
+    label_smoothing : float
+        Share of the target's probability that training spreads over the vocabulary; the paper has none.
+    """
+
+    kind: str = "bahdanau"
+    embedding: int = 620
+    hidden: int = 1000
+    attention: int = 1000
+    readout: str = "maxout"
+    readout_width: int = 500
+    reset: str = "before"
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class BahdanauState(State):
+    """The decoder's state (B, H), and the source that it looks back at."""
+
+    hidden: Array
+    memory: Memory
+
+
+@register
+class Bahdanau(Model):
+    """Bidirectional GRU encoder; GRU decoder that attends with its previous state.
+
+    ::
+
+        h_j = [forward GRU; backward GRU](E_x x_j)                   s_0 = tanh(h_1 backward W_s + b_s)
+        weights_ij = softmax_j(v . tanh(s_{i-1} W_a + h_j U_a))      c_i = sum_j weights_ij h_j
+        s_i = GRU(s_{i-1}; E y_{i-1}, c_i)
+        maxout:  t_i = max over pairs of (s_{i-1} U_o + E y_{i-1} V_o + c_i C_o),   p(y_i) = softmax(t_i W_o)
+        linear:  p(y_i) = softmax([s_i; c_i; E y_{i-1}] W_o)
+
+    Parameters
+    ----------
+    config : BahdanauConfig
+    source_size, target_size : int
+        Sizes of the vocabularies.
+    rng : numpy.random.Generator
+        Of the start; the layers' own, not the paper's.
+    dtype : dtype
+
+    Notes
+    -----
+    Since a context is a weighted sum, ``c_i C = sum_j weights_ij (h_j C)``: the memory's values are the encoder's
+    states multiplied by the matrices that act on contexts, once a batch. With R = 2 L for maxout and 2 H for linear
+    readouts, a step of the loop over time needs, in multiply-adds for each sentence,
+
+        H A (query) + 3 H H (the state's part of the gates) + S (A + 3 H + R) (attention)
+
+    and back the same products again. Outside of it, once for all steps or source positions: the GRU's input from
+    embeddings, keys and values, the output layer, the loss, and all gradients of weights, keys and values.
+
+    The paper leaves biases out of its formulas; here gates, s_0, maxout and W_o have them, the attention has none.
+
+    References
+    ----------
+    Bahdanau, Cho, Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", ICLR 2015,
+    arXiv:1409.0473: section 3, appendices A.1.1, A.1.2 and A.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
+    >>> config = BahdanauConfig(embedding=8, hidden=16, attention=16, readout_width=8)
+    >>> model = Bahdanau(config, 10, 12, rng=np.random.default_rng(0))
+    >>> state = model.encode(np.array([[4, 5, 2]]), np.array([3]))
+    >>> log_probabilities, state, weights = model.step(np.array([1]), state)
+    >>> log_probabilities.shape, weights.shape
+    ((1, 12), (1, 3))
+    """
+
+    kind = "bahdanau"
+    settings = BahdanauConfig
+
+    def __init__(
+        self,
+        config: BahdanauConfig,
+        source_size: int,
+        target_size: int,
+        *,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        if config.readout not in ("maxout", "linear"):
+            hint = "'maxout' is as published."
+            raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
+        E, H, A = config.embedding, config.hidden, config.attention
+        more: Any = {"rng": rng, "dtype": dtype}
+        self.config = config
+        self.maxout = config.readout == "maxout"
+        wide = 2 * config.readout_width if self.maxout else 0
+        self.source_embedding = Embedding(source_size, E, deviation=E**-0.5, **more)
+        directions = [GRU(E, H, reset=config.reset, reverse=reverse, **more) for reverse in (False, True)]
+        self.encoder = Bidirectional(*directions)
+        self.bridge = Linear(H, H, **more)
+        self.target_embedding = Embedding(target_size, E, deviation=E**-0.5, **more)
+        self.query = Linear(H, A, bias=False, **more)
+        self.key = Linear(2 * H, A, bias=False, **more)
+        self.v = Parameter((rng.uniform(-1, 1, A) * (3 / A) ** 0.5).astype(dtype))
+        # Columns of the gates, then those of the maxout layer.
+        self.from_target = Linear(E, 3 * H + wide, **more)
+        self.from_context = Linear(2 * H, 3 * H + wide, bias=False, **more)
+        self.cell = GRUStep(H, reset=config.reset, **more)
+        if self.maxout:
+            self.from_state = Linear(H, wide, bias=False, **more)
+        self.projection = Linear(config.readout_width if self.maxout else 3 * H + E, target_size, **more)
+
+    def encode(self, source: Array, source_lengths: Array) -> BahdanauState:
+        """Return the state before the first target token."""
+        check_sentences("source", source, source_lengths)
+        x = self.source_embedding.forward(known(source, source_lengths))
+        states, last = self.encoder.forward(x, None, source_lengths)
+        hidden = tanh(self.bridge.forward(last[:, self.config.hidden :]))
+        score = Additive(self.v.value)
+        memory = prepare(self.key.forward(states), self._values(states), score=score, key_lengths=source_lengths)
+        return BahdanauState(hidden, memory)
+
+    def advance(self, tokens: Array, state: BahdanauState) -> tuple[Array, BahdanauState, Array]:
+        """Return features (B, F) after `tokens`, the next state, and weights (B, S)."""
+        gates = 3 * self.config.hidden
+        y = self.target_embedding.forward(tokens)
+        part = self.from_target.forward(y)
+        output: Any = state.memory.attend(self.query.forward(state.hidden)[:, None], return_weights=True)
+        context = output.context[:, 0]
+        hidden = self.cell.forward(part[:, :gates] + context[:, :gates], state.hidden)
+        if self.maxout:
+            x = maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
+        else:
+            x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
+        return x, BahdanauState(hidden, state.memory), output.weights[:, 0]
+
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
+        """Return features (B, T, F), and weights (B, T, S) or None."""
+        x, _, loop = self._run(batch, inputs, None)
+        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2)) if weights else None
+
+    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+        """Return features with dropout, and the function from their gradient, which adds to parameters'."""
+        return self._run(batch, inputs, seeds)[:2]
+
+    def _values(self, states: Array) -> Array:
+        """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""
+        values = self.from_context.forward(states)
+        return values if self.maxout else np.concatenate([values, states], axis=-1)
+
+    def _run(
+        self, batch: Pairs, inputs: Array, seeds: Array | None
+    ) -> tuple[Array, Callable[[Array], None], Lookback]:
+        H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
+        gates, steps = 3 * H, inputs.shape[1]
+        lengths = np.asarray(batch.source_lengths)
+        embedded, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
+        embedded, undrop_source = drop(embedded, 0)
+        states, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
+        bridge, bridge_back = self.bridge.vjp(last[:, H:])
+        first = tanh(bridge)
+        keys, keys_back = self.key.vjp(states)
+        loop = Lookback(keys, self._values(states), lengths, steps, Additive(self.v.value))
+
+        y, target_back = self.target_embedding.vjp(inputs)
+        y, undrop_target = drop(y, 1)
+        part, part_back = self.from_target.vjp(y)
+        record = GRURecord(self.cell, first, steps)
+        contexts = np.empty_like(loop.d_context)
+        hidden = first
+        for t in range(steps):
+            context = loop.forward(t, self.query.forward(hidden))
+            contexts[:, t] = context
+            hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
+
+        if self.maxout:
+            from_state, from_state_back = self.from_state.vjp(record.states[:, :-1])
+            wide = from_state + part[..., gates:] + contexts[..., gates:]
+            x = maxout(wide)
+        else:
+            x = np.concatenate([record.states[:, 1:], contexts[..., gates:], y], axis=-1)
+        x, undrop_features = drop(x, 2)
+
+        def backward(dx: Array) -> None:
+            dx = undrop_features(dx)
+            d_part = np.zeros_like(part)
+            if self.maxout:
+                d_wide = maxout_vjp(wide, dx)
+                d_part[..., gates:] = loop.d_context[..., gates:] = d_wide
+                d_before, d_after = from_state_back(d_wide), None
+            else:
+                loop.d_context[..., gates:] = dx[..., H : 3 * H]
+                d_before, d_after = None, dx[..., :H]
+            d_queries = np.empty((*inputs.shape, keys.shape[-1]), keys.dtype)
+            dh = np.zeros_like(first)
+            w_query = self.query.w.packed()
+            for t in reversed(range(steps)):
+                if d_after is not None:
+                    dh += d_after[:, t]
+                dh = record.backward(t, dh)
+                loop.d_context[:, t, :gates] = record.d_x[:, t]
+                d_queries[:, t], _ = loop.backward(t)
+                dh += w_query.matmul_transposed(d_queries[:, t])
+                if d_before is not None:
+                    dh += d_before[:, t]
+            record.finish()
+            self.query.w.accumulate(linear.weight_gradient(record.states[:, :-1], d_queries))
+            d_part[..., :gates] = record.d_x
+            dy = part_back(d_part)
+            if not self.maxout:
+                dy += dx[..., 3 * H :]
+            target_back(undrop_target(dy))
+
+            gradients = loop.finish()
+            self.v.accumulate(gradients.score["v"])
+            d_values = gradients.value if self.maxout else np.ascontiguousarray(gradients.value[..., :gates])
+            self.from_context.w.accumulate(linear.weight_gradient(states, d_values))
+            d_states = keys_back(gradients.key) + self.from_context.w.packed().matmul_transposed(d_values)
+            if not self.maxout:
+                d_states += gradients.value[..., gates:]
+            d_last = np.zeros_like(last)
+            d_last[:, H:] = bridge_back(dh * (1 - first * first))
+            embedding_back(undrop_source(encoder_back(d_states, d_last)[0]))
+
+        return x, backward, loop

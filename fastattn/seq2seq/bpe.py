@@ -1,0 +1,79 @@
+"""Pieces of words by byte-pair encoding: learnt and applied by the package tokenizers.
+
+Spaces become U+2581 at the head of the word that follows, so that pieces joined again give the text. Sennrich, Haddow
+and Birch 2016, "Neural machine translation of rare words with subword units", section 3.2.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastattn.errors import ArgumentError, describe
+from fastattn.seq2seq._optional import need
+
+__all__ = ["MARK", "Merges", "join", "learn", "split", "splitter"]
+
+Merges = tuple[tuple[str, str], ...]
+
+MARK = "\u2581"  # stands for the space before a word
+
+# What tokenizers calls a character that it does not know: no piece contains a space, so no text can look like it.
+_UNKNOWN = " "
+
+
+def _tokenizer(model: Any) -> Any:
+    package = need("tokenizers", "text", "BPE vocabularies")
+    tokenizer = package.Tokenizer(model)
+    tokenizer.pre_tokenizer = package.pre_tokenizers.Metaspace(replacement=MARK, prepend_scheme="always")
+    return tokenizer
+
+
+def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], Merges]:
+    """Return at most `most` pieces, single characters first, and the merges that make them.
+
+    Characters and pairs that occur less than `min_count` times are left out.
+    """
+    lines = [" ".join(text.split()) for text in texts]
+    counts = Counter("".join(lines))
+    rare = dict.fromkeys((ord(c) for c, n in counts.items() if n < min_count), " ")
+    package = need("tokenizers", "text", "BPE vocabularies")
+    tokenizer = _tokenizer(package.models.BPE(unk_token=_UNKNOWN))
+    trainer = package.trainers.BpeTrainer(
+        vocab_size=most + 1,
+        min_frequency=max(min_count, 2),  # a pair that occurs once makes nothing shorter
+        special_tokens=[_UNKNOWN],
+        initial_alphabet=[MARK],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([line.translate(rare) for line in lines] if rare else lines, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    pieces = sorted((piece for piece in model["vocab"] if piece != _UNKNOWN), key=model["vocab"].__getitem__)
+    if len(pieces) > most:
+        raise ArgumentError(
+            describe("max_size", f"room for the {len(pieces)} characters of the text and 4 special tokens",
+                     most + 4, "give a larger max_size, or a min_count that leaves rare characters out.")
+        )  # fmt: skip
+    return pieces, tuple((left, right) for left, right in model["merges"])
+
+
+def splitter(pieces: Sequence[str], merges: Merges) -> Any:
+    """Return the tokenizer that splits by these merges."""
+    package = need("tokenizers", "text", "BPE vocabularies")
+    numbers = {_UNKNOWN: 0, **{piece: number for number, piece in enumerate(pieces, 1)}}
+    return _tokenizer(package.models.BPE(vocab=numbers, merges=list(merges), unk_token=_UNKNOWN))
+
+
+def split(tokenizer: Any, text: str) -> list[str]:
+    """Return the pieces of a text; a character that is in no piece is returned as it is."""
+    text = " ".join(text.split())
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    return [
+        text[begin:end] if piece == _UNKNOWN else piece
+        for piece, (begin, end) in zip(encoding.tokens, encoding.offsets)
+    ]
+
+
+def join(pieces: Iterable[str]) -> str:
+    """Return the text of pieces."""
+    return "".join(pieces).replace(MARK, " ").strip(" ")

@@ -1,0 +1,170 @@
+"""The configuration of a model and its training: one TOML file, read into frozen dataclasses.
+
+Every key has a default but ``data.train``; unknown keys are refused. Paths are relative to the folder of the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastattn.errors import ConfigError, describe_file
+from fastattn.seq2seq.schema import as_table, from_table, suggest, to_table
+from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
+
+__all__ = ["Config", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig", "load_config"]
+
+_SECTIONS = {
+    "data": DataConfig,
+    "vocabulary": VocabularyConfig,
+    "training": TrainingConfig,
+    "inference": InferenceConfig,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration.
+
+    Attributes
+    ----------
+    data : DataConfig
+    model : dataclass
+        The settings of the model's class, with its `kind`.
+    vocabulary : VocabularyConfig
+    training : TrainingConfig
+    inference : InferenceConfig
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from fastattn.seq2seq.config import Config
+    >>> @dataclass(frozen=True)
+    ... class Small:
+    ...     kind: str = "small"
+    ...     hidden: int = 8
+    >>> config = Config.from_dict({"data": {"train": "pairs.tsv"}, "model": {"kind": "small"}}, kinds={"small": Small})
+    >>> config.model, config.training.rate
+    (Small(kind='small', hidden=8), 0.001)
+    >>> Config.from_dict(config.to_dict(), kinds={"small": Small}) == config
+    True
+    """
+
+    data: DataConfig
+    model: Any
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        if not is_dataclass(self.model):
+            raise ConfigError(describe_file("model", f"expected settings, got {self.model!r}", "pass a dataclass."))
+        if not self.data.validation:
+            for name, used in (
+                ("patience", self.training.patience > 0),
+                ("schedule", self.training.schedule == "plateau"),
+                ("metric", self.training.metric != "loss"),
+                ("validate_every", self.training.validate_every > 0),
+            ):
+                if used:
+                    place = f"training.{name}"
+                    got = f"{getattr(self.training, name)!r} needs validation data"
+                    raise ConfigError(describe_file(place, got, "give data.validation, or leave this out."))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as tables of JSON or TOML, with all defaults written out."""
+        return to_table(self)
+
+    @classmethod
+    def from_dict(cls, tables: Mapping[str, Any], *, kinds: Mapping[str, type]) -> "Config":
+        """Return the configuration that tables describe.
+
+        Parameters
+        ----------
+        tables : mapping
+            Sections by name.
+        kinds : mapping of str to type
+            The kinds of models, and the dataclasses of their settings.
+
+        Raises
+        ------
+        ConfigError
+            In one line that begins with the path of the key.
+        """
+        for name, table in as_table(tables, "configuration").items():
+            if name not in (*_SECTIONS, "model"):
+                raise ConfigError(_unknown_section(str(name)))
+            if name in _SECTIONS:
+                _check_home(name, as_table(table, name))
+        found: dict[str, Any] = {
+            name: from_table(section, tables.get(name, {}), name) for name, section in _SECTIONS.items()
+        }
+        return cls(model=_model(as_table(tables.get("model", {}), "model"), kinds), **found)
+
+
+def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> Config:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path : path
+        A TOML file.
+    kinds : mapping of str to type
+        The kinds of models, and the dataclasses of their settings.
+
+    Returns
+    -------
+    Config
+        With the paths of `data` joined to the folder of the file.
+
+    Raises
+    ------
+    ConfigError
+        In one line that begins with the path of the file, if it cannot be read or is not as it should be.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        hint = "name a configuration file that can be read."
+        raise ConfigError(describe_file(path, (error.strerror or "cannot be read").lower(), hint)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(describe_file(path, f"no UTF-8 at byte {error.start}", "save the file as UTF-8.")) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        hint = "correct the TOML there; text goes in quotes."
+        raise ConfigError(describe_file(path, f"{error}".rstrip("."), hint)) from None
+    try:
+        config = Config.from_dict(tables, kinds=kinds)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    places = {name: getattr(config.data, name) for name in PATHS}
+    joined: dict[str, Any] = {
+        name: os.path.join(path.parent, place) for name, place in places.items() if place not in ("", "-")
+    }
+    return replace(config, data=replace(config.data, **joined))
+
+
+def _model(table: Mapping[str, Any], kinds: Mapping[str, type]) -> Any:
+    kind = table.get("kind", "bahdanau")
+    if not isinstance(kind, str) or kind not in kinds:
+        hint = suggest(str(kind), kinds)
+        raise ConfigError(describe_file("model.kind", f"no kind of model is called {kind!r}", hint))
+    return from_table(kinds[kind], {**table, "kind": kind}, "model")
+
+
+def _unknown_section(name: str) -> str:
+    for section, cls in _SECTIONS.items():
+        if name in {item.name for item in fields(cls)}:
+            return describe_file(name, "unknown section", f"it is a key of [{section}].")
+    return describe_file(f"[{name}]", "unknown section", suggest(name, [*_SECTIONS, "model"]))
+
+
+def _check_home(name: str, table: Mapping[str, Any]) -> None:
+    """Raise if a key belongs to another section."""
+    own = {item.name for item in fields(_SECTIONS[name])}
+    for key in table:
+        for section, cls in _SECTIONS.items():
+            if key not in own and key in {item.name for item in fields(cls)}:
+                raise ConfigError(describe_file(f"{name}.{key}", "unknown key", f"it belongs to [{section}]."))

@@ -1,0 +1,224 @@
+"""The recurrent half of a decoder's cell: what cannot be computed before the loop over time.
+
+The gates' part that comes from inputs known beforehand is one matrix product over all steps, so these cells take it as
+given, of width 3 H (GRU) or 4 H (LSTM), and add the state's part. A record holds all steps of a batch, so that the
+weights' gradient is one matrix product after the loop.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn import linear
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, describe
+from fastattn.functional import sigmoid, tanh
+from fastattn.layers import Parameter
+from fastattn.layers.recurrence import AFTER, BEFORE, MEMORY, RecurrentCell
+
+__all__ = ["GRURecord", "GRUStep", "LSTMRecord", "LSTMStep"]
+
+Array = NDArray[Any]
+
+
+class _Step(RecurrentCell):
+    """A cell without products of inputs."""
+
+    def __init__(self, kind: int, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
+        super().__init__(kind, 0, hidden, dtype)
+        bound = 1 / math.sqrt(hidden)
+        self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, self.gates * hidden)).astype(dtype))
+        self._no_bias = np.zeros(self.gates * hidden, dtype)
+
+    def kernel(self) -> core.Recurrent:
+        """Return the packed weights, as they are now."""
+        w = self.w_hidden.packed()
+        if self._weights is None or self._weights[0] is not w:
+            # There are no inputs: any array stands for their weights.
+            cell = core.Recurrent(self._kind, self.hidden, w.panels, self._gate_panels(), *self.biases())
+            self._weights = w, None, cell
+        return self._weights[2]
+
+
+class GRUStep(_Step):
+    """``h' = (1 - z) n + z h`` from x (B, 3 H), the parts of r, z and n that do not come from the state.
+
+    ``r = sigmoid(x_r + U_r h + c_r)``, ``z = sigmoid(x_z + U_z h + c_z)``, and with reset "before" (Cho et al. 2014,
+    equation 8) ``n = tanh(x_n + U_n (r h) + c_n)``, with "after" ``n = tanh(x_n + r (U_n h + c_n + inside))``, where
+    inside (B, H), if given, is what else the reset gate acts on.
+
+    Attributes
+    ----------
+    w_hidden : Parameter, shape (H, 3 H)
+    b : Parameter, shape (3 H,)
+    """
+
+    def __init__(self, hidden: int, *, reset: str, rng: np.random.Generator, dtype: Any) -> None:
+        if reset not in ("before", "after"):
+            hint = "'before' is as published; 'after' is cuDNN's."
+            raise ArgumentError(describe("reset", "'before' or 'after'", repr(reset), hint))
+        super().__init__(AFTER if reset == "after" else BEFORE, hidden, rng, dtype)
+        self.b = Parameter(np.zeros(3 * hidden, dtype))
+        self.reset = reset
+
+    def biases(self) -> tuple[Array, Array]:
+        """Return zeros, and the value of b."""
+        return self._no_bias, self.b.value
+
+    def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
+        """Return h' (B, H); x, contiguous, is overwritten."""
+        return self.run(x, h, None, None, inside)
+
+    def run(self, x: Array, h: Array, aux: Array | None, before: Array | None, inside: Array | None) -> Array:
+        """Return h' (B, H); with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+        h = np.ascontiguousarray(h)
+        if inside is None:
+            after = np.empty_like(h)
+            self.kernel().forward(None, len(h), 1, False, None, h, None, after, None, x, aux, before, None)
+            return after
+        H = self.hidden
+        u = self.w_hidden.packed().matmul(h)
+        u += self.b.value
+        gates = sigmoid(x[:, : 2 * H] + u[:, : 2 * H])
+        inner = u[:, 2 * H :] + inside
+        n = tanh(x[:, 2 * H :] + gates[:, :H] * inner)
+        if aux is not None and before is not None:
+            x[:, : 2 * H], x[:, 2 * H :] = gates, n
+            aux[...], before[...] = inner, h
+        return n + gates[:, H:] * (h - n)
+
+
+class GRURecord:
+    """All steps of a batch through a `GRUStep`, and back.
+
+    Attributes
+    ----------
+    states : array, shape (B, T + 1, H)
+        The one before the first step first.
+    d_x : array, shape (B, T, 3 H)
+        Gradients of x where `backward` has been; a view of what was kept of these steps.
+    """
+
+    def __init__(self, cell: GRUStep, first: Array, steps: int, inside: Array | None = None) -> None:
+        (batch, H), dtype = first.shape, first.dtype
+        self.cell, self.inside = cell, inside
+        self.states = np.empty((batch, steps + 1, H), dtype)
+        self.states[:, 0] = self._state = first
+        self._gates = np.empty((steps, batch, 3 * H), dtype)
+        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self.d_x = self._gates.transpose(1, 0, 2)
+
+    def forward(self, t: int, *x: Array) -> Array:
+        """Return the state after step t for x, the sum of one or two arrays."""
+        gates = self._gates[t]
+        if len(x) == 2:
+            np.add(*x, out=gates)
+        else:
+            gates[...] = x[0]
+        self._state = self.cell.run(gates, self._state, self._aux[t], self._before[t], self.inside)
+        self.states[:, t + 1] = self._state
+        return self._state
+
+    def backward(self, t: int, dh: Array) -> Array:
+        """Return the gradient of the state before step t from that of the state after it; sets ``d_x[:, t]``."""
+        cell, before = self.cell, np.empty_like(dh)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
+            self._gates[t], self._aux[t], self._before[t], None,
+        )  # fmt: skip
+        return before
+
+    def d_inside(self) -> Array:
+        """Return the gradient of `inside` after `backward` of all steps, in the order of the steps."""
+        total: Array = self._aux[0].copy()
+        for t in range(1, len(self._aux)):
+            total += self._aux[t]
+        return total
+
+    def finish(self) -> None:
+        """Add the gradients of all steps to those of w_hidden and b."""
+        cell, both = self.cell, 2 * self.cell.hidden
+        w, b = cell.w_hidden.gradient, cell.b.gradient
+        of_gates, of_new = self._gates[..., :both], self._gates[..., both:]
+        sums = np.zeros_like(b)
+        w[:, :both] += linear.weight_gradient(self._before, of_gates, sums=sums[:both])
+        if cell.reset == "after":  # aux: the gradient at U_n h + c_n
+            w[:, both:] += linear.weight_gradient(self._before, self._aux, sums=sums[both:])
+        else:  # aux: r * h
+            w[:, both:] += linear.weight_gradient(self._aux, of_new, sums=sums[both:])
+        b += sums
+
+
+class LSTMStep(_Step):
+    """``c' = f c + i g``, ``h' = o tanh(c')`` from x (B, 4 H), the parts of i, f, g and o not from the state.
+
+    Attributes
+    ----------
+    w_hidden : Parameter, shape (H, 4 H)
+    """
+
+    def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
+        super().__init__(MEMORY, hidden, rng, dtype)
+
+    def biases(self) -> tuple[Array, None]:
+        """Return zeros."""
+        return self._no_bias, None
+
+    def forward(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        """Return h' and c', (B, H) each; x, contiguous, is overwritten."""
+        return self.run(x, h, c, None, None)
+
+    def run(self, x: Array, h: Array, c: Array, aux: Array | None, before: Array | None) -> tuple[Array, Array]:
+        """Return h' and c'; with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+        h, c = np.ascontiguousarray(h), np.ascontiguousarray(c)
+        after, cell = np.empty_like(h), np.empty_like(c)
+        self.kernel().forward(None, len(h), 1, False, None, h, c, after, cell, x, aux, before, None)
+        return after, cell
+
+
+class LSTMRecord:
+    """All steps of a batch through an `LSTMStep`, and back.
+
+    Attributes
+    ----------
+    states : array, shape (B, T + 1, H)
+        h, the one before the first step first.
+    d_x : array, shape (B, T, 4 H)
+        Gradients of x where `backward` has been; a view of what was kept of these steps.
+    """
+
+    def __init__(self, cell: LSTMStep, h: Array, c: Array, steps: int) -> None:
+        (batch, H), dtype = h.shape, h.dtype
+        self.cell = cell
+        self.states = np.empty((batch, steps + 1, H), dtype)
+        self.states[:, 0], self._state = h, (h, c)
+        self._first = np.ascontiguousarray(c)
+        self._gates = np.empty((steps, batch, 4 * H), dtype)
+        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self.d_x = self._gates.transpose(1, 0, 2)
+
+    def forward(self, t: int, *x: Array) -> Array:
+        """Return h after step t for x, the sum of one or two arrays."""
+        gates = self._gates[t]
+        if len(x) == 2:
+            np.add(*x, out=gates)
+        else:
+            gates[...] = x[0]
+        self._state = self.cell.run(gates, *self._state, self._aux[t], self._before[t])
+        self.states[:, t + 1] = self._state[0]
+        return self._state[0]
+
+    def backward(self, t: int, dh: Array, dc: Array) -> tuple[Array, Array]:
+        """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
+        cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
+            self._gates[t], self._aux[t], self._before[t], self._aux[t - 1] if t else self._first,
+        )  # fmt: skip
+        return h_before, c_before
+
+    def finish(self) -> None:
+        """Add the gradient of all steps to that of w_hidden."""
+        linear.weight_gradient(self._before, self._gates, self.cell.w_hidden.gradient)

@@ -1,0 +1,317 @@
+"""Finding target sentences: greedy, by beam, by sampling; and scoring given ones.
+
+Every function takes a batch of padded sources of any mix of lengths and treats each sentence as if it were alone: the
+same bits, whatever else is in the batch. Sentences that are finished leave the batch; the beams of a sentence share
+its memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
+from fastattn.functional import exp
+from fastattn.seq2seq.model import Model, Pairs, check_sentences
+from fastattn.seq2seq.randomness import uniform
+from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK
+
+__all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A target sentence for a source.
+
+    Attributes
+    ----------
+    tokens : int array, shape (n,)
+        Without `EOS`.
+    log_probability : float
+        Of the tokens, and of `EOS` if it was reached.
+    score : float
+        What the search ranked by; the log-probability where nothing else was asked for.
+    finished : bool
+        Whether `EOS` was reached before the limit of length.
+    weights : array, shape (m, S) or (m, H, S), or None
+        What was attended to for each token, for `EOS` too (m = n + 1) if it was reached; S is the source's own length.
+    """
+
+    tokens: Array
+    log_probability: float
+    score: float
+    finished: bool
+    weights: Array | None = None
+
+
+def greedy(
+    model: Model,
+    source: Array,
+    source_lengths: Array,
+    *,
+    limit: int | Array | None = None,
+    forbid: Sequence[int] = (),
+    weights: bool = False,
+) -> list[Hypothesis]:
+    """Return for each source the sentence of which every token is the most probable one after those before it.
+
+    Parameters
+    ----------
+    model : Model
+    source : int array, shape (B, S)
+    source_lengths : int array, shape (B,)
+    limit : int or int array of shape (B,), optional
+        Most tokens of a target; by default twice the source's and 10 more.
+    forbid : sequence of int
+        Ids that are not to be chosen, `UNK` for one; `PAD` and `BOS` never are.
+    weights : bool
+        Whether to keep the attention weights.
+
+    Returns
+    -------
+    list of Hypothesis
+        One for each source; of equally probable tokens the one of the smaller id is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.seq2seq import BahdanauConfig, build, greedy
+    >>> config = BahdanauConfig(embedding=8, hidden=16, attention=16, readout_width=8)
+    >>> model = build(config, 10, 12, seed=0)
+    >>> [hypothesis] = greedy(model, np.array([[4, 5, 2]]), np.array([3]), limit=4, weights=True)
+    >>> hypothesis.finished, hypothesis.tokens.shape, hypothesis.weights.shape
+    (False, (4,), (4, 3))
+    """
+
+    def choose(log_probabilities: Array, rows: Array, t: int) -> Array:
+        return log_probabilities.argmax(axis=-1)
+
+    return _decode(model, source, source_lengths, limit, forbid, weights, choose)
+
+
+def sample(
+    model: Model,
+    source: Array,
+    source_lengths: Array,
+    *,
+    seeds: Array,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    limit: int | Array | None = None,
+    forbid: Sequence[int] = (),
+    weights: bool = False,
+) -> list[Hypothesis]:
+    """Return for each source a sentence whose tokens are drawn at random.
+
+    Parameters
+    ----------
+    model, source, source_lengths, limit, forbid, weights
+        As for `greedy`.
+    seeds : int array, shape (B,)
+        A sentence is a function of its source and its seed.
+    temperature : float
+        Log-probabilities are divided by it; below 1 probable tokens become more so.
+    top_k : int, optional
+        Draw from this many most probable tokens only.
+    top_p : float
+        Draw from the fewest most probable tokens whose probabilities sum to at least this share ("nucleus" sampling,
+        Holtzman et al. 2020), of those that `top_k` left.
+
+    Returns
+    -------
+    list of Hypothesis
+        `log_probability` is the model's own, at temperature 1.
+    """
+    seeds = np.asarray(seeds)
+    if seeds.shape != (len(source),) or seeds.dtype.kind not in "iu":
+        got = f"{seeds.dtype} of shape {seeds.shape}"
+        raise ShapeError(describe("seeds", f"{len(source)} integers, one a sentence", got, "pass uint64 seeds."))
+    seeds = seeds.astype(np.uint64)
+    if not 0 < temperature < np.inf:
+        raise ArgumentError(describe("temperature", "a positive number", temperature, "use greedy for the limit 0."))
+    if top_k is not None and top_k < 1:
+        raise ArgumentError(describe("top_k", "at least 1, or None", top_k, "leave it out to draw from all tokens."))
+    if not 0 < top_p <= 1:
+        raise ArgumentError(describe("top_p", "a share in (0, 1]", top_p, "1 draws from all tokens."))
+
+    def choose(log_probabilities: Array, rows: Array, t: int) -> Array:
+        x = log_probabilities.astype(np.float64) / temperature
+        order = np.argsort(-x, axis=-1, kind="stable")[:, :top_k]
+        x = np.take_along_axis(x, order, axis=-1)
+        p = exp(x - x[:, :1])
+        before = np.cumsum(p, axis=-1) - p
+        p[before >= top_p * (before[:, -1:] + p[:, -1:])] = 0
+        until = np.cumsum(p, axis=-1)
+        drawn = (until <= uniform(seeds[rows], t)[:, None] * until[:, -1:]).sum(axis=-1)
+        last = np.count_nonzero(p, axis=-1) - 1
+        return order[np.arange(len(order)), np.minimum(drawn, last)]
+
+    return _decode(model, source, source_lengths, limit, forbid, weights, choose)
+
+
+def score_pairs(model: Model, batch: Pairs, *, weights: bool = False) -> list[Hypothesis]:
+    """Return the given targets with their log-probabilities (forced decoding).
+
+    Parameters
+    ----------
+    model : Model
+    batch : Batch
+    weights : bool
+        Whether to keep the attention weights.
+
+    Returns
+    -------
+    list of Hypothesis
+        `finished` says whether the target ends with `EOS`.
+    """
+    log_probabilities, attended = model.forced(batch, weights=weights)
+    found = []
+    for b, (s, t) in enumerate(zip(batch.source_lengths, batch.target_lengths)):
+        tokens = np.asarray(batch.target[b, :t], np.int64)
+        finished = bool(tokens[-1] == EOS)
+        total = float(np.cumsum(log_probabilities[b, :t], dtype=np.float64)[-1])
+        of_row = None if attended is None else attended[b, :t, ..., :s].copy()
+        found.append(Hypothesis(tokens[:-1] if finished else tokens, total, total, finished, of_row))
+    return found
+
+
+def replace_unknown(
+    tokens: Sequence[str],
+    ids: Array,
+    weights: Array,
+    source: Sequence[str],
+    dictionary: dict[str, str] | None = None,
+) -> list[str]:
+    """Return the tokens with each unknown one replaced through the alignment.
+
+    An unknown target word is taken to translate the source word with the largest weight: it becomes that word's entry
+    in the dictionary, or the word itself (Luong et al. 2015, "Addressing the rare word problem", section 3; Luong,
+    Pham, Manning 2015, section 4.1).
+
+    Parameters
+    ----------
+    tokens : sequence of str
+        The target.
+    ids : int array, shape (n,)
+        Its ids; those equal to `UNK` are replaced.
+    weights : array, shape (m, S) or (m, H, S), m >= n
+        Of a `Hypothesis`; heads are averaged.
+    source : sequence of str
+        Source words, without an end token: the weights beyond them do not count.
+    dictionary : dict, optional
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.seq2seq import replace_unknown
+    >>> weights = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1]])
+    >>> replace_unknown(["the", "<unk>"], np.array([7, 3]), weights, ["le", "Mali"])
+    ['the', 'Mali']
+    """
+    if len(tokens) != len(ids) or len(weights) < len(ids):
+        got = f"{len(ids)} ids and {len(weights)} rows of weights"
+        hint = "pass ids and weights of the same hypothesis."
+        raise ShapeError(describe("tokens", "as many tokens as ids, and weights for each", got, hint))
+    replaced = list(tokens)
+    if not source:
+        return replaced
+    for i in np.flatnonzero(np.asarray(ids) == UNK).tolist():
+        row = mean_of_heads(np.asarray(weights[i])[None])[0]
+        word = source[int(row[: len(source)].argmax())]
+        replaced[i] = word if dictionary is None else dictionary.get(word, word)
+    return replaced
+
+
+def mean_of_heads(weights: Array) -> Array:
+    """Return weights (R, S) of (R, S) or (R, H, S), summed over heads in ascending order."""
+    if weights.ndim == 2:
+        return weights
+    total = weights[:, 0].copy()
+    for head in range(1, weights.shape[1]):
+        total += weights[:, head]
+    return total / weights.shape[1]
+
+
+def check_limits(source: Array, source_lengths: Array, limit: int | Array | None) -> Array:
+    """Return the most tokens of each target, int64 (B,), or raise."""
+    check_sentences("source", source, source_lengths)
+    if limit is None:
+        return 2 * np.asarray(source_lengths, np.int64) + 10
+    limits = np.asarray(limit)
+    if limits.dtype.kind not in "iu" or limits.shape not in ((), (len(source),)):
+        got = f"{limits.dtype} of shape {limits.shape}"
+        raise ShapeError(describe("limit", f"an integer, or {len(source)} of them", got, "count target tokens."))
+    if limits.size and int(limits.min()) < 1:
+        raise ArgumentError(describe("limit", "at least 1", int(limits.min()), "count target tokens."))
+    return np.broadcast_to(limits.astype(np.int64), (len(source),))
+
+
+def forbidden(model: Model, forbid: Sequence[int]) -> Array:
+    """Return the ids that are never chosen, or raise."""
+    size = model.projection.w.value.shape[1]
+    ids = np.array([PAD, BOS, *forbid], np.int64)
+    if not 0 <= int(ids.min()) <= int(ids.max()) < size or EOS in ids:
+        hint = "the end must stay possible."
+        raise ArgumentError(describe("forbid", f"ids below {size} other than {EOS}", list(forbid), hint))
+    return ids
+
+
+def attended(weights: Array | None) -> Array:
+    """Return the weights, or raise if the model has none."""
+    if weights is None:
+        hint = "ask for none."
+        raise UnsupportedError(describe("weights", "a model with attention", "one without", hint))
+    return weights
+
+
+def _decode(
+    model: Model,
+    source: Array,
+    source_lengths: Array,
+    limit: int | Array | None,
+    forbid: Sequence[int],
+    keep_weights: bool,
+    choose: Callable[[Array, Array, int], Array],
+) -> list[Hypothesis]:
+    """Extend every sentence by one chosen token after the other."""
+    limits, never = check_limits(source, source_lengths, limit), forbidden(model, forbid)
+    batch = len(source)
+    tokens: list[list[int]] = [[] for _ in range(batch)]
+    weights: list[list[Array]] = [[] for _ in range(batch)]
+    totals, finished = np.zeros(batch), np.zeros(batch, bool)
+    rows, fed = np.arange(batch), np.full(batch, BOS)
+    state: Any = model.encode(source, source_lengths) if batch else None
+    t = 0
+    while len(rows):
+        log_probabilities, state, of_step = model.step(fed, state)
+        log_probabilities[:, never] = -np.inf
+        fed = choose(log_probabilities, rows, t)
+        totals[rows] += log_probabilities[np.arange(len(rows)), fed]
+        if keep_weights:
+            for b, row in zip(rows.tolist(), attended(of_step)):
+                weights[b].append(row[..., : source_lengths[b]])
+        ended = fed == EOS
+        finished[rows[ended]] = True
+        for b, token in zip(rows[~ended].tolist(), fed[~ended].tolist()):
+            tokens[b].append(token)
+        t += 1
+        going = np.flatnonzero(~ended & (t < limits[rows]))
+        if len(going) < len(rows):
+            rows, fed = rows[going], fed[going]
+            state = state.select(going) if len(going) else None
+    return [
+        Hypothesis(
+            np.array(tokens[b], np.int64), float(totals[b]), float(totals[b]), bool(finished[b]),
+            np.stack(weights[b]) if keep_weights else None,
+        )
+        for b in range(batch)
+    ]  # fmt: skip

@@ -1,0 +1,189 @@
+"""The sections of a configuration but for the model's, which is described beside each model."""
+
+from dataclasses import dataclass
+
+from fastattn.errors import ConfigError, describe_file
+from fastattn.seq2seq.schema import Section, setting
+from fastattn.seq2seq.vocabulary import KINDS
+
+__all__ = ["PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
+
+# The keys of `DataConfig` that name files.
+PATHS = ("train", "train_target", "validation", "validation_target")
+
+
+@dataclass(frozen=True)
+class DataConfig(Section, section="data"):
+    """What is read. A path may be "-", the standard input.
+
+    Attributes
+    ----------
+    train, validation : str
+        Pairs, source and target separated by a tab; or the sources. Without validation data there is no best
+        checkpoint and no early stop.
+    train_target, validation_target : str
+        The targets, where they have a file of their own.
+    columns : (int, int)
+        Which columns of a file with tabs are source and target, from 1 on; without it there must be exactly two.
+    strict : bool
+        Whether a line that cannot be used is an error; otherwise it is reported and left out.
+    """
+
+    train: str = setting()
+    train_target: str = setting("")
+    validation: str = setting("")
+    validation_target: str = setting("")
+    columns: tuple[int, int] | None = setting(None, least=1)
+    strict: bool = setting(False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.train:
+            raise ConfigError(describe_file("data.train", "empty", "name a file, or - for the standard input."))
+        if self.validation_target and not self.validation:
+            hint = "name the sources of validation_target."
+            raise ConfigError(describe_file("data.validation", "missing", hint))
+        if [*map(self.__getattribute__, PATHS)].count("-") > 1:
+            raise ConfigError(describe_file("data", "the standard input is named twice", "use files."))
+
+
+@dataclass(frozen=True)
+class VocabularyConfig(Section, section="vocabulary"):
+    """How texts become tokens; see `Vocabulary.build`.
+
+    Attributes
+    ----------
+    source, target : str
+        "word", "char" or "bpe".
+    source_size, target_size : int
+        Largest numbers of tokens, the four special ones included; 0: no limit, for "bpe" 8000.
+    min_count : int
+        Rarer tokens are unknown.
+    shared : bool
+        One vocabulary, built from both sides, for source and target.
+    """
+
+    source: str = setting("word", choices=KINDS)
+    target: str = setting("word", choices=KINDS)
+    source_size: int = setting(0, least=0, most=10_000_000)
+    target_size: int = setting(0, least=0, most=10_000_000)
+    min_count: int = setting(1, least=1)
+    shared: bool = setting(False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("source_size", "target_size"):
+            if 0 < getattr(self, name) < 5:
+                place, got = f"vocabulary.{name}", getattr(self, name)
+                raise ConfigError(describe_file(place, f"expected at least 5, got {got}", "4 tokens are special."))
+        if self.shared and (self.source, self.source_size) != (self.target, self.target_size):
+            hint = "give source and target the same kind and size."
+            raise ConfigError(describe_file("vocabulary.shared", "one vocabulary cannot be of two sorts", hint))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Section, section="training"):
+    """How a model is trained. A step is one update of the parameters.
+
+    Attributes
+    ----------
+    seed : int
+        Of the parameters' start, of the order of samples, and of dropout.
+    epochs, max_steps : int
+        Training ends after either; 0: no limit by it, but one must be given.
+    tokens_per_batch : int
+        Bound of rows x longest row, source or target, padding included.
+    max_length : int
+        Longer sentences are reported and left out; tokens, without the end token.
+    rate : float
+        The learning rate, or its largest value.
+    schedule : str
+        "constant"; "inverse_sqrt": rising for `warmup` steps, then falling with the square root of the step (Vaswani
+        et al. 2017, section 5.3); "plateau": times `factor` after `plateau_patience` validations without a gain.
+    warmup : int
+        Steps.
+    factor : float
+        For "plateau".
+    plateau_patience : int
+        For "plateau".
+    betas : (float, float)
+    epsilon : float
+    decay : float
+        Decoupled weight decay (Loshchilov and Hutter 2019).
+    clip : float
+        Largest norm of the gradient; 0: none.
+    sampling : float
+        Probability of feeding the decoder its own token (Bengio et al. 2015).
+    sampling_warmup : int
+        Steps over which that probability rises from 0.
+    accumulate : int
+        Batches per step.
+    validate_every, checkpoint_every : int
+        Steps; 0: at the end of every epoch.
+    log_every : int
+        Steps.
+    patience : int
+        Validations without a gain after which training stops; 0: it does not.
+    metric : str
+        By which the best checkpoint is chosen.
+    keep : int
+        Checkpoints kept, besides the best.
+    """
+
+    seed: int = setting(1)
+    epochs: int = setting(10, least=0)
+    max_steps: int = setting(0, least=0)
+    tokens_per_batch: int = setting(4096, least=2)
+    max_length: int = setting(100, least=1)
+    rate: float = setting(0.001, above=0)
+    schedule: str = setting("constant", choices=("constant", "inverse_sqrt", "plateau"))
+    warmup: int = setting(0, least=0)
+    factor: float = setting(0.5, above=0, below=1)
+    plateau_patience: int = setting(1, least=1)
+    betas: tuple[float, float] = setting((0.9, 0.999), least=0, below=1)
+    epsilon: float = setting(1e-8, above=0)
+    decay: float = setting(0.0, least=0)
+    clip: float = setting(1.0, least=0)
+    sampling: float = setting(0.0, least=0, most=1)
+    sampling_warmup: int = setting(0, least=0)
+    accumulate: int = setting(1, least=1)
+    validate_every: int = setting(0, least=0)
+    checkpoint_every: int = setting(0, least=0)
+    log_every: int = setting(50, least=1)
+    patience: int = setting(0, least=0)
+    metric: str = setting("loss", choices=("loss", "bleu", "chrf", "wer", "per", "accuracy"))
+    keep: int = setting(3, least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.epochs and not self.max_steps:
+            raise ConfigError(describe_file("training.epochs", "training would never end", "give max_steps as well."))
+        if self.max_length >= self.tokens_per_batch:
+            got = f"tokens_per_batch {self.tokens_per_batch} holds no sentence of max_length {self.max_length}"
+            hint = f"give at least {self.max_length + 1}, with the end token."
+            raise ConfigError(describe_file("training.tokens_per_batch", got, hint))
+        if self.schedule == "inverse_sqrt" and not self.warmup:
+            raise ConfigError(describe_file("training.warmup", "inverse_sqrt needs one", "4000 steps are usual."))
+        if self.schedule != "inverse_sqrt" and self.warmup:
+            got = f"not used by schedule {self.schedule!r}"
+            raise ConfigError(describe_file("training.warmup", got, 'leave it out, or use "inverse_sqrt".'))
+
+
+@dataclass(frozen=True)
+class InferenceConfig(Section, section="inference"):
+    """How a trained model is used, unless the command says otherwise.
+
+    Attributes
+    ----------
+    beam : int
+        Hypotheses kept; 1 is greedy.
+    length_penalty, coverage_penalty : float
+        alpha and beta of Wu et al. 2016, equation 14; 0: none.
+    max_length : int
+        Tokens after which a translation is cut.
+    """
+
+    beam: int = setting(5, least=1, most=1000)
+    length_penalty: float = setting(0.6, least=0)
+    coverage_penalty: float = setting(0.0, least=0)
+    max_length: int = setting(200, least=1)

@@ -1,0 +1,82 @@
+"""Arrays by name: to safetensors and back, and into the parameters of a model."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import CheckpointError, describe_file
+from fastattn.seq2seq._optional import need
+
+__all__ = ["check_tensors", "pack", "restore", "unpack"]
+
+Array = NDArray[Any]
+
+
+class _Parameter(Protocol):
+    value: Array
+
+    def touch(self) -> None: ...
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """Return arrays as a safetensors file; equal arrays give equal bytes, whatever their order."""
+    numpy_format = need("safetensors.numpy", "seq2seq", "checkpoints")
+    data: bytes = numpy_format.save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
+    return data
+
+
+def unpack(data: bytes, place: object) -> dict[str, Array]:
+    """Return the arrays of a safetensors file; a CheckpointError that begins with `place` if it is none."""
+    numpy_format = need("safetensors.numpy", "seq2seq", "checkpoints")
+    try:
+        arrays: dict[str, Array] = numpy_format.load(data)
+    except Exception as error:  # whatever it raises, the file is not one that was saved here
+        hint = "use another checkpoint."
+        raise CheckpointError(describe_file(place, f"is no safetensors file: {error}", hint)) from None
+    return arrays
+
+
+def check_tensors(arrays: Mapping[str, Array], expected: Mapping[str, Array], place: object) -> None:
+    """Raise a CheckpointError unless arrays have the names, shapes and dtypes of the expected ones.
+
+    Parameters
+    ----------
+    arrays, expected : mapping of str to array
+    place : object
+        Where the arrays are from, for the message.
+    """
+    hint = "use the configuration and the vocabularies that were saved with it."
+    missing, unknown = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
+    wrong = [
+        f"{len(names)} {what} ({_some(names)})" for what, names in (("missing", missing), ("unknown", unknown)) if names
+    ]
+    if wrong:
+        raise CheckpointError(describe_file(place, f"tensors do not fit the model: {', '.join(wrong)}", hint))
+    for name, array in expected.items():
+        found = arrays[name]
+        if found.shape != array.shape or found.dtype != array.dtype:
+            problem = f"{name}: expected {array.dtype} of shape {array.shape}, got {found.dtype} of {found.shape}"
+            raise CheckpointError(describe_file(place, problem, hint))
+
+
+def restore(parameters: Mapping[str, _Parameter], arrays: Mapping[str, Array], place: object) -> None:
+    """Copy arrays into the parameters of a model; all are checked before the first is copied.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Parameter
+    arrays : mapping of str to array
+        `Checkpoint.model`.
+    place : object
+        Where they are from, for messages: `Checkpoint.folder`.
+    """
+    check_tensors(arrays, {name: parameter.value for name, parameter in parameters.items()}, place)
+    for name, parameter in parameters.items():
+        parameter.value[...] = arrays[name]
+        parameter.touch()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

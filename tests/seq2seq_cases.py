@@ -1,0 +1,70 @@
+"""Small models of every kind, and batches for them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig, TransformerConfig
+
+SMALL = {"dropout": 0.2, "label_smoothing": 0.1}
+TINY = {"width": 6, "heads": 2, "inner": 9, "encoder_layers": 2, "decoder_layers": 2}
+CASES = {
+    "bahdanau": BahdanauConfig(embedding=5, hidden=6, attention=7, readout_width=4, **SMALL),
+    "bahdanau-after-linear": BahdanauConfig(
+        embedding=5, hidden=6, attention=7, readout="linear", reset="after", **SMALL
+    ),
+    "sutskever": SutskeverConfig(embedding=5, hidden=6, layers=2, **SMALL),
+    "sutskever-forward": SutskeverConfig(embedding=5, hidden=6, layers=1, reverse_source=False, **SMALL),
+    "cho": ChoConfig(embedding=5, hidden=6, readout_width=4, **SMALL),
+    "cho-before": ChoConfig(embedding=5, hidden=6, readout_width=4, reset="before", bidirectional=True, **SMALL),
+    "cho-after": ChoConfig(embedding=5, hidden=6, readout_width=4, reset="after", **SMALL),
+    "luong-general": LuongConfig(embedding=5, hidden=6, layers=2, score="general", **SMALL),
+    "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
+    "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
+    "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
+    "transformer-post": TransformerConfig(**TINY, **SMALL),
+    "transformer-pre": TransformerConfig(
+        **TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL
+    ),
+}
+SOURCE_SIZE, TARGET_SIZE = 11, 9
+
+
+@dataclass
+class Pairs:
+    source: np.ndarray
+    source_lengths: np.ndarray
+    target: np.ndarray
+    target_lengths: np.ndarray
+
+    def row(self, b):
+        """Sentence b alone, without padding."""
+        s, t = self.source_lengths[b], self.target_lengths[b]
+        one = slice(b, b + 1)
+        return Pairs(self.source[one, :s], self.source_lengths[one], self.target[one, :t], self.target_lengths[one])
+
+
+def random_pairs(sentences=4, longest=6, seed=0, padding=0):
+    rng = np.random.default_rng(seed)
+    sides = []
+    for size, extra in ((SOURCE_SIZE, 0), (TARGET_SIZE, 1)):
+        lengths = rng.integers(1, longest + 1 + extra, sentences)
+        lengths[0], lengths[-1] = 1, longest + extra
+        ids = rng.integers(3, size, (sentences, longest + extra)).astype(np.int32)
+        ids[np.arange(sentences), lengths - 1] = 2
+        ids[np.arange(ids.shape[1]) >= lengths[:, None]] = padding
+        sides += [ids, lengths]
+    return Pairs(*sides)
+
+
+def reversal(sentences, seed, letters=6, longest=6):
+    """The task of writing a word backwards."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, longest + 1, sentences)
+    source = np.zeros((sentences, longest + 1), np.int32)
+    target = np.zeros((sentences, longest + 1), np.int32)
+    for b, n in enumerate(lengths):
+        word = rng.integers(4, 4 + letters, n)
+        source[b, :n], target[b, :n] = word, word[::-1]
+        source[b, n] = target[b, n] = 2
+    return Pairs(source, lengths + 1, target, lengths + 1)

@@ -1,0 +1,199 @@
+"""Searches: against all sentences there are, against each sentence alone, and against their formulas."""
+
+import itertools
+
+import numpy as np
+import pytest
+from checks import same_bits
+from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
+
+from fastattn.errors import FastattnError
+from fastattn.seq2seq import EOS, UNK, beam_search, build, greedy, replace_unknown, sample, score_pairs
+
+every_model = pytest.mark.parametrize("name", CASES)
+
+
+def make(name, seed=3, spread=1.0):
+    """A model whose distributions are far from uniform."""
+    model = build(CASES[name], SOURCE_SIZE, TARGET_SIZE, seed)
+    rng = np.random.default_rng(seed)
+    for parameter in model.parameters().values():
+        parameter.value += spread * rng.normal(size=parameter.value.shape).astype(np.float32)
+        parameter.touch()
+    model.projection.b.value[EOS] = -3  # sentences of several tokens
+    return model
+
+
+def targets(batch, hypotheses):
+    """The hypotheses as the targets of their sources."""
+    tokens = [[*h.tokens.tolist(), EOS] if h.finished else h.tokens.tolist() for h in hypotheses]
+    lengths = np.array([len(t) for t in tokens])
+    ids = np.zeros((len(tokens), lengths.max()), np.int64)
+    for row, t in zip(ids, tokens):
+        row[: len(t)] = t
+    return Pairs(batch.source, batch.source_lengths, ids, lengths)
+
+
+def as_arrays(hypothesis):
+    numbers = np.array([hypothesis.log_probability, hypothesis.score, hypothesis.finished])
+    return (hypothesis.tokens, numbers, *([] if hypothesis.weights is None else [hypothesis.weights]))
+
+
+SEARCHES = {
+    "greedy": lambda m, b, rows, **o: [[h] for h in greedy(m, b.source, b.source_lengths, **o)],
+    "sample": lambda m, b, rows, **o: [
+        [h] for h in sample(m, b.source, b.source_lengths, seeds=rows + 7, temperature=1.5, top_k=5, top_p=0.9, **o)
+    ],
+    "beam": lambda m, b, rows, **o: beam_search(
+        m, b.source, b.source_lengths, size=4, best=3, length_penalty=0.7, **o
+    ),
+}
+
+
+@every_model
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_finds_the_same_bits_alone_and_in_a_batch_and_scores_as_forced(name, search):
+    model, batch = make(name), random_pairs(9, 7, padding=1000)
+    rows = np.arange(9)
+    has_weights = model.forced(batch)[1] is not None
+    found = SEARCHES[search](model, batch, rows, weights=has_weights)
+    assert len({h.tokens.tobytes() for hs in found for h in hs}) > 2, "the search is hardly tested"
+    for b in rows:
+        alone = SEARCHES[search](model, batch.row(b), rows[b : b + 1], weights=has_weights)[0]
+        assert len(alone) == len(found[b]) == (3 if search == "beam" else 1)
+        for one, other in zip(alone, found[b]):
+            assert same_bits(as_arrays(one), as_arrays(other))
+    for rank in range(len(found[0])):
+        chosen = [hs[rank] for hs in found]
+        for one, other in zip(chosen, score_pairs(model, targets(batch, chosen), weights=has_weights)):
+            assert one.log_probability == other.log_probability and one.finished == other.finished
+            assert one.weights is None or same_bits(one.weights, other.weights)
+
+
+@every_model
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
+    model, batch = make(name, spread=0.5), random_pairs(2, 4)
+    usable = range(3, TARGET_SIZE)
+    for b in range(2):
+        one = batch.row(b)
+        sentences = [s for n in range(3) for s in itertools.product(usable, repeat=n)]
+        ids = np.zeros((len(sentences), 3), np.int64)
+        for row, s in zip(ids, sentences):
+            row[: len(s) + 1] = [*s, EOS]
+        lengths = np.array([len(s) + 1 for s in sentences])
+        every = Pairs(
+            np.repeat(one.source, len(ids), 0), np.repeat(one.source_lengths, len(ids)), ids, lengths
+        )
+        totals = np.array([h.log_probability for h in score_pairs(model, every)])
+        scores = totals / ((5 + lengths) / 6) ** alpha
+        order = np.argsort(-scores)[:3]
+        found = beam_search(model, one.source, one.source_lengths, size=300, best=3, length_penalty=alpha, limit=3)[0]
+        assert [tuple(h.tokens) for h in found] == [sentences[i] for i in order]
+        np.testing.assert_allclose([h.score for h in found], scores[order], rtol=1e-12)
+
+
+@every_model
+def test_coverage_is_the_papers_formula(name):
+    model, batch = make(name), random_pairs(3, 5)
+    if model.forced(batch)[1] is None:
+        with pytest.raises(FastattnError, match="attention"):
+            beam_search(model, batch.source, batch.source_lengths, coverage_penalty=0.2)
+        return
+    options = {"size": 3, "best": 3, "length_penalty": 0.5, "coverage_penalty": 0.3, "weights": True}
+    found = beam_search(model, batch.source, batch.source_lengths, **options)
+    for hypothesis in itertools.chain(*found):
+        length = len(hypothesis.weights)
+        assert length == len(hypothesis.tokens) + hypothesis.finished
+        weights = hypothesis.weights.astype(np.float64)
+        weights = weights.mean(axis=1) if weights.ndim == 3 else weights
+        coverage = np.log(np.minimum(weights.sum(axis=0), 1)).sum()
+        expected = hypothesis.log_probability / ((5 + length) / 6) ** 0.5 + 0.3 * coverage
+        assert hypothesis.score == pytest.approx(expected, rel=1e-5)
+    assert all(a.score >= b.score for hs in found for a, b in itertools.pairwise(hs) if a.finished == b.finished)
+
+
+def test_greedy_takes_the_most_probable_token_each_time():
+    model, batch = make("bahdanau"), random_pairs(3, 5)
+    for b, hypothesis in enumerate(greedy(model, batch.source, batch.source_lengths, limit=6, forbid=[UNK])):
+        one = batch.row(b)
+        state, token = model.encode(one.source, one.source_lengths), 1
+        expected = []
+        for _ in range(6):
+            row, state, _ = model.step(np.array([token]), state)
+            row[0, [0, 1, UNK]] = -np.inf
+            token = int(row[0].argmax())
+            if token == EOS:
+                break
+            expected.append(token)
+        assert hypothesis.tokens.tolist() == expected and hypothesis.finished == (token == EOS)
+
+
+def test_samples_follow_the_distribution():
+    model, batch = make("bahdanau", spread=0.4), random_pairs(1, 4)
+    n = 20000
+    source, lengths = np.repeat(batch.source, n, 0), np.repeat(batch.source_lengths, n)
+    log_p = model.step(np.array([1]), model.encode(batch.source, batch.source_lengths))[0][0].astype(np.float64)
+
+    def first_tokens(**options):
+        found = sample(model, source, lengths, seeds=np.arange(n), limit=1, **options)
+        tokens = [EOS if h.finished else h.tokens[0] for h in found]
+        return np.bincount(tokens, minlength=TARGET_SIZE) / n
+
+    def close(shares, p):
+        p = p / p.sum()
+        assert (np.abs(shares - p) <= 4.5 * np.sqrt(p * (1 - p) / n) + 1e-12).all(), (shares, p)
+
+    allowed = np.exp(log_p) * (np.arange(TARGET_SIZE) > 1)
+    close(first_tokens(), allowed)
+    close(first_tokens(temperature=0.5), allowed**2)
+    order = np.argsort(-allowed)
+    top = np.zeros(TARGET_SIZE)
+    top[order[:3]] = allowed[order[:3]]
+    close(first_tokens(top_k=3), top)
+    share = allowed[order].cumsum() / allowed.sum()
+    kept = order[: int((share < 0.6).sum()) + 1]
+    top[:] = 0
+    top[kept] = allowed[kept]
+    close(first_tokens(top_p=0.6), top)
+
+
+def test_extreme_sampling_is_greedy():
+    model, batch = make("bahdanau"), random_pairs(6, 5)
+    wanted = [h.tokens.tolist() for h in greedy(model, batch.source, batch.source_lengths)]
+    for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}):
+        found = sample(model, batch.source, batch.source_lengths, seeds=np.arange(6), **options)
+        assert [h.tokens.tolist() for h in found] == wanted
+
+
+def test_unknown_words_are_replaced_by_what_they_are_aligned_with():
+    weights = np.array([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.0, 0.9, 0.1], [0.3, 0.3, 0.4]], np.float32)
+    ids = np.array([UNK, 7, UNK])
+    assert replace_unknown(["<unk>", "is", "<unk>"], ids, weights, ["Bo", "Oslo"]) == ["Bo", "is", "Oslo"]
+    translated = replace_unknown(["<unk>", "is", "<unk>"], ids, weights, ["Bo", "Oslo"], {"Oslo": "Christiania"})
+    assert translated == ["Bo", "is", "Christiania"]
+    heads = np.stack([weights, np.roll(weights, 1, axis=1)], axis=1)
+    heads[0] = [[0.6, 0.4, 0.0], [0.0, 0.9, 0.1]]
+    assert replace_unknown(["<unk>", "is", "a"], np.array([UNK, 7, 8]), heads, ["Bo", "Oslo"])[0] == "Oslo"
+    with pytest.raises(FastattnError, match="tokens"):
+        replace_unknown(["a"], ids, weights, ["Bo"])
+
+
+def test_no_sentences_give_none_and_wrong_options_say_so():
+    model, batch = make("bahdanau"), random_pairs(2)
+    none = np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
+    assert greedy(model, *none) == beam_search(model, *none) == []
+    call = (model, batch.source, batch.source_lengths)
+    for search, options, name in [
+        (beam_search, {"best": 6}, "best"),
+        (beam_search, {"length_penalty": -1.0}, "length_penalty"),
+        (greedy, {"limit": 0}, "limit"),
+        (greedy, {"limit": np.array([1, 2, 3])}, "limit"),
+        (greedy, {"forbid": [EOS]}, "forbid"),
+        (sample, {"seeds": np.arange(3)}, "seeds"),
+        (sample, {"seeds": np.arange(2), "temperature": 0.0}, "temperature"),
+        (sample, {"seeds": np.arange(2), "top_k": 0}, "top_k"),
+        (sample, {"seeds": np.arange(2), "top_p": 1.2}, "top_p"),
+    ]:
+        with pytest.raises(FastattnError, match=name):
+            search(*call, **options)
