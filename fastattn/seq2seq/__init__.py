@@ -4,14 +4,7 @@ from fastattn.seq2seq import checkpoint, metrics
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
-from fastattn.seq2seq.config import (
-    Config,
-    DataConfig,
-    InferenceConfig,
-    TrainingConfig,
-    VocabularyConfig,
-    load_config,
-)
+from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.fixed import Cho, ChoConfig, Sutskever, SutskeverConfig
 from fastattn.seq2seq.luong import Luong, LuongConfig
 from fastattn.seq2seq.model import Model, State, build, kinds
