@@ -718,6 +718,7 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
 
 # ---- Recurrent layers -------------------------------------------------------------------------------------------
 
+
 cdef class Recurrent:
     """The weights of a recurrent layer: cell 0 GRU, reset after; 1 GRU, reset before; 2 LSTM, whose b_hidden is None.
 
