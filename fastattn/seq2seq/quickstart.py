@@ -24,7 +24,7 @@ from fastattn.seq2seq.translate import Translator
 
 __all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]
 
-STEPS = 1000
+STEPS = 1500
 
 # Bahdanau et al. 2015 without the attention is Cho et al. 2014 with an encoder that reads in both directions.
 MODELS: dict[str, Any] = {
@@ -83,8 +83,8 @@ def configure(kind: str, steps: int = STEPS) -> Config:
         MODELS[kind],
         VocabularyConfig(source="char", target="word"),
         TrainingConfig(
-            epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.003, schedule="inverse_sqrt",
-            warmup=200, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
+            epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.006, schedule="inverse_sqrt",
+            warmup=300, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
         ),
         InferenceConfig(beam=1, length_penalty=0.0, max_length=24),
     )  # fmt: skip
