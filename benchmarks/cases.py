@@ -24,11 +24,11 @@ class Case:
     title
         What a reader of the table sees.
     family
-        ``additive``, ``dot`` or ``gemm``: selects inputs, reference and peers.
+        ``additive``, ``dot``, ``gemm``, ``gru`` or ``lstm``: selects inputs, reference and peers.
     direction
-        ``forward`` or ``forward+backward``. The latter returns the context and the gradient of every array input.
+        ``forward`` or ``forward+backward``. The latter returns the output and the gradient of every array input.
     sizes
-        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot) or ``M, N, K`` (gemm).
+        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot), ``M, N, K`` (gemm) or ``B, T, D, H`` (gru, lstm).
     smoke
         Sizes of the run that only shows that everything works.
     causal
@@ -103,6 +103,19 @@ def _gemm(rows: int, target: float) -> Case:
     )
 
 
+def _recurrent(name: str, direction: str, batch: int, target: float) -> Case:
+    family = name.partition("_")[0]
+    return Case(
+        name,
+        f"{family.upper()} layer, B{batch} T30 256 to 512",
+        family,
+        direction,
+        {"B": batch, "T": 30, "D": 256, "H": 512},
+        {"B": min(batch, 3), "T": 5, "D": 12, "H": 24},
+        targets=_both_threads(target),
+    )
+
+
 _ATTEND = (16, 100, 100, 256, 256)
 _STEP = (32, 1, 30, 256, 512)
 _LONG = (1, 8, 2048, 2048, 64)
@@ -131,6 +144,11 @@ CASES: tuple[Case, ...] = (
     _gemm(16, 1.2),
     _gemm(32, 1.1),
     _gemm(64, 1.0),
+    _recurrent("gru_fwd", FORWARD, 64, 1.15),
+    _recurrent("gru_grad", BOTH, 64, 1.15),
+    _recurrent("gru_single", FORWARD, 1, 2.0),
+    _recurrent("lstm_fwd", FORWARD, 64, 0.95),
+    _recurrent("lstm_grad", BOTH, 64, 0.95),
 )
 
 # Seconds that `import fastattn` may add to `import numpy` in a fresh process.
