@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import CheckpointError
-from fastattn.seq2seq import durable
+from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
 from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.fixed import ChoConfig
@@ -137,7 +137,8 @@ def quickstart(
     translators, errors = {}, {}
     for number, kind in enumerate(MODELS, 1):
         tell(f"model {number} of {len(MODELS)}: {LABELS[kind]}, {steps} steps")
-        train(configure(kind, steps), folder / kind, pairs=data, resume=True, quiet=quiet, label=LABELS[kind])
+        begun = bool(checkpoint.steps(folder / kind))
+        train(configure(kind, steps), folder / kind, pairs=data, resume=begun, quiet=quiet, label=LABELS[kind])
         translators[kind] = load(folder / kind)
         errors[kind] = errors_by_length(translators[kind], words.test)
     found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}
