@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import bahdanau
 from .cases import Case
 
 Arrays = dict[str, np.ndarray]
@@ -19,6 +20,8 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
 
     if case.family == "gemm":
         return {"x": normal(size["M"], size["K"]), "w": normal(size["K"], size["N"])}
+    if case.family == "bahdanau":
+        return bahdanau.inputs(case, rng)
     if case.family == "additive":
         data = {
             "query": normal(size["B"], size["Tq"], size["Da"]),

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cases import Case
 from ..inputs import Arrays
+from . import torch_bahdanau
 from .base import Run, input_names, name_outputs
 
 NAME = "torch eager"
@@ -79,6 +80,8 @@ class Torch:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
+        if case.family == "bahdanau":
+            return torch_bahdanau.prepare(case, data, compiled=False)
         if case.family != "gemm":
             return {spelling: bind(case, data, function) for spelling, function in formulas(case).items()}
         x = torch.from_numpy(data["x"].copy())
@@ -91,5 +94,7 @@ class Torch:
         return {"linear": linear}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        if case.family == "bahdanau":
+            return result.examine()
         several = result if isinstance(result, tuple) else (result,)
         return name_outputs(case, tuple(tensor.detach().numpy() for tensor in several))
