@@ -25,7 +25,6 @@ SOURCES = [
     "csrc/dispatch/recurrent.c",
     "csrc/dispatch/training.c",
     "csrc/dispatch/query_gradient.c",
-    "csrc/dispatch/recurrent.c",
 ]
 
 

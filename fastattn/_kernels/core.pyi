@@ -126,7 +126,7 @@ class Recurrent:
     ) -> None: ...
     def forward(
         self,
-        x: Array,
+        x: Array | None,
         batch: int,
         steps: int,
         reverse: bool,

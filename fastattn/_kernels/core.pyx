@@ -100,7 +100,6 @@ cdef extern from "fastattn.h" nogil:
         void *d_query
         void *d_score
 
-
     ctypedef struct fa_recurrent:
         int64_t B, T, H
         int32_t cell, reverse
@@ -805,16 +804,20 @@ cdef class Recurrent:
     def forward(self, cnp.ndarray x, int64_t batch, int64_t steps, bint reverse, sequences, h_first, c_first,
                 cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y):
         """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is kept
-        with aux and before (rows, H) for backward."""
+        with aux and before (rows, H) for backward. x may be None if gates hold its products."""
         cdef fa_recurrent a = self.a
-        cdef int64_t rows = cnp.PyArray_DIM(x, 0), D = cnp.PyArray_DIM(x, 1)
-        cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-        cdef const void *p_x = cnp.PyArray_DATA(x)
+        cdef int64_t rows = 0, D = 0, x_row = 0
+        cdef const void *p_x = NULL
         cdef const void *p_h = _data(h_first)
         cdef const void *p_c = _data(c_first)
         cdef void *p_h_last = cnp.PyArray_DATA(h_last)
         cdef void *p_c_last = _data(c_last)
         cdef int status
+        if x is not None:
+            rows = cnp.PyArray_DIM(x, 0)
+            D = cnp.PyArray_DIM(x, 1)
+            x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+            p_x = cnp.PyArray_DATA(x)
         self._sequences(&a, batch, steps, reverse, sequences)
         a.gates = cnp.PyArray_DATA(gates)
         a.aux = _data(aux)

@@ -214,7 +214,7 @@ class Bahdanau(Model):
         for t in range(steps):
             context = loop.forward(t, self.query.forward(hidden))
             contexts[:, t] = context
-            hidden = record.forward(t, part[:, t, :gates] + context[:, :gates])
+            hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
 
         if self.maxout:
             from_state, from_state_back = self.from_state.vjp(record.states[:, :-1])

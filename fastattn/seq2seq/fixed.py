@@ -285,7 +285,7 @@ class Cho(Model):
         """Return features (B, L) after `tokens`, the next state, and no weights."""
         gates = 3 * self.config.hidden
         part = self.from_target.forward(self.target_embedding.forward(tokens)) + state.part
-        hidden = self.cell.forward(part[:, :gates], state.hidden, state.inside)
+        hidden = self.cell.forward(part[:, :gates].copy(), state.hidden, state.inside)
         x = maxout(self.from_state.forward(hidden) + part[:, gates:])
         return x, ChoState(hidden, state.part, state.inside), None
 

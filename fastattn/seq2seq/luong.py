@@ -244,10 +244,8 @@ class Luong(Model):
         attentional = np.zeros_like(states, shape=(len(states), steps + 1, states.shape[-1]))
         # Seeds of a layer and step: below 2^32 steps no two places share any.
         for t in range(steps):
-            x = part[:, t]
-            if self.feed is not None:
-                x = x + self.feed.forward(attentional[:, t])
-            h = records[0].forward(t, x)
+            fed = () if self.feed is None else (self.feed.forward(attentional[:, t]),)
+            h = records[0].forward(t, part[:, t], *fed)
             for number in range(top):
                 below, undrop = drop(h, (4 + number << 32) + t)
                 between[number][:, t] = below

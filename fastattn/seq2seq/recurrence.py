@@ -12,16 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.functional import sigmoid, tanh
-from fastattn.layers import Layer, Parameter
+from fastattn.layers import Parameter
+from fastattn.layers.recurrence import AFTER, BEFORE, MEMORY, RecurrentCell
 
 __all__ = ["GRURecord", "GRUStep", "LSTMRecord", "LSTMStep"]
 
 Array = NDArray[Any]
 
 
-class GRUStep(Layer):
+class _Step(RecurrentCell):
+    """A cell without products of inputs."""
+
+    def __init__(self, kind: int, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
+        super().__init__(kind, 0, hidden, dtype)
+        bound = 1 / math.sqrt(hidden)
+        self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, self.gates * hidden)).astype(dtype))
+        self._no_bias = np.zeros(self.gates * hidden, dtype)
+
+    def kernel(self) -> core.Recurrent:
+        """Return the packed weights, as they are now."""
+        w = self.w_hidden.packed()
+        if self._weights is None or self._weights[0] is not w:
+            # There are no inputs: any array stands for their weights.
+            cell = core.Recurrent(self._kind, self.hidden, w.panels, self._gate_panels(), *self.biases())
+            self._weights = w, None, cell
+        return self._weights[2]
+
+
+class GRUStep(_Step):
     """``h' = (1 - z) n + z h`` from x (B, 3 H), the parts of r, z and n that do not come from the state.
 
     ``r = sigmoid(x_r + U_r h + c_r)``, ``z = sigmoid(x_z + U_z h + c_z)``, and with reset "before" (Cho et al. 2014,
@@ -30,7 +51,7 @@ class GRUStep(Layer):
 
     Attributes
     ----------
-    w : Parameter, shape (H, 3 H)
+    w_hidden : Parameter, shape (H, 3 H)
     b : Parameter, shape (3 H,)
     """
 
@@ -38,39 +59,35 @@ class GRUStep(Layer):
         if reset not in ("before", "after"):
             hint = "'before' is as published; 'after' is cuDNN's."
             raise ArgumentError(describe("reset", "'before' or 'after'", repr(reset), hint))
-        bound = 1 / math.sqrt(hidden)
-        self.w = Parameter(rng.uniform(-bound, bound, (hidden, 3 * hidden)).astype(dtype))
+        super().__init__(AFTER if reset == "after" else BEFORE, hidden, rng, dtype)
         self.b = Parameter(np.zeros(3 * hidden, dtype))
-        self.hidden, self.reset = hidden, reset
-        self._split: tuple[Any, linear.PackedWeights, linear.PackedWeights] | None = None
+        self.reset = reset
+
+    def biases(self) -> tuple[Array, Array]:
+        """Return zeros, and the value of b."""
+        return self._no_bias, self.b.value
 
     def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
-        """Return h' (B, H)."""
-        return self.run(x, h, inside)[0]
+        """Return h' (B, H); x, contiguous, is overwritten."""
+        return self.run(x, h, None, None, inside)
 
-    def run(self, x: Array, h: Array, inside: Array | None = None) -> tuple[Array, Array, Array, Array]:
-        """Return h', the gates r and z side by side, n, and what r multiplies or is multiplied into."""
-        H, b = self.hidden, self.b.value
-        if self.reset == "after":
-            u = self.w.packed().matmul(h)
-            u += b
-            gates = sigmoid(x[:, : 2 * H] + u[:, : 2 * H])
-            reset = u[:, 2 * H :] if inside is None else u[:, 2 * H :] + inside
-            n = tanh(x[:, 2 * H :] + gates[:, :H] * reset)
-        else:
-            of_gates, of_new = self.parts()
-            gates = sigmoid(x[:, : 2 * H] + (of_gates.matmul(h) + b[: 2 * H]))
-            reset = gates[:, :H] * h
-            n = tanh(x[:, 2 * H :] + (of_new.matmul(reset) + b[2 * H :]))
-        return n + gates[:, H:] * (h - n), gates, n, reset
-
-    def parts(self) -> tuple[linear.PackedWeights, linear.PackedWeights]:
-        """Return the columns of w for r and z, and those for n, packed each on its own."""
-        whole = self.w.packed()
-        if self._split is None or self._split[0] is not whole:
-            H, w = self.hidden, self.w.value
-            self._split = whole, linear.PackedWeights(w[:, : 2 * H]), linear.PackedWeights(w[:, 2 * H :])
-        return self._split[1:]
+    def run(self, x: Array, h: Array, aux: Array | None, before: Array | None, inside: Array | None) -> Array:
+        """Return h' (B, H); with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+        h = np.ascontiguousarray(h)
+        if inside is None:
+            after = np.empty_like(h)
+            self.kernel().forward(None, len(h), 1, False, None, h, None, after, None, x, aux, before, None)
+            return after
+        H = self.hidden
+        u = self.w_hidden.packed().matmul(h)
+        u += self.b.value
+        gates = sigmoid(x[:, : 2 * H] + u[:, : 2 * H])
+        inner = u[:, 2 * H :] + inside
+        n = tanh(x[:, 2 * H :] + gates[:, :H] * inner)
+        if aux is not None and before is not None:
+            x[:, : 2 * H], x[:, 2 * H :] = gates, n
+            aux[...], before[...] = inner, h
+        return n + gates[:, H:] * (h - n)
 
 
 class GRURecord:
@@ -81,95 +98,84 @@ class GRURecord:
     states : array, shape (B, T + 1, H)
         The one before the first step first.
     d_x : array, shape (B, T, 3 H)
-        Gradients of x, as far as `backward` has come.
+        Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
 
     def __init__(self, cell: GRUStep, first: Array, steps: int, inside: Array | None = None) -> None:
         (batch, H), dtype = first.shape, first.dtype
         self.cell, self.inside = cell, inside
         self.states = np.empty((batch, steps + 1, H), dtype)
-        self.states[:, 0] = first
-        self._gates, self._new, self._reset = (np.empty((batch, steps, n * H), dtype) for n in (2, 1, 1))
-        self.d_x = np.empty((batch, steps, 3 * H), dtype)
+        self.states[:, 0] = self._state = first
+        self._gates = np.empty((steps, batch, 3 * H), dtype)
+        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self.d_x = self._gates.transpose(1, 0, 2)
 
-    def forward(self, t: int, x: Array) -> Array:
-        """Return the state after step t."""
-        after, self._gates[:, t], self._new[:, t], self._reset[:, t] = self.cell.run(x, self.states[:, t], self.inside)
-        self.states[:, t + 1] = after
-        return after
+    def forward(self, t: int, *x: Array) -> Array:
+        """Return the state after step t for x, the sum of one or two arrays."""
+        gates = self._gates[t]
+        if len(x) == 2:
+            np.add(*x, out=gates)
+        else:
+            gates[...] = x[0]
+        self._state = self.cell.run(gates, self._state, self._aux[t], self._before[t], self.inside)
+        self.states[:, t + 1] = self._state
+        return self._state
 
     def backward(self, t: int, dh: Array) -> Array:
         """Return the gradient of the state before step t from that of the state after it; sets ``d_x[:, t]``."""
-        cell, H = self.cell, self.cell.hidden
-        r, z = self._gates[:, t, :H], self._gates[:, t, H:]
-        n, before, reset = self._new[:, t], self.states[:, t], self._reset[:, t]
-        d_x = self.d_x[:, t]
-        dn = dh * (1 - z) * (1 - n * n)
-        d_x[:, H : 2 * H] = dh * (before - n) * z * (1 - z)
-        d_x[:, 2 * H :] = dn
-        if cell.reset == "after":
-            d_x[:, :H] = dn * reset * r * (1 - r)
-            hidden = d_x.copy()
-            hidden[:, 2 * H :] *= r
-            self._new[:, t] = hidden[:, 2 * H :]  # what `finish` needs; n itself is done with
-            result: Array = dh * z + cell.w.packed().matmul_transposed(hidden)
-            return result
-        of_gates, of_new = cell.parts()
-        d_reset = of_new.matmul_transposed(dn)
-        d_x[:, :H] = d_reset * before * r * (1 - r)
-        result = dh * z + d_reset * r + of_gates.matmul_transposed(d_x[:, : 2 * H])
-        return result
+        cell, before = self.cell, np.empty_like(dh)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
+            self._gates[t], self._aux[t], self._before[t], None,
+        )  # fmt: skip
+        return before
 
     def d_inside(self) -> Array:
         """Return the gradient of `inside` after `backward` of all steps, in the order of the steps."""
-        total = self._new[:, 0].copy()
-        for t in range(1, self._new.shape[1]):
-            total += self._new[:, t]
+        total: Array = self._aux[0].copy()
+        for t in range(1, len(self._aux)):
+            total += self._aux[t]
         return total
 
     def finish(self) -> None:
-        """Add the gradients of all steps to those of w and b."""
-        cell, H = self.cell, self.cell.hidden
-        before, d_gates, d_new = self.states[:, :-1], self.d_x[..., : 2 * H], self.d_x[..., 2 * H :]
-        if cell.reset == "after":
-            d_hidden = np.concatenate([d_gates, self._new], axis=-1)
-            cell.w.accumulate(linear.weight_gradient(before, d_hidden))
-            cell.b.accumulate(linear.row_sum(d_hidden))
-        else:
-            d_w = [linear.weight_gradient(before, d_gates), linear.weight_gradient(self._reset, d_new)]
-            cell.w.accumulate(np.concatenate(d_w, axis=-1))
-            cell.b.accumulate(linear.row_sum(self.d_x))
+        """Add the gradients of all steps to those of w_hidden and b."""
+        cell, both = self.cell, 2 * self.cell.hidden
+        w, b = cell.w_hidden.gradient, cell.b.gradient
+        of_gates, of_new = self._gates[..., :both], self._gates[..., both:]
+        sums = np.zeros_like(b)
+        w[:, :both] += linear.weight_gradient(self._before, of_gates, sums=sums[:both])
+        if cell.reset == "after":  # aux: the gradient at U_n h + c_n
+            w[:, both:] += linear.weight_gradient(self._before, self._aux, sums=sums[both:])
+        else:  # aux: r * h
+            w[:, both:] += linear.weight_gradient(self._aux, of_new, sums=sums[both:])
+        b += sums
 
 
-class LSTMStep(Layer):
+class LSTMStep(_Step):
     """``c' = f c + i g``, ``h' = o tanh(c')`` from x (B, 4 H), the parts of i, f, g and o not from the state.
 
     Attributes
     ----------
-    w : Parameter, shape (H, 4 H)
+    w_hidden : Parameter, shape (H, 4 H)
     """
 
     def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
-        bound = 1 / math.sqrt(hidden)
-        self.w = Parameter(rng.uniform(-bound, bound, (hidden, 4 * hidden)).astype(dtype))
-        self.hidden = hidden
+        super().__init__(MEMORY, hidden, rng, dtype)
+
+    def biases(self) -> tuple[Array, None]:
+        """Return zeros."""
+        return self._no_bias, None
 
     def forward(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-        """Return h' and c', (B, H) each."""
-        return self.run(x, h, c)[:2]
+        """Return h' and c', (B, H) each; x, contiguous, is overwritten."""
+        return self.run(x, h, c, None, None)
 
-    def run(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-        """Return h', c', and the gates side by side."""
-        H = self.hidden
-        u = self.w.packed().matmul(h)
-        u += x
-        gates = np.empty_like(u)
-        gates[:, : 2 * H] = sigmoid(u[:, : 2 * H])
-        gates[:, 2 * H : 3 * H] = tanh(u[:, 2 * H : 3 * H])
-        gates[:, 3 * H :] = sigmoid(u[:, 3 * H :])
-        i, f, g, o = (gates[:, k * H : (k + 1) * H] for k in range(4))
-        after = f * c + i * g
-        return o * tanh(after), after, gates
+    def run(self, x: Array, h: Array, c: Array, aux: Array | None, before: Array | None) -> tuple[Array, Array]:
+        """Return h' and c'; with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+        h, c = np.ascontiguousarray(h), np.ascontiguousarray(c)
+        after, cell = np.empty_like(h), np.empty_like(c)
+        self.kernel().forward(None, len(h), 1, False, None, h, c, after, cell, x, aux, before, None)
+        return after, cell
 
 
 class LSTMRecord:
@@ -177,39 +183,42 @@ class LSTMRecord:
 
     Attributes
     ----------
-    states, cells : array, shape (B, T + 1, H)
-        h and c, those before the first step first.
+    states : array, shape (B, T + 1, H)
+        h, the one before the first step first.
     d_x : array, shape (B, T, 4 H)
-        Gradients of x, as far as `backward` has come.
+        Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
 
     def __init__(self, cell: LSTMStep, h: Array, c: Array, steps: int) -> None:
         (batch, H), dtype = h.shape, h.dtype
         self.cell = cell
-        self.states, self.cells = (np.empty((batch, steps + 1, H), dtype) for _ in range(2))
-        self.states[:, 0], self.cells[:, 0] = h, c
-        self._gates = np.empty((batch, steps, 4 * H), dtype)
-        self.d_x = np.empty((batch, steps, 4 * H), dtype)
+        self.states = np.empty((batch, steps + 1, H), dtype)
+        self.states[:, 0], self._state = h, (h, c)
+        self._first = np.ascontiguousarray(c)
+        self._gates = np.empty((steps, batch, 4 * H), dtype)
+        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self.d_x = self._gates.transpose(1, 0, 2)
 
-    def forward(self, t: int, x: Array) -> Array:
-        """Return h after step t."""
-        h, self.cells[:, t + 1], self._gates[:, t] = self.cell.run(x, self.states[:, t], self.cells[:, t])
-        self.states[:, t + 1] = h
-        return h
+    def forward(self, t: int, *x: Array) -> Array:
+        """Return h after step t for x, the sum of one or two arrays."""
+        gates = self._gates[t]
+        if len(x) == 2:
+            np.add(*x, out=gates)
+        else:
+            gates[...] = x[0]
+        self._state = self.cell.run(gates, *self._state, self._aux[t], self._before[t])
+        self.states[:, t + 1] = self._state[0]
+        return self._state[0]
 
     def backward(self, t: int, dh: Array, dc: Array) -> tuple[Array, Array]:
         """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
-        H = self.cell.hidden
-        i, f, g, o = (self._gates[:, t, k * H : (k + 1) * H] for k in range(4))
-        d_x = self.d_x[:, t]
-        y = tanh(self.cells[:, t + 1])
-        e = dc + dh * o * (1 - y * y)
-        d_x[:, :H] = e * g * i * (1 - i)
-        d_x[:, H : 2 * H] = e * self.cells[:, t] * f * (1 - f)
-        d_x[:, 2 * H : 3 * H] = e * i * (1 - g * g)
-        d_x[:, 3 * H :] = dh * y * o * (1 - o)
-        return self.cell.w.packed().matmul_transposed(d_x), e * f
+        cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
+            self._gates[t], self._aux[t], self._before[t], self._aux[t - 1] if t else self._first,
+        )  # fmt: skip
+        return h_before, c_before
 
     def finish(self) -> None:
-        """Add the gradient of all steps to that of w."""
-        self.cell.w.accumulate(linear.weight_gradient(self.states[:, :-1], self.d_x))
+        """Add the gradient of all steps to that of w_hidden."""
+        linear.weight_gradient(self._before, self._gates, self.cell.w_hidden.gradient)
