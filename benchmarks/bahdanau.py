@@ -37,7 +37,7 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
     found |= {"bridge.w": (H, H), "bridge.b": (H,), "target_embedding.w": (V, E)}
     found |= {"query.w": (H, H), "key.w": (2 * H, H), "v": (H,)}
     found |= {"from_target.w": (E, 3 * H), "from_target.b": (3 * H,), "from_context.w": (2 * H, 3 * H)}
-    found |= {"cell.w": (H, 3 * H), "cell.b": (3 * H,), "projection.w": (3 * H + E, V), "projection.b": (V,)}
+    found |= {"cell.w_hidden": (H, 3 * H), "cell.b": (3 * H,), "projection.w": (3 * H + E, V), "projection.b": (V,)}
     return found
 
 
@@ -140,7 +140,7 @@ def _greedy_step(p: Arrays, source: np.ndarray, tokens: np.ndarray, h: np.ndarra
     weights = _softmax(np.tanh((h @ p["query.w"])[:, None] + states @ p["key.w"]) @ p["v"])
     context = (weights[:, None] @ states)[:, 0]
     x = y @ p["from_target.w"] + p["from_target.b"] + context @ p["from_context.w"]
-    h, _ = _cell(x, h, p["cell.w"], p["cell.b"])
+    h, _ = _cell(x, h, p["cell.w_hidden"], p["cell.b"])
     features = np.concatenate([h, context, y], axis=1)
     return {"log_probs": np.log(_softmax(features @ p["projection.w"] + p["projection.b"])), "state": h}
 
@@ -159,7 +159,7 @@ def loss_and_gradients(p: Arrays, source: np.ndarray, target: np.ndarray) -> tup
         weights = _softmax(squashed @ p["v"])
         context = (weights[:, None] @ states)[:, 0]
         x = y[:, t] @ p["from_target.w"] + p["from_target.b"] + context @ p["from_context.w"]
-        h, back = _cell(x, h, p["cell.w"], p["cell.b"])
+        h, back = _cell(x, h, p["cell.w_hidden"], p["cell.b"])
         features.append(np.concatenate([h, context, y[:, t]], axis=1))
         steps.append((before, squashed, weights, context, back))
     rows = np.stack(features, axis=1).reshape(B * T, -1)
@@ -175,7 +175,7 @@ def loss_and_gradients(p: Arrays, source: np.ndarray, target: np.ndarray) -> tup
     for t in reversed(range(T)):
         before, squashed, weights, context, back = steps[t]
         dx, dh, d_w, d_b = back(dh + d_features[:, t, :H])
-        g["cell.w"] += d_w
+        g["cell.w_hidden"] += d_w
         g["cell.b"] += d_b
         g["from_target.w"] += y[:, t].T @ dx
         g["from_target.b"] += dx.sum(axis=0)

@@ -81,7 +81,7 @@ def _network(case: Case, data: Arrays) -> Any:
 # Where PyTorch's parameters come from: one of ours, transposed, or several one under the other.
 _SOURCES = {
     "cell.weight_ih": ("from_target.w", "from_context.w"),
-    "cell.weight_hh": ("cell.w",),
+    "cell.weight_hh": ("cell.w_hidden",),
     "cell.bias_ih": ("from_target.b",),
     "cell.bias_hh": ("cell.b",),
     "v": ("v",),
