@@ -193,8 +193,12 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
     /* A task keeps one panel in L2 at a time and passes up to 480 rows by it. With few rows each thread has one run of
      * panels, which may stay in its cache from call to call. */
-    call.row_block = M < 480 ? M : 480;
+    call.row_block = ceil_div(M, ceil_div(M, 480));
     call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
+    if (n_threads > 1 && M >= 64 && panels < 2 * n_threads) { /* tasks for all, of whole tiles */
+        int64_t shared = ceil_div(M, ceil_div(2 * n_threads, panels));
+        if (shared < call.row_block) call.row_block = ceil_div(shared, 6) * 6;
+    }
     call.panel_blocks = ceil_div(panels, call.panel_block);
     fa_parallel(ceil_div(M, call.row_block) * call.panel_blocks, n_threads, gemm_one, &call);
     return FA_OK;
