@@ -162,7 +162,7 @@ def cross_entropy_vjp(
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
     losses, dx = np.empty(len(at)), np.empty_like(rows)
     weights = projection.w.packed()
-    dw, db = np.empty(weights.shape, rows.dtype), np.zeros(weights.shape[1], rows.dtype)
+    dw, db = projection.w.borrow(), np.zeros(weights.shape[1], rows.dtype)
     for number, block in enumerate(_blocks(len(at), projection)):
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
@@ -173,6 +173,7 @@ def cross_entropy_vjp(
     def backward(scale: float = 1.0) -> Array:
         if len(at):
             core.add_scaled(dw, scale, projection.w.gradient)
+            projection.w.give_back(dw)
             if projection.b is not None:
                 core.add_scaled(db, scale, projection.b.gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)
