@@ -126,7 +126,8 @@ def _encode(p: Arrays, source: np.ndarray) -> tuple[np.ndarray, np.ndarray, list
     x, steps = p["source_embedding.w"][source], []
     states = np.empty((len(source), S, 2 * H))
     for number, side in enumerate(_DIRECTIONS):
-        w_input, w, b_input, b = (p[f"encoder.{side}.{name}"] for name in ("w_input", "w_hidden", "b_input", "b_hidden"))
+        w_input, w = p[f"encoder.{side}.w_input"], p[f"encoder.{side}.w_hidden"]
+        b_input, b = p[f"encoder.{side}.b_input"], p[f"encoder.{side}.b_hidden"]
         h = np.zeros((len(source), H))
         for t in range(S) if number == 0 else reversed(range(S)):
             h, back = _cell(x[:, t] @ w_input + b_input, h, w, b)

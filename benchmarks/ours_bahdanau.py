@@ -41,9 +41,7 @@ class Training:
         self.model, self.data = _build(case, data), data
         source, target = data["source"], data["target"]
         lengths = [np.full(len(ids), ids.shape[1]) for ids in (source, target)]
-        self.batch = SimpleNamespace(
-            source=source, source_lengths=lengths[0], target=target, target_lengths=lengths[1]
-        )
+        self.batch = SimpleNamespace(source=source, source_lengths=lengths[0], target=target, target_lengths=lengths[1])
         self.seeds = np.arange(len(source), dtype=np.uint64)
         self.parameters = self.model.parameters()
         self._start()

@@ -1,13 +1,17 @@
 """The ``fastattn`` command."""
 
 import argparse
-import json
+import io
+import sys
 from collections.abc import Sequence
 
 from fastattn._version import __version__
-from fastattn.config import show_config
+from fastattn.commands import evaluate, heatmap, info, quickstart, score, train, translate
+from fastattn.commands.failure import EXIT_CODES, guarded
 
 __all__ = ["main"]
+
+_COMMANDS = (quickstart, train, translate, evaluate, score, heatmap, info)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,25 +21,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : sequence of str, optional
         Arguments without the program name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0, or what `fastattn.commands.failure.EXIT_CODES` says. A failure is one line on stderr.
     """
     options = _parser().parse_args(argv)
-    status: int = options.run(options)
-    return status
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # whatever the locale: texts are UTF-8
+    return guarded(options.command, lambda: options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastattn", description="Attention on CPUs.")
+    parser = argparse.ArgumentParser(
+        prog="fastattn",
+        description="Attention on CPUs: train models that look back at their input, use them, see what they look at.",
+        epilog=f"example:\n  fastattn quickstart\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"fastattn {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    info = commands.add_parser("info", help="show the version, the instruction-set levels and the threads")
-    info.add_argument("--json", action="store_true", help="as one JSON object")
-    info.set_defaults(run=_info)
+    for command in _COMMANDS:
+        command.add(commands)
     return parser
-
-
-def _info(options: argparse.Namespace) -> int:
-    if options.json:
-        print(json.dumps(show_config(as_dict=True), indent=2))
-    else:
-        show_config()
-    return 0

@@ -25,6 +25,7 @@ TIERS = [
     {"viz"},
     {"seq2seq", "testing"},
     {"interop"},
+    {"commands"},
     {"cli"},
     {"__init__", "__main__"},
 ]

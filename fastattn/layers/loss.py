@@ -186,9 +186,7 @@ def cross_entropy_vjp(
     return _total(losses), len(at), backward
 
 
-def _rows(
-    x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int
-) -> tuple[Array, Array, Array]:
+def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int) -> tuple[Array, Array, Array]:
     """Check the arguments; return the rows of x that count, their numbers, and their targets."""
     x = float_array("x", x)
     inputs, vocabulary = projection.w.value.shape

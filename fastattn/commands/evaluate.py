@@ -1,0 +1,68 @@
+"""``fastattn evaluate``: translate a test set and compare with its references."""
+
+import argparse
+import json
+from pathlib import Path
+
+from fastattn.commands.arguments import Commands, add_command, add_model, at_least
+from fastattn.commands.lines import add_pairs, pairs_of
+
+__all__ = ["add", "run"]
+
+_METRICS = ("bleu", "chrf", "wer", "per", "accuracy")
+
+_ABOUT = """Translate sources and compare with their targets: BLEU and chrF by sacrebleu, with the signature that one
+must know to compare them; WER, edits per word; PER, edits per token of the target vocabulary (phoneme, character,
+piece); accuracy, the share of lines that are exactly right. All are in percent.
+
+With --group, pairs of the same source are one source with several references, as in lists of pronunciations, where
+the usual word error rate is 100 minus the accuracy."""
+
+_EXAMPLE = """
+fastattn evaluate german test.tsv
+paste test.de test.en | fastattn evaluate german --beam 1 --json
+fastattn evaluate sounds test.tsv --group --metric per accuracy
+"""
+
+
+def add(commands: Commands) -> None:
+    """Describe the command."""
+    parser = add_command(
+        commands, "evaluate", run, help="translate a test set and compare with its references",
+        about=_ABOUT, example=_EXAMPLE,
+    )  # fmt: skip
+    add_model(parser)
+    add_pairs(parser)
+    parser.add_argument("--metric", nargs="+", choices=_METRICS, metavar="NAME", help=f"some of {', '.join(_METRICS)}")
+    parser.add_argument("--group", action="store_true", help="pairs of the same source are several references of one")
+    parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
+    parser.add_argument("--translations", type=Path, metavar="FILE", help="write the translations there")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Translate, compare, print."""
+    from fastattn import seq2seq
+    from fastattn.seq2seq.evaluation import evaluate
+    from fastattn.seq2seq.metrics import group_references
+
+    translator = seq2seq.load(options.folder, options.checkpoint)
+    pairs = pairs_of(options)
+    if options.group:
+        groups = group_references(pairs.sources, pairs.targets)
+        sources, references = list(groups), list(groups.values())
+    else:
+        sources, references = pairs.sources, [[target] for target in pairs.targets]
+    outputs = translator.translate(sources, beam=options.beam)
+    if options.translations:
+        options.translations.write_text("".join(f"{output}\n" for output in outputs), encoding="utf-8")
+    # BLEU and chrF want as many references for one source as for another.
+    metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)
+    scores = evaluate(outputs, references, translator.target_vocabulary, metrics)
+    if options.json:
+        values = {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}
+        print(json.dumps({"lines": len(sources), **values}, indent=1))
+    else:
+        for score in scores.values():
+            print(score)
+    return 0

@@ -1,0 +1,44 @@
+"""``fastattn heatmap``: a picture of what a model attends to."""
+
+import argparse
+from pathlib import Path
+
+from fastattn.commands.arguments import Commands, add_command, add_model
+from fastattn.errors import ConfigError, describe_file
+
+__all__ = ["add", "run"]
+
+_ABOUT = """Draw the attention weights of a pair of sentences: a picture (.png, .pdf, .svg), or a page (.html) that
+needs no network. Without a target it is the model's own translation, which is printed."""
+
+_EXAMPLE = """
+fastattn heatmap german "ein Hund rennt" -o dog.png
+fastattn heatmap german "ein Hund rennt" "a dog is running" -o dog.html
+"""
+
+_PAGES, _PICTURES = (".html", ".htm"), (".png", ".pdf", ".svg")
+
+
+def add(commands: Commands) -> None:
+    """Describe the command."""
+    parser = add_command(commands, "heatmap", run, help="draw what a model attends to", about=_ABOUT, example=_EXAMPLE)
+    add_model(parser)
+    parser.add_argument("source", metavar="SOURCE", help="a sentence")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="another (default: its translation)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture or page")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw one pair."""
+    suffix = options.output.suffix.lower()
+    if suffix not in (*_PAGES, *_PICTURES):
+        hint = f"end it in one of {', '.join((*_PICTURES, *_PAGES))}."
+        raise ConfigError(describe_file(options.output, "what the file is to be cannot be told from its name", hint))
+    from fastattn import seq2seq, viz
+
+    found = seq2seq.load(options.folder, options.checkpoint).align(options.source, options.target)
+    draw = viz.page if suffix in _PAGES else viz.heatmap
+    viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
+    if options.target is None:
+        print(found.text)
+    return 0

@@ -1,0 +1,52 @@
+"""Texts that commands read: lines with their numbers, and pairs."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from fastattn.errors import TextError, describe_file
+
+if TYPE_CHECKING:
+    from fastattn.seq2seq.text import ParallelText
+
+__all__ = ["add_pairs", "numbered_lines", "pairs_of"]
+
+
+def add_pairs(parser: argparse.ArgumentParser) -> None:
+    """Add the files of sources and targets."""
+    parser.add_argument(
+        "file", nargs="?", default="-", metavar="FILE",
+        help="pairs, source and target separated by a tab, or with --target the sources (default: stdin)",
+    )  # fmt: skip
+    parser.add_argument("--target", metavar="FILE", help="the targets, line by line those of the sources")
+    parser.add_argument(
+        "--columns", type=int, nargs=2, metavar="N", help="which columns of FILE are source and target, from 1 on"
+    )
+
+
+def pairs_of(options: argparse.Namespace) -> "ParallelText":
+    """Read the pairs that the arguments of `add_pairs` name; every line must be of use."""
+    from fastattn.seq2seq.text import read_pairs
+
+    return read_pairs(options.file, options.target, columns=options.columns and tuple(options.columns), strict=True)
+
+
+def numbered_lines(place: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a UTF-8 file, or of stdin for "-", with their numbers from 1 on."""
+    if place == "-":
+        yield from _decoded(sys.stdin.buffer, "standard input")
+        return
+    with open(place, "rb") as file:
+        yield from _decoded(file, place)
+
+
+def _decoded(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(file, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            problem = f"bad UTF-8 at byte {error.start + 1} of the line"
+            hint = "convert the text, for example with iconv."
+            raise TextError(describe_file(f"{place}, line {number}", problem, hint)) from None
+        yield number, text.removesuffix("\n").removesuffix("\r")

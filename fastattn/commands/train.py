@@ -1,0 +1,48 @@
+"""``fastattn train``: train a model as a TOML file describes it."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from fastattn.commands.arguments import Commands, add_command
+
+__all__ = ["add", "run"]
+
+_ABOUT = """Train an encoder-decoder as a TOML file describes it (docs/training.md).
+
+Progress goes to stderr: a bar on a terminal, plain lines anywhere else. The folder receives the checkpoints, the
+vocabularies and log.jsonl. Ctrl-C saves the present step and ends. --resume goes on after an interruption, a crash
+or a kill, and ends with the same bits as a run that was never interrupted."""
+
+_EXAMPLE = """
+fastattn train german.toml --folder german
+fastattn train german.toml --folder german --resume
+cut -f 1,2 corpus.tsv | fastattn train german.toml --folder german      with train = "-" in [data]
+"""
+
+
+def add(commands: Commands) -> None:
+    """Describe the command."""
+    parser = add_command(commands, "train", run, help="train a model on pairs of texts", about=_ABOUT, example=_EXAMPLE)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file")
+    parser.add_argument("--folder", type=Path, help="where checkpoints and log go (default: CONFIG without its ending)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint, if there is one")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and print what it came to."""
+    from fastattn import seq2seq
+
+    folder = options.folder or options.config.with_suffix("")
+    outcome = seq2seq.train(options.config, folder, resume=options.resume, quiet=options.quiet)
+    if options.json:
+        print(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
+        return 0
+    print(f"{outcome.steps} steps, {outcome.epochs} epochs; ended by {outcome.reason}")
+    if outcome.best is not None:
+        print(f"best {outcome.metric}: {outcome.best:.4f} at step {outcome.best_step}")
+    print(f"model: {outcome.folder}")
+    return 0

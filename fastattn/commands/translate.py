@@ -1,0 +1,111 @@
+"""``fastattn translate``: from lines of text to lines of text."""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from
+from fastattn.commands.lines import numbered_lines
+
+if TYPE_CHECKING:
+    from fastattn.seq2seq.translate import Translation, Translator
+
+__all__ = ["add", "run"]
+
+_ABOUT = """Translate lines of UTF-8 text: one line of output for each line of input, an empty one for an empty one.
+
+With --best N there are N lines for each, with tabs between the number of the line, the score and the text. With
+--json a line is an object with the line's number, the source, and its translations with tokens, scores and, if asked
+for, attention weights."""
+
+_EXAMPLE = """
+fastattn translate german < sentences.txt > translations.txt
+echo "ein Hund rennt" | fastattn translate german --beam 5 --json
+"""
+
+_BLOCK = 512  # lines that are translated together, sorted by length
+
+
+def add(commands: Commands) -> None:
+    """Describe the command."""
+    parser = add_command(commands, "translate", run, help="translate lines of text", about=_ABOUT, example=_EXAMPLE)
+    add_model(parser)
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="one text a line (default: stdin)")
+    parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
+    parser.add_argument("--best", type=at_least(1), default=1, metavar="N", help="translations of each line")
+    parser.add_argument("--length-penalty", type=number_from(0), metavar="X", help="0 favours short sentences")
+    parser.add_argument("--coverage-penalty", type=number_from(0), metavar="X", help="against words left out")
+    parser.add_argument("--max-length", type=at_least(1), metavar="N", help="most tokens of a translation")
+    parser.add_argument(
+        "--replace-unknown", action="store_true", help="put the source word attended to most for an unknown one"
+    )
+    parser.add_argument("--sample", type=at_least(0), metavar="SEED", help="draw translations at random")
+    parser.add_argument("--temperature", type=number_from(0), default=1.0, metavar="X", help="of --sample")
+    parser.add_argument("--top-k", type=at_least(1), metavar="N", help="of --sample: from the N most probable tokens")
+    parser.add_argument("--top-p", type=number_from(0), default=1.0, metavar="X", help="of --sample: from this share")
+    parser.add_argument("--weights", action="store_true", help="with --json: attention weights")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Translate block by block."""
+    from fastattn import seq2seq
+
+    translator = seq2seq.load(options.folder, options.checkpoint)
+    limit = translator.config.training.max_length
+    lines = numbered_lines(options.file)
+    # Somebody who types wants an answer to every line.
+    size = 1 if options.file == "-" and sys.stdin.isatty() else _BLOCK
+    while block := list(itertools.islice(lines, size)):
+        texts = [text for _, text in block]
+        for number, text in block:
+            if not text.strip():
+                print(f"fastattn translate: line {number}: empty, and so is its translation", file=sys.stderr)
+            elif (count := len(translator.source_vocabulary.split(text))) > limit:
+                note = f"line {number}: {count} tokens, more than the {limit} of the longest training text"
+                print(f"fastattn translate: {note}", file=sys.stderr)
+        for (number, text), found in zip(block, _translated(translator, texts, options, block[0][0])):
+            for line in _shown(number, text, found, options):
+                print(line)
+        sys.stdout.flush()
+    return 0
+
+
+def _translated(
+    translator: "Translator", texts: Sequence[str], options: argparse.Namespace, first: int
+) -> "Sequence[Sequence[Translation]]":
+    if options.sample is not None:
+        drawn = translator.sample(
+            texts, seed=options.sample, first=first, temperature=options.temperature, top_k=options.top_k,
+            top_p=options.top_p, max_length=options.max_length, weights=options.weights,
+        )  # fmt: skip
+        return [[one] for one in drawn]
+    return translator.search(
+        texts, beam=options.beam, best=options.best, length_penalty=options.length_penalty,
+        coverage_penalty=options.coverage_penalty, max_length=options.max_length, weights=options.weights,
+        replace=options.replace_unknown,
+    )  # fmt: skip
+
+
+def _shown(number: int, text: str, found: "Sequence[Translation]", options: argparse.Namespace) -> Iterator[str]:
+    if options.json:
+        translations = [as_json(one) for one in found]
+        yield json.dumps({"line": number, "source": text, "translations": translations}, ensure_ascii=False)
+    elif options.best > 1:
+        yield from (f"{number}\t{one.score:.6f}\t{one.text}" for one in found)
+    else:
+        yield found[0].text
+
+
+def as_json(found: "Translation") -> dict[str, Any]:
+    """Return a translation as JSON values; without weights, if it has none."""
+    values: dict[str, Any] = {
+        "text": found.text, "score": found.score, "log_probability": found.log_probability,
+        "finished": found.finished, "tokens": found.tokens, "source_tokens": found.source_tokens,
+    }  # fmt: skip
+    if found.weights is not None:
+        values["weights"] = found.weights.astype(float).round(6).tolist()
+    return values

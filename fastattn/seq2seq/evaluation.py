@@ -1,0 +1,65 @@
+"""Outputs against references, by the metrics that a configuration or a command names."""
+
+from collections.abc import Iterable, Sequence
+
+from fastattn.errors import ArgumentError, describe
+from fastattn.seq2seq.metrics import Score, bleu, chrf, count_errors
+from fastattn.seq2seq.vocabulary import Vocabulary
+
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "evaluate"]
+
+HIGHER_IS_BETTER = {"loss": False, "bleu": True, "chrf": True, "wer": False, "per": False, "accuracy": True}
+
+METRICS = ("bleu", "chrf", "wer", "per", "accuracy")
+
+
+def evaluate(
+    outputs: Sequence[str],
+    references: Sequence[Sequence[str]],
+    vocabulary: Vocabulary,
+    metrics: Iterable[str] = METRICS,
+) -> dict[str, Score]:
+    """Return the metrics of a corpus, in percent.
+
+    Parameters
+    ----------
+    outputs : sequence of str
+    references : sequence of sequences of str
+        For each output one reference or several; BLEU and chrF want the same number for all.
+    vocabulary : Vocabulary
+        Of the targets: it says what a token is.
+    metrics : iterable of str
+        "bleu", "chrf": see `fastattn.seq2seq.metrics`; "wer": edits per word, split at white space; "per": edits per
+        token of the vocabulary (phoneme, character, piece); "accuracy": share of outputs that equal a reference. The
+        word error rate of pronunciations, where an output is that of one word, is 100 minus the accuracy.
+
+    Returns
+    -------
+    dict of str to Score
+        In the order asked for.
+
+    Examples
+    --------
+    >>> from fastattn.seq2seq import Vocabulary
+    >>> from fastattn.seq2seq.evaluation import evaluate
+    >>> scores = evaluate(["a b", "c"], [["a b"], ["c d"]], Vocabulary([]), ["wer", "accuracy"])
+    >>> [(name, round(score.value, 2)) for name, score in scores.items()]
+    [('wer', 25.0), ('accuracy', 50.0)]
+    """
+    found = {}
+    for name in metrics:
+        if name == "bleu":
+            found[name] = bleu(outputs, references)
+        elif name == "chrf":
+            found[name] = chrf(outputs, references)
+        elif name in METRICS:
+            split = vocabulary.split if name == "per" else str.split
+            counts = count_errors(
+                [split(output) for output in outputs], [[split(text) for text in possible] for possible in references]
+            )
+            value = counts.accuracy if name == "accuracy" else counts.rate
+            unit = f"kind:{vocabulary.kind}" if name == "per" else "split:whitespace"
+            found[name] = Score(name.upper() if name != "accuracy" else "accuracy", value, f"{unit}|n:{counts.count}")
+        else:
+            raise ArgumentError(describe("metrics", f"some of {', '.join(METRICS)}", repr(name), "choose among them."))
+    return found

@@ -1,0 +1,70 @@
+"""What a run shows on stderr: a bar on a terminal, plain lines anywhere else, nothing when it is to be quiet."""
+
+import sys
+from typing import Any
+
+from fastattn.seq2seq._optional import need
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Progress of a known number of steps.
+
+    Parameters
+    ----------
+    total : int
+        Steps of the whole run, about.
+    label : str
+        Stands in front of the bar and of every line.
+    quiet : bool
+        Show nothing.
+    """
+
+    def __init__(self, total: int, *, label: str = "", quiet: bool = False) -> None:
+        self._total, self._label, self._quiet = total, label, quiet
+        self._bar: Any = None
+
+    def begin(self, done: int) -> None:
+        """Show the bar, with `done` steps done before."""
+        if not self._quiet and sys.stderr.isatty():
+            tqdm = need("tqdm", "seq2seq", "the progress bar")
+            self._bar = tqdm.tqdm(total=self._total, initial=done, desc=self._label or None, unit="step",
+                                  file=sys.stderr, dynamic_ncols=True, leave=False)  # fmt: skip
+
+    def advance(self) -> None:
+        """Count one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def show(self, **values: Any) -> None:
+        """Show the figures of a logged step."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(_text(values))
+        else:
+            self.line(_text(values))
+
+    def line(self, text: str) -> None:
+        """Show one line that stays."""
+        if self._quiet:
+            return
+        text = f"{self._label}: {text}" if self._label else text
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _text(values: dict[str, Any]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in values.items())
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

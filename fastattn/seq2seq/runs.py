@@ -1,0 +1,253 @@
+"""Runs in folders: a model is trained there, and loaded from there."""
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
+from fastattn.seq2seq import checkpoint, durable
+from fastattn.seq2seq.checkpoint import Checkpoint
+from fastattn.seq2seq.config import Config, load_config
+from fastattn.seq2seq.corpus import Pairs, prepare_corpus
+from fastattn.seq2seq.model import Model, build, find, kinds
+from fastattn.seq2seq.progress import Progress
+from fastattn.seq2seq.tensors import restore
+from fastattn.seq2seq.training import Outcome, Run
+from fastattn.seq2seq.translate import Translator
+from fastattn.seq2seq.vocabulary import Vocabulary
+
+__all__ = ["load", "read_config", "settings_of_kinds", "train"]
+
+# Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
+_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
+
+
+def settings_of_kinds() -> dict[str, type]:
+    """Return the settings' dataclass of every kind of model."""
+    return {kind: find(kind).settings for kind in kinds()}
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Return the configuration in a TOML file, for any kind of model that there is.
+
+    Raises
+    ------
+    ConfigError
+        In one line that begins with the path.
+    """
+    return load_config(path, kinds=settings_of_kinds())
+
+
+def train(
+    config: Config | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    pairs: tuple[Pairs, Pairs] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    label: str = "",
+) -> Outcome:
+    """Train a model.
+
+    Parameters
+    ----------
+    config : Config or path
+        A path is that of a TOML file.
+    folder : path
+        For checkpoints and the log; made if it does not exist.
+    pairs : pair of sequences of (source, target), optional
+        Texts to train on and to validate with (may be empty), instead of the files that the configuration names.
+    resume : bool
+        Go on from the last good checkpoint in the folder, if there is one. Without it, a folder that has checkpoints
+        is refused.
+    quiet : bool
+        Show no progress on stderr; lines of the data that were left out are reported all the same.
+    label : str
+        Stands in front of the progress.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong, or is not the one that the run began with.
+    TextError
+        If the data cannot be used.
+    CheckpointError
+        If a checkpoint cannot be written, or none can be read.
+    Stopped
+        After Ctrl-C (it is a KeyboardInterrupt) or SIGTERM, when a checkpoint has been written.
+
+    Notes
+    -----
+    A run that was killed at any moment, and resumed with the same configuration and data on the same machine, ends
+    with the same bits as one that was never interrupted, for any number of threads before and after.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, load, train
+    >>> config = Config(
+    ...     DataConfig(train="pairs"),
+    ...     BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
+    ...     training=TrainingConfig(epochs=1),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     outcome = train(config, folder, pairs=([("a b", "b a"), ("b", "b")], []), quiet=True)
+    ...     translations = load(folder).translate(["a b"])
+    >>> outcome.steps, outcome.reason, len(translations)
+    (1, 'epochs', 1)
+    """
+    if not isinstance(config, Config):
+        config = read_config(config)
+    folder = Path(folder)
+    with _alone(folder):
+        found = _found(folder, config, resume)
+        vocabularies = None if found is None else _vocabularies(found)
+        corpus = prepare_corpus(config, pairs, vocabularies)
+        for report in corpus.reports:
+            if report.skipped:
+                print(report, file=sys.stderr)
+        sides = corpus.source_vocabulary, corpus.target_vocabulary
+        run = Run(_build(config, *sides), corpus, config, folder, _save)
+        steps = config.training.max_steps or config.training.epochs * -(
+            -corpus.train.count() // config.training.accumulate
+        )
+        progress = Progress(steps, label=label, quiet=quiet)
+        if found is not None:
+            restore(run.parameters, found.model, found.folder)
+            run.load_state(found.progress, found.state)
+            _point(folder, found, run)
+            progress.line(f"going on after step {run.position.step} ({found.folder})")
+        elif resume:
+            progress.line("no checkpoint to go on from: beginning anew")
+        progress.begin(run.position.step)
+        return run.run(progress)
+
+
+def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
+    """Return the model of a run, ready for use.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run, or of one of its checkpoints.
+    which : {"best", "last"}
+        Which checkpoint of a run; without validation data the best is the last.
+
+    Returns
+    -------
+    Translator
+
+    Raises
+    ------
+    CheckpointError
+        If there is no good checkpoint, or it does not fit its configuration.
+    """
+    folder = Path(folder)
+    if which == "best" and not (folder / "best").exists():
+        which = "last"
+    found = checkpoint.load(folder, which, state=False)
+    try:
+        config = Config.from_dict(found.config, kinds=settings_of_kinds())
+        sides = _vocabularies(found)
+        built = _build(config, *sides)
+    except ConfigError as error:
+        raise CheckpointError(describe_file(found.folder, str(error), "install the fastattn that wrote it.")) from None
+    restore(built.parameters(), found.model, found.folder)
+    return Translator(built, *sides, config)
+
+
+def _save(run: Run, best: bool) -> None:
+    checkpoint.save(
+        run.folder,
+        run.position.step,
+        model={name: parameter.value for name, parameter in run.parameters.items()},
+        state=run.optimizer.state(),
+        config=run.config.to_dict(),
+        progress=run.state(),
+        vocabularies={"source": run.corpus.source_vocabulary, "target": run.corpus.target_vocabulary},
+        keep=run.config.training.keep,
+        best=best,
+    )
+
+
+def _point(folder: Path, found: Checkpoint, run: Run) -> None:
+    """Let "latest" and "best" name what they should: the process may have ended between the writes of a save."""
+    best = folder / f"checkpoint-{run.best.step:08d}"
+    if found.folder.suffix != ".old":
+        durable.write_text(folder / "latest", found.folder.name + "\n")
+    if run.best.value is not None and best.is_dir():
+        checkpoint.mark_best(best)
+
+
+def _found(folder: Path, config: Config, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint to go on from, if any, or raise if the run may not go on with this configuration."""
+    if not checkpoint.steps(folder):
+        return None
+    if not resume:
+        hint = "resume, or choose another folder."
+        raise ConfigError(describe_file(folder, "there is a run in this folder already", hint))
+    found = checkpoint.load(folder)
+    before, now = _fixed(found.config), _fixed(json.loads(json.dumps(config.to_dict())))
+    changed = sorted(
+        f"{section}.{key}"
+        for section in before.keys() | now.keys()
+        for key in before.get(section, {}).keys() | now.get(section, {}).keys()
+        if before.get(section, {}).get(key) != now.get(section, {}).get(key)
+    )
+    if changed:
+        problem = f"the run began with another {', '.join(changed)}"
+        raise ConfigError(describe_file(folder, problem, "change it back, or train in a new folder."))
+    return found
+
+
+def _fixed(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what may not change; the data are compared themselves, not their paths."""
+    kept = {section: dict(tables.get(section, {})) for section in ("model", "vocabulary", "training")}
+    for key in _FREE:
+        kept["training"].pop(key, None)
+    return kept
+
+
+def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:
+    try:
+        return found.vocabularies["source"], found.vocabularies["target"]
+    except KeyError as error:
+        hint = "use another checkpoint."
+        raise CheckpointError(describe_file(found.folder, f"has no {error.args[0]} vocabulary", hint)) from None
+
+
+def _build(config: Config, source: Vocabulary, target: Vocabulary) -> Model:
+    try:
+        return build(config.model, len(source), len(target), config.training.seed)
+    except FastattnError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process from training in the same folder; the lock ends with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        problem = f"cannot be used: {(error.strerror or str(error)).lower()}"
+        hint = "choose a folder that you may write to."
+        raise CheckpointError(describe_file(folder, problem, hint)) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = "another process is training in this folder"
+            raise CheckpointError(describe_file(folder, problem, "wait for it, or choose another folder.")) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""Texts from UTF-8 files or the standard input, with an account of every line.
+
+A line ends with LF or CR LF; a byte order mark at the head of a file is no text. No other character ends a line, so
+line numbers are those of an editor. Lines that cannot be used are left out and reported by number; nothing else is.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ArgumentError, TextError, describe, describe_file
+from fastattn.seq2seq.report import Account, Report
+from fastattn.seq2seq.vocabulary import EOS, Vocabulary
+
+__all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
+
+Path = str | os.PathLike[str]
+
+_LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines of a text: what is on them, and their numbers from 1 on."""
+
+    texts: list[str]
+    numbers: list[int]
+    report: Report
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Sources and targets: their texts, and the numbers of their lines from 1 on."""
+
+    sources: list[str]
+    targets: list[str]
+    numbers: list[int]
+    report: Report
+
+
+def read_lines(path: Path = "-", *, strict: bool = False) -> Text:
+    """Read sentences, one a line.
+
+    Parameters
+    ----------
+    path : path
+        "-" is the standard input.
+    strict : bool
+        Whether a line that cannot be used is an error.
+
+    Returns
+    -------
+    Text
+        Without lines that are empty or no UTF-8; the report has their numbers.
+
+    Raises
+    ------
+    TextError
+        If the file cannot be read, or for such a line with `strict`.
+    """
+    account = Account(_name(path))
+    texts, numbers = [], []
+    for line in _lines_of(path):
+        text, reason = _text(line)
+        if account.note(reason and f"line {reason}"):
+            texts.append(text)
+            numbers.append(account.lines)
+    return Text(texts, numbers, account.report(strict))
+
+
+def read_pairs(
+    source: Path, target: Path | None = None, *, columns: tuple[int, int] | None = None, strict: bool = False
+) -> ParallelText:
+    """Read pairs of sentences.
+
+    Parameters
+    ----------
+    source : path
+        A file of pairs, separated by one tab, or with `target` of sources. "-" is the standard input.
+    target : path, optional
+        A file of targets, line by line those of the sources.
+    columns : (int, int), optional
+        Which columns of a file of pairs are source and target, from 1 on; there may be others. Without it a line has
+        exactly two.
+    strict : bool
+        Whether a line that cannot be used is an error.
+
+    Returns
+    -------
+    ParallelText
+        Without lines that have no tab, are empty on one side, are no UTF-8, or have no partner in the other file; the
+        report has their numbers.
+
+    Raises
+    ------
+    TextError
+        If a file cannot be read, no pair is left, or for such a line with `strict`.
+    """
+    if target is None:
+        account, rows = Account(_name(source)), _columns(source, columns)
+    elif columns is not None:
+        raise ArgumentError(describe("columns", "none for two files", columns, "leave out columns, or target."))
+    else:
+        account, rows = Account(f"{_name(source)}, {_name(target)}"), _parallel(source, target)
+    sources, targets, numbers = [], [], []
+    for left, right, reason in rows:
+        if account.note(reason):
+            sources.append(left)
+            targets.append(right)
+            numbers.append(account.lines)
+    report = account.report(strict)
+    if not numbers:
+        found = "; ".join(str(report).splitlines()[1:]) or "it is empty"
+        hint = "put a tab between source and target, or name two files." if target is None else "name other files."
+        raise TextError(describe_file(account.name, f"no pair can be used ({found})", hint))
+    return ParallelText(sources, targets, numbers, report)
+
+
+def encode(vocabulary: Vocabulary, text: str) -> NDArray[np.int32]:
+    """Return the numbers of the tokens of a text, with EOS at the end: what a model takes as source or target."""
+    return np.append(vocabulary.encode(vocabulary.split(text)), np.int32(EOS))
+
+
+def encode_pairs(
+    pairs: ParallelText, source: Vocabulary, target: Vocabulary, *, max_length: int | None = None, strict: bool = False
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int32]], ParallelText]:
+    """Return sources and targets as numbers with EOS, and the pairs that they are of.
+
+    Parameters
+    ----------
+    pairs : ParallelText
+    source, target : Vocabulary
+    max_length : int, optional
+        Pairs with more tokens on a side, EOS not counted, are left out.
+    strict : bool
+        Whether a longer one is an error.
+
+    Returns
+    -------
+    sources, targets : list of int32 arrays
+    pairs : ParallelText
+        Those that are left; the report goes on from that of `pairs`.
+
+    Raises
+    ------
+    TextError
+        If no pair is left, or with `strict` if one is left out.
+    """
+    account = Account(pairs.report.name, pairs.report)
+    encoded: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+    kept = []
+    for row, number in enumerate(pairs.numbers):
+        both = encode(source, pairs.sources[row]), encode(target, pairs.targets[row])
+        long = [
+            f"{side} has more than {max_length} tokens"
+            for side, ids in zip(("source", "target"), both)
+            if max_length is not None and len(ids) > max_length + 1
+        ]
+        if account.note(long[0] if long else "", number):
+            encoded.append(both)
+            kept.append(row)
+    report = account.report(strict)
+    if not kept:
+        raise TextError(describe_file(account.name, "no pair is short enough", "raise max_length."))
+    left = ParallelText(
+        [pairs.sources[row] for row in kept],
+        [pairs.targets[row] for row in kept],
+        [pairs.numbers[row] for row in kept],
+        report,
+    )
+    return [ids for ids, _ in encoded], [ids for _, ids in encoded], left
+
+
+def _columns(path: Path, columns: tuple[int, int] | None) -> Iterator[tuple[str, str, str]]:
+    first, second = columns or (1, 2)
+    if min(first, second) < 1:
+        raise ArgumentError(describe("columns", "numbers from 1 on", columns, "the first column is 1."))
+    for line in _lines_of(path):
+        text, reason = _text(line)
+        cells = text.split("\t")
+        if reason:
+            yield "", "", f"line {reason}"
+        elif len(cells) < max(first, second) or (columns is None and len(cells) > 2):
+            yield "", "", "line has no tab" if len(cells) == 1 else f"line has {len(cells)} columns"
+        else:
+            yield _pair(cells[first - 1], "", cells[second - 1], "")
+
+
+def _parallel(source: Path, target: Path) -> Iterator[tuple[str, str, str]]:
+    if _name(source) == _name(target):
+        raise TextError(describe_file(_name(source), "is named as source and as target", "name two files."))
+    left, right = _lines_of(source), _lines_of(target)
+    for one in left:
+        other = next(right, None)
+        if other is None:
+            yield "", "", f"line has no partner in {_name(target)}"
+        else:
+            yield _pair(*_text(one), *_text(other))
+    for _ in right:
+        yield "", "", f"line has no partner in {_name(source)}"
+
+
+def _pair(source: str, wrong_source: str, target: str, wrong_target: str) -> tuple[str, str, str]:
+    wrong_source = wrong_source or ("" if source.strip() else "is empty")
+    wrong_target = wrong_target or ("" if target.strip() else "is empty")
+    if wrong_source:
+        return "", "", f"source {wrong_source}"
+    return source, target, wrong_target and f"target {wrong_target}"
+
+
+def _text(line: bytes) -> tuple[str, str]:
+    """Return the text of a line, and what is wrong with it."""
+    if len(line) > _LONGEST:
+        return "", f"is longer than {_LONGEST} bytes"
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return "", "is not UTF-8"
+    return text, "" if text.strip() else "is empty"
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends; of one that is too long, no more than its beginning."""
+    try:
+        file: BinaryIO = sys.stdin.buffer if _name(path) == "-" else open(path, "rb")
+        try:
+            yield from _cut(file)
+        finally:
+            if file is not sys.stdin.buffer:
+                file.close()
+    except OSError as error:
+        hint = "name a text file that can be read, or - for the standard input."
+        raise TextError(describe_file(_name(path), (error.strerror or str(error)).lower(), hint)) from None
+
+
+def _cut(file: BinaryIO) -> Iterator[bytes]:
+    most = _LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
+    first = True
+    while line := file.readline(most):
+        rest = line
+        while len(rest) == most and not rest.endswith(b"\n"):
+            rest = file.readline(most)
+        yield (line.removeprefix(b"\xef\xbb\xbf") if first else line).removesuffix(b"\n").removesuffix(b"\r")
+        first = False
+
+
+def _name(path: Path) -> str:
+    return os.fspath(path)

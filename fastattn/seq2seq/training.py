@@ -1,0 +1,280 @@
+"""Training: the loop over batches, whose state between two steps is arrays and integers and nothing else."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastattn.errors import ConfigError, FastattnError, describe_file
+from fastattn.optim import Adam, Constant, InverseSquareRoot, ReduceOnPlateau, Schedule, clip_scale, global_norm
+from fastattn.seq2seq.batches import Batch, sample_seeds
+from fastattn.seq2seq.config import Config, TrainingConfig
+from fastattn.seq2seq.corpus import Corpus
+from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER
+from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.progress import Progress
+from fastattn.seq2seq.runlog import RunLog
+from fastattn.seq2seq.signals import Stop, Stopped, stop_requests
+from fastattn.seq2seq.validation import Best, mean_loss, translation_metric
+
+__all__ = ["Outcome", "Position", "Run", "make_schedule"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    folder : Path
+    steps, epochs : int
+        Steps taken, and epochs completed.
+    reason : str
+        Why it ended: "epochs", "max_steps" or "patience".
+    metric : str
+    best : float or None
+        The best value of the metric on the validation data.
+    best_step : int
+    """
+
+    folder: Path
+    steps: int
+    epochs: int
+    reason: str
+    metric: str
+    best: float | None
+    best_step: int
+
+
+@dataclass
+class Position:
+    """Where a run stands between two steps.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    epoch, batch : int
+        The next batch: its epoch, and its number there.
+    validated : int
+        The step of the last validation, -1 before the first.
+    loss, tokens : float, int
+        Sums since the last line of the log.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    validated: int = -1
+    loss: float = 0.0
+    tokens: int = 0
+
+
+class Run:
+    """A model in training.
+
+    Parameters
+    ----------
+    model : Model
+    corpus : Corpus
+    config : Config
+    folder : Path
+        Where the log is; its checkpoints are the business of `save`.
+    save : callable
+        ``save(run, best)`` writes a checkpoint, `best` if the last validation was the best one.
+
+    Notes
+    -----
+    Between two steps the state of a run is the model's parameters, the optimizer's moments, and the integers and
+    floats of `state`; the order of samples and every dropout mask are functions of (seed, epoch, sample). So a run
+    that continues from a checkpoint computes the same bits as one that never stopped.
+    """
+
+    def __init__(
+        self, model: Model, corpus: Corpus, config: Config, folder: Path, save: Callable[["Run", bool], None]
+    ) -> None:
+        settings = config.training
+        self.model, self.corpus, self.config, self.folder = model, corpus, config, folder
+        self.position, self.best = Position(), Best()
+        self.parameters = model.parameters()
+        self.schedule = make_schedule(settings)
+        self.optimizer = Adam(self.parameters, rate=settings.rate, betas=settings.betas, epsilon=settings.epsilon,
+                              decay=settings.decay)  # fmt: skip
+        self._save, self._saved = save, (0, -1)
+        self._timed: list[float] = [0, 0.0]  # target tokens and seconds since the last line of the log
+
+    def state(self) -> dict[str, Any]:
+        """Return all of the state that is not in arrays, for JSON."""
+        return {
+            "position": dataclasses.asdict(self.position),
+            "best": self.best.to_dict(),
+            "schedule": dict(self.schedule.state()),
+            "data": self.corpus.digest,
+        }
+
+    def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned and from the optimizer's arrays; the parameters are loaded already.
+
+        Raises
+        ------
+        ConfigError
+            If the data are not those that the run began with.
+        """
+        if state["data"] != self.corpus.digest:
+            problem = "the data are not those that the run began with"
+            hint = "restore the files and the [vocabulary] section, or train in a new folder."
+            raise ConfigError(describe_file(self.folder, problem, hint))
+        self.position = Position(**state["position"])
+        self.best = Best.from_dict(state["best"])
+        self.schedule.load_state(state["schedule"])
+        self.optimizer.load_state(arrays)
+        self._saved = self._mark()
+
+    def finished(self) -> str:
+        """Return why the run is over, "" if it is not."""
+        settings, position = self.config.training, self.position
+        if settings.max_steps and position.step >= settings.max_steps:
+            return "max_steps"
+        if settings.epochs and position.epoch >= settings.epochs:
+            return "epochs"
+        if settings.patience and self.best.waited >= settings.patience:
+            return "patience"
+        return ""
+
+    def run(self, progress: Progress) -> Outcome:
+        """Train until the end.
+
+        Raises
+        ------
+        Stopped
+            After SIGINT or SIGTERM, when a checkpoint of the present state has been written.
+        FastattnError
+            If a gradient is infinite or NaN.
+        """
+        log = RunLog(self.folder / "log.jsonl", self.position.step)
+        try:
+            with stop_requests() as stop:
+                self._loop(log, progress, stop)
+        finally:
+            log.close()
+            progress.close()
+        position, best = self.position, self.best
+        name = self.config.training.metric
+        return Outcome(self.folder, position.step, position.epoch, self.finished(), name, best.value, best.step)
+
+    def _loop(self, log: RunLog, progress: Progress, stop: Stop) -> None:
+        settings, steps = self.config.training, self._steps()
+        while True:
+            is_best = False
+            if self.corpus.validation is not None and self._due(settings.validate_every, self.position.validated):
+                is_best = self._validate(log, progress, stop)
+            if is_best or (not stop.number and self._due(settings.checkpoint_every, self._saved[0])):
+                self._checkpoint(is_best)
+            reason = self.finished()
+            if stop.number or reason:
+                if self._saved != self._mark():
+                    self._checkpoint(False)
+                if reason:
+                    return
+                text = f"stopped after step {self.position.step}, which is saved in {self.folder}; go on with --resume"
+                raise Stopped(stop.number, text)
+            norm, rate = next(steps)
+            progress.advance()
+            if self.position.step % settings.log_every == 0:
+                self._log(log, progress, norm, rate)
+
+    def _steps(self) -> Iterator[tuple[float, float]]:
+        """Take a step for each item: its gradient's norm before clipping, and its rate."""
+        position, batches, accumulate = self.position, self.corpus.train, self.config.training.accumulate
+        while True:
+            count, group = batches.count(position.epoch), list[Batch]()
+            for batch in batches.epoch(position.epoch, position.batch):
+                group.append(batch)
+                last = position.batch + len(group) == count
+                if len(group) == accumulate or last:
+                    figures = self._step(group)
+                    position.batch += len(group)
+                    group = []
+                    if last:
+                        position.epoch, position.batch = position.epoch + 1, 0
+                    yield figures
+
+    def _step(self, group: list[Batch]) -> tuple[float, float]:
+        settings, position, began = self.config.training, self.position, time.perf_counter()
+        # Each token of a step counts the same, in whichever of its batches it is.
+        tokens = sum(int(batch.target_lengths.sum()) for batch in group)
+        rise = min(1.0, position.step / settings.sampling_warmup) if settings.sampling_warmup else 1.0
+        loss = 0.0
+        for batch in group:
+            seeds = sample_seeds(settings.seed, position.epoch, batch.indices)
+            part, _, backward = self.model.loss_vjp(batch, seeds=seeds, sampling=settings.sampling * rise)
+            backward(1.0 / tokens)
+            loss += part
+        norm = global_norm(self.parameters)
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            problem = f"step {position.step + 1}: the loss is {loss / tokens}, the norm of its gradient {norm}"
+            hint = "lower training.rate or training.clip, and resume; the last checkpoint is from before."
+            raise FastattnError(describe_file(self.folder, problem, hint))
+        rate = self.schedule.rate(position.step + 1)
+        self.optimizer.step(clip_scale(norm, settings.clip) if settings.clip else 1.0, rate)
+        position.step += 1
+        position.loss += loss
+        position.tokens += tokens
+        self._timed[0] += tokens
+        self._timed[1] += time.perf_counter() - began
+        return norm, rate
+
+    def _due(self, every: int, last: int) -> bool:
+        """Whether it is time for what was last done after step `last`: every so many steps, or at an epoch's end."""
+        position = self.position
+        if position.step in (0, last):
+            return False
+        turn = position.step % every == 0 if every else position.batch == 0
+        return turn or bool(self.finished())
+
+    def _validate(self, log: RunLog, progress: Progress, stop: Stop) -> bool:
+        """Measure, and return whether it was better than ever before."""
+        assert self.corpus.validation is not None
+        position, name = self.position, self.config.training.metric
+        loss = mean_loss(self.model, self.corpus.validation, lambda: bool(stop.number))
+        if loss is None:
+            return False  # interrupted; the resumed run measures again
+        values = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        if name != "loss":
+            values[name] = translation_metric(self.model, self.corpus, self.config)
+        value = values[name] if name != "loss" else loss
+        is_best = self.best.observe(value, position.step, name)
+        self.schedule.observe(-value if HIGHER_IS_BETTER[name] else value)
+        position.validated = position.step
+        shown = {key: number if math.isfinite(number) else None for key, number in values.items()}
+        log.write(step=position.step, epoch=position.epoch, **shown, best=is_best)
+        figures = "  ".join(f"{key.replace('_', ' ')} {number:.4g}" for key, number in values.items())
+        progress.line(f"step {position.step}  {figures}{'  best so far' if is_best else ''}")
+        return is_best
+
+    def _log(self, log: RunLog, progress: Progress, norm: float, rate: float) -> None:
+        position, (tokens, seconds) = self.position, self._timed
+        values = {"loss": position.loss / position.tokens, "gradient_norm": norm, "rate": rate,
+                  "tokens_per_second": round(tokens / max(seconds, 1e-9))}  # fmt: skip
+        log.write(step=position.step, epoch=position.epoch, **values)
+        progress.show(step=position.step, **values)
+        position.loss, position.tokens, self._timed = 0.0, 0, [0, 0.0]
+
+    def _mark(self) -> tuple[int, int]:
+        return self.position.step, self.position.validated
+
+    def _checkpoint(self, best: bool) -> None:
+        self._save(self, best)
+        self._saved = self._mark()
+
+
+def make_schedule(settings: TrainingConfig) -> Schedule:
+    """Return the schedule of the learning rate that a configuration describes."""
+    if settings.schedule == "plateau":
+        return ReduceOnPlateau(settings.rate, factor=settings.factor, patience=settings.plateau_patience - 1)
+    if settings.schedule == "inverse_sqrt":
+        return InverseSquareRoot(settings.rate, warmup=settings.warmup)
+    return Constant(settings.rate)

@@ -1,0 +1,276 @@
+"""A trained model with its vocabularies: from texts to texts, scores and alignments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe
+from fastattn.seq2seq.batches import Batch, group, pad, sample_seeds
+from fastattn.seq2seq.beam import beam_search
+from fastattn.seq2seq.config import Config
+from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.text import encode
+from fastattn.seq2seq.vocabulary import EOS, SPECIAL, UNK, Vocabulary
+
+__all__ = ["Translation", "Translator"]
+
+Array = NDArray[Any]
+
+_END = SPECIAL[EOS]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A target text for a source text.
+
+    Attributes
+    ----------
+    text : str
+    tokens, source_tokens : list of str
+        With ``"</s>"`` at their ends, the target's only if the model came to one.
+    log_probability : float
+        Of the tokens, the end included.
+    score : float
+        What the search ranked by.
+    finished : bool
+        Whether the model came to an end before the limit of length.
+    weights : array, shape (len(tokens), len(source_tokens)) or (len(tokens), H, len(source_tokens)), or None
+        What was attended to for each target token.
+    """
+
+    text: str
+    tokens: list[str]
+    source_tokens: list[str]
+    log_probability: float
+    score: float
+    finished: bool
+    weights: Array | None = None
+
+    def map(self) -> Array:
+        """Return the weights as `fastattn.viz` draws them, heads first: (len(tokens), S) or (H, len(tokens), S)."""
+        if self.weights is None:
+            raise UnsupportedError(describe("map", "a translation with weights", "none", "ask for weights=True."))
+        return self.weights if self.weights.ndim == 2 else np.ascontiguousarray(self.weights.transpose(1, 0, 2))
+
+
+class Translator:
+    """A model and its vocabularies; `fastattn.seq2seq.load` makes one from a checkpoint.
+
+    Parameters
+    ----------
+    model : Model
+    source_vocabulary, target_vocabulary : Vocabulary
+    config : Config
+        Its section ``inference`` has the defaults of `translate`.
+    tokens_per_batch : int
+        Bound of rows x longest source of a batch.
+
+    Notes
+    -----
+    A text gets the same bits whatever other texts it is given with. An empty text has an empty translation.
+
+    Examples
+    --------
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, Translator, Vocabulary, build
+    >>> model_config = BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8)
+    >>> words = Vocabulary(["a", "b"])
+    >>> config = Config(DataConfig(train="pairs.tsv"), model_config)
+    >>> translator = Translator(build(model_config, len(words), len(words), seed=0), words, words, config)
+    >>> len(translator.translate(["a b", "b"]))
+    2
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        config: Config,
+        *,
+        tokens_per_batch: int = 2048,
+    ) -> None:
+        self.model, self.config, self.tokens_per_batch = model, config, tokens_per_batch
+        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+
+    def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
+        """Return the best translation of each text; options are those of `search`."""
+        return [found[0].text for found in self.search(texts, **options)]
+
+    def search(
+        self,
+        texts: Sequence[str],
+        *,
+        beam: int | None = None,
+        best: int = 1,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        max_length: int | None = None,
+        weights: bool = False,
+        replace: bool = False,
+    ) -> list[list[Translation]]:
+        """Return the best translations of each text, the best one first.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        beam : int, optional
+            Sentences kept at every step; 1 is greedy. What is not given is taken from the configuration.
+        best : int
+            Translations of each text.
+        length_penalty, coverage_penalty : float, optional
+            See `beam_search`.
+        max_length : int, optional
+            Most tokens of a translation.
+        weights : bool
+            Whether to return the attention weights.
+        replace : bool
+            Whether unknown target words become the source word that was attended to most (`replace_unknown`).
+
+        Returns
+        -------
+        list of lists of Translation
+        """
+        settings = self.config.inference
+        limit = settings.max_length if max_length is None else max_length
+        keep = weights or replace
+        more: dict[str, Any] = {
+            "length_penalty": settings.length_penalty if length_penalty is None else length_penalty,
+            "coverage_penalty": settings.coverage_penalty if coverage_penalty is None else coverage_penalty,
+        }
+        size = settings.beam if beam is None else beam
+        if best < 1 or (beam is not None and best > beam):
+            got = f"{best} with a beam of {size}"
+            raise ArgumentError(describe("best", "at least 1, and at most the beam's size", got, "widen the beam."))
+        size = max(size, best)
+
+        def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
+            if size == 1:
+                return [[found] for found in greedy(self.model, ids, lengths, limit=limit, weights=keep)]
+            return beam_search(self.model, ids, lengths, size=size, best=best, limit=limit, weights=keep, **more)
+
+        return self._find(texts, find, weights, replace)
+
+    def sample(
+        self,
+        texts: Sequence[str],
+        *,
+        seed: int,
+        first: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_length: int | None = None,
+        weights: bool = False,
+    ) -> list[Translation]:
+        """Return a translation of each text, drawn at random.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        seed, first : int
+            What is drawn for a text is a function of the text, the seed, and its place: `first` for the first one.
+        temperature, top_k, top_p
+            See `fastattn.seq2seq.sample`.
+        max_length : int, optional
+            Most tokens of a translation.
+        weights : bool
+            Whether to return the attention weights.
+        """
+        limit = self.config.inference.max_length if max_length is None else max_length
+
+        def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
+            found = sample(
+                self.model, ids, lengths, seeds=sample_seeds(seed, 0, rows + first), temperature=temperature,
+                top_k=top_k, top_p=top_p, limit=limit, weights=weights,
+            )  # fmt: skip
+            return [[one] for one in found]
+
+        return [found[0] for found in self._find(texts, find, weights, False)]
+
+    def score(self, sources: Sequence[str], targets: Sequence[str], *, weights: bool = False) -> list[Translation]:
+        """Return the given targets with their log-probabilities, the end included.
+
+        Parameters
+        ----------
+        sources, targets : sequences of str
+            As many of one as of the other.
+        weights : bool
+            Whether to return the attention weights.
+        """
+        _check_texts("sources", sources)
+        _check_texts("targets", targets)
+        if len(sources) != len(targets):
+            hint = "give one target for every source."
+            raise ArgumentError(describe("targets", f"{len(sources)} texts, as many as sources", len(targets), hint))
+        source = [encode(self.source_vocabulary, text) for text in sources]
+        target = [encode(self.target_vocabulary, text) for text in targets]
+        lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)
+        found: list[Translation | None] = [None] * len(sources)
+        for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1)))):
+            batch = Batch(*pad([source[i] for i in rows]), *pad([target[i] for i in rows]), rows)
+            for i, one in zip(rows.tolist(), score_pairs(self.model, batch, weights=weights)):
+                tokens = [*self.target_vocabulary.split(targets[i]), _END]
+                shown = [*self.source_vocabulary.split(sources[i]), _END]
+                found[i] = Translation(targets[i], tokens, shown, one.log_probability, one.score, True, one.weights)
+        return [one for one in found if one is not None]
+
+    def align(self, source: str, target: str | None = None) -> Translation:
+        """Return the attention weights of a pair, or of a source and its best translation.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no attention.
+        """
+        if not self.source_vocabulary.split(source):
+            raise ArgumentError(describe("source", "a text", repr(source), "there is nothing to attend to."))
+        if target is None:
+            [[found]] = self.search([source], weights=True)
+        else:
+            [found] = self.score([source], [target], weights=True)
+        if found.weights is None:
+            hint = "a model of kind 'fixed' looks at no source token; train another kind."
+            raise UnsupportedError(describe("align", "a model with attention", f"kind {self.model.kind!r}", hint))
+        return found
+
+    def _find(
+        self,
+        texts: Sequence[str],
+        find: Callable[[Array, Array, Array], list[list[Hypothesis]]],
+        weights: bool,
+        replace: bool,
+    ) -> list[list[Translation]]:
+        _check_texts("texts", texts)
+        split = [self.source_vocabulary.split(text) for text in texts]
+        encoded = [encode(self.source_vocabulary, text) for text in texts]
+        lengths = np.array([len(ids) for ids in encoded], np.int64)
+        wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
+        found = [[Translation("", [_END], [_END], 0.0, 0.0, True)] for _ in texts]
+        for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1))), wanted):
+            ids, of_rows = pad([encoded[i] for i in rows])
+            for i, hypotheses in zip(rows.tolist(), find(ids, of_rows, rows)):
+                found[i] = [self._translation(one, split[i], weights, replace) for one in hypotheses]
+        return found
+
+    def _translation(self, found: Hypothesis, source: list[str], weights: bool, replace: bool) -> Translation:
+        vocabulary = self.target_vocabulary
+        tokens = vocabulary.decode(found.tokens)
+        if replace and found.weights is not None and UNK in found.tokens:
+            tokens = replace_unknown(tokens, found.tokens, found.weights, source)
+        shown = [*tokens, _END] if found.finished else tokens
+        return Translation(
+            vocabulary.join(tokens), shown, [*source, _END], found.log_probability, found.score, found.finished,
+            found.weights if weights else None,
+        )  # fmt: skip
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise DTypeError(describe(name, "a list of texts", "one str", "put it into a list."))
+    for text in texts:
+        if not isinstance(text, str):
+            raise DTypeError(describe(name, "texts", type(text).__name__, "decode bytes first."))

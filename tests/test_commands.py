@@ -1,0 +1,314 @@
+"""The commands: what they print, what they exit with, and that every expected failure is one line."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import training_runs
+
+import fastattn
+from fastattn import seq2seq
+from fastattn.cli import main
+from fastattn.commands.failure import EXIT_CODES
+
+CONFIG = """
+[data]
+train = "train.tsv"
+validation = "validation.tsv"
+[vocabulary]
+source = "char"
+target = "char"
+[model]
+kind = "bahdanau"
+embedding = 16
+hidden = 24
+attention = 24
+readout_width = 16
+[training]
+epochs = 0
+max_steps = 60
+tokens_per_batch = 400
+max_length = 20
+rate = 0.01
+validate_every = 30
+log_every = 20
+[inference]
+beam = 2
+"""
+
+PAIRS = training_runs.pairs(300, seed=2)
+
+
+def write_corpus(folder, config=CONFIG):
+    Path(folder, "train.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in PAIRS[:250]))
+    Path(folder, "validation.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in PAIRS[250:]))
+    path = Path(folder, "words.toml")
+    path.write_text(config)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a trained model; nothing may be changed in it."""
+    folder = tmp_path_factory.mktemp("commands")
+    assert main(["train", str(write_corpus(folder)), "--quiet"]) == 0
+    return folder / "words"
+
+
+@pytest.fixture
+def type_in(monkeypatch):
+    """Give the command something to read from stdin."""
+
+    def give(data):
+        data = data if isinstance(data, bytes) else data.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    done = capsys.readouterr()
+    return status, done.out, done.err
+
+
+def start(*arguments, **options):
+    """The command in a process of its own."""
+    above = str(Path(fastattn.__file__).resolve().parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastattn", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": above}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def test_train_prints_the_outcome(model, tmp_path, capsys):
+    status, out, err = run(capsys, "train", write_corpus(tmp_path), "--folder", tmp_path / "here", "--json")
+    outcome = json.loads(out)
+    assert (status, outcome["steps"], outcome["reason"]) == (0, 60, "max_steps")
+    lines = err.splitlines()
+    assert lines[0].startswith("step 20  loss ") and "tokens per second" in lines[0]
+    assert any("validation loss" in line and "best so far" in line for line in lines)
+    assert {"log.jsonl", "best", "latest"} <= {path.name for path in (tmp_path / "here").iterdir()}
+    status, out, _ = run(capsys, "train", tmp_path / "words.toml", "--folder", tmp_path / "here", "--resume", "--quiet")
+    assert (status, out.splitlines()[0]) == (0, "60 steps, 12 epochs; ended by max_steps")
+
+
+def test_train_reports_lines_left_out(tmp_path, capsys):
+    config = write_corpus(tmp_path)
+    with open(tmp_path / "train.tsv", "ab") as file:
+        file.write(b"no tab\n\tempty\nab\t\xff\n" + b"a" * 21 + b"\tb\n")
+    status, _, err = run(capsys, "train", config, "--quiet")
+    assert status == 0
+    assert "250 of 254 lines kept" in err
+    for reason in ("no tab: 1 line: 251", "empty: 1 line: 252", "UTF-8: 1 line: 253", "20 tokens: 1 line: 254"):
+        assert reason in err
+
+
+def test_train_reads_a_pipe(tmp_path, capsys, type_in):
+    config = write_corpus(tmp_path, CONFIG.replace('"train.tsv"', '"-"'))
+    type_in((tmp_path / "train.tsv").read_bytes())
+    assert run(capsys, "train", config, "--quiet")[0] == 0
+
+
+def test_translate_keeps_lines(model, capsys, type_in):
+    type_in("abc\n\nfed\n")
+    status, out, err = run(capsys, "translate", model)
+    expected = seq2seq.load(model).translate(["abc", "", "fed"])
+    assert (status, out) == (0, "".join(f"{text}\n" for text in expected))
+    assert out.splitlines()[1] == ""
+    assert err == "fastattn translate: line 2: empty, and so is its translation\n"
+
+
+def test_translate_does_not_depend_on_what_else_is_translated(model, capsys, type_in, tmp_path):
+    words = [source for source, _ in PAIRS]
+    (tmp_path / "words").write_text("\n".join(words))
+    _, together, _ = run(capsys, "translate", model, tmp_path / "words", "--json")
+    for word, line in list(zip(words, together.splitlines()))[:5]:
+        type_in(word)
+        _, alone, _ = run(capsys, "translate", model, "--json")
+        assert {**json.loads(alone), "line": 0} == {**json.loads(line), "line": 0}
+
+
+def test_translate_n_best_and_weights(model, capsys, type_in):
+    type_in("abcd")
+    _, out, _ = run(capsys, "translate", model, "--best", "3", "--beam", "4")
+    rows = [line.split("\t") for line in out.splitlines()]
+    scores = [float(score) for _, score, _ in rows]
+    assert [number for number, _, _ in rows] == ["1"] * 3
+    assert scores == sorted(scores, reverse=True)
+    type_in("abcd")
+    _, out, _ = run(capsys, "translate", model, "--json", "--weights", "--beam", "1")
+    [found] = json.loads(out)["translations"]
+    assert found["source_tokens"] == ["a", "b", "c", "d", "</s>"]
+    assert len(found["weights"]) == len(found["tokens"])
+    assert all(abs(sum(row) - 1) < 1e-4 for row in found["weights"])
+
+
+def test_translate_samples_by_seed(model, capsys, type_in):
+    outputs = []
+    for seed in (1, 1, 2):
+        type_in("abcdefgh\nabcdefgh\n")
+        outputs.append(run(capsys, "translate", model, "--sample", seed, "--temperature", "2")[1])
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert len(set(outputs[0].splitlines())) == 2
+
+
+def test_evaluate(model, capsys, tmp_path):
+    references = tmp_path / "test.tsv"
+    references.write_text("".join(f"{s}\t{t}\n" for s, t in PAIRS[250:]))
+    status, out, _ = run(capsys, "evaluate", model, references, "--json", "--translations", tmp_path / "out")
+    found = json.loads(out)
+    assert (status, found["lines"], list(found)[1:]) == (0, 50, ["bleu", "chrf", "wer", "per", "accuracy"])
+    assert "version:" in found["bleu"]["signature"]
+    outputs = (tmp_path / "out").read_text().splitlines()
+    right = sum(output == target for output, (_, target) in zip(outputs, PAIRS[250:]))
+    assert found["accuracy"]["value"] == pytest.approx(100 * right / 50)
+    assert found["per"]["value"] < found["wer"]["value"] == pytest.approx(100 - 100 * right / 50)
+
+
+def test_evaluate_with_several_references(model, capsys, type_in):
+    [output] = seq2seq.load(model).translate(["abc"])
+    type_in(f"abc\tx\nabc\t{output}\n")
+    status, out, _ = run(capsys, "evaluate", model, "--group")
+    assert status == 0
+    assert out.splitlines() == ["PER 0.00 (kind:char|n:1)", "accuracy 100.00 (split:whitespace|n:1)"]
+
+
+def test_score_equals_what_the_search_says(model, capsys, type_in):
+    [[found]] = seq2seq.load(model).search(["abcd"], beam=1)
+    type_in(f"abcd\t{found.text}\n")
+    status, out, err = run(capsys, "score", model)
+    assert (status, out) == (0, f"{found.log_probability:.6f}\t{len(found.tokens)}\n")
+    assert "1 pairs, perplexity" in err
+
+
+def test_heatmap(model, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    status, out, _ = run(capsys, "heatmap", model, "abc", "-o", tmp_path / "map.png")
+    assert (status, out.strip()) == (0, seq2seq.load(model).translate(["abc"])[0])
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    status, out, _ = run(capsys, "heatmap", model, "abc", "cba", "-o", tmp_path / "map.html")
+    assert (status, out) == (0, "")
+    assert (tmp_path / "map.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_a_model_without_attention_has_no_heat_map(tmp_path, capsys):
+    config = write_corpus(tmp_path, CONFIG.replace("bahdanau", "cho").replace("attention = 24\n", ""))
+    assert run(capsys, "train", config, "--quiet")[0] == 0
+    status, _, err = run(capsys, "heatmap", tmp_path / "words", "abc", "-o", tmp_path / "map.html")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "attention" in err
+
+
+FAILURES = {
+    "no configuration": (["train", "{tmp}/none.toml"], 2, "none.toml: no such file"),
+    "no TOML": (["train", "{tmp}/no.toml"], 2, "correct the TOML"),
+    "unknown key": (["train", "{tmp}/key.toml"], 2, "did you mean 'hidden'"),
+    "wrong value": (["train", "{tmp}/value.toml"], 2, "training.rate"),
+    "no data": (["train", "{tmp}/data.toml"], 1, "no such file"),
+    "run exists": (["train", "{model}/../words.toml"], 2, "resume, or choose another folder"),
+    "no folder": (["translate", "{tmp}/none"], 1, "no such folder"),
+    "no checkpoint": (["translate", "{tmp}"], 1, "has no checkpoint"),
+    "damaged": (["translate", "{tmp}/damaged"], 1, "none of its checkpoints is good"),
+    "no file": (["translate", "{model}", "{tmp}/none.txt"], 1, "none.txt: No such file or directory; check the path"),
+    "bad UTF-8": (["translate", "{model}", "{tmp}/latin"], 1, "latin, line 2: bad UTF-8 at byte 2"),
+    "no tab": (["score", "{model}", "{tmp}/latin"], 1, "Hint: "),
+    "line counts": (["evaluate", "{model}", "{tmp}/one", "--target", "{tmp}/two"], 1, "no partner"),
+    "kind of picture": (["heatmap", "{model}", "abc", "-o", "map.bmp"], 2, "map.bmp"),
+    "picture nowhere": (["heatmap", "{model}", "abc", "-o", "{tmp}/none/map.html"], 1, "check the path"),
+    "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "nothing to attend to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_one_line(name, model, tmp_path, capsys):
+    arguments, expected, text = FAILURES[name]
+    (tmp_path / "no.toml").write_text("[data\n")
+    (tmp_path / "key.toml").write_text(CONFIG.replace("hidden =", "hiden ="))
+    (tmp_path / "value.toml").write_text(CONFIG.replace("rate = 0.01", "rate = -1"))
+    (tmp_path / "data.toml").write_text(CONFIG)
+    (tmp_path / "latin").write_bytes(b"abc\na\xe4b\n")
+    (tmp_path / "one").write_text("a\n")
+    (tmp_path / "two").write_text("a\nb\n")
+    folder = tmp_path / "damaged" / "checkpoint-00000001"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    status, _, err = run(capsys, *(argument.format(tmp=tmp_path, model=model) for argument in arguments))
+    assert (status, len(err.splitlines())) == (expected, 1), err
+    assert err.startswith(f"fastattn {arguments[0]}: ")
+    assert text in err
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(descriptor, data):
+        raise OSError(28, "No space left on device")
+
+    config = write_corpus(tmp_path)
+    monkeypatch.setattr(os, "write", full)
+    status, _, err = run(capsys, "train", config, "--quiet")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "no space left on device" in err and "free" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_is_one_line_and_can_go_on(number, code, tmp_path, capsys):
+    config = write_corpus(tmp_path, CONFIG.replace("max_steps = 60", "max_steps = 100000"))
+    process = start("train", config, "--quiet")
+    while not (tmp_path / "words" / "log.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, b"")
+    assert len(err.splitlines()) == 1 and b"go on with --resume" in err
+    config.write_text(config.read_text().replace("100000", "3"))
+    assert run(capsys, "train", config, "--resume", "--quiet")[0] == 0
+
+
+def test_ctrl_c_while_translating_is_one_line(model):
+    process = start("translate", model, stdin=subprocess.PIPE)
+    process.stdin.write(b"abc\n" * 512)
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, b"fastattn translate: interrupted\n")
+
+
+def test_a_reader_that_goes_away_is_no_error(model, tmp_path):
+    (tmp_path / "words").write_text("abc\n" * 20000)
+    process = start("translate", model, tmp_path / "words", "--beam", "1")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("command", ["quickstart", "train", "translate", "evaluate", "score", "heatmap", "info"])
+def test_help_has_an_example_and_the_exit_codes(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert f"example:\n  fastattn {command}" in text or f"| fastattn {command}" in text
+    assert text.endswith(EXIT_CODES)
+
+
+def test_a_wrong_argument_is_code_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["translate", "model", "--beam", "0"])
+    assert caught.value.code == 2
+    assert "must be at least 1, not 0" in capsys.readouterr().err
+
+
+def test_info_loads_no_model_code(run_python):
+    code = "import sys; from fastattn.cli import main; main(['info']); print('seq2seq' in str(sys.modules))"
+    assert run_python("-c", code).stdout.splitlines()[-1] == "False"
