@@ -16,7 +16,7 @@ __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
 
 Array = NDArray[Any]
 
-_LOGITS = 2**21  # how many are held at once: 8 MiB in float32
+_LOGITS = 2**23  # how many are held at once: 32 MiB in float32
 _LEAST_ROWS, _MOST_ROWS = 240, 960  # of a block; fewer read and write the weights' gradient too often
 
 
@@ -111,7 +111,7 @@ def cross_entropy(
     Notes
     -----
     Label smoothing: Szegedy et al. 2016, section 7. Rows are taken in blocks, so that of the (M, V) logits no more
-    than 8 MiB, or 240 rows, exist at once. Work: 2 M K V operations and one exponential for each logit.
+    than 32 MiB, or 240 rows, exist at once. Work: 2 M K V operations and one exponential for each logit.
 
     Examples
     --------
