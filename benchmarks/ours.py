@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import ours_bahdanau
 from .cases import Case
 from .inputs import Arrays
 from .peers.base import Run, name_outputs
@@ -31,6 +32,8 @@ class FastAttn:
         import fastattn
         from fastattn import linear, scores
 
+        if case.family == "bahdanau":
+            return ours_bahdanau.prepare(case, data)
         if case.family == "gemm":
             packed = linear.PackedWeights(data["w"])
             x = data["x"]
@@ -52,6 +55,8 @@ class FastAttn:
         return {"": both}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        if case.family == "bahdanau":
+            return result.examine()
         if not case.backward or case.family in ("gru", "lstm"):
             return name_outputs(case, result)
         context, gradients = result

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cases import Case
 from ..inputs import Arrays
+from . import torch_bahdanau
 from .base import Run, input_names, name_outputs
 
 NAME = "torch eager"
@@ -109,6 +110,8 @@ class Torch:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
+        if case.family == "bahdanau":
+            return torch_bahdanau.prepare(case, data, compiled=False)
         if case.family in ("gru", "lstm"):
             return {"": recurrent(case, data)}
         if case.family != "gemm":
@@ -123,6 +126,8 @@ class Torch:
         return {"linear": linear}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        if case.family == "bahdanau":
+            return result.examine()
         several = result if isinstance(result, tuple) else (result,)
         arrays = tuple(tensor.detach().numpy() for tensor in several)
         if case.family in ("gru", "lstm") and case.backward:
