@@ -72,6 +72,7 @@ def test_both_models_have_the_same_sizes_and_settings():
 
 def test_the_command(small, tmp_path, capsys):
     pytest.importorskip("matplotlib")
+    pytest.importorskip("fastattn.viz", exc_type=ImportError)
     folder = tmp_path / "here"
     assert main(["quickstart", "--folder", str(folder), "--steps", "12", "--say", "attention Bahdanau"]) == 0
     out, err = capsys.readouterr()

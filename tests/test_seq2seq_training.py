@@ -31,6 +31,11 @@ def test_a_repeated_run_has_the_same_bits(tmp_path, expected):
     assert alone(tmp_path) == expected
 
 
+def test_the_schedule_acts_before_a_run_is_resumed(expected):
+    rates = [line["rate"] for line in expected[2] if "rate" in line]
+    assert rates[0] == 0.1 and rates[4] == 0.05  # at step 20, from which some tests go on
+
+
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, expected):
     found, kills = training_runs.killed(tmp_path, random.Random(7), longest=0.12, kills=3)
     assert found == expected
@@ -129,7 +134,8 @@ def test_more_steps_continue_a_finished_run(tmp_path, expected):
 
 def test_it_learns(tmp_path):
     words = training_runs.pairs(600)
-    outcome = train(tmp_path, pairs=(words, words[:50]), max_steps=250, sampling=0.0, accumulate=1, rate=0.02)
+    outcome = train(tmp_path, pairs=(words, words[:50]), max_steps=250, sampling=0.0, accumulate=1, rate=0.02,
+                    validate_every=50)  # fmt: skip
     losses = [line["validation_loss"] for line in read_log(tmp_path / "log.jsonl") if "validation_loss" in line]
     assert outcome.best < 0.5 * losses[0]
     assert outcome.best == min(losses)
@@ -155,7 +161,7 @@ def test_the_log(tmp_path, expected):
     assert steps == list(range(4, training_runs.STEPS + 1, 4))
     for line in lines:
         assert {"step", "epoch"} < line.keys()
-    assert [line["step"] for line in lines if "best" in line] == [7, 14, 21, 28, 35, 40]
+    assert [line["step"] for line in lines if "best" in line] == [*range(3, 40, 3), 40]
 
 
 def test_the_log_of_a_killed_run_has_no_gap(tmp_path):
@@ -268,3 +274,23 @@ def test_the_documentation_names_every_key():
     for settings in [*sections, *settings_of_kinds().values()]:
         assert {field.name for field in dataclasses.fields(settings)} <= named, settings
     assert set(model.kinds()) <= named
+
+
+def test_dropout_is_a_function_of_the_sample(tmp_path, monkeypatch):
+    """The seeds of one epoch: one for each sample, others than those of the next epoch, whatever the batches."""
+    seeds = {}
+    for tokens in (80, 200):
+        seen = seeds[tokens] = []
+        loss_vjp = seq2seq.Bahdanau.loss_vjp
+
+        def watched(self, batch, *, seeds, sampling, loss_vjp=loss_vjp, seen=seen):
+            seen.extend(zip(batch.indices.tolist(), seeds.tolist()))
+            return loss_vjp(self, batch, seeds=seeds, sampling=sampling)
+
+        monkeypatch.setattr(seq2seq.Bahdanau, "loss_vjp", watched)
+        train(tmp_path / str(tokens), epochs=2, max_steps=0, tokens_per_batch=tokens)
+        monkeypatch.undo()
+    count = len(DATA[0])
+    first, second = dict(seeds[80][:count]), dict(seeds[80][count:])
+    assert len(set(first.values()) | set(second.values())) == 2 * count
+    assert (first, second) == (dict(seeds[200][:count]), dict(seeds[200][count:]))

@@ -29,12 +29,12 @@ DATA = pairs(330), pairs(30, seed=1)
 
 
 def make_config(**training):
-    """Everything on that could go wrong: dropout, sampling, accumulation, plateau, steps that are no divisors."""
+    """All on that could go wrong: dropout, sampling, accumulation; a rate so high that the plateau schedule acts."""
     from fastattn import seq2seq
 
     settings = {
-        "epochs": 0, "max_steps": STEPS, "tokens_per_batch": 120, "max_length": 20, "rate": 0.01, "accumulate": 2,
-        "sampling": 0.3, "sampling_warmup": 10, "schedule": "plateau", "validate_every": 7, "checkpoint_every": 3,
+        "epochs": 0, "max_steps": STEPS, "tokens_per_batch": 120, "max_length": 20, "rate": 0.1, "accumulate": 2,
+        "sampling": 0.3, "sampling_warmup": 10, "schedule": "plateau", "validate_every": 3, "checkpoint_every": 4,
         "log_every": 4, "decay": 0.01,
     }  # fmt: skip
     return seq2seq.Config(

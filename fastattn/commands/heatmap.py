@@ -34,9 +34,11 @@ def run(options: argparse.Namespace) -> int:
     if suffix not in (*_PAGES, *_PICTURES):
         hint = f"end it in one of {', '.join((*_PICTURES, *_PAGES))}."
         raise ConfigError(describe_file(options.output, "what the file is to be cannot be told from its name", hint))
-    from fastattn import seq2seq, viz
+    from fastattn import seq2seq
 
     found = seq2seq.load(options.folder, options.checkpoint).align(options.source, options.target)
+    from fastattn import viz
+
     draw = viz.page if suffix in _PAGES else viz.heatmap
     viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
     if options.target is None:
