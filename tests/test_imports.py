@@ -31,7 +31,9 @@ TIERS = [
 ]
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 
-TEXT_SUFFIXES = {".c", ".cfg", ".h", ".md", ".patch", ".pxd", ".py", ".pyi", ".pyx", ".toml", ".txt", ".yml"}
+TEXT_SUFFIXES = {
+    ".c", ".cfg", ".css", ".h", ".html", ".js", ".md", ".patch", ".pxd", ".py", ".pyi", ".pyx", ".toml", ".txt", ".yml",
+}  # fmt: skip
 TOP_FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py"]
 TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "docs"]
 

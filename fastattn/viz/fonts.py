@@ -1,0 +1,58 @@
+"""Fonts for labels in any script: matplotlib's own font lacks East Asian scripts, among others."""
+
+from collections.abc import Iterable
+from functools import cache
+
+__all__ = ["families", "spell_out"]
+
+
+def families(text: Iterable[str]) -> tuple[list[str], set[str]]:
+    """Return the font families in which to write the text, and the characters that no installed font has.
+
+    Notes
+    -----
+    Other fonts than the configured ones are looked into only for characters that these lack.
+    """
+    from matplotlib import font_manager, rcParams
+
+    configured = list(rcParams["font.family"])
+    # Joiners and variation selectors choose among forms of their neighbours; a font without them loses nothing.
+    missing = {c for label in text for c in label if not ("\ufe00" <= c <= "\ufe0f" or c in "\u200c\u200d")}
+    for family in configured:
+        missing -= _characters(font_manager.findfont(font_manager.FontProperties(family=[family])))
+    extra: list[str] = []
+    if missing:
+        # Upright and regular ones, those of the Noto project first, which are made to be complete.
+        entries = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and _is_regular(e.weight)]
+        for entry in sorted(entries, key=lambda e: (not e.name.startswith("Noto Sans"), e.name, e.fname)):
+            found = missing & _characters(entry.fname)
+            if found and entry.name not in extra:
+                extra.append(entry.name)
+                missing -= found
+            if not missing:
+                break
+    return [*configured, *extra], missing
+
+
+def _is_regular(weight: int | str) -> bool:
+    return weight in {"normal", "regular", "book", "medium"} if isinstance(weight, str) else 400 <= weight <= 500
+
+
+@cache
+def _characters(path: str) -> frozenset[str]:
+    """Return what a font file can draw, which is nothing for bitmap fonts and for those that draw placeholders."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(path)
+    except (OSError, RuntimeError):  # a font that was removed, or that is damaged
+        return frozenset()
+    name = font.family_name.replace(" ", "").lower()
+    if not font.scalable or "lastresort" in name or "coloremoji" in name:
+        return frozenset()
+    return frozenset(map(chr, font.get_charmap()))
+
+
+def spell_out(label: str, missing: set[str]) -> str:
+    """Return the label with escapes for the characters that cannot be drawn."""
+    return "".join(c.encode("unicode_escape").decode("ascii") if c in missing else c for c in label)

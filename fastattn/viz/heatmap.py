@@ -1,0 +1,208 @@
+"""Attention weights as a heat map by matplotlib."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.viz import fonts
+from fastattn.viz.inputs import check_weights
+from fastattn.viz.palette import ink
+from fastattn.viz.tokens import display_width, labels, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["heatmap"]
+
+Array = NDArray[Any]
+
+# Inches; 60 tokens of CELL are 18, and a side never exceeds SIDE, which is 6000 dots of a PNG.
+CELL, SIDE = 0.3, 40.0
+SMALLEST_FONT, LARGEST_FONT = 5.0, 11.0  # points; labels that would be smaller are thinned out
+NUMBERS_UP_TO = 12  # tokens on either side
+
+
+def heatmap(
+    weights: Array,
+    source: Sequence[str],
+    target: Sequence[str],
+    *,
+    ax: "Axes | None" = None,
+    head: int | None = None,
+    title: str | None = None,
+    numbers: bool | None = None,
+    colorbar: bool | None = None,
+    cmap: str = "cividis",
+    vmax: float = 1.0,
+    longest: int = 24,
+    normalized: bool = True,
+) -> "Axes":
+    """Draw attention weights: one row per target token, one column per source token.
+
+    Parameters
+    ----------
+    weights : array, shape (Tq, Tk) or (H, Tq, Tk), float32 or float64
+        From 0 to 1.
+    source : sequence of str, length Tk
+        Labels of the columns, above the map. A str counts as its characters.
+    target : sequence of str, length Tq
+        Labels of the rows, on the left.
+    ax : matplotlib Axes, optional
+        Where to draw; by default the only axes of a new figure with a size that fits the tokens. The figure is not one
+        of ``pyplot``: nothing stays in memory, and ``pyplot.show`` does not show it.
+    head : int, optional
+        Which head to draw; by default the mean of all, which the title then says.
+    title : str, optional
+    numbers : bool, optional
+        Whether to write each weight into its cell; by default up to 12 x 12.
+    colorbar : bool, optional
+        By default for a new figure only.
+    cmap : str
+        The default looks the same with and without colour blindness, and can be read in grey.
+    vmax : float
+        Weight of the last colour; the first is always 0.
+    longest : int
+        Tokens wider than this many letters lose their middle.
+    normalized : bool
+        Whether each row must sum to 1 within 1e-3, or be 0 throughout.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `save` writes it to a file; its ``.figure`` shows it in a notebook.
+
+    Raises
+    ------
+    ShapeError
+        If the weights do not have one row for each target token and one column for each source token, or there is none.
+    ArgumentError
+        If a weight is NaN or not from 0 to 1, if a row does not sum to 1, or if there is no such head.
+    DTypeError
+        If the weights are not float32 or float64, or a token is not a str.
+    ImportError
+        If matplotlib is not installed.
+
+    Notes
+    -----
+    Empty tokens, spaces and control characters are shown as `fastattn.viz.tokens.visible` says; ``$`` is a dollar.
+    For characters that the configured font lacks, another installed font is used; if there is none they are shown as
+    escapes, with a warning. More than 440 tokens on one side are not all labelled.
+
+    References
+    ----------
+    Bahdanau, Cho and Bengio (2015), "Neural machine translation by jointly learning to align and translate", figure 3,
+    which has the source on top and the target on the left, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn import viz
+    >>> weights = np.array([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]])
+    >>> axes = viz.heatmap(weights, "the house </s>".split(), ["das", "Haus"])
+    >>> [label.get_text() for label in axes.get_xticklabels()]
+    ['the', 'house', '</s>']
+    """
+    columns, rows = labels("source", source), labels("target", target)
+    array = check_weights("weights", weights, len(rows), len(columns), "H", normalized)
+    if not array.size:
+        got = f"{len(rows)} target and {len(columns)} source tokens"
+        hint = "leave empty sentences out, or keep their end-of-sentence tokens."
+        raise ShapeError(describe("weights", "at least one token on either side", got, hint))
+    if not 0 < vmax < np.inf:
+        raise ArgumentError(describe("vmax", "a positive number", vmax, "pass weights.max(), say."))
+    array, note = _choose_head(array, head)
+    _require_matplotlib()
+    if ax is None:
+        ax = _new_axes(len(rows), len(columns))
+        colorbar = True if colorbar is None else colorbar
+    image = ax.imshow(array, cmap=cmap, vmin=0, vmax=vmax, interpolation="nearest", aspect="equal")
+    if colorbar:
+        figure: Any = ax.get_figure(root=True)
+        bar = figure.colorbar(image, ax=ax, label="weight", fraction=0.046, pad=0.03)
+        bar.outline.set_visible(False)
+    cell = _cell_inches(ax, len(rows), len(columns))
+    _label(ax, [shorten(label, longest) for label in columns], [shorten(label, longest) for label in rows], cell)
+    caption = " - ".join(part for part in (title, note) if part)
+    if caption:
+        ax.set_title(caption, parse_math=False)
+    if numbers or (numbers is None and max(array.shape) <= NUMBERS_UP_TO):
+        _write_numbers(ax, array, image, cell)
+    return ax
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        hint = "pip install 'fastattn[viz]'; viz.page() needs no other package."
+        raise ImportError(describe("viz.heatmap", "matplotlib to be installed", "no such package", hint)) from None
+
+
+def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:
+    """Return weights (Tq, Tk), and what the title has to say of them."""
+    heads = array.shape[0] if array.ndim == 3 else 0
+    if head is not None:
+        if not -heads <= head < heads:
+            expected = f"a head from 0 to {heads - 1}" if heads else "None for weights without heads"
+            raise ArgumentError(describe("head", expected, head, "pass one of those, or leave it out."))
+        return array[head], ""
+    return (array.mean(axis=0), f"mean of {heads} heads") if heads > 1 else (array.reshape(array.shape[-2:]), "")
+
+
+def _new_axes(rows: int, columns: int) -> "Axes":
+    from matplotlib.figure import Figure
+
+    cell = min(CELL, SIDE / max(rows, columns))
+    # What labels, title and bar need besides the cells; the file is cropped to what is there.
+    size = max(columns * cell + 3.0, 4.0), max(rows * cell + 2.2, 2.6)
+    return Figure(figsize=size, layout="constrained").add_subplot()
+
+
+def _cell_inches(ax: "Axes", rows: int, columns: int) -> float:
+    """Return the side of a cell, which the layout will only make smaller by what labels take."""
+    box = ax.get_window_extent()
+    dpi = ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    return min(box.width / columns, box.height / rows) / dpi
+
+
+def _label(ax: "Axes", columns: list[str], rows: list[str], cell: float) -> None:
+    family, missing = fonts.families([*columns, *rows])
+    if missing:
+        some = " ".join(sorted(f"U+{ord(c):04X}" for c in missing)[:5])
+        warnings.warn(
+            f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}. "
+            "Hint: install a font for this script, for example one of Noto Sans.",
+            stacklevel=3,
+        )
+    columns = [fonts.spell_out(label, missing) for label in columns]
+    rows = [fonts.spell_out(label, missing) for label in rows]
+    size = min(LARGEST_FONT, max(SMALLEST_FONT, 0.75 * 72 * cell))
+    step = max(1, round(SMALLEST_FONT / (0.75 * 72 * cell)))
+    # A letter is about half as wide as high.
+    fits = max(map(display_width, columns)) * 0.6 * size <= 72 * cell * step
+    ax.tick_params(which="both", top=False, bottom=False, left=False, labeltop=True, labelbottom=False)
+    style: dict[str, Any] = {"fontsize": size, "fontfamily": family, "parse_math": False}
+    ax.set_xticks(range(0, len(columns), step), columns[::step], rotation=0 if fits else 90, **style)
+    ax.set_yticks(range(0, len(rows), step), rows[::step], **style)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    # Thin lines between cells, where there is room for them.
+    if cell >= 0.1:
+        ax.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
+        ax.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
+        ax.grid(which="minor", color=ax.get_facecolor(), linewidth=0.5)
+
+
+def _write_numbers(ax: "Axes", array: Array, image: Any, cell: float) -> None:
+    colours = image.cmap(image.norm(array), bytes=True)[..., :3]
+    size = min(9.0, 0.33 * 72 * cell)
+    for (row, column), weight in np.ndenumerate(array):
+        red, green, blue = map(int, colours[row, column])
+        text = f"{weight:.2f}".lstrip("0") if weight < 0.995 else "1"
+        ax.text(column, row, text, ha="center", va="center", fontsize=size, color=ink((red, green, blue)))

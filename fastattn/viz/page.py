@@ -1,0 +1,186 @@
+"""Attention weights as one HTML page that needs no network, no other file and no other package."""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ShapeError, describe
+from fastattn.viz.inputs import check_weights
+from fastattn.viz.palette import STEPS, colour, ink
+from fastattn.viz.tokens import labels
+
+__all__ = ["gallery", "page"]
+
+Array = NDArray[Any]
+
+Example = tuple[Array, Sequence[str], Sequence[str]]
+
+
+def page(
+    weights: Array,
+    source: Sequence[str],
+    target: Sequence[str],
+    *,
+    title: str | None = None,
+    layers: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    normalized: bool = True,
+) -> str:
+    """Return a page that shows the attention weights of one pair of sentences.
+
+    Parameters
+    ----------
+    weights : array, shape (Tq, Tk), (H, Tq, Tk) or (L, H, Tq, Tk), float32 or float64
+        From 0 to 1; shown with four digits. With several layers or heads the page has a picker for each.
+    source, target : sequence of str, lengths Tk and Tq
+        A str counts as its characters.
+    title : str, optional
+    layers, heads : sequence of str, optional
+        Their names; by default their numbers.
+    normalized : bool
+        Whether each row must sum to 1 within 1e-3, or be 0 throughout.
+
+    Returns
+    -------
+    str
+        HTML; `save` writes it to a file. Its policy allows it nothing but its own style and script, so that a token
+        can do no harm.
+
+    Raises
+    ------
+    ShapeError
+        If weights, tokens and names do not fit together.
+    ArgumentError
+        If a weight is NaN or not from 0 to 1, or a row does not sum to 1.
+    DTypeError
+        If the weights are not float32 or float64, or a token is not a str.
+
+    Notes
+    -----
+    Under the mouse or the keyboard's cell, the page says the weight, and colours the source sentence by the row's
+    weights. Cells are a grid of the ARIA kind with values for screen readers; the colours are cividis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn import viz
+    >>> weights = np.array([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]])
+    >>> viz.page(weights, "the house </s>".split(), ["das", "Haus"], title="das Haus")[:15]
+    '<!doctype html>'
+    """
+    return gallery([(weights, source, target)], title=title, layers=layers, heads=heads, normalized=normalized)
+
+
+def gallery(
+    examples: Sequence[Example],
+    *,
+    title: str | None = None,
+    layers: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    normalized: bool = True,
+) -> str:
+    """Return one page with several pairs of sentences and a picker for them.
+
+    Parameters
+    ----------
+    examples : sequence of (weights, source, target)
+        As for `page`; all with the same numbers of layers and heads.
+    title, layers, heads, normalized
+        As for `page`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ShapeError, ArgumentError, DTypeError
+        As `page`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn import viz
+    >>> text = viz.gallery([(np.eye(2), "ab", "AB"), (np.eye(3), "abc", "ABC")], title="letters")
+    >>> text.count("<table")
+    1
+    """
+    if not examples:
+        raise ShapeError(describe("examples", "at least one", 0, "pass (weights, source, target) of each pair."))
+    found: list[dict[str, Any]] = []
+    sizes: tuple[int, int] | None = None
+    for number, (weights, source, target) in enumerate(examples):
+        name = "weights" if len(examples) == 1 else f"examples[{number}]"
+        columns, rows = labels("source", source), labels("target", target)
+        array = check_weights(name, weights, len(rows), len(columns), "LH", normalized)
+        if not array.size:
+            hint = "leave empty sentences out, or keep their end-of-sentence tokens."
+            raise ShapeError(describe(name, "at least one token on either side", f"shape {array.shape}", hint))
+        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
+        if sizes is not None and sizes != array.shape[:2]:
+            expected = f"{sizes[0]} layers and {sizes[1]} heads, as the first example has"
+            hint = "make a page for each kind of model."
+            raise ShapeError(describe(name, expected, f"{array.shape[0]} and {array.shape[1]}", hint))
+        sizes = array.shape[:2]
+        # Whole numbers of 1/10000: half the size of decimals.
+        whole = np.rint(np.clip(array, 0, 1) * 10000).astype(int)
+        found.append({"name": _name(number, rows), "source": columns, "target": rows, "heads": sizes[1],
+                      "weights": whole.ravel().tolist()})  # fmt: skip
+    assert sizes is not None
+    data = {
+        "steps": STEPS,
+        "layers": _names("layers", layers, sizes[0]),
+        "heads": _names("heads", heads, sizes[1]),
+        "examples": found,
+    }
+    style = _read("page.css") + "".join(map(_rule, range(STEPS + 1)))
+    script = _read("page.js")
+    # "<" could end the script element, whatever stands in a token.
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "title": html.escape(labels("title", [title or "Attention"])[0]),
+        "style": style,
+        "script": script,
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+        "data": text,
+    }
+    first, *pieces = _read("page.html").split("{{")
+    for piece in pieces:  # one pass: what is filled in is not looked through again
+        key, rest = piece.split("}}", 1)
+        first += parts[key] + rest
+    return first
+
+
+def _name(number: int, target: Sequence[str]) -> str:
+    text = " ".join(target)
+    return f"{number + 1}: {text if len(text) <= 60 else text[:59] + '...'}"
+
+
+def _names(argument: str, names: Sequence[str] | None, count: int) -> list[str]:
+    if names is None:
+        return [str(number) for number in range(1, count + 1)]
+    found = labels(argument, names)
+    if len(found) != count:
+        raise ShapeError(describe(argument, f"{count} names", len(found), "name each once, or leave it out."))
+    return found
+
+
+def _rule(step: int) -> str:
+    red, green, blue = colour(step)
+    return f".c{step}{{background:#{red:02x}{green:02x}{blue:02x};color:{ink((red, green, blue))}}}\n"
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _read(name: str) -> str:
+    return resources.files("fastattn.viz").joinpath(name).read_text(encoding="utf-8")

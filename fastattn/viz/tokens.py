@@ -1,0 +1,90 @@
+"""Tokens as labels: every character that one could not see, or that would disturb its surroundings, made visible."""
+
+import unicodedata
+from collections.abc import Iterable
+
+from fastattn.errors import DTypeError, describe
+
+__all__ = ["display_width", "labels", "shorten", "visible"]
+
+EMPTY = "(empty)"
+SPACE = "\u2423"  # open box
+DOTTED_CIRCLE = "\u25cc"
+ELLIPSIS = "\u2026"
+
+# Of category Cf, these turn the text around them; the joiners U+200C and U+200D belong to words and stay.
+_INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
+
+
+def labels(name: str, tokens: object) -> list[str]:
+    """Return the visible forms of the tokens in the argument called `name`; a str counts as its characters."""
+    if not isinstance(tokens, Iterable) or isinstance(tokens, (bytes, bytearray)):
+        hint = f'pass {name}.split(), say, or ["one", "string", "per", "token"].'
+        raise DTypeError(describe(name, "a sequence of str", type(tokens).__name__, hint))
+    found = []
+    for position, token in enumerate(tokens):
+        if not isinstance(token, str):
+            hint = "decode token ids first: vocabulary.decode(ids)."
+            raise DTypeError(describe(f"{name}[{position}]", "a str", type(token).__name__, hint))
+        found.append(visible(token))
+    return found
+
+
+def visible(token: str) -> str:
+    r"""Return the token as it can be shown on one line.
+
+    Parameters
+    ----------
+    token : str
+
+    Returns
+    -------
+    str
+        An empty token becomes ``(empty)``, a space at either end an open box, a control character, a line separator, a
+        lone surrogate or a mark that turns the direction of text its escape, and a combining mark that stands first
+        is put on a dotted circle. All else stays.
+
+    Examples
+    --------
+    >>> from fastattn.viz.tokens import visible
+    >>> print(visible(""), visible("a\nb"), ascii(visible(" a b")))
+    (empty) a\nb '\u2423a b'
+    """
+    if not token:
+        return EMPTY
+    core = token.strip(" ")
+    before = len(token) - len(token.lstrip(" ")) if core else len(token)
+    after = len(token) - len(core) - before
+    shown = SPACE * before + "".join(map(_visible_character, core)) + SPACE * after
+    return DOTTED_CIRCLE + shown if unicodedata.category(shown[0]).startswith("M") else shown
+
+
+def _visible_character(character: str) -> str:
+    if character == " " or (character.isprintable() and character not in _INVISIBLE) or character in "\u200c\u200d":
+        return character
+    if unicodedata.category(character) == "Cn":  # newer than Python's tables: the fonts may know it
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def display_width(label: str) -> int:
+    """Return the width in columns of half an ideograph: marks take none, East Asian wide characters two."""
+    return sum(
+        0 if unicodedata.category(c) in {"Mn", "Me", "Cf"} else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in label
+    )
+
+
+def shorten(label: str, longest: int) -> str:
+    """Return the label, or its two ends around an ellipsis if it is wider than `longest` columns."""
+    if display_width(label) <= longest:
+        return label
+    half = (longest - 1) // 2
+    return _fit(label, longest - 1 - half) + ELLIPSIS + _fit(label[::-1], half)[::-1]
+
+
+def _fit(label: str, columns: int) -> str:
+    end = 0
+    while end < len(label) and display_width(label[: end + 1]) <= columns:
+        end += 1
+    return label[:end]

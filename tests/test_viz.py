@@ -1,0 +1,180 @@
+"""Pictures: what they refuse, what they hold, and what a real browser makes of the page."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fastattn import viz
+from fastattn.errors import ArgumentError, DTypeError, ShapeError
+from fastattn.viz.palette import STEPS, colour, contrast, ink
+
+EVIL = ["</script><img src=x onerror=document.title='broken'>", "</title><b>", "{{data}}", ""]
+
+
+def softmax(*shape, seed=0):
+    x = np.exp(2 * np.random.default_rng(seed).normal(size=shape))
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
+
+
+@pytest.mark.parametrize("draw", [viz.heatmap, viz.page])
+@pytest.mark.parametrize(
+    "weights, source, target, error, hint",
+    [
+        (softmax(2, 3), "ab", "AB", ShapeError, "Hint"),
+        (softmax(3, 2), "abc", "AB", ShapeError, "swapaxes"),
+        (softmax(4, 5), "abc", "AB", ShapeError, "cut padding off"),
+        (np.full((2, 3), np.nan), "abc", "AB", ArgumentError, "numbers from 0 to 1"),
+        (softmax(2, 3) * 0.5, "abc", "AB", ArgumentError, "normalized=False"),
+        (softmax(2, 3) - 0.5, "abc", "AB", ArgumentError, "after the softmax"),
+        (np.ones((2, 3), int), "abc", "AB", DTypeError, "float32"),
+        (softmax(2, 3), [1, 2, 3], "AB", DTypeError, "decode token ids"),
+        (np.empty((0, 3)), "abc", "", ShapeError, "empty sentences"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, weights, source, target, error, hint):
+    if draw is viz.heatmap:
+        pytest.importorskip("matplotlib")
+    with pytest.raises(error, match=hint):
+        draw(weights, source, target)
+
+
+def test_rows_of_zeros_are_drawn():
+    assert data_of(viz.page(np.zeros((1, 2)), "ab", "A"))["examples"][0]["weights"] == [0, 0]
+
+
+def test_a_page_holds_weights_to_four_digits():
+    weights = softmax(2, 3, 4, 5)
+    data = data_of(viz.page(weights, "abcde", "ABCD", layers=["low", "high"], heads=["x", "y", "z"]))
+    found = np.reshape(data["examples"][0]["weights"], weights.shape) / 10000
+    assert np.abs(found - weights).max() <= 0.5e-4 + 1e-12
+    assert (data["layers"], data["heads"]) == (["low", "high"], ["x", "y", "z"])
+
+
+def test_names_must_be_as_many_as_heads():
+    with pytest.raises(ShapeError, match="3 names"):
+        viz.page(softmax(3, 2, 2), "ab", "AB", heads=["one"])
+
+
+def test_examples_of_a_page_have_the_same_heads():
+    with pytest.raises(ShapeError, match="a page for each"):
+        viz.gallery([(softmax(2, 2, 2), "ab", "AB"), (softmax(2, 2), "ab", "AB")])
+
+
+def test_no_token_ends_the_script_or_is_filled_in():
+    text = viz.page(softmax(4, 4), EVIL, EVIL, title=EVIL[0])
+    assert "<img" not in text and "<b>" not in text
+    assert data_of(text)["examples"][0]["source"] == [*EVIL[:3], "(empty)"]
+    assert text.count("<script") == 2 == text.count("</script>")
+
+
+def test_a_page_names_nothing_outside_itself():
+    text = viz.page(softmax(2, 2), "ab", "AB")
+    assert not re.search(r"https?:|src=|href=|@import|url\(", text)
+
+
+def test_numbers_can_be_read_on_their_colours():
+    for step in range(STEPS + 1):
+        other = (0, 0, 0) if ink(colour(step)) == "#000" else (255, 255, 255)
+        assert contrast(colour(step), other) >= 4.5  # WCAG 2.2, level AA
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.svg"])
+def test_a_heat_map_becomes_a_file(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    tokens = ["$x$", "a_b", "", " space", "long" * 20]
+    axes = viz.heatmap(softmax(3, 5, 5), tokens, tokens, title="three $ heads")
+    assert [label.get_text() for label in axes.get_yticklabels()][:3] == ["$x$", "a_b", "(empty)"]
+    assert "mean of 3 heads" in axes.get_title()
+    assert viz.save(axes, tmp_path / name).stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_page_is_not_saved_as_a_picture(tmp_path):
+    with pytest.raises(ArgumentError, match=r"\.html"):
+        viz.save(viz.page(softmax(2, 2), "ab", "AB"), tmp_path / "map.png")
+
+
+def chromium():
+    names = [os.environ.get("FASTATTN_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Open a page in headless Chromium, run a piece of script in it, and return the document afterwards."""
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium: install one, or set FASTATTN_CHROMIUM to its path")
+
+    def run(text, script=""):
+        if script:  # the page's own policy would stop it
+            text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+            text = text.replace("</body>", f"<script>{script}</script></body>")
+        path = tmp_path / "page.html"
+        path.write_text(text)
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", path.as_uri(),
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return run
+
+
+def cells(document):
+    return [html.unescape(label) for label in re.findall(r'<td[^>]*role="gridcell"[^>]*aria-label="([^"]*)"', document)]
+
+
+def reading(document):
+    return html.unescape(re.search(r'<p id="reading"[^>]*>([^<]*)', document).group(1))
+
+
+def test_the_browser_draws_every_weight_under_the_pages_own_policy(browse):
+    document = browse(viz.page(np.array([[0.9, 0.1, 0.0], [0.0, 0.25, 0.75]]), "abc", "AB", title="two"))
+    first, second = ["A, a, 0.900", "A, b, 0.100", "A, c, 0.0000"], ["B, a, 0.0000", "B, b, 0.250", "B, c, 0.750"]
+    assert cells(document) == [*first, *second]
+    assert reading(document) == "A attends to a: 0.900"
+    assert document.count('tabindex="0"') == 1
+
+
+def test_no_token_runs_in_the_browser(browse):
+    document = browse(viz.page(softmax(4, 4), EVIL, EVIL, title="safe"))
+    assert "<title>safe</title>" in document and "<img" not in document
+    assert len(cells(document)) == 16
+
+
+def test_the_keyboard_walks_the_cells(browse):
+    keys = "for (const key of ['ArrowRight', 'ArrowDown', 'End', 'ArrowRight', 'ArrowUp', 'ArrowLeft'])"
+    press = "map.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));"
+    document = browse(viz.page(softmax(3, 4), "abcd", "ABC"), f"{keys} {press}")
+    assert reading(document).startswith("A attends to c:")
+    assert re.search(r'aria-label="A, c, [^"]*" tabindex="0"', document)
+
+
+def test_the_mouse_reads_a_cell(browse):
+    script = "cells[5].dispatchEvent(new MouseEvent('mouseover', { bubbles: true }));"
+    assert reading(browse(viz.page(softmax(3, 4), "abcd", "ABC"), script)).startswith("B attends to b:")
+
+
+def test_the_pickers_choose_sentence_layer_and_head(browse):
+    first, second = softmax(2, 3, 1, 2, seed=1), softmax(2, 3, 1, 2, seed=2)
+    text = viz.gallery([(first, "ab", "A"), (second, "cd", "B")])
+    choose = "".join(
+        f"{{ const s = document.querySelectorAll('select')[{n}]; s.value = {value}; "
+        "s.dispatchEvent(new Event('change')); }"
+        for n, value in enumerate((1, 1, 3))
+    )
+    value = second[1, 2, 0, 0]
+    assert cells(browse(text, choose))[0] == f"B, c, {np.rint(value * 1e4) / 1e4:.{4 if value < 0.01 else 3}f}"
+    mean = first[0, :, 0, 0].mean()
+    assert abs(float(cells(browse(text))[0].split()[-1]) - mean) <= 1e-3
