@@ -226,15 +226,14 @@ class Bahdanau(Model):
 
         def backward(dx: Array) -> None:
             dx = undrop_features(dx)
-            d_part = np.zeros_like(part)
             if self.maxout:
                 d_wide = maxout_vjp(wide, dx)
-                d_part[..., gates:] = loop.d_context[..., gates:] = d_wide
+                loop.d_context[..., gates:] = d_wide
                 d_before, d_after = from_state_back(d_wide), None
             else:
                 loop.d_context[..., gates:] = dx[..., H : 3 * H]
                 d_before, d_after = None, dx[..., :H]
-            d_queries = np.empty((*inputs.shape, keys.shape[-1]), keys.dtype)
+            d_queries = np.empty((steps, len(inputs), keys.shape[-1]), keys.dtype)
             dh = np.zeros_like(first)
             w_query = self.query.w.packed()
             for t in reversed(range(steps)):
@@ -242,22 +241,22 @@ class Bahdanau(Model):
                     dh += d_after[:, t]
                 dh = record.backward(t, dh)
                 loop.d_context[:, t, :gates] = record.d_x[:, t]
-                d_queries[:, t], _ = loop.backward(t)
-                dh += w_query.matmul_transposed(d_queries[:, t])
+                d_queries[t], _ = loop.backward(t)
+                dh += w_query.matmul_transposed(d_queries[t])
                 if d_before is not None:
                     dh += d_before[:, t]
             record.finish()
-            self.query.w.accumulate(linear.weight_gradient(record.states[:, :-1], d_queries))
-            d_part[..., :gates] = record.d_x
-            dy = part_back(d_part)
+            linear.weight_gradient(record.before, d_queries, self.query.w.gradient)
+            # Contexts and target parts are summed before gates and maxout: their gradients are the same.
+            dy = part_back(loop.d_context if self.maxout else np.ascontiguousarray(record.d_x))
             if not self.maxout:
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))
 
             gradients = loop.finish()
             self.v.accumulate(gradients.score["v"])
-            d_values = gradients.value if self.maxout else np.ascontiguousarray(gradients.value[..., :gates])
-            self.from_context.w.accumulate(linear.weight_gradient(states, d_values))
+            d_values = gradients.value if self.maxout else gradients.value[..., :gates]
+            linear.weight_gradient(states, d_values, self.from_context.w.gradient)
             d_states = keys_back(gradients.key) + self.from_context.w.packed().matmul_transposed(d_values)
             if not self.maxout:
                 d_states += gradients.value[..., gates:]

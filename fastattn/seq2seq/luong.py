@@ -300,26 +300,25 @@ class Luong(Model):
             record.finish()
         for layer, x, record in zip(self.inputs[1:], between, records[1:]):
             assert layer.b is not None
-            layer.w.accumulate(linear.weight_gradient(x, record.d_x))
-            layer.b.accumulate(linear.row_sum(record.d_x))
+            linear.weight_gradient(x, record.d_x, layer.w.gradient, sums=layer.b.gradient)
         h = records[-1].states[:, 1:]
-        self.from_state.w.accumulate(linear.weight_gradient(h, d_sum))
+        linear.weight_gradient(h, d_sum, self.from_state.w.gradient)
         if self.feed is not None:
-            self.feed.w.accumulate(linear.weight_gradient(attentional[:, :-1], records[0].d_x))
+            linear.weight_gradient(attentional[:, :-1], records[0].d_x, self.feed.w.gradient)
         if self.query is not None:
-            self.query.w.accumulate(linear.weight_gradient(h, d_queries))
+            linear.weight_gradient(h, d_queries, self.query.w.gradient)
         if self.config.score == "location":
             self.location.gradient[:, : d_scores.shape[-1]] += linear.weight_gradient(h, d_scores)
 
     def _memory_gradients(self, states: Array, loop: Lookback) -> Array:
         """Add the gradients of what keys and values are made by; return that of the encoder's states."""
         gradients = loop.finish()
-        self.from_context.w.accumulate(linear.weight_gradient(states, gradients.value))
+        linear.weight_gradient(states, gradients.value, self.from_context.w.gradient)
         d_states = self.from_context.w.packed().matmul_transposed(gradients.value)
         if self.config.score == "concat":
             self.v.accumulate(gradients.score["v"])
         if self.key is not None:
-            self.key.w.accumulate(linear.weight_gradient(states, gradients.key))
+            linear.weight_gradient(states, gradients.key, self.key.w.gradient)
             d_states += self.key.w.packed().matmul_transposed(gradients.key)
         elif self.config.score == "dot":
             d_states += gradients.key

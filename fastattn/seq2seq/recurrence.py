@@ -97,6 +97,8 @@ class GRURecord:
     ----------
     states : array, shape (B, T + 1, H)
         The one before the first step first.
+    before : array, shape (T, B, H)
+        The state before each step.
     d_x : array, shape (B, T, 3 H)
         Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
@@ -107,7 +109,7 @@ class GRURecord:
         self.states = np.empty((batch, steps + 1, H), dtype)
         self.states[:, 0] = self._state = first
         self._gates = np.empty((steps, batch, 3 * H), dtype)
-        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self._aux, self.before = np.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
 
     def forward(self, t: int, *x: Array) -> Array:
@@ -117,7 +119,7 @@ class GRURecord:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, self._state, self._aux[t], self._before[t], self.inside)
+        self._state = self.cell.run(gates, self._state, self._aux[t], self.before[t], self.inside)
         self.states[:, t + 1] = self._state
         return self._state
 
@@ -126,7 +128,7 @@ class GRURecord:
         cell, before = self.cell, np.empty_like(dh)
         cell.kernel().backward(
             cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
-            self._gates[t], self._aux[t], self._before[t], None,
+            self._gates[t], self._aux[t], self.before[t], None,
         )  # fmt: skip
         return before
 
@@ -143,9 +145,9 @@ class GRURecord:
         w, b = cell.w_hidden.gradient, cell.b.gradient
         of_gates, of_new = self._gates[..., :both], self._gates[..., both:]
         sums = np.zeros_like(b)
-        w[:, :both] += linear.weight_gradient(self._before, of_gates, sums=sums[:both])
+        w[:, :both] += linear.weight_gradient(self.before, of_gates, sums=sums[:both])
         if cell.reset == "after":  # aux: the gradient at U_n h + c_n
-            w[:, both:] += linear.weight_gradient(self._before, self._aux, sums=sums[both:])
+            w[:, both:] += linear.weight_gradient(self.before, self._aux, sums=sums[both:])
         else:  # aux: r * h
             w[:, both:] += linear.weight_gradient(self._aux, of_new, sums=sums[both:])
         b += sums
@@ -185,6 +187,8 @@ class LSTMRecord:
     ----------
     states : array, shape (B, T + 1, H)
         h, the one before the first step first.
+    before : array, shape (T, B, H)
+        h before each step.
     d_x : array, shape (B, T, 4 H)
         Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
@@ -196,7 +200,7 @@ class LSTMRecord:
         self.states[:, 0], self._state = h, (h, c)
         self._first = np.ascontiguousarray(c)
         self._gates = np.empty((steps, batch, 4 * H), dtype)
-        self._aux, self._before = np.empty((2, steps, batch, H), dtype)
+        self._aux, self.before = np.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
 
     def forward(self, t: int, *x: Array) -> Array:
@@ -206,7 +210,7 @@ class LSTMRecord:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, *self._state, self._aux[t], self._before[t])
+        self._state = self.cell.run(gates, *self._state, self._aux[t], self.before[t])
         self.states[:, t + 1] = self._state[0]
         return self._state[0]
 
@@ -215,10 +219,10 @@ class LSTMRecord:
         cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
         cell.kernel().backward(
             cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
-            self._gates[t], self._aux[t], self._before[t], self._aux[t - 1] if t else self._first,
+            self._gates[t], self._aux[t], self.before[t], self._aux[t - 1] if t else self._first,
         )  # fmt: skip
         return h_before, c_before
 
     def finish(self) -> None:
         """Add the gradient of all steps to that of w_hidden."""
-        linear.weight_gradient(self._before, self._gates, self.cell.w_hidden.gradient)
+        linear.weight_gradient(self.before, self._gates, self.cell.w_hidden.gradient)

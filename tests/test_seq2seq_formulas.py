@@ -1,0 +1,215 @@
+"""Each model against the formulas of its paper, written down again for one sentence in plain NumPy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs
+
+from fastattn.seq2seq import BOS, build
+from fastattn.seq2seq.transformer import sinusoids
+
+
+def make(name):
+    model = build(dataclasses.replace(CASES[name], dropout=0.0), SOURCE_SIZE, TARGET_SIZE, 2, np.float64)
+    rng = np.random.default_rng(3)
+    for parameter in model.parameters().values():
+        parameter.value += 0.3 * rng.normal(size=parameter.value.shape)
+        parameter.touch()
+    return model, {name: parameter.value for name, parameter in model.parameters().items()}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def gru(x, h, u, c, reset, inside=0.0):
+    """One step; x has the input's part of r, z, n."""
+    n = len(h)
+    r, z = sigmoid(x[:n] + h @ u[:, :n] + c[:n]), sigmoid(x[n : 2 * n] + h @ u[:, n : 2 * n] + c[n : 2 * n])
+    u_n, c_n, x_n = u[:, 2 * n :], c[2 * n :], x[2 * n :]
+    new = np.tanh(x_n + (r * h) @ u_n + c_n) if reset == "before" else np.tanh(x_n + r * (h @ u_n + c_n + inside))
+    return z * h + (1 - z) * new
+
+
+def lstm(x, h, c, u):
+    i, f, g, o = np.split(x + h @ u, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def gru_layer(p, path, xs, reset, reverse=False):
+    h, states = np.zeros(len(p[f"{path}.w_hidden"])), []
+    for x in xs[::-1] if reverse else xs:
+        x = x @ p[f"{path}.w_input"] + p[f"{path}.b_input"]
+        h = gru(x, h, p[f"{path}.w_hidden"], p[f"{path}.b_hidden"], reset)
+        states.append(h)
+    return np.array(states[::-1] if reverse else states), h
+
+
+def lstm_layer(p, path, xs, h, c):
+    states = []
+    for x in xs:
+        h, c = lstm(x @ p[f"{path}.w_input"] + p[f"{path}.b"], h, c, p[f"{path}.w_hidden"])
+        states.append(h)
+    return np.array(states), h, c
+
+
+def maxout(x):
+    return x.reshape(-1, 2).max(-1)
+
+
+def bahdanau(config, p, source, fed):
+    H = config.hidden
+    xs = p["source_embedding.w"][source]
+    ahead, _ = gru_layer(p, "encoder.forward_layer", xs, config.reset)
+    back, first = gru_layer(p, "encoder.backward_layer", xs, config.reset, reverse=True)
+    h = np.concatenate([ahead, back], axis=-1)
+    s, out = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), []
+    for token in fed:
+        y = p["target_embedding.w"][token]
+        weights = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"])
+        c = weights @ h
+        part = y @ p["from_target.w"] + p["from_target.b"] + c @ p["from_context.w"]
+        after = gru(part[: 3 * H], s, p["cell.w_hidden"], p["cell.b"], config.reset)
+        if config.readout == "maxout":
+            t = maxout(s @ p["from_state.w"] + part[3 * H :])
+        else:
+            t = np.concatenate([after, c, y])
+        s = after
+        out.append(t)
+    return np.array(out)
+
+
+def cho(config, p, source, fed):
+    H = config.hidden
+    reset = "after" if config.reset == "after" else "before"
+    xs = p["source_embedding.w"][source]
+    if config.bidirectional:
+        ahead = gru_layer(p, "encoder.forward_layer", xs, reset)[1]
+        last = np.concatenate([ahead, gru_layer(p, "encoder.backward_layer", xs, reset, reverse=True)[1]])
+    else:
+        last = gru_layer(p, "encoder", xs, reset)[1]
+    c = np.tanh(last @ p["summary.w"] + p["summary.b"])
+    s, out = np.tanh(c @ p["bridge.w"] + p["bridge.b"]), []
+    for token in fed:
+        y = p["target_embedding.w"][token] @ p["from_target.w"] + p["from_target.b"]
+        of_c = c @ p["from_vector.w"]
+        if config.reset == "published":
+            of_gates = np.concatenate([of_c[: 2 * H], np.zeros(H)])
+            inside = of_c[2 * H : 3 * H]
+            s = gru(y[: 3 * H] + of_gates, s, p["cell.w_hidden"], p["cell.b"], "after", inside)
+        else:
+            s = gru(y[: 3 * H] + of_c[: 3 * H], s, p["cell.w_hidden"], p["cell.b"], reset)
+        out.append(maxout(s @ p["from_state.w"] + y[3 * H :] + of_c[3 * H :]))
+    return np.array(out)
+
+
+def sutskever(config, p, source, fed):
+    order = [*source[:-1][::-1], source[-1]] if config.reverse_source else list(source)
+    xs, ys = p["source_embedding.w"][order], p["target_embedding.w"][fed]
+    for layer in range(config.layers):
+        zero = np.zeros(config.hidden)
+        xs, h, c = lstm_layer(p, f"encoder.layers.{layer}", xs, zero, zero)
+        ys, _, _ = lstm_layer(p, f"decoder.layers.{layer}", ys, h, c)
+    return ys
+
+
+def luong(config, p, source, fed):
+    xs, states = p["source_embedding.w"][source], []
+    for layer in range(config.layers):
+        zero = np.zeros(config.hidden)
+        xs, h, c = lstm_layer(p, f"encoder.layers.{layer}", xs, zero, zero)
+        states.append((h, c))
+    a, out = np.zeros(config.hidden), []
+    for token in fed:
+        x = p["target_embedding.w"][token] @ p["inputs.0.w"] + p["inputs.0.b"]
+        if config.input_feeding:
+            x = x + a @ p["feed.w"]
+        for layer in range(config.layers):
+            if layer:
+                x = states[layer - 1][0] @ p[f"inputs.{layer}.w"] + p[f"inputs.{layer}.b"]
+            states[layer] = lstm(x, *states[layer], p[f"cells.{layer}.w_hidden"])
+        h = states[-1][0]
+        scores = {
+            "dot": lambda h=h: xs @ h,
+            "general": lambda h=h: h @ p["key.w"].T @ xs.T,
+            "concat": lambda h=h: np.tanh(h @ p["query.w"] + xs @ p["key.w"]) @ p["v"],
+            "location": lambda h=h: (h @ p["location"])[: len(xs)],
+        }[config.score]()
+        a = np.tanh(softmax(scores) @ xs @ p["from_context.w"] + h @ p["from_state.w"])
+        out.append(a)
+    return np.array(out)
+
+
+def transformer(config, p, source, fed):
+    D, heads, pre = config.width, config.heads, config.norm == "pre"
+    d = D // heads
+
+    def linear(path, x):
+        return x @ p[f"{path}.w"] + p.get(f"{path}.b", 0.0)
+
+    def norm(path, x):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * p[f"{path}.gain"] + p[f"{path}.offset"]
+
+    def sublayer(path, x, f):
+        return x + f(norm(path, x)) if pre else norm(path, x + f(x))
+
+    def attend(path, query, key, value, causal):
+        parts = []
+        for head in range(heads):
+            q, k, v = (x[:, head * d : (head + 1) * d] for x in (query, key, value))
+            scores = q @ k.T / np.sqrt(d)
+            if causal:
+                scores[np.triu_indices(len(q), 1)] = -np.inf
+            parts.append(softmax(scores) @ v)
+        return linear(f"{path}.output", np.concatenate(parts, axis=-1))
+
+    def own(path, causal):
+        return lambda x: attend(path, *np.split(linear(f"{path}.project", x), 3, axis=-1), causal)
+
+    def across(path, memory):
+        keys, values = np.split(linear(f"{path}.project", memory), 2, axis=-1)
+        return lambda x: attend(path, linear(f"{path}.query", x), keys, values, False)
+
+    def network(path):
+        return lambda x: linear(f"{path}.outer", np.maximum(linear(f"{path}.inner", x), 0))
+
+    def embed(side, ids):
+        table = p[f"{side}_embedding.w"] if f"{side}_embedding.w" in p else p["projection.w"].T
+        return table[ids] * np.sqrt(D) + sinusoids(0, len(ids), D)
+
+    x = embed("source", source)
+    for n in range(config.encoder_layers):
+        x = sublayer(f"encoder.{n}.attended.norm", x, own(f"encoder.{n}.attention", False))
+        x = sublayer(f"encoder.{n}.fed.norm", x, network(f"encoder.{n}.network"))
+    memory = norm("encoder_norm", x) if pre else x
+    y = embed("target", fed)
+    for n in range(config.decoder_layers):
+        y = sublayer(f"decoder.{n}.attended.norm", y, own(f"decoder.{n}.attention", True))
+        y = sublayer(f"decoder.{n}.crossed.norm", y, across(f"decoder.{n}.cross", memory))
+        y = sublayer(f"decoder.{n}.fed.norm", y, network(f"decoder.{n}.network"))
+    return norm("decoder_norm", y) if pre else y
+
+
+PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_log_probabilities_are_those_of_the_papers_formulas(name):
+    model, p = make(name)
+    batch = random_pairs(5, 6)
+    found, _ = model.forced(batch)
+    for b in range(5):
+        one = batch.row(b)
+        fed = np.array([BOS, *one.target[0, :-1]])
+        features = PAPERS[model.kind](model.config, p, one.source[0], fed)
+        probabilities = softmax(features @ p["projection.w"] + p["projection.b"])
+        expected = np.log(probabilities[np.arange(len(fed)), one.target[0]])
+        np.testing.assert_allclose(found[b, : len(fed)], expected, rtol=1e-9, atol=1e-10)
