@@ -1,5 +1,6 @@
 """Encoder-decoders with attention: text, data, models, training and search."""
 
+from fastattn.seq2seq import checkpoint, metrics
 from fastattn.seq2seq.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.batches import Batch, Batches
 from fastattn.seq2seq.beam import beam_search
@@ -10,6 +11,7 @@ from fastattn.seq2seq.model import Model, State, build, kinds
 from fastattn.seq2seq.runs import load, read_config, train
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.signals import Stopped
+from fastattn.seq2seq.text import encode, encode_pairs, read_lines, read_pairs
 from fastattn.seq2seq.training import Outcome
 from fastattn.seq2seq.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.translate import Translation, Translator
@@ -47,10 +49,16 @@ __all__ = [
     "VocabularyConfig",
     "beam_search",
     "build",
+    "checkpoint",
+    "encode",
+    "encode_pairs",
     "greedy",
     "kinds",
     "load",
+    "metrics",
     "read_config",
+    "read_lines",
+    "read_pairs",
     "replace_unknown",
     "sample",
     "score_pairs",
