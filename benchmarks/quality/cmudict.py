@@ -35,15 +35,17 @@ def configure(seed: int, quick: bool) -> Config:
 
 def read(folder: Path) -> dict[str, common.Pairs]:
     """Return the pairs of each part."""
-    parts = ("train", "dev", "test")
-    return {part: common.read_parallel(folder / f"CMUDict.{part}.src", folder / f"CMUDict.{part}.trg") for part in parts}
+    return {
+        part: common.read_parallel(folder / f"CMUDict.{part}.src", folder / f"CMUDict.{part}.trg")
+        for part in ("train", "dev", "test")
+    }
 
 
 def script(arguments: argparse.Namespace) -> None:
     """Train and test with every seed."""
     data = read(arguments.data)
     if arguments.quick:
-        data = {part: pairs[:2000 if part == "train" else 200] for part, pairs in data.items()}
+        data = {part: pairs[: 2000 if part == "train" else 200] for part, pairs in data.items()}
     runs = []
     for seed in arguments.seeds:
         config = configure(seed, arguments.quick)
