@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")
 
-from . import cmudict, common, length, multi30k, sigmorphon  # noqa: E402
+from . import cmudict, common, length, multi30k, sigmorphon
 
 LETTERS = "abcdefgh"
 
