@@ -23,8 +23,8 @@ SOURCES = [
     "csrc/dispatch/run.c",
     "csrc/dispatch/gradient.c",
     "csrc/dispatch/recurrent.c",
-    "csrc/dispatch/training.c",
     "csrc/dispatch/query_gradient.c",
+    "csrc/dispatch/training.c",
 ]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 FORWARD = "forward"
 BOTH = "forward+backward"
+TRAIN = "training step"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Case:
     title
         What a reader of the table sees.
     family
-        ``additive``, ``dot`` or ``gemm``: selects inputs, reference and peers.
+        ``additive``, ``dot``, ``gemm``, ``gru``, ``lstm`` or ``bahdanau``: selects inputs, reference and peers.
     direction
-        ``forward`` or ``forward+backward``. The latter returns the context and the gradient of every array input.
+        ``forward`` or ``forward+backward``. The latter returns the output and the gradient of every array input.
+        ``training step`` is a loss, all gradients, clipping by their norm, and one step of Adam.
     sizes
-        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot) or ``M, N, K`` (gemm).
+        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot), ``M, N, K`` (gemm), ``B, T, D, H`` (gru, lstm) or
+        ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions).
     smoke
         Sizes of the run that only shows that everything works.
     causal
@@ -103,6 +106,32 @@ def _gemm(rows: int, target: float) -> Case:
     )
 
 
+def _bahdanau(name: str, title: str, direction: str, sizes: tuple[int, ...], target: float) -> Case:
+    keys = ("V", "E", "H", "B", "S", "T")
+    return Case(
+        name,
+        title,
+        "bahdanau",
+        direction,
+        dict(zip(keys, sizes, strict=True)),
+        dict(zip(keys, (23, 8, 12, 3, 5, 4), strict=True)),
+        targets=_both_threads(target),
+    )
+
+
+def _recurrent(name: str, direction: str, batch: int, target: float) -> Case:
+    family = name.partition("_")[0]
+    return Case(
+        name,
+        f"{family.upper()} layer, B{batch} T30 256 to 512",
+        family,
+        direction,
+        {"B": batch, "T": 30, "D": 256, "H": 512},
+        {"B": min(batch, 3), "T": 5, "D": 12, "H": 24},
+        targets=_both_threads(target),
+    )
+
+
 _ATTEND = (16, 100, 100, 256, 256)
 _STEP = (32, 1, 30, 256, 512)
 _LONG = (1, 8, 2048, 2048, 64)
@@ -111,6 +140,9 @@ _SENTENCE = (64, 4, 30, 30, 64)
 _SHORT = (32, 8, 32, 32, 64)
 _DECODE = (32, 8, 1, 512, 64)
 _TINY = (1, 1, 1, 8, 16)
+_LARGE = (8000, 256, 512, 64, 15, 15)
+_WORDS = (10000, 128, 256, 32, 15, 15)
+_LETTERS = (45, 128, 256, 64, 8, 8)
 
 CASES: tuple[Case, ...] = (
     _additive("additive_fwd", "additive, B16 T100 Da256", FORWARD, _ATTEND, 12.0),
@@ -131,6 +163,18 @@ CASES: tuple[Case, ...] = (
     _gemm(16, 1.2),
     _gemm(32, 1.1),
     _gemm(64, 1.0),
+    _recurrent("gru_fwd", FORWARD, 64, 1.15),
+    _recurrent("gru_grad", BOTH, 64, 1.15),
+    _recurrent("gru_single", FORWARD, 1, 2.0),
+    _recurrent("lstm_fwd", FORWARD, 64, 0.95),
+    _recurrent("lstm_grad", BOTH, 64, 0.95),
+    _bahdanau("train_large", "Bahdanau training step, V8000 E256 H512 B64 T15", TRAIN, _LARGE, 1.2),
+    _bahdanau("train_words", "Bahdanau training step, V10000 E128 H256 B32 T15", TRAIN, _WORDS, 1.25),
+    _bahdanau("train_letters", "Bahdanau training step, V45 E128 H256 B64 T8", TRAIN, _LETTERS, 1.3),
+    _bahdanau("greedy_letters_b1", "Bahdanau greedy step, V45 B1", FORWARD, (*_LETTERS[:3], 1, 8, 1), 2.5),
+    _bahdanau("greedy_letters_b32", "Bahdanau greedy step, V45 B32", FORWARD, (*_LETTERS[:3], 32, 8, 1), 1.5),
+    _bahdanau("greedy_words_b1", "Bahdanau greedy step, V10000 B1", FORWARD, (*_WORDS[:3], 1, 15, 1), 1.5),
+    _bahdanau("greedy_words_b32", "Bahdanau greedy step, V10000 B32", FORWARD, (*_WORDS[:3], 32, 15, 1), 1.3),
 )
 
 # Seconds that `import fastattn` may add to `import numpy` in a fresh process.

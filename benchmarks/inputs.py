@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from . import bahdanau
 from .cases import Case
 
 Arrays = dict[str, np.ndarray]
@@ -19,6 +22,10 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
 
     if case.family == "gemm":
         return {"x": normal(size["M"], size["K"]), "w": normal(size["K"], size["N"])}
+    if case.family == "bahdanau":
+        return bahdanau.inputs(case, rng)
+    if case.family in ("gru", "lstm"):
+        return _recurrent(case, normal)
     if case.family == "additive":
         data = {
             "query": normal(size["B"], size["Tq"], size["Da"]),
@@ -39,4 +46,21 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
         raise ValueError(f"no inputs for the family {case.family!r}")
     if case.backward:
         data["d_context"] = normal(*context)
+    return data
+
+
+def _recurrent(case: Case, normal: Callable[..., np.ndarray]) -> Arrays:
+    """Weights as large as those of a fresh layer: their rows have norm 1/sqrt(3)."""
+    size, gates = case.sizes, 4 if case.family == "lstm" else 3
+    width = gates * size["H"]
+    bound = np.float32((3 * size["H"]) ** -0.5)
+    data = {
+        "x": normal(size["B"], size["T"], size["D"]),
+        "w_input": normal(size["D"], width) * bound,
+        "w_hidden": normal(size["H"], width) * bound,
+    }
+    for name in ("b",) if case.family == "lstm" else ("b_input", "b_hidden"):
+        data[name] = normal(width) * bound
+    if case.backward:
+        data["d_y"] = normal(size["B"], size["T"], size["H"])
     return data

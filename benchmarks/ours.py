@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import ours_bahdanau
 from .cases import Case
 from .inputs import Arrays
 from .peers.base import Run, name_outputs
@@ -31,10 +32,14 @@ class FastAttn:
         import fastattn
         from fastattn import linear, scores
 
+        if case.family == "bahdanau":
+            return ours_bahdanau.prepare(case, data)
         if case.family == "gemm":
             packed = linear.PackedWeights(data["w"])
             x = data["x"]
             return {"": lambda: packed.matmul(x)}
+        if case.family in ("gru", "lstm"):
+            return {"": _recurrent(case, data)}
         query, key, value = data["query"], data["key"], data["value"]
         options: dict[str, Any] = {"causal": True} if case.causal else {}
         if case.family == "additive":
@@ -50,10 +55,36 @@ class FastAttn:
         return {"": both}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
-        if not case.backward:
+        if case.family == "bahdanau":
+            return result.examine()
+        if not case.backward or case.family in ("gru", "lstm"):
             return name_outputs(case, result)
         context, gradients = result
         outputs = [context, gradients.query, gradients.key, gradients.value]
         if case.family == "additive":
             outputs.append(gradients.score["v"])
         return name_outputs(case, outputs)
+
+
+def _recurrent(case: Case, data: Arrays) -> Run:
+    from fastattn import layers
+
+    layer = {"gru": layers.GRU, "lstm": layers.LSTM}[case.family](
+        case.sizes["D"], case.sizes["H"], rng=np.random.default_rng(0)
+    )
+    parameters = layer.parameters()
+    for name, parameter in parameters.items():
+        parameter.value[...] = data[name]
+        parameter.touch()
+    x = data["x"]
+    if not case.backward:
+        return lambda: layer.forward(x)[0]
+
+    def both() -> Any:
+        for parameter in parameters.values():
+            parameter.gradient.fill(0)
+        y, _, backward = layer.vjp(x)
+        d_x, _ = backward(data["d_y"])
+        return (y, d_x, *(parameter.gradient for parameter in parameters.values()))
+
+    return both

@@ -51,7 +51,7 @@ def table(data: dict[str, Any]) -> str:
         for run in runs:
             same = [row for row in run["results"] if (row["title"], row["direction"]) == (title, direction)]
             cells += _cells(same[0] if same else None)
-        name = title + (", with gradients" if direction != "forward" else "")
+        name = title + (", with gradients" if direction == "forward+backward" else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", _origin(data)])
 

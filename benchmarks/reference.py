@@ -3,7 +3,9 @@
 For a softmax-weighted sum the natural unit of the error of output ``i`` is ``eps * A_i * (1 + S_i)``, where ``A`` is
 the same sum over absolute values and ``S`` the largest score of the row summed over absolute values: an error of
 ``S * eps`` in a score multiplies its weight by ``1 + S * eps``. Gradients use the same rule: every sum that forms them
-is taken over absolute values. All work is done for one sample (and head) at a time, so that it fits any machine.
+is taken over absolute values. Recurrent layers are measured by their largest value, once for each step, since every
+step adds an error to all that follow. All other work is done for one sample (and head) at a time, so that it fits any
+machine.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import bahdanau, recurrent
 from .cases import Case
 from .inputs import Arrays
 
@@ -26,10 +29,14 @@ class Reference:
 
 def compute(case: Case, data: Arrays) -> Reference:
     """Context (or product) and, for a backward case, all gradients, in float64."""
+    if case.family == "bahdanau":
+        return Reference(*bahdanau.reference(case, data))
     exact = {name: array.astype(np.float64) for name, array in data.items()}
     if case.family == "gemm":
         x, w = exact["x"], exact["w"]
         return Reference({"product": x @ w}, {"product": np.abs(x) @ np.abs(w)})
+    if case.family in ("gru", "lstm"):
+        return _recurrent(case, exact)
     if case.family == "additive":
         return _additive(exact)
     return _dot(exact, case.causal)
@@ -109,3 +116,9 @@ def _additive(data: Arrays) -> Reference:
         sizes["d_query"][at] = size.sum(axis=1)[:, None] * np.abs(v)
         sizes["d_key"][at] = size.sum(axis=0)[:, None] * np.abs(v)
     return Reference(values, sizes)
+
+
+def _recurrent(case: Case, data: Arrays) -> Reference:
+    values = recurrent.compute(case.family, data)
+    steps = case.sizes["T"]
+    return Reference(values, {name: np.full_like(value, steps * np.abs(value).max()) for name, value in values.items()})

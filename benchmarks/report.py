@@ -7,7 +7,7 @@ from typing import Any
 
 from .ours import NAME as OURS
 
-_HEADINGS = {"forward": "", "forward+backward": " +grad"}
+_HEADINGS = {"forward": "", "forward+backward": " +grad", "training step": ""}
 
 
 def duration(seconds: float | None) -> str:

@@ -47,7 +47,7 @@ class PackedWeights:
             raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
         self.shape = w.shape
         self.dtype = w.dtype.newbyteorder("=")
-        self._packed = _pack(w, transposed=False)
+        self._packed = self._pack(w, transposed=False)
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
@@ -89,8 +89,11 @@ class PackedWeights:
     def panels_transposed(self) -> Array:
         """Return the transposed matrix as kernels read it."""
         if self._transposed is None:
-            self._transposed = _pack(self.unpack(), transposed=True)
+            self._transposed = self._pack(self.unpack(), transposed=True)
         return self._transposed
+
+    def _pack(self, w: Array, transposed: bool) -> Array:
+        return pack_panels(w, transposed)
 
     def unpack(self) -> Array:
         """Return the matrix as an ordinary array of shape (K, N)."""
@@ -107,7 +110,7 @@ class PackedWeights:
 
 def matmul(x: Array, w: Array) -> Array:
     """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
-    return _product(x, _pack(w, transposed=False), w.shape, None)
+    return _product(x, pack_panels(w, transposed=False), w.shape, None)
 
 
 def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Array | None = None) -> Array:
@@ -184,10 +187,11 @@ def _check_sum(name: str, out: Array, shape: tuple[int, ...], dtype: np.dtype[An
         raise ShapeError(describe(name, expected, f"{out.dtype} of shape {out.shape}", hint))
 
 
-def _pack(w: Array, transposed: bool) -> Array:
+def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Array:
     w = core.unit(w, False)
     rows, columns = w.shape[::-1] if transposed else w.shape
-    packed = core.aligned_empty((core.gemm_packed_elements(w, rows, columns),), w.dtype)
+    if packed is None:
+        packed = core.aligned_empty((core.gemm_packed_elements(w, rows, columns),), w.dtype)
     core.gemm_pack(w, transposed, packed)
     return packed
 

@@ -275,7 +275,8 @@ class Memory:
         new = _four_axes(core.unit(self._score.project_key(key)))
         total = self._tk + key.shape[-2]
         if self._shared or self._end[0] != self._tk or total > self._keys.shape[2]:
-            self._own(max(total, 2 * self._tk, 16))
+            # A selection, as of beams, is likely to be followed by another before it grows much.
+            self._own(max(total, 16) if self._rows is not None else max(total, 2 * self._tk, 16))
         self._keys[:, :, self._tk : total] = new
         self._values[:, :, self._tk : total] = _four_axes(value)
         width = core.panel_width(self._keys)
@@ -314,15 +315,17 @@ class Memory:
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
-        rows = slice(None) if self._rows is None else self._rows
-        keys, values, panels = self._keys[rows], self._values[rows], self._packed_keys[rows]
+        keys, values, panels = self._keys, self._values, self._packed_keys
         kernel, tk = self._score.kernel, self._tk
-        new_keys = np.empty((*keys.shape[:2], capacity, keys.shape[3]), keys.dtype)
-        new_values = core.aligned_empty((*values.shape[:2], capacity, values.shape[3]), values.dtype)
-        new_panels = core.aligned_empty((*panels.shape[:2], core.panel_elements(keys, kernel, capacity)), panels.dtype)
+        leading = (self._batch, keys.shape[1])
+        new_keys = np.empty((*leading, capacity, keys.shape[3]), keys.dtype)
+        new_values = core.aligned_empty((*leading, capacity, values.shape[3]), values.dtype)
+        new_panels = core.aligned_empty((*leading, core.panel_elements(keys, kernel, capacity)), panels.dtype)
         used = core.panel_elements(keys, kernel, tk)
-        new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
-        new_panels[:, :, :used] = panels[:, :, :used]
+        # Row by row: indexing with all rows at once would copy what has been allocated, and copy it once more.
+        for to, row in enumerate(range(len(keys)) if self._rows is None else self._rows.tolist()):
+            new_keys[to, :, :tk], new_values[to, :, :tk] = keys[row, :, :tk], values[row, :, :tk]
+            new_panels[to, :, :used] = panels[row, :, :used]
         self._keys, self._values, self._packed_keys = new_keys, new_values, new_panels
         self._rows = None
         self._shared = False

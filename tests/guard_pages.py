@@ -1,4 +1,4 @@
-"""Attention on arrays that touch an unreadable page: a script, because a stray read ends the process.
+"""Attention and the kernels of training on arrays that touch an unreadable page: a script, as a stray read ends it.
 
 Run as `guard_pages.py FAMILY DTYPE EDGE`; EDGE says whether arrays end ("end") or start ("start") at the page. The last
 line printed names the sizes that were being tried.
@@ -13,6 +13,7 @@ import sys
 import numpy as np
 
 import fastattn
+from fastattn._kernels import core
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
@@ -70,6 +71,40 @@ def run(family, dtype, edge):
         assert np.isfinite(result.context).all() and np.isfinite(gradients.query).all()
 
 
+def run_training(dtype, edge):
+    """Every size of a row from 1 to 70 for the kernels that layers and optimizers are made of."""
+    arenas = [Arena(16) for _ in range(6)]
+    rng = np.random.default_rng(0)
+    for width, rows in itertools.product(range(1, 71), (1, 5)):
+        print("width", width, "rows", rows, flush=True)
+        place = (arena.place for arena in itertools.cycle(arenas))
+
+        def draw(*shape, place=place):
+            return next(place)(rng.standard_normal(shape).astype(dtype), edge)
+
+        def ints(high, *shape, place=place):
+            return next(place)(rng.integers(0, high, shape), edge)
+
+        x, bias, targets, losses = draw(rows, width), draw(width), ints(width, rows), draw(rows).astype(np.float64)
+        core.log_softmax(x, bias, draw(rows, width), rows, width)
+        core.cross_entropy(x, bias, targets, 0.1, True, losses)
+        x, dw, db = draw(rows, width), draw(width, rows), draw(rows)
+        core.gemm_tn(x, draw(rows, rows), dw, db, True)
+        core.gemm_tn(draw(rows, 3), draw(rows, width), draw(3, width), draw(width), True)
+        x, gain, mean, inverse, dx = draw(rows, width), draw(width), draw(rows), draw(rows), draw(rows, width)
+        core.layer_norm(x, gain, gain, 1e-5, dx, mean, inverse)
+        core.layer_norm_vjp(x, gain, mean, inverse, draw(rows, width), np.empty_like(x), gain.copy(), gain.copy())
+        value, gradient, m, v = (draw(width) for _ in range(4))
+        v[...] = 1
+        core.adam(value, gradient, m, v, 1.0, 0.9, 0.9, 0.1, 1.0, 1e-8, 1.0)
+        assert core.square_sum(draw(width), 0.0) > 0
+        core.add_scaled(draw(width), 2.0, draw(width))
+        table, ids = draw(7, width), ints(7, rows)
+        core.gather(table, ids, draw(rows, width))
+        core.scatter(draw(rows, width), ids, -1, table)
+        core.dropout(draw(rows, width), np.arange(rows, dtype=np.uint64), 2**31, 2.0, draw(rows, width))
+
+
 def planted():
     """Reads one byte too many, so that a test can see this script catch it."""
     x = Arena(1).place(np.zeros(3, np.uint8), "end")
@@ -81,5 +116,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "planted":
         planted()
     else:
-        run(*sys.argv[1:])
+        run_training(*sys.argv[2:]) if sys.argv[1] == "training" else run(*sys.argv[1:])
         print("done")

@@ -178,3 +178,19 @@ def test_wrong_calls(name):
     x = x.astype(np.float64) if name == "another dtype" else x
     with pytest.raises(error, match=rf"^{argument}: expected .*\n?.*Hint: "):
         call(x, projection, targets)
+
+
+@dtypes
+def test_where_rows_are_cut_changes_no_bit(dtype, monkeypatch):
+    rng = np.random.default_rng(3)
+    x, targets = rng.normal(size=(50, 5)).astype(dtype), rng.integers(-1, 23, 50)
+    found = []
+    for rows in (960, 7, 1):
+        monkeypatch.setattr("fastattn.layers.loss._LEAST_ROWS", min(rows, 240))
+        monkeypatch.setattr("fastattn.layers.loss._MOST_ROWS", rows)
+        projection = Linear(5, 23, rng=np.random.default_rng(0), dtype=dtype)
+        loss, count, backward = cross_entropy_vjp(x, projection, targets)
+        dx = backward(0.3)
+        found.append((np.array([loss, count]), dx, projection.w.gradient, projection.b.gradient))
+    for other in found[1:]:
+        assert all((a == b).all() for a, b in zip(found[0], other, strict=True))

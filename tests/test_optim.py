@@ -81,6 +81,18 @@ def test_threads_change_no_bit(dtype):
         fastattn.set_num_threads(before)
 
 
+@dtypes
+def test_moments_do_not_sink_into_subnormal_numbers(dtype):
+    w = Parameter(np.zeros(20, dtype))
+    optimizer = Adam({"w": w}, rate=0.01, betas=(0.1, 0.01))
+    w.accumulate(np.full(20, 1e-3, dtype))
+    for _ in range(400):
+        optimizer.step()
+        for name, moment in optimizer.state().items():
+            assert name == "steps" or ((moment == 0) | (moment >= np.finfo(dtype).tiny)).all()
+    assert not optimizer.state()["m.w"].any() and not optimizer.state()["v.w"].any()
+
+
 def test_a_resumed_run_has_the_same_bits():
     straight, broken = parameters(), parameters()
     one, two = Adam(straight, rate=0.01), Adam(broken, rate=0.01)

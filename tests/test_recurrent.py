@@ -324,6 +324,34 @@ def test_stacked_layers_pass_their_outputs_on(kind):
     assert same_bits(found[-len(upper[2 * n :]) :], upper[2 * n :])
 
 
+def test_dropout_between_stacked_layers():
+    layer = Stacked([build("after", 3, 4, dtype=np.float64), build("lstm", 4, 3, dtype=np.float64)], dropout=0.4)
+    x, _, _, _ = draw(layer.layers[0], 4, 3)
+    dy, seeds = np.random.default_rng(5).standard_normal((4, 3, 3)), np.arange(4, dtype=np.uint64)
+    y, _, backward = layer.vjp(x, seeds=seeds)
+    dx, _ = backward(dy)
+    assert not same_bits(y, layer.forward(x)[0])
+    assert same_bits(layer.vjp(x[2:], seeds=seeds[2:])[0], y[2:])
+    step, direction = 1e-6, np.random.default_rng(6).standard_normal(x.shape)
+    ends = [float((layer.vjp(x + sign * step * direction, seeds=seeds)[0] * dy).sum()) for sign in (1, -1)]
+    assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(float((dx * direction).sum()), rel=1e-6)
+    with pytest.raises(fastattn.ArgumentError, match="Hint: "):
+        layer.vjp(x)
+
+
+def test_no_memory(run_python):
+    code = """
+import numpy as np
+from fastattn.layers import GRU
+layer, x = GRU(3, 4, rng=np.random.default_rng(0)), np.zeros((2, 3, 3), np.float32)
+try:
+    layer.forward(x)
+except MemoryError:
+    print("raised", layer.forward(x)[0].shape)
+"""
+    assert run_python("-c", code, FASTATTN_TEST_FAIL_ALLOC="1").stdout == "raised (2, 3, 4)\n"
+
+
 WRONG = {
     "another width": (lambda g, x: g.forward(x[..., :2]), fastattn.ShapeError),
     "a matrix": (lambda g, x: g.forward(x[0]), fastattn.ShapeError),

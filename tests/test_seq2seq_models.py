@@ -10,7 +10,7 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversa
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq import BOS, build
-from fastattn.seq2seq.model import find
+from fastattn.seq2seq.model import fed, find
 
 every_model = pytest.mark.parametrize("name", CASES)
 SEEDS = np.arange(4, dtype=np.uint64) + 99
@@ -122,6 +122,11 @@ def test_scheduled_sampling_feeds_the_models_own_choices(name):
     half = model.sampled(batch, SEEDS, 0.5)
     assert (inputs[:, 0] == BOS).all() and same_bits(half, model.sampled(batch, SEEDS, 0.5))
     assert same_bits(model.sampled(batch.row(2), SEEDS[2:3], 0.5)[0], half[2, : batch.target_lengths[2]])
+    many = random_pairs(200, 8)
+    chosen = model.sampled(many, np.arange(200, dtype=np.uint64), 0.5)
+    later = (np.arange(chosen.shape[1]) < many.target_lengths[:, None]) & (np.arange(chosen.shape[1]) > 0)
+    share = (chosen != fed(many))[later].mean()  # of half, less where the model would have chosen the target
+    assert 0.35 < share < 0.55, share
     loss, count, backward = model.loss_vjp(batch, seeds=SEEDS, sampling=0.5)
     backward(1 / count)
     assert np.isfinite(loss) and count == batch.target_lengths.sum()

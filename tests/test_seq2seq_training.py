@@ -252,3 +252,19 @@ def test_loading_the_best_of_a_run_without_validation_is_no_warning(tmp_path, ca
     train(tmp_path, pairs=(words, []), **settings)
     assert len(seq2seq.load(tmp_path).translate(["abc", "h"])) == 2
     assert capsys.readouterr().err == ""
+
+
+def test_the_documentation_names_every_key():
+    import dataclasses
+    import re
+    from pathlib import Path
+
+    from fastattn.seq2seq import model
+    from fastattn.seq2seq.runs import settings_of_kinds
+
+    text = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text()
+    named = set(re.findall(r"`([a-z_]+)`", text))
+    sections = [seq2seq.DataConfig, seq2seq.VocabularyConfig, seq2seq.TrainingConfig, seq2seq.InferenceConfig]
+    for settings in [*sections, *settings_of_kinds().values()]:
+        assert {field.name for field in dataclasses.fields(settings)} <= named, settings
+    assert set(model.kinds()) <= named

@@ -32,6 +32,10 @@ class Library(Protocol):
 
 def input_names(case: Case) -> tuple[str, ...]:
     """Inputs that have a gradient, in the order in which all contestants return it."""
+    if case.family == "gru":
+        return ("x", "w_input", "w_hidden", "b_input", "b_hidden")
+    if case.family == "lstm":
+        return ("x", "w_input", "w_hidden", "b")
     return ("query", "key", "value", "v") if case.family == "additive" else ("query", "key", "value")
 
 
@@ -40,7 +44,7 @@ def output_names(case: Case) -> tuple[str, ...]:
     if case.family == "gemm":
         return ("product",)
     gradients = tuple(f"d_{name}" for name in input_names(case)) if case.backward else ()
-    return ("context", *gradients)
+    return ("y" if case.family in ("gru", "lstm") else "context", *gradients)
 
 
 def name_outputs(case: Case, outputs: Any) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ class Keras:
         self.version = f"{keras.__version__} on {self.backend}"
 
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
-        if case.family == "gemm":
+        if case.family not in ("additive", "dot"):
             return {}
         flat = {name: _fold(array) for name, array in data.items()}
         layer = _layer(case, flat)

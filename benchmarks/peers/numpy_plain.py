@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import recurrent
 from ..cases import Case
 from ..inputs import Arrays
 from .base import Run, name_outputs
@@ -28,8 +29,12 @@ class NumPy:
     version = np.__version__
 
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
+        if case.family == "bahdanau":
+            return {}
         if case.family == "gemm":
             return {"": lambda: data["x"] @ data["w"]}
+        if case.family in ("gru", "lstm"):
+            return {"": lambda: tuple(recurrent.compute(case.family, data).values())}
         if case.family == "additive":
             whole = data["query"].shape[0]
             step = max(1, BLOCK_BYTES // (data["query"].shape[1] * data["key"].size // whole * 4))

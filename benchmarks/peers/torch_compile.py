@@ -8,6 +8,7 @@ import numpy as np
 
 from ..cases import Case
 from ..inputs import Arrays
+from . import torch_bahdanau
 from .base import Run
 from .torch_eager import Torch, bind, formulas
 
@@ -28,9 +29,11 @@ class TorchCompile:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
-        if case.family == "gemm":
+        if case.family not in ("additive", "dot"):
             return {}
         torch.compiler.reset()  # compiled code of earlier cases counts against a limit that is per line of source
+        if case.family == "bahdanau":
+            return torch_bahdanau.prepare(case, data, compiled=True)
         runs = {}
         for spelling, function in formulas(case).items():
             compiled = torch.compile(function, dynamic=False, fullgraph=True)

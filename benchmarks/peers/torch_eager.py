@@ -9,6 +9,7 @@ import numpy as np
 
 from ..cases import Case
 from ..inputs import Arrays
+from . import torch_bahdanau
 from .base import Run, input_names, name_outputs
 
 NAME = "torch eager"
@@ -67,6 +68,36 @@ def bind(case: Case, data: Arrays, function: Callable[..., Any]) -> Run:
     return both
 
 
+def recurrent(case: Case, data: Arrays) -> Run:
+    """`torch.nn.GRU` or `torch.nn.LSTM` with our weights; an LSTM has a second bias there, which stays zero."""
+    import torch
+
+    size, lstm = case.sizes, case.family == "lstm"
+    layer = (torch.nn.LSTM if lstm else torch.nn.GRU)(size["D"], size["H"], batch_first=True)
+    biases = [data["b"], np.zeros_like(data["b"])] if lstm else [data["b_input"], data["b_hidden"]]
+    values = [data["w_input"].T, data["w_hidden"].T, *biases]
+    parameters = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(torch.from_numpy(value.copy()))
+    x = torch.from_numpy(data["x"].copy())
+    if not case.backward:
+
+        def forward() -> Any:
+            with torch.no_grad():
+                return layer(x)[0]
+
+        return forward
+    x.requires_grad_()
+    d_y, wanted = torch.from_numpy(data["d_y"].copy()), [x, *parameters]
+
+    def both() -> Any:
+        y = layer(x)[0]
+        return (y, *torch.autograd.grad(y, wanted, d_y))
+
+    return both
+
+
 class Torch:
     name = NAME
 
@@ -79,6 +110,10 @@ class Torch:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
+        if case.family == "bahdanau":
+            return torch_bahdanau.prepare(case, data, compiled=False)
+        if case.family in ("gru", "lstm"):
+            return {"": recurrent(case, data)}
         if case.family != "gemm":
             return {spelling: bind(case, data, function) for spelling, function in formulas(case).items()}
         x = torch.from_numpy(data["x"].copy())
@@ -91,5 +126,11 @@ class Torch:
         return {"linear": linear}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
+        if case.family == "bahdanau":
+            return result.examine()
         several = result if isinstance(result, tuple) else (result,)
-        return name_outputs(case, tuple(tensor.detach().numpy() for tensor in several))
+        arrays = tuple(tensor.detach().numpy() for tensor in several)
+        if case.family in ("gru", "lstm") and case.backward:
+            y, d_x, d_w_input, d_w_hidden, *d_biases = arrays
+            arrays = (y, d_x, d_w_input.T, d_w_hidden.T, *(d_biases[:1] if case.family == "lstm" else d_biases))
+        return name_outputs(case, arrays)

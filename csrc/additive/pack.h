@@ -4,6 +4,21 @@
 #define additive_pack_query FN(additive_pack_query)
 #define additive_query_width FN(additive_query_width)
 
+#ifndef FA_ADDITIVE_PACK_H
+#define FA_ADDITIVE_PACK_H
+/* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
+typedef struct {
+    const char *at[2];
+    int64_t lines[2];
+} fa_ahead;
+
+FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
+    for (int i = 0; i < 2; i++)
+        for (; lines > 0 && ahead->lines[i] > 0; lines--, ahead->lines[i]--, ahead->at[i] += 64)
+            __builtin_prefetch(ahead->at[i], 0, 2);
+}
+#endif
+
 /* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
  * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
  * elements, receives these too unless it is NULL. */
@@ -46,21 +61,25 @@ FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int
 
 /* The same for a whole panel whose lanes are n keys: panel[t][j] = x_jt becomes E_jt; zero rows follow up to D4, then a
  * row of corrections and PW flags. Keys beyond n are zero. */
-FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int64_t n, int64_t D) {
+FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int64_t n, int64_t D, fa_ahead ahead) {
     const real a = additive_factor(activation);
     const int64_t D4 = (D + 3) / 4 * 4;
     real *corrections = panel + D4 * PW;
     uint8_t *flags = (uint8_t *)(corrections + PW);
     memset(panel + D * PW, 0, (size_t)((D4 - D + 2) * PW) * sizeof(real));
     if (a == 0) return;
+    const int64_t rounds = (n + VL - 1) / VL * ((D + 7) / 8);
+    const int64_t asked = rounds ? (ahead.lines[0] + ahead.lines[1] + rounds - 1) / rounds : 0;
     for (int64_t j = 0; j < n; j += VL) {
-        ivec largest = {0};
+        ivec largest = {0}, used;
         vec correction = vset1(0);
+        for (int i = 0; i < VL; i++) used[i] = -(ireal)(j + i < n);
         for (int64_t t = 0; t < D; t++) {
+            if (t % 8 == 0) fa_ask(&ahead, asked);
             vec k, s = vload(panel + t * PW + j) * vset1(a);
             largest = vmax_bits(largest, s);
             vec q = vexp_parts(s, &k), m = vset1(1) + q;
-            vstore(panel + t * PW + j, vscale2(m, k));
+            vstore(panel + t * PW + j, (vec)((ivec)vscale2(m, k) & used)); /* without a key: 0, not e^0 */
             if (activation == FA_TANH) correction = vfma(vset1(v[t]), additive_lost(q, m), correction);
         }
         vstore(corrections + j, correction);
@@ -70,8 +89,6 @@ FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int
             corrections[i] = 0;
             for (int64_t t = 0; t < D; t++) panel[t * PW + i] = 1;
         }
-        for (int64_t i = n; i < j + VL; i++) /* lanes without a key: E = 0, not e^0 */
-            for (int64_t t = 0; t < D; t++) panel[t * PW + i] = 0;
     }
 }
 

@@ -204,7 +204,8 @@ FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, 
     const int64_t count = stop - first;
     s->rows = s->scores.key + first * a->key_strides.row;
     s->rows_stride = a->key_strides.row;
-    pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels);
+    pack_keys(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels,
+              (fa_ahead){0});
     const int additive = a->score == FA_SCORE_ADDITIVE;
     const int copied = additive || unaligned_rows(s->rows, s->rows_stride, a->D);
     if (additive)

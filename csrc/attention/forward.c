@@ -193,7 +193,8 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
             chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
-            pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels);
+            pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels,
+                      (fa_ahead){0});
         if (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;

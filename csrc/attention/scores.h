@@ -80,13 +80,13 @@ FA_INLINE real *take(char **workspace, int64_t count) {
 }
 
 /* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the
- * score vector of additive scores. */
+ * score vector of additive scores; `ahead` is asked for during the exponentials of a panel. */
 FA_FUNC void pack_keys(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
-                       int64_t last, int64_t D, real *panels) {
+                       int64_t last, int64_t D, real *panels, fa_ahead ahead) {
     for (int64_t j = first; j < last; j += PW) {
         int64_t n = last - j < PW ? last - j : PW;
         pack_panel(panels, key + j * stride, stride, n, D);
-        if (score == FA_SCORE_ADDITIVE) additive_pack_panel(activation, panels, v, n, D);
+        if (score == FA_SCORE_ADDITIVE) additive_pack_panel(activation, panels, v, n, D, ahead);
         panels += panel_stride(score, D);
     }
 }

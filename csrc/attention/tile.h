@@ -112,7 +112,13 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
         const int64_t keys = to - j < PW ? to - j : PW;
         const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
         if (s->few) {
-            pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D, s->panels);
+            /* The values of these keys, and after the last of them what follows in memory: the next batch entry's. */
+            const int64_t row = (int64_t)sizeof(real), next = j + keys < chunk->last ? 0 : chunk->last - chunk->first;
+            const fa_ahead ahead = {{(const char *)(chunk->values + (j - chunk->first) * chunk->values_stride),
+                                     (const char *)(s->scores.key + (j + keys) * a->key_strides.row)},
+                                    {keys * chunk->values_stride * row / 64, next * a->key_strides.row * row / 64}};
+            pack_keys(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D, s->panels,
+                      ahead);
             panel = s->panels;
         }
         score_tile(&s->scores, t->rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,

@@ -162,13 +162,16 @@ typedef struct {
 static void gemm_pack_one(void *context, int64_t task, int worker) {
     gemm_call *c = context;
     (void)worker;
-    c->k->gemm_pack(c->w, c->w_row, c->w_column, c->K, c->N, c->y, task, task + 1);
+    int64_t panels = ceil_div(c->N, c->k->panel_width), first = task * c->panel_block, last = first + c->panel_block;
+    c->k->gemm_pack(c->w, c->w_row, c->w_column, c->K, c->N, c->y, first, last < panels ? last : panels);
 }
 
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads) {
     gemm_call call = {.k = k, .w = w, .y = packed, .w_row = row_stride, .w_column = column_stride, .K = K, .N = N};
-    fa_parallel(ceil_div(N, k->panel_width), threads_for((double)K * (double)N * 2, n_threads), gemm_pack_one, &call);
+    call.panel_block = column_stride == 1 ? 8 : 1; /* runs of 2 KiB of a row */
+    int64_t tasks = ceil_div(ceil_div(N, k->panel_width), call.panel_block);
+    fa_parallel(tasks, threads_for((double)K * (double)N * 2, n_threads), gemm_pack_one, &call);
     return FA_OK;
 }
 
@@ -190,8 +193,12 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
     /* A task keeps one panel in L2 at a time and passes up to 480 rows by it. With few rows each thread has one run of
      * panels, which may stay in its cache from call to call. */
-    call.row_block = M < 480 ? M : 480;
+    call.row_block = ceil_div(M, ceil_div(M, 480));
     call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
+    if (n_threads > 1 && M >= 64 && panels < 2 * n_threads) { /* tasks for all, of whole tiles */
+        int64_t shared = ceil_div(M, ceil_div(2 * n_threads, panels));
+        if (shared < call.row_block) call.row_block = ceil_div(shared, 6) * 6;
+    }
     call.panel_blocks = ceil_div(panels, call.panel_block);
     fa_parallel(ceil_div(M, call.row_block) * call.panel_blocks, n_threads, gemm_one, &call);
     return FA_OK;

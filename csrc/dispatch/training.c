@@ -164,8 +164,9 @@ void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, in
     norm_call call = {k, a, 1 + BLOCK / (a->N + 1)};
     n_threads = threads_for((double)a->rows * (double)a->N * 8, n_threads);
     fa_parallel(ceil_div(a->rows, call.block), n_threads, back ? layer_norm_back_one : layer_norm_one, &call);
-    call.block = k->panel_width;
-    if (back) fa_parallel(ceil_div(a->N, call.block), n_threads, layer_norm_columns_one, &call);
+    if (!back || !a->N) return;
+    call.block = ceil_div(ceil_div(a->N, n_threads), k->panel_width) * k->panel_width;
+    fa_parallel(ceil_div(a->N, call.block), n_threads, layer_norm_columns_one, &call);
 }
 
 typedef struct {

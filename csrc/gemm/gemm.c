@@ -20,7 +20,18 @@ FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return (N + PW - 1)
 
 FA_FUNC void gemm_pack(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
                        int64_t panel0, int64_t panel1) {
-    for (int64_t p = panel0; p < panel1; p++) {
+    /* Columns that are neighbours: a row of all these panels in one go, since the next row is pages away. */
+    for (int64_t k = 0; column_stride == 1 && k < K; k++)
+        for (int64_t p = panel0; p < panel1; p++) {
+            const real *src = (const real *)w + k * row_stride + p * PW;
+            real *dst = (real *)packed + (p * K + k) * PW;
+            const int64_t n = N - p * PW;
+            if (n >= PW)
+                memcpy(dst, src, PW * sizeof(real));
+            else
+                for (int64_t c = 0; c < PW; c++) dst[c] = c < n ? src[c] : (real)0;
+        }
+    for (int64_t p = panel0; column_stride != 1 && p < panel1; p++) {
         const real *src = (const real *)w + p * PW * column_stride;
         real *dst = (real *)packed + p * PW * K;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;

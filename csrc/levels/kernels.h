@@ -30,7 +30,7 @@ FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
 FA_FUNC void FN(pack_keys_run)(int32_t score, int32_t activation, const void *key, int64_t row_stride,
                                const void *score_vector, int64_t first, int64_t last, int64_t D, void *panels) {
     pack_keys(score, activation, key, row_stride, score_vector, first, last, D,
-              (real *)panels + first / PW * panel_stride(score, D));
+              (real *)panels + first / PW * panel_stride(score, D), (fa_ahead){0});
 }
 
 /* In the order of struct fa_kernels: names of kernels are macros here, so its members cannot be named. */

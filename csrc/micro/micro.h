@@ -102,19 +102,18 @@ FA_FUNC void micro_gemm(int fresh, int64_t rows, int64_t columns, const real *A,
 
 /* panel[t][j] = rows[j][t] for j < n <= PW, zero beyond n up to a whole vector; panel rows are PW wide. */
 FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64_t n, int64_t width) {
-    for (int64_t j0 = 0; j0 < n; j0 += VL) {
-        int64_t lanes = n - j0 < VL ? n - j0 : VL;
-        const real *src = rows + j0 * row_stride;
-        real *dst = panel + j0;
-        int64_t t = 0;
 #if defined(FA_LEVEL_AVX512) && FA_BITS == 32
-        for (; t < width; t += 16) {
-            int64_t depth = width - t < 16 ? width - t : 16;
+    /* Whole rows of the panel at a time: it is written once, from beginning to end. */
+    for (int64_t t = 0; t < width; t += 16)
+        for (int64_t j0 = 0; j0 < n; j0 += 16) {
+            int64_t lanes = n - j0 < 16 ? n - j0 : 16, depth = width - t < 16 ? width - t : 16;
+            const real *src = rows + j0 * row_stride + t;
+            real *dst = panel + t * PW + j0;
             __mmask16 in = (__mmask16)((1u << depth) - 1);
             __m512 a[16], b[16];
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++)
-                a[i] = i < lanes ? _mm512_maskz_loadu_ps(in, src + i * row_stride + t) : _mm512_setzero_ps();
+                a[i] = i < lanes ? _mm512_maskz_loadu_ps(in, src + i * row_stride) : _mm512_setzero_ps();
 #pragma GCC unroll 4
             for (int i = 0; i < 16; i += 4) {
                 __m512 lo0 = _mm512_unpacklo_ps(a[i], a[i + 1]), hi0 = _mm512_unpackhi_ps(a[i], a[i + 1]);
@@ -136,9 +135,15 @@ FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64
             }
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++)
-                if (i < depth) _mm512_storeu_ps(dst + (t + i) * PW, a[i]);
+                if (i < depth) _mm512_storeu_ps(dst + i * PW, a[i]);
         }
-#elif defined(FA_LEVEL_AVX2) && FA_BITS == 32
+#else
+    for (int64_t j0 = 0; j0 < n; j0 += VL) {
+        int64_t lanes = n - j0 < VL ? n - j0 : VL;
+        const real *src = rows + j0 * row_stride;
+        real *dst = panel + j0;
+        int64_t t = 0;
+#if defined(FA_LEVEL_AVX2) && FA_BITS == 32
         if (lanes == 8)
             for (; t + 8 <= width; t += 8) {
                 __m256 a[8], b[8];
@@ -163,4 +168,5 @@ FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64
         for (; t < width; t++)
             for (int i = 0; i < VL; i++) dst[t * PW + i] = i < lanes ? src[i * row_stride + t] : (real)0;
     }
+#endif
 }

@@ -14,6 +14,14 @@
 #define layer_norm_columns FN(layer_norm_columns)
 #define any_nonzero FN(any_nonzero)
 
+/* Does the statement for vectors c of a row of N elements; `left` lanes of it count, a constant but for the last. */
+#define EACH(N, ...)                                                                                                   \
+    do {                                                                                                               \
+        int64_t c = 0;                                                                                                 \
+        for (const int64_t left = VL; c + VL <= (N); c += VL) __VA_ARGS__                                              \
+        for (const int64_t left = (N)-c; c < (N); c += VL) __VA_ARGS__                                                 \
+    } while (0)
+
 FA_FUNC void layer_norm_rows(const fa_layer_norm *a, int64_t first, int64_t last) {
     const int64_t N = a->N;
     const real *gain = a->gain, *offset = a->offset;
@@ -21,25 +29,19 @@ FA_FUNC void layer_norm_rows(const fa_layer_norm *a, int64_t first, int64_t last
         const real *x = (const real *)a->x + r * a->x_row;
         real *y = (real *)a->y + r * N;
         vec sum = vset1(0), squares = vset1(0);
-        for (int64_t c = 0; c < N; c += VL) sum = sum + vload_n(x + c, N - c);
+        EACH(N, { sum = sum + vload_n(x + c, left); });
         const real mean = vhsum(sum) / (real)N;
         const vec centre = vset1(mean);
-        int64_t c = 0;
-        for (; c + VL <= N; c += VL) {
-            vec d = vload(x + c) - centre;
+        EACH(N, {
+            vec d = vload_or(x + c, left, mean) - centre; /* zero beyond the row */
             squares = vfma(d, d, squares);
-        }
-        if (c < N) {
-            real lanes[VL] = {0};
-            vstore_n(lanes, vload_n(x + c, N - c) - centre, N - c);
-            squares = vfma(vload(lanes), vload(lanes), squares);
-        }
+        });
         const real inverse = (real)(1 / sqrt((double)vhsum(squares) / (double)N + a->epsilon));
         const vec factor = vset1(inverse);
-        for (c = 0; c < N; c += VL) {
-            vec n = (vload_n(x + c, N - c) - centre) * factor;
-            vstore_n(y + c, vfma(n, vload_n(gain + c, N - c), vload_n(offset + c, N - c)), N - c);
-        }
+        EACH(N, {
+            vec n = (vload_n(x + c, left) - centre) * factor;
+            vstore_n(y + c, vfma(n, vload_n(gain + c, left), vload_n(offset + c, left)), left);
+        });
         ((real *)a->mean)[r] = mean;
         ((real *)a->inverse)[r] = inverse;
     }
@@ -63,41 +65,33 @@ FA_FUNC void layer_norm_back(const fa_layer_norm *a, int64_t first, int64_t last
         }
         const vec centre = vset1(((const real *)a->mean)[r]), factor = vset1(((const real *)a->inverse)[r]);
         vec sum = vset1(0), along = vset1(0);
-        for (int64_t c = 0; c < N; c += VL) { /* g is zero beyond the row */
-            vec g = vload_n(gain + c, N - c) * vload_n(dy + c, N - c);
-            sum = sum + g;
-            along = vfma(g, (vload_n(x + c, N - c) - centre) * factor, along);
-        }
+        EACH(N, { /* g is zero beyond the row */
+                  vec g = vload_n(gain + c, left) * vload_n(dy + c, left);
+                  sum = sum + g;
+                  along = vfma(g, (vload_n(x + c, left) - centre) * factor, along);
+        });
         const vec level = vset1(vhsum(sum) / (real)N), tilt = vset1(-vhsum(along) / (real)N);
-        for (int64_t c = 0; c < N; c += VL) {
-            vec g = vload_n(gain + c, N - c) * vload_n(dy + c, N - c), n = (vload_n(x + c, N - c) - centre) * factor;
-            vstore_n(dx + c, vfma(n, tilt, g - level) * factor, N - c);
-        }
+        EACH(N, {
+            vec g = vload_n(gain + c, left) * vload_n(dy + c, left), n = (vload_n(x + c, left) - centre) * factor;
+            vstore_n(dx + c, vfma(n, tilt, g - level) * factor, left);
+        });
     }
 }
 
-/* Columns first..last-1, at most PW. */
+/* Columns first..last-1 of all rows; the two sums stay in L1. */
 FA_FUNC void layer_norm_columns(const fa_layer_norm *a, int64_t first, int64_t last) {
-    const int64_t N = a->N, n = last - first, vectors = (n + VL - 1) / VL;
-    real *d_gain = (real *)a->d_gain + first, *d_offset = (real *)a->d_offset + first;
-    vec gains[PW / VL], offsets[PW / VL];
-    for (int64_t v = 0; v < vectors; v++) {
-        gains[v] = vload_n(d_gain + v * VL, n - v * VL);
-        offsets[v] = vload_n(d_offset + v * VL, n - v * VL);
-    }
+    const int64_t N = a->N, n = last - first;
+    real *gains = (real *)a->d_gain + first, *offsets = (real *)a->d_offset + first;
     for (int64_t r = 0; r < a->rows; r++) {
-        const real *x = (const real *)a->x + r * a->x_row, *dy = (const real *)a->dy + r * a->dy_row;
-        if (!any_nonzero(dy, N)) continue;
+        const real *x = (const real *)a->x + r * a->x_row + first, *row = (const real *)a->dy + r * a->dy_row;
+        const real *dy = row + first;
+        if (!any_nonzero(row, N)) continue; /* all of it: what is read does not depend on the thread's columns */
         const vec centre = vset1(((const real *)a->mean)[r]), factor = vset1(((const real *)a->inverse)[r]);
-        for (int64_t v = 0; v < vectors; v++) {
-            vec d = vload_n(dy + first + v * VL, n - v * VL);
-            vec normal = (vload_n(x + first + v * VL, n - v * VL) - centre) * factor;
-            gains[v] = vfma(d, normal, gains[v]);
-            offsets[v] = offsets[v] + d;
-        }
-    }
-    for (int64_t v = 0; v < vectors; v++) {
-        vstore_n(d_gain + v * VL, gains[v], n - v * VL);
-        vstore_n(d_offset + v * VL, offsets[v], n - v * VL);
+        EACH(n, {
+            vec d = vload_n(dy + c, left), normal = (vload_n(x + c, left) - centre) * factor;
+            vstore_n(gains + c, vfma(d, normal, vload_n(gains + c, left)), left);
+            vstore_n(offsets + c, vload_n(offsets + c, left) + d, left);
+        });
     }
 }
+#undef EACH

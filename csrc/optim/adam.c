@@ -45,6 +45,7 @@ FA_FUNC double square_sum(const void *x, int64_t first, int64_t last) {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             dvec wide[2];
+            __builtin_prefetch((const char *)(src + i + j * VL) + 2048);
             vwiden(wide, vload(src + i + j * VL));
             sums[j][0] += wide[0] * wide[0];
             sums[j][1] += wide[1] * wide[1];

@@ -81,7 +81,7 @@ FA_INLINE void lstm_back_row(const fa_recurrent *a, int64_t step, int64_t i, int
     for (int64_t c = 0; c < n; c += VL) {
         vec in = AT(gates, 0), forget = AT(gates, H), g = AT(gates, 2 * H), out = AT(gates, 3 * H), d = AT(d_state, 0);
         if (dy) d = d + AT(dy, 0);
-        vec t = vtanh(AT(cell, 0)), e = vfma(d * out, vfma(-t, t, one), AT(d_memory, 0));
+        vec t = gate_tanh(AT(cell, 0)), e = vfma(d * out, vfma(-t, t, one), AT(d_memory, 0));
         vec di = (e * g) * (in * (one - in)), df = (e * AT(old, 0)) * (forget * (one - forget));
         vec dg = (e * in) * vfma(-g, g, one), dout = (d * t) * (out * (one - out));
         PUT(d_memory, 0, e * forget);

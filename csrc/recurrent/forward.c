@@ -29,10 +29,10 @@ FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int
     real *gates = (real *)a->gates + row * 3 * H + u, *next = (real *)a->state[~step & 1] + i * a->state_row + u;
     real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
-        vec r = vsigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
-        vec z = vsigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
+        vec r = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
+        vec z = gate_sigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
         vec inner = vload(tile + 2 * part + c) + AT(bh, 2 * H);
-        vec m = vtanh(vfma(r, inner, AT(gates, 2 * H) + AT(b, 2 * H)));
+        vec m = gate_tanh(vfma(r, inner, AT(gates, 2 * H) + AT(b, 2 * H)));
         vec old = AT(h, 0), now = vfma(z, old - m, m);
         vstore_n(next + c, now, n - c);
         if (y) vstore_n(y + c, now, n - c);
@@ -57,8 +57,8 @@ FA_INLINE void gru_before_row(const fa_recurrent *a, int64_t step, int phase, in
     for (int64_t c = 0; c < n; c += VL) {
         vec old = AT(h, 0);
         if (phase == 0) {
-            vec r = vsigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
-            vec z = vsigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
+            vec r = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
+            vec z = gate_sigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
             vstore_n(gates + H + c, z, n - c);
             vstore_n(reset + c, r * old, n - c);
             if (a->aux) {
@@ -67,7 +67,7 @@ FA_INLINE void gru_before_row(const fa_recurrent *a, int64_t step, int phase, in
                 vstore_n((real *)a->before + row * H + u + c, old, n - c);
             }
         } else {
-            vec m = vtanh((AT(gates, 2 * H) + AT(b, 2 * H)) + (vload(tile + c) + AT(bh, 2 * H)));
+            vec m = gate_tanh((AT(gates, 2 * H) + AT(b, 2 * H)) + (vload(tile + c) + AT(bh, 2 * H)));
             vec now = vfma(AT(gates, H), old - m, m);
             vstore_n(next + c, now, n - c);
             if (y) vstore_n(y + c, now, n - c);
@@ -83,11 +83,11 @@ FA_INLINE void lstm_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t 
     real *memory = (real *)a->memory + i * a->state_row + u;
     real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
-        vec in = vsigmoid((AT(gates, 0) + AT(b, 0)) + vload(tile + c));
-        vec forget = vsigmoid((AT(gates, H) + AT(b, H)) + vload(tile + part + c));
-        vec g = vtanh((AT(gates, 2 * H) + AT(b, 2 * H)) + vload(tile + 2 * part + c));
-        vec out = vsigmoid((AT(gates, 3 * H) + AT(b, 3 * H)) + vload(tile + 3 * part + c));
-        vec cell = vfma(forget, AT(memory, 0), in * g), now = out * vtanh(cell);
+        vec in = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + vload(tile + c));
+        vec forget = gate_sigmoid((AT(gates, H) + AT(b, H)) + vload(tile + part + c));
+        vec g = gate_tanh((AT(gates, 2 * H) + AT(b, 2 * H)) + vload(tile + 2 * part + c));
+        vec out = gate_sigmoid((AT(gates, 3 * H) + AT(b, 3 * H)) + vload(tile + 3 * part + c));
+        vec cell = vfma(forget, AT(memory, 0), in * g), now = out * gate_tanh(cell);
         vstore_n(memory + c, cell, n - c);
         vstore_n(next + c, now, n - c);
         if (y) vstore_n(y + c, now, n - c);

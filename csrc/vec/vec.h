@@ -337,10 +337,8 @@ FA_INLINE void vwiden(dvec wide[2], vec x) {
     wide[0] = (dvec)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
     wide[1] = (dvec)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
 #else
-    for (int i = 0; i < VL / 2; i++) {
-        wide[0][i] = (double)x[i];
-        wide[1][i] = (double)x[VL / 2 + i];
-    }
+    wide[0] = (dvec){(double)x[0], (double)x[1]};
+    wide[1] = (dvec){(double)x[2], (double)x[3]};
 #endif
 }
 

@@ -767,6 +767,7 @@ def query_gradient(int score, int activation, double scale, cnp.ndarray query, c
 
 # ---- Recurrent layers -------------------------------------------------------------------------------------------
 
+
 cdef class Recurrent:
     """The weights of a recurrent layer: cell 0 GRU, reset after; 1 GRU, reset before; 2 LSTM, whose b_hidden is None.
 

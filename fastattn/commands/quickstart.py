@@ -8,9 +8,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastattn.commands.arguments import Commands, add_command
+from fastattn.commands.arguments import Commands, add_command, at_least
 
 if TYPE_CHECKING:
+    from fastattn.seq2seq.pronunciation import Dictionary
     from fastattn.seq2seq.quickstart import Quickstart, Row
     from fastattn.seq2seq.translate import Translation
 
@@ -30,8 +31,8 @@ fastattn quickstart
 fastattn quickstart --say "attention bahdanau"
 """
 
-# Shown when the user gives no words; the length makes the point.
-_WORDS = ("attention", "extraordinary")
+# Said when the user gives no words: two that are held out.
+_WORDS = ("chromatography", "paleontology")
 
 
 def add(commands: Commands) -> None:
@@ -45,22 +46,27 @@ def add(commands: Commands) -> None:
         "--folder", type=Path, default=Path("fastattn-quickstart"), help="where everything goes (default: %(default)s)"
     )
     parser.add_argument("--again", action="store_true", help="throw an earlier run away and train anew")
+    parser.add_argument("--steps", type=at_least(1), default=1500, metavar="N", help="of each model (default: 1500)")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train or load, print the table, pronounce, and draw."""
+    from fastattn.seq2seq.pronunciation import load_dictionary
     from fastattn.seq2seq.quickstart import quickstart
 
     def tell(line: str) -> None:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
-    found = quickstart(options.folder, again=options.again, quiet=options.quiet, tell=tell)
+    dictionary = load_dictionary()
+    found = quickstart(
+        options.folder, again=options.again, quiet=options.quiet, tell=tell, dictionary=dictionary, steps=options.steps
+    )
     if found.reused:
         tell(f"using the models in {options.folder}, which were trained before (--again trains new ones)")
-    asked = options.say.split() if options.say else list(_WORDS)
+    asked = (options.say or "").split() or list(_WORDS)
     words = [word.lower() for word in asked]
     said = {
         kind: translator.search(words, weights=kind == "attention") for kind, translator in found.translators.items()
@@ -71,12 +77,11 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(_as_json(found, words, said, files), indent=1))
         return 0
     print(table(found.errors))
-    print()
-    width = max(map(len, words))
+    print("\nwith attention, these words sound so:\n")
+    columns = max(map(len, words)), max(len(translation.text) for translation in spoken)
     for word, translation in zip(words, spoken):
-        note = _unknown(word, found)
-        print(f"{word:{width}}  {translation.text}{note}")
-    print("\nattention: " + ", ".join(str(file) for file in files))
+        print(f"  {word:{columns[0]}}  {translation.text:{columns[1]}}  {_note(word, found, dictionary)}")
+    print(f"\nwhat the model attended to in {words[0]!r}: {' '.join(str(file) for file in files)}")
     return 0
 
 
@@ -116,9 +121,13 @@ def draw(folder: Path, words: Sequence[str], spoken: "Sequence[Translation]") ->
     return [viz.save(picture, folder / "attention.png"), viz.save(page, folder / "attention.html")]
 
 
-def _unknown(word: str, found: "Quickstart") -> str:
+def _note(word: str, found: "Quickstart", dictionary: "Dictionary") -> str:
+    """What the dictionary says, and whether the model has learnt from it."""
+    part, sounds = dictionary.find(word)
+    if sounds:
+        return f"({'learnt from' if part == 'train' else 'held out'}: {' or '.join(sounds)})"
     letters = sorted({letter for letter in word if letter not in found.translators["attention"].source_vocabulary})
-    return f"    (no word of the dictionary has {' '.join(letters)})" if letters else ""
+    return f"(unknown: {' '.join(letters)})" if letters else "(not in the dictionary)"
 
 
 def _as_json(found: "Quickstart", words: list[str], said: dict[str, Any], files: list[Path]) -> dict[str, Any]:

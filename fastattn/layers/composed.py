@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
+from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
 __all__ = ["Bidirectional", "Stacked"]
@@ -144,8 +145,6 @@ class Stacked(Layer):
         return x, tuple(last), backward
 
     def _drop(self, x: Array, seeds: Any, number: int) -> tuple[Array, Callable[[Array], Array]]:
-        from fastattn.layers.dropout import dropout_vjp
-
         if seeds is None:
             raise ArgumentError(describe("seeds", "an int, or one for each sample, with dropout", "None", "pass them."))
         if np.ndim(seeds) == 0:

@@ -106,19 +106,17 @@ class GRUCell(RecurrentCell):
         return self.b_input.value, self.b_hidden.value
 
     def accumulate(self, tape: Tape) -> None:
-        """Add the gradients of w_hidden and of the biases."""
-        both = 2 * self.hidden
-        gates, candidate = tape.gates[:, :both], tape.gates[:, both:]
-        of_input = linear.row_sum(tape.gates)
-        self.b_input.accumulate(of_input)
-        self.w_hidden.gradient[:, :both] += linear.weight_gradient(tape.before, gates)
-        self.b_hidden.gradient[:both] += of_input[:both]
+        """Add the gradients of all parameters."""
+        both = slice(None, 2 * self.hidden)
+        candidate = slice(2 * self.hidden, None)
+        linear.weight_gradient(tape.x, tape.gates, self.w_input.gradient, sums=self.b_input.gradient)
         if self.reset == "after":  # aux: the gradient at U_n h + c_n
-            self.w_hidden.gradient[:, both:] += linear.weight_gradient(tape.before, tape.aux)
-            self.b_hidden.gradient[both:] += linear.row_sum(tape.aux)
+            parts = (both, tape.before, tape.gates[:, both]), (candidate, tape.before, tape.aux)
         else:  # aux: r * h
-            self.w_hidden.gradient[:, both:] += linear.weight_gradient(tape.aux, candidate)
-            self.b_hidden.gradient[both:] += of_input[both:]
+            parts = (both, tape.before, tape.gates[:, both]), (candidate, tape.aux, tape.gates[:, candidate])
+        for columns, seen, d in parts:
+            dw = linear.weight_gradient(seen, d, sums=self.b_hidden.gradient[columns])
+            self.w_hidden.gradient[:, columns] += dw
 
 
 class GRU(Layer):

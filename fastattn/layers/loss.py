@@ -16,7 +16,7 @@ __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
 
 Array = NDArray[Any]
 
-_LOGITS = 2**21  # how many are held at once: 8 MiB in float32
+_LOGITS = 2**23  # how many are held at once: 32 MiB in float32
 _LEAST_ROWS, _MOST_ROWS = 240, 960  # of a block; fewer read and write the weights' gradient too often
 
 
@@ -111,7 +111,7 @@ def cross_entropy(
     Notes
     -----
     Label smoothing: Szegedy et al. 2016, section 7. Rows are taken in blocks, so that of the (M, V) logits no more
-    than 8 MiB, or 240 rows, exist at once. Work: 2 M K V operations and one exponential for each logit.
+    than 32 MiB, or 240 rows, exist at once. Work: 2 M K V operations and one exponential for each logit.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def cross_entropy_vjp(
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
     losses, dx = np.empty(len(at)), np.empty_like(rows)
     weights = projection.w.packed()
-    dw, db = np.empty(weights.shape, rows.dtype), np.zeros(weights.shape[1], rows.dtype)
+    dw, db = projection.w.borrow(), np.zeros(weights.shape[1], rows.dtype)
     for number, block in enumerate(_blocks(len(at), projection)):
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
@@ -173,6 +173,7 @@ def cross_entropy_vjp(
     def backward(scale: float = 1.0) -> Array:
         if len(at):
             core.add_scaled(dw, scale, projection.w.gradient)
+            projection.w.give_back(dw)
             if projection.b is not None:
                 core.add_scaled(db, scale, projection.b.gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)
@@ -185,9 +186,7 @@ def cross_entropy_vjp(
     return _total(losses), len(at), backward
 
 
-def _rows(
-    x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int
-) -> tuple[Array, Array, Array]:
+def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int) -> tuple[Array, Array, Array]:
     """Check the arguments; return the rows of x that count, their numbers, and their targets."""
     x = float_array("x", x)
     inputs, vocabulary = projection.w.value.shape

@@ -116,9 +116,9 @@ class LSTMCell(RecurrentCell):
         return self.b.value, None
 
     def accumulate(self, tape: Tape) -> None:
-        """Add the gradients of w_hidden and of b."""
-        self.w_hidden.accumulate(linear.weight_gradient(tape.before, tape.gates))
-        self.b.accumulate(linear.row_sum(tape.gates))
+        """Add the gradients of all parameters."""
+        linear.weight_gradient(tape.x, tape.gates, self.w_input.gradient, sums=self.b.gradient)
+        linear.weight_gradient(tape.before, tape.gates, self.w_hidden.gradient)
 
 
 class LSTM(Layer):

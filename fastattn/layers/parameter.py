@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import float_array
 from fastattn.errors import ShapeError, describe
-from fastattn.linear import PackedWeights
+from fastattn.linear import PackedWeights, pack_panels
 
 __all__ = ["Layer", "Parameter"]
 
@@ -16,11 +16,16 @@ Array = NDArray[Any]
 
 
 class _PackedValue(PackedWeights):
-    """The packed forms of a parameter, which packs its transpose from the value itself instead of a copy."""
+    """The packed forms of a parameter: its transpose is packed from the value itself instead of a copy, and both are
+    in the memory of the forms before them, since new memory costs more than packing."""
 
-    def __init__(self, value: Array) -> None:
+    def __init__(self, value: Array, memory: dict[bool, Array]) -> None:
+        self._value, self._memory = value, memory
         super().__init__(value)
-        self._value = value
+
+    def _pack(self, w: Array, transposed: bool) -> Array:
+        self._memory[transposed] = pack_panels(w, transposed, self._memory.get(transposed))
+        return self._memory[transposed]
 
     def unpack(self) -> Array:
         return self._value
@@ -52,18 +57,35 @@ class Parameter:
     array([[4., 4., 4.]], dtype=float32)
     """
 
-    __slots__ = ("_packed", "gradient", "value")
+    __slots__ = ("_lent", "_memory", "_packed", "gradient", "value")
 
     def __init__(self, value: Array) -> None:
         self.value = np.array(float_array("value", value), order="C")
         self.gradient = np.zeros_like(self.value)
         self._packed: PackedWeights | None = None
+        self._memory: dict[bool, Array] = {}
+        self._lent: Array | None = None
 
     def packed(self) -> PackedWeights:
-        """Return the matrix packed for products; it is packed once for each change of the value."""
+        """Return the matrix packed for products; it is packed once for each change of the value.
+
+        Do not use it after the next `touch`: what is packed then takes its memory.
+        """
         if self._packed is None:
-            self._packed = _PackedValue(self.value)
+            self._packed = _PackedValue(self.value, self._memory)
         return self._packed
+
+    def borrow(self) -> Array:
+        """Return an array like the value, whose elements are arbitrary, for a gradient that cannot be added yet.
+
+        `give_back` it, and it is lent again without costing new memory.
+        """
+        array, self._lent = self._lent, None
+        return np.empty_like(self.value) if array is None else array
+
+    def give_back(self, array: Array) -> None:
+        """Take what `borrow` returned; it may be overwritten from now on."""
+        self._lent = array
 
     def touch(self) -> None:
         """Say that the value was changed: packed forms are made anew when they are next needed."""

@@ -119,12 +119,11 @@ class RecurrentCell(Layer):
             self.w_hidden.packed().panels_transposed(), sequences.batch, sequences.steps, tape.reverse,
             sequences.kernel, dy, dh_last, dc_last, dh, dc, tape.gates, tape.aux, tape.before, tape.c_first,
         )  # fmt: skip
-        self.w_input.accumulate(linear.weight_gradient(tape.x, tape.gates))
         self.accumulate(tape)
         return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
 
     def accumulate(self, tape: Tape) -> None:
-        """Add the gradients of w_hidden and of the biases, from the gradients that the steps back left in the tape."""
+        """Add the gradients of all parameters, from the gradients that the steps back left in the tape."""
         raise NotImplementedError
 
     def _kernel(self) -> core.Recurrent:

@@ -54,6 +54,8 @@ class Sequences:
             got = f"{int(given.min())} to {int(given.max())}"
             raise ArgumentError(describe("lengths", f"0 to {self.steps}", got, "count positions, not padding."))
         counts = given.astype(np.int64)
+        if (counts == self.steps).all():  # as without lengths
+            return
         self.order = np.argsort(-counts, kind="stable").astype(np.int64, copy=False)
         self.lengths = counts[self.order]
         self.starts = (np.cumsum(counts) - counts)[self.order]

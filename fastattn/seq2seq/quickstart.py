@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import CheckpointError
-from fastattn.seq2seq import durable
+from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
 from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.fixed import ChoConfig
@@ -24,7 +24,7 @@ from fastattn.seq2seq.translate import Translator
 
 __all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]
 
-STEPS = 1000
+STEPS = 1500
 
 # Bahdanau et al. 2015 without the attention is Cho et al. 2014 with an encoder that reads in both directions.
 MODELS: dict[str, Any] = {
@@ -83,8 +83,8 @@ def configure(kind: str, steps: int = STEPS) -> Config:
         MODELS[kind],
         VocabularyConfig(source="char", target="word"),
         TrainingConfig(
-            epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.003, schedule="inverse_sqrt",
-            warmup=200, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
+            epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.006, schedule="inverse_sqrt",
+            warmup=300, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
         ),
         InferenceConfig(beam=1, length_penalty=0.0, max_length=24),
     )  # fmt: skip
@@ -137,7 +137,8 @@ def quickstart(
     translators, errors = {}, {}
     for number, kind in enumerate(MODELS, 1):
         tell(f"model {number} of {len(MODELS)}: {LABELS[kind]}, {steps} steps")
-        train(configure(kind, steps), folder / kind, pairs=data, resume=True, quiet=quiet, label=LABELS[kind])
+        begun = bool(checkpoint.steps(folder / kind))
+        train(configure(kind, steps), folder / kind, pairs=data, resume=begun, quiet=quiet, label=LABELS[kind])
         translators[kind] = load(folder / kind)
         errors[kind] = errors_by_length(translators[kind], words.test)
     found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}
