@@ -190,7 +190,6 @@ def test_score_equals_what_the_search_says(model, capsys, type_in):
 
 def test_heatmap(model, capsys, tmp_path):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("fastattn.viz", exc_type=ImportError)
     status, out, _ = run(capsys, "heatmap", model, "abc", "-o", tmp_path / "map.png")
     assert (status, out.strip()) == (0, seq2seq.load(model).translate(["abc"])[0])
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
@@ -230,8 +229,6 @@ FAILURES = {
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_is_one_line(name, model, tmp_path, capsys):
     arguments, expected, text = FAILURES[name]
-    if name == "picture nowhere":
-        pytest.importorskip("fastattn.viz", exc_type=ImportError)
     (tmp_path / "no.toml").write_text("[data\n")
     (tmp_path / "key.toml").write_text(CONFIG.replace("hidden =", "hiden ="))
     (tmp_path / "value.toml").write_text(CONFIG.replace("rate = 0.01", "rate = -1"))
