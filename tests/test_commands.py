@@ -83,7 +83,7 @@ def start(*arguments, **options):
     above = str(Path(fastattn.__file__).resolve().parents[1])
     return subprocess.Popen(
         [sys.executable, "-m", "fastattn", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": above}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        env={**os.environ, "PYTHONPATH": above}, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )  # fmt: skip
 
 
@@ -97,6 +97,33 @@ def test_train_prints_the_outcome(model, tmp_path, capsys):
     assert {"log.jsonl", "best", "latest"} <= {path.name for path in (tmp_path / "here").iterdir()}
     status, out, _ = run(capsys, "train", tmp_path / "words.toml", "--folder", tmp_path / "here", "--resume", "--quiet")
     assert (status, out.splitlines()[0]) == (0, "60 steps, 12 epochs; ended by max_steps")
+
+
+@pytest.mark.parametrize("size", [(0, 0), (30, 100)])
+def test_a_terminal_gets_a_bar(size, tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    process = start("train", write_corpus(tmp_path), stderr=slave)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # Linux says so when the last writer has gone
+            data = b""
+        if not data:
+            break
+        shown += data
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+    assert b"\r" in shown and b"/60" in shown and b"loss" in shown
+    assert b"validation loss" in shown
 
 
 def test_train_reports_lines_left_out(tmp_path, capsys):

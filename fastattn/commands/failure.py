@@ -25,8 +25,8 @@ HINTS = {
     errno.EACCES: "check the permissions",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "check the path",
-    errno.ENOSPC: "free some space and run the same command again; earlier checkpoints are intact",
-    errno.EDQUOT: "free some space and run the same command again; earlier checkpoints are intact",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
     errno.EROFS: "choose a folder that can be written",
 }
 

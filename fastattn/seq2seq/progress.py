@@ -1,5 +1,6 @@
 """What a run shows on stderr: a bar on a terminal, plain lines anywhere else, nothing when it is to be quiet."""
 
+import os
 import sys
 from typing import Any
 
@@ -29,8 +30,12 @@ class Progress:
         """Show the bar, with `done` steps done before."""
         if not self._quiet and sys.stderr.isatty():
             tqdm = need("tqdm", "seq2seq", "the progress bar")
-            self._bar = tqdm.tqdm(total=self._total, initial=done, desc=self._label or None, unit="step",
-                                  file=sys.stderr, dynamic_ncols=True, leave=False)  # fmt: skip
+            # Some terminals, of containers and build servers, say that they have no columns and no rows.
+            size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else {"ncols": 80, "nrows": 24}
+            self._bar = tqdm.tqdm(
+                total=self._total, initial=done, desc=self._label or None, unit="step", leave=False,
+                file=sys.stderr, **size,
+            )  # fmt: skip
 
     def advance(self) -> None:
         """Count one step."""
@@ -58,6 +63,13 @@ class Progress:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _has_size() -> bool:
+    try:
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 1
+    except OSError:
+        return False
 
 
 def _text(values: dict[str, Any]) -> str:
