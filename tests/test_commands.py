@@ -82,7 +82,7 @@ def start(*arguments, **options):
     """The command in a process of its own."""
     above = str(Path(fastattn.__file__).resolve().parents[1])
     return subprocess.Popen(
-        [sys.executable, "-m", "fastattn", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "fastattn", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": above}, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )  # fmt: skip
 
