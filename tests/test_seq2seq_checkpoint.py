@@ -393,7 +393,10 @@ def put(step):
                     vocabularies={"source": Vocabulary(["a"])}, keep=2, best=step % 3 == 0)
 
 put(1)
-step, rng = 1, random.Random(1)
+began = time.perf_counter()
+put(1)
+took = time.perf_counter() - began
+step, rng, least = 1, random.Random(1), 1
 for _ in range(25):
     reads, writes = os.pipe()
     child = os.fork()
@@ -402,20 +405,27 @@ for _ in range(25):
             step += 1
             put(step)
             os.write(writes, b"%d " % step)
-    time.sleep(rng.uniform(0.001, 0.03))
+    os.close(writes)
+    told = b""
+    wanted = rng.randrange(3)
+    while told.count(b" ") < wanted:  # however slow the disk is, some saves are complete
+        told += os.read(reads, 1 << 16)
+    time.sleep(rng.uniform(0, 2 * took))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    os.close(writes)
-    told = [int(word) for word in os.read(reads, 1 << 16).split()] or [step]
+    while more := os.read(reads, 1 << 16):
+        told += more
     os.close(reads)
+    least += wanted
+    told = [int(word) for word in told.split()] or [step]
     found = checkpoint.load("run")
     assert found.step in (told[-1], told[-1] + 1), (found.step, told)
     assert found.progress == {"step": found.step} and (found.model["w"] == found.step).all()
     assert not found.warnings, found.warnings
     step = found.step
-print(step)
+print(step - least)
 """
 
 
 def test_a_trainer_killed_at_any_moment_loses_nothing_it_had_saved(run_python):
-    assert int(run_python("-W", "ignore", "-c", KILLED).stdout) > 25
+    assert int(run_python("-W", "ignore", "-c", KILLED).stdout) >= 0

@@ -104,9 +104,12 @@ FA_FUNC void micro_gemm(int fresh, int64_t rows, int64_t columns, const real *A,
 FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64_t n, int64_t width) {
 #if defined(FA_LEVEL_AVX512) && FA_BITS == 32
     /* Long rows, of weights: whole rows of the panel at a time, which is written from beginning to end. Short ones, of
-     * keys: whole rows of the source, which comes from memory in order; otherwise a decoder's step takes 19 % more. */
+     * keys: whole rows of the source, which comes from memory in order; otherwise a decoder's step takes 19 % more.
+     * Their lines are asked for one after the other first, since the squares take every fourth of them: 3 %. */
     const int weights = width > 256;
-    for (int64_t outer = 0; outer < (weights ? width : n); outer += 16)
+    for (int64_t outer = 0; outer < (weights ? width : n); outer += 16) {
+        for (int64_t j = outer; !weights && j < n && j < outer + 16; j++)
+            for (int64_t t = 0; t < width; t += 16) (void)*(const volatile real *)(rows + j * row_stride + t);
         for (int64_t inner = 0; inner < (weights ? n : width); inner += 16) {
             const int64_t t = weights ? outer : inner, j0 = weights ? inner : outer;
             int64_t lanes = n - j0 < 16 ? n - j0 : 16, depth = width - t < 16 ? width - t : 16;
@@ -140,6 +143,7 @@ FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64
             for (int i = 0; i < 16; i++)
                 if (i < depth) _mm512_storeu_ps(dst + i * PW, a[i]);
         }
+    }
 #else
     for (int64_t j0 = 0; j0 < n; j0 += VL) {
         int64_t lanes = n - j0 < VL ? n - j0 : VL;
