@@ -26,7 +26,14 @@ NEVER = -1e4
 # Errors of float32 that has no fault, in units of eps times the largest element of an output, are below 15 here. With
 # the gates of accuracy.py a value may be off by 2e-5 of the largest, and a gradient by 1e-4. Adam turns rounding near 0
 # into whole steps, and PyTorch sums squares of millions of elements in float32. Chosen tokens are right or wrong.
+#
+# The slope of relu jumps at 0. A hidden value of size 1 is known to about 1e-6 after some layers, so that of the 16
+# million of the large case some 10 to 20 are on the other side of 0 than in float64, and each moves the gradients of
+# its position. One position of 640 has about 1 / sqrt(640) = 4 % of an element's gradient, and its hidden value a part
+# of that: elements are off by up to 0.7 % of the largest, for every library alike. Where there are so many, 3 % is the
+# limit for a gradient; the small case, which the same code computes, keeps 1e-4, and the norm its own limit.
 _EPS = float(np.finfo(np.float32).eps)
+_KINKS, _KINKED = 10**5, 3e-2 / 8 / _EPS
 _UNITS = {"forward": 40.0, "gradient": 100.0, "later": 4e-4 / 4 / _EPS, "norm": 2e-3 / 4 / _EPS, "tokens": 0.0}
 
 
@@ -95,9 +102,13 @@ def reference(case: Case, data: Arrays) -> tuple[Arrays, Arrays]:
         values["later"] = np.array([_after_two_steps(case, exact, gradients, data)])
     else:
         values = _search(case, exact, data["source"])
+    positions = case.sizes["B"] * (case.sizes["S"] + case.sizes["T"])
+    kinked = positions * case.sizes["N"] * case.sizes["F"] > _KINKS
     sizes = {}
     for name, value in values.items():
         unit = _UNITS.get(name, _UNITS["gradient" if name.startswith("d_") else "forward"])
+        if kinked and name.startswith("d_"):
+            unit = _KINKED
         sizes[name] = np.full(value.shape, unit * np.abs(value).max())
     return values, sizes
 

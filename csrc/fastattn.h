@@ -42,10 +42,10 @@ typedef struct fa_attention {
     double keep_scale;
 
     /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and
-     * panels. */
+     * panels. position_rows (Tk, B) does so for each position; it has no panels and no memory_rows beside it. */
     const void *key_panels;
     int64_t panels_batch, panels_head;
-    const int64_t *memory_rows;
+    const int64_t *memory_rows, *position_rows;
 
     /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. */
     void *context;

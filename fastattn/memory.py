@@ -109,7 +109,7 @@ class Memory:
 
     __slots__ = (
         "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
-        "_shared", "_tk", "_values", "_width",
+        "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
     def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
@@ -119,14 +119,16 @@ class Memory:
         self._tk = key.shape[-2]
         self._lengths = lengths
         self._mask = mask
+        # Which row of the storage a batch entry is: for all positions, or (positions, batch) for each; else the same.
         self._rows: Array | None = None
-        self._shared = True  # key and value are the caller's, or of other rows
+        self._table: Array | None = None
+        self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._product: linear.PackedWeights | None = None
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
-        self._packed_keys = self._pack(self._keys, 0, self._tk, None)
+        self._packed_keys: Array | None = self._pack(self._keys, 0, self._tk, None)  # None where there is a table
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -136,6 +138,8 @@ class Memory:
 
     @property
     def _batch(self) -> int:
+        if self._table is not None:
+            return int(self._table.shape[1])
         return self._keys.shape[0] if self._rows is None else len(self._rows)
 
     def attend(
@@ -192,7 +196,7 @@ class Memory:
         call = core.Call(
             projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
-            self._packed_keys, self._rows, tk,
+            self._packed_keys, self._rows, tk, self._table,
         )  # fmt: skip
         shape = (*rows, self._values.shape[-1])
         if out is None:
@@ -233,9 +237,11 @@ class Memory:
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        other._shared = True
         other._form = None
-        other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
+        if self._table is not None:
+            other._table = np.ascontiguousarray(self._table[:, index])
+        else:
+            other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
             other._mask = self._mask[index]
@@ -256,7 +262,9 @@ class Memory:
 
         Notes
         -----
-        Space grows by doubling; T positions cost the packing of at most T + 63 keys.
+        Space grows by doubling; T positions cost the packing of at most T + 63 keys. After `select` nothing is packed
+        and nothing is copied, until the space is used up or is too small for the rows: a table says where the keys of
+        each position are, and `attend` packs them when it reads them.
         """
         key, value = check_memory(key, value)
         if key.dtype.char != self._keys.dtype.char:
@@ -272,15 +280,20 @@ class Memory:
         if self._lengths is not None or (self._mask is not None and self._mask.ndim and self._mask.shape[-1] != 1):
             hint = "pass mask= to attend() instead, which may have the new length."
             raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
-        new = _four_axes(core.unit(self._score.project_key(key)))
-        total = self._tk + key.shape[-2]
-        if self._shared or self._end[0] != self._tk or total > self._keys.shape[2]:
-            # A selection, as of beams, is likely to be followed by another before it grows much.
-            self._own(max(total, 16) if self._rows is not None else max(total, 2 * self._tk, 16))
-        self._keys[:, :, self._tk : total] = new
-        self._values[:, :, self._tk : total] = _four_axes(value)
-        width = core.panel_width(self._keys)
-        self._packed_keys = self._pack(self._keys, self._tk // width * width, total, self._packed_keys)
+        new, batch, tk = _four_axes(core.unit(self._score.project_key(key))), self._batch, self._tk
+        total = tk + key.shape[-2]
+        if self._shared or self._end[0] != tk or total > self._keys.shape[2] or batch > len(self._keys):
+            self._own(max(total, 2 * tk, 16))
+        self._keys[:batch, :, tk:total] = new
+        self._values[:batch, :, tk:total] = _four_axes(value)
+        if self._rows is not None:
+            self._table, self._rows = np.repeat(self._rows[None], tk, axis=0), None
+        if self._table is not None:
+            self._packed_keys = None
+            self._table = np.concatenate([self._table, np.repeat(np.arange(batch)[None], total - tk, axis=0)])
+        else:
+            width = core.panel_width(self._keys)
+            self._packed_keys = self._pack(self._keys, tk // width * width, total, self._packed_keys)
         self._tk = self._end[0] = total
         self._form = None
         return self
@@ -315,19 +328,28 @@ class Memory:
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
-        keys, values, panels = self._keys, self._values, self._packed_keys
-        kernel, tk = self._score.kernel, self._tk
-        leading = (self._batch, keys.shape[1])
-        new_keys = np.empty((*leading, capacity, keys.shape[3]), keys.dtype)
+        keys, values, panels, tk = self._keys, self._values, self._packed_keys, self._tk
+        batch = self._batch
+        leading = (batch, keys.shape[1])
+        new_keys = core.aligned_empty((*leading, capacity, keys.shape[3]), keys.dtype)
         new_values = core.aligned_empty((*leading, capacity, values.shape[3]), values.dtype)
-        new_panels = core.aligned_empty((*leading, core.panel_elements(keys, kernel, capacity)), panels.dtype)
-        used = core.panel_elements(keys, kernel, tk)
-        # Row by row: indexing with all rows at once would copy what has been allocated, and copy it once more.
-        for to, row in enumerate(range(len(keys)) if self._rows is None else self._rows.tolist()):
-            new_keys[to, :, :tk], new_values[to, :, :tk] = keys[row, :, :tk], values[row, :, :tk]
-            new_panels[to, :, :used] = panels[row, :, :used]
-        self._keys, self._values, self._packed_keys = new_keys, new_values, new_panels
-        self._rows = None
+        table = self._table
+        if table is None and self._rows is not None:
+            table = np.repeat(self._rows[None], tk, axis=0)
+        if table is not None:
+            for at, rows in enumerate(table):
+                new_keys[:, :, at], new_values[:, :, at] = keys[rows, :, at], values[rows, :, at]
+            # One selection, as of beams, is likely to be followed by others.
+            self._table, self._rows, self._packed_keys = np.repeat(np.arange(batch)[None], tk, axis=0), None, None
+        else:
+            assert panels is not None
+            used = core.panel_elements(keys, self._score.kernel, tk)
+            elements = core.panel_elements(keys, self._score.kernel, capacity)
+            new_panels = core.aligned_empty((*leading, elements), panels.dtype)
+            new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
+            new_panels[:, :, :used] = panels[:, :, :used]
+            self._packed_keys = new_panels
+        self._keys, self._values = new_keys, new_values
         self._shared = False
         self._end = [tk]
 

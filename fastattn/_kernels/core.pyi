@@ -35,6 +35,7 @@ class Call:
         key_panels: Array | None,
         memory_rows: Array | None,
         tk: int,
+        position_rows: Array | None = None,
     ) -> None: ...
     def forward(
         self,

@@ -43,6 +43,7 @@ cdef extern from "fastattn.h" nogil:
         const void *key_panels
         int64_t panels_batch, panels_head
         const int64_t *memory_rows
+        const int64_t *position_rows
         void *context
         fa_strides3 context_strides
         void *weights
@@ -341,11 +342,13 @@ cdef class Call:
 
     def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
                  double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
-                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk):
+                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk,
+                 position_rows=None):
         cdef fa_attention *a = &self.a
         cdef int n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
-        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows)
+        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows,
+                     position_rows)
         self.kernels = _kernels(query)
         self.is_double = cnp.PyArray_TYPE(query) == cnp.NPY_FLOAT64
         a.B = cnp.PyArray_DIM(query, 0) if n > 2 else 1
@@ -384,6 +387,7 @@ cdef class Call:
             a.panels_batch = _axis_stride(key_panels, 3)
             a.panels_head = _axis_stride(key_panels, 2)
         a.memory_rows = <const int64_t *>_data(memory_rows)
+        a.position_rows = <const int64_t *>_data(position_rows)
 
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
