@@ -156,7 +156,7 @@ typedef struct fa_kernels {
     void (*gemm_pack)(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
                       int64_t panel0, int64_t panel1);
     void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
-                 int64_t panel0, int64_t panel1, int64_t K, int64_t N);
+                 int64_t panel0, int64_t panel1, int64_t K, int64_t N, const void *bias, int relu);
 
     /* Gradients of weights: blocks of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
     int64_t (*tn_depth)(void);
@@ -198,6 +198,9 @@ typedef struct fa_kernels {
                            int64_t panel0, int64_t panel1, void *workspace);
     void (*recurrent_back)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,
                            int64_t panel0, int64_t panel1, void *workspace);
+
+    void (*relu_back)(const void *y, void *d, int64_t first, int64_t last);
+    void (*largest)(const void *x, int64_t columns, int64_t k, void *values, int64_t *ids, int64_t row0, int64_t row1);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

@@ -1,6 +1,7 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class Memory:
     """
 
     __slots__ = (
-        "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
+        "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
         "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
@@ -122,6 +123,7 @@ class Memory:
         # Which row of the storage a batch entry is: for all positions, or (positions, batch) for each; else the same.
         self._rows: Array | None = None
         self._table: Array | None = None
+        self._beams = 1  # neighbours that are always the same row of the storage
         self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._product: linear.PackedWeights | None = None
@@ -193,6 +195,11 @@ class Memory:
                 extra = location if extra is None else location + extra
         if score.parameters:
             vector = kernel_vector(score)
+        beams = self._beams
+        plain = allowed is None and extra is None and seeds is None and alignment == 0 and left < 0 and right < 0
+        if beams > 1 and plain and query.shape[-2] == 1 and out is None:
+            # They are computed as that many queries of one batch entry: keys and values are read once for all.
+            return self._attend_beams(projected, vector, factor, lengths, return_weights, return_lse)
         call = core.Call(
             projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
@@ -209,6 +216,34 @@ class Memory:
         if context is not target:
             target[...] = context
         return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
+
+    def _attend_beams(
+        self, query: Array, vector: Array | None, factor: float, lengths: Array | None, weights: bool, lse: bool
+    ) -> Array | AttentionOutput:
+        score, beams, keys = self._score, self._beams, self._keys
+        assert self._rows is not None
+        batch, rows = len(query) // beams, query.shape[:-1]
+
+        def together(array: Array) -> Array:  # (B, [H,] 1, N) as (B / beams, H, beams, N)
+            return array.reshape(batch, beams, -1, array.shape[-1]).transpose(0, 2, 1, 3)
+
+        call = core.Call(
+            together(query), keys, self._values, score.kernel, score.activation_code, vector, factor,
+            score.softcap or 0.0, None, None, None if lengths is None else np.ascontiguousarray(lengths[::beams]),
+            0, -1, -1, None, 0, 1.0, self._packed_keys, np.ascontiguousarray(self._rows[::beams]), self._tk,
+        )  # fmt: skip
+        context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)
+        heads = math.prod(rows) // len(query)
+        found = allocate("weights", (batch, heads, beams, self._tk), query.dtype) if weights else None
+        sums = np.empty((batch, heads, beams), query.dtype) if lse else None
+        call.forward(together(context), found, sums, None, None)
+        if not weights and not lse:
+            return context
+        return AttentionOutput(
+            context,
+            None if found is None else found.transpose(0, 2, 1, 3).reshape(*rows, self._tk),
+            None if sums is None else sums.transpose(0, 2, 1).reshape(rows),
+        )
 
     def select(self, rows: Array) -> "Memory":
         """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing is copied.
@@ -242,6 +277,7 @@ class Memory:
             other._table = np.ascontiguousarray(self._table[:, index])
         else:
             other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
+            other._beams = _neighbours(other._rows)
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
             other._mask = self._mask[index]
@@ -287,7 +323,7 @@ class Memory:
         self._keys[:batch, :, tk:total] = new
         self._values[:batch, :, tk:total] = _four_axes(value)
         if self._rows is not None:
-            self._table, self._rows = np.repeat(self._rows[None], tk, axis=0), None
+            self._table, self._rows, self._beams = np.repeat(self._rows[None], tk, axis=0), None, 1
         if self._table is not None:
             self._packed_keys = None
             self._table = np.concatenate([self._table, np.repeat(np.arange(batch)[None], total - tk, axis=0)])
@@ -341,6 +377,7 @@ class Memory:
                 new_keys[:, :, at], new_values[:, :, at] = keys[rows, :, at], values[rows, :, at]
             # One selection, as of beams, is likely to be followed by others.
             self._table, self._rows, self._packed_keys = np.repeat(np.arange(batch)[None], tk, axis=0), None, None
+            self._beams = 1
         else:
             assert panels is not None
             used = core.panel_elements(keys, self._score.kernel, tk)
@@ -388,6 +425,16 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._keys.dtype})"
+
+
+def _neighbours(rows: Array) -> int:
+    """Return the largest number n such that entries 0 to n - 1 of rows are equal, n to 2 n - 1 are, and so on."""
+    if not rows.size:
+        return 1
+    other = rows != rows[0]
+    count = int(other.argmax()) if other.any() else len(rows)
+    regular = len(rows) % count == 0 and bool((rows.reshape(-1, count) == rows[::count, None]).all())
+    return count if regular else 1
 
 
 def _four_axes(array: Array) -> Array:

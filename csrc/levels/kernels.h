@@ -12,6 +12,8 @@
 #include "../attention/backward.c"
 #include "../gemm/gemm.c"
 #include "../gemm/gradient.c"
+#include "../elementwise/relu.c"
+#include "../search/largest.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
 #include "../loss/cross_entropy.c"
@@ -77,4 +79,6 @@ static const fa_kernels FN(kernels) = {
     recurrent_workspace,
     recurrent_step,
     recurrent_back,
+    relu_back,
+    largest_rows,
 };
