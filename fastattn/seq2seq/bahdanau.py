@@ -177,7 +177,7 @@ class Bahdanau(Model):
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory), output.weights[:, 0]
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, F), and weights (B, T, S) or None."""
         x, _, loop = self._run(batch, inputs, None)
         return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2)) if weights else None

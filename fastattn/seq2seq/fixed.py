@@ -128,7 +128,7 @@ class Sutskever(Model):
             x = after[-1][0]
         return x, SutskeverState(tuple(after)), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, H), and no weights."""
         state = self.encode(batch.source, batch.source_lengths)
         return self.decoder.forward(self.target_embedding.forward(inputs), state.layers)[0], None
@@ -289,7 +289,7 @@ class Cho(Model):
         x = maxout(self.from_state.forward(hidden) + part[:, gates:])
         return x, ChoState(hidden, state.part, state.inside), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, L), and no weights."""
         return self._run(batch, inputs, None)[0], None
 
