@@ -53,9 +53,7 @@ class Training:
     def _start(self) -> None:
         from fastattn.optim import Adam
 
-        self.adam = Adam(
-            self.parameters, rate=transformer.RATE, betas=transformer.BETAS, epsilon=transformer.EPSILON
-        )
+        self.adam = Adam(self.parameters, rate=transformer.RATE, betas=transformer.BETAS, epsilon=transformer.EPSILON)
 
     def _gradients(self) -> float:
         loss, count, backward = self.model.loss_vjp(self.batch, seeds=self.seeds)

@@ -18,10 +18,8 @@ def test_gradients_against_differences():
     rng, step = np.random.default_rng(7), 1e-6
     for name, gradient in gradients.items():
         direction = rng.standard_normal(gradient.shape)
-        up, down = (
-            transformer.loss_and_gradients(TRAINING, {**weights, name: weights[name] + sign * step * direction}, data)[0]
-            for sign in (1, -1)
-        )
+        moved = ({**weights, name: weights[name] + sign * step * direction} for sign in (1, -1))
+        up, down = (transformer.loss_and_gradients(TRAINING, parameters, data)[0] for parameters in moved)
         expected = (gradient * direction).sum()
         assert (up - down) / (2 * step) == pytest.approx(expected, rel=1e-5, abs=1e-8), name
 

@@ -1,7 +1,7 @@
 """The Transformer of Vaswani et al. 2017 as a benchmark: inputs, and the float64 answer in plain NumPy.
 
-Post-norm, biases everywhere, one matrix for both embeddings and the output, scaled embeddings with sinusoids, relu: what
-Marian computes. No sentence is padded, no dropout, no smoothing.
+Post-norm, biases everywhere, one matrix for both embeddings and the output, scaled embeddings with sinusoids, relu:
+what Marian computes. No sentence is padded, no dropout, no smoothing.
 
 The names and shapes of the parameters are those of fastattn; weights are (inputs, outputs). The begin token has the
 embedding zero, since CTranslate2 starts from zeros. Special tokens, and the last one, which Marian pads with, have so
@@ -212,7 +212,8 @@ class _Network:
         query, key, value = np.split(joined, 3, axis=-1)
         causal = memory is not None
         if past is not None:
-            key, value = (np.concatenate([old, new], axis=1) for old, new in zip(past or [key[:, :0]] * 2, (key, value)))
+            before = past or [key[:, :0], value[:, :0]]
+            key, value = (np.concatenate(both, axis=1) for both in zip(before, (key, value)))
             past[:], causal = [key, value], False
         context, attend = self.attend(query, key, value, causal)
         y, output = self.linear(f"{name}.attention.output", context)

@@ -51,9 +51,7 @@ class PackedWeights:
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
-    def matmul(
-        self, x: Array, out: Array | None = None, *, bias: Array | None = None, relu: bool = False
-    ) -> Array:
+    def matmul(self, x: Array, out: Array | None = None, *, bias: Array | None = None, relu: bool = False) -> Array:
         """Return ``x @ w`` for x of shape (..., K), or ``x @ w + bias``, or ``relu(x @ w + bias)``.
 
         Parameters
@@ -216,8 +214,12 @@ def _product(
         out = np.empty(wanted, packed.dtype)
     elif out.shape != wanted or out.dtype != packed.dtype or not out.flags.carray or np.may_share_memory(out, x):
         raise ShapeError(
-            describe("out", f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
-                     f"{out.dtype} of shape {out.shape}", "leave out= away, or pass np.empty(shape, dtype).")
+            describe(
+                "out",
+                f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
+                f"{out.dtype} of shape {out.shape}",
+                "leave out= away, or pass np.empty(shape, dtype).",
+            )
         )
     if bias is not None:
         if bias.shape != shape[1:] or bias.dtype.char != dtype.char:

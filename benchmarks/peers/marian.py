@@ -111,7 +111,7 @@ def copy(model: Any, data: Arrays) -> None:
     with torch.no_grad():
         for name, parameter in _learnt(model).items():
             ours, part, inputs, outputs = _place(name)
-            size = parameter.shape[0] if ours != "projection.w" else parameter.shape[0]
+            size = parameter.shape[0]
             array = data[ours][..., part * size : (part + 1) * size]
             if inputs and array.ndim == 2:
                 array = array[order(len(array))]
@@ -158,9 +158,7 @@ class Training:
         )
 
     def _loss(self) -> Any:
-        return self.model(
-            input_ids=self.source, decoder_input_ids=self.fed, labels=self.target, use_cache=False
-        ).loss
+        return self.model(input_ids=self.source, decoder_input_ids=self.fed, labels=self.target, use_cache=False).loss
 
     def _gradients(self) -> Any:
         self.adam.zero_grad(set_to_none=True)
