@@ -172,7 +172,7 @@ int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t
     gemm_call call = {.k = k, .w = w, .y = packed, .w_row = row_stride, .w_column = column_stride, .K = K, .N = N};
     call.panel_block = column_stride == 1 ? 8 : 1; /* runs of 2 KiB of a row */
     int64_t tasks = ceil_div(ceil_div(N, k->panel_width), call.panel_block);
-    fa_parallel(tasks, threads_for((double)K * (double)N * 2, n_threads), gemm_pack_one, &call);
+    fa_parallel(tasks, threads_for((double)K * (double)N * 16, n_threads), gemm_pack_one, &call);
     return FA_OK;
 }
 
