@@ -186,6 +186,18 @@ def test_translate_samples_by_seed(model, capsys, type_in):
     assert len(set(outputs[0].splitlines())) == 2
 
 
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [(b"a\xe4b\n", "line 4: bad UTF-8 at byte 2"), (b"a" * (1 << 20) + b"a\n", "line 4: longer than 1048576 bytes")],
+    ids=["encoding", "length"],
+)
+def test_what_precedes_a_bad_line_is_translated(bad, problem, model, capsys, type_in):
+    type_in(b"abc\n\nfed\n" + bad + b"abc\n")
+    status, out, err = run(capsys, "translate", model)
+    assert (status, out.splitlines()) == (1, seq2seq.load(model).translate(["abc", "", "fed"]))
+    assert len(err.splitlines()) == 2 and problem in err.splitlines()[1]  # the first one is about line 2
+
+
 def test_evaluate(model, capsys, tmp_path):
     references = tmp_path / "test.tsv"
     references.write_text("".join(f"{s}\t{t}\n" for s, t in PAIRS[250:]))

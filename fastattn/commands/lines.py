@@ -10,7 +10,9 @@ from fastattn.errors import TextError, describe_file
 if TYPE_CHECKING:
     from fastattn.seq2seq.text import ParallelText
 
-__all__ = ["add_pairs", "numbered_lines", "pairs_of"]
+__all__ = ["add_pairs", "in_blocks", "numbered_lines", "pairs_of"]
+
+_LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
 
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +43,28 @@ def numbered_lines(place: str) -> Iterator[tuple[int, str]]:
         yield from _decoded(file, place)
 
 
+def in_blocks(lines: Iterator[tuple[int, str]], size: int) -> Iterator[list[tuple[int, str]]]:
+    """Yield lines in lists of `size`; if reading fails, first those before the failure, then the failure itself."""
+    block: list[tuple[int, str]] = []
+    try:
+        for line in lines:
+            block.append(line)
+            if len(block) == size:
+                yield block
+                block = []
+    except (TextError, OSError):
+        if block:
+            yield block
+        raise
+    if block:
+        yield block
+
+
 def _decoded(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 2), b""), 1):
+        if len(line.rstrip(b"\r\n")) > _LONGEST:
+            problem, hint = f"longer than {_LONGEST} bytes", "put each sentence on a line of its own."
+            raise TextError(describe_file(f"{place}, line {number}", problem, hint))
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

@@ -1,14 +1,13 @@
 """``fastattn translate``: from lines of text to lines of text."""
 
 import argparse
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from
-from fastattn.commands.lines import numbered_lines
+from fastattn.commands.lines import in_blocks, numbered_lines
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.translate import Translation, Translator
@@ -56,10 +55,9 @@ def run(options: argparse.Namespace) -> int:
 
     translator = seq2seq.load(options.folder, options.checkpoint)
     limit = translator.config.training.max_length
-    lines = numbered_lines(options.file)
     # Somebody who types wants an answer to every line.
     size = 1 if options.file == "-" and sys.stdin.isatty() else _BLOCK
-    while block := list(itertools.islice(lines, size)):
+    for block in in_blocks(numbered_lines(options.file), size):
         texts = [text for _, text in block]
         for number, text in block:
             if not text.strip():
