@@ -105,6 +105,29 @@ def test_sigterm_during_validation_is_measured_again(tmp_path, expected, monkeyp
     assert result(tmp_path) == expected
 
 
+def test_a_validation_that_decodes_stops_between_batches(tmp_path, monkeypatch):
+    pairs = DATA[0], training_runs.pairs(600, seed=1)
+    settings = {"max_steps": 5, "metric": "accuracy"}
+    train(tmp_path / "alone", pairs=pairs, **settings)
+    translate, decoded = seq2seq.Translator.translate, []
+
+    def interrupted(self, texts, **options):
+        decoded.append(len(texts))
+        if len(decoded) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return translate(self, texts, **options)
+
+    monkeypatch.setattr(seq2seq.Translator, "translate", interrupted)
+    with pytest.raises(seq2seq.Stopped):
+        train(tmp_path / "stopped", pairs=pairs, **settings)
+    assert len(decoded) == 2 and sum(decoded) < 600
+    position = checkpoint.load(tmp_path / "stopped").progress["position"]
+    assert (position["step"], position["validated"]) == (3, -1)
+    train(tmp_path / "stopped", resume=True, pairs=pairs, **settings)
+    assert sum(decoded[2:]) == 1200  # steps 3 and 5
+    assert result(tmp_path / "stopped") == result(tmp_path / "alone")
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, expected, capsys):
     train(tmp_path, max_steps=20)
     newest = sorted(tmp_path.glob("checkpoint-*"))[-1] / "model.safetensors"
