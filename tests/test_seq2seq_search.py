@@ -8,7 +8,7 @@ from checks import same_bits
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
 from fastattn.errors import FastattnError
-from fastattn.seq2seq import EOS, UNK, beam_search, build, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
 
 every_model = pytest.mark.parametrize("name", CASES)
 
@@ -91,6 +91,30 @@ def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
         found = beam_search(model, one.source, one.source_lengths, size=300, best=3, length_penalty=alpha, limit=3)[0]
         assert [tuple(h.tokens) for h in found] == [sentences[i] for i in order]
         np.testing.assert_allclose([h.score for h in found], scores[order], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong-dot", "transformer-pre"])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_a_search_stops_only_when_nothing_better_can_follow(name, alpha, monkeypatch):
+    batch, found, steps = random_pairs(24, 4), [], []
+    options = {"size": 3, "best": 2, "length_penalty": alpha, "limit": 12}
+    advance = type(make(name)).advance
+    monkeypatch.setattr(type(make(name)), "advance", lambda *call: steps.append(len(call[1])) or advance(*call))
+    for never in (False, True):
+        if never:  # to the limit, or until no sentence is left
+            monkeypatch.setattr(
+                beam._Beams, "_ended", lambda self, b, length, totals: length >= self.limits[b] or totals[0] == -np.inf
+            )
+        steps.clear()
+        found.append([])
+        for seed in range(3):
+            model = make(name, seed, spread=0.3)
+            model.projection.b.value[EOS] = 1
+            found[-1] += beam_search(model, batch.source, batch.source_lengths, **options)
+        found[-1].append(sum(steps))
+    assert found[0][-1] < found[1][-1], "the rule is hardly tested"
+    for early, late in zip(found[0][:-1], found[1][:-1]):
+        assert [(*h.tokens, h.score) for h in early] == [(*h.tokens, h.score) for h in late]
 
 
 @every_model
