@@ -250,6 +250,7 @@ FAILURES = {
     "no TOML": (["train", "{tmp}/no.toml"], 2, "correct the TOML"),
     "unknown key": (["train", "{tmp}/key.toml"], 2, "did you mean 'hidden'"),
     "wrong value": (["train", "{tmp}/value.toml"], 2, "training.rate"),
+    "no data named": (["train", "{tmp}/nothing.toml"], 2, "nothing.toml: data.train: missing. Hint: name a file"),
     "no data": (["train", "{tmp}/data.toml"], 1, "no such file"),
     "run exists": (["train", "{model}/../words.toml"], 2, "resume, or choose another folder"),
     "no folder": (["translate", "{tmp}/none"], 1, "no such folder"),
@@ -272,6 +273,7 @@ def test_a_failure_is_one_line(name, model, tmp_path, capsys):
     (tmp_path / "key.toml").write_text(CONFIG.replace("hidden =", "hiden ="))
     (tmp_path / "value.toml").write_text(CONFIG.replace("rate = 0.01", "rate = -1"))
     (tmp_path / "data.toml").write_text(CONFIG)
+    (tmp_path / "nothing.toml").write_text("")
     (tmp_path / "latin").write_bytes(b"abc\na\xe4b\n")
     (tmp_path / "one").write_text("a\n")
     (tmp_path / "two").write_text("a\nb\n")

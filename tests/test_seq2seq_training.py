@@ -246,6 +246,22 @@ def test_no_data_are_refused(tmp_path):
         train(tmp_path, pairs=([], []))
 
 
+def test_a_configuration_without_files_is_enough_where_pairs_are_given(tmp_path):
+    model = seq2seq.BahdanauConfig(embedding=4, hidden=4, attention=4, readout_width=2)
+    config = seq2seq.Config(model=model, training=seq2seq.TrainingConfig(max_steps=2, patience=1))
+    (tmp_path / "c.toml").write_text("[training]\nepochs = 1\n")
+    for given, place in ((config, "data.train"), (tmp_path / "c.toml", f"{tmp_path}/c.toml: data.train")):
+        with pytest.raises(ConfigError) as caught:
+            seq2seq.train(given, tmp_path / "none", quiet=True)
+        assert str(caught.value).startswith(f"{place}: missing. Hint: name a file")
+    assert not (tmp_path / "none").exists()
+    pairs = training_runs.pairs(20), training_runs.pairs(5)
+    assert seq2seq.train(config, tmp_path / "run", pairs=pairs, quiet=True).steps == 2
+    assert seq2seq.load(tmp_path / "run").config == config
+    with pytest.raises(ConfigError, match=r"training\.patience: 1 needs validation data"):
+        seq2seq.train(config, tmp_path / "other", pairs=(pairs[0], []), quiet=True)
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path):
     process = training_runs.start(tmp_path, max_steps=100000)
     try:

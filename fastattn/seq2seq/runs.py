@@ -93,10 +93,9 @@ def train(
     Examples
     --------
     >>> import tempfile
-    >>> from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, load, train
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, load, train
     >>> config = Config(
-    ...     DataConfig(train="pairs"),
-    ...     BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
+    ...     model=BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
     ...     training=TrainingConfig(epochs=1),
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -105,8 +104,12 @@ def train(
     >>> outcome.steps, outcome.reason, len(translations)
     (1, 'epochs', 1)
     """
+    place = "data.train"
     if not isinstance(config, Config):
-        config = read_config(config)
+        place, config = f"{os.fspath(config)}: {place}", read_config(config)
+    if pairs is None and not config.data.train:
+        hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
+        raise ConfigError(describe_file(place, "missing", hint))
     folder = Path(folder)
     with _alone(folder):
         found = _found(folder, config, resume)
