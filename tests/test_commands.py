@@ -256,12 +256,22 @@ FAILURES = {
     "no folder": (["translate", "{tmp}/none"], 1, "no such folder"),
     "no checkpoint": (["translate", "{tmp}"], 1, "has no checkpoint"),
     "damaged": (["translate", "{tmp}/damaged"], 1, "none of its checkpoints is good"),
+    "no path": (["train", ""], 2, "must not be empty"),
+    "negative size": (["train", "{tmp}/size.toml"], 2, "model: hidden: expected at least 1, got -3"),
+    "no share": (["train", "{tmp}/share.toml"], 2, "model: dropout: expected a share in [0, 1), got 1.5"),
+    "no sample": (["translate", "{model}", "--top-k", "3"], 2, "--top-k: means nothing without --sample"),
+    "a sample": (["translate", "{model}", "--sample", "1", "--best", "3"], 2, "--best: means nothing with --sample"),
+    "no JSON": (["translate", "{model}", "--weights"], 2, "--weights: means nothing without --json"),
+    "narrow": (["translate", "{model}", "--beam", "2", "--best", "3"], 2, "widen the beam"),
+    "no number": (["translate", "{model}", "{tmp}/one", "--length-penalty", "1e300"], 1, "length_penalty: expected"),
     "no file": (["translate", "{model}", "{tmp}/none.txt"], 1, "none.txt: No such file or directory; check the path"),
     "bad UTF-8": (["translate", "{model}", "{tmp}/latin"], 1, "latin, line 2: bad UTF-8 at byte 2"),
     "no tab": (["score", "{model}", "{tmp}/latin"], 1, "Hint: "),
     "line counts": (["evaluate", "{model}", "{tmp}/one", "--target", "{tmp}/two"], 1, "no partner"),
     "kind of picture": (["heatmap", "{model}", "abc", "-o", "map.bmp"], 2, "map.bmp"),
     "picture nowhere": (["heatmap", "{model}", "abc", "-o", "{tmp}/none/map.html"], 1, "check the path"),
+    "picture is a folder": (["heatmap", "{model}", "abc", "-o", "{tmp}/folder.html"], 1, "/folder.html: Is a dir"),
+    "output is a folder": (["evaluate", "{model}", "{tmp}/none", "--translations", "{tmp}"], 1, "name a file, not a f"),
     "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "nothing to attend to"),
 }  # fmt: skip
 
@@ -272,15 +282,26 @@ def test_a_failure_is_one_line(name, model, tmp_path, capsys):
     (tmp_path / "no.toml").write_text("[data\n")
     (tmp_path / "key.toml").write_text(CONFIG.replace("hidden =", "hiden ="))
     (tmp_path / "value.toml").write_text(CONFIG.replace("rate = 0.01", "rate = -1"))
-    (tmp_path / "data.toml").write_text(CONFIG)
+    (tmp_path / "data.toml").write_text(CONFIG.replace("train.tsv", "none.tsv"))
     (tmp_path / "nothing.toml").write_text("")
+    (tmp_path / "train.tsv").write_text("ab\tba\n")
+    (tmp_path / "validation.tsv").write_text("ab\tba\n")
+    (tmp_path / "size.toml").write_text(CONFIG.replace("hidden = 24", "hidden = -3"))
+    (tmp_path / "share.toml").write_text(CONFIG.replace("hidden = 24", "hidden = 24\ndropout = 1.5"))
+    (tmp_path / "folder.html").mkdir()
     (tmp_path / "latin").write_bytes(b"abc\na\xe4b\n")
     (tmp_path / "one").write_text("a\n")
     (tmp_path / "two").write_text("a\nb\n")
     folder = tmp_path / "damaged" / "checkpoint-00000001"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
-    status, _, err = run(capsys, *(argument.format(tmp=tmp_path, model=model) for argument in arguments))
+    arguments = [argument.format(tmp=tmp_path, model=model) for argument in arguments]
+    if arguments[-1] == "":
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        status, err = caught.value.code, capsys.readouterr().err.splitlines()[-1]
+    else:
+        status, _, err = run(capsys, *arguments)
     assert (status, len(err.splitlines())) == (expected, 1), err
     assert err.startswith(f"fastattn {arguments[0]}: ")
     assert text in err
@@ -331,6 +352,24 @@ def test_a_reader_that_goes_away_is_no_error(model, tmp_path):
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 141
     process.stderr.close()
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_is_one_line_or_none(name, model, tmp_path):
+    (tmp_path / "words").write_text("abc\n\n")
+    above = str(Path(fastattn.__file__).resolve().parents[1])
+    number = ["stdin", "stdout", "stderr"].index(name)
+    file = "-" if name == "stdin" else tmp_path / "words"
+    command = f'exec {sys.executable} -P -m fastattn translate {model} {file} {number}{"<" if number == 0 else ">"}&-'
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": above}, input="abc\n", capture_output=True, text=True
+    )
+    translations = "".join(f"{text}\n" for text in seq2seq.load(model).translate(["abc", ""]))
+    if name == "stderr":
+        assert (done.returncode, done.stdout) == (0, translations)
+    else:
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+        assert "is closed" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["quickstart", "train", "translate", "evaluate", "score", "heatmap", "info"])

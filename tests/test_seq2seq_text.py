@@ -96,7 +96,7 @@ def test_strict_reading_raises_in_one_line(tmp_path):
         read_pairs(path, strict=True)
     assert str(caught.value) == (
         f"{path}: line is empty: 2 lines: 2-3; line has no tab: 1 line: 4. "
-        "Hint: correct these lines, or allow that they are left out (strict = false)."
+        "Hint: correct or remove these lines; training leaves them out unless data.strict is true."
     )
     assert len(read_pairs(file(tmp_path, "y.tsv", "a|b\n"), strict=True).numbers) == 1
 

@@ -10,7 +10,7 @@ from fastattn.errors import TextError, describe_file
 if TYPE_CHECKING:
     from fastattn.seq2seq.text import ParallelText
 
-__all__ = ["add_pairs", "in_blocks", "numbered_lines", "pairs_of"]
+__all__ = ["add_pairs", "in_blocks", "numbered_lines", "pairs_of", "typed"]
 
 _LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
 
@@ -37,10 +37,17 @@ def pairs_of(options: argparse.Namespace) -> "ParallelText":
 def numbered_lines(place: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file, or of stdin for "-", with their numbers from 1 on."""
     if place == "-":
+        if sys.stdin is None:
+            raise TextError(describe_file("standard input", "is closed", "name a file, or give it something to read."))
         yield from _decoded(sys.stdin.buffer, "standard input")
         return
     with open(place, "rb") as file:
         yield from _decoded(file, place)
+
+
+def typed() -> bool:
+    """Whether somebody types what comes from the standard input."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def in_blocks(lines: Iterator[tuple[int, str]], size: int) -> Iterator[list[tuple[int, str]]]:

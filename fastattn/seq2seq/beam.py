@@ -93,6 +93,11 @@ def beam_search(
         raise ArgumentError(describe("length_penalty, coverage_penalty", "numbers from 0 up", got, "0 is none."))
     if not len(source):
         return []
+    try:
+        length_factor(int(limits.max()), length_penalty)
+    except OverflowError:
+        got = f"{length_penalty} for {int(limits.max())} tokens"
+        raise ArgumentError(describe("length_penalty", "a factor of finite size", got, "1 is much already.")) from None
     beams = _Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights)
     state: Any = model.encode(source, source_lengths)
     while True:

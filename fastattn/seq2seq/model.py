@@ -316,6 +316,16 @@ def find(kind: str) -> type[Model]:
     raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), hint))
 
 
+def _check_settings(config: Any) -> None:
+    """Raise unless integers, which are sizes, are from 1 up, and floats, which are shares, in [0, 1)."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise ArgumentError(describe(field.name, "at least 1", value, f"the default is {field.default}."))
+        if isinstance(value, float) and not 0 <= value < 1:
+            raise ArgumentError(describe(field.name, "a share in [0, 1)", value, f"the default is {field.default}."))
+
+
 def build(
     config: Any, source_vocabulary_size: int, target_vocabulary_size: int, seed: int, dtype: Any = np.float32
 ) -> Model:
@@ -346,6 +356,7 @@ def build(
             hint = "ids 0 to 3 are those of padding, begin, end and unknown."
             raise ArgumentError(describe(f"{name}_vocabulary_size", "more than 3", size, hint))
     cls: Any = find(config.kind)
+    _check_settings(config)
     rng = np.random.default_rng(seed)
     model: Model = cls(config, source_vocabulary_size, target_vocabulary_size, rng=rng, dtype=dtype)
     return model

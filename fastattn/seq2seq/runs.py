@@ -14,6 +14,7 @@ from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.checkpoint import Checkpoint
 from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
+from fastattn.seq2seq.evaluation import require
 from fastattn.seq2seq.model import Model, build, find, kinds
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.tensors import restore
@@ -110,6 +111,7 @@ def train(
     if pairs is None and not config.data.train:
         hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
         raise ConfigError(describe_file(place, "missing", hint))
+    require([config.training.metric])
     folder = Path(folder)
     with _alone(folder):
         found = _found(folder, config, resume)

@@ -227,12 +227,13 @@ def _text(line: bytes) -> tuple[str, str]:
 def _lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file without their ends; of one that is too long, no more than its beginning."""
     try:
-        file: BinaryIO = sys.stdin.buffer if _name(path) == "-" else open(path, "rb")
-        try:
-            yield from _cut(file)
-        finally:
-            if file is not sys.stdin.buffer:
-                file.close()
+        if _name(path) == "-":
+            if sys.stdin is None:
+                raise TextError(describe_file("standard input", "is closed", "give it something to read."))
+            yield from _cut(sys.stdin.buffer)
+        else:
+            with open(path, "rb") as file:
+                yield from _cut(file)
     except OSError as error:
         hint = "name a text file that can be read, or - for the standard input."
         raise TextError(describe_file(_name(path), (error.strerror or str(error)).lower(), hint)) from None
