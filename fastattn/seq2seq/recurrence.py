@@ -18,7 +18,7 @@ from fastattn.functional import sigmoid, tanh
 from fastattn.layers import Parameter
 from fastattn.layers.recurrence import AFTER, BEFORE, MEMORY, RecurrentCell
 
-__all__ = ["GRURecord", "GRUStep", "LSTMRecord", "LSTMStep"]
+__all__ = ["GRURecord", "GRUStep", "LSTMRecord", "LSTMStep", "LSTMWalk"]
 
 Array = NDArray[Any]
 
@@ -226,3 +226,50 @@ class LSTMRecord:
     def finish(self) -> None:
         """Add the gradient of all steps to that of w_hidden."""
         linear.weight_gradient(self.before, self._gates, self.cell.w_hidden.gradient)
+
+
+class LSTMWalk:
+    """All steps of a batch through an `LSTMStep` in one call, where no input depends on an output, and back.
+
+    The bits are those of an `LSTMRecord`.
+
+    Parameters
+    ----------
+    cell : LSTMStep
+    x : array, shape (B, T, 4 H)
+        Contiguous; used up.
+    h, c : arrays, shape (B, H)
+
+    Attributes
+    ----------
+    states : array, shape (B, T, H)
+        h after each step.
+    d_x : array, shape (B, T, 4 H)
+        Gradient of x, after `backward`.
+    """
+
+    def __init__(self, cell: LSTMStep, x: Array, h: Array, c: Array) -> None:
+        batch, steps, _ = x.shape
+        self.cell, self.d_x = cell, x
+        self._first = np.ascontiguousarray(c)
+        self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
+        last = np.empty((2, batch, cell.hidden), x.dtype)
+        cell.kernel().forward(
+            None, batch, steps, False, None, np.ascontiguousarray(h), self._first, last[0], last[1], x, self._aux,
+            self._before, self.states,
+        )  # fmt: skip
+
+    def backward(self, dh: Array) -> tuple[Array, Array]:
+        """Return the gradients of the first h and c from that of `states`."""
+        (batch, steps, width), cell = dh.shape, self.cell
+        first = np.empty((2, batch, width), dh.dtype)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None, None,
+            first[0], first[1], self.d_x, self._aux, self._before, self._first,
+        )  # fmt: skip
+        return first[0], first[1]
+
+    def finish(self) -> None:
+        """Add the gradient of all steps to that of w_hidden, in the order of the steps."""
+        before, d_x = self._before.transpose(1, 0, 2), self.d_x.transpose(1, 0, 2)
+        linear.weight_gradient(before, d_x, self.cell.w_hidden.gradient)
