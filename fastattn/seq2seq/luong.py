@@ -17,7 +17,7 @@ from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
-from fastattn.seq2seq.recurrence import LSTMStep
+from fastattn.seq2seq.recurrence_lstm import LSTMStep
 
 __all__ = ["Luong", "LuongConfig"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn.functional import tanh
 from fastattn.seq2seq.lookback import Lookback
-from fastattn.seq2seq.recurrence import LSTMRecord, LSTMWalk
+from fastattn.seq2seq.recurrence_lstm import LSTMRecord, LSTMWalk
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.luong import Luong
