@@ -150,7 +150,10 @@ def run_recurrent(dtype, edge):
         work, aux, before = draw(rows, gates * hidden), draw(rows, hidden), draw(rows, hidden)
         y, h_last = draw(batch, steps, hidden), draw(batch, hidden)
         h = draw(batch, hidden)
-        kernel.forward(draw(rows, inputs), batch, steps, True, sequences, h, c, h_last, c_last, work, aux, before, y)
+        inside = draw(batch, hidden) if cell == 0 else None
+        kernel.forward(
+            draw(rows, inputs), batch, steps, True, sequences, h, c, h_last, c_last, work, aux, before, y, inside
+        )
         assert np.isfinite(h_last).all() and np.isfinite(work).all()
         dh, dc = draw(batch, hidden), draw(batch, hidden) if lstm else None
         kernel.backward(back, batch, steps, True, sequences, y, h_last, c_last, dh, dc, work, aux, before, c)

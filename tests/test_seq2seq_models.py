@@ -9,7 +9,7 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversa
 
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
-from fastattn.seq2seq import BOS, build, luong
+from fastattn.seq2seq import BOS, build, luong, recurrence, recurrence_lstm
 from fastattn.seq2seq.model import fed, find
 
 every_model = pytest.mark.parametrize("name", CASES)
@@ -47,6 +47,19 @@ def test_all_steps_at_once_have_the_bits_of_single_steps(score, layers, dropout,
         backward(0.5)
         found.append([x, weights, np.array(loss), *(p.gradient for p in model.parameters().values())])
     assert same_bits(*found)
+
+
+@pytest.mark.parametrize("name", ["cho", "cho-before", "cho-after", "sutskever", "luong-concat"])
+def test_decoders_whose_inputs_are_known_take_no_single_steps_in_training(name, monkeypatch):
+    def step(*arguments):
+        raise AssertionError("a single step")
+
+    for cls in (recurrence.GRUStep, recurrence_lstm.LSTMStep, recurrence.GRURecord, recurrence_lstm.LSTMRecord):
+        monkeypatch.setattr(cls, "forward", step)
+    model = make(name)
+    loss, _, backward = model.loss_vjp(random_pairs(), seeds=SEEDS)
+    backward(1.0)
+    assert np.isfinite(loss)
 
 
 def check_gradients(model):

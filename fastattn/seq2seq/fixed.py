@@ -13,7 +13,7 @@ from fastattn.layers import GRU, LSTM, Bidirectional, Embedding, Linear, Stacked
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
-from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+from fastattn.seq2seq.recurrence import GRUStep, GRUWalk
 
 __all__ = ["Cho", "ChoConfig", "Sutskever", "SutskeverConfig"]
 
@@ -213,7 +213,8 @@ class Cho(Model):
 
     Notes
     -----
-    The loop over time has the products of the state alone, 3 H H multiply-adds a sentence and step. The paper's
+    The loop over time has the products of the state alone, 3 H H multiply-adds a sentence and step; in training it is
+    one call for all steps. The paper's
     matrices E and G are products of two of rank 100 and 500 to save parameters; here they are single ones.
 
     References
@@ -315,27 +316,22 @@ class Cho(Model):
         y, undrop_target = drop(y, 1)
         part, part_back = self.from_target.vjp(y)
         part += outside[:, None]
-        record = GRURecord(self.cell, first, steps, inside)
-        for t in range(steps):
-            record.forward(t, part[:, t, :gates])
-        from_state, from_state_back = self.from_state.vjp(record.states[:, 1:])
+        walk = GRUWalk(self.cell, part[..., :gates].copy(), first, inside)
+        from_state, from_state_back = self.from_state.vjp(walk.states)
         wide = from_state + part[..., gates:]
         x, undrop_features = drop(maxout(wide), 2)
 
         def backward(dx: Array) -> None:
             d_wide = maxout_vjp(wide, undrop_features(dx))
-            d_states = from_state_back(d_wide)
-            dh = np.zeros_like(first)
-            for t in reversed(range(steps)):
-                dh = record.backward(t, dh + d_states[:, t])
-            record.finish()
-            d_part = np.concatenate([record.d_x, d_wide], axis=-1)
+            dh = walk.backward(from_state_back(d_wide))
+            walk.finish()
+            d_part = np.concatenate([walk.d_x, d_wide], axis=-1)
             target_back(undrop_target(part_back(d_part)))
             d_vector_part = d_part[:, 0].copy()
             for t in range(1, steps):
                 d_vector_part += d_part[:, t]
             if inside is not None:
-                d_vector_part[:, 2 * H : gates] = record.d_inside()
+                d_vector_part[:, 2 * H : gates] = walk.d_inside()
             d_vector = vector_back(d_vector_part) + bridge_back(dh * (1 - first * first))
             d_last = summary_back(d_vector * (1 - vector * vector))
             source_back(undrop_source(encoder_back(None, d_last)[0]))

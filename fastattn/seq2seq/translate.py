@@ -233,7 +233,7 @@ class Translator:
         else:
             [found] = self.score([source], [target], weights=True)
         if found.weights is None:
-            hint = "a model of kind 'fixed' looks at no source token; train another kind."
+            hint = "models of kinds 'cho' and 'sutskever' look at no source token; train another kind."
             raise UnsupportedError(describe("align", "a model with attention", f"kind {self.model.kind!r}", hint))
         return found
 
