@@ -1,7 +1,8 @@
 /* One step of gated recurrent units or of long short-term memory, all entries of a batch, some panels of units.
  *
  *   GRU   r, z = sigmoid((W x + b) + (U h + c)),  h' = n + z (h - n),
- *         after:  n = tanh((W_n x + b_n) + r (U_n h + c_n [+ inside])),  before:  n = tanh((W_n x + b_n) + (U_n (r h) + c_n))
+ *         after:  n = tanh((W_n x + b_n) + r (U_n h + c_n [+ inside])),
+ *         before: n = tanh((W_n x + b_n) + (U_n (r h) + c_n))
  *   LSTM  i, f, o = sigmoid((W x + b) + U h),  g = tanh((W x + b) + U h),  c' = f c + i g,  h' = o tanh c'
  *
  *   1. for each panel of PW units (its weights, PW columns of each gate, stay in L2 while all entries pass)

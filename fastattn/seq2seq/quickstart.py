@@ -15,8 +15,8 @@ from typing import Any
 from fastattn.errors import CheckpointError
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
+from fastattn.seq2seq.cho import ChoConfig
 from fastattn.seq2seq.config import Config, InferenceConfig, TrainingConfig, VocabularyConfig
-from fastattn.seq2seq.fixed import ChoConfig
 from fastattn.seq2seq.metrics import ErrorCounts, count_errors
 from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
 from fastattn.seq2seq.runs import load, train
