@@ -261,6 +261,7 @@ FAILURES = {
     "no share": (["train", "{tmp}/share.toml"], 2, "model: dropout: expected a share in [0, 1), got 1.5"),
     "no sample": (["translate", "{model}", "--top-k", "3"], 2, "--top-k: means nothing without --sample"),
     "a sample": (["translate", "{model}", "--sample", "1", "--best", "3"], 2, "--best: means nothing with --sample"),
+    "no penalty": (["translate", "{model}", "--sample", "1", "--length-penalty", "0"], 2, "means nothing with --s"),
     "no JSON": (["translate", "{model}", "--weights"], 2, "--weights: means nothing without --json"),
     "narrow": (["translate", "{model}", "--beam", "2", "--best", "3"], 2, "widen the beam"),
     "no number": (["translate", "{model}", "{tmp}/one", "--length-penalty", "1e300"], 1, "length_penalty: expected"),
@@ -271,7 +272,7 @@ FAILURES = {
     "kind of picture": (["heatmap", "{model}", "abc", "-o", "map.bmp"], 2, "map.bmp"),
     "picture nowhere": (["heatmap", "{model}", "abc", "-o", "{tmp}/none/map.html"], 1, "check the path"),
     "picture is a folder": (["heatmap", "{model}", "abc", "-o", "{tmp}/folder.html"], 1, "/folder.html: Is a dir"),
-    "output is a folder": (["evaluate", "{model}", "{tmp}/none", "--translations", "{tmp}"], 1, "name a file, not a f"),
+    "output is a folder": (["evaluate", "{model}", "{tmp}/train.tsv", "--translations", "{tmp}"], 1, "name a file"),
     "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "nothing to attend to"),
 }  # fmt: skip
 

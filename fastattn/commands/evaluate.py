@@ -48,10 +48,10 @@ def run(options: argparse.Namespace) -> int:
     # BLEU and chrF want as many references for one source as for another.
     metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)
     require(metrics)
-    if options.translations:
-        options.translations.open("a").close()  # a path that cannot be written is an error before the work, not after
     translator = seq2seq.load(options.folder, options.checkpoint)
     pairs = pairs_of(options)
+    if options.translations:
+        options.translations.open("a").close()  # a path that cannot be written is an error before the work, not after
     if options.group:
         groups = group_references(pairs.sources, pairs.targets)
         sources, references = list(groups), list(groups.values())

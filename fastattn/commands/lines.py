@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_pairs", "in_blocks", "numbered_lines", "pairs_of", "typed"]
 
-_LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
-
 
 def add_pairs(parser: argparse.ArgumentParser) -> None:
     """Add the files of sources and targets."""
@@ -68,9 +66,11 @@ def in_blocks(lines: Iterator[tuple[int, str]], size: int) -> Iterator[list[tupl
 
 
 def _decoded(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 2), b""), 1):
-        if len(line.rstrip(b"\r\n")) > _LONGEST:
-            problem, hint = f"longer than {_LONGEST} bytes", "put each sentence on a line of its own."
+    from fastattn.seq2seq.text import LONGEST
+
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST + 2), b""), 1):
+        if len(line.rstrip(b"\r\n")) > LONGEST:
+            problem, hint = f"longer than {LONGEST} bytes", "put each sentence on a line of its own."
             raise TextError(describe_file(f"{place}, line {number}", problem, hint))
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")

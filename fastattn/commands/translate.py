@@ -84,7 +84,8 @@ def _check(options: argparse.Namespace) -> None:
                 raise ConfigError(describe_file(_flag(name), "means nothing without --sample", "give --sample SEED."))
     else:
         for name in searching:
-            if getattr(options, name):
+            value = getattr(options, name)
+            if value is not None and value is not False:  # 0 is given, too
                 raise ConfigError(describe_file(_flag(name), "means nothing with --sample", "leave out one of them."))
     if options.weights and not options.json:
         raise ConfigError(describe_file("--weights", "means nothing without --json", "give --json."))

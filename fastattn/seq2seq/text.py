@@ -17,11 +17,11 @@ from fastattn.errors import ArgumentError, TextError, describe, describe_file
 from fastattn.seq2seq.report import Account, Report
 from fastattn.seq2seq.vocabulary import EOS, Vocabulary
 
-__all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
+__all__ = ["LONGEST", "ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
 Path = str | os.PathLike[str]
 
-_LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
+LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ def _pair(source: str, wrong_source: str, target: str, wrong_target: str) -> tup
 
 def _text(line: bytes) -> tuple[str, str]:
     """Return the text of a line, and what is wrong with it."""
-    if len(line) > _LONGEST:
-        return "", f"is longer than {_LONGEST} bytes"
+    if len(line) > LONGEST:
+        return "", f"is longer than {LONGEST} bytes"
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
@@ -240,7 +240,7 @@ def _lines_of(path: Path) -> Iterator[bytes]:
 
 
 def _cut(file: BinaryIO) -> Iterator[bytes]:
-    most = _LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
+    most = LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
     first = True
     while line := file.readline(most):
         rest = line
