@@ -122,7 +122,7 @@ def test_lines_and_their_numbers(tmp_path):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_line_that_is_too_long_is_not_held(tmp_path, monkeypatch, mark, end):
-    monkeypatch.setattr(module, "_LONGEST", 10)
+    monkeypatch.setattr(module, "LONGEST", 10)
     for length in range(8, 60):
         content = mark + b"a" * length + end
         text = read_lines(file(tmp_path, "x", content + (b"next" if end else b"")))
