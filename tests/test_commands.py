@@ -308,6 +308,26 @@ def test_a_failure_is_one_line(name, model, tmp_path, capsys):
     assert text in err
 
 
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("safetensors.numpy", ["train", "{tmp}/words.toml"]),
+        ("sacrebleu.metrics", ["train", "{tmp}/bleu.toml"]),
+        ("sacrebleu.metrics", ["evaluate", "{model}", "{tmp}/train.tsv"]),
+        ("matplotlib", ["quickstart", "--folder", "{tmp}/words", "--steps", "1"]),
+        ("matplotlib", ["heatmap", "{model}", "abc", "-o", "{tmp}/x.png"]),
+    ],
+)
+def test_a_missing_package_is_one_line_before_the_work(package, arguments, model, tmp_path, capsys, monkeypatch):
+    config = write_corpus(tmp_path)
+    (tmp_path / "bleu.toml").write_text(config.read_text().replace("rate =", 'metric = "bleu"\nrate ='))
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, err = run(capsys, *(argument.format(tmp=tmp_path, model=model) for argument in arguments))
+    assert (status, out, len(err.splitlines())) == (1, "", 1), err
+    assert "pip install 'fastattn[" in err
+    assert not (tmp_path / "words").exists()
+
+
 def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
     def full(descriptor, data):
         raise OSError(28, "No space left on device")

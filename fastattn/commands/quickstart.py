@@ -55,11 +55,13 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, print the table, pronounce, and draw."""
     from fastattn.seq2seq.pronunciation import load_dictionary
     from fastattn.seq2seq.quickstart import quickstart
+    from fastattn.viz.heatmap import require_matplotlib
 
     def tell(line: str) -> None:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    require_matplotlib()  # now, not after the training
     dictionary = load_dictionary()
     found = quickstart(
         options.folder, again=options.again, quiet=options.quiet, tell=tell, dictionary=dictionary, steps=options.steps

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
 from fastattn.seq2seq import checkpoint, durable
+from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.checkpoint import Checkpoint
 from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
@@ -112,6 +113,7 @@ def train(
         hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
         raise ConfigError(describe_file(place, "missing", hint))
     require([config.training.metric])
+    need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(folder)
     with _alone(folder):
         found = _found(folder, config, resume)
