@@ -136,6 +136,8 @@ typedef struct fa_recurrent {
     const void *dy;           /* (B, T, H), or NULL: zeros */
     const void *memory_first; /* LSTM: c before the first step, contiguous by sample */
     void *d_state, *d_gates, *d_memory;
+
+    const void *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
 } fa_recurrent;
 
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
