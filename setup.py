@@ -25,6 +25,7 @@ SOURCES = [
     "csrc/dispatch/recurrent.c",
     "csrc/dispatch/query_gradient.c",
     "csrc/dispatch/training.c",
+    "csrc/dispatch/sparse.c",
 ]
 
 

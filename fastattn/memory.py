@@ -14,15 +14,17 @@ from fastattn._arguments import (
     check_arrays,
     check_mask,
     check_memory,
-    check_normalizer,
     check_options,
     check_output,
+    check_sparse,
     length_array,
     score_arrays,
 )
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, check_scale, kernel_vector
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import resolve as resolve_normalizer
 from fastattn.scores.base import Score, resolve
 
 __all__ = ["Memory", "prepare"]
@@ -148,7 +150,7 @@ class Memory:
         self,
         query: Array,
         *,
-        normalizer: str = "softmax",
+        normalizer: str | Normalizer = "softmax",
         mask: Array | None = None,
         causal: str | bool | None = None,
         window: tuple[int | None, int | None] | None = None,
@@ -175,7 +177,9 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
-        check_normalizer(normalizer)
+        alpha = None
+        if normalizer != "softmax":
+            alpha = check_sparse(resolve_normalizer(normalizer), query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
@@ -197,13 +201,19 @@ class Memory:
             vector = kernel_vector(score)
         beams = self._beams
         plain = allowed is None and extra is None and seeds is None and alignment == 0 and left < 0 and right < 0
-        if beams > 1 and plain and query.shape[-2] == 1 and out is None:
+        if beams > 1 and plain and alpha is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
             return self._attend_beams(projected, vector, factor, lengths, return_weights, return_lse)
+        values, panels, memory_rows, table = self._values, self._packed_keys, self._rows, self._table
+        if table is not None and alpha is not None:
+            # Kernels of sparse weights read every key several times: what the table names is brought together for them.
+            at = np.arange(tk)[:, None]
+            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
+            table = None
         call = core.Call(
-            projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
+            projected, keys, values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
-            self._packed_keys, self._rows, tk, self._table,
+            panels, memory_rows, tk, alpha, table,
         )  # fmt: skip
         shape = (*rows, self._values.shape[-1])
         if out is None:

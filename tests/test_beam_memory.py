@@ -45,6 +45,10 @@ def test_reordered_beams_against_plain_attention(name, shape, dtype):
         found = memory.attend(query, return_weights=True, return_lse=True)
         plain = fastattn.attention(query, *past, score=score, return_weights=True, return_lse=True)
         assert same_bits(found.weights, plain.weights) and same_bits(found.lse, plain.lse)
+        if t % 8 == 3:
+            sparse = {"normalizer": "sparsemax", "return_weights": True}
+            found, plain = memory.attend(query, **sparse), fastattn.attention(query, *past, score=score, **sparse)
+            assert same_bits(found.context, plain.context) and same_bits(found.weights, plain.weights)
         storage.append(memory._keys)
         rows = rng.integers(0, size, 9 if t < 40 else max(1, size - t % 2))
         memory, past = memory.select(rows), [x[rows] for x in past]
@@ -100,6 +104,10 @@ def test_beams_that_share_a_row(name, shape, rows):
     assert same_bits(found.context, expected.context)
     assert same_bits(found.weights, expected.weights) and same_bits(found.lse, expected.lse)
     assert same_bits(beams.attend(query), expected.context)
+    sparse = fastattn.attention(
+        query, key[rows], value[rows], **{**options, "return_lse": False}, normalizer="sparsemax"
+    )
+    assert same_bits(beams.attend(query, normalizer="sparsemax"), sparse.context)
     out = np.empty_like(expected.context)
     assert same_bits(beams.attend(query, out=out), expected.context)
     two = np.concatenate([query, query], axis=-2)
