@@ -98,6 +98,7 @@ typedef struct fa_query_gradient {
     int64_t query_row, d_context_row;
     fa_strides3 key_strides, value_strides; /* head: unused */
     void *d_query, *d_score;
+    const void *d_weights; /* (B, Tk), contiguous, or NULL: zeros */
 } fa_query_gradient;
 
 enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };

@@ -118,6 +118,7 @@ def query_gradient(
     d_context: Array,
     d_query: Array,
     d_score: Array,
+    d_weights: Array | None = None,
 ) -> None: ...
 
 class Recurrent:

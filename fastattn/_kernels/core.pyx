@@ -99,6 +99,7 @@ cdef extern from "fastattn.h" nogil:
         fa_strides3 key_strides, value_strides
         void *d_query
         void *d_score
+        const void *d_weights
 
     ctypedef struct fa_recurrent:
         int64_t B, T, H
@@ -736,9 +737,10 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
 
 def query_gradient(int score, int activation, double scale, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
                    score_vector, cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query,
-                   cnp.ndarray d_score):
+                   cnp.ndarray d_score, d_weights=None):
     """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of key (B, Tk, D) and value
-    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass and d_context (B, Dv)."""
+    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass, d_context (B, Dv), and d_weights (B, Tk),
+    contiguous, or None."""
     cdef fa_query_gradient g
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
     cdef const fa_kernels *k = _kernels(query)
@@ -761,6 +763,7 @@ def query_gradient(int score, int activation, double scale, cnp.ndarray query, c
     g.value_strides = _strides3(value)
     g.d_query = cnp.PyArray_DATA(d_query)
     g.d_score = cnp.PyArray_DATA(d_score)
+    g.d_weights = _data(d_weights)
     with nogil:
         fa_query_gradient_run(k, &g, n_threads)
 

@@ -1,0 +1,67 @@
+"""Attention mechanisms from query to context, written as in their papers, one query after the other.
+
+Each function takes the parameters by name, queries (B, T, Dq), the memory (B, S, Dm), what is summed (B, S, Dv) and
+which positions may be read (B, S), and returns contexts (B, T, Dv) and weights (B, T, S) or (B, H, T, S).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .elementwise import sigmoid
+
+Array = np.ndarray[Any, Any]
+
+_ACTIVATIONS: dict[str, Any] = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.maximum(x, 0.0)}
+
+
+def normalized(scores: Array, allowed: Array) -> Array:
+    """Softmax over what is allowed; a row without anything is zero."""
+    inside = np.where(allowed, scores, -np.inf)
+    top = np.where(allowed.any(-1, keepdims=True), inside.max(-1, keepdims=True, initial=-np.inf), 0.0)
+    e = np.where(allowed, np.exp(np.where(allowed, scores - top, 0.0)), 0.0)
+    total = e.sum(-1, keepdims=True)
+    return e / np.where(total == 0, 1.0, total)
+
+
+def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: Any) -> Array:
+    """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) for the variant `name`."""
+    scale = options.get("scale")
+    if name in ("dot", "scaled_dot"):
+        factor = scale or (1.0 if name == "dot" else q.shape[-1] ** -0.5)
+        return factor * np.einsum("bd,bsd->bs", q, m)
+    if name == "cosine":
+        lengths = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(m, axis=-1)
+        return (scale or 1.0) * np.einsum("bd,bsd->bs", q, m) / np.where(lengths == 0, 1.0, lengths)
+    if name == "general":
+        return np.einsum("bd,de,bse->bs", q, p["w"], m)
+    if name == "location":
+        return (q @ p["w"])[:, : m.shape[1]]
+    if name in ("additive", "concat", "normed_additive", "bahdanau"):
+        v = p["v"]
+        if name == "normed_additive":
+            v = p["g"] * v / np.sqrt((v * v).sum())
+        inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
+        return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ v
+    raise ValueError(f"no twin of {name!r}")
+
+
+def soft(
+    name: str, p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Global soft attention."""
+    q, m, v = _read(queries, memory, values, allowed)
+    weights = [normalized(soft_scores(name, p, q[:, t], m, **options), allowed) for t in range(q.shape[1])]
+    return _together(weights, v)
+
+
+def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
+    q = np.asarray(queries, np.float64)
+    return q, *(np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
+
+
+def _together(weights: list[Array], values: Array) -> tuple[Array, Array]:
+    joined = np.stack(weights, axis=1)
+    return np.einsum("bts,bsd->btd", joined, values), joined
