@@ -6,7 +6,10 @@ from checks import same_bits
 from variant_cases import CASES, differences, make, parameters, twin
 
 import fastattn
+from fastattn._reference import variants as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
+from fastattn.variants.coverage import coverage_loss, coverage_loss_vjp
+from fastattn.variants.recall import RecallState
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -249,3 +252,39 @@ def test_wrong_arrays_are_refused_by_name(case, number):
     words, change = WRONG[number]
     with pytest.raises(FastattnError, match=f"^{words}: "):
         change(make(case))
+
+
+def test_coverage_loss_is_that_of_the_twin_and_differentiable():
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(5), size=(3, 4))
+    losses, backward = coverage_loss_vjp(weights)
+    np.testing.assert_allclose(losses, twins.coverage_loss(weights), rtol=1e-13)
+    assert same_bits(coverage_loss(weights), losses)
+    d_losses = rng.normal(size=losses.shape)
+    measured = differences(lambda: (twins.coverage_loss(weights) * d_losses).sum(), weights)
+    np.testing.assert_allclose(backward(d_losses), measured, rtol=1e-7, atol=1e-8)
+    padded = np.concatenate([weights, np.zeros((3, 4, 9))], axis=-1)
+    assert same_bits(coverage_loss(padded), losses)
+
+
+def test_a_window_reads_nothing_beyond_it():
+    case = next(case for case in CASES if case.options.get("window") == 2)
+    problem = make(case, np.float32, keys=30, steps=5, masked=False)
+    problem.lengths[...] = 30
+    output = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
+    assert (output.weights[:, 0, 3:] == 0).all()
+    assert ((output.weights != 0).sum(-1) <= 5).all()
+
+
+def test_filters_see_the_side_that_the_docstring_says():
+    variant = fastattn.create("location_sensitive", query_width=2, memory_width=2, width=1, filters=1, filter_size=3,
+                              rng=RNG, dtype=np.float64)  # fmt: skip
+    for parameter in variant.parameters().values():
+        parameter.value[...] = 0
+        parameter.touch()
+    variant.filters.value[0] = [0, 0, 1]  # the weight of the next position
+    variant.u.value[...] = variant.v.value[...] = 3
+    prepared = variant.prepare(np.zeros((1, 5, 2)))
+    state = RecallState(np.array([[0, 0, 1.0, 0, 0]]))
+    _, weights, _ = variant.step(np.zeros((1, 2)), prepared, state)
+    assert weights[0].argmax() == 1

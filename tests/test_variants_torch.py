@@ -32,6 +32,47 @@ def soft(name, p, q, m, values, allowed, options):
     return weights @ values, weights
 
 
+def by_steps(q, allowed, values, score, normalize=lambda e: e.softmax(-1)):
+    """Contexts and weights where scores depend on the weights of earlier steps: score(t, weights so far)."""
+    weights = []
+    for t in range(q.shape[1]):
+        weights.append(normalize(score(t, weights).masked_fill(~allowed, -torch.inf)))
+    joined = torch.stack(weights, dim=1)
+    return joined @ values, joined
+
+
+def location_sensitive(name, p, q, m, values, allowed, options):
+    if "window" in options:
+        pytest.skip("the twin is the witness of windows")
+    filters = p["filters"]
+    start = torch.zeros(allowed.shape, dtype=q.dtype)
+    if options.get("initial") == "uniform":
+        start = allowed / allowed.sum(-1, keepdim=True).to(q.dtype)
+
+    def score(t, weights):
+        h = start + sum(weights) if options.get("cumulative") else (weights[-1] if weights else start)
+        f = torch.nn.functional.conv1d(h[:, None], filters[:, None], padding=filters.shape[1] // 2).mT
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + f @ p["u"]
+        return torch.tanh(inner) @ p["v"]
+
+    if options.get("smoothing"):
+        return by_steps(q, allowed, values, score, lambda e: e.sigmoid() / e.sigmoid().sum(-1, keepdim=True))
+    return by_steps(q, allowed, values, score)
+
+
+def coverage(name, p, q, m, values, allowed, options):
+    phi = options.get("fertility", 1.0)
+    if "fertility" in p:
+        phi = phi * torch.sigmoid(m @ p["fertility"])[..., 0]
+
+    def score(t, weights):
+        c = sum(weights) / phi if weights else torch.zeros_like(m[..., 0])
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + c[..., None] * p["u"]
+        return torch.tanh(inner) @ p["v"]
+
+    return by_steps(q, allowed, values, score)
+
+
 def plain(problem, p, q, m, values, allowed):
     name, options = problem.case.name, dict(problem.case.options)
     if name == "luong":

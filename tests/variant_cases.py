@@ -34,6 +34,13 @@ CASES = [
     Case("normed_additive", {"width": 8}),
     Case("bahdanau", {"width": 5}),
     Case("luong", {"score": "concat"}),
+    Case("location_sensitive", {"width": 9, "filters": 3, "filter_size": 5}),
+    Case("location_sensitive", {"width": 37, "filters": 20, "filter_size": 41, "cumulative": True}),
+    Case("location_sensitive", {"width": 16, "filters": 1, "filter_size": 1, "smoothing": True, "initial": "uniform"}),
+    Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 2, "sharpening": 2.0}),
+    Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 1, "cumulative": True}),
+    Case("coverage", {"width": 11}),
+    Case("coverage", {"width": 18, "fertility": 2.0}),
 ]
 
 SAME_WIDTH = ("dot", "scaled_dot", "cosine")

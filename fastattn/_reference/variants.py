@@ -58,10 +58,89 @@ def soft(
 
 
 def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
-    q = np.asarray(queries, np.float64)
-    return q, *(np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
+    m, v = (np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
+    return np.asarray(queries, np.float64), m, v
 
 
 def _together(weights: list[Array], values: Array) -> tuple[Array, Array]:
     joined = np.stack(weights, axis=1)
     return np.einsum("bts,bsd->btd", joined, values), joined
+
+
+def location_sensitive(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    smoothing: bool = False,
+    sharpening: float = 1.0,
+    window: int | None = None,
+    cumulative: bool = False,
+    initial: str = "zeros",
+    **sizes: int,
+) -> tuple[Array, Array]:
+    """Chorowski et al. 2015, equations 8 and 9, and section 2.3."""
+    q, m, v = _read(queries, memory, values, allowed)
+    batch, keys = allowed.shape
+    filters = p["filters"]
+    left = filters.shape[1] // 2
+    last = np.zeros((batch, keys))
+    if initial == "uniform":
+        last = allowed / np.maximum(allowed.sum(-1, keepdims=True), 1)
+    history, weights = last, []
+    for t in range(q.shape[1]):
+        padded = np.pad(history, ((0, 0), (left, left)))
+        f = np.stack([padded[:, j : j + filters.shape[1]] @ filters.T for j in range(keys)], axis=1)
+        e = np.tanh((q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + f @ p["u"]) @ p["v"]
+        near = allowed
+        if window is not None:
+            middle = np.array([median_position(row) for row in last])[:, None]
+            near = allowed & (np.abs(np.arange(keys) - middle) <= window)
+        if smoothing:
+            s = np.where(near, sigmoid(e), 0.0)
+            last = s / np.maximum(s.sum(-1, keepdims=True), 1e-300)
+        else:
+            last = normalized(sharpening * e, near)
+        history = history + last if cumulative else last
+        weights.append(last)
+    return _together(weights, v)
+
+
+def median_position(weights: Array) -> int:
+    """The first position at which half of all weight has been seen; 0 where there is none."""
+    sums = np.cumsum(weights)
+    return int(np.argmax(sums >= sums[-1] / 2))
+
+
+def coverage(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    fertility: float | None = None,
+    **sizes: int,
+) -> tuple[Array, Array]:
+    """See et al. 2017, equations 10 and 11; with fertility, Tu et al. 2016, section 3.1.1."""
+    q, m, v = _read(queries, memory, values, allowed)
+    needed = 1.0 if fertility is None else fertility * sigmoid((m @ p["fertility"])[..., 0])
+    covered, weights = np.zeros(allowed.shape), []
+    for t in range(q.shape[1]):
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + covered[..., None] * p["u"][0]
+        weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
+        covered = covered + weights[-1] / needed
+    return _together(weights, v)
+
+
+def coverage_loss(weights: Any) -> Array:
+    """See et al. 2017, equation 12, of every step: (B, T) for weights (B, T, S)."""
+    w = np.asarray(weights, np.float64)
+    covered = np.zeros((w.shape[0], w.shape[2]))
+    losses = []
+    for t in range(w.shape[1]):
+        losses.append(np.minimum(w[:, t], covered).sum(-1))
+        covered = covered + w[:, t]
+    return np.stack(losses, axis=1)

@@ -368,6 +368,18 @@ def check_whole(prepared: Prepared) -> None:
         raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))
 
 
+def check_state(state: object, kind: type[AttentionState], prepared: Prepared) -> None:
+    """Raise unless the state is of a kind, and of the batch of the memory."""
+    if not isinstance(state, kind):
+        hint = "pass what start() or the step before returned."
+        raise DTypeError(describe("state", f"a {kind.__name__}", type(state).__name__, hint))
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, np.ndarray) and len(value) != prepared.batch:
+            hint = "select the same rows of the state and of the memory."
+            raise ShapeError(describe("state", f"{prepared.batch} samples, as the memory has", len(value), hint))
+
+
 def check_cotangents(
     output: Array | AttentionOutput, d_context: Array | None, d_weights: Array | None
 ) -> tuple[Array, Array | None]:

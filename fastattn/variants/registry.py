@@ -33,6 +33,15 @@ _BUILT_IN = (
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
     ),
     VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
+    VariantRecord(
+        "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",
+        "v . tanh(q W + m V + U (F * previous weights) + b)",
+        "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9",
+    ),
+    VariantRecord(
+        "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
+        "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
+    ),
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 
@@ -72,7 +81,7 @@ def register(new: VariantRecord, *, replace: bool = False) -> None:
     _RECORDS[new.name] = new
 
 
-def record(name: str) -> VariantRecord:
+def record(name: Any) -> VariantRecord:
     """Return the record of a variant, or raise an ArgumentError that names what is closest."""
     if not isinstance(name, str):
         hint = "see fastattn.variants.names()."
