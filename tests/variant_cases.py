@@ -34,6 +34,9 @@ CASES = [
     Case("normed_additive", {"width": 8}),
     Case("bahdanau", {"width": 5}),
     Case("luong", {"score": "concat"}),
+    Case("multihead", {"heads": 1}),
+    Case("multihead", {"heads": 6, "key_heads": 2, "head_width": 3, "bias": False}),
+    Case("multihead", {"heads": 2, "head_width": 5, "output_width": 7}),
     Case("location_sensitive", {"width": 9, "filters": 3, "filter_size": 5}),
     Case("location_sensitive", {"width": 37, "filters": 20, "filter_size": 41, "cumulative": True}),
     Case("location_sensitive", {"width": 16, "filters": 1, "filter_size": 1, "smoothing": True, "initial": "uniform"}),
@@ -73,7 +76,10 @@ def widths(case):
 def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=False, seed=0, size=1.0):
     rng = np.random.default_rng(seed)
     dq, dm = widths(case)
-    variant = fastattn.create(case.name, query_width=dq, memory_width=dm, rng=rng, dtype=dtype, **case.options)
+    sizes = {"query_width": dq, "memory_width": dm}
+    if valued and case.name == "multihead":
+        sizes["value_width"] = 4
+    variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
     for parameter in variant.parameters().values():
         parameter.value[...] += rng.normal(size=parameter.value.shape) * 0.3
         parameter.touch()

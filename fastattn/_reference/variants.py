@@ -144,3 +144,29 @@ def coverage_loss(weights: Any) -> Array:
         losses.append(np.minimum(w[:, t], covered).sum(-1))
         covered = covered + w[:, t]
     return np.stack(losses, axis=1)
+
+
+def multihead(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    heads: int,
+    key_heads: int | None = None,
+    **sizes: Any,
+) -> tuple[Array, Array]:
+    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys."""
+    q, m, v = _read(queries, memory, values, allowed)
+    each = heads // (key_heads or heads)
+    projected = [x @ p[f"{name}.w"] + p.get(f"{name}.b", 0.0) for name, x in (("query", q), ("key", m), ("value", v))]
+    width = projected[0].shape[-1] // heads
+    contexts, weights = [], []
+    for head in range(heads):
+        at, shared = (slice(i * width, (i + 1) * width) for i in (head, head // each))
+        scores = np.einsum("btd,bsd->bts", projected[0][..., at], projected[1][..., shared]) / np.sqrt(width)
+        weights.append(normalized(scores, np.broadcast_to(allowed[:, None], scores.shape)))
+        contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
+    context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
+    return context, np.stack(weights, axis=1)

@@ -34,6 +34,14 @@ _BUILT_IN = (
     ),
     VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
     VariantRecord(
+        "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
+        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
+    ),
+    VariantRecord(
+        "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
+        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
+    ),
+    VariantRecord(
         "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",
         "v . tanh(q W + m V + U (F * previous weights) + b)",
         "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9",
