@@ -42,6 +42,17 @@ _BUILT_IN = (
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
     ),
     VariantRecord(
+        "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b), without a query",
+        "Yang et al. 2016 (NAACL), eq. 5 to 7",
+    ),
+    VariantRecord(
+        "local_m", f"{_HERE}.local:LocalM", "softmax over the keys around the t-th", f"{_LUONG}, section 3.2"
+    ),
+    VariantRecord(
+        "local_p", f"{_HERE}.local:LocalP", "softmax over the keys around a predicted position, times a Gaussian",
+        f"{_LUONG}, eq. 9 and 10",
+    ),
+    VariantRecord(
         "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",
         "v . tanh(q W + m V + U (F * previous weights) + b)",
         "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9",
