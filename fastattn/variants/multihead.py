@@ -104,6 +104,7 @@ class MultiHead(Variant):
     """
 
     name = "multihead"
+    sums_values = False
 
     def __init__(
         self,

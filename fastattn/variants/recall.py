@@ -194,9 +194,8 @@ class Recall(Variant):
             linear.weight_gradient(queries, d_projected, self.query.w.gradient)
         d_values = np.zeros(prepared.summed.shape, self.dtype)
         if tape:
-            sum_values(
-                *(np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context")), d_values
-            )
+            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
+            sum_values(weights, d_contexts, d_values)
         return d_memory + d_values if prepared.values is None else (d_memory, d_values)
 
 
