@@ -131,6 +131,8 @@ typedef struct fa_recurrent {
     const void *dy;           /* (B, T, H), or NULL: zeros */
     const void *memory_first; /* LSTM: c before the first step, contiguous by sample */
     void *d_state, *d_gates, *d_memory;
+
+    const void *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
 } fa_recurrent;
 
 /* T steps of attention for each of B samples, over earlier weights or ranges of keys (steps/features.h). Arrays without

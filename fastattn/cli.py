@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or what `fastattn.commands.failure.EXIT_CODES` says. A failure is one line on stderr.
     """
+    if sys.stderr is None:  # print would take that for the standard output
+        sys.stderr = open(os.devnull, "w")
     options = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""Attention and the kernels of training on arrays that touch an unreadable page: a script, as a stray read ends it.
+"""Kernels on arrays that touch an unreadable page: a script, as a stray read ends it.
 
 Run as `guard_pages.py FAMILY DTYPE EDGE`; EDGE says whether arrays end ("end") or start ("start") at the page. The last
 line printed names the sizes that were being tried.
@@ -13,6 +13,7 @@ import sys
 import numpy as np
 
 import fastattn
+from fastattn import linear
 from fastattn._kernels import core
 
 PAGE = mmap.PAGESIZE
@@ -103,6 +104,60 @@ def run_training(dtype, edge):
         core.gather(table, ids, draw(rows, width))
         core.scatter(draw(rows, width), ids, -1, table)
         core.dropout(draw(rows, width), np.arange(rows, dtype=np.uint64), 2**31, 2.0, draw(rows, width))
+        y, dx, norms = draw(rows, width), draw(rows, width), draw(rows)
+        core.softmax(draw(rows, width), ints(2, rows, width).astype(bool), y, rows, width)
+        core.softmax_vjp(y, draw(rows, width), dx, rows, width)
+        core.normalize(draw(rows, width), y, norms, rows, width)
+        core.normalize_vjp(y, norms, draw(rows, width), dx, rows, width)
+        for function in range(3):
+            core.map_array(function, draw(width), draw(width))
+
+
+def run_recurrent(dtype, edge):
+    """Every width of a state from 1 to 40, then panels of all widths again; alone, and 7 sequences of unequal lengths.
+
+    Cells are those of `core.Recurrent`: GRU with reset after and before, and LSTM.
+    """
+    arenas = [Arena(160) for _ in range(20)]
+    rng = np.random.default_rng(0)
+    lengths = np.array([3, 3, 2, 1, 1, 1, 0])
+    ragged = lengths, np.cumsum(lengths) - lengths, rng.permutation(7)
+    for hidden, cell, sequences in itertools.product((*range(1, 41), 64, 65, 70), range(3), (None, ragged)):
+        print("hidden", hidden, "cell", cell, "ragged" if sequences else "one", flush=True)
+        place = (arena.place for arena in arenas)
+
+        def keep(x, place=place):
+            return next(place)(x, edge)
+
+        def draw(*shape, keep=keep):
+            return keep(rng.standard_normal(shape).astype(dtype))
+
+        batch, steps, rows = (7, 3, int(lengths.sum())) if sequences else (1, 2, 2)
+        inputs, gates, lstm = 1 + hidden % 5, 4 if cell == 2 else 3, cell == 2
+        if sequences:
+            sequences = tuple(keep(part.astype(np.int64)) for part in ragged)
+        w = rng.standard_normal((hidden, gates, hidden)).astype(dtype)
+        panel = core.panel_width(w)
+        apart = np.zeros((hidden, gates, -(-hidden // panel) * panel), dtype)
+        apart[:, :, :hidden] = w
+        w_hidden = keep(linear.PackedWeights(apart.reshape(hidden, -1)).panels)
+        back = keep(linear.PackedWeights(w.reshape(hidden, -1)).panels_transposed())
+        w_input = keep(linear.PackedWeights(rng.standard_normal((inputs, gates * hidden)).astype(dtype)).panels)
+        kernel = core.Recurrent(
+            cell, hidden, w_input, w_hidden, draw(gates * hidden), None if lstm else draw(gates * hidden)
+        )
+        c, c_last = (draw(batch, hidden), draw(batch, hidden)) if lstm else (None, None)
+        work, aux, before = draw(rows, gates * hidden), draw(rows, hidden), draw(rows, hidden)
+        y, h_last = draw(batch, steps, hidden), draw(batch, hidden)
+        h = draw(batch, hidden)
+        inside = draw(batch, hidden) if cell == 0 else None
+        kernel.forward(
+            draw(rows, inputs), batch, steps, True, sequences, h, c, h_last, c_last, work, aux, before, y, inside
+        )
+        assert np.isfinite(h_last).all() and np.isfinite(work).all()
+        dh, dc = draw(batch, hidden), draw(batch, hidden) if lstm else None
+        kernel.backward(back, batch, steps, True, sequences, y, h_last, c_last, dh, dc, work, aux, before, c)
+        assert np.isfinite(dh).all() and np.isfinite(work).all()
 
 
 def planted():
@@ -116,5 +171,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "planted":
         planted()
     else:
-        run_training(*sys.argv[2:]) if sys.argv[1] == "training" else run(*sys.argv[1:])
+        others = {"training": run_training, "recurrent": run_recurrent}
+        others[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in others else run(*sys.argv[1:])
         print("done")

@@ -186,6 +186,18 @@ def test_translate_samples_by_seed(model, capsys, type_in):
     assert len(set(outputs[0].splitlines())) == 2
 
 
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [(b"a\xe4b\n", "line 4: bad UTF-8 at byte 2"), (b"a" * (1 << 20) + b"a\n", "line 4: longer than 1048576 bytes")],
+    ids=["encoding", "length"],
+)
+def test_what_precedes_a_bad_line_is_translated(bad, problem, model, capsys, type_in):
+    type_in(b"abc\n\nfed\n" + bad + b"abc\n")
+    status, out, err = run(capsys, "translate", model)
+    assert (status, out.splitlines()) == (1, seq2seq.load(model).translate(["abc", "", "fed"]))
+    assert len(err.splitlines()) == 2 and problem in err.splitlines()[1]  # the first one is about line 2
+
+
 def test_evaluate(model, capsys, tmp_path):
     references = tmp_path / "test.tsv"
     references.write_text("".join(f"{s}\t{t}\n" for s, t in PAIRS[250:]))
@@ -238,17 +250,29 @@ FAILURES = {
     "no TOML": (["train", "{tmp}/no.toml"], 2, "correct the TOML"),
     "unknown key": (["train", "{tmp}/key.toml"], 2, "did you mean 'hidden'"),
     "wrong value": (["train", "{tmp}/value.toml"], 2, "training.rate"),
+    "no data named": (["train", "{tmp}/nothing.toml"], 2, "nothing.toml: data.train: missing. Hint: name a file"),
     "no data": (["train", "{tmp}/data.toml"], 1, "no such file"),
     "run exists": (["train", "{model}/../words.toml"], 2, "resume, or choose another folder"),
     "no folder": (["translate", "{tmp}/none"], 1, "no such folder"),
     "no checkpoint": (["translate", "{tmp}"], 1, "has no checkpoint"),
     "damaged": (["translate", "{tmp}/damaged"], 1, "none of its checkpoints is good"),
+    "no path": (["train", ""], 2, "must not be empty"),
+    "negative size": (["train", "{tmp}/size.toml"], 2, "model: hidden: expected at least 1, got -3"),
+    "no share": (["train", "{tmp}/share.toml"], 2, "model: dropout: expected a share in [0, 1), got 1.5"),
+    "no sample": (["translate", "{model}", "--top-k", "3"], 2, "--top-k: means nothing without --sample"),
+    "a sample": (["translate", "{model}", "--sample", "1", "--best", "3"], 2, "--best: means nothing with --sample"),
+    "no penalty": (["translate", "{model}", "--sample", "1", "--length-penalty", "0"], 2, "means nothing with --s"),
+    "no JSON": (["translate", "{model}", "--weights"], 2, "--weights: means nothing without --json"),
+    "narrow": (["translate", "{model}", "--beam", "2", "--best", "3"], 2, "widen the beam"),
+    "no number": (["translate", "{model}", "{tmp}/one", "--length-penalty", "1e300"], 1, "length_penalty: expected"),
     "no file": (["translate", "{model}", "{tmp}/none.txt"], 1, "none.txt: No such file or directory; check the path"),
     "bad UTF-8": (["translate", "{model}", "{tmp}/latin"], 1, "latin, line 2: bad UTF-8 at byte 2"),
     "no tab": (["score", "{model}", "{tmp}/latin"], 1, "Hint: "),
     "line counts": (["evaluate", "{model}", "{tmp}/one", "--target", "{tmp}/two"], 1, "no partner"),
     "kind of picture": (["heatmap", "{model}", "abc", "-o", "map.bmp"], 2, "map.bmp"),
     "picture nowhere": (["heatmap", "{model}", "abc", "-o", "{tmp}/none/map.html"], 1, "check the path"),
+    "picture is a folder": (["heatmap", "{model}", "abc", "-o", "{tmp}/folder.html"], 1, "/folder.html: Is a dir"),
+    "output is a folder": (["evaluate", "{model}", "{tmp}/train.tsv", "--translations", "{tmp}"], 1, "name a file"),
     "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "nothing to attend to"),
 }  # fmt: skip
 
@@ -259,17 +283,49 @@ def test_a_failure_is_one_line(name, model, tmp_path, capsys):
     (tmp_path / "no.toml").write_text("[data\n")
     (tmp_path / "key.toml").write_text(CONFIG.replace("hidden =", "hiden ="))
     (tmp_path / "value.toml").write_text(CONFIG.replace("rate = 0.01", "rate = -1"))
-    (tmp_path / "data.toml").write_text(CONFIG)
+    (tmp_path / "data.toml").write_text(CONFIG.replace("train.tsv", "none.tsv"))
+    (tmp_path / "nothing.toml").write_text("")
+    (tmp_path / "train.tsv").write_text("ab\tba\n")
+    (tmp_path / "validation.tsv").write_text("ab\tba\n")
+    (tmp_path / "size.toml").write_text(CONFIG.replace("hidden = 24", "hidden = -3"))
+    (tmp_path / "share.toml").write_text(CONFIG.replace("hidden = 24", "hidden = 24\ndropout = 1.5"))
+    (tmp_path / "folder.html").mkdir()
     (tmp_path / "latin").write_bytes(b"abc\na\xe4b\n")
     (tmp_path / "one").write_text("a\n")
     (tmp_path / "two").write_text("a\nb\n")
     folder = tmp_path / "damaged" / "checkpoint-00000001"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
-    status, _, err = run(capsys, *(argument.format(tmp=tmp_path, model=model) for argument in arguments))
+    arguments = [argument.format(tmp=tmp_path, model=model) for argument in arguments]
+    if arguments[-1] == "":
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        status, err = caught.value.code, capsys.readouterr().err.splitlines()[-1]
+    else:
+        status, _, err = run(capsys, *arguments)
     assert (status, len(err.splitlines())) == (expected, 1), err
     assert err.startswith(f"fastattn {arguments[0]}: ")
     assert text in err
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("safetensors.numpy", ["train", "{tmp}/words.toml"]),
+        ("sacrebleu.metrics", ["train", "{tmp}/bleu.toml"]),
+        ("sacrebleu.metrics", ["evaluate", "{model}", "{tmp}/train.tsv"]),
+        ("matplotlib", ["quickstart", "--folder", "{tmp}/words", "--steps", "1"]),
+        ("matplotlib", ["heatmap", "{model}", "abc", "-o", "{tmp}/x.png"]),
+    ],
+)
+def test_a_missing_package_is_one_line_before_the_work(package, arguments, model, tmp_path, capsys, monkeypatch):
+    config = write_corpus(tmp_path)
+    (tmp_path / "bleu.toml").write_text(config.read_text().replace("rate =", 'metric = "bleu"\nrate ='))
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, err = run(capsys, *(argument.format(tmp=tmp_path, model=model) for argument in arguments))
+    assert (status, out, len(err.splitlines())) == (1, "", 1), err
+    assert "pip install 'fastattn[" in err
+    assert not (tmp_path / "words").exists()
 
 
 def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
@@ -317,6 +373,24 @@ def test_a_reader_that_goes_away_is_no_error(model, tmp_path):
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 141
     process.stderr.close()
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_is_one_line_or_none(name, model, tmp_path):
+    (tmp_path / "words").write_text("abc\n\n")
+    above = str(Path(fastattn.__file__).resolve().parents[1])
+    number = ["stdin", "stdout", "stderr"].index(name)
+    file = "-" if name == "stdin" else tmp_path / "words"
+    command = f'exec {sys.executable} -P -m fastattn translate {model} {file} {number}{"<" if number == 0 else ">"}&-'
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": above}, input="abc\n", capture_output=True, text=True
+    )
+    translations = "".join(f"{text}\n" for text in seq2seq.load(model).translate(["abc", ""]))
+    if name == "stderr":
+        assert (done.returncode, done.stdout) == (0, translations)
+    else:
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+        assert "is closed" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["quickstart", "train", "translate", "evaluate", "score", "heatmap", "info"])

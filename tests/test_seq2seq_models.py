@@ -9,7 +9,7 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversa
 
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
-from fastattn.seq2seq import BOS, build
+from fastattn.seq2seq import BOS, build, luong, recurrence, recurrence_lstm
 from fastattn.seq2seq.model import fed, find
 
 every_model = pytest.mark.parametrize("name", CASES)
@@ -30,6 +30,36 @@ def test_gradients_of_embeddings_that_are_all_one_matrix():
     model = build(config, SOURCE_SIZE, SOURCE_SIZE, 1, np.float64)
     assert not any("embedding" in path for path in model.parameters())
     check_gradients(model)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("score", ["dot", "general", "concat", "location"])
+def test_all_steps_at_once_have_the_bits_of_single_steps(score, layers, dropout, dtype, monkeypatch):
+    changes = {"score": score, "layers": layers, "dropout": dropout, "input_feeding": False, "longest_source": 9}
+    batch, found = random_pairs(7, padding=1000), []
+    for way in (luong.AtOnce, luong.StepByStep):
+        monkeypatch.setattr(luong, "AtOnce", way)
+        model = make("luong-concat", dtype, **changes)
+        x, weights = model.features(batch, fed(batch), weights=True)
+        loss, _, backward = model.loss_vjp(batch, seeds=np.arange(7, dtype=np.uint64))
+        backward(0.5)
+        found.append([x, weights, np.array(loss), *(p.gradient for p in model.parameters().values())])
+    assert same_bits(*found)
+
+
+@pytest.mark.parametrize("name", ["cho", "cho-before", "cho-after", "sutskever", "luong-concat"])
+def test_decoders_whose_inputs_are_known_take_no_single_steps_in_training(name, monkeypatch):
+    def step(*arguments):
+        raise AssertionError("a single step")
+
+    for cls in (recurrence.GRUStep, recurrence_lstm.LSTMStep, recurrence.GRURecord, recurrence_lstm.LSTMRecord):
+        monkeypatch.setattr(cls, "forward", step)
+    model = make(name)
+    loss, _, backward = model.loss_vjp(random_pairs(), seeds=SEEDS)
+    backward(1.0)
+    assert np.isfinite(loss)
 
 
 def check_gradients(model):

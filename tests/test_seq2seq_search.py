@@ -8,7 +8,7 @@ from checks import same_bits
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
 from fastattn.errors import FastattnError
-from fastattn.seq2seq import EOS, UNK, beam_search, build, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
 
 every_model = pytest.mark.parametrize("name", CASES)
 
@@ -71,14 +71,15 @@ def test_a_search_finds_the_same_bits_alone_and_in_a_batch_and_scores_as_forced(
 
 
 @every_model
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0])
 def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
-    model, batch = make(name, spread=0.5), random_pairs(2, 4)
+    model, batch = make(name, spread=0.5), random_pairs(4, 4)
+    model.projection.b.value[EOS] = 2  # short sentences are probable, and with a penalty long ones may be better
     usable = range(3, TARGET_SIZE)
-    for b in range(2):
+    for b in range(4):
         one = batch.row(b)
-        sentences = [s for n in range(3) for s in itertools.product(usable, repeat=n)]
-        ids = np.zeros((len(sentences), 3), np.int64)
+        sentences = [s for n in range(4) for s in itertools.product(usable, repeat=n)]
+        ids = np.zeros((len(sentences), 4), np.int64)
         for row, s in zip(ids, sentences):
             row[: len(s) + 1] = [*s, EOS]
         lengths = np.array([len(s) + 1 for s in sentences])
@@ -88,9 +89,35 @@ def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
         totals = np.array([h.log_probability for h in score_pairs(model, every)])
         scores = totals / ((5 + lengths) / 6) ** alpha
         order = np.argsort(-scores)[:3]
-        found = beam_search(model, one.source, one.source_lengths, size=300, best=3, length_penalty=alpha, limit=3)[0]
-        assert [tuple(h.tokens) for h in found] == [sentences[i] for i in order]
-        np.testing.assert_allclose([h.score for h in found], scores[order], rtol=1e-12)
+        for best in (1, 3):  # at the last step 216 sentences have 7 extensions each
+            options = {"size": 1600, "best": best, "length_penalty": alpha, "limit": 4}
+            found = beam_search(model, one.source, one.source_lengths, **options)[0]
+            assert [tuple(h.tokens) for h in found] == [sentences[i] for i in order[:best]]
+            np.testing.assert_allclose([h.score for h in found], scores[order[:best]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong-dot", "transformer-pre"])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_a_search_stops_only_when_nothing_better_can_follow(name, alpha, monkeypatch):
+    batch, found, steps = random_pairs(24, 4), [], []
+    options = {"size": 3, "best": 2, "length_penalty": alpha, "limit": 12}
+    advance = type(make(name)).advance
+    monkeypatch.setattr(type(make(name)), "advance", lambda *call: steps.append(len(call[1])) or advance(*call))
+    for never in (False, True):
+        if never:  # to the limit, or until no sentence is left
+            monkeypatch.setattr(
+                beam._Beams, "_ended", lambda self, b, length, totals: length >= self.limits[b] or totals[0] == -np.inf
+            )
+        steps.clear()
+        found.append([])
+        for seed in range(3):
+            model = make(name, seed, spread=0.3)
+            model.projection.b.value[EOS] = 1
+            found[-1] += beam_search(model, batch.source, batch.source_lengths, **options)
+        found[-1].append(sum(steps))
+    assert found[0][-1] < found[1][-1], "the rule is hardly tested"
+    for early, late in zip(found[0][:-1], found[1][:-1]):
+        assert [(*h.tokens, h.score) for h in early] == [(*h.tokens, h.score) for h in late]
 
 
 @every_model

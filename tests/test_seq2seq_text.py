@@ -96,7 +96,7 @@ def test_strict_reading_raises_in_one_line(tmp_path):
         read_pairs(path, strict=True)
     assert str(caught.value) == (
         f"{path}: line is empty: 2 lines: 2-3; line has no tab: 1 line: 4. "
-        "Hint: correct these lines, or allow that they are left out (strict = false)."
+        "Hint: correct or remove these lines; training leaves them out unless data.strict is true."
     )
     assert len(read_pairs(file(tmp_path, "y.tsv", "a|b\n"), strict=True).numbers) == 1
 
@@ -122,7 +122,7 @@ def test_lines_and_their_numbers(tmp_path):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_line_that_is_too_long_is_not_held(tmp_path, monkeypatch, mark, end):
-    monkeypatch.setattr(module, "_LONGEST", 10)
+    monkeypatch.setattr(module, "LONGEST", 10)
     for length in range(8, 60):
         content = mark + b"a" * length + end
         text = read_lines(file(tmp_path, "x", content + (b"next" if end else b"")))

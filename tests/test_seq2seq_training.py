@@ -105,6 +105,29 @@ def test_sigterm_during_validation_is_measured_again(tmp_path, expected, monkeyp
     assert result(tmp_path) == expected
 
 
+def test_a_validation_that_decodes_stops_between_batches(tmp_path, monkeypatch):
+    pairs = DATA[0], training_runs.pairs(600, seed=1)
+    settings = {"max_steps": 5, "metric": "accuracy"}
+    train(tmp_path / "alone", pairs=pairs, **settings)
+    translate, decoded = seq2seq.Translator.translate, []
+
+    def interrupted(self, texts, **options):
+        decoded.append(len(texts))
+        if len(decoded) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return translate(self, texts, **options)
+
+    monkeypatch.setattr(seq2seq.Translator, "translate", interrupted)
+    with pytest.raises(seq2seq.Stopped):
+        train(tmp_path / "stopped", pairs=pairs, **settings)
+    assert len(decoded) == 2 and sum(decoded) < 600
+    position = checkpoint.load(tmp_path / "stopped").progress["position"]
+    assert (position["step"], position["validated"]) == (3, -1)
+    train(tmp_path / "stopped", resume=True, pairs=pairs, **settings)
+    assert sum(decoded[2:]) == 1200  # steps 3 and 5
+    assert result(tmp_path / "stopped") == result(tmp_path / "alone")
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, expected, capsys):
     train(tmp_path, max_steps=20)
     newest = sorted(tmp_path.glob("checkpoint-*"))[-1] / "model.safetensors"
@@ -221,6 +244,22 @@ def test_other_data_are_refused(tmp_path):
 def test_no_data_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match="at least one pair to train on"):
         train(tmp_path, pairs=([], []))
+
+
+def test_a_configuration_without_files_is_enough_where_pairs_are_given(tmp_path):
+    model = seq2seq.BahdanauConfig(embedding=4, hidden=4, attention=4, readout_width=2)
+    config = seq2seq.Config(model=model, training=seq2seq.TrainingConfig(max_steps=2, patience=1))
+    (tmp_path / "c.toml").write_text("[training]\nepochs = 1\n")
+    for given, place in ((config, "data.train"), (tmp_path / "c.toml", f"{tmp_path}/c.toml: data.train")):
+        with pytest.raises(ConfigError) as caught:
+            seq2seq.train(given, tmp_path / "none", quiet=True)
+        assert str(caught.value).startswith(f"{place}: missing. Hint: name a file")
+    assert not (tmp_path / "none").exists()
+    pairs = training_runs.pairs(20), training_runs.pairs(5)
+    assert seq2seq.train(config, tmp_path / "run", pairs=pairs, quiet=True).steps == 2
+    assert seq2seq.load(tmp_path / "run").config == config
+    with pytest.raises(ConfigError, match=r"training\.patience: 1 needs validation data"):
+        seq2seq.train(config, tmp_path / "other", pairs=(pairs[0], []), quiet=True)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

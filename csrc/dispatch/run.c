@@ -28,11 +28,12 @@ static void join_one(void *context, int64_t task, int worker) {
     c->k->forward_join(c->arguments, task, c->workspace + worker * c->workspace_bytes);
 }
 
-/* In units of a multiply-add. An additive feature costs about 4 of them, an exponential of a packed key about 16. */
+/* In units of a multiply-add. An additive feature costs about 4 of them, an exponential of a packed key about 16; few
+ * rows wait for keys and values as long as 8 of them compute. */
 static double attention_work(const fa_attention *a) {
     const int additive = a->score == FA_SCORE_ADDITIVE;
-    double pairs = (double)a->B * (double)a->H * (double)a->Tq * (double)a->Tk;
-    double keys = (double)a->B * (double)a->Hk * (double)a->Tk;
+    double keys = (double)a->B * (double)a->Hk * (double)a->Tk, rows = (double)(a->H / a->Hk) * (double)a->Tq;
+    double pairs = keys * (rows < 8 ? 8 : rows);
     double each = (double)a->D * (additive ? 4 : 1) + (double)a->Dv + 16;
     double packing = additive && !a->key_panels ? 16 * keys * (double)a->D : 0;
     return pairs * each * (a->causal != FA_NOT_CAUSAL ? 0.5 : 1.0) + packing;
@@ -171,7 +172,7 @@ int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t
     gemm_call call = {.k = k, .w = w, .y = packed, .w_row = row_stride, .w_column = column_stride, .K = K, .N = N};
     call.panel_block = column_stride == 1 ? 8 : 1; /* runs of 2 KiB of a row */
     int64_t tasks = ceil_div(ceil_div(N, k->panel_width), call.panel_block);
-    fa_parallel(tasks, threads_for((double)K * (double)N * 2, n_threads), gemm_pack_one, &call);
+    fa_parallel(tasks, threads_for((double)K * (double)N * 16, n_threads), gemm_pack_one, &call);
     return FA_OK;
 }
 

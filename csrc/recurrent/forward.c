@@ -1,7 +1,8 @@
 /* One step of gated recurrent units or of long short-term memory, all entries of a batch, some panels of units.
  *
  *   GRU   r, z = sigmoid((W x + b) + (U h + c)),  h' = n + z (h - n),
- *         after:  n = tanh((W_n x + b_n) + r (U_n h + c_n)),  before:  n = tanh((W_n x + b_n) + (U_n (r h) + c_n))
+ *         after:  n = tanh((W_n x + b_n) + r (U_n h + c_n [+ inside])),
+ *         before: n = tanh((W_n x + b_n) + (U_n (r h) + c_n))
  *   LSTM  i, f, o = sigmoid((W x + b) + U h),  g = tanh((W x + b) + U h),  c' = f c + i g,  h' = o tanh c'
  *
  *   1. for each panel of PW units (its weights, PW columns of each gate, stay in L2 while all entries pass)
@@ -28,10 +29,12 @@ FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int
     const real *h = (const real *)a->state[step & 1] + i * a->state_row + u;
     real *gates = (real *)a->gates + row * 3 * H + u, *next = (real *)a->state[~step & 1] + i * a->state_row + u;
     real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
+    const real *inside = a->inside ? (const real *)a->inside + entry_sample(a, i) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
         vec r = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
         vec z = gate_sigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
         vec inner = vload(tile + 2 * part + c) + AT(bh, 2 * H);
+        if (inside) inner = inner + AT(inside, 0);
         vec m = gate_tanh(vfma(r, inner, AT(gates, 2 * H) + AT(b, 2 * H)));
         vec old = AT(h, 0), now = vfma(z, old - m, m);
         vstore_n(next + c, now, n - c);

@@ -140,6 +140,7 @@ class Recurrent:
         aux: Array | None,
         before: Array | None,
         y: Array | None,
+        inside: Array | None = None,
     ) -> None: ...
     def backward(
         self,

@@ -148,6 +148,7 @@ cdef extern from "fastattn.h" nogil:
         void *y
         const void *dy
         const void *memory_first
+        const void *inside
 
     ctypedef struct fa_kernels:
         int64_t panel_width
@@ -838,9 +839,10 @@ cdef class Recurrent:
             a.order = <const int64_t *>_data(sequences[2])
 
     def forward(self, cnp.ndarray x, int64_t batch, int64_t steps, bint reverse, sequences, h_first, c_first,
-                cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y):
+                cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y, inside=None):
         """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is kept
-        with aux and before (rows, H) for backward. x may be None if gates hold its products."""
+        with aux and before (rows, H) for backward. x may be None if gates hold its products. inside (B, H) is what
+        else the reset gate of a GRU with reset after acts on."""
         cdef fa_recurrent a = self.a
         cdef int64_t rows = 0, D = 0, x_row = 0
         cdef const void *p_x = NULL
@@ -859,6 +861,7 @@ cdef class Recurrent:
         a.aux = _data(aux)
         a.before = _data(before)
         a.y = _data(y)
+        a.inside = _data(inside)
         with nogil:
             status = fa_recurrent_forward(self.kernels, &a, p_x, x_row, self.w_input, rows, D, p_h, p_c, p_h_last,
                                           p_c_last, self.is_double, n_threads)

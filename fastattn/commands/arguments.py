@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastattn.commands.failure import EXIT_CODES
 
-__all__ = ["Commands", "add_command", "add_model", "at_least", "number_from"]
+__all__ = ["Commands", "add_command", "add_model", "at_least", "number_from", "path", "share"]
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns to itself
 
@@ -29,7 +30,9 @@ def add_command(
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the folder of a trained model, and which of its checkpoints to take."""
-    parser.add_argument("folder", metavar="MODEL", help="folder that `fastattn train` or `fastattn quickstart` wrote")
+    parser.add_argument(
+        "folder", type=path, metavar="MODEL", help="folder that `fastattn train` or `fastattn quickstart` wrote"
+    )
     parser.add_argument(
         "--checkpoint",
         choices=("best", "last"),
@@ -50,13 +53,29 @@ def at_least(least: int) -> Callable[[str], int]:
     return integer
 
 
-def number_from(least: float) -> Callable[[str], float]:
-    """Return a type of arguments: finite numbers from `least` up."""
+def number_from(least: float, above: bool = False) -> Callable[[str], float]:
+    """Return a type of arguments: finite numbers from `least` up, or only those above it."""
 
     def number(text: str) -> float:
         value = float(text)
-        if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"must be a finite number from {least:g} up, not {text}")
+        if not least <= value < float("inf") or (above and value == least):
+            range_ = f"above {least:g}" if above else f"from {least:g} up"
+            raise argparse.ArgumentTypeError(f"must be a finite number {range_}, not {text}")
         return value
 
     return number
+
+
+def share(text: str) -> float:
+    """Return a number above 0 that is at most 1: a type of arguments."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def path(text: str) -> Path:
+    """Return a path: a type of arguments, that refuses the empty one, which would mean the present folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)

@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from fastattn.commands.arguments import Commands, add_command, add_model, at_least
+from fastattn.commands.arguments import Commands, add_command, add_model, at_least, path
 from fastattn.commands.lines import add_pairs, pairs_of
 
 __all__ = ["add", "run"]
@@ -36,18 +35,23 @@ def add(commands: Commands) -> None:
     parser.add_argument("--metric", nargs="+", choices=_METRICS, metavar="NAME", help=f"some of {', '.join(_METRICS)}")
     parser.add_argument("--group", action="store_true", help="pairs of the same source are several references of one")
     parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
-    parser.add_argument("--translations", type=Path, metavar="FILE", help="write the translations there")
+    parser.add_argument("--translations", type=path, metavar="FILE", help="write the translations there")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Translate, compare, print."""
     from fastattn import seq2seq
-    from fastattn.seq2seq.evaluation import evaluate
+    from fastattn.seq2seq.evaluation import evaluate, require
     from fastattn.seq2seq.metrics import group_references
 
+    # BLEU and chrF want as many references for one source as for another.
+    metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)
+    require(metrics)
     translator = seq2seq.load(options.folder, options.checkpoint)
     pairs = pairs_of(options)
+    if options.translations:
+        options.translations.open("a").close()  # a path that cannot be written is an error before the work, not after
     if options.group:
         groups = group_references(pairs.sources, pairs.targets)
         sources, references = list(groups), list(groups.values())
@@ -56,8 +60,6 @@ def run(options: argparse.Namespace) -> int:
     outputs = translator.translate(sources, beam=options.beam)
     if options.translations:
         options.translations.write_text("".join(f"{output}\n" for output in outputs), encoding="utf-8")
-    # BLEU and chrF want as many references for one source as for another.
-    metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)
     scores = evaluate(outputs, references, translator.target_vocabulary, metrics)
     if options.json:
         values = {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}

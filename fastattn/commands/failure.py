@@ -27,6 +27,8 @@ HINTS = {
     errno.ENOTDIR: "check the path",
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",
+    errno.EFBIG: "raise the limit of file sizes, or choose another disk",
+    errno.EBADF: "send it to a file, or to /dev/null",
     errno.EROFS: "choose a folder that can be written",
 }
 
@@ -47,6 +49,8 @@ def guarded(command: str, run: Callable[[], int]) -> int:
         See `EXIT_CODES`. Exceptions that nobody expects are not caught: they are faults of the program.
     """
     try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "the standard output is closed")
         status = run()
         sys.stdout.flush()
         return status

@@ -1,9 +1,8 @@
 """``fastattn heatmap``: a picture of what a model attends to."""
 
 import argparse
-from pathlib import Path
 
-from fastattn.commands.arguments import Commands, add_command, add_model
+from fastattn.commands.arguments import Commands, add_command, add_model, path
 from fastattn.errors import ConfigError, describe_file
 
 __all__ = ["add", "run"]
@@ -25,7 +24,7 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("source", metavar="SOURCE", help="a sentence")
     parser.add_argument("target", nargs="?", metavar="TARGET", help="another (default: its translation)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture or page")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="FILE", help="the picture or page")
 
 
 def run(options: argparse.Namespace) -> int:

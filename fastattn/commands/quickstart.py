@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastattn.commands.arguments import Commands, add_command, at_least
+from fastattn.commands.arguments import Commands, add_command, at_least, path
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.pronunciation import Dictionary
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--say", metavar="WORDS", help="words to pronounce, separated by spaces")
     parser.add_argument(
-        "--folder", type=Path, default=Path("fastattn-quickstart"), help="where everything goes (default: %(default)s)"
+        "--folder", type=path, default=Path("fastattn-quickstart"), help="where everything goes (default: %(default)s)"
     )
     parser.add_argument("--again", action="store_true", help="throw an earlier run away and train anew")
     parser.add_argument("--steps", type=at_least(1), default=1500, metavar="N", help="of each model (default: 1500)")
@@ -55,11 +55,13 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, print the table, pronounce, and draw."""
     from fastattn.seq2seq.pronunciation import load_dictionary
     from fastattn.seq2seq.quickstart import quickstart
+    from fastattn.viz.heatmap import require_matplotlib
 
     def tell(line: str) -> None:
         if not options.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    require_matplotlib()  # now, not after the training
     dictionary = load_dictionary()
     found = quickstart(
         options.folder, again=options.again, quiet=options.quiet, tell=tell, dictionary=dictionary, steps=options.steps

@@ -3,9 +3,8 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
-from fastattn.commands.arguments import Commands, add_command
+from fastattn.commands.arguments import Commands, add_command, path
 
 __all__ = ["add", "run"]
 
@@ -25,8 +24,8 @@ cut -f 1,2 corpus.tsv | fastattn train german.toml --folder german      with tra
 def add(commands: Commands) -> None:
     """Describe the command."""
     parser = add_command(commands, "train", run, help="train a model on pairs of texts", about=_ABOUT, example=_EXAMPLE)
-    parser.add_argument("config", metavar="CONFIG", type=Path, help="TOML file")
-    parser.add_argument("--folder", type=Path, help="where checkpoints and log go (default: CONFIG without its ending)")
+    parser.add_argument("config", metavar="CONFIG", type=path, help="TOML file")
+    parser.add_argument("--folder", type=path, help="where checkpoints and log go (default: CONFIG without its ending)")
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint, if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")

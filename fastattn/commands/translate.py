@@ -1,14 +1,14 @@
 """``fastattn translate``: from lines of text to lines of text."""
 
 import argparse
-import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from
-from fastattn.commands.lines import numbered_lines
+from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from, share
+from fastattn.commands.lines import in_blocks, numbered_lines, typed
+from fastattn.errors import ConfigError, describe_file
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.translate import Translation, Translator
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="one text a line (default: stdin)")
     parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
-    parser.add_argument("--best", type=at_least(1), default=1, metavar="N", help="translations of each line")
+    parser.add_argument("--best", type=at_least(1), metavar="N", help="translations of each line (default: 1)")
     parser.add_argument("--length-penalty", type=number_from(0), metavar="X", help="0 favours short sentences")
     parser.add_argument("--coverage-penalty", type=number_from(0), metavar="X", help="against words left out")
     parser.add_argument("--max-length", type=at_least(1), metavar="N", help="most tokens of a translation")
@@ -43,23 +43,23 @@ def add(commands: Commands) -> None:
         "--replace-unknown", action="store_true", help="put the source word attended to most for an unknown one"
     )
     parser.add_argument("--sample", type=at_least(0), metavar="SEED", help="draw translations at random")
-    parser.add_argument("--temperature", type=number_from(0), default=1.0, metavar="X", help="of --sample")
+    parser.add_argument("--temperature", type=number_from(0, above=True), metavar="X", help="of --sample (default: 1)")
     parser.add_argument("--top-k", type=at_least(1), metavar="N", help="of --sample: from the N most probable tokens")
-    parser.add_argument("--top-p", type=number_from(0), default=1.0, metavar="X", help="of --sample: from this share")
+    parser.add_argument("--top-p", type=share, metavar="X", help="of --sample: from this share")
     parser.add_argument("--weights", action="store_true", help="with --json: attention weights")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def run(options: argparse.Namespace) -> int:
     """Translate block by block."""
+    _check(options)
     from fastattn import seq2seq
 
     translator = seq2seq.load(options.folder, options.checkpoint)
     limit = translator.config.training.max_length
-    lines = numbered_lines(options.file)
     # Somebody who types wants an answer to every line.
-    size = 1 if options.file == "-" and sys.stdin.isatty() else _BLOCK
-    while block := list(itertools.islice(lines, size)):
+    size = 1 if options.file == "-" and typed() else _BLOCK
+    for block in in_blocks(numbered_lines(options.file), size):
         texts = [text for _, text in block]
         for number, text in block:
             if not text.strip():
@@ -74,17 +74,41 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raise if an option has no meaning beside the others."""
+    drawing = ("temperature", "top_k", "top_p")
+    searching = ("beam", "best", "length_penalty", "coverage_penalty", "replace_unknown")
+    if options.sample is None:
+        for name in drawing:
+            if getattr(options, name) is not None:
+                raise ConfigError(describe_file(_flag(name), "means nothing without --sample", "give --sample SEED."))
+    else:
+        for name in searching:
+            value = getattr(options, name)
+            if value is not None and value is not False:  # 0 is given, too
+                raise ConfigError(describe_file(_flag(name), "means nothing with --sample", "leave out one of them."))
+    if options.weights and not options.json:
+        raise ConfigError(describe_file("--weights", "means nothing without --json", "give --json."))
+    if options.beam and options.best and options.best > options.beam:
+        problem = f"a beam of {options.beam} does not find {options.best} translations"
+        raise ConfigError(describe_file("--best", problem, "widen the beam."))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _translated(
     translator: "Translator", texts: Sequence[str], options: argparse.Namespace, first: int
 ) -> "Sequence[Sequence[Translation]]":
     if options.sample is not None:
         drawn = translator.sample(
-            texts, seed=options.sample, first=first, temperature=options.temperature, top_k=options.top_k,
-            top_p=options.top_p, max_length=options.max_length, weights=options.weights,
+            texts, seed=options.sample, first=first, temperature=options.temperature or 1.0, top_k=options.top_k,
+            top_p=options.top_p or 1.0, max_length=options.max_length, weights=options.weights,
         )  # fmt: skip
         return [[one] for one in drawn]
     return translator.search(
-        texts, beam=options.beam, best=options.best, length_penalty=options.length_penalty,
+        texts, beam=options.beam, best=options.best or 1, length_penalty=options.length_penalty,
         coverage_penalty=options.coverage_penalty, max_length=options.max_length, weights=options.weights,
         replace=options.replace_unknown,
     )  # fmt: skip
@@ -94,7 +118,7 @@ def _shown(number: int, text: str, found: "Sequence[Translation]", options: argp
     if options.json:
         translations = [as_json(one) for one in found]
         yield json.dumps({"line": number, "source": text, "translations": translations}, ensure_ascii=False)
-    elif options.best > 1:
+    elif (options.best or 1) > 1:
         yield from (f"{number}\t{one.score:.6f}\t{one.text}" for one in found)
     else:
         yield found[0].text

@@ -70,8 +70,9 @@ def beam_search(
     Notes
     -----
     A sentence that ends among the `size` best extensions of a step is finished. The search for a source stops when
-    `size` are finished and the best unfinished one, scored at its present length and without coverage penalty, is
-    below all of the `size` best finished ones.
+    `best` are finished and no unfinished one can be above them any more: its probability only falls, and its score is
+    at most that probability over the length factor of `limit`. So nothing that a search up to the limit would have
+    returned is missed; with a length penalty, a smaller `limit` ends searches earlier.
 
     Examples
     --------
@@ -92,14 +93,19 @@ def beam_search(
         raise ArgumentError(describe("length_penalty, coverage_penalty", "numbers from 0 up", got, "0 is none."))
     if not len(source):
         return []
-    beams = _Beams(source_lengths, limits, size, length_penalty, coverage_penalty, weights)
+    try:
+        length_factor(int(limits.max()), length_penalty)
+    except OverflowError:
+        got = f"{length_penalty} for {int(limits.max())} tokens"
+        raise ArgumentError(describe("length_penalty", "a factor of finite size", got, "1 is much already.")) from None
+    beams = _Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights)
     state: Any = model.encode(source, source_lengths)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
         log_probabilities[:, never] = -np.inf
         rows = beams.extend(log_probabilities, of_step)
         if not len(rows):
-            return [beams.results(b, best) for b in range(len(source))]
+            return [beams.results(b) for b in range(len(source))]
         if not np.array_equal(rows, np.arange(len(log_probabilities))):
             state = state.select(rows)
 
@@ -122,10 +128,10 @@ class _Beams:
     """
 
     def __init__(
-        self, lengths: Array, limits: Array, size: int, alpha: float, beta: float, keep_weights: bool
+        self, lengths: Array, limits: Array, size: int, best: int, alpha: float, beta: float, keep_weights: bool
     ) -> None:
         batch = len(lengths)
-        self.lengths, self.limits, self.size = np.asarray(lengths), limits, size
+        self.lengths, self.limits, self.size, self.best = np.asarray(lengths), limits, size, best
         self.alpha, self.beta, self.keep_weights = alpha, beta, keep_weights
         self.sources = np.arange(batch)
         self.totals = np.zeros((batch, 1))
@@ -175,20 +181,21 @@ class _Beams:
             self.coverage = self.coverage[rows]
         return rows
 
-    def results(self, b: int, best: int) -> list[Hypothesis]:
+    def results(self, b: int) -> list[Hypothesis]:
         """Return the best sentences of source b."""
-        found = sorted(self.finished[b], key=lambda one: -one.score)[:best]
-        found += sorted(self.cut[b], key=lambda one: -one.score)[: best - len(found)]
+        found = sorted(self.finished[b], key=lambda one: -one.score)[: self.best]
+        found += sorted(self.cut[b], key=lambda one: -one.score)[: self.best - len(found)]
         return [self._read(b, one) for one in found]
 
     def _ended(self, b: int, length: int, totals: Array) -> bool:
         """Whether the search for source b is over, its sentences having `length` tokens."""
         if length >= self.limits[b] or not totals.size or totals[0] == -np.inf:
             return True
-        if len(self.finished[b]) < self.size:
+        if len(self.finished[b]) < self.best:
             return False
-        worst = sorted((one.score for one in self.finished[b]), reverse=True)[self.size - 1]
-        return bool(totals[0] / length_factor(length, self.alpha) < worst)
+        worst = sorted((one.score for one in self.finished[b]), reverse=True)[self.best - 1]
+        # Scores are negative: the longest sentence has the largest that a probability can come to.
+        return bool(totals[0] / length_factor(int(self.limits[b]), self.alpha) < worst)
 
     def _found(self, b: int, total: float, step: int, row: int, last: int) -> _Found:
         score = total / length_factor(step + 1, self.alpha)

@@ -1,6 +1,7 @@
 """The configuration of a model and its training: one TOML file, read into frozen dataclasses.
 
-Every key has a default but ``data.train``; unknown keys are refused. Paths are relative to the folder of the file.
+Every key has a default but ``data.train``, which only the reading of files needs; unknown keys are refused. Paths are
+relative to the folder of the file.
 """
 
 import os
@@ -31,6 +32,7 @@ class Config:
     Attributes
     ----------
     data : DataConfig
+        May be left out where the pairs themselves are given to `fastattn.seq2seq.train`.
     model : dataclass
         The settings of the model's class, with its `kind`.
     vocabulary : VocabularyConfig
@@ -52,8 +54,8 @@ class Config:
     True
     """
 
-    data: DataConfig
-    model: Any
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = None
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -61,17 +63,20 @@ class Config:
     def __post_init__(self) -> None:
         if not is_dataclass(self.model):
             raise ConfigError(describe_file("model", f"expected settings, got {self.model!r}", "pass a dataclass."))
-        if not self.data.validation:
-            for name, used in (
-                ("patience", self.training.patience > 0),
-                ("schedule", self.training.schedule == "plateau"),
-                ("metric", self.training.metric != "loss"),
-                ("validate_every", self.training.validate_every > 0),
-            ):
-                if used:
-                    place = f"training.{name}"
-                    got = f"{getattr(self.training, name)!r} needs validation data"
-                    raise ConfigError(describe_file(place, got, "give data.validation, or leave this out."))
+        if self.data.train and not self.data.validation:
+            self.check_unvalidated()
+
+    def check_unvalidated(self) -> None:
+        """Raise if a setting of the training has no meaning without validation data."""
+        for name, used in (
+            ("patience", self.training.patience > 0),
+            ("schedule", self.training.schedule == "plateau"),
+            ("metric", self.training.metric != "loss"),
+            ("validate_every", self.training.validate_every > 0),
+        ):
+            if used:
+                got = f"{getattr(self.training, name)!r} needs validation data"
+                raise ConfigError(describe_file(f"training.{name}", got, "give data.validation, or leave this out."))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as tables of JSON or TOML, with all defaults written out."""

@@ -62,8 +62,12 @@ def prepare_corpus(
     ------
     TextError
         If a file cannot be read, or no pair is left.
+    ConfigError
+        If there are no validation pairs, but the configuration says what to do with them.
     """
     texts = _read(config) if pairs is None else _given(pairs)
+    if len(texts) == 1 and not config.data.validation:
+        config.check_unvalidated()
     source, target = vocabularies or _build(config, texts[0])
     settings, digest = config.training, hashlib.sha256()
     batches: list[Batches] = []

@@ -3,14 +3,22 @@
 from collections.abc import Iterable, Sequence
 
 from fastattn.errors import ArgumentError, describe
+from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.metrics import Score, bleu, chrf, count_errors
 from fastattn.seq2seq.vocabulary import Vocabulary
 
-__all__ = ["HIGHER_IS_BETTER", "METRICS", "evaluate"]
+__all__ = ["HIGHER_IS_BETTER", "METRICS", "evaluate", "require"]
 
 HIGHER_IS_BETTER = {"loss": False, "bleu": True, "chrf": True, "wer": False, "per": False, "accuracy": True}
 
 METRICS = ("bleu", "chrf", "wer", "per", "accuracy")
+
+
+def require(metrics: Iterable[str]) -> None:
+    """Raise a MissingPackageError if a package that a metric needs is not installed: before the work, not after it."""
+    for name in metrics:
+        if name in ("bleu", "chrf"):
+            need("sacrebleu.metrics", "eval", "BLEU and chrF")
 
 
 def evaluate(

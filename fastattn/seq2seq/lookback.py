@@ -73,6 +73,16 @@ class Lookback:
         context: Array = output.context[:, 0]
         return context
 
+    def forward_all(self, queries: Array, bias: Array | None = None) -> Array:
+        """Return the contexts (B, T, Dv) of all steps for queries (B, T, D) that depend on no context."""
+        self.queries[...] = queries
+        if bias is not None and self._bias is not None:
+            self._bias[...] = bias
+        output: Any = self._memory.attend(self.queries, bias=self._bias, return_weights=True)
+        self.weights[...] = output.weights.transpose(1, 0, 2)
+        context: Array = output.context
+        return context
+
     def backward(self, t: int) -> tuple[Array, Array]:
         """Return the gradients of the query (B, D) and of the scores (B, S) of step t from ``d_context[:, t]``."""
         batch, _, width = self.queries.shape

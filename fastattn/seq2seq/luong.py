@@ -14,9 +14,10 @@ from fastattn.layers import LSTM, Embedding, Linear, Parameter, Stacked
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive, Score
 from fastattn.seq2seq.lookback import Lookback
+from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
-from fastattn.seq2seq.recurrence import LSTMRecord, LSTMStep
+from fastattn.seq2seq.recurrence_lstm import LSTMStep
 
 __all__ = ["Luong", "LuongConfig"]
 
@@ -96,7 +97,8 @@ class Luong(Model):
         H H (attentional vector), H H (query, "concat" only) or H S ("location"), and 2 S H (attention)
 
     and back the same products again. Outside of it: the first layer's input from embeddings, keys and values, the
-    output layer, the loss, and all gradients of weights, keys and values.
+    output layer, the loss, and all gradients of weights, keys and values. Without input feeding training has no such
+    loop: a layer walks all steps in one call, and attention has all queries at once.
 
     References
     ----------
@@ -190,16 +192,17 @@ class Luong(Model):
         for number, (cell, (h, c)) in enumerate(zip(self.cells, state.layers)):
             after.append(cell.forward(self.inputs[number].forward(after[-1][0]) if number else x, h, c))
         h = after[-1][0]
-        query, bias = self._query(h, state.location)
+        query, bias = self.ask(h, state.location)
         output: Any = state.memory.attend(
             query[:, None], bias=None if bias is None else bias[:, None], return_weights=True
         )
         attentional = tanh(output.context[:, 0] + self.from_state.forward(h))
         return attentional, LuongState(tuple(after), attentional, state.memory, state.location), output.weights[:, 0]
 
-    def _query(self, h: Array, location: linear.PackedWeights | None) -> tuple[Array, Array | None]:
+    def ask(self, h: Array, location: linear.PackedWeights | None) -> tuple[Array, Array | None]:
+        """Return the queries of states (..., H), and for the location score their scores instead."""
         if location is not None:
-            return h[:, :0], location.matmul(h)
+            return h[..., :0], location.matmul(h)
         return (h if self.query is None else self.query.forward(h)), None
 
     def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
@@ -229,86 +232,23 @@ class Luong(Model):
         self, batch: Pairs, inputs: Array, seeds: Array | None
     ) -> tuple[Array, Callable[[Array], None], Lookback]:
         drop = dropping(self.config.dropout, seeds)
-        steps, top = inputs.shape[1], self.config.layers - 1
         states, last, encoder_back = self._encode_vjp(batch, seeds)
         keys, location = self._keys(states), self._location(states.shape[1])
-        values = self.from_context.forward(states)
-        loop = Lookback(keys, values, np.asarray(batch.source_lengths), steps, self._score(), location is not None)
+        values, lengths = self.from_context.forward(states), np.asarray(batch.source_lengths)
+        loop = Lookback(keys, values, lengths, inputs.shape[1], self._score(), location is not None)
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
         part, part_back = self.inputs[0].vjp(y)
-
-        records = [LSTMRecord(cell, h, c, steps) for cell, (h, c) in zip(self.cells, last)]
-        between = [np.empty_like(states, shape=(*inputs.shape, states.shape[-1])) for _ in range(top)]
-        undrops: list[list[Callable[[Array], Array]]] = [[] for _ in range(top)]
-        attentional = np.zeros_like(states, shape=(len(states), steps + 1, states.shape[-1]))
-        # Seeds of a layer and step: below 2^32 steps no two places share any.
-        for t in range(steps):
-            fed = () if self.feed is None else (self.feed.forward(attentional[:, t]),)
-            h = records[0].forward(t, part[:, t], *fed)
-            for number in range(top):
-                below, undrop = drop(h, (4 + number << 32) + t)
-                between[number][:, t] = below
-                undrops[number].append(undrop)
-                h = records[number + 1].forward(t, self.inputs[number + 1].forward(below))
-            query, bias = self._query(h, location)
-            attentional[:, t + 1] = tanh(loop.forward(t, query, bias) + self.from_state.forward(h))
-        x, undrop_features = drop(attentional[:, 1:], 2)
+        way = AtOnce if self.feed is None else StepByStep
+        decoder = way(self, loop, last, location, drop, seeds is not None and self.config.dropout > 0)
+        x, undrop_features = drop(decoder.forward(part), 2)
 
         def backward(dx: Array) -> None:
-            dx = undrop_features(dx)
-            d_sum = np.empty_like(dx)
-            d_queries, d_scores = np.empty_like(loop.queries), np.empty_like(loop.weights.transpose(1, 0, 2))
-            d_last = [[np.zeros_like(h), np.zeros_like(c)] for h, c in last]
-            d_fed: Array | None = None
-            for t in reversed(range(steps)):
-                d_attentional = dx[:, t] if d_fed is None else dx[:, t] + d_fed
-                d_sum[:, t] = d_attentional * (1 - attentional[:, t + 1] ** 2)
-                loop.d_context[:, t] = d_sum[:, t]
-                d_queries[:, t], d_scores[:, t] = loop.backward(t)
-                dh = self.from_state.w.packed().matmul_transposed(d_sum[:, t])
-                if location is not None:
-                    dh += location.matmul_transposed(d_scores[:, t])
-                elif self.query is not None:
-                    dh += self.query.w.packed().matmul_transposed(d_queries[:, t])
-                else:
-                    dh += d_queries[:, t]
-                for number in reversed(range(top + 1)):
-                    d_last[number] = [*records[number].backward(t, dh + d_last[number][0], d_last[number][1])]
-                    below = records[number].d_x[:, t]
-                    if number:
-                        dh = undrops[number - 1][t](self.inputs[number].w.packed().matmul_transposed(below))
-                    elif self.feed is not None:
-                        d_fed = self.feed.w.packed().matmul_transposed(below)
-            self._loop_gradients(records, between, attentional, d_sum, d_queries, d_scores)
-            target_back(undrop_target(part_back(records[0].d_x)))
-            encoder_back(self._memory_gradients(states, loop), [tuple(pair) for pair in d_last])
+            d_part, d_last = decoder.backward(undrop_features(dx))
+            target_back(undrop_target(part_back(d_part)))
+            encoder_back(self._memory_gradients(states, loop), d_last)
 
         return x, backward, loop
-
-    def _loop_gradients(
-        self,
-        records: list[LSTMRecord],
-        between: list[Array],
-        attentional: Array,
-        d_sum: Array,
-        d_queries: Array,
-        d_scores: Array,
-    ) -> None:
-        """Add the gradients of the weights inside of the loop, one product each over all steps."""
-        for record in records:
-            record.finish()
-        for layer, x, record in zip(self.inputs[1:], between, records[1:]):
-            assert layer.b is not None
-            linear.weight_gradient(x, record.d_x, layer.w.gradient, sums=layer.b.gradient)
-        h = records[-1].states[:, 1:]
-        linear.weight_gradient(h, d_sum, self.from_state.w.gradient)
-        if self.feed is not None:
-            linear.weight_gradient(attentional[:, :-1], records[0].d_x, self.feed.w.gradient)
-        if self.query is not None:
-            linear.weight_gradient(h, d_queries, self.query.w.gradient)
-        if self.config.score == "location":
-            self.location.gradient[:, : d_scores.shape[-1]] += linear.weight_gradient(h, d_scores)
 
     def _memory_gradients(self, states: Array, loop: Lookback) -> Array:
         """Add the gradients of what keys and values are made by; return that of the encoder's states."""

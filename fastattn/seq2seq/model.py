@@ -1,7 +1,6 @@
-"""What every encoder-decoder is, and how one is made from its configuration."""
+"""What every encoder-decoder is."""
 
 import dataclasses
-import difflib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, Self
@@ -9,16 +8,39 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, dropout_vjp, log_softmax
-from fastattn.seq2seq.randomness import derive, uniform
-from fastattn.seq2seq.vocabulary import BOS, PAD, UNK
+from fastattn.errors import ArgumentError, describe
+from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
+from fastattn.seq2seq.kinds import build, find, kinds, register
+from fastattn.seq2seq.randomness import uniform
+from fastattn.seq2seq.sentences import (
+    IGNORED,
+    check_pairs,
+    check_seeds,
+    check_sentences,
+    dropping,
+    fed,
+    inside,
+    known,
+    targets_of,
+)
 
-__all__ = ["Model", "Pairs", "State", "build", "find", "kinds", "register"]
+# What every file of a model needs, from one place.
+__all__ = [
+    "Model",
+    "Pairs",
+    "State",
+    "build",
+    "check_sentences",
+    "dropping",
+    "fed",
+    "find",
+    "kinds",
+    "known",
+    "register",
+]
 
 Array = NDArray[Any]
 
-_IGNORED = -1  # the target of a position that counts for nothing
 _ROWS = 256  # rows of the vocabulary's width that `forced` holds at once
 
 
@@ -147,7 +169,7 @@ class Model(Layer):
         """
         check_pairs(batch)
         x, _ = self.features(batch, fed(batch))
-        return cross_entropy(x, self.projection, _targets(batch), ignore=_IGNORED)
+        return cross_entropy(x, self.projection, targets_of(batch), ignore=IGNORED)
 
     def loss_vjp(
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
@@ -172,13 +194,13 @@ class Model(Layer):
             ``backward(scale)`` adds the gradients of ``scale * loss`` to the parameters'. May be called once.
         """
         check_pairs(batch)
-        seeds = _check_seeds(seeds, len(batch.source))
+        seeds = check_seeds(seeds, len(batch.source))
         if not 0 <= sampling <= 1:
             raise ArgumentError(describe("sampling", "a probability in [0, 1]", sampling, "0 is teacher forcing."))
         inputs = self.sampled(batch, seeds, sampling) if sampling else fed(batch)
         x, features_backward = self.features_vjp(batch, inputs, seeds)
         loss, count, loss_backward = cross_entropy_vjp(
-            x, self.projection, _targets(batch), smoothing=self.config.label_smoothing, ignore=_IGNORED
+            x, self.projection, targets_of(batch), smoothing=self.config.label_smoothing, ignore=IGNORED
         )
 
         def backward(scale: float = 1.0) -> None:
@@ -215,134 +237,13 @@ class Model(Layer):
         """
         check_pairs(batch)
         x, attended = self.features(batch, fed(batch), weights=weights)
-        targets = _targets(batch).reshape(-1)
-        at = np.flatnonzero(targets != _IGNORED)
+        targets = targets_of(batch).reshape(-1)
+        at = np.flatnonzero(targets != IGNORED)
         rows = x.reshape(len(targets), x.shape[-1])
         result = np.zeros(len(targets), x.dtype)
         for first in range(0, len(at), _ROWS):
             block = at[first : first + _ROWS]
             result[block] = log_softmax(self.projection.forward(rows[block]))[np.arange(len(block)), targets[block]]
         if attended is not None:
-            attended[~_inside(batch.target, batch.target_lengths)] = 0
+            attended[~inside(batch.target, batch.target_lengths)] = 0
         return result.reshape(batch.target.shape), attended
-
-
-def _inside(ids: Array, lengths: Array) -> Array:
-    """Whether a position is before the end of its sentence, (B, T)."""
-    return np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
-
-
-def known(ids: Array, lengths: Array) -> Array:
-    """Return ids with `PAD` beyond each length, whatever was there."""
-    return np.where(_inside(ids, lengths), ids, PAD)
-
-
-def fed(batch: Pairs) -> Array:
-    """Return what a teacher-forced decoder is fed, (B, T): `BOS`, then the target without its last token."""
-    inputs = np.full(batch.target.shape, PAD, np.int64)
-    inputs[:, :1] = BOS
-    inputs[:, 1:] = batch.target[:, :-1]
-    return known(inputs, batch.target_lengths)
-
-
-def dropping(rate: float, seeds: Array | None) -> Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]:
-    """Return ``drop(x, place)``, dropout with seeds that differ from place to place of a model; none without seeds."""
-
-    def drop(x: Array, place: int) -> tuple[Array, Callable[[Array], Array]]:
-        return (x, lambda dx: dx) if seeds is None or not rate else dropout_vjp(x, rate, derive(seeds, place))
-
-    return drop
-
-
-def _targets(batch: Pairs) -> Array:
-    return np.where(_inside(batch.target, batch.target_lengths), batch.target, _IGNORED)
-
-
-def check_sentences(name: str, ids: Array, lengths: Array) -> None:
-    """Raise unless `ids` are (B, T) integers and `lengths` (B,) integers from 1 to T."""
-    if ids.ndim != 2 or ids.dtype.kind not in "iu":
-        got = f"{ids.dtype} of shape {ids.shape}"
-        raise DTypeError(describe(name, "an array of ids (sentences, positions)", got, "pad sentences to one length."))
-    lengths = np.asarray(lengths)
-    if lengths.shape != ids.shape[:1] or lengths.dtype.kind not in "iu":
-        got = f"{lengths.dtype} of shape {lengths.shape}"
-        raise ShapeError(describe(f"{name}_lengths", f"{len(ids)} integers", got, "pass one length a sentence."))
-    if lengths.size and not 1 <= int(lengths.min()) <= int(lengths.max()) <= ids.shape[1]:
-        got = f"{lengths.min()} to {lengths.max()}"
-        hint = "a sentence has at least its end token."
-        raise ArgumentError(describe(f"{name}_lengths", f"values from 1 to {ids.shape[1]}", got, hint))
-
-
-def check_pairs(batch: Pairs) -> None:
-    """Raise unless the arrays of the batch fit together."""
-    check_sentences("source", batch.source, batch.source_lengths)
-    check_sentences("target", batch.target, batch.target_lengths)
-    if len(batch.source) != len(batch.target):
-        hint = "a batch has pairs of sentences."
-        raise ShapeError(describe("target", f"{len(batch.source)} sentences", len(batch.target), hint))
-
-
-def _check_seeds(seeds: Array, batch: int) -> Array:
-    array = np.asarray(seeds)
-    if array.dtype.kind not in "iu" or array.shape != (batch,):
-        got = f"{array.dtype} of shape {array.shape}"
-        raise ShapeError(describe("seeds", f"{batch} integers, one a sentence", got, "pass uint64 seeds."))
-    return array.astype(np.uint64)
-
-
-_KINDS: dict[str, type[Model]] = {}
-
-
-def register(cls: type[Model]) -> type[Model]:
-    """Class decorator: makes `build` find a model under its `kind`."""
-    _KINDS[cls.kind] = cls
-    return cls
-
-
-def kinds() -> tuple[str, ...]:
-    """Return the kinds of models that there are."""
-    return tuple(sorted(_KINDS))
-
-
-def find(kind: str) -> type[Model]:
-    """Return the class of a kind, or raise."""
-    if kind in _KINDS:
-        return _KINDS[kind]
-    close = difflib.get_close_matches(str(kind), _KINDS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "pass one of these names."
-    raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), hint))
-
-
-def build(
-    config: Any, source_vocabulary_size: int, target_vocabulary_size: int, seed: int, dtype: Any = np.float32
-) -> Model:
-    """Return a new model.
-
-    Parameters
-    ----------
-    config : dataclass
-        The settings of a model, with its `kind`.
-    source_vocabulary_size, target_vocabulary_size : int
-        The special ids included.
-    seed : int
-        Of the parameters' start.
-    dtype : dtype
-        float32 or float64.
-
-    Returns
-    -------
-    Model
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such kind, or a setting cannot be honoured.
-    """
-    for name, size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
-        if size <= UNK:
-            hint = "ids 0 to 3 are those of padding, begin, end and unknown."
-            raise ArgumentError(describe(f"{name}_vocabulary_size", "more than 3", size, hint))
-    cls: Any = find(config.kind)
-    rng = np.random.default_rng(seed)
-    model: Model = cls(config, source_vocabulary_size, target_vocabulary_size, rng=rng, dtype=dtype)
-    return model

@@ -15,8 +15,8 @@ from typing import Any
 from fastattn.errors import CheckpointError
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
-from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
-from fastattn.seq2seq.fixed import ChoConfig
+from fastattn.seq2seq.cho import ChoConfig
+from fastattn.seq2seq.config import Config, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.metrics import ErrorCounts, count_errors
 from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
 from fastattn.seq2seq.runs import load, train
@@ -79,14 +79,13 @@ class Quickstart:
 def configure(kind: str, steps: int = STEPS) -> Config:
     """Return the configuration of a model of the quickstart."""
     return Config(
-        DataConfig(train="cmudict", validation="cmudict"),
-        MODELS[kind],
-        VocabularyConfig(source="char", target="word"),
-        TrainingConfig(
+        model=MODELS[kind],
+        vocabulary=VocabularyConfig(source="char", target="word"),
+        training=TrainingConfig(
             epochs=0, max_steps=steps, tokens_per_batch=1024, max_length=24, rate=0.006, schedule="inverse_sqrt",
             warmup=300, clip=5.0, validate_every=250, checkpoint_every=250, log_every=50, keep=1,
         ),
-        InferenceConfig(beam=1, length_penalty=0.0, max_length=24),
+        inference=InferenceConfig(beam=1, length_penalty=0.0, max_length=24),
     )  # fmt: skip
 
 

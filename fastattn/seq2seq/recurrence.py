@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
-from fastattn.functional import sigmoid, tanh
 from fastattn.layers import Parameter
-from fastattn.layers.recurrence import AFTER, BEFORE, MEMORY, RecurrentCell
+from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell
 
-__all__ = ["GRURecord", "GRUStep", "LSTMRecord", "LSTMStep"]
+__all__ = ["GRURecord", "GRUStep", "GRUWalk", "Step"]
 
 Array = NDArray[Any]
 
 
-class _Step(RecurrentCell):
+class Step(RecurrentCell):
     """A cell without products of inputs."""
 
     def __init__(self, kind: int, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
@@ -42,7 +41,7 @@ class _Step(RecurrentCell):
         return self._weights[2]
 
 
-class GRUStep(_Step):
+class GRUStep(Step):
     """``h' = (1 - z) n + z h`` from x (B, 3 H), the parts of r, z and n that do not come from the state.
 
     ``r = sigmoid(x_r + U_r h + c_r)``, ``z = sigmoid(x_z + U_z h + c_z)``, and with reset "before" (Cho et al. 2014,
@@ -71,23 +70,23 @@ class GRUStep(_Step):
         """Return h' (B, H); x, contiguous, is overwritten."""
         return self.run(x, h, None, None, inside)
 
-    def run(self, x: Array, h: Array, aux: Array | None, before: Array | None, inside: Array | None) -> Array:
+    def run(self, x: Array, h: Array, aux: Array | None, before: Array | None, inside: Array | None = None) -> Array:
         """Return h' (B, H); with aux and before (B, H) keep what the way back needs there, and the gates in x."""
         h = np.ascontiguousarray(h)
-        if inside is None:
-            after = np.empty_like(h)
-            self.kernel().forward(None, len(h), 1, False, None, h, None, after, None, x, aux, before, None)
-            return after
-        H = self.hidden
-        u = self.w_hidden.packed().matmul(h)
-        u += self.b.value
-        gates = sigmoid(x[:, : 2 * H] + u[:, : 2 * H])
-        inner = u[:, 2 * H :] + inside
-        n = tanh(x[:, 2 * H :] + gates[:, :H] * inner)
-        if aux is not None and before is not None:
-            x[:, : 2 * H], x[:, 2 * H :] = gates, n
-            aux[...], before[...] = inner, h
-        return n + gates[:, H:] * (h - n)
+        after = np.empty_like(h)
+        self.kernel().forward(None, len(h), 1, False, None, h, None, after, None, x, aux, before, None, inside)
+        return after
+
+    def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
+        """Add the gradients of w_hidden and b from what the kernels left of all steps."""
+        both, w, b = 2 * self.hidden, self.w_hidden.gradient, self.b.gradient
+        sums = np.zeros_like(b)
+        w[:, :both] += linear.weight_gradient(before, d_x[..., :both], sums=sums[:both])
+        if self.reset == "after":  # aux: the gradient at U_n h + c_n
+            w[:, both:] += linear.weight_gradient(before, aux, sums=sums[both:])
+        else:  # aux: r * h
+            w[:, both:] += linear.weight_gradient(aux, d_x[..., both:], sums=sums[both:])
+        b += sums
 
 
 class GRURecord:
@@ -103,9 +102,9 @@ class GRURecord:
         Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
 
-    def __init__(self, cell: GRUStep, first: Array, steps: int, inside: Array | None = None) -> None:
+    def __init__(self, cell: GRUStep, first: Array, steps: int) -> None:
         (batch, H), dtype = first.shape, first.dtype
-        self.cell, self.inside = cell, inside
+        self.cell = cell
         self.states = np.empty((batch, steps + 1, H), dtype)
         self.states[:, 0] = self._state = first
         self._gates = np.empty((steps, batch, 3 * H), dtype)
@@ -119,7 +118,7 @@ class GRURecord:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, self._state, self._aux[t], self.before[t], self.inside)
+        self._state = self.cell.run(gates, self._state, self._aux[t], self.before[t])
         self.states[:, t + 1] = self._state
         return self._state
 
@@ -132,97 +131,57 @@ class GRURecord:
         )  # fmt: skip
         return before
 
+    def finish(self) -> None:
+        """Add the gradients of all steps to those of w_hidden and b."""
+        self.cell.accumulate_steps(self._gates, self._aux, self.before)
+
+
+class GRUWalk:
+    """All steps of a batch through a `GRUStep` in one call, where no input depends on an output, and back.
+
+    Parameters
+    ----------
+    cell : GRUStep
+    x : array, shape (B, T, 3 H)
+        Contiguous; used up.
+    h : array, shape (B, H)
+    inside : array, shape (B, H), optional
+        See `GRUStep`.
+
+    Attributes
+    ----------
+    states : array, shape (B, T, H)
+        The state after each step.
+    d_x : array, shape (B, T, 3 H)
+        Gradient of x, after `backward`.
+    """
+
+    def __init__(self, cell: GRUStep, x: Array, h: Array, inside: Array | None = None) -> None:
+        batch, steps, _ = x.shape
+        self.cell, self.d_x = cell, x
+        self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
+        h, last = np.ascontiguousarray(h), np.empty_like(h)
+        cell.kernel().forward(
+            None, batch, steps, False, None, h, None, last, None, x, self._aux, self._before, self.states, inside
+        )
+
+    def backward(self, dh: Array) -> Array:
+        """Return the gradient of the first state from that of `states`."""
+        (batch, steps, width), cell = dh.shape, self.cell
+        first = np.empty((batch, width), dh.dtype)
+        cell.kernel().backward(
+            cell.w_hidden.packed().panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None, None,
+            first, None, self.d_x, self._aux, self._before, None,
+        )  # fmt: skip
+        return first
+
     def d_inside(self) -> Array:
-        """Return the gradient of `inside` after `backward` of all steps, in the order of the steps."""
-        total: Array = self._aux[0].copy()
-        for t in range(1, len(self._aux)):
-            total += self._aux[t]
+        """Return the gradient of `inside` after `backward`, in the order of the steps."""
+        total: Array = self._aux[:, 0].copy()
+        for t in range(1, self._aux.shape[1]):
+            total += self._aux[:, t]
         return total
 
     def finish(self) -> None:
         """Add the gradients of all steps to those of w_hidden and b."""
-        cell, both = self.cell, 2 * self.cell.hidden
-        w, b = cell.w_hidden.gradient, cell.b.gradient
-        of_gates, of_new = self._gates[..., :both], self._gates[..., both:]
-        sums = np.zeros_like(b)
-        w[:, :both] += linear.weight_gradient(self.before, of_gates, sums=sums[:both])
-        if cell.reset == "after":  # aux: the gradient at U_n h + c_n
-            w[:, both:] += linear.weight_gradient(self.before, self._aux, sums=sums[both:])
-        else:  # aux: r * h
-            w[:, both:] += linear.weight_gradient(self._aux, of_new, sums=sums[both:])
-        b += sums
-
-
-class LSTMStep(_Step):
-    """``c' = f c + i g``, ``h' = o tanh(c')`` from x (B, 4 H), the parts of i, f, g and o not from the state.
-
-    Attributes
-    ----------
-    w_hidden : Parameter, shape (H, 4 H)
-    """
-
-    def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
-        super().__init__(MEMORY, hidden, rng, dtype)
-
-    def biases(self) -> tuple[Array, None]:
-        """Return zeros."""
-        return self._no_bias, None
-
-    def forward(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-        """Return h' and c', (B, H) each; x, contiguous, is overwritten."""
-        return self.run(x, h, c, None, None)
-
-    def run(self, x: Array, h: Array, c: Array, aux: Array | None, before: Array | None) -> tuple[Array, Array]:
-        """Return h' and c'; with aux and before (B, H) keep what the way back needs there, and the gates in x."""
-        h, c = np.ascontiguousarray(h), np.ascontiguousarray(c)
-        after, cell = np.empty_like(h), np.empty_like(c)
-        self.kernel().forward(None, len(h), 1, False, None, h, c, after, cell, x, aux, before, None)
-        return after, cell
-
-
-class LSTMRecord:
-    """All steps of a batch through an `LSTMStep`, and back.
-
-    Attributes
-    ----------
-    states : array, shape (B, T + 1, H)
-        h, the one before the first step first.
-    before : array, shape (T, B, H)
-        h before each step.
-    d_x : array, shape (B, T, 4 H)
-        Gradients of x where `backward` has been; a view of what was kept of these steps.
-    """
-
-    def __init__(self, cell: LSTMStep, h: Array, c: Array, steps: int) -> None:
-        (batch, H), dtype = h.shape, h.dtype
-        self.cell = cell
-        self.states = np.empty((batch, steps + 1, H), dtype)
-        self.states[:, 0], self._state = h, (h, c)
-        self._first = np.ascontiguousarray(c)
-        self._gates = np.empty((steps, batch, 4 * H), dtype)
-        self._aux, self.before = np.empty((2, steps, batch, H), dtype)
-        self.d_x = self._gates.transpose(1, 0, 2)
-
-    def forward(self, t: int, *x: Array) -> Array:
-        """Return h after step t for x, the sum of one or two arrays."""
-        gates = self._gates[t]
-        if len(x) == 2:
-            np.add(*x, out=gates)
-        else:
-            gates[...] = x[0]
-        self._state = self.cell.run(gates, *self._state, self._aux[t], self.before[t])
-        self.states[:, t + 1] = self._state[0]
-        return self._state[0]
-
-    def backward(self, t: int, dh: Array, dc: Array) -> tuple[Array, Array]:
-        """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
-        cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
-        cell.kernel().backward(
-            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
-            self._gates[t], self._aux[t], self.before[t], self._aux[t - 1] if t else self._first,
-        )  # fmt: skip
-        return h_before, c_before
-
-    def finish(self) -> None:
-        """Add the gradient of all steps to that of w_hidden."""
-        linear.weight_gradient(self.before, self._gates, self.cell.w_hidden.gradient)
+        self.cell.accumulate_steps(self.d_x, self._aux, self._before)

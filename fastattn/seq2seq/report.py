@@ -50,7 +50,7 @@ class Report:
         """Raise a TextError, in one line, if a line was left out."""
         if self.skipped:
             found = "; ".join(f"{reason}: {_lines(len(n))}: {_ranges(n)}" for reason, n in self.skipped.items())
-            hint = "correct these lines, or allow that they are left out (strict = false)."
+            hint = "correct or remove these lines; training leaves them out unless data.strict is true."
             raise TextError(describe_file(self.name, found, hint))
 
 

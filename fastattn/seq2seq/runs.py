@@ -11,9 +11,11 @@ from typing import Any
 
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
 from fastattn.seq2seq import checkpoint, durable
+from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.checkpoint import Checkpoint
 from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
+from fastattn.seq2seq.evaluation import require
 from fastattn.seq2seq.model import Model, build, find, kinds
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.tensors import restore
@@ -93,10 +95,9 @@ def train(
     Examples
     --------
     >>> import tempfile
-    >>> from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, load, train
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, load, train
     >>> config = Config(
-    ...     DataConfig(train="pairs"),
-    ...     BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
+    ...     model=BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
     ...     training=TrainingConfig(epochs=1),
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -105,8 +106,14 @@ def train(
     >>> outcome.steps, outcome.reason, len(translations)
     (1, 'epochs', 1)
     """
+    place = "data.train"
     if not isinstance(config, Config):
-        config = read_config(config)
+        place, config = f"{os.fspath(config)}: {place}", read_config(config)
+    if pairs is None and not config.data.train:
+        hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
+        raise ConfigError(describe_file(place, "missing", hint))
+    require([config.training.metric])
+    need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(folder)
     with _alone(folder):
         found = _found(folder, config, resume)

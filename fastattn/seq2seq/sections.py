@@ -19,8 +19,8 @@ class DataConfig(Section, section="data"):
     Attributes
     ----------
     train, validation : str
-        Pairs, source and target separated by a tab; or the sources. Without validation data there is no best
-        checkpoint and no early stop.
+        Pairs, source and target separated by a tab; or the sources. `train` is needed unless the pairs themselves are
+        given to `fastattn.seq2seq.train`. Without validation data there is no best checkpoint and no early stop.
     train_target, validation_target : str
         The targets, where they have a file of their own.
     columns : (int, int)
@@ -29,7 +29,7 @@ class DataConfig(Section, section="data"):
         Whether a line that cannot be used is an error; otherwise it is reported and left out.
     """
 
-    train: str = setting()
+    train: str = setting("")
     train_target: str = setting("")
     validation: str = setting("")
     validation_target: str = setting("")
@@ -38,11 +38,9 @@ class DataConfig(Section, section="data"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.train:
-            raise ConfigError(describe_file("data.train", "empty", "name a file, or - for the standard input."))
-        if self.validation_target and not self.validation:
-            hint = "name the sources of validation_target."
-            raise ConfigError(describe_file("data.validation", "missing", hint))
+        for name in ("train", "validation"):
+            if getattr(self, f"{name}_target") and not getattr(self, name):
+                raise ConfigError(describe_file(f"data.{name}", "missing", f"name the sources of {name}_target."))
         if [*map(self.__getattribute__, PATHS)].count("-") > 1:
             raise ConfigError(describe_file("data", "the standard input is named twice", "use files."))
 

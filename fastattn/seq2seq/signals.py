@@ -36,6 +36,10 @@ class Stop:
     def __init__(self) -> None:
         self.number = 0
 
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return bool(self.number)
+
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Stop]:

@@ -17,11 +17,11 @@ from fastattn.errors import ArgumentError, TextError, describe, describe_file
 from fastattn.seq2seq.report import Account, Report
 from fastattn.seq2seq.vocabulary import EOS, Vocabulary
 
-__all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
+__all__ = ["LONGEST", "ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
 Path = str | os.PathLike[str]
 
-_LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
+LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,8 @@ def _pair(source: str, wrong_source: str, target: str, wrong_target: str) -> tup
 
 def _text(line: bytes) -> tuple[str, str]:
     """Return the text of a line, and what is wrong with it."""
-    if len(line) > _LONGEST:
-        return "", f"is longer than {_LONGEST} bytes"
+    if len(line) > LONGEST:
+        return "", f"is longer than {LONGEST} bytes"
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
@@ -227,19 +227,20 @@ def _text(line: bytes) -> tuple[str, str]:
 def _lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file without their ends; of one that is too long, no more than its beginning."""
     try:
-        file: BinaryIO = sys.stdin.buffer if _name(path) == "-" else open(path, "rb")
-        try:
-            yield from _cut(file)
-        finally:
-            if file is not sys.stdin.buffer:
-                file.close()
+        if _name(path) == "-":
+            if sys.stdin is None:
+                raise TextError(describe_file("standard input", "is closed", "give it something to read."))
+            yield from _cut(sys.stdin.buffer)
+        else:
+            with open(path, "rb") as file:
+                yield from _cut(file)
     except OSError as error:
         hint = "name a text file that can be read, or - for the standard input."
         raise TextError(describe_file(_name(path), (error.strerror or str(error)).lower(), hint)) from None
 
 
 def _cut(file: BinaryIO) -> Iterator[bytes]:
-    most = _LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
+    most = LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
     first = True
     while line := file.readline(most):
         rest = line

@@ -239,13 +239,15 @@ class Run:
         """Measure, and return whether it was better than ever before."""
         assert self.corpus.validation is not None
         position, name = self.position, self.config.training.metric
-        loss = mean_loss(self.model, self.corpus.validation, lambda: bool(stop.number))
+        loss = mean_loss(self.model, self.corpus.validation, stop.requested)
         if loss is None:
             return False  # interrupted; the resumed run measures again
-        values = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        values, value = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}, loss
         if name != "loss":
-            values[name] = translation_metric(self.model, self.corpus, self.config)
-        value = values[name] if name != "loss" else loss
+            metric = translation_metric(self.model, self.corpus, self.config, stop.requested)
+            if metric is None:
+                return False
+            values[name] = value = metric
         is_best = self.best.observe(value, position.step, name)
         self.schedule.observe(-value if HIGHER_IS_BETTER[name] else value)
         position.validated = position.step

@@ -75,10 +75,10 @@ class Translator:
 
     Examples
     --------
-    >>> from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, Translator, Vocabulary, build
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, Translator, Vocabulary, build
     >>> model_config = BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8)
     >>> words = Vocabulary(["a", "b"])
-    >>> config = Config(DataConfig(train="pairs.tsv"), model_config)
+    >>> config = Config(model=model_config)
     >>> translator = Translator(build(model_config, len(words), len(words), seed=0), words, words, config)
     >>> len(translator.translate(["a b", "b"]))
     2
@@ -233,7 +233,7 @@ class Translator:
         else:
             [found] = self.score([source], [target], weights=True)
         if found.weights is None:
-            hint = "a model of kind 'fixed' looks at no source token; train another kind."
+            hint = "models of kinds 'cho' and 'sutskever' look at no source token; train another kind."
             raise UnsupportedError(describe("align", "a model with attention", f"kind {self.model.kind!r}", hint))
         return found
 

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastattn.seq2seq.batches import Batches
+import numpy as np
+
+from fastattn.seq2seq.batches import Batches, group
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.corpus import Corpus
 from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER, evaluate
@@ -81,10 +83,27 @@ class Best:
         return cls(**fields)
 
 
-def translation_metric(model: Model, corpus: Corpus, config: Config) -> float:
-    """Return the configured metric of the greedy translations of the validation sources."""
-    assert corpus.validation_text is not None
+def translation_metric(
+    model: Model, corpus: Corpus, config: Config, stop: Callable[[], bool] = lambda: False
+) -> float | None:
+    """Return the configured metric of the greedy translations of the validation sources.
+
+    Parameters
+    ----------
+    model : Model
+    corpus : Corpus
+    config : Config
+    stop : callable
+        Asked after every batch; None is returned when it says True.
+    """
+    assert corpus.validation is not None and corpus.validation_text is not None
     name, text = config.training.metric, corpus.validation_text
     translator = Translator(model, corpus.source_vocabulary, corpus.target_vocabulary, config)
-    outputs = translator.translate(text.sources, beam=1)
+    outputs = [""] * len(text.sources)
+    lengths = np.array([len(ids) for ids in corpus.validation.source], np.int64)
+    for rows in group(lengths, max(translator.tokens_per_batch, int(lengths.max()))):
+        for row, output in zip(rows.tolist(), translator.translate([text.sources[row] for row in rows], beam=1)):
+            outputs[row] = output
+        if stop():
+            return None
     return evaluate(outputs, [[target] for target in text.targets], corpus.target_vocabulary, [name])[name].value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe
 from fastattn.viz import fonts
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.palette import ink
@@ -115,7 +115,7 @@ def heatmap(
     if not 0 < vmax < np.inf:
         raise ArgumentError(describe("vmax", "a positive number", vmax, "pass weights.max(), say."))
     array, note = _choose_head(array, head)
-    _require_matplotlib()
+    require_matplotlib()
     if ax is None:
         ax = _new_axes(len(rows), len(columns))
         colorbar = True if colorbar is None else colorbar
@@ -134,14 +134,16 @@ def heatmap(
     return ax
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
+    """Raise a MissingPackageError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
         hint = "pip install 'fastattn[viz]'; viz.page() needs no other package."
-        raise ImportError(describe("viz.heatmap", "matplotlib to be installed", "no such package", hint)) from None
+        problem = describe("viz.heatmap", "matplotlib to be installed", "no such package", hint)
+        raise MissingPackageError(problem, name="matplotlib") from None
 
 
 def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:

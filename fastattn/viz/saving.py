@@ -71,6 +71,9 @@ def save(picture: "Axes | Figure | str", path: "str | os.PathLike[str]", *, dpi:
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the name that nobody gave
+        raise
     finally:
         partial.unlink(missing_ok=True)
     return path

@@ -1,6 +1,7 @@
 /* Every level of this build that the machine has, against plain loops in double: attention forward and backward, dot
- * and additive scores, and the matrix, elementwise and softmax kernels. No Python, so that it runs under an emulator:
- * see tests/cross/run. An argument names the level that must be the highest one; the exit status is 1 if a check fails.
+ * and additive scores, and the kernels of products, elements, rows, training and recurrent layers. No Python, so that
+ * it runs under an emulator: see tests/cross/run. An argument names the level that must be the highest one; the exit
+ * status is 1 if a check fails.
  *
  * C is the error over eps * unit, where a unit is the sum with absolute values in place of its terms, times 1 + S for
  * what follows from scores of size S (tests/bounds.py has the full derivation).
@@ -364,6 +365,8 @@ static void check_rows(void) {
     compare("d_x", rd, y, unit, n, 8);
 }
 
+#include "recurrent.h"
+
 static void check_level(const fa_level *level) {
     level_name = level->name;
     for (is_double = 0; is_double < 2; is_double++) {
@@ -377,6 +380,10 @@ static void check_level(const fa_level *level) {
         check_training(45);
         check_training(64);
         check_training(1003);
+        for (int cell = FA_GRU_AFTER; cell <= FA_LSTM; cell++)
+            for (int64_t H = 1; H <= 70; H += H < 40 ? 13 : 30) check_recurrent(cell, H);
+        check_embedding(1);
+        check_embedding(37);
     }
 }
 

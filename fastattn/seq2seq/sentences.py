@@ -1,0 +1,96 @@
+"""Padded arrays of sentences: what a decoder is fed, what it is compared with, and checks of both."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.layers import dropout_vjp
+from fastattn.seq2seq.randomness import derive
+from fastattn.seq2seq.vocabulary import BOS, PAD
+
+if TYPE_CHECKING:
+    from fastattn.seq2seq.model import Pairs
+
+__all__ = [
+    "IGNORED",
+    "check_pairs",
+    "check_seeds",
+    "check_sentences",
+    "dropping",
+    "fed",
+    "inside",
+    "known",
+    "targets_of",
+]
+
+Array = NDArray[Any]
+
+IGNORED = -1  # the target of a position that counts for nothing
+
+
+def inside(ids: Array, lengths: Array) -> Array:
+    """Whether a position is before the end of its sentence, (B, T)."""
+    return np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+
+
+def known(ids: Array, lengths: Array) -> Array:
+    """Return ids with `PAD` beyond each length, whatever was there."""
+    return np.where(inside(ids, lengths), ids, PAD)
+
+
+def fed(batch: "Pairs") -> Array:
+    """Return what a teacher-forced decoder is fed, (B, T): `BOS`, then the target without its last token."""
+    inputs = np.full(batch.target.shape, PAD, np.int64)
+    inputs[:, :1] = BOS
+    inputs[:, 1:] = batch.target[:, :-1]
+    return known(inputs, batch.target_lengths)
+
+
+def dropping(rate: float, seeds: Array | None) -> Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]:
+    """Return ``drop(x, place)``, dropout with seeds that differ from place to place of a model; none without seeds."""
+
+    def drop(x: Array, place: int) -> tuple[Array, Callable[[Array], Array]]:
+        return (x, lambda dx: dx) if seeds is None or not rate else dropout_vjp(x, rate, derive(seeds, place))
+
+    return drop
+
+
+def targets_of(batch: "Pairs") -> Array:
+    """Return the targets, with `IGNORED` beyond each length."""
+    return np.where(inside(batch.target, batch.target_lengths), batch.target, IGNORED)
+
+
+def check_sentences(name: str, ids: Array, lengths: Array) -> None:
+    """Raise unless `ids` are (B, T) integers and `lengths` (B,) integers from 1 to T."""
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        got = f"{ids.dtype} of shape {ids.shape}"
+        raise DTypeError(describe(name, "an array of ids (sentences, positions)", got, "pad sentences to one length."))
+    lengths = np.asarray(lengths)
+    if lengths.shape != ids.shape[:1] or lengths.dtype.kind not in "iu":
+        got = f"{lengths.dtype} of shape {lengths.shape}"
+        raise ShapeError(describe(f"{name}_lengths", f"{len(ids)} integers", got, "pass one length a sentence."))
+    if lengths.size and not 1 <= int(lengths.min()) <= int(lengths.max()) <= ids.shape[1]:
+        got = f"{lengths.min()} to {lengths.max()}"
+        hint = "a sentence has at least its end token."
+        raise ArgumentError(describe(f"{name}_lengths", f"values from 1 to {ids.shape[1]}", got, hint))
+
+
+def check_pairs(batch: "Pairs") -> None:
+    """Raise unless the arrays of the batch fit together."""
+    check_sentences("source", batch.source, batch.source_lengths)
+    check_sentences("target", batch.target, batch.target_lengths)
+    if len(batch.source) != len(batch.target):
+        hint = "a batch has pairs of sentences."
+        raise ShapeError(describe("target", f"{len(batch.source)} sentences", len(batch.target), hint))
+
+
+def check_seeds(seeds: Array, batch: int) -> Array:
+    """Return the seeds of `batch` sentences as uint64, or raise."""
+    array = np.asarray(seeds)
+    if array.dtype.kind not in "iu" or array.shape != (batch,):
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ShapeError(describe("seeds", f"{batch} integers, one a sentence", got, "pass uint64 seeds."))
+    return array.astype(np.uint64)
