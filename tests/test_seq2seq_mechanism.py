@@ -22,6 +22,7 @@ OPTIONS = {
     "dot": None,
     "scaled_dot": None,
     "cosine": None,
+    "l2": None,
     "pooling": None,
     "causal_self_attention": None,
 }

@@ -15,6 +15,18 @@ def soft_scores(name, p, q, m, options):
             q, m = (torch.nn.functional.normalize(x, dim=-1) for x in (q, m))
         scale = options.get("scale", q.shape[-1] ** -0.5 if name == "scaled_dot" else 1.0)
         return scale * q @ m.mT
+    if name == "l2":
+        return (
+            -options.get("scale", q.shape[-1] ** -0.5)
+            * torch.cdist(q, m, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        )
+    if name == "linear":
+        x, y = q[:, :, None].expand(-1, -1, m.shape[1], -1), m[:, None].expand(-1, q.shape[1], -1, -1)
+        terms = {"x": x, "y": y}
+        if "terms" in options:
+            terms |= {"x*y": x * y, "x+y": x + y, "x-y": x - y, "x/y": x / y}
+        inner = torch.cat([terms[term] for term in options.get("terms", ("x", "y"))], -1) @ p["w"] + p["b"]
+        return torch.tanh(inner) if options.get("activation") == "tanh" else inner
     if name == "general":
         return q @ p["w"] @ m.mT
     if name == "location":

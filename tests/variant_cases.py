@@ -18,6 +18,8 @@ SOFT = (
     "normed_additive",
     "bahdanau",
     "pooling",
+    "l2",
+    "linear",
 )
 
 
@@ -49,6 +51,11 @@ CASES = [
     Case("multihead", {"heads": 6, "key_heads": 2, "head_width": 3, "bias": False}),
     Case("multihead", {"heads": 2, "head_width": 5, "output_width": 7}),
     Case("pooling", {"width": 10}),
+    Case("l2"),
+    Case("l2", {"scale": 0.7}),
+    Case("linear"),
+    Case("linear", {"terms": ("y", "x*y", "x"), "activation": "tanh"}),
+    Case("linear", {"terms": ("x+y", "x/y", "x-y", "x*y")}),
     Case("local_m", {"window": 2, "score": "general"}),
     Case("local_m", {"window": 1, "score": "concat"}),
     Case("local_p", {"window": 2, "score": "general"}),
@@ -63,7 +70,7 @@ CASES = [
     Case("coverage", {"width": 18, "fertility": 2.0}),
 ]
 
-SAME_WIDTH = ("dot", "scaled_dot", "cosine")
+SAME_WIDTH = ("dot", "scaled_dot", "cosine", "l2")
 
 
 @dataclass
@@ -89,7 +96,9 @@ class Problem:
 def widths(case):
     if case.name == "pooling":
         return 0, 6
-    return (6, 6) if case.name in SAME_WIDTH or case.options.get("score") == "dot" else (5, 6)
+    return (
+        (6, 6) if case.name in SAME_WIDTH or case.options.get("score") == "dot" or "terms" in case.options else (5, 6)
+    )
 
 
 def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=False, seed=0, size=1.0):

@@ -45,6 +45,15 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
             v = p["g"] * v / np.sqrt((v * v).sum())
         inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
         return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ v
+    if name == "l2":
+        return -(scale or q.shape[-1] ** -0.5) * ((q[:, None] - m) ** 2).sum(-1)
+    if name == "linear":
+        x, y = np.broadcast_to(q[:, None], (*m.shape[:2], q.shape[-1])), m
+        with np.errstate(all="ignore"):
+            made = {"x": lambda: x, "y": lambda: y, "x*y": lambda: x * y, "x+y": lambda: x + y, "x-y": lambda: x - y,
+                    "x/y": lambda: np.where(y == 0, 0.0, x / y)}  # fmt: skip
+            inner = np.concatenate([made[term]() for term in options.get("terms", ("x", "y"))], axis=-1) @ p["w"]
+        return np.tanh(inner + p["b"]) if options.get("activation") == "tanh" else inner + p["b"]
     if name == "pooling":
         return np.tanh(m @ p["key.w"] + p["key.b"]) @ p["v"]
     raise ValueError(f"no twin of {name!r}")

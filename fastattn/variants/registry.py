@@ -32,6 +32,14 @@ _BUILT_IN = (
         "normed_additive", f"{_HERE}.additive:NormedAdditive", "g v / |v| . tanh(q W + m U + b)",
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
     ),
+    VariantRecord(
+        "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
+        "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2",
+    ),
+    VariantRecord(
+        "linear", f"{_HERE}.weighted:LinearCombination", "act(w . [x, y, x * y, ...] + b)",
+        "AllenNLP's LinearAttention; Seo et al. 2017 (arXiv:1611.01603), eq. 1",
+    ),
     VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
     VariantRecord(
         "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
