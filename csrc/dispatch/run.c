@@ -192,9 +192,9 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
     int64_t panels = ceil_div(N, k->panel_width);
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
-    /* A task keeps one panel in L2 at a time and passes up to 480 rows by it. With few rows each thread has one run of
+    /* A task keeps one panel in L2 at a time and passes up to 1024 rows by it. With few rows each thread has one run of
      * panels, which may stay in its cache from call to call. */
-    call.row_block = ceil_div(M, ceil_div(M, 480));
+    call.row_block = ceil_div(M, ceil_div(M, 1024));
     call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
     if (n_threads > 1 && M >= 64 && panels < 2 * n_threads) { /* tasks for all, of whole tiles */
         int64_t shared = ceil_div(M, ceil_div(2 * n_threads, panels));
