@@ -30,6 +30,9 @@
 #include "../recurrent/step.h"
 #include "../recurrent/forward.c"
 #include "../recurrent/backward.c"
+#include "../steps/features.h"
+#include "../steps/forward.h"
+#include "../steps/backward.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -93,6 +96,9 @@ static const fa_kernels FN(kernels) = {
     entmax_rows_workspace,
     entmax_rows,
     entmax_rows_vjp,
+    step_workspace,
+    step_forward,
+    step_backward,
     relu_back,
     largest_rows,
 };
