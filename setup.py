@@ -30,6 +30,9 @@ SOURCES = [
 ]
 
 
+SHARED = {"avx512bf16": "avx512"}  # levels whose kernels are those of another, in its file
+
+
 def x86_probe(target, function):
     return f"""\
 #ifndef __x86_64__
@@ -101,7 +104,7 @@ class BuildExt(build_ext):
         levels = self.choose_levels()
         print("fastattn: levels built:", ", ".join(levels), flush=True)
         (extension,) = self.extensions
-        extension.sources += [f"csrc/levels/{level}.c" for level in levels]
+        extension.sources += [f"csrc/levels/{level}.c" for level in levels if level not in SHARED]
         extension.define_macros += [(f"FA_HAVE_{level.upper()}", "1") for level in levels]
 
         # Objects of another configuration are not reused, so a sanitizer build and a plain one may share build/.
@@ -122,7 +125,7 @@ class BuildExt(build_ext):
             raise SystemExit(
                 f"FASTATTN_BUILD_LEVELS: expected some of {', '.join(LEVELS)}, got {', '.join(sorted(unknown))}"
             )
-        wanted = {"generic", *listed} if listed else LEVELS
+        wanted = {"generic", *listed, *(SHARED[level] for level in listed if level in SHARED)} if listed else LEVELS
         levels = [level for level in LEVELS if level in wanted and self.compiler_takes(level)]
         if "generic" not in levels:
             raise SystemExit(f"fastattn needs GCC or Clang: {self.compiler.compiler_so[0]!r} cannot compile C")

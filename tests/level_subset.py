@@ -6,7 +6,7 @@ import numpy as np
 from cases import CASES, SPARSE
 from checks import check_forward, check_gradients
 from variant_cases import CASES as VARIANTS
-from variant_cases import differences, make, twin
+from variant_cases import derivative, make, twin
 
 import fastattn
 
@@ -14,16 +14,21 @@ EVERY = 3
 
 
 def check_variant(case):
-    """Contexts of a variant against the twin, and gradients of its queries and memory against differences of it."""
+    """Contexts of a variant against the twin, and its gradients along one direction against a difference of it.
+
+    Single elements of gradients are compared at the level that the suite runs at.
+    """
     problem = make(case, keys=21)
     context, _ = twin(problem)
     output, backward = problem.variant.vjp(problem.queries, problem.prepare())
-    d_context = np.random.default_rng(0).normal(size=output.shape)
+    rng = np.random.default_rng(0)
+    d_context = rng.normal(size=output.shape)
     gradients = backward(d_context)
     assert np.allclose(output, context, rtol=1e-12, atol=1e-13), "contexts"
     for name, gradient in zip(("queries", "memory"), gradients):
-        measured = differences(lambda: (twin(problem)[0] * d_context).sum(), getattr(problem, name))
-        assert np.allclose(gradient, measured, rtol=2e-6, atol=2e-7), name
+        direction = rng.normal(size=gradient.shape)
+        measured = derivative(lambda: (twin(problem)[0] * d_context).sum(), getattr(problem, name), direction)
+        assert np.isclose((gradient * direction).sum(), measured, rtol=1e-6, atol=1e-6), name
     single = make(case, np.float32, keys=21)
     output = single.variant.forward(single.queries, single.prepare())
     assert np.allclose(output, twin(single)[0], rtol=1e-4, atol=1e-5), "contexts in float32"

@@ -143,6 +143,17 @@ def twin(problem, queries=None, memory=None, values=None, given=None):
     return getattr(twins, name)(given, queries, memory, summed, problem.allowed, **options)
 
 
+def derivative(function, array, direction, step=1e-6):
+    """The derivative of a scalar function of an array along a direction by a central difference; array is restored."""
+    kept = array.copy()
+    array += step * direction
+    above = function()
+    array[...] = kept - step * direction
+    below = function()
+    array[...] = kept
+    return (above - below) / (2 * step)
+
+
 def differences(function, array, step=1e-6):
     """The gradient of a scalar function of an array by central differences; the array is restored."""
     gradient = np.zeros(array.shape)

@@ -9,6 +9,8 @@
 #include "level.h"
 
 const fa_level fa_level_avx512 = {"avx512", &fa_kernels_f32, &fa_kernels_f64};
+/* With BF16 (Cooper Lake, Zen 4 and later): the kernels of float32 and float64 are the same. */
+const fa_level fa_level_avx512bf16 = {"avx512bf16", &fa_kernels_f32, &fa_kernels_f64};
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
