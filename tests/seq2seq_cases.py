@@ -13,6 +13,16 @@ CASES = {
     "bahdanau-after-linear": BahdanauConfig(
         embedding=5, hidden=6, attention=7, readout="linear", reset="after", **SMALL
     ),
+    "bahdanau-tied": BahdanauConfig(
+        embedding=4,
+        hidden=6,
+        attention=7,
+        readout_width=4,
+        context_dropout=0.3,
+        readout_dropout=0.4,
+        tied=True,
+        **SMALL,
+    ),
     "bahdanau-location": BahdanauConfig(
         embedding=5,
         hidden=6,

@@ -18,6 +18,7 @@ from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+from fastattn.seq2seq.tied import TiedEmbedding
 from fastattn.variants import AttentionState, Prepared, Variant
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
@@ -45,6 +46,13 @@ class BahdanauConfig:
         "before": the reset gate acts on the state, as published; "after": on its product, as in cuDNN.
     dropout : float
         Share of the elements of embeddings and output features dropped in training; the paper has none.
+    context_dropout : float
+        The same of the encoder's states that the attention reads.
+    readout_dropout : float, optional
+        The same of output features, where it differs from `dropout`.
+    tied : bool
+        Whether target embeddings are the columns of the output matrix W_o (Press and Wolf 2017), for a maxout readout
+        as wide as embeddings; the paper's are not.
     label_smoothing : float
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
     mechanism : mapping, optional
@@ -60,6 +68,9 @@ class BahdanauConfig:
     readout_width: int = 500
     reset: str = "before"
     dropout: float = 0.0
+    context_dropout: float = 0.0
+    readout_dropout: float | None = None
+    tied: bool = False
     label_smoothing: float = 0.0
     mechanism: Mapping[str, Any] | None = None
 
@@ -143,6 +154,10 @@ class Bahdanau(Model):
         if config.readout not in ("maxout", "linear"):
             hint = "'maxout' is as published."
             raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
+        if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
+            expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
+            got = f"readout {config.readout!r} and readout_width {config.readout_width}"
+            raise ArgumentError(describe("tied", expected, got, "change these, or leave tied away."))
         E, H, A = config.embedding, config.hidden, config.attention
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config
@@ -152,7 +167,8 @@ class Bahdanau(Model):
         directions = [GRU(E, H, reset=config.reset, reverse=reverse, **more) for reverse in (False, True)]
         self.encoder = Bidirectional(*directions)
         self.bridge = Linear(H, H, **more)
-        self.target_embedding = Embedding(target_size, E, deviation=E**-0.5, **more)
+        if not config.tied:
+            self.target_embedding: Any = Embedding(target_size, E, deviation=E**-0.5, **more)
         self.mechanism: Variant | None = None
         if config.mechanism is not None:
             self.mechanism = mechanism.make(config.mechanism, H, 2 * H, A, **more)
@@ -167,6 +183,8 @@ class Bahdanau(Model):
         if self.maxout:
             self.from_state = Linear(H, wide, bias=False, **more)
         self.projection = Linear(config.readout_width if self.maxout else 3 * H + E, target_size, **more)
+        if config.tied:
+            self.target_embedding = TiedEmbedding(self.projection.w)
 
     def encode(self, source: Array, source_lengths: Array) -> BahdanauState:
         """Return the state before the first target token."""
@@ -232,11 +250,13 @@ class Bahdanau(Model):
         self, batch: Pairs, inputs: Array, seeds: Array | None
     ) -> tuple[Array, Callable[[Array], None], Lookback | mechanism.MechanismLoop]:
         H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
+        of_features = self.config.dropout if self.config.readout_dropout is None else self.config.readout_dropout
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
         embedded, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
         embedded, undrop_source = drop(embedded, 0)
         states, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
+        states, undrop_states = dropping(self.config.context_dropout, seeds)(states, 3)
         bridge, bridge_back = self.bridge.vjp(last[:, H:])
         first = tanh(bridge)
         loop, memory_back = self._loop(states, lengths, steps)
@@ -262,7 +282,7 @@ class Bahdanau(Model):
             x = maxout(wide)
         else:
             x[..., 3 * H :] = y
-        x, undrop_features = drop(x, 2)
+        x, undrop_features = dropping(of_features, seeds)(x, 2)
 
         def backward(dx: Array) -> None:
             dx = undrop_features(dx)
@@ -295,7 +315,7 @@ class Bahdanau(Model):
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))
 
-            d_states = memory_back()
+            d_states = undrop_states(memory_back())
             d_last = np.zeros_like(last)
             d_last[:, H:] = bridge_back(dh * (1 - first * first))
             embedding_back(undrop_source(encoder_back(d_states, d_last)[0]))

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, describe
-from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear, Parameter
+from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.memory import Memory
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.randomness import derive
+from fastattn.seq2seq.tied import TiedEmbedding
 
 __all__ = ["Transformer", "TransformerConfig", "sinusoids"]
 
@@ -83,28 +84,6 @@ def sinusoids(first: int, count: int, width: int) -> Array:
         for p in range(first, first + count)
     ]
     return np.array(rows, np.float64).reshape(count, width)
-
-
-class _TiedEmbedding(Layer):
-    """Embeddings that are the columns of the output matrix (Press and Wolf 2017)."""
-
-    def __init__(self, w: Parameter) -> None:
-        self.w = w
-
-    def forward(self, ids: Array) -> Array:
-        """Return (..., D)."""
-        return np.ascontiguousarray(self.w.value.T[ids])
-
-    def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
-        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
-
-        def backward(dy: Array) -> None:
-            there, at = np.unique(ids.reshape(-1), return_inverse=True)
-            rows = np.zeros((len(there), dy.shape[-1]), dy.dtype)
-            np.add.at(rows, at.reshape(-1), dy.reshape(-1, dy.shape[-1]))
-            self.w.gradient[:, there] += rows.T
-
-        return self.forward(ids), backward
 
 
 class _Sublayer(Layer):
@@ -275,7 +254,7 @@ class Transformer(Model):
         D = config.width
         self.config = config
         self.projection = Linear(D, target_size, rng=rng, dtype=dtype)
-        tied = _TiedEmbedding(self.projection.w)
+        tied = TiedEmbedding(self.projection.w)
 
         def embedding(size: int, *ties: str) -> Any:
             return tied if config.tied in ties else Embedding(size, D, deviation=D**-0.5, rng=rng, dtype=dtype)
