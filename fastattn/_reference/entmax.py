@@ -1,4 +1,4 @@
-"""Sparsemax, 1.5-entmax and alpha-entmax over the last axis with a mask, by sorting and bisection; their gradients.
+"""Sparsemax, 1.5-entmax and alpha-entmax over the last axis with a mask, by sorting and Newton's method; their gradients.
 
 ::
 
@@ -16,64 +16,80 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def threshold_sparsemax(z: Array) -> Any:
+def threshold_sparsemax(z: Array) -> Array:
     """Martins and Astudillo 2016, algorithm 1: the largest k with 1 + k z_(k) > sum of the k largest."""
-    ranked = np.sort(z)[::-1]
-    sums = np.cumsum(ranked)
-    ranks = np.arange(1, len(z) + 1)
-    k = int(ranks[1 + ranks * ranked > sums][-1])
-    return (sums[k - 1] - 1) / k
+    ranked = np.sort(z)[..., ::-1]
+    sums = np.cumsum(ranked, axis=-1)
+    ranks = np.arange(1, z.shape[-1] + 1)
+    k = _last(1 + ranks * ranked > sums)
+    return (np.take_along_axis(sums, k, -1) - 1) / (k + 1)
 
 
-def threshold_entmax15(x: Array) -> Any:
+def threshold_entmax15(x: Array) -> Array:
     """Peters, Niculae and Martins 2019, algorithm 2, on x = z / 2: the last t_k <= x_(k)."""
-    ranked = np.sort(x)[::-1]
-    ranks = np.arange(1, len(x) + 1)
-    mean = np.cumsum(ranked) / ranks
-    spread = np.array([np.sum((ranked[:k] - mean[k - 1]) ** 2) for k in ranks])
+    ranked = np.sort(x)[..., ::-1]
+    ranks = np.arange(1, x.shape[-1] + 1)
+    mean = np.cumsum(ranked, axis=-1) / ranks
+    # The support lies within 1 of the largest, which is 0 here: little cancels in extended precision.
+    spread = np.cumsum(ranked * ranked, axis=-1) - ranks * mean * mean
     taus = mean - np.sqrt(np.maximum((1 - spread) / ranks, 0))
-    # Beyond the support S_k > 1 or t_k > x_(k).
-    inside = (taus <= ranked) & (spread <= 1)
-    return taus[np.flatnonzero(inside)[-1]]
+    # Beyond the support S_k > 1 or t_k > x_(k); where x is -inf all is NaN, and neither.
+    return np.take_along_axis(taus, _last((taus <= ranked) & (spread <= 1)), -1)
 
 
-def row(z: Array, alpha: float) -> Array:
-    """Weights of one row without masked entries, in extended precision: the thresholds cancel digits."""
-    if np.isnan(z).any() or np.isposinf(z).any():
-        return np.full(z.shape, np.nan)
+def _last(inside: Array) -> Array:
+    """The last index where inside is True, with an axis of length one."""
+    return inside.shape[-1] - 1 - inside[..., ::-1].argmax(axis=-1, keepdims=True)
+
+
+def rows(z: Array, alpha: float) -> Array:
+    """Weights of rows (N, S), -inf where masked but not all of a row, in extended precision: thresholds cancel digits.
+
+    For other alpha than 1, 1.5 and 2 by Newton's method on t' in y = 1 + e (z - t'), see csrc/normalizers/entmax.h:
+    the sum is convex and falls with t', so that steps from t' = 0 rise to the threshold and never pass it.
+    """
     z = z.astype(np.longdouble)
-    z = z - z.max()
+    z = z - z.max(axis=-1, keepdims=True)
     if alpha == 1:
         powers = np.exp(z)
-        return powers / powers.sum()
+        return powers / powers.sum(axis=-1, keepdims=True)
     if alpha == 2:
         return np.maximum(z - threshold_sparsemax(z), 0)
     if alpha == 1.5:
         return np.maximum(z / 2 - threshold_entmax15(z / 2), 0) ** 2
     e = alpha - 1
-    low, high = 0.0, np.log(len(z)) + 1e-9  # of t' in y = 1 + e (z - t'), see csrc/normalizers/entmax.h
-
-    def powers_at(t: float) -> Array:
-        return np.exp(np.log1p(np.maximum(e * (z - t), -1)) / e)
-
+    t = np.zeros((len(z), 1), np.longdouble)
     for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if powers_at(middle).sum() > 1 else (low, middle)
-    powers = powers_at(high)
-    return powers / powers.sum()
+        logs = np.log1p(np.maximum(e * (z - t), -1))
+        powers = np.exp(logs / e)
+        slopes = np.where(powers > 0, np.exp(logs * (1 / e - 1)), 0).sum(axis=-1, keepdims=True)
+        step = np.maximum((powers.sum(axis=-1, keepdims=True) - 1) / slopes, 0)
+        if (step <= np.finfo(np.longdouble).eps * (1 + t)).all():
+            return powers / powers.sum(axis=-1, keepdims=True)
+        t = t + step
+    raise ArithmeticError("the threshold of alpha-entmax was not found")
 
 
 def entmax_weights(scores: Array, allowed: Array, alpha: Any) -> Array:
     """Weights over the allowed entries; alpha is a number, or one for each entry of axis 1; empty rows are zeros."""
-    weights = np.zeros(scores.shape)
     alphas = np.broadcast_to(
         np.reshape(alpha, (1, -1, *[1] * (scores.ndim - 3)) if np.ndim(alpha) else ()), scores.shape[:-1]
     )
+    inside = np.where(allowed, scores, -np.inf)
+    broken = (np.isnan(inside) | np.isposinf(inside)).any(axis=-1)
+    filled = ~np.isneginf(inside).all(axis=-1)
+    weights = np.zeros(scores.shape)
+    weights[broken] = np.where(np.isneginf(inside[broken]), 0.0, np.nan)
     with np.errstate(all="ignore"):
-        for at in np.ndindex(scores.shape[:-1]):
-            inside = allowed[at] & ~np.isneginf(scores[at])
-            if inside.any():
-                weights[at][inside] = row(scores[at][inside], float(alphas[at]))
+        for each in np.unique(alphas):
+            chosen = filled & ~broken & (alphas == each)
+            if chosen.any():
+                z = inside[chosen]
+                # What is masked is at the end of each row, and left away: with a window it is most of it.
+                order = np.argsort(-z, axis=-1)[:, : np.isfinite(z).sum(axis=-1).max()]
+                found = np.zeros(z.shape)
+                np.put_along_axis(found, order, rows(np.take_along_axis(z, order, -1), float(each)), -1)
+                weights[chosen] = found
     return weights
 
 
