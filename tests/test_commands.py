@@ -79,11 +79,13 @@ def run(capsys, *arguments):
 
 
 def start(*arguments, **options):
-    """The command in a process of its own."""
+    """The command in a process of its own, which Ctrl-C reaches even where a shell has the suite ignore it."""
     above = str(Path(fastattn.__file__).resolve().parents[1])
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "fastattn", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": above}, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        env={**os.environ, "PYTHONPATH": above},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )  # fmt: skip
 
 

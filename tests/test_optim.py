@@ -10,7 +10,16 @@ from checks import same_bits
 import fastattn
 from fastattn import _reference
 from fastattn.layers import Parameter
-from fastattn.optim import Adam, AdamW, Constant, InverseSquareRoot, ReduceOnPlateau, clip_scale, global_norm
+from fastattn.optim import (
+    Adam,
+    AdamW,
+    Constant,
+    InverseSquareRoot,
+    ReduceOnPlateau,
+    WeightAverage,
+    clip_scale,
+    global_norm,
+)
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SHAPES = {"w": (31, 7), "b": (7,), "large": (300, 301), "one": (1,), "none": (0, 4)}
@@ -47,6 +56,29 @@ def test_adam_against_the_twin(decay, dtype):
         for name, p in found.items():
             assert p.value.dtype == dtype and not p.gradient.any()
             assert np.allclose(p.value, expected[name][0], rtol=8 * eps, atol=8 * eps * (1 + 0.01 * step)), name
+
+
+@dtypes
+def test_averages_are_sums_of_weighted_values(dtype):
+    found = parameters(dtype)
+    average, expected = WeightAverage(found, 0.8), {name: p.value.astype(np.float64) for name, p in found.items()}
+    for step in range(1, 60):
+        d = min(0.8, (1 + step) / (10 + step))
+        for name, p in found.items():
+            p.value += np.asarray(step % 3 - 1, dtype)
+            expected[name] = d * expected[name] + (1 - d) * p.value
+        average.update(step)
+    room = 20 * np.finfo(dtype).eps
+    assert all(np.allclose(average.values[name], expected[name], rtol=room, atol=room) for name in found)
+    last, packed = {name: p.value.copy() for name, p in found.items()}, found["w"].packed()
+    average.exchange()
+    assert found["w"].packed() is not packed
+    assert all(np.allclose(p.value, expected[name], rtol=room, atol=room) for name, p in found.items())
+    assert same_bits(list(average.values.values()), list(last.values()))
+    average.exchange()
+    assert same_bits([p.value for p in found.values()], list(last.values()))
+    with pytest.raises(fastattn.FastattnError, match="decay: expected a number in"):
+        WeightAverage(found, 1.0)
 
 
 def test_values_packed_earlier_are_packed_anew():

@@ -81,7 +81,7 @@ def bahdanau(config, p, source, fed):
     h = np.concatenate([ahead, back], axis=-1)
     s, out, states = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), [], []
     for token in fed:
-        y = p["target_embedding.w"][token]
+        y = (p["projection.w"].T if config.tied else p["target_embedding.w"])[token]
         states.append(s)
         if config.mechanism is None:
             c = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"]) @ h

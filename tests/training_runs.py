@@ -35,7 +35,7 @@ def make_config(**training):
     settings = {
         "epochs": 0, "max_steps": STEPS, "tokens_per_batch": 120, "max_length": 20, "rate": 0.1, "accumulate": 2,
         "sampling": 0.3, "sampling_warmup": 10, "schedule": "plateau", "validate_every": 3, "checkpoint_every": 4,
-        "log_every": 4, "decay": 0.01,
+        "log_every": 4, "decay": 0.01, "average": 0.9,
     }  # fmt: skip
     return seq2seq.Config(
         seq2seq.DataConfig(train="pairs", validation="others"),

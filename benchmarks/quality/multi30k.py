@@ -28,13 +28,13 @@ def configure(seed: int, quick: bool) -> Config:
     return Config(
         DataConfig(train="train", validation="val"),
         BahdanauConfig(embedding=128, hidden=64 if quick else 256, attention=64 if quick else 512, readout_width=128,
-                       tied=True, reset="after", dropout=0.3, context_dropout=0.5, readout_dropout=0.5,
+                       tied=True, reset="after", dropout=0.3, context_dropout=0.2, readout_dropout=0.4,
                        label_smoothing=0.1),
         VocabularyConfig(source="bpe", target="bpe", source_size=600 if quick else 5200,
                          target_size=600 if quick else 7062),
         TrainingConfig(
-            seed=seed, epochs=2 if quick else 60, tokens_per_batch=768, max_length=80, rate=0.0008,
-            schedule="plateau", factor=0.5, plateau_patience=3, patience=9, clip=5.0, metric="bleu", keep=1,
+            seed=seed, epochs=2 if quick else 60, tokens_per_batch=1024, max_length=80, rate=0.002,
+            schedule="inverse_sqrt", warmup=1000, patience=8, average=0.999, clip=5.0, metric="bleu", keep=1,
             checkpoint_every=200, log_every=100,
         ),
         InferenceConfig(beam=6, length_penalty=1.0, max_length=80),

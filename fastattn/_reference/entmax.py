@@ -1,4 +1,4 @@
-"""Sparsemax, 1.5-entmax and alpha-entmax over the last axis with a mask, by sorting and Newton's method; their gradients.
+"""Sparsemax, 1.5-entmax and alpha-entmax over the last axis with a mask, by sorting and Newton's method; gradients.
 
 ::
 

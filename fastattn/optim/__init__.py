@@ -1,6 +1,7 @@
 """Optimizers, clipping and schedules of the learning rate."""
 
 from fastattn.optim.adam import Adam, AdamW
+from fastattn.optim.average import WeightAverage
 from fastattn.optim.clipping import clip_scale, global_norm
 from fastattn.optim.schedules import Constant, InverseSquareRoot, ReduceOnPlateau, Schedule
 
@@ -11,6 +12,7 @@ __all__ = [
     "InverseSquareRoot",
     "ReduceOnPlateau",
     "Schedule",
+    "WeightAverage",
     "clip_scale",
     "global_norm",
 ]

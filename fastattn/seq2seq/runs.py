@@ -28,6 +28,8 @@ __all__ = ["load", "read_config", "settings_of_kinds", "train"]
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
 
+_NEWER = "install the fastattn that wrote it."
+
 
 def settings_of_kinds() -> dict[str, type]:
     """Return the settings' dataclass of every kind of model."""
@@ -162,12 +164,11 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     if which == "best" and not (folder / "best").exists():
         which = "last"
     found = checkpoint.load(folder, which, state=False)
+    config, sides = _config(found), _vocabularies(found)
     try:
-        config = Config.from_dict(found.config, kinds=settings_of_kinds())
-        sides = _vocabularies(found)
         built = _build(config, *sides)
     except ConfigError as error:
-        raise CheckpointError(describe_file(found.folder, str(error), "install the fastattn that wrote it.")) from None
+        raise CheckpointError(describe_file(found.folder, str(error), _NEWER)) from None
     restore(built.parameters(), found.model, found.folder)
     return Translator(built, *sides, config)
 
@@ -176,8 +177,8 @@ def _save(run: Run, best: bool) -> None:
     checkpoint.save(
         run.folder,
         run.position.step,
-        model={name: parameter.value for name, parameter in run.parameters.items()},
-        state=run.optimizer.state(),
+        model=run.weights(),
+        state=run.arrays(),
         config=run.config.to_dict(),
         progress=run.state(),
         vocabularies={"source": run.corpus.source_vocabulary, "target": run.corpus.target_vocabulary},
@@ -203,7 +204,7 @@ def _found(folder: Path, config: Config, resume: bool) -> Checkpoint | None:
         hint = "resume, or choose another folder."
         raise ConfigError(describe_file(folder, "there is a run in this folder already", hint))
     found = checkpoint.load(folder)
-    before, now = _fixed(found.config), _fixed(json.loads(json.dumps(config.to_dict())))
+    before, now = (_fixed(json.loads(json.dumps(each.to_dict()))) for each in (_config(found), config))
     changed = sorted(
         f"{section}.{key}"
         for section in before.keys() | now.keys()
@@ -222,6 +223,14 @@ def _fixed(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for key in _FREE:
         kept["training"].pop(key, None)
     return kept
+
+
+def _config(found: Checkpoint) -> Config:
+    """Return the configuration of a checkpoint; settings that its fastattn did not know have their defaults."""
+    try:
+        return Config.from_dict(found.config, kinds=settings_of_kinds())
+    except ConfigError as error:
+        raise CheckpointError(describe_file(found.folder, str(error), _NEWER)) from None
 
 
 def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:

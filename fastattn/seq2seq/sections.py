@@ -110,6 +110,9 @@ class TrainingConfig(Section, section="training"):
         Decoupled weight decay (Loshchilov and Hutter 2019).
     clip : float
         Largest norm of the gradient; 0: none.
+    average : float
+        Decay of exponential averages of the parameters (Polyak and Juditsky 1992), which are what is validated, saved
+        and used; 0: none, the parameters themselves.
     sampling : float
         Probability of feeding the decoder its own token (Bengio et al. 2015).
     sampling_warmup : int
@@ -142,6 +145,7 @@ class TrainingConfig(Section, section="training"):
     epsilon: float = setting(1e-8, above=0)
     decay: float = setting(0.0, least=0)
     clip: float = setting(1.0, least=0)
+    average: float = setting(0.0, least=0, below=1)
     sampling: float = setting(0.0, least=0, most=1)
     sampling_warmup: int = setting(0, least=0)
     accumulate: int = setting(1, least=1)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import ConfigError, FastattnError, describe_file
-from fastattn.optim import Adam, Constant, InverseSquareRoot, ReduceOnPlateau, Schedule, clip_scale, global_norm
+from fastattn.optim import (
+    Adam,
+    Constant,
+    InverseSquareRoot,
+    ReduceOnPlateau,
+    Schedule,
+    WeightAverage,
+    clip_scale,
+    global_norm,
+)
 from fastattn.seq2seq.batches import Batch, sample_seeds
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.corpus import Corpus
@@ -18,6 +27,7 @@ from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.runlog import RunLog
 from fastattn.seq2seq.signals import Stop, Stopped, stop_requests
+from fastattn.seq2seq.tensors import restore
 from fastattn.seq2seq.validation import Best, mean_loss, translation_metric
 
 __all__ = ["Outcome", "Position", "Run", "make_schedule"]
@@ -103,8 +113,20 @@ class Run:
         self.schedule = make_schedule(settings)
         self.optimizer = Adam(self.parameters, rate=settings.rate, betas=settings.betas, epsilon=settings.epsilon,
                               decay=settings.decay)  # fmt: skip
+        self.average = WeightAverage(self.parameters, settings.average) if settings.average else None
         self._save, self._saved = save, (0, -1)
         self._timed: list[float] = [0, 0.0]  # target tokens and seconds since the last line of the log
+
+    def weights(self) -> dict[str, Any]:
+        """Return what is validated and used: the parameters' values by name, or their averages."""
+        return self.average.values if self.average else {name: p.value for name, p in self.parameters.items()}
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the arrays besides `weights` that the next step depends on."""
+        arrays: dict[str, Any] = self.optimizer.state()
+        if self.average is not None:
+            arrays.update({f"value.{name}": p.value for name, p in self.parameters.items()})
+        return arrays
 
     def state(self) -> dict[str, Any]:
         """Return all of the state that is not in arrays, for JSON."""
@@ -116,7 +138,7 @@ class Run:
         }
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned and from the optimizer's arrays; the parameters are loaded already.
+        """Continue from what `state` and `arrays` returned; the parameters hold what `weights` returned.
 
         Raises
         ------
@@ -130,6 +152,11 @@ class Run:
         self.position = Position(**state["position"])
         self.best = Best.from_dict(state["best"])
         self.schedule.load_state(state["schedule"])
+        if self.average is not None:
+            self.average.exchange()
+            values = {name[len("value.") :]: array for name, array in arrays.items() if name.startswith("value.")}
+            restore(self.parameters, values, self.folder)
+            arrays = {name: array for name, array in arrays.items() if not name.startswith("value.")}
         self.optimizer.load_state(arrays)
         self._saved = self._mark()
 
@@ -221,6 +248,8 @@ class Run:
         rate = self.schedule.rate(position.step + 1)
         self.optimizer.step(clip_scale(norm, settings.clip) if settings.clip else 1.0, rate)
         position.step += 1
+        if self.average is not None:
+            self.average.update(position.step)
         position.loss += loss
         position.tokens += tokens
         self._timed[0] += tokens
@@ -237,6 +266,15 @@ class Run:
 
     def _validate(self, log: RunLog, progress: Progress, stop: Stop) -> bool:
         """Measure, and return whether it was better than ever before."""
+        if self.average is None:
+            return self._measure(log, progress, stop)
+        self.average.exchange()
+        try:
+            return self._measure(log, progress, stop)
+        finally:
+            self.average.exchange()
+
+    def _measure(self, log: RunLog, progress: Progress, stop: Stop) -> bool:
         assert self.corpus.validation is not None
         position, name = self.position, self.config.training.metric
         loss = mean_loss(self.model, self.corpus.validation, stop.requested)
