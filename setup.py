@@ -24,6 +24,7 @@ SOURCES = [
     "csrc/dispatch/gradient.c",
     "csrc/dispatch/recurrent.c",
     "csrc/dispatch/query_gradient.c",
+    "csrc/dispatch/steps.c",
     "csrc/dispatch/training.c",
 ]
 

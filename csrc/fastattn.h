@@ -98,6 +98,7 @@ typedef struct fa_query_gradient {
     int64_t query_row, d_context_row;
     fa_strides3 key_strides, value_strides; /* head: unused */
     void *d_query, *d_score;
+    const void *d_weights; /* (B, Tk), contiguous, or NULL: zeros */
 } fa_query_gradient;
 
 enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };
@@ -133,6 +134,27 @@ typedef struct fa_recurrent {
 
     const void *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
 } fa_recurrent;
+
+/* T steps of attention for each of B samples, over earlier weights or ranges of keys (steps/features.h). Arrays without
+ * strides are contiguous, and laid out as steps/forward.h and steps/backward.h say. */
+typedef struct fa_steps {
+    int64_t B, T, S, D, Dv;
+    int64_t C, K; /* features and the odd size of their filters; C = 0: none */
+    int32_t score, sigmoid;
+    double scale;
+    const void *query, *key, *value, *vector; /* vector: additive, tanh */
+    fa_strides3 key_strides, value_strides;   /* head: unused */
+    const int64_t *memory_rows;               /* B, or NULL */
+    const int64_t *first, *last;              /* (B, T): the keys of a step */
+    const uint8_t *mask;                      /* (B, S), or NULL */
+    const void *history, *filters, *feature_weights;
+    const void *factor; /* NULL: 1, and weights are normalized */
+    void *context, *weights, *normalized, *total;
+
+    const void *d_context, *d_weights;
+    void *d_query, *d_history, *d_factor;
+    void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to */
+} fa_steps;
 
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
 typedef struct fa_kernels {
@@ -200,6 +222,10 @@ typedef struct fa_kernels {
                            int64_t panel0, int64_t panel1, void *workspace);
     void (*recurrent_back)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,
                            int64_t panel0, int64_t panel1, void *workspace);
+
+    int64_t (*step_workspace)(const fa_steps *); /* bytes for one worker */
+    void (*step_forward)(const fa_steps *, int64_t sample, void *workspace);
+    void (*step_backward)(const fa_steps *, int64_t sample, void *workspace);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

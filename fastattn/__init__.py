@@ -1,8 +1,8 @@
 """Attention on CPUs: score, normalise and sum in one fused kernel, forward and backward.
 
 `attention` computes the context, `attention_vjp` also returns the function that computes all gradients, and `prepare`
-projects and packs a memory once for many queries. Score functions are in `fastattn.scores`, exceptions in
-`fastattn.errors`.
+projects and packs a memory once for many queries. `create` makes an attention mechanism of the literature by its name.
+Score functions are in `fastattn.scores`, exceptions in `fastattn.errors`.
 
 Importing this package loads NumPy and one extension module, and starts no threads.
 """
@@ -25,7 +25,8 @@ from fastattn.errors import (
 from fastattn.memory import Memory, prepare
 
 if TYPE_CHECKING:
-    from fastattn import functional, linear
+    from fastattn import functional, linear, variants
+    from fastattn.variants import create
 
 __all__ = [
     "ArgumentError",
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "attention",
     "attention_vjp",
+    "create",
     "errors",
     "functional",
     "get_num_threads",
@@ -48,12 +50,15 @@ __all__ = [
     "scores",
     "set_num_threads",
     "show_config",
+    "variants",
 ]
 
-_LAZY = frozenset({"functional", "linear"})
+_LAZY = frozenset({"create", "functional", "linear", "variants"})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "create":
+        return importlib.import_module(f"{__name__}.variants").create
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 /* Gradient of one query a sample, for decoders whose next query depends on this context: the weights are those that
  * the forward pass returned, and gradients of keys and values are left to one pass over all steps (backward.c).
  *
- *   dP_j = d_context . value_j                  delta = sum_j P_j dP_j
+ *   dP_j = d_context . value_j + d_weights_j    delta = sum_j P_j dP_j
  *   dS_j = scale P_j (dP_j - delta)             d_query = sum_j dS_j key_j                           dot
  *                                                         sum_j dS_j v * act'(query + key_j)         additive
  *
@@ -34,6 +34,7 @@ FA_INLINE void query_gradient_row(const int score, const int activation, const f
     const real *value = (const real *)g->value + b * g->value_strides.batch;
     const real *weights = (const real *)g->weights + b * g->Tk;
     const real *d_context = (const real *)g->d_context + b * g->d_context_row;
+    const real *d_weights = g->d_weights ? (const real *)g->d_weights + b * g->Tk : NULL;
     const real *v = g->score_vector;
     real *d_query = (real *)g->d_query + b * g->D, *d_score = (real *)g->d_score + b * g->Tk;
     const real scale = (real)g->scale;
@@ -43,6 +44,7 @@ FA_INLINE void query_gradient_row(const int score, const int activation, const f
         d_score[j] = 0;
         if (weights[j] == 0) continue;
         d_score[j] = product_in_chains(d_context, value + j * g->value_strides.row, g->Dv);
+        if (d_weights) d_score[j] += d_weights[j];
         delta += weights[j] * d_score[j];
     }
     for (int64_t j = 0; j < g->Tk; j++)

@@ -38,6 +38,8 @@ void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, in
 void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,
                 double keep_scale, int64_t samples, int64_t elements, int is_double, int n_threads);
 void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads);
+/* Forward, or back. Returns an fa_status. */
+int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads);
 /* All steps. x (rows, D) are the inputs of all positions, NULL if gates hold their products already; gates, aux,
  * before, y and the weights of `a` are set. States are contiguous (B, H), by sample; first states may be NULL: zeros.
  * LSTM has c beside h, others pass NULL. */

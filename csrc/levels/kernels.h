@@ -23,6 +23,9 @@
 #include "../recurrent/step.h"
 #include "../recurrent/forward.c"
 #include "../recurrent/backward.c"
+#include "../steps/features.h"
+#include "../steps/forward.h"
+#include "../steps/backward.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -77,4 +80,7 @@ static const fa_kernels FN(kernels) = {
     recurrent_workspace,
     recurrent_step,
     recurrent_back,
+    step_workspace,
+    step_forward,
+    step_backward,
 };

@@ -118,6 +118,7 @@ def query_gradient(
     d_context: Array,
     d_query: Array,
     d_score: Array,
+    d_weights: Array | None = None,
 ) -> None: ...
 
 class Recurrent:
@@ -157,4 +158,36 @@ class Recurrent:
         aux: Array,
         before: Array,
         c_first: Array | None,
+    ) -> None: ...
+
+class Steps:
+    def __init__(
+        self,
+        scale: float,
+        sigmoid: bool,
+        query: Array,
+        key: Array,
+        value: Array,
+        rows: Array | None,
+        first: Array,
+        last: Array,
+        mask: Array | None,
+        vector: Array | None,
+        history: Array | None,
+        filters: Array | None,
+        feature_weights: Array | None,
+        factor: Array | None,
+    ) -> None: ...
+    def forward(self, context: Array, weights: Array, normalized: Array, total: Array) -> None: ...
+    def backward(
+        self,
+        d_context: Array,
+        d_weights: Array | None,
+        d_query: Array,
+        d_history: Array | None,
+        d_factor: Array | None,
+        d_key: Array,
+        d_vector: Array | None,
+        d_feature_weights: Array | None,
+        d_filters: Array | None,
     ) -> None: ...

@@ -85,6 +85,37 @@ cdef extern from "fastattn.h" nogil:
         void *d_gain
         void *d_offset
 
+    ctypedef struct fa_steps:
+        int64_t B, T, S, D, Dv, C, K
+        int32_t score, sigmoid
+        double scale
+        const void *query
+        const void *key
+        const void *value
+        const void *vector
+        fa_strides3 key_strides, value_strides
+        const int64_t *memory_rows
+        const int64_t *first
+        const int64_t *last
+        const uint8_t *mask
+        const void *history
+        const void *filters
+        const void *feature_weights
+        const void *factor
+        void *context
+        void *weights
+        void *normalized
+        void *total
+        const void *d_context
+        const void *d_weights
+        void *d_query
+        void *d_history
+        void *d_factor
+        void *d_key
+        void *d_vector
+        void *d_feature_weights
+        void *d_filters
+
     ctypedef struct fa_query_gradient:
         int64_t B, Tk, D, Dv
         int32_t score, activation
@@ -99,6 +130,7 @@ cdef extern from "fastattn.h" nogil:
         fa_strides3 key_strides, value_strides
         void *d_query
         void *d_score
+        const void *d_weights
 
     ctypedef struct fa_recurrent:
         int64_t B, T, H
@@ -157,6 +189,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
                     int)
+    int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
     void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)
@@ -737,9 +770,10 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
 
 def query_gradient(int score, int activation, double scale, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
                    score_vector, cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query,
-                   cnp.ndarray d_score):
+                   cnp.ndarray d_score, d_weights=None):
     """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of key (B, Tk, D) and value
-    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass and d_context (B, Dv)."""
+    (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass, d_context (B, Dv), and d_weights (B, Tk),
+    contiguous, or None."""
     cdef fa_query_gradient g
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
     cdef const fa_kernels *k = _kernels(query)
@@ -762,6 +796,7 @@ def query_gradient(int score, int activation, double scale, cnp.ndarray query, c
     g.value_strides = _strides3(value)
     g.d_query = cnp.PyArray_DATA(d_query)
     g.d_score = cnp.PyArray_DATA(d_score)
+    g.d_weights = _data(d_weights)
     with nogil:
         fa_query_gradient_run(k, &g, n_threads)
 
@@ -855,3 +890,81 @@ cdef class Recurrent:
             status = fa_recurrent_backward(self.kernels, &a, p_h_last, p_c_last, p_h, p_c, self.is_double, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of a recurrent layer's gradients")
+
+
+# ---- Decoder steps over earlier weights -------------------------------------------------------------------------
+
+
+cdef class Steps:
+    """T steps of attention for each of B samples, forward and back; csrc/steps/ has formulas and layouts.
+
+    query (B, T, D), history and factor (B, T, S), first and last (B, T) int64, mask (B, S) bool, rows (B,) int64, vector
+    (D,), filters (C, K), feature_weights (C, D): contiguous, or None; key (., S, D) and value (., S, Dv): any strides.
+    """
+    cdef fa_steps a
+    cdef const fa_kernels *kernels
+    cdef tuple keep
+
+    def __init__(self, double scale, bint sigmoid, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, rows,
+                 cnp.ndarray first, cnp.ndarray last, mask, vector, history, filters, feature_weights, factor):
+        cdef fa_steps *a = &self.a
+        memset(a, 0, sizeof(fa_steps))
+        self.keep = (query, key, value, rows, first, last, mask, vector, history, filters, feature_weights, factor)
+        self.kernels = _kernels(query)
+        a.B = cnp.PyArray_DIM(query, 0)
+        a.T = cnp.PyArray_DIM(query, 1)
+        a.D = cnp.PyArray_DIM(query, 2)
+        a.S = cnp.PyArray_DIM(key, 1)
+        a.Dv = cnp.PyArray_DIM(value, 2)
+        a.score = 0 if vector is None else 1
+        a.sigmoid = sigmoid
+        a.scale = scale
+        a.query = cnp.PyArray_DATA(query)
+        a.key = cnp.PyArray_DATA(key)
+        a.value = cnp.PyArray_DATA(value)
+        a.key_strides = _strides3(key)
+        a.value_strides = _strides3(value)
+        a.memory_rows = <const int64_t *>_data(rows)
+        a.first = <const int64_t *>cnp.PyArray_DATA(first)
+        a.last = <const int64_t *>cnp.PyArray_DATA(last)
+        a.mask = <const uint8_t *>_data(mask)
+        a.vector = _data(vector)
+        a.history = _data(history)
+        a.filters = _data(filters)
+        a.feature_weights = _data(feature_weights)
+        a.factor = _data(factor)
+        if feature_weights is not None:
+            a.C = cnp.PyArray_DIM(feature_weights, 0)
+            a.K = 1 if filters is None else cnp.PyArray_DIM(filters, 1)
+
+    def forward(self, cnp.ndarray context, cnp.ndarray weights, cnp.ndarray normalized, cnp.ndarray total):
+        """context (B, T, Dv), weights (B, T, S), normalized: before the factor, or weights itself, total (B, T)."""
+        cdef int status
+        self.keep += (weights, normalized, total)
+        self.a.context = cnp.PyArray_DATA(context)
+        self.a.weights = cnp.PyArray_DATA(weights)
+        self.a.normalized = cnp.PyArray_DATA(normalized)
+        self.a.total = cnp.PyArray_DATA(total)
+        with nogil:
+            status = fa_steps_run(self.kernels, &self.a, 0, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention steps")
+
+    def backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, d_history, d_factor,
+                 cnp.ndarray d_key, d_vector, d_feature_weights, d_filters):
+        """After forward, whose arrays are still there: the last four are added to, each (B, ...)."""
+        cdef fa_steps a = self.a
+        cdef int status
+        a.d_context = cnp.PyArray_DATA(d_context)
+        a.d_weights = _data(d_weights)
+        a.d_query = cnp.PyArray_DATA(d_query)
+        a.d_history = _data(d_history)
+        a.d_factor = _data(d_factor)
+        a.d_key = cnp.PyArray_DATA(d_key)
+        a.d_vector = _data(d_vector)
+        a.d_feature_weights = _data(d_feature_weights)
+        a.d_filters = _data(d_filters)
+        with nogil:
+            status = fa_steps_run(self.kernels, &a, 1, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention steps")

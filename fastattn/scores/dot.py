@@ -78,22 +78,22 @@ class Cosine(Score):
     name = "cosine"
 
     def project(self, query: Array, key: Array, scale: float) -> Operands:
-        q, q_inverse = _normalize(query)
-        k, k_inverse = _normalize(key)
+        q, q_inverse = cosine_operand(query)
+        k, k_inverse = cosine_operand(key)
         return Operands(q, k, saved=(q_inverse, k_inverse))
 
     def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
-        return _normalize(query)[0]
+        return cosine_operand(query)[0]
 
     def project_key(self, key: Array) -> Array:
-        return _normalize(key)[0]
+        return cosine_operand(key)[0]
 
     def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
         d_query, d_key = d.query, d.key
         q_inverse, k_inverse = operands.saved
         return (
-            _normalize_vjp(operands.query, q_inverse, d_query),
-            _normalize_vjp(operands.key, k_inverse, d_key),
+            cosine_operand_vjp(operands.query, q_inverse, d_query),
+            cosine_operand_vjp(operands.key, k_inverse, d_key),
             {},
         )
 
@@ -138,14 +138,14 @@ class General(Score):
         return linear.matmul(d_query, w.T), d_key, {"w": linear.weight_gradient(query, d_query)}
 
 
-def _normalize(x: Array) -> tuple[Array, Array]:
+def cosine_operand(x: Array) -> tuple[Array, Array]:
     x = np.ascontiguousarray(x)
     y, inverse = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
     core.normalize(x, y, inverse, inverse.size, x.shape[-1])
     return y, inverse
 
 
-def _normalize_vjp(y: Array, inverse: Array, dy: Array) -> Array:
+def cosine_operand_vjp(y: Array, inverse: Array, dy: Array) -> Array:
     dx = np.empty_like(y)
     core.normalize_vjp(y, inverse, np.ascontiguousarray(dy), dx, inverse.size, y.shape[-1])
     return dx

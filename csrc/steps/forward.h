@@ -1,0 +1,104 @@
+/* Scores, weights and contexts of one sample's steps (features.h has the formulas).
+ *
+ *   query (B, T, D), history and factor (B, T, S), first and last (B, T), context (B, T, Dv), weights and normalized
+ *   (B, T, S), total (B, T): contiguous; key (., S, D), value (., S, Dv): by strides, entry memory_rows[b] or b
+ *
+ * Passes of a step: features; scores; maximum, exponentials and their sum; weights; context.
+ */
+#define step_scores FN(step_scores)
+#define step_normalize FN(step_normalize)
+#define step_context FN(step_context)
+#define step_forward FN(step_forward)
+
+/* score[j] for first..last-1, -inf where the mask forbids. */
+FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, const real *query, const real *key,
+                         int64_t first, int64_t last) {
+    const real scale = (real)a->scale;
+    if (a->score == FA_SCORE_DOT) {
+        for (int64_t j = first; j < last; j++)
+            m->score[j] =
+                step_read(a, b, j) ? scale * product_in_chains(query, key + j * a->key_strides.row, a->D) : NEG_INF;
+        return;
+    }
+    for (int64_t j = first; j < last; j += STEP_ROWS) {
+        const int rows = (int)(last - j < STEP_ROWS ? last - j : STEP_ROWS);
+        uint8_t marked[STEP_ROWS];
+        for (int r = 0; r < rows; r++) marked[r] = (uint8_t)step_read(a, b, j + r);
+        step_sums(a, m, query, key, j, rows, marked);
+        for (int r = 0; r < rows; r++) {
+            const real *x = m->tile + r * m->Dp;
+            vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
+            int64_t d = 0;
+            for (; marked[r] && d + 4 * VL <= m->Dp; d += 4 * VL)
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++)
+                    sum[i] = vfma(vload(m->v + d + i * VL), gate_tanh(vload(x + d + i * VL)), sum[i]);
+            for (; marked[r] && d < m->Dp; d += VL) sum[0] = vfma(vload(m->v + d), gate_tanh(vload(x + d)), sum[0]);
+            m->score[j + r] = marked[r] ? scale * vhsum((sum[0] + sum[1]) + (sum[2] + sum[3])) : NEG_INF;
+        }
+    }
+}
+
+/* p[j] from the scores; returns the sum that it was divided by. */
+FA_FUNC real step_normalize(const fa_steps *a, const real *score, real *p, int64_t first, int64_t last) {
+    real top = NEG_INF;
+    for (int64_t j = first; j < last; j++) top = score[j] > top ? score[j] : top;
+    const vec base = vset1(top == NEG_INF ? (real)0 : top), lowest = vset1(NEG_INF);
+    vec sum = vset1(0);
+    for (int64_t j = first; j < last; j += VL) {
+        const int64_t n = last - j;
+        vec s = vload_or(score + j, n, NEG_INF), e = vexp_soft(s - base);
+        if (a->sigmoid) {
+            e = vsigmoid(s);
+            ivec none = s == lowest;
+            e = (vec)((ivec)e & ~none);
+        }
+        vstore_n(p + j, e, n);
+        sum = sum + e;
+    }
+    const real total = vhsum(sum);
+    const vec inverse = vset1(total == 0 ? (real)0 : 1 / total);
+    for (int64_t j = first; j < last; j += VL) vstore_n(p + j, vload_n(p + j, last - j) * inverse, last - j);
+    return total;
+}
+
+FA_FUNC void step_context(const fa_steps *a, const real *score, const real *weights, const real *value, int64_t first,
+                          int64_t last, real *context) {
+    for (int64_t c = 0; c < a->Dv; c += 4 * VL) {
+        vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
+        for (int64_t j = first; j < last; j++) {
+            if (score[j] == NEG_INF) continue;
+            const real *row = value + j * a->value_strides.row + c;
+            const vec w = vset1(weights[j]);
+            if (c + 4 * VL <= a->Dv)
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) sum[i] = vfma(w, vload(row + i * VL), sum[i]);
+            else
+                for (int i = 0; c + i * VL < a->Dv; i++)
+                    sum[i] = vfma(w, vload_n(row + i * VL, a->Dv - c - i * VL), sum[i]);
+        }
+        for (int i = 0; i < 4 && c + i * VL < a->Dv; i++) vstore_n(context + c + i * VL, sum[i], a->Dv - c - i * VL);
+    }
+}
+
+FA_FUNC void step_forward(const fa_steps *a, int64_t b, void *workspace) {
+    step_memory m;
+    step_carve(a, &m, workspace);
+    step_pack(a, &m);
+    const int64_t entry = a->memory_rows ? a->memory_rows[b] : b;
+    const real *key = (const real *)a->key + entry * a->key_strides.batch;
+    const real *value = (const real *)a->value + entry * a->value_strides.batch;
+    for (int64_t t = 0; t < a->T; t++) {
+        const int64_t row = b * a->T + t, at = row * a->S, first = a->first[row], last = a->last[row];
+        const real *query = (const real *)a->query + row * a->D;
+        real *weights = (real *)a->weights + at, *p = (real *)a->normalized + at;
+        memset(weights, 0, (size_t)a->S * sizeof(real));
+        if (p != weights) memset(p, 0, (size_t)a->S * sizeof(real));
+        if (a->C) step_features(a, &m, (const real *)a->history + at, first, last);
+        step_scores(a, &m, b, query, key, first, last);
+        ((real *)a->total)[row] = step_normalize(a, m.score, p, first, last);
+        if (a->factor)
+            for (int64_t j = first; j < last; j++) weights[j] = p[j] * ((const real *)a->factor)[at + j];
+        step_context(a, m.score, weights, value, first, last, (real *)a->context + row * a->Dv);
+    }
+}

@@ -1,0 +1,172 @@
+"""Attention mechanisms from query to context, written as in their papers, one query after the other.
+
+Each function takes the parameters by name, queries (B, T, Dq), the memory (B, S, Dm), what is summed (B, S, Dv) and
+which positions may be read (B, S), and returns contexts (B, T, Dv) and weights (B, T, S) or (B, H, T, S).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .elementwise import sigmoid
+
+Array = np.ndarray[Any, Any]
+
+_ACTIVATIONS: dict[str, Any] = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.maximum(x, 0.0)}
+
+
+def normalized(scores: Array, allowed: Array) -> Array:
+    """Softmax over what is allowed; a row without anything is zero."""
+    inside = np.where(allowed, scores, -np.inf)
+    top = np.where(allowed.any(-1, keepdims=True), inside.max(-1, keepdims=True, initial=-np.inf), 0.0)
+    e = np.where(allowed, np.exp(np.where(allowed, scores - top, 0.0)), 0.0)
+    total = e.sum(-1, keepdims=True)
+    return e / np.where(total == 0, 1.0, total)
+
+
+def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: Any) -> Array:
+    """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) for the variant `name`."""
+    scale = options.get("scale")
+    if name in ("dot", "scaled_dot"):
+        factor = scale or (1.0 if name == "dot" else q.shape[-1] ** -0.5)
+        return factor * np.einsum("bd,bsd->bs", q, m)
+    if name == "cosine":
+        lengths = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(m, axis=-1)
+        return (scale or 1.0) * np.einsum("bd,bsd->bs", q, m) / np.where(lengths == 0, 1.0, lengths)
+    if name == "general":
+        return np.einsum("bd,de,bse->bs", q, p["w"], m)
+    if name == "location":
+        return (q @ p["w"])[:, : m.shape[1]]
+    if name in ("additive", "concat", "normed_additive", "bahdanau"):
+        v = p["v"]
+        if name == "normed_additive":
+            v = p["g"] * v / np.sqrt((v * v).sum())
+        inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
+        return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ v
+    raise ValueError(f"no twin of {name!r}")
+
+
+def soft(
+    name: str, p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Global soft attention."""
+    q, m, v = _read(queries, memory, values, allowed)
+    weights = [normalized(soft_scores(name, p, q[:, t], m, **options), allowed) for t in range(q.shape[1])]
+    return _together(weights, v)
+
+
+def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
+    m, v = (np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
+    return np.asarray(queries, np.float64), m, v
+
+
+def _together(weights: list[Array], values: Array) -> tuple[Array, Array]:
+    joined = np.stack(weights, axis=1)
+    return np.einsum("bts,bsd->btd", joined, values), joined
+
+
+def location_sensitive(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    smoothing: bool = False,
+    sharpening: float = 1.0,
+    window: int | None = None,
+    cumulative: bool = False,
+    initial: str = "zeros",
+    **sizes: int,
+) -> tuple[Array, Array]:
+    """Chorowski et al. 2015, equations 8 and 9, and section 2.3."""
+    q, m, v = _read(queries, memory, values, allowed)
+    batch, keys = allowed.shape
+    filters = p["filters"]
+    left = filters.shape[1] // 2
+    last = np.zeros((batch, keys))
+    if initial == "uniform":
+        last = allowed / np.maximum(allowed.sum(-1, keepdims=True), 1)
+    history, weights = last, []
+    for t in range(q.shape[1]):
+        padded = np.pad(history, ((0, 0), (left, left)))
+        f = np.stack([padded[:, j : j + filters.shape[1]] @ filters.T for j in range(keys)], axis=1)
+        e = np.tanh((q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + f @ p["u"]) @ p["v"]
+        near = allowed
+        if window is not None:
+            middle = np.array([median_position(row) for row in last])[:, None]
+            near = allowed & (np.abs(np.arange(keys) - middle) <= window)
+        if smoothing:
+            s = np.where(near, sigmoid(e), 0.0)
+            last = s / np.maximum(s.sum(-1, keepdims=True), 1e-300)
+        else:
+            last = normalized(sharpening * e, near)
+        history = history + last if cumulative else last
+        weights.append(last)
+    return _together(weights, v)
+
+
+def median_position(weights: Array) -> int:
+    """The first position at which half of all weight has been seen; 0 where there is none."""
+    sums = np.cumsum(weights)
+    return int(np.argmax(sums >= sums[-1] / 2))
+
+
+def coverage(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    fertility: float | None = None,
+    **sizes: int,
+) -> tuple[Array, Array]:
+    """See et al. 2017, equations 10 and 11; with fertility, Tu et al. 2016, section 3.1.1."""
+    q, m, v = _read(queries, memory, values, allowed)
+    needed = 1.0 if fertility is None else fertility * sigmoid((m @ p["fertility"])[..., 0])
+    covered, weights = np.zeros(allowed.shape), []
+    for t in range(q.shape[1]):
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + covered[..., None] * p["u"][0]
+        weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
+        covered = covered + weights[-1] / needed
+    return _together(weights, v)
+
+
+def coverage_loss(weights: Any) -> Array:
+    """See et al. 2017, equation 12, of every step: (B, T) for weights (B, T, S)."""
+    w = np.asarray(weights, np.float64)
+    covered = np.zeros((w.shape[0], w.shape[2]))
+    losses = []
+    for t in range(w.shape[1]):
+        losses.append(np.minimum(w[:, t], covered).sum(-1))
+        covered = covered + w[:, t]
+    return np.stack(losses, axis=1)
+
+
+def multihead(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    heads: int,
+    key_heads: int | None = None,
+    **sizes: Any,
+) -> tuple[Array, Array]:
+    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys."""
+    q, m, v = _read(queries, memory, values, allowed)
+    each = heads // (key_heads or heads)
+    projected = [x @ p[f"{name}.w"] + p.get(f"{name}.b", 0.0) for name, x in (("query", q), ("key", m), ("value", v))]
+    width = projected[0].shape[-1] // heads
+    contexts, weights = [], []
+    for head in range(heads):
+        at, shared = (slice(i * width, (i + 1) * width) for i in (head, head // each))
+        scores = np.einsum("btd,bsd->bts", projected[0][..., at], projected[1][..., shared]) / np.sqrt(width)
+        weights.append(normalized(scores, np.broadcast_to(allowed[:, None], scores.shape)))
+        contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
+    context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
+    return context, np.stack(weights, axis=1)

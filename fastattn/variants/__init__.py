@@ -1,0 +1,9 @@
+"""Attention mechanisms of the literature, by name: ``fastattn.create(name, **options)``.
+
+All keep one protocol, described in `fastattn.variants.base`. A mechanism's module is imported when it is first made.
+"""
+
+from fastattn.variants.base import AttentionState, Prepared, Variant
+from fastattn.variants.registry import create, names, options, record, records, register
+
+__all__ = ["AttentionState", "Prepared", "Variant", "create", "names", "options", "record", "records", "register"]

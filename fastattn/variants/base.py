@@ -1,0 +1,422 @@
+"""The protocol of attention mechanisms: what a variant is, and what it owes to those that use it.
+
+A variant is a `Layer`: its parameters have names, values and gradients. It attends with queries (B, Tq, Dq) to a
+memory (B, S, Dm), whose rows are summed into contexts (B, Tq, Dv); Dv is Dm unless other values were given::
+
+    prepared = variant.prepare(memory, lengths, mask)             once a sequence: projections, packed keys
+    state = variant.start(prepared)                               what one step leaves for the next; often nothing
+    context, weights, state = variant.step(query, prepared, state)            one position, (B, Dq) -> (B, Dv)
+    context = variant.forward(queries, prepared)                              all positions, the same bits
+
+and backward, where `backward` functions add to the gradients of the parameters::
+
+    context, backward = variant.vjp(queries, prepared)
+    d_queries, d_memory = backward(d_context)
+
+A decoder whose next query depends on a context goes step by step, and back in reverse::
+
+    for each step:            context, weights, state, backward = variant.step_vjp(query, prepared, state)
+    in reverse:               d_query, d_state = backward(d_context, d_weights, d_state)
+    once, after the loop:     d_memory = variant.finish(prepared)
+
+The way back of a step gives at once only what the step before needs. What the steps leave for the memory and for the
+parameters is kept on `prepared.tape` and becomes gradients in `finish`, by products over all steps.
+
+What holds for every variant:
+
+- Lengths (B,) and mask (B, S), True = may attend, say what is read; the rest is never read and may be NaN. Weights are
+  0 there. A query without any key has a context of zeros, weights of zeros, and no gradient.
+- Rows have the same bits in any batch, at any padding, with any number of threads, and by steps or at once.
+- A state is a frozen record of arrays, batch first. `Prepared.select` and `AttentionState.select` pick rows, as of the
+  hypotheses of a beam; the memory is not copied.
+- With ``values`` (B, S, Dv) a context is a sum of these in place of the memory's rows, for decoders that multiply their
+  memory by the context's matrices once; d_memory is then a pair, of the memory and of the values.
+
+Who writes a variant implements `prepare` (or `_prepare`), `step`, `step_vjp` and `finish`; `forward` and `vjp` follow
+by a loop over steps. One without state does better to implement all.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arrays import as_array, float_array
+from fastattn.attention import AttentionOutput
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.layers.parameter import Layer
+
+__all__ = ["AttentionState", "Prepared", "StepBackward", "Variant"]
+
+Array = NDArray[Any]
+# (d_context, d_weights=None, d_state=None) -> (d_query, d_state of the state before)
+StepBackward = Callable[..., tuple[Array, "AttentionState | None"]]
+MemoryGradient = Array | tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """What a variant carries from one step to the next; this class itself is that of variants that carry nothing.
+
+    Fields are arrays, batch first, or None, or have a `select` of their own.
+    """
+
+    def select(self, rows: Array) -> Self:
+        """Return the state whose batch entry i is this one's entry ``rows[i]``."""
+        index = np.asarray(rows, np.int64)
+        return replace(self, **{field.name: _select(getattr(self, field.name), index) for field in fields(self)})
+
+
+def _select(value: Any, rows: Array) -> Any:
+    if isinstance(value, np.ndarray):
+        return value[rows]
+    return value.select(rows) if hasattr(value, "select") else value
+
+
+class Prepared:
+    """A memory, ready to be attended to.
+
+    Attributes
+    ----------
+    memory : array, shape (B, S, Dm)
+        As it was given.
+    values : array, shape (B, S, Dv), or None
+    lengths : int64 array, shape (B,)
+    mask : bool array, shape (B, S), or None
+    rows : int64 array, or None
+        The entries of `memory` that belong to the batch, after `select`.
+    tape : list
+        What backward steps leave for `Variant.finish`.
+    """
+
+    def __init__(self, memory: Array, values: Array | None, lengths: Array, mask: Array | None) -> None:
+        self.memory, self.values, self.lengths, self.mask = memory, values, lengths, mask
+        self.rows: Array | None = None
+        self.tape: list[dict[str, Any]] = []
+
+    @property
+    def batch(self) -> int:
+        """Number B of samples."""
+        return len(self.lengths)
+
+    @property
+    def keys(self) -> int:
+        """Number S of positions."""
+        return self.memory.shape[1]
+
+    @property
+    def summed(self) -> Array:
+        """What contexts are sums of, (B, S, Dv): the values, or the memory."""
+        return self.memory if self.values is None else self.values
+
+    def select(self, rows: Array) -> Self:
+        """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing large is copied."""
+        index = np.asarray(rows, np.int64)
+        other = copy.copy(self)
+        other.rows = index if self.rows is None else self.rows[index]
+        other.lengths = np.ascontiguousarray(self.lengths[index])
+        other.mask = None if self.mask is None else self.mask[index]
+        other.tape = []
+        return other
+
+    def fresh(self) -> Self:
+        """Return the same with an empty tape."""
+        other = copy.copy(self)
+        other.tape = []
+        return other
+
+    def allowed(self) -> Array:
+        """Return which positions may be attended to, bool (B, S)."""
+        allowed = np.arange(self.keys) < self.lengths[:, None]
+        return allowed if self.mask is None else allowed & self.mask
+
+
+class Variant(Layer):
+    """Base class of attention mechanisms; see the protocol in `fastattn.variants.base`.
+
+    Attributes
+    ----------
+    name : str
+        As in `fastattn.create`.
+    query_width, memory_width : int
+        Widths Dq and Dm.
+    dtype : dtype
+        float32 or float64, of everything that goes in and comes out.
+    """
+
+    name: ClassVar[str] = ""
+    query_width: int
+    memory_width: int
+    dtype: Any
+
+    def __init__(self, query_width: int, memory_width: int, dtype: Any) -> None:
+        self.query_width = check_size("query_width", query_width, 0)
+        self.memory_width = check_size("memory_width", memory_width, 0)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise DTypeError(describe("dtype", "float32 or float64", self.dtype, "pass np.float32."))
+
+    def prepare(
+        self, memory: Array, lengths: Array | None = None, mask: Array | None = None, *, values: Array | None = None
+    ) -> Prepared:
+        """Return the memory with all that can be computed before there is a query.
+
+        Parameters
+        ----------
+        memory : array, shape (B, S, Dm)
+            Not to be changed while the result is in use.
+        lengths : int array, shape (B,), optional
+            Positions from there on are padding.
+        mask : bool array, shape (B, S), optional
+            True = may be attended to.
+        values : array, shape (B, S, Dv), optional
+            What contexts are sums of, in place of the memory.
+
+        Returns
+        -------
+        Prepared
+        """
+        memory = self._float("memory", memory, ("B", "S", self.memory_width))
+        batch, keys = memory.shape[:2]
+        if values is not None:
+            values = self._float("values", values, (batch, keys, "Dv"))
+        known = np.full(batch, keys, np.int64) if lengths is None else _lengths(lengths, batch, keys)
+        if mask is not None:
+            mask = as_array("mask", mask)
+            if mask.dtype != bool or mask.shape != (batch, keys):
+                expected, got = f"bool of shape ({batch}, {keys})", f"{mask.dtype} of shape {mask.shape}"
+                error = DTypeError if mask.dtype != bool else ShapeError
+                raise error(describe("mask", expected, got, "True = may be attended to."))
+            mask = mask.copy()
+        return self._prepare(Prepared(memory, values, known, mask))
+
+    def _prepare(self, prepared: Prepared) -> Prepared:
+        """Add to a checked memory what this variant needs of it."""
+        return prepared
+
+    def start(self, prepared: Prepared) -> AttentionState:
+        """Return the state before the first step."""
+        return AttentionState()
+
+    def step(
+        self, query: Array, prepared: Prepared, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState]:
+        """Attend with one query a sample.
+
+        Parameters
+        ----------
+        query : array, shape (B, Dq)
+        prepared : Prepared
+        state : AttentionState
+
+        Returns
+        -------
+        context : array, shape (B, Dv)
+        weights : array, shape (B, S), or (B, H, S) with heads, or None
+        state : AttentionState
+            For the next step; the one that was given stays as it is.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        queries: Array,
+        prepared: Prepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
+    ) -> Array | AttentionOutput:
+        """Attend with all queries at once: what `step` gives for one after the other.
+
+        Parameters
+        ----------
+        queries : array, shape (B, Tq, Dq)
+        prepared : Prepared
+        state : AttentionState, optional
+            Before the first query.
+        return_weights : bool
+            Return an `AttentionOutput` whose weights are (B, Tq, S), or (B, H, Tq, S).
+
+        Returns
+        -------
+        array, shape (B, Tq, Dv), or AttentionOutput
+        """
+        queries = self._queries(queries, prepared)
+        state = self.start(prepared) if state is None else state
+        contexts, weights = [], []
+        for t in range(queries.shape[1]):
+            context, found, state = self.step(queries[:, t], prepared, state)
+            contexts.append(context)
+            if return_weights:
+                weights.append(found)
+        return self._output(prepared, contexts, weights if return_weights else None)
+
+    def step_vjp(
+        self, query: Array, prepared: Prepared, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
+        """Return what `step` does, and the function from gradients of the results to those of query and state.
+
+        Parameters
+        ----------
+        query, prepared, state
+            As for `step`.
+
+        Returns
+        -------
+        context, weights, state
+            As of `step`.
+        backward : callable
+            ``backward(d_context, d_weights=None, d_state=None) -> (d_query, d_state)``, to be called once, in reverse
+            order of the steps. A d_state is a state of gradients, or None for zeros.
+        """
+        raise NotImplementedError
+
+    def finish(self, prepared: Prepared) -> MemoryGradient:
+        """Return the gradient of the memory over all steps back so far, and add to those of the parameters.
+
+        Returns
+        -------
+        array, shape (B, S, Dm), or a pair of arrays
+            With `values`, a pair: of the memory, and of the values. The tape is empty afterwards.
+        """
+        raise NotImplementedError
+
+    def vjp(
+        self,
+        queries: Array,
+        prepared: Prepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
+        """Return what `forward` does, and the function from its gradients to those of queries and memory.
+
+        Returns
+        -------
+        output : array or AttentionOutput
+        backward : callable
+            ``backward(d_context=None, d_weights=None) -> (d_queries, d_memory)``; `d_weights` needs
+            ``return_weights=True``. To be called once.
+        """
+        queries = self._queries(queries, prepared)
+        prepared = prepared.fresh()
+        state = self.start(prepared) if state is None else state
+        contexts, weights, backwards = [], [], []
+        for t in range(queries.shape[1]):
+            context, found, state, backward_one = self.step_vjp(queries[:, t], prepared, state)
+            contexts.append(context)
+            backwards.append(backward_one)
+            if return_weights:
+                weights.append(found)
+        output = self._output(prepared, contexts, weights if return_weights else None)
+
+        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
+            d_context, d_weights = check_cotangents(output, d_context, d_weights)
+            d_queries, d_state = np.empty_like(queries), None
+            for t in reversed(range(len(backwards))):
+                given = None if d_weights is None else d_weights[..., t, :]
+                d_queries[:, t], d_state = backwards[t](d_context[:, t], given, d_state)
+            return d_queries, self.finish(prepared)
+
+        return output, backward
+
+    def _output(
+        self, prepared: Prepared, contexts: list[Array], weights: list[Array | None] | None
+    ) -> Array | AttentionOutput:
+        """Join the results of steps."""
+        if contexts:
+            joined = np.stack(contexts, axis=1)
+        else:
+            joined = np.empty((prepared.batch, 0, prepared.summed.shape[-1]), self.dtype)
+        if weights is None:
+            return joined
+        if not weights:
+            return AttentionOutput(joined, np.empty((prepared.batch, 0, prepared.keys), self.dtype))
+        return AttentionOutput(joined, np.stack([found for found in weights if found is not None], axis=-2))
+
+    def _queries(self, queries: Array, prepared: Prepared) -> Array:
+        """Return queries (B, Tq, Dq) as an array, or raise."""
+        return self._float("queries", queries, (prepared.batch, "Tq", self.query_width))
+
+    def _query(self, query: Array, prepared: Prepared) -> Array:
+        """Return a query (B, Dq) as an array, or raise."""
+        return self._float("query", query, (prepared.batch, self.query_width))
+
+    def _float(self, name: str, value: object, shape: tuple[int | str, ...]) -> Array:
+        array = float_array(name, value)
+        if array.ndim != len(shape) or any(type(n) is int and n != got for n, got in zip(shape, array.shape)):
+            expected = f"shape ({', '.join(map(str, shape))})"
+            hint = f"{self.name or type(self).__name__} has query_width {self.query_width} and memory_width "
+            raise ShapeError(describe(name, expected, f"shape {array.shape}", f"{hint}{self.memory_width}."))
+        if array.dtype != self.dtype:
+            hint = f"pass {name}.astype(np.{self.dtype}), or make the variant with dtype=np.{array.dtype}."
+            raise DTypeError(describe(name, f"{self.dtype}, the variant's dtype", array.dtype, hint))
+        return array
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {parameter.value.shape}" for name, parameter in self.parameters().items())
+        return f"{type(self).__name__}({self.query_width} -> {self.memory_width}, {shapes})"
+
+
+def check_whole(prepared: Prepared) -> None:
+    """Raise for a selection of rows, which has no way back."""
+    if prepared.rows is not None:
+        hint = "train on what prepare() returned; selections are for search."
+        raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))
+
+
+def check_state(state: object, kind: type[AttentionState], prepared: Prepared) -> None:
+    """Raise unless the state is of a kind, and of the batch of the memory."""
+    if not isinstance(state, kind):
+        hint = "pass what start() or the step before returned."
+        raise DTypeError(describe("state", f"a {kind.__name__}", type(state).__name__, hint))
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, np.ndarray) and len(value) != prepared.batch:
+            hint = "select the same rows of the state and of the memory."
+            raise ShapeError(describe("state", f"{prepared.batch} samples, as the memory has", len(value), hint))
+
+
+def check_cotangents(
+    output: Array | AttentionOutput, d_context: Array | None, d_weights: Array | None
+) -> tuple[Array, Array | None]:
+    """Return the gradients of an output, zeros for a missing d_context, or raise."""
+    context, weights = (output, None) if isinstance(output, np.ndarray) else output[:2]
+    if d_context is None and d_weights is None:
+        hint = "pass the gradient of what the loss depends on."
+        raise ArgumentError(describe("d_context", "at least one of d_context, d_weights", "None", hint))
+    if d_weights is not None and weights is None:
+        hint = "call vjp(..., return_weights=True)."
+        raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
+    if d_context is None:
+        d_context = np.zeros_like(context)
+    for name, given, made in (("d_context", d_context, context), ("d_weights", d_weights, weights)):
+        if given is not None and made is not None and (given.shape != made.shape or given.dtype != made.dtype):
+            got = f"{given.dtype} of shape {given.shape}"
+            hint = f"pass the gradient of {name[2:]}."
+            raise ShapeError(describe(name, f"{made.dtype} of shape {made.shape}", got, hint))
+    return d_context, d_weights
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """Return an integer argument of at least `least`, or raise."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(describe(name, "an integer", type(value).__name__, f"pass {name}=64, say."))
+    if value < least:
+        raise ArgumentError(describe(name, f"at least {least}", value, f"pass {name}=64, say."))
+    return int(value)
+
+
+def _lengths(lengths: object, batch: int, keys: int) -> Array:
+    array = as_array("lengths", lengths)
+    if array.dtype.kind not in "iu" or array.shape != (batch,):
+        error = ShapeError if array.dtype.kind in "iu" else DTypeError
+        got = f"{array.dtype} of shape {array.shape}"
+        raise error(describe("lengths", f"{batch} integers", got, "pass one length a sample."))
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= keys:
+        got = f"{array.min()} to {array.max()}"
+        raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
+    return array.astype(np.int64)

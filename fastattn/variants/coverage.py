@@ -1,0 +1,166 @@
+"""Coverage: scores know how much attention each position has had."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastattn import functional, linear
+from fastattn.errors import ArgumentError, describe
+from fastattn.layers import Parameter
+from fastattn.variants.base import Array, MemoryGradient
+from fastattn.variants.recall import Recall, RecallPrepared, RecallState
+
+__all__ = ["Coverage", "coverage_loss", "coverage_loss_vjp"]
+
+
+class Coverage(Recall):
+    """Attention of See, Liu, Manning 2017 (arXiv:1704.04368), equations 10 and 11; or of Tu et al. 2016.
+
+    ::
+
+        c^t = sum_{t' < t} a^{t'}                                               (10)
+        e_i^t = v . tanh(W_h h_i + W_s s_t + w_c c_i^t + b)                     (11)
+
+    With `fertility` N, as in Tu, Lu, Liu, Liu, Li 2016 (arXiv:1601.04811), section 3.1.1, attention counts by the
+    share of what a position is expected to need::
+
+        C_i^t = C_i^{t-1} + a_i^t / Phi_i,     Phi_i = N sigmoid(h_i . u_f)
+
+    Parameters
+    ----------
+    query_width, memory_width : int
+    width : int
+        Da, of the layer between.
+    fertility : float, optional
+        N, the most that a position may need, 2 in the paper; None: coverage of See et al.
+    rng : numpy.random.Generator
+    dtype : dtype
+
+    Attributes
+    ----------
+    query, key : Linear
+        W_s and W_h with b, transposed.
+    v : Parameter, shape (Da,)
+    u : Parameter, shape (1, Da)
+        w_c; V_a of Tu et al.
+    fertility : Parameter, shape (Dm, 1), or None
+        u_f.
+
+    Notes
+    -----
+    The loss of equation 12 is `coverage_loss`. See et al. train without coverage first and then add it with the loss
+    weighted by lambda = 1. Tu et al. have no b, and a second kind of coverage, a recurrent network at each position,
+    which is not here. OpenNMT-py adds its coverage to the memory instead of the hidden layer of the score.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> variant = fastattn.create("coverage", query_width=3, memory_width=5, width=8, rng=np.random.default_rng(0))
+    >>> prepared = variant.prepare(np.ones((2, 4, 5), np.float32))
+    >>> output = variant.forward(np.ones((2, 6, 3), np.float32), prepared, return_weights=True)
+    >>> output.context.shape, output.weights.shape
+    ((2, 6, 5), (2, 6, 4))
+    """
+
+    name = "coverage"
+
+    def __init__(
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        width: int,
+        fertility: float | None = None,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(query_width, memory_width, width, 1, rng, dtype)
+        self.most, self.fertility = fertility, None
+        if fertility is not None:
+            if not 0 < fertility < np.inf:
+                hint = "2 is the paper's; leave it out for coverage without fertility."
+                raise ArgumentError(describe("fertility", "a positive number or None", fertility, hint))
+            self.fertility = Parameter(np.zeros((memory_width, 1), dtype))
+
+    def _prepare(self, prepared: Any) -> RecallPrepared:
+        made = super()._prepare(prepared)
+        if self.fertility is not None:
+            # Where nothing may be read no weight will be: any number does, but not NaN.
+            read = made.allowed()[..., None]
+            share = functional.sigmoid(self.fertility.packed().matmul(np.where(read, made.memory, 0)))
+            made.phi = share[..., 0] * self.dtype.type(self.most)
+        return made
+
+    def _phi(self, prepared: Any) -> Array:
+        phi: Array = prepared.phi
+        return phi if prepared.rows is None else phi[prepared.rows]
+
+    def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
+        if self.fertility is None:
+            return RecallState(state.history + weights)
+        return RecallState(state.history + weights / self._phi(prepared))
+
+    def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
+        d_history = d_state.history
+        if self.fertility is None:
+            return d_history, d_history
+        phi = self._phi(prepared)
+        d_phi = self._sums(prepared).setdefault("phi", np.zeros(phi.shape, self.dtype))
+        d_phi -= d_history * weights / (phi * phi)
+        return d_history / phi, d_history
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        d_phi = prepared.sums.get("phi")
+        gradient = super().finish(prepared)
+        if self.fertility is None or d_phi is None:
+            return gradient
+        phi = prepared.phi
+        d_inner = (d_phi * phi * (1 - phi / self.dtype.type(self.most)))[..., None]
+        linear.weight_gradient(prepared.memory, d_inner, self.fertility.gradient)
+        d_memory = self.fertility.packed().matmul_transposed(d_inner)
+        return (gradient[0] + d_memory, gradient[1]) if isinstance(gradient, tuple) else gradient + d_memory
+
+
+def coverage_loss(weights: Array) -> Array:
+    """Return ``sum_i min(a_i^t, c_i^t)`` of every step (See, Liu, Manning 2017, equation 12).
+
+    Parameters
+    ----------
+    weights : array, shape (B, T, S)
+        Of all steps, in their order.
+
+    Returns
+    -------
+    array, shape (B, T)
+        0 at the first step, and at most 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.variants.coverage import coverage_loss
+    >>> coverage_loss(np.array([[[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]]))
+    array([[0. , 0.5, 0.5]])
+    """
+    return coverage_loss_vjp(weights)[0]
+
+
+def coverage_loss_vjp(weights: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Return `coverage_loss`, and the function from its gradient (B, T) to that of the weights.
+
+    Where a weight equals its coverage the gradient is that of the weight.
+    """
+    # Running sums, unlike NumPy's sum, have one order whatever the padding.
+    before = np.cumsum(weights, axis=1) - weights
+    smaller = weights <= before
+    least = np.where(smaller, weights, before)
+    losses = np.cumsum(least, axis=-1)[..., -1] if weights.shape[-1] else np.zeros(weights.shape[:2], weights.dtype)
+
+    def backward(d_losses: Array) -> Array:
+        d = np.broadcast_to(d_losses[..., None], weights.shape)
+        d_before = np.where(smaller, 0, d)
+        later = np.cumsum(d_before[:, ::-1], axis=1)[:, ::-1] - d_before
+        gradient: Array = np.where(smaller, d, 0) + later
+        return gradient.astype(weights.dtype, copy=False)
+
+    return losses, backward

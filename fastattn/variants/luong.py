@@ -1,0 +1,57 @@
+"""The global attention of Luong, Pham and Manning 2015 under one name, its score an option."""
+
+import difflib
+from typing import Any
+
+import numpy as np
+
+from fastattn.errors import ArgumentError, describe
+from fastattn.variants.additive import Concat
+from fastattn.variants.dot import Dot, General, Location
+from fastattn.variants.soft import Soft
+
+__all__ = ["luong"]
+
+_SCORES: dict[str, Any] = {"dot": Dot, "general": General, "concat": Concat, "location": Location}
+
+
+def luong(
+    *,
+    query_width: int,
+    memory_width: int,
+    score: str = "general",
+    width: int | None = None,
+    longest: int = 200,
+    rng: np.random.Generator,
+    dtype: Any = np.float32,
+) -> Soft:
+    """Return the attention of section 3.1: ``a_t(s) = softmax_s(score(h_t, h_s))`` (equation 7).
+
+    The query is the state after the step; the attentional vector of equation 5 and input feeding (section 3.3) are the
+    decoder's.
+
+    Parameters
+    ----------
+    query_width, memory_width : int
+    score : {"dot", "general", "concat", "location"}
+        See `Dot`, `General`, `Concat` and `Location`.
+    width : int, optional
+        For "concat"; by default the query's.
+    longest : int
+        For "location".
+    rng, dtype
+    """
+    if score not in _SCORES:
+        close = difflib.get_close_matches(str(score), _SCORES, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "'general' did best in the paper."
+        raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(score), hint))
+    options: dict[str, Any] = {}
+    if score == "concat":
+        options["width"] = query_width if width is None else width
+    elif width is not None:
+        hint = "only 'concat' has a layer between."
+        raise ArgumentError(describe("width", f"None with score {score!r}", width, hint))
+    if score == "location":
+        options["longest"] = longest
+    made: Soft = _SCORES[score](query_width=query_width, memory_width=memory_width, rng=rng, dtype=dtype, **options)
+    return made

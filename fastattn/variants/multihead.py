@@ -1,0 +1,352 @@
+"""Multi-head attention over a memory, also with fewer key heads than query heads."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from fastattn._kernels import core
+from fastattn.attention import AttentionOutput, attention_vjp
+from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.layers import Linear
+from fastattn.memory import Memory, prepare
+from fastattn.variants.base import (
+    Array,
+    AttentionState,
+    MemoryGradient,
+    Prepared,
+    StepBackward,
+    Variant,
+    check_cotangents,
+    check_size,
+    check_whole,
+)
+
+__all__ = ["MultiHead", "heads_of", "joined"]
+
+
+def heads_of(x: Array, heads: int) -> Array:
+    """Return (B, T, H d) as (B, H, T, d), in place."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
+
+
+def joined(x: Array) -> Array:
+    """Return (B, H, T, d) as (B, T, H d)."""
+    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
+
+
+class HeadsPrepared(Prepared):
+    """A memory whose keys and values are projected, and its keys packed.
+
+    Attributes
+    ----------
+    key, value : array, shape (B, Hk, S, d)
+    attended : Memory
+    """
+
+    key: Array
+    value: Array
+    attended: Memory
+
+    def select(self, rows: Array) -> Self:
+        other = super().select(rows)
+        other.attended = self.attended.select(rows)
+        return other
+
+
+class MultiHead(Variant):
+    """``[head_1; ...; head_H] W_o``, ``head_i = attention(x W_q_i, m W_k_i, m W_v_i)`` (Vaswani et al. 2017, 3.2.2).
+
+    Scores are scaled dot products. For self-attention the memory is the queries themselves; for a decoder's, where a
+    position sees those before it, there is "causal_self_attention".
+
+    Parameters
+    ----------
+    query_width, memory_width : int
+    heads : int
+        H.
+    key_heads : int, optional
+        Hk, a divisor of H: head i reads keys and values i // (H / Hk) (Ainslie et al. 2023; 1: Shazeer 2019). By
+        default H.
+    head_width : int, optional
+        d, of queries, keys and values of a head; by default query_width / H.
+    value_width : int, optional
+        Of the `values` of `prepare`, if it gets any; by default memory_width.
+    output_width : int, optional
+        Dv; by default query_width.
+    bias : bool
+        Whether projections have biases; in the paper they have none, in PyTorch and Keras they have.
+    rng : numpy.random.Generator
+    dtype : dtype
+
+    Attributes
+    ----------
+    query, key, value, output : Linear
+        All heads side by side: W_q (Dq, H d), W_k (Dm, Hk d), W_v (Dm, Hk d), W_o (H d, Dv).
+
+    Notes
+    -----
+    Weights are (B, H, Tq, S), or (B, H, S) of a step. A query without any key gets the output's bias. Work: the projections, and 4 H S d operations a query.
+    `load_torch` and `load_keras` take the parameters of ``torch.nn.MultiheadAttention`` and of Keras'
+    `MultiHeadAttention` and `GroupQueryAttention`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> variant = fastattn.create("multihead", query_width=8, memory_width=6, heads=4, key_heads=2,
+    ...                           rng=np.random.default_rng(0))
+    >>> prepared = variant.prepare(np.ones((2, 5, 6), np.float32))
+    >>> output = variant.forward(np.ones((2, 3, 8), np.float32), prepared, return_weights=True)
+    >>> output.context.shape, output.weights.shape
+    ((2, 3, 8), (2, 4, 3, 5))
+    """
+
+    name = "multihead"
+
+    def __init__(
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        heads: int,
+        key_heads: int | None = None,
+        head_width: int | None = None,
+        value_width: int | None = None,
+        output_width: int | None = None,
+        bias: bool = True,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(query_width, memory_width, dtype)
+        self.heads = check_size("heads", heads)
+        self.key_heads = heads if key_heads is None else check_size("key_heads", key_heads)
+        if heads % self.key_heads:
+            hint = "each key head serves as many query heads."
+            raise ArgumentError(describe("key_heads", f"a divisor of {heads} heads", key_heads, hint))
+        if head_width is None and query_width % heads:
+            hint = "or pass head_width=."
+            raise ArgumentError(describe("heads", f"a divisor of query_width {query_width}", heads, hint))
+        self.head_width = query_width // heads if head_width is None else check_size("head_width", head_width)
+        self.value_width = memory_width if value_width is None else check_size("value_width", value_width)
+        self.output_width = query_width if output_width is None else check_size("output_width", output_width)
+        wide, narrow = heads * self.head_width, self.key_heads * self.head_width
+        more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
+        self.query = Linear(query_width, wide, **more)
+        self.key = Linear(memory_width, narrow, **more)
+        self.value = Linear(self.value_width, narrow, **more)
+        self.output = Linear(wide, self.output_width, **more)
+
+    def _prepare(self, prepared: Prepared) -> HeadsPrepared:
+        made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
+        if made.summed.shape[-1] != self.value_width:
+            argument = "memory" if made.values is None else "values"
+            hint = "pass values= of the width that the variant was made for with value_width=."
+            raise ShapeError(describe(argument, f"width {self.value_width}", f"shape {made.summed.shape}", hint))
+        # A copy, head by head, so that heads of a sample are samples for the way back of a step.
+        made.key = np.ascontiguousarray(heads_of(self.key.forward(made.memory), self.key_heads))
+        made.value = np.ascontiguousarray(heads_of(self.value.forward(made.summed), self.key_heads))
+        made.attended = prepare(made.key, made.value, key_lengths=made.lengths, mask=self._mask(made))
+        return made
+
+    def _mask(self, prepared: Prepared) -> Array | None:
+        return None if prepared.mask is None else prepared.mask[:, None, None]
+
+    def step(
+        self, query: Array, prepared: Any, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
+        query = self._query(query, prepared)
+        output = prepared.attended.attend(heads_of(self.query.forward(query)[:, None], self.heads), return_weights=True)
+        return self.output.forward(joined(output.context)[:, 0]), output.weights[:, :, 0], state
+
+    def forward(
+        self,
+        queries: Array,
+        prepared: Any,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
+    ) -> Array | AttentionOutput:
+        queries = self._queries(queries, prepared)
+        found = prepared.attended.attend(
+            heads_of(self.query.forward(queries), self.heads), return_weights=return_weights
+        )
+        context = self.output.forward(joined(found.context if return_weights else found))
+        return AttentionOutput(context, found.weights) if return_weights else context
+
+    def vjp(
+        self,
+        queries: Array,
+        prepared: Any,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
+    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
+        queries = self._queries(queries, prepared)
+        check_whole(prepared)
+        projected, query_back = self.query.vjp(queries)
+        found: Any
+        found, attention_back = self._attention_vjp(prepared, heads_of(projected, self.heads), return_weights)
+        context, output_back = self.output.vjp(joined(found.context if return_weights else found))
+        output = AttentionOutput(context, found.weights) if return_weights else context
+
+        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
+            d_context, d_weights = check_cotangents(output, d_context, d_weights)
+            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights=d_weights)
+            return query_back(joined(gradients.query)), self._memory_vjp(prepared, gradients)
+
+        return output, backward
+
+    def _attention_vjp(self, prepared: Any, query: Array, return_weights: bool, **options: Any) -> Any:
+        return attention_vjp(
+            query, prepared.key, prepared.value, key_lengths=prepared.lengths, mask=self._mask(prepared),
+            return_weights=return_weights, **options,
+        )  # fmt: skip
+
+    def _memory_vjp(self, prepared: Any, gradients: Any) -> MemoryGradient:
+        d_memory = self.key.vjp(prepared.memory)[1](joined(gradients.key))
+        d_values = self.value.vjp(prepared.summed)[1](joined(gradients.value))
+        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+
+    def step_vjp(
+        self, query: Array, prepared: Any, state: AttentionState
+    ) -> tuple[Array, Array, AttentionState, StepBackward]:
+        query = self._query(query, prepared)
+        check_whole(prepared)
+        projected = self.query.forward(query)
+        found = prepared.attended.attend(heads_of(projected[:, None], self.heads), return_weights=True)
+        heads, weights = joined(found.context)[:, 0], found.weights[:, :, 0]
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+        ) -> tuple[Array, AttentionState | None]:
+            d_heads = self.output.w.packed().matmul_transposed(d_context)
+            d_projected = self._step_back(prepared, projected, weights, d_heads, d_weights)
+            prepared.tape.append(
+                {"query": query, "projected": projected, "heads": heads, "d_context": d_context, "d_heads": d_heads,
+                 "d_weights": d_weights, "d_projected": d_projected}
+            )  # fmt: skip
+            return self.query.w.packed().matmul_transposed(d_projected), d_state
+
+        return self.output.forward(heads), weights, state, backward
+
+    def _step_back(
+        self, prepared: Any, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
+    ) -> Array:
+        """Return the gradient of one projected query (B, H d); a key head of a sample counts as a sample."""
+        (batch, key_heads, keys, d), each = prepared.key.shape, self.heads // self.key_heads
+        grouped = (batch, key_heads, each)
+        d_projected = np.empty((*grouped, d), self.dtype)
+        key, value = (x.reshape(batch * key_heads, keys, d) for x in (prepared.key, prepared.value))
+        for i in range(each):
+            one, d_one = (np.ascontiguousarray(x.reshape(*grouped, d)[:, :, i]) for x in (projected, d_heads))
+            own = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
+            given = None if d_weights is None else np.ascontiguousarray(d_weights.reshape(*grouped, keys)[:, :, i])
+            d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(own)
+            core.query_gradient(
+                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, own, d_one.reshape(-1, d), d_query,
+                d_score, given,
+            )  # fmt: skip
+            d_projected[:, :, i] = d_query.reshape(batch, key_heads, d)
+        return d_projected.reshape(batch, -1)
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        tape, prepared.tape = prepared.tape, []
+        if not tape:
+            nothing = np.zeros_like(prepared.memory)
+            return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
+        whole = {
+            name: np.stack([step[name] for step in tape], axis=1)
+            for name in ("query", "projected", "heads", "d_context", "d_heads", "d_projected")
+        }
+        d_weights = None
+        if any(step["d_weights"] is not None for step in tape):
+            nothing = np.zeros((prepared.batch, self.heads, prepared.keys), self.dtype)
+            given = [step["d_weights"] for step in tape]
+            d_weights = np.stack([nothing if d is None else d for d in given], axis=2)
+        query = heads_of(whole["projected"], self.heads)
+        _, attention_back = self._attention_vjp(prepared, query, d_weights is not None)
+        gradients = attention_back(heads_of(whole["d_heads"], self.heads), d_weights=d_weights)
+        self.output.vjp(whole["heads"])[1](whole["d_context"])
+        self.query.vjp(whole["query"])[1](whole["d_projected"])
+        return self._memory_vjp(prepared, gradients)
+
+    def load_torch(self, state: Any) -> None:
+        """Take the parameters of a ``torch.nn.MultiheadAttention``.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            Its ``state_dict()``, with ``in_proj_weight`` or ``q_proj_weight``, ``k_proj_weight``, ``v_proj_weight``,
+            ``out_proj.weight``, and the biases ``in_proj_bias`` and ``out_proj.bias``; anything that NumPy takes.
+        """
+        load_torch(self, state)
+
+    def load_keras(self, weights: Any) -> None:
+        """Take the parameters of a Keras `MultiHeadAttention` or `GroupQueryAttention`.
+
+        Parameters
+        ----------
+        weights : sequence of array
+            Its ``get_weights()``: kernels (D, H, d), each followed by its bias (H, d), of query, key, value, and of the
+            output (H, d, D) and (D,).
+        """
+        load_keras(self, weights)
+
+
+def load_torch(layer: MultiHead, state: Any) -> None:
+    """See `MultiHead.load_torch`."""
+    parts: dict[str, Any] = {"output": np.asarray(_entry(state, "out_proj.weight")).T}
+    if "in_proj_weight" in state:
+        rows = np.asarray(state["in_proj_weight"])
+        parts |= zip(("query", "key", "value"), (part.T for part in np.array_split(rows, 3)))
+    else:
+        parts |= {name: np.asarray(_entry(state, f"{name[0]}_proj_weight")).T for name in ("query", "key", "value")}
+    biases: dict[str, Any] = {}
+    if "in_proj_bias" in state:
+        biases = dict(zip(("query", "key", "value"), np.array_split(np.asarray(state["in_proj_bias"]), 3)))
+        biases["output"] = np.asarray(_entry(state, "out_proj.bias"))
+    _load(layer, parts, biases)
+
+
+def load_keras(layer: MultiHead, weights: Any) -> None:
+    """See `MultiHead.load_keras`."""
+    names = ("query", "key", "value", "output")
+    if len(weights) not in (4, 8):
+        hint = "pass the layer's get_weights()."
+        raise ArgumentError(describe("weights", "4 arrays, or 8 with biases", len(weights), hint))
+    each = len(weights) // 4
+    arrays = [np.asarray(array) for array in weights]
+    parts = {name: arrays[i * each] for i, name in enumerate(names)}
+    parts = {
+        name: x.reshape(-1, x.shape[-1]) if name == "output" else x.reshape(len(x), -1) for name, x in parts.items()
+    }
+    _load(layer, parts, {name: arrays[i * 2 + 1].reshape(-1) for i, name in enumerate(names)} if each == 2 else {})
+
+
+def _entry(state: Any, name: str) -> Any:
+    if name not in state:
+        hint = "pass the state_dict() of a torch.nn.MultiheadAttention."
+        raise ArgumentError(describe("state", f"an entry {name!r}", f"{', '.join(state)}", hint))
+    return state[name]
+
+
+def _load(layer: MultiHead, parts: dict[str, Any], biases: dict[str, Any]) -> None:
+    pairs = []
+    for name, array in parts.items():
+        linear: Linear = getattr(layer, name)
+        pairs.append((f"{name}.w", linear.w, array))
+        if (linear.b is None) != (name not in biases):
+            got = "biases" if biases else "none"
+            raise ArgumentError(
+                describe("bias", f"biases as the layer has ({linear.b is not None})", got, "set bias=.")
+            )
+        if linear.b is not None:
+            pairs.append((f"{name}.b", linear.b, biases[name]))
+    for name, parameter, array in pairs:
+        if parameter.value.shape != array.shape:
+            hint = "make the variant with the widths and heads of that layer."
+            raise ShapeError(describe(name, f"shape {parameter.value.shape}", f"shape {array.shape}", hint))
+    for _, parameter, array in pairs:
+        parameter.value[...] = array
+        parameter.touch()

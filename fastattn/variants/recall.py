@@ -1,0 +1,208 @@
+"""Additive attention whose scores depend on earlier weights: what location-sensitive attention and coverage share."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from fastattn import linear
+from fastattn._kernels import core
+from fastattn.layers import Linear, Parameter
+from fastattn.variants.base import (
+    Array,
+    AttentionState,
+    MemoryGradient,
+    Prepared,
+    StepBackward,
+    Variant,
+    check_size,
+    check_state,
+    check_whole,
+)
+
+__all__ = ["Recall", "RecallState", "sum_values"]
+
+
+@dataclass(frozen=True)
+class RecallState(AttentionState):
+    """What scores depend on besides the query.
+
+    Attributes
+    ----------
+    history : array, shape (B, S)
+        What features are made from: earlier weights, or a sum of them.
+    previous : array, shape (B, S), or None
+        The weights of the step before, where they are not the history but a window needs them.
+    """
+
+    history: Array
+    previous: Array | None = None
+
+
+class RecallPrepared(Prepared):
+    """A memory with its keys.
+
+    Attributes
+    ----------
+    key : array, shape (B, S, Da)
+    sums : dict of str to array
+        Gradients that steps back add to, once there are any.
+    phi : array, shape (B, S)
+        How much attention each position needs, where a variant has that.
+    """
+
+    key: Array
+    phi: Array
+    sums: dict[str, Array]
+
+    def fresh(self) -> Self:
+        other = super().fresh()
+        other.sums = {}
+        return other
+
+    def select(self, rows: Array) -> Self:
+        other = super().select(rows)
+        other.sums = {}
+        return other
+
+
+class Recall(Variant):
+    """``score_j = scale * v . tanh(query W_q + memory_j W_m + b + f_j U)`` with features f_j (C,) of the history.
+
+    Notes
+    -----
+    A step is one kernel: features, scores, weights and context, with S Da (C + 24) operations, and back about twice
+    as many; what it keeps for the way back is its query, history and weights. Scores differ from step to step by more
+    than their query, so all queries at once are steps one after the other.
+    """
+
+    scale: float = 1.0
+    smoothing: bool = False
+    window: int | None = None
+    filters: Parameter | None = None
+
+    def __init__(
+        self, query_width: int, memory_width: int, width: int, features: int, rng: np.random.Generator, dtype: Any
+    ) -> None:
+        super().__init__(query_width, memory_width, dtype)
+        self.width = check_size("width", width)
+        self.query = Linear(query_width, width, bias=False, rng=rng, dtype=dtype)
+        self.key = Linear(memory_width, width, rng=rng, dtype=dtype)
+        self.v = Parameter((rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype))
+        bound = math.sqrt(3 / features)
+        self.u = Parameter(rng.uniform(-bound, bound, (features, width)).astype(dtype))
+
+    def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
+        """Return the state after a step with these weights."""
+        raise NotImplementedError
+
+    def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
+        """Return the gradients of the weights and of the history before from that of the state after."""
+        raise NotImplementedError
+
+    def _prepare(self, prepared: Prepared) -> RecallPrepared:
+        made = RecallPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
+        made.key = self.key.forward(made.memory)
+        made.sums = {}
+        return made
+
+    def start(self, prepared: Prepared) -> RecallState:
+        return RecallState(np.zeros((prepared.batch, prepared.keys), self.dtype))
+
+    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, RecallState]:
+        context, weights, after, _ = self._run(self._query(query, prepared), prepared, state)
+        return context, weights, after
+
+    def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, core.Steps]:
+        check_state(state, RecallState, prepared)
+        projected = self.query.forward(query)
+        first, last = self._range(prepared, state)
+        batch, keys = prepared.batch, prepared.keys
+        call = core.Steps(
+            self.scale, self.smoothing, projected[:, None], prepared.key, core.unit(prepared.summed), prepared.rows,
+            first, last, prepared.mask, self.v.value, np.ascontiguousarray(state.history),
+            None if self.filters is None else self.filters.value, self.u.value, None,
+        )  # fmt: skip
+        context = np.empty((batch, prepared.summed.shape[-1]), self.dtype)
+        weights = np.empty((batch, keys), self.dtype)
+        call.forward(context, weights, weights, np.empty(batch, self.dtype))
+        return context, weights, self._advance(prepared, state, weights), call
+
+    def _range(self, prepared: Any, state: RecallState) -> tuple[Array, Array]:
+        """Return the first key of each sample, and the one behind the last."""
+        lengths = prepared.lengths
+        if self.window is None:
+            return np.zeros_like(lengths), lengths
+        weights = state.history if state.previous is None else state.previous
+        sums = np.cumsum(weights, axis=-1)
+        middle = (sums < sums[:, -1:] / 2).sum(axis=-1) if sums.shape[-1] else np.zeros_like(lengths)
+        first = np.minimum(np.maximum(middle - self.window, 0), lengths)
+        return first, np.minimum(middle + self.window + 1, lengths)
+
+    def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, StepBackward]:
+        query = self._query(query, prepared)
+        check_whole(prepared)
+        context, weights, after, call = self._run(query, prepared, state)
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: Any = None
+        ) -> tuple[Array, RecallState]:
+            d_before = None
+            if d_state is not None:
+                through, d_before = self._advance_vjp(prepared, weights, d_state)
+                d_weights = through if d_weights is None else d_weights + through
+            sums = self._sums(prepared)
+            d_projected = np.empty((prepared.batch, self.width), self.dtype)
+            d_history = np.empty(weights.shape, self.dtype)
+            d_context = np.ascontiguousarray(d_context)
+            call.backward(
+                d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, d_history,
+                None, sums["key"], sums["v"], sums["u"], sums.get("filters"),
+            )  # fmt: skip
+            step = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
+            prepared.tape.append(step)
+            if d_before is not None:
+                d_history += d_before
+            return self.query.w.packed().matmul_transposed(d_projected), RecallState(d_history)
+
+        return context, weights, after, backward
+
+    def _sums(self, prepared: Any) -> dict[str, Array]:
+        if not prepared.sums:
+            batch = prepared.batch
+            prepared.sums["key"] = np.zeros((batch, prepared.keys, self.width), self.dtype)
+            for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
+                if parameter is not None:
+                    prepared.sums[name] = np.zeros((batch, *parameter.value.shape), self.dtype)
+        return prepared.sums
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        tape, prepared.tape = prepared.tape, []
+        sums, prepared.sums = self._sums(prepared), {}
+        memory = prepared.memory
+        for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
+            if parameter is not None:
+                each = sums[name].reshape(prepared.batch, -1)
+                parameter.accumulate(linear.row_sum(each).reshape(parameter.value.shape))
+        linear.weight_gradient(
+            memory, sums["key"], self.key.w.gradient, sums=None if self.key.b is None else self.key.b.gradient
+        )
+        d_memory = self.key.w.packed().matmul_transposed(sums["key"])
+        if tape:
+            queries, d_projected = (np.stack([step[name] for step in tape]) for name in ("query", "d_projected"))
+            linear.weight_gradient(queries, d_projected, self.query.w.gradient)
+        d_values = sum_values(
+            [step["weights"] for step in tape], [step["d_context"] for step in tape], prepared.summed.shape, self.dtype
+        )
+        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+
+
+def sum_values(weights: list[Array], d_contexts: list[Array], shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return ``sum_t weights_t^T d_context_t`` of every sample, (B, S, Dv), for steps of (B, S) and (B, Dv)."""
+    d_values = np.zeros(shape, dtype)
+    if weights:
+        joined, d_joined = np.stack(weights, axis=1), np.stack(d_contexts, axis=1)
+        for b in range(shape[0]):
+            linear.weight_gradient(joined[b], d_joined[b], d_values[b])
+    return d_values

@@ -1,0 +1,155 @@
+"""The variants that there are, by name, and `create`."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.plugin.records import VariantRecord
+from fastattn.variants.base import Variant
+
+__all__ = ["create", "names", "options", "record", "records", "register"]
+
+_HERE = "fastattn.variants"
+_BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
+_LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
+
+_BUILT_IN = (
+    VariantRecord("dot", f"{_HERE}.dot:Dot", "q . m", f"{_LUONG}, section 3.1"),
+    VariantRecord(
+        "scaled_dot", f"{_HERE}.dot:ScaledDot", "q . m / sqrt(D)", "Vaswani et al. 2017 (arXiv:1706.03762), eq. 1"
+    ),
+    VariantRecord(
+        "cosine", f"{_HERE}.dot:Cosine", "q . m / (|q| |m|)", "Graves, Wayne, Danihelka 2014 (arXiv:1410.5401), eq. 6"
+    ),
+    VariantRecord("general", f"{_HERE}.dot:General", "q W m", f"{_LUONG}, section 3.1"),
+    VariantRecord("location", f"{_HERE}.dot:Location", "(q W)_j", f"{_LUONG}, eq. 8"),
+    VariantRecord("additive", f"{_HERE}.additive:Additive", "v . act(q W + m U + b)", f"{_BAHDANAU}, A.1.2"),
+    VariantRecord("concat", f"{_HERE}.additive:Concat", "v . tanh([q; m] W)", f"{_LUONG}, section 3.1"),
+    VariantRecord(
+        "normed_additive", f"{_HERE}.additive:NormedAdditive", "g v / |v| . tanh(q W + m U + b)",
+        "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
+    ),
+    VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
+    VariantRecord(
+        "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
+        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
+    ),
+    VariantRecord(
+        "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
+        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
+    ),
+    VariantRecord(
+        "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",
+        "v . tanh(q W + m V + U (F * previous weights) + b)",
+        "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9",
+    ),
+    VariantRecord(
+        "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
+        "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
+    ),
+    VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
+)  # fmt: skip
+
+_RECORDS: dict[str, VariantRecord] = {record.name: record for record in _BUILT_IN}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all variants, for `fastattn.create`."""
+    return tuple(sorted(_RECORDS))
+
+
+def records() -> Mapping[str, VariantRecord]:
+    """Return the records of all variants by name; nothing is imported."""
+    return MappingProxyType(_RECORDS)
+
+
+def register(new: VariantRecord, *, replace: bool = False) -> None:
+    """Add a variant.
+
+    Parameters
+    ----------
+    new : VariantRecord
+    replace : bool
+        Whether one of the same name may be replaced.
+
+    Raises
+    ------
+    ArgumentError
+        If there is one of that name, or the name is no name.
+    """
+    if not new.name.isidentifier() or new.name != new.name.lower():
+        hint = "use lower case letters, digits and underscores."
+        raise ArgumentError(describe("name", "a lower-case name", repr(new.name), hint))
+    if new.name in _RECORDS and not replace:
+        hint = "choose another name, or pass replace=True."
+        raise ArgumentError(describe("name", "a new name", repr(new.name), hint))
+    _RECORDS[new.name] = new
+
+
+def record(name: Any) -> VariantRecord:
+    """Return the record of a variant, or raise an ArgumentError that names what is closest."""
+    if not isinstance(name, str):
+        hint = "see fastattn.variants.names()."
+        raise DTypeError(describe("name", "the name of a variant", type(name).__name__, hint))
+    if name in _RECORDS:
+        return _RECORDS[name]
+    close = difflib.get_close_matches(name, _RECORDS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "see fastattn.variants.names()."
+    raise ArgumentError(describe("name", f"one of {', '.join(names())}", repr(name), hint))
+
+
+def options(name: str) -> Mapping[str, inspect.Parameter]:
+    """Return the options of a variant, with their defaults."""
+    return inspect.signature(record(name).load()).parameters
+
+
+def create(name: str, **given: Any) -> Variant:
+    """Make an attention mechanism.
+
+    Parameters
+    ----------
+    name : str
+        One of `fastattn.variants.names()`.
+    **given
+        Options of the variant. All have ``query_width`` and ``memory_width``, ``rng`` (needed where there are
+        parameters) and ``dtype`` (float32); the others are in the docstring of the variant.
+
+    Returns
+    -------
+    Variant
+        See `fastattn.variants.base` for what it can do.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such variant, or it has no such option, or lacks one that it needs.
+    PluginError
+        If what provides it cannot be imported.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> fastattn.create("general", query_width=3, memory_width=5, rng=np.random.default_rng(0))
+    General(3 -> 5, w: (3, 5))
+    >>> fastattn.create("generel")
+    Traceback (most recent call last):
+    fastattn.errors.ArgumentError: name: expected one of ..., got 'generel'.
+    Hint: did you mean 'general'?
+    """
+    known = options(name)
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        for option in given:
+            if option not in known:
+                close = difflib.get_close_matches(option, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "see the docstring of the variant."
+                raise ArgumentError(describe(option, f"an option of {name!r}: {', '.join(known)}", repr(option), hint))
+    for option, parameter in known.items():
+        plain = parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        if plain and parameter.default is inspect.Parameter.empty and option not in given:
+            hint = "pass rng=np.random.default_rng(0)." if option == "rng" else f"pass {option}=."
+            raise ArgumentError(describe(option, f"a value, which {name!r} needs", "nothing", hint))
+    made: Variant = record(name).load()(**given)
+    return made

@@ -1,0 +1,156 @@
+"""Torch's float64 autograd of plainly written formulas: a witness of contexts, weights and every gradient."""
+
+import numpy as np
+import pytest
+from variant_cases import CASES, make
+
+import fastattn
+
+torch = pytest.importorskip("torch", reason="torch is the witness, and not installed")
+
+
+def soft_scores(name, p, q, m, options):
+    if name in ("dot", "scaled_dot", "cosine"):
+        if name == "cosine":
+            q, m = (torch.nn.functional.normalize(x, dim=-1) for x in (q, m))
+        scale = options.get("scale", q.shape[-1] ** -0.5 if name == "scaled_dot" else 1.0)
+        return scale * q @ m.mT
+    if name == "general":
+        return q @ p["w"] @ m.mT
+    if name == "location":
+        return (q @ p["w"])[..., : m.shape[1]]
+    v = p["v"]
+    if name == "normed_additive":
+        v = p["g"] * v / v.norm()
+    inner = (q @ p["query.w"])[:, :, None] + (m @ p["key.w"])[:, None]
+    if "key.b" in p:
+        inner = inner + p["key.b"]
+    return getattr(torch, options.get("activation", "tanh"))(inner) @ v
+
+
+def soft(name, p, q, m, values, allowed, options):
+    scores = soft_scores(name, p, q, m, options).masked_fill(~allowed[:, None], -torch.inf)
+    weights = scores.softmax(-1)
+    return weights @ values, weights
+
+
+def by_steps(q, allowed, values, score, normalize=lambda e: e.softmax(-1)):
+    """Contexts and weights where scores depend on the weights of earlier steps: score(t, weights so far)."""
+    weights = []
+    for t in range(q.shape[1]):
+        weights.append(normalize(score(t, weights).masked_fill(~allowed, -torch.inf)))
+    joined = torch.stack(weights, dim=1)
+    return joined @ values, joined
+
+
+def multihead(name, p, q, m, values, allowed, options):
+    heads = options["heads"]
+    q, k, v = (x @ p[f"{n}.w"] + p.get(f"{n}.b", 0) for n, x in (("query", q), ("key", m), ("value", values)))
+    d = q.shape[-1] // heads
+    q, k, v = (x.unflatten(-1, (-1, d)).transpose(1, 2) for x in (q, k, v))
+    k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
+    weights = (q @ k.mT / d**0.5).masked_fill(~allowed[:, None, None], -torch.inf).softmax(-1)
+    return (weights @ v).transpose(1, 2).flatten(2) @ p["output.w"] + p.get("output.b", 0), weights
+
+
+def location_sensitive(name, p, q, m, values, allowed, options):
+    if "window" in options:
+        pytest.skip("the twin is the witness of windows")
+    filters = p["filters"]
+    start = torch.zeros(allowed.shape, dtype=q.dtype)
+    if options.get("initial") == "uniform":
+        start = allowed / allowed.sum(-1, keepdim=True).to(q.dtype)
+
+    def score(t, weights):
+        h = start + sum(weights) if options.get("cumulative") else (weights[-1] if weights else start)
+        f = torch.nn.functional.conv1d(h[:, None], filters[:, None], padding=filters.shape[1] // 2).mT
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + f @ p["u"]
+        return torch.tanh(inner) @ p["v"]
+
+    if options.get("smoothing"):
+        return by_steps(q, allowed, values, score, lambda e: e.sigmoid() / e.sigmoid().sum(-1, keepdim=True))
+    return by_steps(q, allowed, values, score)
+
+
+def coverage(name, p, q, m, values, allowed, options):
+    phi = options.get("fertility", 1.0)
+    if "fertility" in p:
+        phi = phi * torch.sigmoid(m @ p["fertility"])[..., 0]
+
+    def score(t, weights):
+        c = sum(weights) / phi if weights else torch.zeros_like(m[..., 0])
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + c[..., None] * p["u"]
+        return torch.tanh(inner) @ p["v"]
+
+    return by_steps(q, allowed, values, score)
+
+
+def plain(problem, p, q, m, values, allowed):
+    name, options = problem.case.name, dict(problem.case.options)
+    if name == "luong":
+        name = options.pop("score")
+    return globals().get(name, soft)(name, p, q, m, values, allowed, options)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("valued", [False, True])
+def test_outputs_and_gradients_are_those_of_autograd(case, valued):
+    problem = make(case, steps=5, keys=9, valued=valued, seed=7)
+    variant = problem.variant
+    output, backward = variant.vjp(problem.queries, problem.prepare(), return_weights=True)
+    rng = np.random.default_rng(0)
+    d_context, d_weights = (rng.normal(size=array.shape) for array in output[:2])
+    d_queries, d_memory = backward(d_context, d_weights)
+    leaves = {"queries": problem.queries, "memory": problem.memory, "values": problem.values}
+    leaves = {name: torch.tensor(x, requires_grad=True) for name, x in leaves.items() if x is not None}
+    given = {name: torch.tensor(x.value, requires_grad=True) for name, x in variant.parameters().items()}
+    summed = leaves.get("values", leaves["memory"])
+    context, weights = plain(problem, given, leaves["queries"], leaves["memory"], summed, torch.tensor(problem.allowed))
+    np.testing.assert_allclose(output.context, context.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(output.weights, weights.detach().numpy(), rtol=1e-10, atol=1e-12)
+    ((context * torch.tensor(d_context)).sum() + (weights * torch.tensor(d_weights)).sum()).backward()
+    ours = {"queries": d_queries, "memory": d_memory[0] if valued else d_memory}
+    if valued:
+        ours["values"] = d_memory[1]
+    ours |= {name: parameter.gradient for name, parameter in variant.parameters().items()}
+    for name, leaf in {**leaves, **given}.items():
+        wanted = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+        np.testing.assert_allclose(ours[name], wanted, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+def test_parameters_of_torch_are_taken(bias, apart):
+    widths = {"kdim": 6, "vdim": 4} if apart else {}
+    layer = torch.nn.MultiheadAttention(8, 2, bias=bias, batch_first=True, dtype=torch.float64, **widths)
+    dm, dv = widths.get("kdim", 8), widths.get("vdim", 8)
+    variant = fastattn.create("multihead", query_width=8, memory_width=dm, value_width=dv, heads=2, bias=bias,
+                              rng=np.random.default_rng(0), dtype=np.float64)  # fmt: skip
+    variant.load_torch({name: x.numpy() for name, x in layer.state_dict().items()})
+    rng = np.random.default_rng(1)
+    q, m, v = (rng.normal(size=(3, n, d)) for n, d in ((4, 8), (5, dm), (5, dv)))
+    context, weights = layer(*map(torch.tensor, (q, m, v)), average_attn_weights=False)
+    output = variant.forward(q, variant.prepare(m, values=v), return_weights=True)
+    np.testing.assert_allclose(output.context, context.detach().numpy(), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(output.weights, weights.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+def test_causal_self_attention_is_torchs_with_a_mask():
+    layer = torch.nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
+    variant = fastattn.create("causal_self_attention", query_width=6, memory_width=6, heads=3,
+                              rng=np.random.default_rng(0), dtype=np.float64)  # fmt: skip
+    variant.load_torch({name: x.numpy() for name, x in layer.state_dict().items()})
+    x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    context, weights = layer(x, x, x, attn_mask=later, average_attn_weights=False)
+    d_context, d_weights = torch.randn_like(context), torch.randn_like(weights)
+    ((context * d_context).sum() + (weights * d_weights).sum()).backward()
+    ours = x.detach().numpy()
+    output, backward = variant.vjp(ours[:, 2:], variant.prepare(ours[:, :2]), return_weights=True)
+    np.testing.assert_allclose(output.context, context.detach().numpy()[:, 2:], rtol=1e-11, atol=1e-12)
+    output, backward = variant.vjp(ours, variant.prepare(ours[:, :0]), return_weights=True)
+    np.testing.assert_allclose(output.weights, weights.detach().numpy(), rtol=1e-11, atol=1e-12)
+    d_queries, d_memory = backward(d_context.numpy(), d_weights.numpy())
+    np.testing.assert_allclose(d_queries, x.grad.numpy(), rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(variant.key.w.gradient.T, layer.in_proj_weight.grad.numpy()[6:12], rtol=1e-9, atol=1e-11)
+    assert d_memory.shape == (2, 0, 6)

@@ -1,0 +1,127 @@
+"""What tests of variants share: cases, problems, the twin of each, and central differences."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import fastattn
+from fastattn._reference import variants as twins
+
+SOFT = ("dot", "scaled_dot", "cosine", "general", "location", "additive", "concat", "normed_additive", "bahdanau")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    options: dict = field(default_factory=dict)
+    label: str = ""
+
+    def __str__(self):
+        return self.label or "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
+
+
+CASES = [
+    Case("dot"),
+    Case("dot", {"scale": 0.3}),
+    Case("scaled_dot"),
+    Case("cosine", {"scale": 4.0}),
+    Case("general"),
+    Case("location", {"longest": 50}),
+    Case("additive", {"width": 9}),
+    Case("additive", {"width": 21, "activation": "sigmoid", "bias": True}),
+    Case("additive", {"width": 6, "activation": "relu"}),
+    Case("concat", {"width": 7}),
+    Case("normed_additive", {"width": 8}),
+    Case("bahdanau", {"width": 5}),
+    Case("luong", {"score": "concat"}),
+    Case("multihead", {"heads": 1}),
+    Case("multihead", {"heads": 6, "key_heads": 2, "head_width": 3, "bias": False}),
+    Case("multihead", {"heads": 2, "head_width": 5, "output_width": 7}),
+    Case("location_sensitive", {"width": 9, "filters": 3, "filter_size": 5}),
+    Case("location_sensitive", {"width": 37, "filters": 20, "filter_size": 41, "cumulative": True}),
+    Case("location_sensitive", {"width": 16, "filters": 1, "filter_size": 1, "smoothing": True, "initial": "uniform"}),
+    Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 2, "sharpening": 2.0}),
+    Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 1, "cumulative": True}),
+    Case("coverage", {"width": 11}),
+    Case("coverage", {"width": 18, "fertility": 2.0}),
+]
+
+SAME_WIDTH = ("dot", "scaled_dot", "cosine")
+
+
+@dataclass
+class Problem:
+    case: Case
+    variant: object
+    queries: np.ndarray
+    memory: np.ndarray
+    lengths: np.ndarray
+    mask: np.ndarray
+    values: np.ndarray
+
+    @property
+    def allowed(self):
+        inside = np.arange(self.memory.shape[1]) < self.lengths[:, None]
+        return inside if self.mask is None else inside & self.mask
+
+    def prepare(self, **changes):
+        given = {"lengths": self.lengths, "mask": self.mask, "values": self.values, **changes}
+        return self.variant.prepare(self.memory, **given)
+
+
+def widths(case):
+    return (6, 6) if case.name in SAME_WIDTH else (5, 6)
+
+
+def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=False, seed=0, size=1.0):
+    rng = np.random.default_rng(seed)
+    dq, dm = widths(case)
+    sizes = {"query_width": dq, "memory_width": dm}
+    if valued and case.name == "multihead":
+        sizes["value_width"] = 4
+    variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
+    for parameter in variant.parameters().values():
+        parameter.value[...] += rng.normal(size=parameter.value.shape) * 0.3
+        parameter.touch()
+    lengths = rng.integers(1, keys + 1, batch)
+    lengths[0] = keys
+    mask = None
+    if masked:
+        mask = rng.random((batch, keys)) < 0.8
+        mask[:, 0] = True
+    queries, memory = (rng.normal(size=(batch, n, d)).astype(dtype) * dtype(size) for n, d in ((steps, dq), (keys, dm)))
+    values = rng.normal(size=(batch, keys, 4)).astype(dtype) if valued else None
+    return Problem(case, variant, queries, memory, lengths, mask, values)
+
+
+def parameters(variant):
+    return {name: parameter.value.astype(np.float64) for name, parameter in variant.parameters().items()}
+
+
+def twin(problem, queries=None, memory=None, values=None, given=None):
+    """Contexts and weights by the twin, in float64."""
+    name, options = problem.case.name, dict(problem.case.options)
+    queries = problem.queries if queries is None else queries
+    memory = problem.memory if memory is None else memory
+    values = problem.values if values is None else values
+    given = parameters(problem.variant) if given is None else given
+    summed = memory if values is None else values
+    if name == "luong":
+        name = options.pop("score", "general")
+    if name in SOFT:
+        return twins.soft(name, given, queries, memory, summed, problem.allowed, **options)
+    return getattr(twins, name)(given, queries, memory, summed, problem.allowed, **options)
+
+
+def differences(function, array, step=1e-6):
+    """The gradient of a scalar function of an array by central differences; the array is restored."""
+    gradient = np.zeros(array.shape)
+    for at in np.ndindex(array.shape):
+        kept = array[at]
+        array[at] = kept + step
+        above = function()
+        array[at] = kept - step
+        below = function()
+        array[at] = kept
+        gradient[at] = (above - below) / (2 * step)
+    return gradient
