@@ -113,6 +113,43 @@ def run_training(dtype, edge):
             core.map_array(function, draw(width), draw(width))
 
 
+def run_steps(dtype, edge):
+    """Attention of steps over features of earlier weights and over windows: sizes 1 to 40 of one dimension."""
+    arenas = [Arena(16) for _ in range(24)]
+    rng = np.random.default_rng(0)
+    small = {"s": 4, "d": 3, "dv": 2, "c": 2, "k": 3}
+    sizes = [{**small, name: size} for name in small for size in range(1, 41) if name != "k" or size % 2]
+    for size, additive, filtered in itertools.product(sizes, (True, False), (True, False)):
+        print(size, additive, filtered, flush=True)
+        s, d, dv, c, k = size.values()
+        c, place = c if filtered else 1, (arena.place for arena in arenas)
+
+        def draw(*shape, place=place):
+            return next(place)(rng.random(shape).astype(dtype), edge)
+
+        def ints(*values, place=place):
+            return next(place)(np.array([[value] for value in values], np.int64), edge)
+
+        query, key, value, d_context = draw(2, 1, d), draw(2, s, d), draw(2, s, dv), draw(2, 1, dv)
+        mask = next(place)(rng.random((2, s)) < 0.8, edge)
+        first, last = ints(0, min(1, s)), ints(s, s)
+        vector = history = filters = weights = d_history = d_vector = d_weights = d_filters = factor = d_factor = None
+        if additive:
+            vector, d_vector, history, d_history = draw(d), draw(2, d), draw(2, 1, s), draw(2, 1, s)
+            weights, d_weights = draw(c, d), draw(2, c, d)
+            if filtered:
+                filters, d_filters = draw(c, k), draw(2, c, k)
+        else:
+            factor, d_factor = draw(2, 1, s), draw(2, 1, s)
+        call = core.Steps(0.5, filtered, query, key, value, None, first, last, mask, vector, history, filters, weights,
+                          factor)  # fmt: skip
+        context, made, normalized, total = draw(2, 1, dv), draw(2, 1, s), draw(2, 1, s), draw(2, 1)
+        call.forward(context, made, made if factor is None else normalized, total)
+        d_query, d_key = draw(2, 1, d), draw(2, s, d)
+        call.backward(d_context, draw(2, 1, s), d_query, d_history, d_factor, d_key, d_vector, d_weights, d_filters)
+        assert np.isfinite(context).all() and np.isfinite(d_query).all() and np.isfinite(d_key).all()
+
+
 def run_recurrent(dtype, edge):
     """Every width of a state from 1 to 40, then panels of all widths again; alone, and 7 sequences of unequal lengths.
 
@@ -171,6 +208,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "planted":
         planted()
     else:
-        others = {"training": run_training, "recurrent": run_recurrent}
+        others = {"training": run_training, "recurrent": run_recurrent, "steps": run_steps}
         others[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in others else run(*sys.argv[1:])
         print("done")

@@ -2,12 +2,31 @@
 
 import sys
 
+import numpy as np
 from cases import CASES
 from checks import check_forward, check_gradients
+from variant_cases import CASES as VARIANTS
+from variant_cases import differences, make, twin
 
 import fastattn
 
 EVERY = 3
+
+
+def check_variant(case):
+    """Contexts of a variant against the twin, and gradients of its queries and memory against differences of it."""
+    problem = make(case, keys=21)
+    context, _ = twin(problem)
+    output, backward = problem.variant.vjp(problem.queries, problem.prepare())
+    d_context = np.random.default_rng(0).normal(size=output.shape)
+    gradients = backward(d_context)
+    assert np.allclose(output, context, rtol=1e-12, atol=1e-13), "contexts"
+    for name, gradient in zip(("queries", "memory"), gradients):
+        measured = differences(lambda: (twin(problem)[0] * d_context).sum(), getattr(problem, name))
+        assert np.allclose(gradient, measured, rtol=2e-6, atol=2e-7), name
+    single = make(case, np.float32, keys=21)
+    output = single.variant.forward(single.queries, single.prepare())
+    assert np.allclose(output, twin(single)[0], rtol=1e-4, atol=1e-5), "contexts in float32"
 
 
 def main():
@@ -23,6 +42,11 @@ def main():
                 check(case)
             except AssertionError as error:
                 failures.append(f"{case.name} {check.__name__}: {error}")
+    for case in VARIANTS:
+        try:
+            check_variant(case)
+        except AssertionError as error:
+            failures.append(f"{case}: {error}")
     print("\n".join(failures) or f"{len(chosen)} cases")
     return 1 if failures else 0
 

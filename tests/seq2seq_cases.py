@@ -13,6 +13,20 @@ CASES = {
     "bahdanau-after-linear": BahdanauConfig(
         embedding=5, hidden=6, attention=7, readout="linear", reset="after", **SMALL
     ),
+    "bahdanau-location": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout_width=4,
+        mechanism={"name": "location_sensitive", "filters": 3, "filter_size": 3, "cumulative": True},
+        **SMALL,
+    ),
+    "bahdanau-coverage-linear": BahdanauConfig(
+        embedding=5, hidden=6, attention=7, readout="linear", mechanism={"name": "coverage", "fertility": 2.0}, **SMALL
+    ),
+    "bahdanau-multihead": BahdanauConfig(
+        embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
+    ),
     "sutskever": SutskeverConfig(embedding=5, hidden=6, layers=2, **SMALL),
     "sutskever-forward": SutskeverConfig(embedding=5, hidden=6, layers=1, reverse_source=False, **SMALL),
     "cho": ChoConfig(embedding=5, hidden=6, readout_width=4, **SMALL),
@@ -23,9 +37,7 @@ CASES = {
     "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
     "transformer-post": TransformerConfig(**TINY, **SMALL),
-    "transformer-pre": TransformerConfig(
-        **TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL
-    ),
+    "transformer-pre": TransformerConfig(**TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9
 

@@ -15,11 +15,25 @@ def soft_scores(name, p, q, m, options):
             q, m = (torch.nn.functional.normalize(x, dim=-1) for x in (q, m))
         scale = options.get("scale", q.shape[-1] ** -0.5 if name == "scaled_dot" else 1.0)
         return scale * q @ m.mT
+    if name == "l2":
+        return (
+            -options.get("scale", q.shape[-1] ** -0.5)
+            * torch.cdist(q, m, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        )
+    if name == "linear":
+        x, y = q[:, :, None].expand(-1, -1, m.shape[1], -1), m[:, None].expand(-1, q.shape[1], -1, -1)
+        terms = {"x": x, "y": y}
+        if "terms" in options:
+            terms |= {"x*y": x * y, "x+y": x + y, "x-y": x - y, "x/y": x / y}
+        inner = torch.cat([terms[term] for term in options.get("terms", ("x", "y"))], -1) @ p["w"] + p["b"]
+        return torch.tanh(inner) if options.get("activation") == "tanh" else inner
     if name == "general":
         return q @ p["w"] @ m.mT
     if name == "location":
         return (q @ p["w"])[..., : m.shape[1]]
     v = p["v"]
+    if name == "pooling":
+        return (torch.tanh(m @ p["key.w"] + p["key.b"]) @ v)[:, None].expand(-1, q.shape[1], -1)
     if name == "normed_additive":
         v = p["g"] * v / v.norm()
     inner = (q @ p["query.w"])[:, :, None] + (m @ p["key.w"])[:, None]
@@ -51,6 +65,23 @@ def multihead(name, p, q, m, values, allowed, options):
     k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
     weights = (q @ k.mT / d**0.5).masked_fill(~allowed[:, None, None], -torch.inf).softmax(-1)
     return (weights @ v).transpose(1, 2).flatten(2) @ p["output.w"] + p.get("output.b", 0), weights
+
+
+def local_p(name, p, q, m, values, allowed, options, lengths=None):
+    inside = {key.removeprefix("align."): value for key, value in p.items()}
+    scores = soft_scores(options["score"], inside, q, m, {})
+    position = torch.arange(q.shape[1], dtype=q.dtype)[None, :, None]
+    if name == "local_p":
+        position = lengths[:, None, None] * torch.sigmoid(torch.tanh(q @ p["position.w"]) @ p["v_p"])
+    apart = torch.arange(m.shape[1]) - position
+    near = allowed[:, None] & (apart.abs() <= options["window"])
+    weights = scores.masked_fill(~near, -torch.inf).softmax(-1).masked_fill(~near.any(-1, keepdim=True), 0)
+    if name == "local_p":
+        weights = weights * torch.exp(-(apart**2) / (2 * (options["window"] / 2) ** 2))
+    return weights @ values, weights
+
+
+local_m = local_p
 
 
 def location_sensitive(name, p, q, m, values, allowed, options):
@@ -89,6 +120,8 @@ def plain(problem, p, q, m, values, allowed):
     name, options = problem.case.name, dict(problem.case.options)
     if name == "luong":
         name = options.pop("score")
+    if name == "local_p":
+        return local_p(name, p, q, m, values, allowed, options, torch.tensor(problem.lengths))
     return globals().get(name, soft)(name, p, q, m, values, allowed, options)
 
 

@@ -7,7 +7,20 @@ import numpy as np
 import fastattn
 from fastattn._reference import variants as twins
 
-SOFT = ("dot", "scaled_dot", "cosine", "general", "location", "additive", "concat", "normed_additive", "bahdanau")
+SOFT = (
+    "dot",
+    "scaled_dot",
+    "cosine",
+    "general",
+    "location",
+    "additive",
+    "concat",
+    "normed_additive",
+    "bahdanau",
+    "pooling",
+    "l2",
+    "linear",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,17 @@ CASES = [
     Case("multihead", {"heads": 1}),
     Case("multihead", {"heads": 6, "key_heads": 2, "head_width": 3, "bias": False}),
     Case("multihead", {"heads": 2, "head_width": 5, "output_width": 7}),
+    Case("pooling", {"width": 10}),
+    Case("l2"),
+    Case("l2", {"scale": 0.7}),
+    Case("linear"),
+    Case("linear", {"terms": ("y", "x*y", "x"), "activation": "tanh"}),
+    Case("linear", {"terms": ("x+y", "x/y", "x-y", "x*y")}),
+    Case("local_m", {"window": 2, "score": "general"}),
+    Case("local_m", {"window": 1, "score": "concat"}),
+    Case("local_p", {"window": 2, "score": "general"}),
+    Case("local_p", {"window": 3, "score": "concat", "width": 19}),
+    Case("local_p", {"window": 4, "score": "dot"}),
     Case("location_sensitive", {"width": 9, "filters": 3, "filter_size": 5}),
     Case("location_sensitive", {"width": 37, "filters": 20, "filter_size": 41, "cumulative": True}),
     Case("location_sensitive", {"width": 16, "filters": 1, "filter_size": 1, "smoothing": True, "initial": "uniform"}),
@@ -46,7 +70,7 @@ CASES = [
     Case("coverage", {"width": 18, "fertility": 2.0}),
 ]
 
-SAME_WIDTH = ("dot", "scaled_dot", "cosine")
+SAME_WIDTH = ("dot", "scaled_dot", "cosine", "l2")
 
 
 @dataclass
@@ -70,7 +94,11 @@ class Problem:
 
 
 def widths(case):
-    return (6, 6) if case.name in SAME_WIDTH else (5, 6)
+    if case.name == "pooling":
+        return 0, 6
+    return (
+        (6, 6) if case.name in SAME_WIDTH or case.options.get("score") == "dot" or "terms" in case.options else (5, 6)
+    )
 
 
 def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=False, seed=0, size=1.0):
@@ -108,6 +136,8 @@ def twin(problem, queries=None, memory=None, values=None, given=None):
     summed = memory if values is None else values
     if name == "luong":
         name = options.pop("score", "general")
+    if name == "local_p":
+        options["lengths"] = problem.lengths
     if name in SOFT:
         return twins.soft(name, given, queries, memory, summed, problem.allowed, **options)
     return getattr(twins, name)(given, queries, memory, summed, problem.allowed, **options)

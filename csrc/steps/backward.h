@@ -7,8 +7,8 @@
  *              d_U_c += f_cj g_j                  df_cj = U_c . g_j
  *              d_filter_ck += sum_j df_cj h_{j+k-left}        d_history_i = sum_ck filter_ck df_{c, i-k+left}
  *
- *   d_context (B, T, Dv), d_weights (B, T, S) or NULL; d_query (B, T, D), d_history and d_factor (B, T, S), and the sums
- *   d_key (B, S, D), d_vector (B, D), d_feature_weights (B, C, D), d_filters (B, C, K): contiguous
+ *   d_context (B, T, Dv), d_weights (B, T, S) or NULL; d_query (B, T, D), d_history and d_factor (B, T, S), and the
+ *   sums d_key (B, S, D), d_vector (B, D), d_feature_weights (B, C, D), d_filters (B, C, K): contiguous
  *
  * The gradient of the values is a product of weights and d_context over all steps, which the caller makes. Keys and
  * values whose weight is 0 are not read.

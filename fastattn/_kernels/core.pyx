@@ -898,8 +898,9 @@ cdef class Recurrent:
 cdef class Steps:
     """T steps of attention for each of B samples, forward and back; csrc/steps/ has formulas and layouts.
 
-    query (B, T, D), history and factor (B, T, S), first and last (B, T) int64, mask (B, S) bool, rows (B,) int64, vector
-    (D,), filters (C, K), feature_weights (C, D): contiguous, or None; key (., S, D) and value (., S, Dv): any strides.
+    query (B, T, D), history and factor (B, T, S), first and last (B, T) int64, mask (B, S) bool, rows (B,) int64,
+    vector (D,), filters (C, K), feature_weights (C, D): contiguous, or None; key (., S, D) and value (., S, Dv): any
+    strides.
     """
     cdef fa_steps a
     cdef const fa_kernels *kernels

@@ -45,6 +45,17 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
             v = p["g"] * v / np.sqrt((v * v).sum())
         inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
         return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ v
+    if name == "l2":
+        return -(scale or q.shape[-1] ** -0.5) * ((q[:, None] - m) ** 2).sum(-1)
+    if name == "linear":
+        x, y = np.broadcast_to(q[:, None], (*m.shape[:2], q.shape[-1])), m
+        with np.errstate(all="ignore"):
+            made = {"x": lambda: x, "y": lambda: y, "x*y": lambda: x * y, "x+y": lambda: x + y, "x-y": lambda: x - y,
+                    "x/y": lambda: np.where(y == 0, 0.0, x / y)}  # fmt: skip
+            inner = np.concatenate([made[term]() for term in options.get("terms", ("x", "y"))], axis=-1) @ p["w"]
+        return np.tanh(inner + p["b"]) if options.get("activation") == "tanh" else inner + p["b"]
+    if name == "pooling":
+        return np.tanh(m @ p["key.w"] + p["key.b"]) @ p["v"]
     raise ValueError(f"no twin of {name!r}")
 
 
@@ -170,3 +181,38 @@ def multihead(
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)
+
+
+def local_m(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    window: int = 10,
+    score: str = "general",
+    predicted: bool = False,
+    lengths: Any = None,
+    **sizes: Any,
+) -> tuple[Array, Array]:
+    """Luong et al. 2015, section 3.2; `predicted`: equations 9 and 10, with lengths (B,)."""
+    q, m, v = _read(queries, memory, values, allowed)
+    inside = {name.removeprefix("align."): value for name, value in p.items()}
+    at = np.arange(m.shape[1])
+    weights = []
+    for t in range(q.shape[1]):
+        position = np.full((len(q), 1), float(t))
+        if predicted:
+            position = np.asarray(lengths)[:, None] * sigmoid(np.tanh(q[:, t] @ p["position.w"]) @ p["v_p"])
+        near = allowed & (np.abs(at - position) <= window)
+        align = normalized(soft_scores(score, inside, q[:, t], m), near)
+        if predicted:
+            align = align * np.exp(-((at - position) ** 2) / (2 * (window / 2) ** 2))
+        weights.append(align)
+    return _together(weights, v)
+
+
+def local_p(*arguments: Any, **options: Any) -> tuple[Array, Array]:
+    """Luong et al. 2015, equations 9 and 10."""
+    return local_m(*arguments, predicted=True, **options)

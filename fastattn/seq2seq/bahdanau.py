@@ -1,6 +1,6 @@
 """The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive
+from fastattn.seq2seq import mechanism
 from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+from fastattn.variants import AttentionState, Prepared, Variant
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -45,6 +47,9 @@ class BahdanauConfig:
         Share of the elements of embeddings and output features dropped in training; the paper has none.
     label_smoothing : float
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
+    mechanism : mapping, optional
+        Another attention than the paper's: the ``name`` of a variant (`fastattn.variants.names`) and its options. Its
+        widths are the decoder's; `attention` is its ``width`` where it needs one.
     """
 
     kind: str = "bahdanau"
@@ -56,14 +61,20 @@ class BahdanauConfig:
     reset: str = "before"
     dropout: float = 0.0
     label_smoothing: float = 0.0
+    mechanism: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mechanism is not None:
+            mechanism.check(self.mechanism)
 
 
 @dataclass(frozen=True)
 class BahdanauState(State):
-    """The decoder's state (B, H), and the source that it looks back at."""
+    """The decoder's state (B, H), the source that it looks back at, and what its attention carries along."""
 
     hidden: Array
-    memory: Memory
+    memory: Memory | Prepared
+    attention: AttentionState | None = None
 
 
 @register
@@ -142,9 +153,13 @@ class Bahdanau(Model):
         self.encoder = Bidirectional(*directions)
         self.bridge = Linear(H, H, **more)
         self.target_embedding = Embedding(target_size, E, deviation=E**-0.5, **more)
-        self.query = Linear(H, A, bias=False, **more)
-        self.key = Linear(2 * H, A, bias=False, **more)
-        self.v = Parameter((rng.uniform(-1, 1, A) * (3 / A) ** 0.5).astype(dtype))
+        self.mechanism: Variant | None = None
+        if config.mechanism is not None:
+            self.mechanism = mechanism.make(config.mechanism, H, 2 * H, A, **more)
+        else:
+            self.query = Linear(H, A, bias=False, **more)
+            self.key = Linear(2 * H, A, bias=False, **more)
+            self.v = Parameter((rng.uniform(-1, 1, A) * (3 / A) ** 0.5).astype(dtype))
         # Columns of the gates, then those of the maxout layer.
         self.from_target = Linear(E, 3 * H + wide, **more)
         self.from_context = Linear(2 * H, 3 * H + wide, bias=False, **more)
@@ -159,28 +174,43 @@ class Bahdanau(Model):
         x = self.source_embedding.forward(known(source, source_lengths))
         states, last = self.encoder.forward(x, None, source_lengths)
         hidden = tanh(self.bridge.forward(last[:, self.config.hidden :]))
+        if self.mechanism is not None:
+            prepared = mechanism.prepare_mechanism(self.mechanism, states, self._values, np.asarray(source_lengths))
+            return BahdanauState(hidden, prepared, self.mechanism.start(prepared))
         score = Additive(self.v.value)
         memory = prepare(self.key.forward(states), self._values(states), score=score, key_lengths=source_lengths)
         return BahdanauState(hidden, memory)
 
-    def advance(self, tokens: Array, state: BahdanauState) -> tuple[Array, BahdanauState, Array]:
+    def advance(self, tokens: Array, state: BahdanauState) -> tuple[Array, BahdanauState, Array | None]:
         """Return features (B, F) after `tokens`, the next state, and weights (B, S)."""
         gates = 3 * self.config.hidden
         y = self.target_embedding.forward(tokens)
         part = self.from_target.forward(y)
-        output: Any = state.memory.attend(self.query.forward(state.hidden)[:, None], return_weights=True)
-        context = output.context[:, 0]
+        context, weights, attention = self._attend(state)
         hidden = self.cell.forward(part[:, :gates] + context[:, :gates], state.hidden)
         if self.maxout:
             x = maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
         else:
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
-        return x, BahdanauState(hidden, state.memory), output.weights[:, 0]
+        return x, BahdanauState(hidden, state.memory, attention), weights
+
+    def _attend(self, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
+        """Return what the context passes through, the weights and the attention's next state."""
+        if isinstance(state.memory, Memory):
+            output: Any = state.memory.attend(self.query.forward(state.hidden)[:, None], return_weights=True)
+            return output.context[:, 0], output.weights[:, 0], None
+        assert self.mechanism is not None and state.attention is not None
+        context, weights, attention = self.mechanism.step(state.hidden, state.memory, state.attention)
+        return context if self.mechanism.sums_values else self._values(context), weights, attention
 
     def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
         """Return features (B, T, F), and weights (B, T, S) or None."""
         x, _, loop = self._run(batch, inputs, None)
-        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2)) if weights else None
+        if not weights:
+            return x, None
+        if isinstance(loop, mechanism.MechanismLoop):
+            return x, loop.weights()
+        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2))
 
     def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
@@ -191,9 +221,16 @@ class Bahdanau(Model):
         values = self.from_context.forward(states)
         return values if self.maxout else np.concatenate([values, states], axis=-1)
 
+    def _values_vjp(self, states: Array, d_values: Array) -> Array:
+        """Return the gradient of states from that of their values, and add to that of the matrix."""
+        wide = self.from_context.w.value.shape[1]
+        linear.weight_gradient(states, d_values[..., :wide], self.from_context.w.gradient)
+        d_states = self.from_context.w.packed().matmul_transposed(d_values[..., :wide])
+        return d_states if self.maxout else d_states + d_values[..., wide:]
+
     def _run(
         self, batch: Pairs, inputs: Array, seeds: Array | None
-    ) -> tuple[Array, Callable[[Array], None], Lookback]:
+    ) -> tuple[Array, Callable[[Array], None], Lookback | mechanism.MechanismLoop]:
         H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
@@ -202,8 +239,7 @@ class Bahdanau(Model):
         states, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
         bridge, bridge_back = self.bridge.vjp(last[:, H:])
         first = tanh(bridge)
-        keys, keys_back = self.key.vjp(states)
-        loop = Lookback(keys, self._values(states), lengths, steps, Additive(self.v.value))
+        loop, memory_back = self._loop(states, lengths, steps)
 
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
@@ -213,7 +249,7 @@ class Bahdanau(Model):
         kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
         hidden = first
         for t in range(steps):
-            context = loop.forward(t, self.query.forward(hidden))
+            context = loop.forward(t, hidden if self.mechanism is not None else self.query.forward(hidden))
             kept[:, t] = context[:, gates:]
             hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
             if not self.maxout:
@@ -237,35 +273,56 @@ class Bahdanau(Model):
             else:
                 loop.d_context[..., gates:] = dx[..., H : 3 * H]
                 d_before, d_after = None, dx[..., :H]
-            d_queries = np.empty((steps, len(inputs), keys.shape[-1]), keys.dtype)
+            d_queries: list[Array] = []
             dh = np.zeros_like(first)
-            w_query = self.query.w.packed()
             for t in reversed(range(steps)):
                 if d_after is not None:
                     dh += d_after[:, t]
                 dh = record.backward(t, dh)
                 loop.d_context[:, t, :gates] = record.d_x[:, t]
-                d_queries[t], _ = loop.backward(t)
-                dh += w_query.matmul_transposed(d_queries[t])
+                if isinstance(loop, Lookback):
+                    d_queries.append(loop.backward(t)[0])
+                    dh += self.query.w.packed().matmul_transposed(d_queries[-1])
+                else:
+                    dh += loop.backward(t)
                 if d_before is not None:
                     dh += d_before[:, t]
             record.finish()
-            linear.weight_gradient(record.before, d_queries, self.query.w.gradient)
+            if d_queries:
+                linear.weight_gradient(record.before, np.stack(d_queries[::-1]), self.query.w.gradient)
             dy = part_back(loop.d_context[..., : part.shape[-1]])
             if not self.maxout:
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))
 
-            gradients = loop.finish()
-            self.v.accumulate(gradients.score["v"])
-            d_values = gradients.value[..., : part.shape[-1]]
-            linear.weight_gradient(states, d_values, self.from_context.w.gradient)
-            d_states = keys_back(gradients.key)
-            d_states += self.from_context.w.packed().matmul_transposed(d_values)
-            if not self.maxout:
-                d_states += gradients.value[..., gates:]
+            d_states = memory_back()
             d_last = np.zeros_like(last)
             d_last[:, H:] = bridge_back(dh * (1 - first * first))
             embedding_back(undrop_source(encoder_back(d_states, d_last)[0]))
 
         return x, backward, loop
+
+    def _loop(
+        self, states: Array, lengths: Array, steps: int
+    ) -> tuple[Lookback | mechanism.MechanismLoop, Callable[[], Array]]:
+        """Return the attention over the states, and the function to their gradient after all steps back."""
+        if self.mechanism is not None:
+            wide = self.from_context.w.value.shape[1] + (0 if self.maxout else states.shape[-1])
+            loop = mechanism.MechanismLoop(self.mechanism, states, lengths, steps, self._values, self._values_vjp, wide)
+            return loop, loop.finish
+        keys, keys_back = self.key.vjp(states)
+        lookback = Lookback(keys, self._values(states), lengths, steps, Additive(self.v.value))
+
+        def finish() -> Array:
+            gradients = lookback.finish()
+            self.v.accumulate(gradients.score["v"])
+            # In this order, and not by `_values_vjp`, so that sums of three keep their bits.
+            d_states = keys_back(gradients.key)
+            wide = self.from_context.w.value.shape[1]
+            linear.weight_gradient(states, gradients.value[..., :wide], self.from_context.w.gradient)
+            d_states += self.from_context.w.packed().matmul_transposed(gradients.value[..., :wide])
+            if not self.maxout:
+                d_states += gradients.value[..., wide:]
+            return d_states
+
+        return lookback, finish

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
-from fastattn.memory import Memory
 from fastattn.seq2seq.kinds import build, find, kinds, register
 from fastattn.seq2seq.randomness import uniform
 from fastattn.seq2seq.sentences import (
@@ -83,11 +82,9 @@ class State:
 def _select(value: Any, rows: Array) -> Any:
     if isinstance(value, np.ndarray):
         return value[rows]
-    if isinstance(value, (Memory, State)):
-        return value.select(rows)
     if isinstance(value, tuple):
         return tuple(_select(item, rows) for item in value)
-    return value
+    return value.select(rows) if hasattr(value, "select") else value
 
 
 class Model(Layer):

@@ -1,7 +1,7 @@
 """Tables of a configuration file as frozen dataclasses: keys, types and ranges are checked, faults named in one line.
 
-A dataclass is its own schema: annotations say the types, `setting` the ranges. Types are bool, int, float, str, and
-tuples of them; an int is accepted for a float, nothing else is converted.
+A dataclass is its own schema: annotations say the types, `setting` the ranges. Types are bool, int, float, str, tuples
+of them, and mappings, whose keys the class checks; an int is accepted for a float, nothing else is converted.
 """
 
 import dataclasses
@@ -171,6 +171,9 @@ def _check_value(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: s
     if value is None and hint is not _inner(hint):
         return
     hint = _inner(hint)
+    if get_origin(hint) is Mapping:
+        as_table(value, path)
+        return
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
         count = None if kinds[-1] is Ellipsis else len(kinds)

@@ -145,9 +145,16 @@ class Variant(Layer):
         Widths Dq and Dm.
     dtype : dtype
         float32 or float64, of everything that goes in and comes out.
+    sums_values : bool
+        Whether a context is the weighted sum of the memory's rows, or of the values in their place; else these pass
+        through projections of the variant's own.
+    loops : bool
+        Whether there is a `step_vjp`.
     """
 
     name: ClassVar[str] = ""
+    sums_values: ClassVar[bool] = True
+    loops: ClassVar[bool] = True
     query_width: int
     memory_width: int
     dtype: Any

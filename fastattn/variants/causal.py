@@ -60,6 +60,7 @@ class CausalSelfAttention(MultiHead):
     """
 
     name = "causal_self_attention"
+    loops = False
 
     def __init__(
         self,

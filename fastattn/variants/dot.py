@@ -82,8 +82,7 @@ class Cosine(Dot):
         return cosine_operand(memory)[0]
 
     def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
-        d_memory = cosine_operand_vjp(*cosine_operand(memory), d_key)
-        return np.where(np.any(d_key != 0, axis=-1, keepdims=True), d_memory, 0)
+        return cosine_operand_vjp(*cosine_operand(memory), d_key)
 
     def _project(self, query: Array) -> Array:
         return cosine_operand(query)[0]

@@ -87,7 +87,8 @@ class MultiHead(Variant):
 
     Notes
     -----
-    Weights are (B, H, Tq, S), or (B, H, S) of a step. A query without any key gets the output's bias. Work: the projections, and 4 H S d operations a query.
+    Weights are (B, H, Tq, S), or (B, H, S) of a step. A query without any key gets the output's bias. Work: the
+    projections, and 4 H S d operations a query.
     `load_torch` and `load_keras` take the parameters of ``torch.nn.MultiheadAttention`` and of Keras'
     `MultiHeadAttention` and `GroupQueryAttention`.
 
@@ -103,6 +104,7 @@ class MultiHead(Variant):
     """
 
     name = "multihead"
+    sums_values = False
 
     def __init__(
         self,

@@ -192,17 +192,14 @@ class Recall(Variant):
         if tape:
             queries, d_projected = (np.stack([step[name] for step in tape]) for name in ("query", "d_projected"))
             linear.weight_gradient(queries, d_projected, self.query.w.gradient)
-        d_values = sum_values(
-            [step["weights"] for step in tape], [step["d_context"] for step in tape], prepared.summed.shape, self.dtype
-        )
+        d_values = np.zeros(prepared.summed.shape, self.dtype)
+        if tape:
+            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
+            sum_values(weights, d_contexts, d_values)
         return d_memory + d_values if prepared.values is None else (d_memory, d_values)
 
 
-def sum_values(weights: list[Array], d_contexts: list[Array], shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return ``sum_t weights_t^T d_context_t`` of every sample, (B, S, Dv), for steps of (B, S) and (B, Dv)."""
-    d_values = np.zeros(shape, dtype)
-    if weights:
-        joined, d_joined = np.stack(weights, axis=1), np.stack(d_contexts, axis=1)
-        for b in range(shape[0]):
-            linear.weight_gradient(joined[b], d_joined[b], d_values[b])
-    return d_values
+def sum_values(weights: Array, d_contexts: Array, d_values: Array) -> None:
+    """Add ``sum_t weights_t^T d_context_t`` of every sample to (B, S, Dv), for (B, T, S) and (B, T, Dv)."""
+    for b in range(len(d_values)):
+        linear.weight_gradient(weights[b], d_contexts[b], d_values[b])

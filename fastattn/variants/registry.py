@@ -32,6 +32,14 @@ _BUILT_IN = (
         "normed_additive", f"{_HERE}.additive:NormedAdditive", "g v / |v| . tanh(q W + m U + b)",
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
     ),
+    VariantRecord(
+        "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
+        "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2",
+    ),
+    VariantRecord(
+        "linear", f"{_HERE}.weighted:LinearCombination", "act(w . [x, y, x * y, ...] + b)",
+        "AllenNLP's LinearAttention; Seo et al. 2017 (arXiv:1611.01603), eq. 1",
+    ),
     VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
     VariantRecord(
         "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
@@ -40,6 +48,17 @@ _BUILT_IN = (
     VariantRecord(
         "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
+    ),
+    VariantRecord(
+        "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b), without a query",
+        "Yang et al. 2016 (NAACL), eq. 5 to 7",
+    ),
+    VariantRecord(
+        "local_m", f"{_HERE}.local:LocalM", "softmax over the keys around the t-th", f"{_LUONG}, section 3.2"
+    ),
+    VariantRecord(
+        "local_p", f"{_HERE}.local:LocalP", "softmax over the keys around a predicted position, times a Gaussian",
+        f"{_LUONG}, eq. 9 and 10",
     ),
     VariantRecord(
         "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",

@@ -1,0 +1,92 @@
+"""Attention without a query: a sequence becomes one vector."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastattn.errors import ArgumentError, describe
+from fastattn.layers import Linear, Parameter
+from fastattn.scores import Additive as AdditiveScore
+from fastattn.scores.base import Score
+from fastattn.variants.base import Array, Prepared, check_size
+from fastattn.variants.soft import Soft
+
+__all__ = ["Pooling"]
+
+
+class Pooling(Soft):
+    """``weights = softmax_j(v . tanh(memory_j W + b))``, v learnt (Yang et al. 2016, equations 5 to 7).
+
+    Parameters
+    ----------
+    query_width : int
+        0, since there is none: queries are (B, Tq, 0), and every one gets the same context.
+    memory_width : int
+    width : int
+        Da, of the layer between; memory_width in the paper.
+    rng : numpy.random.Generator
+    dtype : dtype
+
+    Attributes
+    ----------
+    key : Linear
+        W and b.
+    v : Parameter, shape (Da,)
+        The paper's u_w, "what is the informative word".
+
+    Notes
+    -----
+    Yang, Yang, Dyer, He, Smola, Hovy, "Hierarchical Attention Networks for Document Classification", NAACL 2016.
+    thinc's `ParametricAttention` has no layer between.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> variant = fastattn.create("pooling", memory_width=5, width=8, rng=np.random.default_rng(0))
+    >>> variant.pool(variant.prepare(np.ones((2, 4, 5), np.float32), lengths=np.array([4, 2]))).shape
+    (2, 5)
+    """
+
+    name = "pooling"
+
+    def __init__(
+        self,
+        *,
+        query_width: int = 0,
+        memory_width: int,
+        width: int,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(query_width, memory_width, dtype)
+        if query_width != 0:
+            hint = "use 'additive' for attention with a query."
+            raise ArgumentError(describe("query_width", "0", query_width, hint))
+        self.width = check_size("width", width)
+        self.key = Linear(memory_width, width, rng=rng, dtype=dtype)
+        self.v = Parameter((rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype))
+
+    def pool(self, prepared: Prepared) -> Array:
+        """Return the one context (B, Dv); its way back is that of `vjp` with queries (B, 1, 0)."""
+        found: Any = self.forward(np.empty((prepared.batch, 1, 0), self.dtype), prepared)
+        context: Array = found[:, 0]
+        return context
+
+    def _score(self) -> Score:
+        return AdditiveScore(self.v.value)
+
+    def _vector_vjp(self, d_vector: Array) -> None:
+        self.v.accumulate(d_vector)
+
+    def _key(self, memory: Array) -> Array:
+        return self.key.forward(memory)
+
+    def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
+        return self.key.vjp(memory)[1](d_key)
+
+    def _project(self, query: Array) -> Array:
+        return np.zeros((*query.shape[:-1], self.width), self.dtype)
+
+    def _project_vjp(self, query: Array, projected: Array, d_projected: Array) -> Array:
+        return np.zeros_like(query)

@@ -1,0 +1,136 @@
+"""Decoders take any variant by name: in Python, and from a configuration file to a trained model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from checks import same_bits
+from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE, random_pairs
+from test_seq2seq_models import check_gradients
+
+import fastattn
+from fastattn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
+from fastattn.seq2seq import BOS, BahdanauConfig, build, load, read_config, train
+
+SMALL = {"embedding": 5, "hidden": 6, "attention": 7, "readout_width": 4}
+OPTIONS = {
+    "luong": {"score": "concat"},
+    "local_p": {"window": 2},
+    "local_m": {"window": 1},
+    "multihead": {"heads": 3, "key_heads": 1},
+    "location_sensitive": {"filters": 2, "filter_size": 3, "smoothing": True},
+    "dot": None,
+    "scaled_dot": None,
+    "cosine": None,
+    "l2": None,
+    "pooling": None,
+    "causal_self_attention": None,
+}
+LOOPS = [name for name in fastattn.variants.names() if OPTIONS.get(name, {}) is not None]
+
+
+def make(name, dtype=np.float32, readout="maxout", **options):
+    table = {"name": name, **OPTIONS.get(name, {}), **options}
+    return build(BahdanauConfig(**SMALL, readout=readout, mechanism=table), SOURCE_SIZE, TARGET_SIZE, 1, dtype)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("readout", ["maxout", "linear"])
+def test_gradients_through_the_loop_are_those_of_central_differences(name, readout):
+    check_gradients(make(name, np.float64, readout))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_steps_and_beams_give_the_bits_of_forced(name):
+    model, batch = make(name), random_pairs()
+    log_probabilities, weights = model.forced(batch)
+    rows = np.array([3, 0, 1, 2])
+    state, tokens = model.encode(batch.source[rows], batch.source_lengths[rows]), np.full(4, BOS)
+    state = state.select(np.argsort(rows))
+    for t in range(batch.target.shape[1]):
+        row, state, attended = model.step(tokens, state)
+        tokens, alive = batch.target[:, t], t < batch.target_lengths
+        assert same_bits(row[np.arange(4), tokens][alive], log_probabilities[alive, t])
+        assert same_bits(attended[alive], weights[alive, t])
+
+
+def test_the_additive_variant_is_the_decoders_own_attention():
+    variant, own = make("bahdanau", np.float64), build(BahdanauConfig(**SMALL), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
+    found = own.parameters()
+    for name, parameter in variant.parameters().items():
+        parameter.value[...] = found[name.removeprefix("mechanism.")].value
+        parameter.touch()
+    batch = random_pairs()
+    np.testing.assert_allclose(variant.forced(batch)[0], own.forced(batch)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "table"),
+    [
+        (ArgumentError, "a name", {}),
+        (ArgumentError, "did you mean 'coverage'", {"name": "coverag"}),
+        (ArgumentError, "mechanism.heads", {"name": "coverage", "heads": 3}),
+        (ArgumentError, "mechanism.query_width", {"name": "coverage", "query_width": 3}),
+        (ArgumentError, "query_width", {"name": "pooling"}),
+        (ShapeError, "memory_width", {"name": "dot"}),
+        (UnsupportedError, "loop", {"name": "causal_self_attention", "heads": 2}),
+    ],
+)
+def test_what_cannot_be_a_decoders_attention_is_refused(error, words, table):
+    with pytest.raises(error, match=words):
+        build(BahdanauConfig(**SMALL, mechanism=table), SOURCE_SIZE, TARGET_SIZE, 1)
+
+
+TOML = """
+[data]
+train = "pairs.tsv"
+[vocabulary]
+source = "char"
+target = "char"
+[model]
+embedding = 8
+hidden = 8
+attention = 8
+readout_width = 8
+[model.mechanism]
+name = "location_sensitive"
+filters = 3
+filter_size = 5
+[training]
+epochs = 2
+"""
+
+
+def test_a_variant_named_in_a_file_is_trained_and_loaded(tmp_path):
+    pytest.importorskip("safetensors", reason="checkpoints need it")
+    (tmp_path / "pairs.tsv").write_text("abc\tcba\nab\tba\nca\tac\n")
+    (tmp_path / "model.toml").write_text(TOML)
+    train(tmp_path / "model.toml", tmp_path / "run", quiet=True)
+    translator = load(tmp_path / "run", "last")
+    assert translator.model.mechanism.name == "location_sensitive"
+    assert "mechanism.filters" in translator.model.parameters()
+    assert translator.model.config.mechanism["filters"] == 3
+    assert len(translator.translate(["ab", "c"])) == 2
+    assert translator.align("ab", "ba").weights.shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "old", "new"),
+    [
+        (r"model: .*did you mean 'location_sensitive'", '"location_sensitive"', '"location_sensitiv"'),
+        (r"model: mechanism.filtres", "filters = 3", "filtres = 3"),
+        (r"model.mechanism: expected a table", "[model.mechanism]\n", "mechanism = 3\n[inference]\n"),
+    ],
+)
+def test_faults_of_the_table_are_said_in_one_line(tmp_path, words, old, new):
+    text = TOML.replace(old, new)
+    if "inference" in new:
+        text = text[: text.index("[inference]")] + "[training]\nepochs = 2\n"
+    (tmp_path / "model.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        read_config(tmp_path / "model.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_without_a_mechanism_is_written_as_before():
+    assert "mechanism" not in {key for key, value in dataclasses.asdict(BahdanauConfig()).items() if value is not None}
