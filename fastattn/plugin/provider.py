@@ -90,7 +90,7 @@ def read(hooks: Hooks, provider: Provider, plugin: object) -> None:
         callers = hooks.get_hookcallers(plugin) or []
         unknown = sorted(caller.name for caller in callers if not caller.has_spec())
         known = [caller.name for caller in callers if caller.has_spec()]
-        wrong = " ".join(_advice(name) for name in unknown)
+        wrong = " ".join([*(_advice(name) for name in unknown), *_no_functions(plugin)])
         if not known:
             hint = f"{wrong} define one of {', '.join(f'fastattn_{family}' for family in FAMILIES)}."
             raise PluginError(describe_file(provider.place, "has no hook of fastattn", hint.strip()))
@@ -105,6 +105,16 @@ def read(hooks: Hooks, provider: Provider, plugin: object) -> None:
         hooks.unregister(plugin)
         raise
     provider.records, provider.problem = records, wrong
+
+
+def _no_functions(plugin: object) -> list[str]:
+    """Return what is called like a hook, can be called, and is no function: pluggy passes over it."""
+    named = {name: getattr(plugin, name, None) for name in dir(plugin) if name.startswith("fastattn_")}
+    return [
+        f"{name} is a {type(found).__name__}, not a function, and is ignored."
+        for name, found in named.items()
+        if callable(found) and not inspect.isroutine(found)
+    ]
 
 
 def _advice(name: str) -> str:

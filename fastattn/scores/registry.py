@@ -17,7 +17,7 @@ def _normal(*shape: str) -> Any:
     """Return a function that draws a parameter; sizes are those of query and key, their sum, or 7."""
 
     def draw(rng: Any, query: int, key: int, dtype: Any) -> Any:
-        sizes = {"query": query, "key": key, "both": query + key, "width": 7, "keys": 64}
+        sizes = {"query": query, "key": key, "both": query + key, "width": 7, "keys": 80}
         return rng.normal(size=[sizes[name] for name in shape]).astype(dtype)
 
     return draw
