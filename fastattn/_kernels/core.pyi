@@ -191,3 +191,5 @@ class Steps:
         d_feature_weights: Array | None,
         d_filters: Array | None,
     ) -> None: ...
+
+_C_API: object

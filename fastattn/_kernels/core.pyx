@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -969,3 +970,16 @@ cdef class Steps:
             status = fa_steps_run(self.kernels, &a, 1, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention steps")
+
+
+# ---- The table of functions for compiled plugins ----------------------------------------------------------------
+
+cdef extern from "dispatch/capi.h" nogil:
+    ctypedef struct fastattn_api:
+        pass
+    const fastattn_api fa_api
+    const char *FASTATTN_CAPSULE
+    void fa_api_use(const fa_level *, const int *)
+
+fa_api_use(level, &n_threads)
+_C_API = PyCapsule_New(<void *>&fa_api, FASTATTN_CAPSULE, NULL)

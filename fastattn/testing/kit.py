@@ -230,7 +230,8 @@ def parametrize(*subjects: Any, expected_failures: Mapping[str, str] | None = No
                     used |= keys
                     why = reasons[min(keys)] if keys else ""
                     marks = [pytest.mark.xfail(reason=why, strict=True)] if keys else []
-                    place = f"{record.name}-{number}-{name}" if number else f"{record.name}-{name}"
+                    kind = "variant" if isinstance(record, VariantRecord) else "score"
+                    place = "-".join([kind, record.name, *([str(number)] if number else []), name])
                     cases.append(pytest.param(partial(_or_skip, check), id=place, marks=marks))
     if reasons.keys() - used:
         raise ValueError(f"expected_failures names checks that there are not: {sorted(reasons.keys() - used)}")
