@@ -27,6 +27,7 @@ SOURCES = [
     "csrc/dispatch/query_gradient.c",
     "csrc/dispatch/steps.c",
     "csrc/dispatch/training.c",
+    "csrc/dispatch/sparse.c",
 ]
 
 

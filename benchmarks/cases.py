@@ -25,17 +25,20 @@ class Case:
     title
         What a reader of the table sees.
     family
-        ``additive``, ``dot``, ``gemm``, ``gru``, ``lstm`` or ``bahdanau``: selects inputs, reference and peers.
+        ``additive``, ``dot``, ``sparse``, ``gemm``, ``gru``, ``lstm`` or ``bahdanau``: selects inputs, reference and
+        peers.
     direction
         ``forward`` or ``forward+backward``. The latter returns the output and the gradient of every array input.
         ``training step`` is a loss, all gradients, clipping by their norm, and one step of Adam.
     sizes
-        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot), ``M, N, K`` (gemm), ``B, T, D, H`` (gru, lstm) or
-        ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions).
+        ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot, sparse), ``M, N, K`` (gemm), ``B, T, D, H`` (gru,
+        lstm) or ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions).
     smoke
         Sizes of the run that only shows that everything works.
     causal
         Dot only, with ``Tq == Tk``.
+    normalizer
+        ``softmax``; of the family ``sparse``, which has dot scores, ``sparsemax`` or ``entmax15``.
     targets
         Best peer time / our time to reach, by number of threads.
     """
@@ -48,6 +51,7 @@ class Case:
     smoke: Mapping[str, int]
     causal: bool = False
     targets: Mapping[int, float] = field(default_factory=dict)
+    normalizer: str = "softmax"
 
     @property
     def backward(self) -> bool:
@@ -91,6 +95,12 @@ def _dot(
         causal,
         targets,
     )
+
+
+def _sparse(name: str, title: str, direction: str, sizes: tuple[int, ...], target: float) -> Case:
+    normalizer = name.partition("_")[0]
+    case = _dot(name, f"{normalizer} {title}", direction, sizes, _both_threads(target))
+    return replace(case, family="sparse", normalizer=normalizer)
 
 
 def _gemm(rows: int, target: float) -> Case:
@@ -139,6 +149,7 @@ _CAUSAL = (4, 8, 512, 512, 64)
 _SENTENCE = (64, 4, 30, 30, 64)
 _SHORT = (32, 8, 32, 32, 64)
 _DECODE = (32, 8, 1, 512, 64)
+_PARAGRAPH = (4, 8, 256, 256, 64)
 _TINY = (1, 1, 1, 8, 16)
 _LARGE = (8000, 256, 512, 64, 15, 15)
 _WORDS = (10000, 128, 256, 32, 15, 15)
@@ -157,6 +168,11 @@ CASES: tuple[Case, ...] = (
     _dot("dot_sentence_grad", "dot, B64 H4 T30 D64", BOTH, _SENTENCE, _both_threads(2.0)),
     _dot("decode_fwd", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, {1: 1.3, 2: 1.0}),
     _dot("decode_grad", "dot decoder step, B32 H8 Tk512 D64", BOTH, _DECODE, {1: 6.0, 2: 4.0}),
+    _sparse("sparsemax_fwd", "dot, B4 H8 T256 D64", FORWARD, _PARAGRAPH, 1.5),
+    _sparse("sparsemax_grad", "dot, B4 H8 T256 D64", BOTH, _PARAGRAPH, 1.5),
+    _sparse("sparsemax_step", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, 1.5),
+    _sparse("entmax15_fwd", "dot, B4 H8 T256 D64", FORWARD, _PARAGRAPH, 1.5),
+    _sparse("entmax15_grad", "dot, B4 H8 T256 D64", BOTH, _PARAGRAPH, 1.5),
     _dot("smallest", "smallest call, Tk8 D16", FORWARD, _TINY, _both_threads(1.0)),
     _gemm(1, 1.0),
     _gemm(8, 1.3),

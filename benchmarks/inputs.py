@@ -34,7 +34,7 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
             "v": normal(size["Da"]) / np.float32(np.sqrt(size["Da"])),
         }
         context: tuple[int, ...] = (size["B"], size["Tq"], size["Dv"])
-    elif case.family == "dot":
+    elif case.family in ("dot", "sparse"):
         lead = (size["B"], size["H"])
         data = {
             "query": normal(*lead, size["Tq"], size["D"]),

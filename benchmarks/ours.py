@@ -44,6 +44,8 @@ class FastAttn:
         options: dict[str, Any] = {"causal": True} if case.causal else {}
         if case.family == "additive":
             options["score"] = scores.Additive(data["v"])
+        if case.family == "sparse":
+            options["normalizer"] = case.normalizer
         if not case.backward:
             return {"": lambda: fastattn.attention(query, key, value, **options)}
         d_context = data["d_context"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import bahdanau, recurrent
+from . import bahdanau, recurrent, sparse
 from .cases import Case
 from .inputs import Arrays
 
@@ -39,6 +39,8 @@ def compute(case: Case, data: Arrays) -> Reference:
         return _recurrent(case, exact)
     if case.family == "additive":
         return _additive(exact)
+    if case.family == "sparse":
+        return _sparse(exact, case.normalizer)
     return _dot(exact, case.causal)
 
 
@@ -88,6 +90,19 @@ def _dot(data: Arrays, causal: bool) -> Reference:
         values["d_query"][at], sizes["d_query"][at] = scale * (d_scores @ k), scale * (size @ np.abs(k))
         values["d_key"][at], sizes["d_key"][at] = scale * (d_scores.T @ q), scale * (size.T @ np.abs(q))
     return Reference(values, sizes)
+
+
+def _sparse(data: Arrays, normalizer: str) -> Reference:
+    values, units = _empty(data)
+    names = ("context", "d_query", "d_key", "d_value")
+    for at in np.ndindex(data["query"].shape[:-2]):
+        one = {name: array[at] for name, array in data.items()}
+        found = sparse.attend(**one, normalizer=normalizer)
+        several = found if isinstance(found, tuple) else (found,)
+        size = sparse.sizes(**{"d_context": None, **one}, normalizer=normalizer, eps=2.0**-23)
+        for name, value, unit in zip(names, several, size, strict=False):
+            values[name][at], units[name][at] = value, unit
+    return Reference(values, units)
 
 
 def _additive(data: Arrays) -> Reference:

@@ -57,6 +57,11 @@ typedef struct fa_attention {
     /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
      * pieces of forward_partial elements, for forward_join. NULL: a task reads all its keys. */
     void *partials;
+
+    /* alpha-entmax instead of softmax: of query head h, alpha[h * alpha_stride]; NULL: softmax. Rows then have no
+     * lse, row_max and row_sum. */
+    const double *alpha;
+    int64_t alpha_stride;
 } fa_attention;
 
 typedef struct fa_attention_grad {
@@ -71,6 +76,7 @@ typedef struct fa_attention_grad {
     fa_strides4 d_bias_strides;
     void *d_score_vector; /* additive: (B, Hk, D) partial sums */
     int64_t heads_per_task, batches_per_task;
+    double *d_alpha; /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
 } fa_attention_grad;
 
 /* One step of Adam on a parameter (optim/adam.c). */
@@ -222,6 +228,19 @@ typedef struct fa_kernels {
                            int64_t panel0, int64_t panel1, void *workspace);
     void (*recurrent_back)(const fa_recurrent *, int64_t step, int32_t phase, int64_t first, int64_t last,
                            int64_t panel0, int64_t panel1, void *workspace);
+
+    /* Attention with sparse weights (attention/sparse.h), and alpha-entmax of rows (normalizers/rows.c). */
+    int64_t (*sparse_rows)(const fa_attention *); /* most rows of one task */
+    int64_t (*sparse_forward_tasks)(const fa_attention *);
+    int64_t (*sparse_forward_workspace)(const fa_attention *); /* bytes for one worker */
+    void (*sparse_forward)(const fa_attention *, int64_t task, void *workspace);
+    int64_t (*sparse_backward_workspace)(const fa_attention_grad *);
+    void (*sparse_backward)(const fa_attention_grad *, int64_t task, void *workspace);
+    int64_t (*entmax_workspace)(int64_t columns);
+    void (*entmax)(const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows, int64_t columns,
+                   void *workspace);
+    void (*entmax_vjp)(const void *y, const void *dy, void *dx, double *d_alpha, double alpha, int64_t rows,
+                       int64_t columns, void *workspace);
 
     int64_t (*step_workspace)(const fa_steps *); /* bytes for one worker */
     void (*step_forward)(const fa_steps *, int64_t sample, void *workspace);

@@ -2,7 +2,7 @@
 
 `attention` computes the context, `attention_vjp` also returns the function that computes all gradients, and `prepare`
 projects and packs a memory once for many queries. `create` makes an attention mechanism of the literature by its name.
-Score functions are in `fastattn.scores`, exceptions in `fastattn.errors`.
+Score functions are in `fastattn.scores`, normalizers in `fastattn.normalizers`, exceptions in `fastattn.errors`.
 
 Importing this package loads NumPy and one extension module, and starts no threads.
 """
@@ -10,7 +10,7 @@ Importing this package loads NumPy and one extension module, and starts no threa
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastattn import errors, scores
+from fastattn import errors, normalizers, scores
 from fastattn._version import __version__
 from fastattn.attention import AttentionOutput, Gradients, attention, attention_vjp
 from fastattn.config import get_include, get_num_threads, set_num_threads, show_config
@@ -47,6 +47,7 @@ __all__ = [
     "get_include",
     "get_num_threads",
     "linear",
+    "normalizers",
     "prepare",
     "scores",
     "set_num_threads",

@@ -3,7 +3,6 @@
 Everything that can be wrong with a call is found here, before anything is computed; `fastattn._kernels.core` trusts it.
 """
 
-import difflib
 import operator
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score, check_number
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "check_arrays",
     "check_mask",
     "check_memory",
-    "check_normalizer",
     "check_options",
     "check_output",
+    "check_sparse",
     "length_array",
     "name_of",
     "score_arrays",
@@ -109,14 +109,17 @@ def _check_arrays(q: Array, key: object, value: object) -> tuple[Array, Array, A
     return core.unit(q), core.unit(k), core.unit(v)
 
 
-def check_normalizer(normalizer: object) -> None:
-    """Raise unless the normalizer exists."""
-    if normalizer != "softmax":
-        if not isinstance(normalizer, str):
-            raise DTypeError(describe("normalizer", "a name", type(normalizer).__name__, 'pass "softmax".'))
-        close = difflib.get_close_matches(normalizer, ["softmax"], n=1)
-        hint = "did you mean 'softmax'?" if close else "softmax is the one there is."
-        raise ArgumentError(describe("normalizer", "'softmax'", repr(normalizer), hint))
+def check_sparse(normalizer: Normalizer, query_shape: tuple[int, ...], keys: int, return_lse: bool) -> Array | None:
+    """Return the normalizer's alpha as the kernels read it, None for softmax, or raise if it cannot be honoured."""
+    alpha = normalizer.kernel_alpha(query_shape)
+    if alpha is not None:
+        if return_lse:
+            hint = "rows of sparse weights have no log-sum-exp; leave return_lse away."
+            raise UnsupportedError(describe("return_lse", f"False with {normalizer.name}", "True", hint))
+        if keys >= 2**31:
+            hint = "use softmax, or attend to parts of the memory."
+            raise UnsupportedError(describe("normalizer", f"at most {2**31 - 1} keys", keys, hint))
+    return alpha
 
 
 def check_options(
@@ -195,9 +198,7 @@ def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         return np.empty(shape, dtype)
     except ValueError:
         hint = "split the call into smaller ones."
-        raise ShapeError(
-            describe(what, "an array that 64-bit offsets can index", f"shape {shape}", hint)
-        ) from None
+        raise ShapeError(describe(what, "an array that 64-bit offsets can index", f"shape {shape}", hint)) from None
 
 
 def length_array(key_lengths: object, batch: int, keys: int) -> Array:

@@ -10,7 +10,7 @@ from fastattn.errors import ArgumentError, DTypeError, describe
 
 Array = NDArray[Any]
 
-__all__ = ["as_array", "float_array", "index_array"]
+__all__ = ["as_array", "entmax_alpha", "float_array", "index_array"]
 
 
 def as_array(name: str, value: object) -> Array:
@@ -51,3 +51,16 @@ def index_array(name: str, value: object, size: int, also: int | None = None) ->
         wrong = array[outside][0]
     expected = f"integers from 0 to {size - 1}" + ("" if also is None else f", or {also}")
     raise ArgumentError(describe(name, expected, wrong, "the numbers must be those of the vocabulary in use."))
+
+
+def entmax_alpha(value: object) -> Array:
+    """Return the exponent of entmax as a read-only float array, or raise unless all of it is in [1, 2]."""
+    array = as_array("alpha", value)
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    alpha = np.array(float_array("alpha", array))
+    if not bool(((alpha >= 1) & (alpha <= 2)).all()):
+        hint = "1 is softmax, 2 is sparsemax."
+        raise ArgumentError(describe("alpha", "numbers in [1, 2]", value, hint))
+    alpha.flags.writeable = False
+    return alpha

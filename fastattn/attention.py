@@ -11,14 +11,16 @@ from fastattn._arguments import (
     allocate,
     as_array,
     check_arrays,
-    check_normalizer,
     check_options,
     check_output,
+    check_sparse,
     name_of,
     score_arrays,
 )
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import resolve as resolve_normalizer
 from fastattn.scores.base import OperandGradients, Operands, Score, check_number, resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
@@ -33,7 +35,7 @@ class AttentionOutput(NamedTuple):
     ----------
     context : array, shape (..., Tq, Dv)
     weights : array, shape (..., Tq, Tk), or None
-        After the softmax, before dropout.
+        After the normalizer, before dropout.
     lse : array, shape (..., Tq), or None
         Log of the sum of exponentials of each row's scores; -inf where a row may attend to nothing.
     """
@@ -52,6 +54,8 @@ class Gradients(NamedTuple):
     bias : array or None
     score : dict of str to array
         By the names of the score's parameters.
+    normalizer : dict of str to array
+        By the names of the normalizer's parameters; empty where it has none.
     """
 
     query: Array
@@ -59,6 +63,7 @@ class Gradients(NamedTuple):
     value: Array
     bias: Array | None
     score: dict[str, Array]
+    normalizer: dict[str, Array] = {}  # noqa: RUF012 -- a NamedTuple has no default_factory
 
 
 def attention(
@@ -67,7 +72,7 @@ def attention(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
-    normalizer: str = "softmax",
+    normalizer: str | Normalizer = "softmax",
     mask: Array | None = None,
     key_lengths: Array | None = None,
     causal: str | bool | None = None,
@@ -85,7 +90,7 @@ def attention(
     ::
 
         score_ij   = softcap(scale * score(q_i, k_j)) + bias_ij      -inf where masked
-        weights_ij = exp(score_ij) / sum_j exp(score_ij)
+        weights_ij = exp(score_ij) / sum_j exp(score_ij)             or as another normalizer says
         context_i  = sum_j dropout(weights_ij) v_j
 
     Parameters
@@ -97,8 +102,8 @@ def attention(
     value : array, shape (..., Tk, Dv)
     score : str or Score
         ``"dot"``, ``"scaled_dot"``, ``"cosine"``, or an object of `fastattn.scores`.
-    normalizer : str
-        ``"softmax"``.
+    normalizer : str or Normalizer
+        ``"softmax"``, ``"sparsemax"``, ``"entmax15"``, ``"entmax"``, or an object of `fastattn.normalizers`.
     mask : bool array, broadcastable to (..., Tq, Tk), optional
         True = may attend. What is masked is never read: it may be NaN.
     key_lengths : int array, shape (B,), optional
@@ -117,7 +122,7 @@ def attention(
     seed : int or int array of shape (B,), optional
         Needed with dropout. A mask is a function of (seed, head, row, key).
     return_weights, return_lse : bool
-        Return an `AttentionOutput` with these fields.
+        Return an `AttentionOutput` with these fields. Only softmax has an lse.
     out : array, shape (..., Tq, Dv), optional
         Receives the context; must not overlap an input.
 
@@ -138,6 +143,8 @@ def attention(
     Work: ``2 B H Tq Tk (Dk + Dv)`` operations, less what causal, window and lengths exclude. Memory beyond inputs and
     outputs: a fixed amount for each thread, and at most 48 rows against more than 512 keys leave a context for every
     512 keys. Nothing of size (Tq, Tk) is stored unless the weights are asked for; a location score is of that size.
+    Sparse normalizers keep the scores of one block of rows: for each thread, up to 96 rows against Tk keys, in at most
+    256 KiB, or 6 rows where these need more. Values whose weight is 0 are not read, nor are masked ones.
     A row's bits do not depend on the batch, on padding, on the number of threads or on strides.
 
     References
@@ -167,7 +174,7 @@ def attention_vjp(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
-    normalizer: str = "softmax",
+    normalizer: str | Normalizer = "softmax",
     mask: Array | None = None,
     key_lengths: Array | None = None,
     causal: str | bool | None = None,
@@ -200,6 +207,7 @@ def attention_vjp(
     Notes
     -----
     Saved for backward: two numbers a row. Scores are computed again; work about 2.5 times that of the forward pass.
+    With a sparse normalizer nothing is saved, and beyond the scores only keys that have a weight cost anything.
 
     Examples
     --------
@@ -221,10 +229,12 @@ class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "call", "context", "key", "lse", "operands", "options", "query", "row_max", "row_sum", "scale", "score",
-        "value", "weights",
+        "alpha", "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "row_max", "row_sum",
+        "scale", "score", "value", "weights",
     )  # fmt: skip
 
+    normalizer: Normalizer | None  # None: softmax
+    alpha: Array | None
     row_max: Any  # arrays, for a call that will have a backward pass
     row_sum: Any
 
@@ -234,7 +244,7 @@ class _Forward:
         key: object,
         value: object,
         score: str | Score,
-        normalizer: str,
+        normalizer: str | Normalizer,
         mask: object,
         key_lengths: object,
         causal: object,
@@ -251,12 +261,14 @@ class _Forward:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
         self.score = chosen = resolve(score)
-        if normalizer != "softmax":
-            check_normalizer(normalizer)
         chosen.check(q, k)
         dtype = q.dtype
         rows = q.shape[:-1]
         keys, width = k.shape[-2:]
+        self.normalizer = self.alpha = None
+        if normalizer != "softmax":
+            self.normalizer = resolve_normalizer(normalizer)
+            self.alpha = check_sparse(self.normalizer, q.shape, keys, return_lse)
         vector = None
         if chosen.parameters:
             score_arrays(chosen, dtype)
@@ -272,7 +284,7 @@ class _Forward:
                 extra = operands.bias if extra is None else operands.bias + extra
         self.call = call = core.Call(
             q, k, v, chosen.kernel, chosen.activation_code, vector, factor, chosen.softcap or 0.0, allowed, extra,
-            lengths, alignment, left, right, seeds, drop_below, keep_scale, None, None, keys,
+            lengths, alignment, left, right, seeds, drop_below, keep_scale, None, None, keys, self.alpha,
         )  # fmt: skip
         shape = (*rows, v.shape[-1])
         if out is None:
@@ -283,6 +295,7 @@ class _Forward:
         self.context: Array = target
         self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
         self.lse = lse = np.empty(rows, dtype) if return_lse else None
+        keep_rows = keep_rows and self.alpha is None
         self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
         self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
         call.forward(context, weights, lse, row_max, row_sum)
@@ -319,6 +332,9 @@ class _Forward:
             d_out = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
         if d_weights is not None and weights is not None:
             d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
+        if d_lse is not None and self.alpha is not None:
+            hint = "rows of sparse weights have no log-sum-exp."
+            raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
             d_lse = np.require(_cotangent("d_lse", d_lse, query.shape[:-1], dtype), dtype, ["C", "A"])
         q, k = operands.query, operands.key
@@ -331,15 +347,26 @@ class _Forward:
         d_vector = parts = None
         if "v" in score.parameters:
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
-        self.call.backward(
-            np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
-            np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
-        )  # fmt: skip
+        of_normalizer: dict[str, Array] = {}
+        if self.normalizer is None or self.alpha is None:
+            self.call.backward(
+                np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
+                np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
+            )  # fmt: skip
+        else:
+            of_rows = (
+                query.shape[0] if query.ndim > 2 else 1,
+                query.shape[1] if query.ndim == 4 else 1,
+                query.shape[-2],
+            )
+            d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
+            self.call.sparse_backward(d_out, d_weights, d_query, d_key, d_value, d_bias, parts, d_vector, d_alpha)
+            of_normalizer = self.normalizer.reduce(d_alpha) if d_alpha is not None else {}
         gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if operands.bias is not None and d_bias is not None:
             d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
-        return Gradients(d_query, d_key, d_value, d_bias, parameters)
+        return Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
 
 
 def check_scale(scale: object) -> float:

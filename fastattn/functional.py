@@ -1,4 +1,4 @@
-"""The vector functions that the kernels are made of, on arrays: exp, tanh, sigmoid, masked softmax.
+"""The vector functions that the kernels are made of, on arrays: exp, tanh, sigmoid, masked softmax and entmax.
 
 Bits do not depend on the array's shape, layout or on the number of threads.
 """
@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import as_array, entmax_alpha, float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
-__all__ = ["exp", "sigmoid", "softmax", "softmax_vjp", "tanh"]
+__all__ = [
+    "entmax",
+    "entmax_vjp",
+    "exp",
+    "sigmoid",
+    "softmax",
+    "softmax_vjp",
+    "sparsemax",
+    "sparsemax_vjp",
+    "tanh",
+]
 
 Array = NDArray[Any]
 
@@ -107,19 +117,9 @@ def softmax(x: Array, mask: Array | None = None) -> Array:
     array([[0.5, 0.5, 0. ]], dtype=float32)
     """
     x = _contiguous("x", x)
-    if mask is not None:
-        mask = as_array("mask", mask)
-        if mask.dtype != np.bool_:
-            raise DTypeError(describe("mask", "a bool array", mask.dtype, "pass mask.astype(bool)."))
-        try:
-            mask = np.ascontiguousarray(np.broadcast_to(mask, x.shape))
-        except ValueError:
-            raise ShapeError(
-                describe("mask", f"a shape that broadcasts to {x.shape}", f"shape {mask.shape}", "reshape the mask.")
-            ) from None
     y = np.empty_like(x)
     rows, columns = _rows(x)
-    core.softmax(x, mask, y, rows, columns)
+    core.softmax(x, _mask(mask, x), y, rows, columns)
     return y
 
 
@@ -141,14 +141,157 @@ def softmax_vjp(y: Array, dy: Array) -> Array:
     >>> softmax_vjp(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]]))
     array([[ 0.25, -0.25]])
     """
-    y, dy = _contiguous("y", y), _contiguous("dy", dy)
-    if y.shape != dy.shape or y.dtype != dy.dtype:
-        got = f"{dy.dtype} of shape {dy.shape}"
-        raise ShapeError(describe("dy", f"{y.dtype} of shape {y.shape}, as y", got, "pass y's gradient."))
+    y, dy = _alike(y, dy)
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     core.softmax_vjp(y, dy, dx, rows, columns)
     return dx
+
+
+def sparsemax(x: Array, mask: Array | None = None) -> Array:
+    """Return the sparsemax over the last axis: ``[x - t]+`` with the t that makes it sum to one.
+
+    Parameters
+    ----------
+    x : array, float32 or float64
+    mask : bool array, broadcastable to x's shape, optional
+        True = counts. A row without any gives zeros, never NaN. Masked elements are not read.
+
+    Returns
+    -------
+    array
+
+    References
+    ----------
+    Martins, Astudillo 2016 (arXiv:1602.02068), algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.functional import sparsemax
+    >>> sparsemax(np.array([[0.5, 0.0, -0.6]]))
+    array([[0.75, 0.25, 0.  ]])
+    """
+    return entmax(x, 2.0, mask)
+
+
+def sparsemax_vjp(y: Array, dy: Array) -> Array:
+    """Return the gradient of x for ``y = sparsemax(x)``: dy less its mean where y is not 0; 0 elsewhere.
+
+    Parameters
+    ----------
+    y, dy : arrays of one shape and dtype
+
+    Returns
+    -------
+    array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.functional import sparsemax_vjp
+    >>> sparsemax_vjp(np.array([[0.75, 0.25, 0.0]]), np.array([[1.0, 0.0, 5.0]]))
+    array([[ 0.5, -0.5,  0. ]])
+    """
+    return entmax_vjp(y, dy, 2.0)[0]
+
+
+def entmax(x: Array, alpha: float = 1.5, mask: Array | None = None) -> Array:
+    """Return the alpha-entmax over the last axis: ``[(alpha - 1) x - t]+ ^(1 / (alpha - 1))``, which sums to one.
+
+    Parameters
+    ----------
+    x : array, float32 or float64
+    alpha : float
+        In [1, 2]: 1 is softmax, 2 is sparsemax.
+    mask : bool array, broadcastable to x's shape, optional
+        True = counts. A row without any gives zeros, never NaN. Masked elements are not read.
+
+    Returns
+    -------
+    array
+
+    References
+    ----------
+    Peters, Niculae, Martins 2019 (arXiv:1905.05702), eq. 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.functional import entmax
+    >>> print(entmax(np.array([1.0, 1.0, -1.5]), 1.5))
+    [0.5 0.5 0. ]
+    """
+    x, exponent = _contiguous("x", x), _one_alpha(alpha)
+    y = np.empty_like(x)
+    rows, columns = _rows(x)
+    core.entmax(x, _mask(mask, x), y, exponent, rows, columns)
+    return y
+
+
+def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
+    """Return the gradients of x and of alpha for ``y = entmax(x, alpha)``.
+
+    Parameters
+    ----------
+    y, dy : arrays of one shape and dtype
+        dy is not read where y is 0.
+    alpha : float
+
+    Returns
+    -------
+    dx : array
+        ``s (dy - sum(s dy) / sum(s))`` with ``s = y^(2 - alpha)`` where y is not 0, else 0.
+    d_alpha : array, float64, shape ``y.shape[:-1]``
+        What each row adds to the gradient of alpha.
+
+    References
+    ----------
+    Peters, Niculae, Martins 2019, prop. 2; Correia, Niculae, Martins 2019 (arXiv:1909.00015), prop. 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.functional import entmax_vjp
+    >>> dx, d_alpha = entmax_vjp(np.array([0.5, 0.5, 0.0]), np.array([1.0, 0.0, 0.0]))
+    >>> print(np.round(dx, 4), float(d_alpha))
+    [ 0.3536 -0.3536  0.    ] 0.0
+    """
+    y, dy = _alike(y, dy)
+    dx = np.empty_like(y)
+    rows, columns = _rows(y)
+    d_alpha = np.zeros(y.shape[:-1])
+    core.entmax_vjp(y, dy, dx, d_alpha, _one_alpha(alpha), rows, columns)
+    return dx, d_alpha
+
+
+def _one_alpha(alpha: object) -> float:
+    array = entmax_alpha(alpha)
+    if array.ndim:
+        raise ShapeError(describe("alpha", "a number", f"shape {array.shape}", "call once for each alpha."))
+    return float(array)
+
+
+def _mask(mask: object, x: Array) -> Array | None:
+    if mask is None:
+        return None
+    array = as_array("mask", mask)
+    if array.dtype != np.bool_:
+        raise DTypeError(describe("mask", "a bool array", array.dtype, "pass mask.astype(bool)."))
+    try:
+        return np.ascontiguousarray(np.broadcast_to(array, x.shape))
+    except ValueError:
+        raise ShapeError(
+            describe("mask", f"a shape that broadcasts to {x.shape}", f"shape {array.shape}", "reshape the mask.")
+        ) from None
+
+
+def _alike(y: object, dy: object) -> tuple[Array, Array]:
+    y, dy = _contiguous("y", y), _contiguous("dy", dy)
+    if y.shape != dy.shape or y.dtype != dy.dtype:
+        got = f"{dy.dtype} of shape {dy.shape}"
+        raise ShapeError(describe("dy", f"{y.dtype} of shape {y.shape}, as y", got, "pass y's gradient."))
+    return y, dy
 
 
 def _rows(x: Array) -> tuple[int, int]:

@@ -13,15 +13,17 @@ from fastattn._arguments import (
     check_arrays,
     check_mask,
     check_memory,
-    check_normalizer,
     check_options,
     check_output,
+    check_sparse,
     length_array,
     score_arrays,
 )
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, check_scale, kernel_vector
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import resolve as resolve_normalizer
 from fastattn.scores.base import Score, resolve
 
 __all__ = ["Memory", "prepare"]
@@ -142,7 +144,7 @@ class Memory:
         self,
         query: Array,
         *,
-        normalizer: str = "softmax",
+        normalizer: str | Normalizer = "softmax",
         mask: Array | None = None,
         causal: str | bool | None = None,
         window: tuple[int | None, int | None] | None = None,
@@ -169,7 +171,9 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
-        check_normalizer(normalizer)
+        alpha = None
+        if normalizer != "softmax":
+            alpha = check_sparse(resolve_normalizer(normalizer), query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
@@ -192,7 +196,7 @@ class Memory:
         call = core.Call(
             projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
-            self._packed_keys, self._rows, tk,
+            self._packed_keys, self._rows, tk, alpha,
         )  # fmt: skip
         shape = (*rows, self._values.shape[-1])
         if out is None:

@@ -102,11 +102,27 @@ class Units:
             return y, slope, argument, slope + y * y + slope * argument
         return y, slope, argument, slope + 2 * y * y + 2 * np.abs(y) * slope * argument
 
+    def cotangents(self, given):
+        """The cotangents for which gradients can be compared: all that are given."""
+        return given
+
+    def weight_units(self):
+        """Units of the weights, before their shape is that of the problem."""
+        return self.run.weights * self.growth
+
+    def score_units(self, d_weight, d_lse):
+        """Units of the gradients of the scores, from those of the weights."""
+        run = self.run
+        row = (run.weights * d_weight).sum(-1, keepdims=True)
+        if d_lse is not None:
+            row = row + np.abs(np.asarray(d_lse, np.float64).reshape(run.allowed.shape[:3]))[..., None]
+        return self.weight_units() * (d_weight + row)
+
     def forward(self):
         """Units of (context, weights, lse)."""
         run, batch = self.run, self.problem.query.shape[:-2]
-        weights = run.weights * self.growth
-        context = np.where(run.allowed, run.weights * run.kept, 0.0) @ self.v * self.growth
+        weights = self.weight_units()
+        context = np.where(run.allowed, weights * run.kept, 0.0) @ self.v
         lse = self.growth[..., 0] + np.abs(np.where(np.isinf(run.lse), 0.0, run.lse))
         return tuple(x.reshape(*batch, *x.shape[2:]) for x in (context, weights, lse))
 
@@ -116,15 +132,11 @@ class Units:
         pairs = run.allowed.shape
         zero = np.zeros((*pairs[:3], self.v.shape[-1]))
         d_out = zero if d_context is None else np.abs(to_four(d_context))
-        weights = run.weights * self.growth
-        d_value = _swap(weights * run.kept) @ d_out
+        d_value = _swap(self.weight_units() * run.kept) @ d_out
         d_weight = run.kept * (d_out @ _swap(self.v))
         if d_weights is not None:
             d_weight = d_weight + np.abs(to_four(d_weights))
-        row = (run.weights * d_weight).sum(-1, keepdims=True)
-        if d_lse is not None:
-            row = row + np.abs(np.asarray(d_lse, np.float64).reshape(pairs[:3]))[..., None]
-        d_score = np.where(run.allowed, weights * (d_weight + row), 0.0)
+        d_score = np.where(run.allowed, self.score_units(d_weight, d_lse), 0.0)
         d_raw = d_score * abs(run.scale)
         cap = run.spec.softcap
         if cap is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fastattn._reference.scores import ScoreSpec
+from fastattn.normalizers import Entmax
 
 SIZES = (1, 2, 5, 6, 7, 15, 16, 17, 30, 31, 33, 63, 64, 65, 100, 130, 513, 600, 1100)
 WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100)
@@ -46,6 +47,8 @@ class Case:
     dtype: str = "float32"
     spread: float = 1.0
     one_sided: bool = False  # v is positive and about 1
+    normalizer: str = "softmax"
+    alpha: float | tuple | None = None  # of entmax
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def make(case, rng=None):
         rest["seed"] = np.array(case.seed, dtype=np.uint64)
     if case.dropout:
         rest["dropout"] = case.dropout
+    if case.normalizer != "softmax":
+        rest["normalizer"] = case.normalizer if case.alpha is None else Entmax(alpha=case.alpha)
     return Problem(
         case,
         query,
@@ -297,4 +302,40 @@ SMALL = tuple(
         dtype="float64",
     )
     for score in SCORES
+)
+
+
+# Sparse normalizers: what concerns the scores and their options again, with each.
+_SPARSE_OPTIONS = (
+    "mask-6x1", "mask-2x1x6x70", "bias-1", "bias-70", "bias-2x3x6x70", "bias-3x1x70", "mask-2d", "lengths",
+    "causal-top-left-90", "causal-bottom-right-lengths", "causal-long", "window-3-2", "window-far", "dropout-int",
+    "dropout-array", "no-batch", "no-tq", "no-tk", "no-dv", "no-heads", "spread-0.05", "spread-6.0",
+)  # fmt: skip
+_SPARSE_NAMES = {
+    *(f"{score}-{kind}" for score in SCORES for kind in ("3d", "grouped", "softcap", "negative-scale", "everything")),
+    *(f"{family}-{tk}-keys" for family in ("dot", "additive") for tk in SIZES if tk != 1100),
+    *(f"{score}-{option}" for score in ("scaled_dot", "additive") for option in _SPARSE_OPTIONS),
+    "scaled_dot-no-width",
+    "scaled_dot-large-scores",
+}
+
+
+def _sparse():
+    for number, case in enumerate(case for case in SINGLE if case.name in _SPARSE_NAMES):
+        for offset, (name, alpha) in enumerate((("sparsemax", None), ("entmax15", None), ("entmax", 1.25))):
+            if alpha is not None and number % 3:
+                continue
+            heads = case.batch[1] if len(case.batch) > 1 else 0
+            if alpha is not None and heads > 1:
+                alpha = tuple(np.linspace(1.0, 2.0, heads))
+            dtype = ("float32", "float64")[(number + offset) % 4 == 3]
+            yield replace(case, name=f"{case.name}-{name}-{dtype}", normalizer=name, alpha=alpha, dtype=dtype)
+
+
+SPARSE = tuple(_sparse())
+SPARSE_SMALL = tuple(
+    replace(case, name=f"{case.name}-{name}", normalizer=name, alpha=alpha)
+    for number, case in enumerate(SMALL)
+    for name, alpha in (("sparsemax", None), ("entmax15", None), ("entmax", 1.3))
+    if (number + len(name)) % 2 == 0 or case.name.endswith("options-small")
 )

@@ -70,6 +70,10 @@ def run(family, dtype, edge):
         result, backward = fastattn.attention_vjp(query, key, value, score=score, out=out, **rest)
         gradients = backward(d_context)
         assert np.isfinite(result.context).all() and np.isfinite(gradients.query).all()
+        del rest["return_lse"]
+        normalizer = fastattn.normalizers.Entmax((2.0, 1.5, 1.25)[tq % 3])
+        _, backward = fastattn.attention_vjp(query, key, value, score=score, out=out, normalizer=normalizer, **rest)
+        assert np.isfinite(backward(d_context).query).all()
 
 
 def run_training(dtype, edge):
@@ -104,6 +108,11 @@ def run_training(dtype, edge):
         core.gather(table, ids, draw(rows, width))
         core.scatter(draw(rows, width), ids, -1, table)
         core.dropout(draw(rows, width), np.arange(rows, dtype=np.uint64), 2**31, 2.0, draw(rows, width))
+        x, y, dy, dx = (draw(rows, width) for _ in range(4))
+        d_alpha = ints(1, rows).view(np.float64)
+        for alpha in (1.25, 1.5, 2.0):
+            core.entmax(x, None, y, alpha, rows, width)
+            core.entmax_vjp(y, dy, dx, d_alpha, alpha, rows, width)
         y, dx, norms = draw(rows, width), draw(rows, width), draw(rows)
         core.softmax(draw(rows, width), ints(2, rows, width).astype(bool), y, rows, width)
         core.softmax_vjp(y, draw(rows, width), dx, rows, width)

@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from cases import CASES
+from cases import CASES, SPARSE
 from checks import check_forward, check_gradients
 from variant_cases import CASES as VARIANTS
 from variant_cases import differences, make, twin
@@ -35,6 +35,7 @@ def main():
     assert level == wanted, f"level {level}, expected {wanted}"
     chosen = {case.name: case for case in CASES[::EVERY]}
     chosen.update({case.name: case for case in CASES if "everything" in case.name or "spread" in case.name})
+    chosen.update({case.name: case for case in SPARSE[:: 2 * EVERY]})
     failures = []
     for case in chosen.values():
         for check in (check_forward, check_gradients):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs
 
+from fastattn._reference import variants
 from fastattn.seq2seq import BOS, build
 from fastattn.seq2seq.transformer import sinusoids
 
@@ -64,17 +65,28 @@ def maxout(x):
     return x.reshape(-1, 2).max(-1)
 
 
+def attended(table, p, queries, h):
+    """The context of the last of all queries so far, by the twin of a variant."""
+    options = {key: value for key, value in table.items() if key != "name"}
+    own = {name.removeprefix("mechanism."): value for name, value in p.items() if name.startswith("mechanism.")}
+    twin = getattr(variants, table["name"])
+    return twin(own, np.array(queries)[None], h[None], h[None], np.ones((1, len(h)), bool), **options)[0][0, -1]
+
+
 def bahdanau(config, p, source, fed):
     H = config.hidden
     xs = p["source_embedding.w"][source]
     ahead, _ = gru_layer(p, "encoder.forward_layer", xs, config.reset)
     back, first = gru_layer(p, "encoder.backward_layer", xs, config.reset, reverse=True)
     h = np.concatenate([ahead, back], axis=-1)
-    s, out = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), []
+    s, out, states = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), [], []
     for token in fed:
         y = p["target_embedding.w"][token]
-        weights = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"])
-        c = weights @ h
+        states.append(s)
+        if config.mechanism is None:
+            c = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"]) @ h
+        else:
+            c = attended(config.mechanism, p, states, h)
         part = y @ p["from_target.w"] + p["from_target.b"] + c @ p["from_context.w"]
         after = gru(part[: 3 * H], s, p["cell.w_hidden"], p["cell.b"], config.reset)
         if config.readout == "maxout":

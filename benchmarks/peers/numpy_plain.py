@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import recurrent
+from .. import recurrent, sparse
 from ..cases import Case
 from ..inputs import Arrays
 from .base import Run, name_outputs
@@ -40,6 +40,8 @@ class NumPy:
             step = max(1, BLOCK_BYTES // (data["query"].shape[1] * data["key"].size // whole * 4))
             spellings = {"whole": whole, "blocks": step} if step < whole else {"whole": whole}
             return {name: partial(_additive, **data, step=step) for name, step in spellings.items()}
+        if case.family == "sparse":
+            return {"sort": partial(sparse.attend, **data, normalizer=case.normalizer)}
         query = data["query"]
         future = ~np.tri(query.shape[-2], data["key"].shape[-2], dtype=bool) if case.causal else None
         return {"": lambda: _dot(**data, future=future)}

@@ -39,6 +39,10 @@ def formulas(case: Case) -> dict[str, Callable[..., Any]]:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         return torch.softmax(scores, -1) @ value
 
+    if case.family == "sparse":
+        from . import torch_sparse
+
+        return torch_sparse.formulas(case.normalizer)
     if case.family == "additive":
         return {"matmul": additive_matmul, "sum": additive_sum}
     # The formula needs a mask tensor for causal attention, where the fused operation is always ahead.

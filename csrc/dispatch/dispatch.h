@@ -11,6 +11,8 @@ int fa_level_supported(int index); /* the processor and the operating system bot
 int fa_forward(const fa_kernels *k, fa_attention *a, int is_double, int n_threads);
 int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
                 int is_double, void *d_score_vector_sum, int n_threads);
+/* Sums of n parts of `width` numbers, in ascending order. */
+void fa_sum_parts(const void *parts, int64_t n, int64_t width, int is_double, void *sums);
 int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,
                  const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels,
                  int64_t panels_batch, int64_t panels_head, int is_double, int n_threads);
@@ -48,4 +50,13 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
                          int is_double, int n_threads);
 int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int is_double, int n_threads);
+/* Attention whose fa_attention has an alpha. */
+int fa_sparse_forward(const fa_kernels *k, fa_attention *a, int n_threads);
+int fa_sparse_backward(const fa_kernels *k, fa_attention_grad *g, int is_double, void *d_score_vector_sum,
+                       int n_threads);
+/* alpha-entmax of contiguous rows, and its gradients from the weights; d_alpha of each row, or NULL. */
+int fa_entmax(const fa_kernels *k, const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows,
+              int64_t columns, int is_double, int n_threads);
+int fa_entmax_vjp(const fa_kernels *k, const void *y, const void *dy, void *dx, double *d_alpha, double alpha,
+                  int64_t rows, int64_t columns, int is_double, int n_threads);
 #endif

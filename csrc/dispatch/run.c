@@ -81,6 +81,22 @@ static void delta_one(void *context, int64_t task, int worker) {
     c->k->delta(c->g, c->context, c->d_lse, c->delta, first, last);
 }
 
+void fa_sum_parts(const void *parts, int64_t n, int64_t width, int is_double, void *sums) {
+    for (int64_t t = 0; t < width; t++) {
+        if (is_double) {
+            const double *part = parts;
+            double sum = 0;
+            for (int64_t p = 0; p < n; p++) sum += part[p * width + t];
+            ((double *)sums)[t] = sum;
+        } else {
+            const float *part = parts;
+            float sum = 0;
+            for (int64_t p = 0; p < n; p++) sum += part[p * width + t];
+            ((float *)sums)[t] = sum;
+        }
+    }
+}
+
 int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
                 int is_double, void *d_score_vector_sum, int n_threads) {
     const fa_attention *a = &g->f;
@@ -93,22 +109,7 @@ int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, 
     call.workspace = fa_workspace(call.workspace_bytes * n_threads);
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->backward_tasks(g), n_threads, backward_one, &call);
-    if (d_score_vector_sum) { /* partial sums of the tasks, in ascending order */
-        int64_t parts = a->B * a->Hk;
-        for (int64_t t = 0; t < a->D; t++) {
-            if (is_double) {
-                const double *part = g->d_score_vector;
-                double sum = 0;
-                for (int64_t p = 0; p < parts; p++) sum += part[p * a->D + t];
-                ((double *)d_score_vector_sum)[t] = sum;
-            } else {
-                const float *part = g->d_score_vector;
-                float sum = 0;
-                for (int64_t p = 0; p < parts; p++) sum += part[p * a->D + t];
-                ((float *)d_score_vector_sum)[t] = sum;
-            }
-        }
-    }
+    if (d_score_vector_sum) fa_sum_parts(g->d_score_vector, a->B * a->Hk, a->D, is_double, d_score_vector_sum);
     return FA_OK;
 }
 
@@ -192,9 +193,9 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
     int64_t panels = ceil_div(N, k->panel_width);
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
-    /* A task keeps one panel in L2 at a time and passes up to 480 rows by it. With few rows each thread has one run of
+    /* A task keeps one panel in L2 at a time and passes up to 1024 rows by it. With few rows each thread has one run of
      * panels, which may stay in its cache from call to call. */
-    call.row_block = ceil_div(M, ceil_div(M, 480));
+    call.row_block = ceil_div(M, ceil_div(M, 1024));
     call.panel_block = n_threads == 1 ? panels : M < 64 ? ceil_div(panels, n_threads) : 1;
     if (n_threads > 1 && M >= 64 && panels < 2 * n_threads) { /* tasks for all, of whole tiles */
         int64_t shared = ceil_div(M, ceil_div(2 * n_threads, panels));

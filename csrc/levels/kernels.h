@@ -20,6 +20,11 @@
 #include "../normalization/layer_norm.c"
 #include "../dropout/elements.c"
 #include "../attention/query_gradient.h"
+#include "../normalizers/entmax.h"
+#include "../normalizers/rows.c"
+#include "../attention/sparse.h"
+#include "../attention/sparse_forward.c"
+#include "../attention/sparse_backward.c"
 #include "../recurrent/step.h"
 #include "../recurrent/forward.c"
 #include "../recurrent/backward.c"
@@ -80,6 +85,15 @@ static const fa_kernels FN(kernels) = {
     recurrent_workspace,
     recurrent_step,
     recurrent_back,
+    sparse_rows,
+    sparse_forward_tasks,
+    sparse_forward_workspace,
+    sparse_forward,
+    sparse_backward_workspace,
+    sparse_backward,
+    entmax_rows_workspace,
+    entmax_rows,
+    entmax_rows_vjp,
     step_workspace,
     step_forward,
     step_backward,

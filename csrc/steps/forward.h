@@ -5,14 +5,21 @@
  *
  * Passes of a step: features; scores; maximum, exponentials and their sum; weights; context.
  */
+#define step_ask FN(step_ask)
 #define step_scores FN(step_scores)
 #define step_normalize FN(step_normalize)
 #define step_context FN(step_context)
 #define step_forward FN(step_forward)
 
+/* Asks for a row of values, which the context will need, while arithmetic leaves the bus idle. */
+FA_INLINE void step_ask(const fa_steps *a, const real *value, int64_t j) {
+    const char *row = (const char *)(value + j * a->value_strides.row);
+    for (int64_t byte = 0; byte < a->Dv * (int64_t)sizeof(real); byte += 64) __builtin_prefetch(row + byte, 0, 2);
+}
+
 /* score[j] for first..last-1, -inf where the mask forbids. */
 FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, const real *query, const real *key,
-                         int64_t first, int64_t last) {
+                         const real *value, int64_t first, int64_t last) {
     const real scale = (real)a->scale;
     if (a->score == FA_SCORE_DOT) {
         for (int64_t j = first; j < last; j++)
@@ -27,6 +34,7 @@ FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, con
         step_sums(a, m, query, key, j, rows, marked);
         for (int r = 0; r < rows; r++) {
             const real *x = m->tile + r * m->Dp;
+            if (marked[r]) step_ask(a, value, j + r);
             vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
             int64_t d = 0;
             for (; marked[r] && d + 4 * VL <= m->Dp; d += 4 * VL)
@@ -95,7 +103,7 @@ FA_FUNC void step_forward(const fa_steps *a, int64_t b, void *workspace) {
         memset(weights, 0, (size_t)a->S * sizeof(real));
         if (p != weights) memset(p, 0, (size_t)a->S * sizeof(real));
         if (a->C) step_features(a, &m, (const real *)a->history + at, first, last);
-        step_scores(a, &m, b, query, key, first, last);
+        step_scores(a, &m, b, query, key, value, first, last);
         ((real *)a->total)[row] = step_normalize(a, m.score, p, first, last);
         if (a->factor)
             for (int64_t j = first; j < last; j++) weights[j] = p[j] * ((const real *)a->factor)[at + j];

@@ -35,6 +35,7 @@ class Call:
         key_panels: Array | None,
         memory_rows: Array | None,
         tk: int,
+        alpha: Array | None = None,
     ) -> None: ...
     def forward(
         self,
@@ -60,6 +61,18 @@ class Call:
         d_bias: Array | None,
         d_vector_parts: Array | None,
         d_vector: Array | None,
+    ) -> None: ...
+    def sparse_backward(
+        self,
+        d_context: Array,
+        d_weights: Array | None,
+        d_query: Array,
+        d_key: Array,
+        d_value: Array,
+        d_bias: Array | None,
+        d_vector_parts: Array | None,
+        d_vector: Array | None,
+        d_alpha: Array | None,
     ) -> None: ...
 
 def panel_width(dtype_like: Array) -> int: ...
@@ -99,9 +112,7 @@ def add_scaled(x: Array, scale: float, y: Array) -> None: ...
 def square_sum(x: Array, start: float) -> float: ...
 def gather(table: Array, ids: Array, y: Array) -> None: ...
 def scatter(dy: Array, ids: Array, skip: int, table: Array) -> None: ...
-def layer_norm(
-    x: Array, gain: Array, offset: Array, epsilon: float, y: Array, mean: Array, inverse: Array
-) -> None: ...
+def layer_norm(x: Array, gain: Array, offset: Array, epsilon: float, y: Array, mean: Array, inverse: Array) -> None: ...
 def layer_norm_vjp(
     x: Array, gain: Array, mean: Array, inverse: Array, dy: Array, dx: Array, d_gain: Array, d_offset: Array
 ) -> None: ...
@@ -159,6 +170,11 @@ class Recurrent:
         before: Array,
         c_first: Array | None,
     ) -> None: ...
+
+def entmax(x: Array, mask: Array | None, y: Array, alpha: float, rows: int, columns: int) -> None: ...
+def entmax_vjp(
+    y: Array, dy: Array, dx: Array, d_alpha: Array | None, alpha: float, rows: int, columns: int
+) -> None: ...
 
 class Steps:
     def __init__(

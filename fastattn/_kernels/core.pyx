@@ -50,6 +50,8 @@ cdef extern from "fastattn.h" nogil:
         void *lse
         void *row_max
         void *row_sum
+        const double *alpha
+        int64_t alpha_stride
 
     ctypedef struct fa_attention_grad:
         fa_attention f
@@ -63,6 +65,7 @@ cdef extern from "fastattn.h" nogil:
         fa_strides4 d_bias_strides
         void *d_score_vector
         int64_t heads_per_task, batches_per_task
+        double *d_alpha
 
     ctypedef struct fa_adam:
         void *value
@@ -195,6 +198,11 @@ cdef extern from "dispatch/dispatch.h" nogil:
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)
     int fa_recurrent_backward(const fa_kernels *, fa_recurrent *, const void *, const void *, void *, void *, int, int)
+    int fa_sparse_forward(const fa_kernels *, fa_attention *, int)
+    int fa_sparse_backward(const fa_kernels *, fa_attention_grad *, int, void *, int)
+    int fa_entmax(const fa_kernels *, const void *, const uint8_t *, void *, double, int64_t, int64_t, int, int)
+    int fa_entmax_vjp(const fa_kernels *, const void *, const void *, void *, double *, double, int64_t, int64_t, int,
+                      int)
 
 cdef extern from "threads/pool.h" nogil:
     void fa_fail_workspace(int64_t)
@@ -376,11 +384,11 @@ cdef class Call:
 
     def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
                  double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
-                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk):
+                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None):
         cdef fa_attention *a = &self.a
         cdef int n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
-        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows)
+        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha)
         self.kernels = _kernels(query)
         self.is_double = cnp.PyArray_TYPE(query) == cnp.NPY_FLOAT64
         a.B = cnp.PyArray_DIM(query, 0) if n > 2 else 1
@@ -419,6 +427,9 @@ cdef class Call:
             a.panels_batch = _axis_stride(key_panels, 3)
             a.panels_head = _axis_stride(key_panels, 2)
         a.memory_rows = <const int64_t *>_data(memory_rows)
+        if alpha is not None:  # contiguous float64, of all heads or of each
+            a.alpha = <const double *>_data(alpha)
+            a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
 
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
@@ -430,7 +441,10 @@ cdef class Call:
         self.a.row_max = _data(row_max)
         self.a.row_sum = _data(row_sum)
         with nogil:
-            status = fa_forward(self.kernels, &self.a, self.is_double, n_threads)
+            if self.a.alpha != NULL:
+                status = fa_sparse_forward(self.kernels, &self.a, n_threads)
+            else:
+                status = fa_forward(self.kernels, &self.a, self.is_double, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention")
 
@@ -444,11 +458,36 @@ cdef class Call:
         cdef void *p_lse = _data(d_lse)
         cdef void *p_delta = cnp.PyArray_DATA(delta)
         cdef void *p_vector = _data(d_vector)
-        memset(&g, 0, sizeof(fa_attention_grad))
-        g.f = self.a
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts)
         g.f.weights = _data(weights)
         g.f.row_max = cnp.PyArray_DATA(row_max)
         g.f.row_sum = cnp.PyArray_DATA(row_sum)
+        if self.a.B == 0 or self.a.H == 0:
+            return
+        with nogil:
+            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, self.is_double, p_vector, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+
+    def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
+                        cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, d_alpha):
+        """Write all gradients of a call that has an alpha; d_alpha (B, H, Tq), float64, is what each row adds."""
+        cdef fa_attention_grad g
+        cdef int status
+        cdef void *p_vector = _data(d_vector)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts)
+        g.d_alpha = <double *>_data(d_alpha)
+        if self.a.B == 0 or self.a.H == 0:
+            return
+        with nogil:
+            status = fa_sparse_backward(self.kernels, &g, self.is_double, p_vector, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+
+    cdef void _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
+                        cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts):
+        memset(g, 0, sizeof(fa_attention_grad))
+        g.f = self.a
         g.d_context = cnp.PyArray_DATA(d_context)
         g.d_context_strides = _strides3(d_context)
         g.d_weights = _data(d_weights)
@@ -460,17 +499,11 @@ cdef class Call:
         g.batches_per_task = 1
         if d_bias is not None:
             g.d_bias = _data(d_bias)
-            g.d_bias_strides = _strides4(d_bias, cnp.PyArray_NDIM(context))
+            g.d_bias_strides = _strides4(d_bias, cnp.PyArray_NDIM(d_context))
             if g.d_bias_strides.head == 0:
                 g.heads_per_task = self.a.Hk
             if g.d_bias_strides.batch == 0:
                 g.batches_per_task = self.a.B
-        if self.a.B == 0 or self.a.H == 0:
-            return
-        with nogil:
-            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, self.is_double, p_vector, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
 
 
 def panel_width(dtype_like):
@@ -891,6 +924,37 @@ cdef class Recurrent:
             status = fa_recurrent_backward(self.kernels, &a, p_h_last, p_c_last, p_h, p_c, self.is_double, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of a recurrent layer's gradients")
+
+
+# ---- Sparse normalizers, on contiguous arrays -------------------------------------------------------------------
+
+def entmax(cnp.ndarray x, mask, cnp.ndarray y, double alpha, int64_t rows, int64_t columns):
+    """y = alpha-entmax of rows; mask is a bool array of x's shape, or None."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef int status
+    with nogil:
+        status = fa_entmax(k, p_x, p_mask, p_y, alpha, rows, columns, is_double, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of entmax")
+
+
+def entmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double alpha, int64_t rows, int64_t columns):
+    """dx from y = entmax(x) and dy; d_alpha (rows,), float64, unless None, is what each row adds."""
+    cdef const fa_kernels *k = _kernels(y)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_dy = cnp.PyArray_DATA(dy)
+    cdef void *p_dx = cnp.PyArray_DATA(dx)
+    cdef double *p_alpha = <double *>_data(d_alpha)
+    cdef int is_double = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64
+    cdef int status
+    with nogil:
+        status = fa_entmax_vjp(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, is_double, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of entmax")
 
 
 # ---- Decoder steps over earlier weights -------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from .attention import Gradients, attention, attention_vjp
 from .dropout import dropout_mask, element_mask, mix64, sample_seeds
 from .elementwise import exp, sigmoid, tanh
 from .embedding import embedding_vjp
+from .entmax import entmax, entmax_vjp
 from .gemm import matmul, matmul_transposed, weight_gradient
 from .loss import cross_entropy_vjp, log_softmax, token_losses
 from .masking import allowed_keys
@@ -28,6 +29,8 @@ __all__ = [
     "dropout_mask",
     "element_mask",
     "embedding_vjp",
+    "entmax",
+    "entmax_vjp",
     "exp",
     "gru",
     "gru_vjp",

@@ -4,6 +4,7 @@
 
     s_ij = cap(scale * raw(q_i, k_j)) + bias_ij,   cap(s) = c tanh(s / c) when a softcap c is given
     P_ij = exp(s_ij) / sum_k exp(s_ik) over the allowed keys,   lse_i = log sum_k exp(s_ik)
+           or alpha-entmax of them, without an lse
     O_i  = sum_j P_ij M_ij v_j,   M_ij = 0 or 1 / (1 - p) for dropout
 """
 
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .dropout import dropout_mask
+from .entmax import entmax_score_vjp, entmax_weights
 from .gemm import select_matmul
 from .masking import allowed_keys
 from .scores import ScoreSpec, default_scale, describe, raw_scores, raw_scores_vjp
@@ -32,6 +34,7 @@ class Gradients(NamedTuple):
     value: Array
     bias: Array | None
     score: dict[str, Array]
+    normalizer: dict[str, Array] = {}  # noqa: RUF012 -- a NamedTuple has no default_factory
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Steps:
     lse: Array
     kept: Array
     context: Array
+    alpha: Any = None  # None: softmax
 
 
 def run_forward(
@@ -57,7 +61,7 @@ def run_forward(
     value: Any,
     *,
     score: Any = "scaled_dot",
-    normalizer: str = "softmax",
+    normalizer: Any = "softmax",
     mask: Any = None,
     key_lengths: Any = None,
     causal: Any = None,
@@ -68,8 +72,7 @@ def run_forward(
     seed: Any = None,
 ) -> Steps:
     """All intermediate arrays of attention."""
-    if normalizer != "softmax":
-        raise ValueError(f"no twin of the normalizer {normalizer!r}")
+    alpha = alpha_of(normalizer)
     spec = describe(score)
     batch_shape, queries, keys = np.shape(query)[:-2], np.shape(query)[-2], np.shape(key)[-2]
     q = to_four(query)
@@ -85,12 +88,27 @@ def run_forward(
         capped = raw_scores(spec, q, k) * factor
         if spec.softcap is not None:
             capped = spec.softcap * np.tanh(capped / spec.softcap)
-        weights, lse = softmax_and_lse(capped if pair_bias is None else capped + pair_bias, allowed)
+        scores = capped if pair_bias is None else capped + pair_bias
+        if alpha is None:
+            weights, lse = softmax_and_lse(scores, allowed)
+        else:
+            weights, lse = entmax_weights(scores, allowed, alpha), np.full(shape[:3], np.nan)
         kept = np.ones(shape)
         if dropout:
             kept = dropout_mask(seed, *shape, dropout) / (1.0 - dropout)
         context = select_matmul(weights * kept, v, allowed)
-    return Steps(spec, q, k, v, factor, allowed, capped, weights, lse, kept, context)
+    return Steps(spec, q, k, v, factor, allowed, capped, weights, lse, kept, context, alpha)
+
+
+def alpha_of(normalizer: Any) -> Any:
+    """alpha of a normalizer, by name or an object with one: a number or one for each head; None for softmax."""
+    name = normalizer if isinstance(normalizer, str) else normalizer.name
+    fixed = {"softmax": None, "sparsemax": 2.0, "entmax15": 1.5}
+    if name in fixed:
+        return fixed[name]
+    if name != "entmax":
+        raise ValueError(f"no twin of the normalizer {name!r}")
+    return 1.5 if isinstance(normalizer, str) else np.asarray(normalizer.alpha, np.float64)
 
 
 def attention(query: Any, key: Any, value: Any, **options: Any) -> tuple[Array, Array, Array]:
@@ -127,10 +145,15 @@ def attention_vjp(
         d_weight = np.where(allowed, run.kept * (d_out @ run.value.swapaxes(-1, -2)), 0.0)
         if d_weights is not None:
             d_weight = d_weight + np.where(allowed, to_four(d_weights), 0.0)
-        d_row = -(run.weights * d_weight).sum(axis=-1)
-        if d_lse is not None:
-            d_row = d_row + np.asarray(d_lse, np.float64).reshape(pairs[:3])
-        d_score = np.where(allowed, run.weights * (d_weight + d_row[..., None]), 0.0)
+        of_normalizer: dict[str, Array] = {}
+        if run.alpha is None:
+            d_row = -(run.weights * d_weight).sum(axis=-1)
+            if d_lse is not None:
+                d_row = d_row + np.asarray(d_lse, np.float64).reshape(pairs[:3])
+            d_score = np.where(allowed, run.weights * (d_weight + d_row[..., None]), 0.0)
+        else:
+            d_score, d_alpha = entmax_score_vjp(run.weights, d_weight, run.alpha)
+            of_normalizer["alpha"] = d_alpha.sum(axis=(0, 2) if np.ndim(run.alpha) else None)
         d_raw = d_score * run.scale
         if run.spec.softcap is not None:
             d_raw = d_raw * (1.0 - (run.capped / run.spec.softcap) ** 2)
@@ -147,4 +170,5 @@ def attention_vjp(
         gather_heads(d_value, key_heads).reshape(np.shape(value)),
         d_bias,
         parameters,
+        of_normalizer,
     )

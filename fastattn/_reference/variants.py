@@ -49,10 +49,11 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
         return -(scale or q.shape[-1] ** -0.5) * ((q[:, None] - m) ** 2).sum(-1)
     if name == "linear":
         x, y = np.broadcast_to(q[:, None], (*m.shape[:2], q.shape[-1])), m
-        with np.errstate(all="ignore"):
-            made = {"x": lambda: x, "y": lambda: y, "x*y": lambda: x * y, "x+y": lambda: x + y, "x-y": lambda: x - y,
-                    "x/y": lambda: np.where(y == 0, 0.0, x / y)}  # fmt: skip
-            inner = np.concatenate([made[term]() for term in options.get("terms", ("x", "y"))], axis=-1) @ p["w"]
+        made = {"x": x, "y": y}
+        if x.shape == y.shape:
+            with np.errstate(all="ignore"):
+                made |= {"x*y": x * y, "x+y": x + y, "x-y": x - y, "x/y": np.where(y == 0, 0.0, x / y)}
+        inner = np.concatenate([made[term] for term in options.get("terms", ("x", "y"))], axis=-1) @ p["w"]
         return np.tanh(inner + p["b"]) if options.get("activation") == "tanh" else inner + p["b"]
     if name == "pooling":
         return np.tanh(m @ p["key.w"] + p["key.b"]) @ p["v"]

@@ -10,7 +10,8 @@ from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
-from fastattn.variants.base import Array, check_size
+from fastattn.variants.base import Array
+from fastattn.variants.checks import check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Additive", "Concat", "NormedAdditive", "bahdanau"]

@@ -36,102 +36,25 @@ Who writes a variant implements `prepare` (or `_prepare`), `step`, `step_vjp` an
 by a loop over steps. One without state does better to implement all.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, float_array
 from fastattn.attention import AttentionOutput
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
+from fastattn.variants.checks import check_cotangents, check_lengths, check_size
+from fastattn.variants.prepared import AttentionState, Prepared
 
-__all__ = ["AttentionState", "Prepared", "StepBackward", "Variant"]
+__all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
 
 Array = NDArray[Any]
 # (d_context, d_weights=None, d_state=None) -> (d_query, d_state of the state before)
 StepBackward = Callable[..., tuple[Array, "AttentionState | None"]]
 MemoryGradient = Array | tuple[Array, Array]
-
-
-@dataclass(frozen=True)
-class AttentionState:
-    """What a variant carries from one step to the next; this class itself is that of variants that carry nothing.
-
-    Fields are arrays, batch first, or None, or have a `select` of their own.
-    """
-
-    def select(self, rows: Array) -> Self:
-        """Return the state whose batch entry i is this one's entry ``rows[i]``."""
-        index = np.asarray(rows, np.int64)
-        return replace(self, **{field.name: _select(getattr(self, field.name), index) for field in fields(self)})
-
-
-def _select(value: Any, rows: Array) -> Any:
-    if isinstance(value, np.ndarray):
-        return value[rows]
-    return value.select(rows) if hasattr(value, "select") else value
-
-
-class Prepared:
-    """A memory, ready to be attended to.
-
-    Attributes
-    ----------
-    memory : array, shape (B, S, Dm)
-        As it was given.
-    values : array, shape (B, S, Dv), or None
-    lengths : int64 array, shape (B,)
-    mask : bool array, shape (B, S), or None
-    rows : int64 array, or None
-        The entries of `memory` that belong to the batch, after `select`.
-    tape : list
-        What backward steps leave for `Variant.finish`.
-    """
-
-    def __init__(self, memory: Array, values: Array | None, lengths: Array, mask: Array | None) -> None:
-        self.memory, self.values, self.lengths, self.mask = memory, values, lengths, mask
-        self.rows: Array | None = None
-        self.tape: list[dict[str, Any]] = []
-
-    @property
-    def batch(self) -> int:
-        """Number B of samples."""
-        return len(self.lengths)
-
-    @property
-    def keys(self) -> int:
-        """Number S of positions."""
-        return self.memory.shape[1]
-
-    @property
-    def summed(self) -> Array:
-        """What contexts are sums of, (B, S, Dv): the values, or the memory."""
-        return self.memory if self.values is None else self.values
-
-    def select(self, rows: Array) -> Self:
-        """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing large is copied."""
-        index = np.asarray(rows, np.int64)
-        other = copy.copy(self)
-        other.rows = index if self.rows is None else self.rows[index]
-        other.lengths = np.ascontiguousarray(self.lengths[index])
-        other.mask = None if self.mask is None else self.mask[index]
-        other.tape = []
-        return other
-
-    def fresh(self) -> Self:
-        """Return the same with an empty tape."""
-        other = copy.copy(self)
-        other.tape = []
-        return other
-
-    def allowed(self) -> Array:
-        """Return which positions may be attended to, bool (B, S)."""
-        allowed = np.arange(self.keys) < self.lengths[:, None]
-        return allowed if self.mask is None else allowed & self.mask
 
 
 class Variant(Layer):
@@ -190,7 +113,7 @@ class Variant(Layer):
         batch, keys = memory.shape[:2]
         if values is not None:
             values = self._float("values", values, (batch, keys, "Dv"))
-        known = np.full(batch, keys, np.int64) if lengths is None else _lengths(lengths, batch, keys)
+        known = np.full(batch, keys, np.int64) if lengths is None else check_lengths(lengths, batch, keys)
         if mask is not None:
             mask = as_array("mask", mask)
             if mask.dtype != bool or mask.shape != (batch, keys):
@@ -366,64 +289,3 @@ class Variant(Layer):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {parameter.value.shape}" for name, parameter in self.parameters().items())
         return f"{type(self).__name__}({self.query_width} -> {self.memory_width}, {shapes})"
-
-
-def check_whole(prepared: Prepared) -> None:
-    """Raise for a selection of rows, which has no way back."""
-    if prepared.rows is not None:
-        hint = "train on what prepare() returned; selections are for search."
-        raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))
-
-
-def check_state(state: object, kind: type[AttentionState], prepared: Prepared) -> None:
-    """Raise unless the state is of a kind, and of the batch of the memory."""
-    if not isinstance(state, kind):
-        hint = "pass what start() or the step before returned."
-        raise DTypeError(describe("state", f"a {kind.__name__}", type(state).__name__, hint))
-    for field in fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, np.ndarray) and len(value) != prepared.batch:
-            hint = "select the same rows of the state and of the memory."
-            raise ShapeError(describe("state", f"{prepared.batch} samples, as the memory has", len(value), hint))
-
-
-def check_cotangents(
-    output: Array | AttentionOutput, d_context: Array | None, d_weights: Array | None
-) -> tuple[Array, Array | None]:
-    """Return the gradients of an output, zeros for a missing d_context, or raise."""
-    context, weights = (output, None) if isinstance(output, np.ndarray) else output[:2]
-    if d_context is None and d_weights is None:
-        hint = "pass the gradient of what the loss depends on."
-        raise ArgumentError(describe("d_context", "at least one of d_context, d_weights", "None", hint))
-    if d_weights is not None and weights is None:
-        hint = "call vjp(..., return_weights=True)."
-        raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
-    if d_context is None:
-        d_context = np.zeros_like(context)
-    for name, given, made in (("d_context", d_context, context), ("d_weights", d_weights, weights)):
-        if given is not None and made is not None and (given.shape != made.shape or given.dtype != made.dtype):
-            got = f"{given.dtype} of shape {given.shape}"
-            hint = f"pass the gradient of {name[2:]}."
-            raise ShapeError(describe(name, f"{made.dtype} of shape {made.shape}", got, hint))
-    return d_context, d_weights
-
-
-def check_size(name: str, value: object, least: int = 1) -> int:
-    """Return an integer argument of at least `least`, or raise."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(describe(name, "an integer", type(value).__name__, f"pass {name}=64, say."))
-    if value < least:
-        raise ArgumentError(describe(name, f"at least {least}", value, f"pass {name}=64, say."))
-    return int(value)
-
-
-def _lengths(lengths: object, batch: int, keys: int) -> Array:
-    array = as_array("lengths", lengths)
-    if array.dtype.kind not in "iu" or array.shape != (batch,):
-        error = ShapeError if array.dtype.kind in "iu" else DTypeError
-        got = f"{array.dtype} of shape {array.shape}"
-        raise error(describe("lengths", f"{batch} integers", got, "pass one length a sample."))
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= keys:
-        got = f"{array.min()} to {array.max()}"
-        raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
-    return array.astype(np.int64)

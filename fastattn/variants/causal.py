@@ -9,16 +9,8 @@ import numpy as np
 from fastattn.attention import AttentionOutput, attention_vjp
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
-from fastattn.variants.base import (
-    Array,
-    AttentionState,
-    MemoryGradient,
-    Prepared,
-    StepBackward,
-    check_cotangents,
-    check_state,
-    check_whole,
-)
+from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
+from fastattn.variants.checks import check_cotangents, check_state, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
 
 __all__ = ["CausalSelfAttention", "CausalState"]

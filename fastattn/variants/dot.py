@@ -9,7 +9,8 @@ from fastattn import linear
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
-from fastattn.variants.base import Array, check_size
+from fastattn.variants.base import Array
+from fastattn.variants.checks import check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Cosine", "Dot", "General", "Location", "ScaledDot"]

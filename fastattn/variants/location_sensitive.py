@@ -7,7 +7,8 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
-from fastattn.variants.base import Array, Prepared, check_size
+from fastattn.variants.base import Array, Prepared
+from fastattn.variants.checks import check_size
 from fastattn.variants.recall import Recall, RecallState
 
 __all__ = ["LocationSensitive"]

@@ -9,7 +9,8 @@ from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
-from fastattn.variants.base import Array, Prepared, check_size
+from fastattn.variants.base import Array, Prepared
+from fastattn.variants.checks import check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Pooling"]

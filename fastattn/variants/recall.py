@@ -9,17 +9,8 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
-from fastattn.variants.base import (
-    Array,
-    AttentionState,
-    MemoryGradient,
-    Prepared,
-    StepBackward,
-    Variant,
-    check_size,
-    check_state,
-    check_whole,
-)
+from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.checks import check_size, check_state, check_whole
 
 __all__ = ["Recall", "RecallState", "sum_values"]
 

@@ -14,16 +14,8 @@ from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Gradients, attention_vjp, kernel_vector
 from fastattn.memory import Memory, prepare
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, resolve
-from fastattn.variants.base import (
-    Array,
-    AttentionState,
-    MemoryGradient,
-    Prepared,
-    StepBackward,
-    Variant,
-    check_cotangents,
-    check_whole,
-)
+from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.checks import check_cotangents, check_whole
 
 __all__ = ["Soft", "SoftPrepared"]
 

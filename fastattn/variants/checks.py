@@ -1,0 +1,78 @@
+"""Checks of what is given to variants."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arrays import as_array
+from fastattn.attention import AttentionOutput
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.variants.prepared import AttentionState, Prepared
+
+__all__ = ["check_cotangents", "check_lengths", "check_size", "check_state", "check_whole"]
+
+Array = NDArray[Any]
+
+
+def check_whole(prepared: Prepared) -> None:
+    """Raise for a selection of rows, which has no way back."""
+    if prepared.rows is not None:
+        hint = "train on what prepare() returned; selections are for search."
+        raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))
+
+
+def check_state(state: object, kind: type[AttentionState], prepared: Prepared) -> None:
+    """Raise unless the state is of a kind, and of the batch of the memory."""
+    if not isinstance(state, kind):
+        hint = "pass what start() or the step before returned."
+        raise DTypeError(describe("state", f"a {kind.__name__}", type(state).__name__, hint))
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, np.ndarray) and len(value) != prepared.batch:
+            hint = "select the same rows of the state and of the memory."
+            raise ShapeError(describe("state", f"{prepared.batch} samples, as the memory has", len(value), hint))
+
+
+def check_cotangents(
+    output: Array | AttentionOutput, d_context: Array | None, d_weights: Array | None
+) -> tuple[Array, Array | None]:
+    """Return the gradients of an output, zeros for a missing d_context, or raise."""
+    context, weights = (output, None) if isinstance(output, np.ndarray) else output[:2]
+    if d_context is None and d_weights is None:
+        hint = "pass the gradient of what the loss depends on."
+        raise ArgumentError(describe("d_context", "at least one of d_context, d_weights", "None", hint))
+    if d_weights is not None and weights is None:
+        hint = "call vjp(..., return_weights=True)."
+        raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
+    if d_context is None:
+        d_context = np.zeros_like(context)
+    for name, given, made in (("d_context", d_context, context), ("d_weights", d_weights, weights)):
+        if given is not None and made is not None and (given.shape != made.shape or given.dtype != made.dtype):
+            got = f"{given.dtype} of shape {given.shape}"
+            hint = f"pass the gradient of {name[2:]}."
+            raise ShapeError(describe(name, f"{made.dtype} of shape {made.shape}", got, hint))
+    return d_context, d_weights
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """Return an integer argument of at least `least`, or raise."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(describe(name, "an integer", type(value).__name__, f"pass {name}=64, say."))
+    if value < least:
+        raise ArgumentError(describe(name, f"at least {least}", value, f"pass {name}=64, say."))
+    return int(value)
+
+
+def check_lengths(lengths: object, batch: int, keys: int) -> Array:
+    """Return one length a sample as int64, or raise."""
+    array = as_array("lengths", lengths)
+    if array.dtype.kind not in "iu" or array.shape != (batch,):
+        error = ShapeError if array.dtype.kind in "iu" else DTypeError
+        got = f"{array.dtype} of shape {array.shape}"
+        raise error(describe("lengths", f"{batch} integers", got, "pass one length a sample."))
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= keys:
+        got = f"{array.min()} to {array.max()}"
+        raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
+    return array.astype(np.int64)
