@@ -25,14 +25,16 @@ class Case:
     title
         What a reader of the table sees.
     family
-        ``additive``, ``dot``, ``sparse``, ``gemm``, ``gru``, ``lstm`` or ``bahdanau``: selects inputs, reference and
-        peers.
+        ``additive``, ``dot``, ``sparse``, ``gemm``, ``gru``, ``lstm``, ``bahdanau`` or ``transformer``: selects inputs,
+        reference and peers.
     direction
         ``forward`` or ``forward+backward``. The latter returns the output and the gradient of every array input.
         ``training step`` is a loss, all gradients, clipping by their norm, and one step of Adam.
     sizes
         ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot, sparse), ``M, N, K`` (gemm), ``B, T, D, H`` (gru,
-        lstm) or ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions).
+        lstm), ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions) or
+        ``V, D, H, F, N, B, S, T, K`` (transformer: vocabulary, width, heads, width of the feed-forward networks, layers
+        of both stacks, batch, source and target positions, beam).
     smoke
         Sizes of the run that only shows that everything works.
     causal
@@ -129,6 +131,19 @@ def _bahdanau(name: str, title: str, direction: str, sizes: tuple[int, ...], tar
     )
 
 
+def _transformer(name: str, title: str, direction: str, targets: Mapping[int, float]) -> Case:
+    keys = ("V", "D", "H", "F", "N", "B", "S", "T", "K")
+    return Case(
+        name,
+        f"{title}, 6+6 layers, D512 V8000 B32 T20",
+        "transformer",
+        direction,
+        dict(zip(keys, (8000, 512, 8, 2048, 6, 32, 20, 20, 5), strict=True)),
+        dict(zip(keys, (23, 16, 2, 24, 2, 3, 5, 4, 3), strict=True)),
+        targets=targets,
+    )
+
+
 def _recurrent(name: str, direction: str, batch: int, target: float) -> Case:
     family = name.partition("_")[0]
     return Case(
@@ -191,6 +206,8 @@ CASES: tuple[Case, ...] = (
     _bahdanau("greedy_letters_b32", "Bahdanau greedy step, V45 B32", FORWARD, (*_LETTERS[:3], 32, 8, 1), 1.5),
     _bahdanau("greedy_words_b1", "Bahdanau greedy step, V10000 B1", FORWARD, (*_WORDS[:3], 1, 15, 1), 1.5),
     _bahdanau("greedy_words_b32", "Bahdanau greedy step, V10000 B32", FORWARD, (*_WORDS[:3], 32, 15, 1), 1.3),
+    _transformer("transformer_train", "Transformer training step", TRAIN, _both_threads(1.25)),
+    _transformer("transformer_beam", "Transformer beam search of 5", FORWARD, _both_threads(1.0)),
 )
 
 # Seconds that `import fastattn` may add to `import numpy` in a fresh process.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import bahdanau
+from . import bahdanau, transformer
 from .cases import Case
 
 Arrays = dict[str, np.ndarray]
@@ -24,6 +24,8 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
         return {"x": normal(size["M"], size["K"]), "w": normal(size["K"], size["N"])}
     if case.family == "bahdanau":
         return bahdanau.inputs(case, rng)
+    if case.family == "transformer":
+        return transformer.inputs(case, rng)
     if case.family in ("gru", "lstm"):
         return _recurrent(case, normal)
     if case.family == "additive":

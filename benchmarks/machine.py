@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("numpy", "torch", "jax", "jaxlib", "keras", "fastattn")
+_PACKAGES = ("numpy", "torch", "jax", "jaxlib", "keras", "transformers", "ctranslate2", "fastattn")
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ours_bahdanau
+from . import ours_bahdanau, ours_transformer
 from .cases import Case
 from .inputs import Arrays
 from .peers.base import Run, name_outputs
@@ -34,6 +34,8 @@ class FastAttn:
 
         if case.family == "bahdanau":
             return ours_bahdanau.prepare(case, data)
+        if case.family == "transformer":
+            return ours_transformer.prepare(case, data)
         if case.family == "gemm":
             packed = linear.PackedWeights(data["w"])
             x = data["x"]
@@ -57,7 +59,7 @@ class FastAttn:
         return {"": both}
 
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
-        if case.family == "bahdanau":
+        if case.family in ("bahdanau", "transformer"):
             return result.examine()
         if not case.backward or case.family in ("gru", "lstm"):
             return name_outputs(case, result)

@@ -18,7 +18,14 @@ from .ours import NAME as OURS
 
 START = "<!-- benchmark-table:start -->"
 END = "<!-- benchmark-table:end -->"
-_VERSIONS = {"NumPy": "numpy", "PyTorch": "torch", "JAX": "jax", "Keras": "keras"}
+_VERSIONS = {
+    "NumPy": "numpy",
+    "PyTorch": "torch",
+    "JAX": "jax",
+    "Keras": "keras",
+    "transformers": "transformers",
+    "CTranslate2": "ctranslate2",
+}
 
 
 def _cells(result: dict[str, Any] | None) -> list[str]:

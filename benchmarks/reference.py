@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import bahdanau, recurrent, sparse
+from . import bahdanau, recurrent, sparse, transformer
 from .cases import Case
 from .inputs import Arrays
 
@@ -31,6 +31,8 @@ def compute(case: Case, data: Arrays) -> Reference:
     """Context (or product) and, for a backward case, all gradients, in float64."""
     if case.family == "bahdanau":
         return Reference(*bahdanau.reference(case, data))
+    if case.family == "transformer":
+        return Reference(*transformer.reference(case, data))
     exact = {name: array.astype(np.float64) for name, array in data.items()}
     if case.family == "gemm":
         x, w = exact["x"], exact["w"]

@@ -11,7 +11,8 @@ from .peers.base import output_names
 from .timing import Effort, interleave
 
 BRIEF = Effort(rounds=2, sample_seconds=1e-4)
-SMALL = [case.small() for case in CASES if case.family != "bahdanau"]  # those: test_bahdanau.py
+OF_THEIR_OWN = ("bahdanau", "transformer")  # have test files
+SMALL = [case.small() for case in CASES if case.family not in OF_THEIR_OWN]
 
 
 def _right(case):

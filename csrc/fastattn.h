@@ -42,10 +42,10 @@ typedef struct fa_attention {
     double keep_scale;
 
     /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and
-     * panels. */
+     * panels. position_rows (Tk, B) does so for each position; it has no panels and no memory_rows beside it. */
     const void *key_panels;
     int64_t panels_batch, panels_head;
-    const int64_t *memory_rows;
+    const int64_t *memory_rows, *position_rows;
 
     /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. */
     void *context;
@@ -186,7 +186,7 @@ typedef struct fa_kernels {
     void (*gemm_pack)(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
                       int64_t panel0, int64_t panel1);
     void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
-                 int64_t panel0, int64_t panel1, int64_t K, int64_t N);
+                 int64_t panel0, int64_t panel1, int64_t K, int64_t N, const void *bias, int relu);
 
     /* Gradients of weights: blocks of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
     int64_t (*tn_depth)(void);
@@ -245,6 +245,9 @@ typedef struct fa_kernels {
     int64_t (*step_workspace)(const fa_steps *); /* bytes for one worker */
     void (*step_forward)(const fa_steps *, int64_t sample, void *workspace);
     void (*step_backward)(const fa_steps *, int64_t sample, void *workspace);
+
+    void (*relu_back)(const void *y, void *d, int64_t first, int64_t last);
+    void (*largest)(const void *x, int64_t columns, int64_t k, void *values, int64_t *ids, int64_t row0, int64_t row1);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

@@ -51,20 +51,24 @@ class PackedWeights:
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
-    def matmul(self, x: Array, out: Array | None = None) -> Array:
-        """Return ``x @ w`` for x of shape (..., K).
+    def matmul(self, x: Array, out: Array | None = None, *, bias: Array | None = None, relu: bool = False) -> Array:
+        """Return ``x @ w`` for x of shape (..., K), or ``x @ w + bias``, or ``relu(x @ w + bias)``.
 
         Parameters
         ----------
         x : array, shape (..., K)
         out : array, shape (..., N), optional
             Contiguous; receives the product.
+        bias : array, shape (N,), optional
+            Added to every row, with the bits of an addition afterwards.
+        relu : bool
+            Whether what is below 0 becomes 0; NaN stays.
 
         Returns
         -------
         array, shape (..., N)
         """
-        return _product(x, self._packed, self.shape, out)
+        return _product(x, self._packed, self.shape, out, bias, relu)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -196,7 +200,9 @@ def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Arra
     return packed
 
 
-def _product(x: Array, packed: Array, shape: tuple[int, ...], out: Array | None) -> Array:
+def _product(
+    x: Array, packed: Array, shape: tuple[int, ...], out: Array | None, bias: Array | None = None, relu: bool = False
+) -> Array:
     x = float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
@@ -208,9 +214,19 @@ def _product(x: Array, packed: Array, shape: tuple[int, ...], out: Array | None)
         out = np.empty(wanted, packed.dtype)
     elif out.shape != wanted or out.dtype != packed.dtype or not out.flags.carray or np.may_share_memory(out, x):
         raise ShapeError(
-            describe("out", f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
-                     f"{out.dtype} of shape {out.shape}", "leave out= away, or pass np.empty(shape, dtype).")
+            describe(
+                "out",
+                f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
+                f"{out.dtype} of shape {out.shape}",
+                "leave out= away, or pass np.empty(shape, dtype).",
+            )
         )
+    if bias is not None:
+        if bias.shape != shape[1:] or bias.dtype.char != dtype.char:
+            expected = f"{dtype} of shape {shape[1:]}"
+            got = f"{bias.dtype} of shape {bias.shape}"
+            raise ShapeError(describe("bias", expected, got, "pass one number for each column of the matrix."))
+        bias = np.require(bias, dtype, ["C", "A"])
     rows = math.prod(x.shape[:-1])
-    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, out.reshape(rows, shape[1]))
+    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, out.reshape(rows, shape[1]), bias, relu)
     return out

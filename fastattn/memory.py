@@ -1,6 +1,7 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
-        "_shared", "_tk", "_values", "_width",
+        "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
+        "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
     def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
@@ -121,14 +122,17 @@ class Memory:
         self._tk = key.shape[-2]
         self._lengths = lengths
         self._mask = mask
+        # Which row of the storage a batch entry is: for all positions, or (positions, batch) for each; else the same.
         self._rows: Array | None = None
-        self._shared = True  # key and value are the caller's, or of other rows
+        self._table: Array | None = None
+        self._beams = 1  # neighbours that are always the same row of the storage
+        self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._product: linear.PackedWeights | None = None
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
-        self._packed_keys = self._pack(self._keys, 0, self._tk, None)
+        self._packed_keys: Array | None = self._pack(self._keys, 0, self._tk, None)  # None where there is a table
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,6 +142,8 @@ class Memory:
 
     @property
     def _batch(self) -> int:
+        if self._table is not None:
+            return int(self._table.shape[1])
         return self._keys.shape[0] if self._rows is None else len(self._rows)
 
     def attend(
@@ -193,10 +199,21 @@ class Memory:
                 extra = location if extra is None else location + extra
         if score.parameters:
             vector = kernel_vector(score)
+        beams = self._beams
+        plain = allowed is None and extra is None and seeds is None and alignment == 0 and left < 0 and right < 0
+        if beams > 1 and plain and alpha is None and query.shape[-2] == 1 and out is None:
+            # They are computed as that many queries of one batch entry: keys and values are read once for all.
+            return self._attend_beams(projected, vector, factor, lengths, return_weights, return_lse)
+        values, panels, memory_rows, table = self._values, self._packed_keys, self._rows, self._table
+        if table is not None and alpha is not None:
+            # Kernels of sparse weights read every key several times: what the table names is brought together for them.
+            at = np.arange(tk)[:, None]
+            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
+            table = None
         call = core.Call(
-            projected, keys, self._values, score.kernel, score.activation_code, vector, factor,
+            projected, keys, values, score.kernel, score.activation_code, vector, factor,
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
-            self._packed_keys, self._rows, tk, alpha,
+            panels, memory_rows, tk, alpha, table,
         )  # fmt: skip
         shape = (*rows, self._values.shape[-1])
         if out is None:
@@ -209,6 +226,34 @@ class Memory:
         if context is not target:
             target[...] = context
         return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
+
+    def _attend_beams(
+        self, query: Array, vector: Array | None, factor: float, lengths: Array | None, weights: bool, lse: bool
+    ) -> Array | AttentionOutput:
+        score, beams, keys = self._score, self._beams, self._keys
+        assert self._rows is not None
+        batch, rows = len(query) // beams, query.shape[:-1]
+
+        def together(array: Array) -> Array:  # (B, [H,] 1, N) as (B / beams, H, beams, N)
+            return array.reshape(batch, beams, -1, array.shape[-1]).transpose(0, 2, 1, 3)
+
+        call = core.Call(
+            together(query), keys, self._values, score.kernel, score.activation_code, vector, factor,
+            score.softcap or 0.0, None, None, None if lengths is None else np.ascontiguousarray(lengths[::beams]),
+            0, -1, -1, None, 0, 1.0, self._packed_keys, np.ascontiguousarray(self._rows[::beams]), self._tk,
+        )  # fmt: skip
+        context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)
+        heads = math.prod(rows) // len(query)
+        found = allocate("weights", (batch, heads, beams, self._tk), query.dtype) if weights else None
+        sums = np.empty((batch, heads, beams), query.dtype) if lse else None
+        call.forward(together(context), found, sums, None, None)
+        if not weights and not lse:
+            return context
+        return AttentionOutput(
+            context,
+            None if found is None else found.transpose(0, 2, 1, 3).reshape(*rows, self._tk),
+            None if sums is None else sums.transpose(0, 2, 1).reshape(rows),
+        )
 
     def select(self, rows: Array) -> "Memory":
         """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing is copied.
@@ -237,9 +282,12 @@ class Memory:
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        other._shared = True
         other._form = None
-        other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
+        if self._table is not None:
+            other._table = np.ascontiguousarray(self._table[:, index])
+        else:
+            other._rows = np.ascontiguousarray(index if self._rows is None else self._rows[index])
+            other._beams = _neighbours(other._rows)
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
             other._mask = self._mask[index]
@@ -260,7 +308,9 @@ class Memory:
 
         Notes
         -----
-        Space grows by doubling; T positions cost the packing of at most T + 63 keys.
+        Space grows by doubling; T positions cost the packing of at most T + 63 keys. After `select` nothing is packed
+        and nothing is copied, until the space is used up or is too small for the rows: a table says where the keys of
+        each position are, and `attend` packs them when it reads them.
         """
         key, value = check_memory(key, value)
         if key.dtype.char != self._keys.dtype.char:
@@ -276,15 +326,20 @@ class Memory:
         if self._lengths is not None or (self._mask is not None and self._mask.ndim and self._mask.shape[-1] != 1):
             hint = "pass mask= to attend() instead, which may have the new length."
             raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
-        new = _four_axes(core.unit(self._score.project_key(key)))
-        total = self._tk + key.shape[-2]
-        if self._shared or self._end[0] != self._tk or total > self._keys.shape[2]:
-            # A selection, as of beams, is likely to be followed by another before it grows much.
-            self._own(max(total, 16) if self._rows is not None else max(total, 2 * self._tk, 16))
-        self._keys[:, :, self._tk : total] = new
-        self._values[:, :, self._tk : total] = _four_axes(value)
-        width = core.panel_width(self._keys)
-        self._packed_keys = self._pack(self._keys, self._tk // width * width, total, self._packed_keys)
+        new, batch, tk = _four_axes(core.unit(self._score.project_key(key))), self._batch, self._tk
+        total = tk + key.shape[-2]
+        if self._shared or self._end[0] != tk or total > self._keys.shape[2] or batch > len(self._keys):
+            self._own(max(total, 2 * tk, 16))
+        self._keys[:batch, :, tk:total] = new
+        self._values[:batch, :, tk:total] = _four_axes(value)
+        if self._rows is not None:
+            self._table, self._rows, self._beams = np.repeat(self._rows[None], tk, axis=0), None, 1
+        if self._table is not None:
+            self._packed_keys = None
+            self._table = np.concatenate([self._table, np.repeat(np.arange(batch)[None], total - tk, axis=0)])
+        else:
+            width = core.panel_width(self._keys)
+            self._packed_keys = self._pack(self._keys, tk // width * width, total, self._packed_keys)
         self._tk = self._end[0] = total
         self._form = None
         return self
@@ -319,19 +374,29 @@ class Memory:
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
-        keys, values, panels = self._keys, self._values, self._packed_keys
-        kernel, tk = self._score.kernel, self._tk
-        leading = (self._batch, keys.shape[1])
-        new_keys = np.empty((*leading, capacity, keys.shape[3]), keys.dtype)
+        keys, values, panels, tk = self._keys, self._values, self._packed_keys, self._tk
+        batch = self._batch
+        leading = (batch, keys.shape[1])
+        new_keys = core.aligned_empty((*leading, capacity, keys.shape[3]), keys.dtype)
         new_values = core.aligned_empty((*leading, capacity, values.shape[3]), values.dtype)
-        new_panels = core.aligned_empty((*leading, core.panel_elements(keys, kernel, capacity)), panels.dtype)
-        used = core.panel_elements(keys, kernel, tk)
-        # Row by row: indexing with all rows at once would copy what has been allocated, and copy it once more.
-        for to, row in enumerate(range(len(keys)) if self._rows is None else self._rows.tolist()):
-            new_keys[to, :, :tk], new_values[to, :, :tk] = keys[row, :, :tk], values[row, :, :tk]
-            new_panels[to, :, :used] = panels[row, :, :used]
-        self._keys, self._values, self._packed_keys = new_keys, new_values, new_panels
-        self._rows = None
+        table = self._table
+        if table is None and self._rows is not None:
+            table = np.repeat(self._rows[None], tk, axis=0)
+        if table is not None:
+            for at, rows in enumerate(table):
+                new_keys[:, :, at], new_values[:, :, at] = keys[rows, :, at], values[rows, :, at]
+            # One selection, as of beams, is likely to be followed by others.
+            self._table, self._rows, self._packed_keys = np.repeat(np.arange(batch)[None], tk, axis=0), None, None
+            self._beams = 1
+        else:
+            assert panels is not None
+            used = core.panel_elements(keys, self._score.kernel, tk)
+            elements = core.panel_elements(keys, self._score.kernel, capacity)
+            new_panels = core.aligned_empty((*leading, elements), panels.dtype)
+            new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
+            new_panels[:, :, :used] = panels[:, :, :used]
+            self._packed_keys = new_panels
+        self._keys, self._values = new_keys, new_values
         self._shared = False
         self._end = [tk]
 
@@ -370,6 +435,16 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._keys.dtype})"
+
+
+def _neighbours(rows: Array) -> int:
+    """Return the largest number n such that entries 0 to n - 1 of rows are equal, n to 2 n - 1 are, and so on."""
+    if not rows.size:
+        return 1
+    other = rows != rows[0]
+    count = int(other.argmax()) if other.any() else len(rows)
+    regular = len(rows) % count == 0 and bool((rows.reshape(-1, count) == rows[::count, None]).all())
+    return count if regular else 1
 
 
 def _four_axes(array: Array) -> Array:

@@ -53,6 +53,23 @@ def test_every_number_of_rows_gives_the_same_rows(k, n, dtype):
 
 
 @dtypes
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 5, 7), (70, 33, 64), (9, 0, 3), (13, 4100, 65)])
+def test_bias_and_relu_have_the_bits_of_passes_of_their_own(m, k, n, dtype):
+    rng = np.random.default_rng(3)
+    packed, x, bias = linear.PackedWeights(draw(rng, k, n, dtype=dtype)), draw(rng, m, k, dtype=dtype), None
+    bias = draw(rng, n, dtype=dtype)
+    plain = packed.matmul(x)
+    assert same_bits(packed.matmul(x, bias=bias), plain + bias)
+    assert same_bits(packed.matmul(x, bias=bias, relu=True), np.maximum(plain + bias, 0))
+    assert same_bits(packed.matmul(x, relu=True), np.maximum(plain, 0))
+    if k:
+        x[0] = np.nan
+        assert np.isnan(packed.matmul(x, bias=bias, relu=True)[0]).all()
+    with pytest.raises(fastattn.errors.ShapeError, match="bias"):
+        packed.matmul(x, bias=bias[:-1])
+
+
+@dtypes
 def test_any_number_of_threads_gives_the_same_bits(dtype):
     rng = np.random.default_rng(2)
     w, x, dy = (draw(rng, *s, dtype=dtype) for s in ((96, 70), (700, 96), (700, 70)))

@@ -9,6 +9,7 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
 from fastattn.errors import FastattnError
 from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.beam import _largest
 
 every_model = pytest.mark.parametrize("name", CASES)
 
@@ -224,3 +225,18 @@ def test_no_sentences_give_none_and_wrong_options_say_so():
     ]:
         with pytest.raises(FastattnError, match=name):
             search(*call, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [3, 17, 64, 200, 1030])
+def test_the_largest_of_each_row_are_those_of_a_stable_sort(columns, dtype):
+    rng = np.random.default_rng(columns)
+    x = rng.integers(-20, 20, (7, columns)).astype(dtype)  # with many equal ones
+    x[1], x[2, ::2], x[3], x[4, :5] = -np.inf, -np.inf, rng.permutation(columns), np.nan
+    for count in (1, 2, 10, columns):
+        values, ids = _largest(x, count)
+        size = np.where(np.isnan(x), -np.inf, x).astype(np.float64)
+        order = np.argsort(-size, axis=-1, kind="stable")[:, : min(count, columns)]
+        assert values.dtype == np.float64 and ids.dtype == np.int64
+        np.testing.assert_array_equal(ids, order)
+        np.testing.assert_array_equal(values, np.take_along_axis(x, order, axis=-1))

@@ -7,7 +7,7 @@ import warnings
 
 from .base import Library
 
-PEERS = ("numpy_plain", "torch_eager", "torch_compile", "jax_jit", "keras_layers")
+PEERS = ("numpy_plain", "torch_eager", "torch_compile", "jax_jit", "keras_layers", "marian", "ctranslate")
 
 
 def load(names: tuple[str, ...] = PEERS, threads: int = 1) -> tuple[list[Library], dict[str, str]]:

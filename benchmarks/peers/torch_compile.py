@@ -29,7 +29,7 @@ class TorchCompile:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
-        if case.family not in ("additive", "dot", "sparse"):
+        if case.family not in ("additive", "dot", "sparse", "bahdanau"):
             return {}
         torch.compiler.reset()  # compiled code of earlier cases counts against a limit that is per line of source
         if case.family == "bahdanau":

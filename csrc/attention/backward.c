@@ -319,7 +319,7 @@ FA_FUNC void backward_task(const fa_attention_grad *g, int64_t task, void *works
     const fa_attention *a = s.a;
     int64_t head_tasks = a->Hk / g->heads_per_task;
     s.group = a->H / a->Hk;
-    s.scores = (score_source){.a = a, .v = s.v, .ldq = s.ldq};
+    s.scores = (score_source){.a = a, .v = s.v, .key_row = a->key_strides.row, .ldq = s.ldq};
     if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.ldd);
     for (int64_t i = 0; i < g->batches_per_task; i++)
         for (int64_t j = 0; j < g->heads_per_task; j++) {

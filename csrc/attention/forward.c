@@ -36,6 +36,7 @@
 #define forward_task FN(forward_task)
 #define forward_merge FN(forward_merge)
 #define forward_finish FN(forward_finish)
+#define forward_gather FN(forward_gather)
 
 /* Lays a worker's workspace out; returns its size in bytes. */
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *workspace) {
@@ -43,12 +44,13 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *wo
     int64_t rows = a->rows_per_task, width = query_width(a), ldv = padded(a->Dv);
     /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
     const int one_tile = rows <= MR;
-    int64_t panels = a->key_panels ? 0 : one_tile ? 1 : FA_CHUNK / PW;
-    s->few = one_tile && !a->key_panels;
+    int64_t panels = a->key_panels ? 0 : one_tile && !a->position_rows ? 1 : FA_CHUNK / PW;
+    s->few = one_tile && !a->key_panels && !a->position_rows;
     s->lds = one_tile ? FA_CHUNK : FA_STRIP;
     s->queries = take(&w, rows * width);
     s->panels = take(&w, panels * panel_stride(a->score, a->D));
-    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS ? 0 : FA_CHUNK * ldv);
+    s->keys = take(&w, a->position_rows ? FA_CHUNK * a->D : 0);
+    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !a->position_rows ? 0 : FA_CHUNK * ldv);
     s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0);
     s->strip = take(&w, MR * s->lds);
     s->acc = take(&w, MR * ldv);
@@ -113,11 +115,31 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
     }
 }
 
-/* Batch entry and key head of a task. Beams share the keys of one memory row: they follow each other, so that its
- * panels and values are still in L2. */
+/* Batch entry and key head of a task. Beams share the keys of one memory row, or of most positions: they follow each
+ * other, so that its panels and values are still in L2. */
 FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b, int64_t *hk) {
-    *b = a->memory_rows ? head_task % a->B : head_task / a->Hk;
-    *hk = a->memory_rows ? head_task / a->B : head_task % a->Hk;
+    const int beams = a->memory_rows || a->position_rows;
+    *b = beams ? head_task % a->B : head_task / a->Hk;
+    *hk = beams ? head_task / a->B : head_task % a->Hk;
+}
+
+/* Step 2 where each position has a row of its own: keys and values of the chunk are brought together first. Every line
+ * is read once, as it would be in place, and written to memory that stays in L1 or L2. */
+FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const real *key, const real *value) {
+    const fa_attention *a = s->a;
+    const int64_t first = chunk->first, *rows = a->position_rows + s->b;
+    for (int64_t j = first; j < chunk->last; j++) {
+        const int64_t row = rows[j * a->B];
+        memcpy(s->keys + (j - first) * a->D, key + row * a->key_strides.batch + j * a->key_strides.row,
+               (size_t)a->D * sizeof(real));
+        load_block(s->values + (j - first) * s->ldv, s->ldv,
+                   value + row * a->value_strides.batch + j * a->value_strides.row, 0, 1, a->Dv, 1);
+    }
+    pack_keys(a->score, a->activation, s->keys, a->D, s->v, 0, chunk->last - first, a->D, s->panels, (fa_ahead){0});
+    s->scores.key = s->keys - first * a->D;
+    s->scores.key_row = a->D;
+    chunk->values = s->values;
+    chunk->values_stride = s->ldv;
 }
 
 /* The rows of a task: those of `block` of one (batch, key head). */
@@ -156,10 +178,10 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
         end = begin + FA_CHUNK < a->Tk ? begin + FA_CHUNK : a->Tk;
         forward_totals(&s, head_task, piece);
     }
-    const int64_t memory = fa_memory_row(a, s.b), hk = s.hk;
+    const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
     const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     const real *value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
-    s.scores = (score_source){.a = a, .key = key, .v = s.v, .ldq = s.width};
+    s.scores = (score_source){.a = a, .key = key, .v = s.v, .key_row = a->key_strides.row, .ldq = s.width};
     if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.width);
 
     int64_t key_lo = s.length, key_hi = 0;
@@ -189,13 +211,16 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
                                .values_stride = a->value_strides.row,
                                .panels = s.panels};
         chunk.values = value + chunk.first * chunk.values_stride;
-        if (a->key_panels)
+        if (a->position_rows)
+            forward_gather(&s, &chunk, key, value);
+        else if (a->key_panels)
             chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
             pack_keys(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D, s.panels,
                       (fa_ahead){0});
-        if (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv))) {
+        if (!a->position_rows &&
+            (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv)))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;
             chunk.values_stride = s.ldv;

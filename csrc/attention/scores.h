@@ -118,6 +118,7 @@ typedef struct {
     const fa_attention *a;
     const real *key; /* of this batch entry and key head */
     const real *v;   /* additive: score vector with zeros up to a multiple of 4 */
+    int64_t key_row; /* row stride of keys */
     int64_t ldq;     /* row stride of packed queries */
 } score_source;
 
@@ -155,7 +156,7 @@ FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const ui
         for (int64_t j = 0; j < n; j++)
             if ((q_flags[r] | k_flags[j]) & FA_DIRECT)
                 S[r * lds + j] =
-                    scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * a->key_strides.row, s->v, a->D);
+                    scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * s->key_row, s->v, a->D);
 }
 
 /* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes

@@ -69,7 +69,7 @@ FA_FUNC void sparse_load(sparse_state *s, int64_t b, int64_t hk) {
     s->value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
     const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     s->key_panels = a->key_panels ? (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head : NULL;
-    s->scores = (score_source){.a = a, .key = key, .v = s->v, .ldq = s->width};
+    s->scores = (score_source){.a = a, .key = key, .v = s->v, .key_row = a->key_strides.row, .ldq = s->width};
     if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s->v, s->width);
 }
 

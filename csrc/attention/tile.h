@@ -20,7 +20,7 @@ typedef struct {
     int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
     int few;                                                   /* one tile of rows: keys are packed panel by panel */
     int64_t lds; /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
-    real *queries, *panels, *values, *v, *strip, *acc;
+    real *queries, *panels, *keys, *values, *v, *strip, *acc;
     real *max, *sum, *total; /* of the task's rows, over the chunks so far */
     uint8_t *q_flags, *live;
 } forward_state;

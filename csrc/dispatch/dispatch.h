@@ -18,8 +18,9 @@ int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const v
                  int64_t panels_batch, int64_t panels_head, int is_double, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);
+/* bias (N elements) or NULL is added to the product, then relu taken if it is 1. */
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, int n_threads);
+            int64_t N, const void *bias, int relu, int n_threads);
 /* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. */
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
                int accumulate, int64_t M, int64_t K, int64_t N, int is_double, int n_threads);
@@ -32,6 +33,11 @@ void fa_adam_step(const fa_kernels *k, const fa_adam *a, int64_t n, int n_thread
 void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, int64_t n, int n_threads);
 /* Adds the sum of the squares to *sum. */
 int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads);
+/* d = 0 where y, n elements, is not above 0. */
+void fa_relu_back(const fa_kernels *k, const void *y, void *d, int64_t n, int n_threads);
+/* values and ids (rows, count): the largest elements of each row of x, in descending order. */
+void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t columns, int64_t count, void *values,
+                int64_t *ids, int n_threads);
 void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
                int n_threads);
 void fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,

@@ -116,7 +116,7 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
     w.kernel = k->recurrent_step;
     if (a->B == 0 || a->H == 0) return FA_OK;
     a->state_row = a->H;
-    if (x) fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, n_threads);
+    if (x) fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, NULL, 0, n_threads);
     int by_entries, threads = share(&w, n_threads, &by_entries);
     int64_t state = aligned(a->B * a->H * w.item);
     w.workspace_bytes = aligned(k->recurrent_workspace());

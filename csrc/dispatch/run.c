@@ -158,6 +158,8 @@ typedef struct {
     const fa_kernels *k;
     const void *x, *w;
     void *y;
+    const void *bias;
+    int relu;
     int64_t x_row, w_row, w_column, M, K, N, row_block, panel_block, panel_blocks;
 } gemm_call;
 
@@ -181,18 +183,21 @@ static void gemm_one(void *context, int64_t task, int worker) {
     gemm_call *c = context;
     int64_t row = task / c->panel_blocks * c->row_block, panel = task % c->panel_blocks * c->panel_block;
     int64_t panels = ceil_div(c->N, c->k->panel_width);
+    int64_t row_end = row + c->row_block < c->M ? row + c->row_block : c->M;
+    int64_t panel_end = panel + c->panel_block < panels ? panel + c->panel_block : panels;
     (void)worker;
-    c->k->gemm(c->x, c->x_row, c->w, c->y, c->N, row, row + c->row_block < c->M ? row + c->row_block : c->M, panel,
-               panel + c->panel_block < panels ? panel + c->panel_block : panels, c->K, c->N);
+    c->k->gemm(c->x, c->x_row, c->w, c->y, c->N, row, row_end, panel, panel_end, c->K, c->N, c->bias, c->relu);
 }
 
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, int n_threads) {
+            int64_t N, const void *bias, int relu, int n_threads) {
     if (M == 0 || N == 0) return FA_OK;
     /* With few rows the weights are the work: reading one costs as much as about 8 multiply-adds. */
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
     int64_t panels = ceil_div(N, k->panel_width);
     gemm_call call = {.k = k, .x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N};
+    call.bias = bias;
+    call.relu = relu;
     /* A task keeps one panel in L2 at a time and passes up to 1024 rows by it. With few rows each thread has one run of
      * panels, which may stay in its cache from call to call. */
     call.row_block = ceil_div(M, ceil_div(M, 1024));

@@ -101,6 +101,39 @@ int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, in
     return FA_OK;
 }
 
+static void relu_back_one(void *context, int64_t task, int worker) {
+    elements_call *c = context;
+    (void)worker;
+    c->k->relu_back(c->x, c->y, task * BLOCK, least((task + 1) * BLOCK, c->n));
+}
+
+void fa_relu_back(const fa_kernels *k, const void *y, void *d, int64_t n, int n_threads) {
+    elements_call call = {.k = k, .x = y, .y = d, .n = n};
+    fa_parallel(ceil_div(n, BLOCK), threads_for((double)n * WORK_PER_ELEMENT / 4, n_threads), relu_back_one, &call);
+}
+
+typedef struct {
+    const fa_kernels *k;
+    const void *x;
+    void *values;
+    int64_t *ids;
+    int64_t rows, columns, count, block;
+} largest_call;
+
+static void largest_one(void *context, int64_t task, int worker) {
+    largest_call *c = context;
+    (void)worker;
+    c->k->largest(c->x, c->columns, c->count, c->values, c->ids, task * c->block,
+                  least((task + 1) * c->block, c->rows));
+}
+
+void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t columns, int64_t count, void *values,
+                int64_t *ids, int n_threads) {
+    largest_call call = {k, x, values, ids, rows, columns, count, 1 + BLOCK / (columns + 1)};
+    n_threads = threads_for((double)rows * (double)columns * WORK_PER_ELEMENT / 4, n_threads);
+    fa_parallel(ceil_div(rows, call.block), n_threads, largest_one, &call);
+}
+
 typedef struct {
     const fa_kernels *k;
     const void *x;

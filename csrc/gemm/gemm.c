@@ -1,4 +1,4 @@
-/* Matrix product with packed weights:  y = x w,  x (M, K), w (K, N), y (M, N).
+/* Matrix product with packed weights:  y = f(x w + b),  x (M, K), w (K, N), y (M, N), f the identity or relu.
  *
  * w is packed once into panels of PW columns, [N / PW][K][PW], zero beyond N; packing w^T gives d_x = d_y w^T.
  *   1. for each panel of columns, in pieces of at most GEMM_DEPTH rows (stays in L2 while all rows of x pass)
@@ -11,6 +11,7 @@
 #define gemm_packed_elements FN(gemm_packed_elements)
 #define gemm_pack FN(gemm_pack)
 #define prefetch_rows FN(prefetch_rows)
+#define gemm_finish FN(gemm_finish)
 #define gemm_run FN(gemm_run)
 #ifndef GEMM_DEPTH
 #define GEMM_DEPTH 2048 /* in float32 half a megabyte of a panel */
@@ -50,8 +51,20 @@ FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_
         for (int64_t c = 0; c < width; c += 64 / (int64_t)sizeof(real)) __builtin_prefetch(rows + i * stride + c, 0, 2);
 }
 
+/* y = f(y + b) for a tile that is still in L1. The sum is rounded on its own: the bits are those of an addition
+ * afterwards. relu keeps NaN. */
+FA_INLINE void gemm_finish(real *y, int64_t y_row, int rows, int64_t n, const real *bias, int relu) {
+    for (int i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c += VL) {
+            vec v = vload_n(y + i * y_row + c, n - c);
+            if (bias) v = v + vload_n(bias + c, n - c);
+            if (relu) v = vselect_lt(v, vset1(0), vset1(0), v);
+            vstore_n(y + i * y_row + c, v, n - c);
+        }
+}
+
 FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0,
-                      int64_t row1, int64_t panel0, int64_t panel1, int64_t K, int64_t N) {
+                      int64_t row1, int64_t panel0, int64_t panel1, int64_t K, int64_t N, const void *bias, int relu) {
     const int64_t pieces = K ? (K + GEMM_DEPTH - 1) / GEMM_DEPTH : 1, depth = (K + pieces - 1) / pieces;
     const int64_t last = panel1 * K; /* rows of all panels, one after the other */
     for (int64_t p = panel0; p < panel1; p++) {
@@ -82,6 +95,8 @@ FA_FUNC void gemm_run(const void *x, int64_t x_row, const void *packed, void *y,
                     for (int i = 0; i < rows; i++)
                         memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
                 }
+                if ((bias || relu) && piece == pieces - 1)
+                    gemm_finish(out + r * y_row, y_row, rows, n, bias ? (const real *)bias + p * PW : NULL, relu);
                 r += rows;
             }
         }

@@ -12,6 +12,8 @@
 #include "../attention/backward.c"
 #include "../gemm/gemm.c"
 #include "../gemm/gradient.c"
+#include "../elementwise/relu.c"
+#include "../search/largest.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
 #include "../loss/cross_entropy.c"
@@ -97,4 +99,6 @@ static const fa_kernels FN(kernels) = {
     step_workspace,
     step_forward,
     step_backward,
+    relu_back,
+    largest_rows,
 };

@@ -44,6 +44,7 @@ cdef extern from "fastattn.h" nogil:
         const void *key_panels
         int64_t panels_batch, panels_head
         const int64_t *memory_rows
+        const int64_t *position_rows
         void *context
         fa_strides3 context_strides
         void *weights
@@ -178,7 +179,8 @@ cdef extern from "dispatch/dispatch.h" nogil:
     int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, const void *, int64_t, int64_t,
                      int64_t, int64_t, int64_t, void *, int64_t, int64_t, int, int)
     int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
-    int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t, int)
+    int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t,
+                const void *, int, int)
     int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, void *, int, int64_t,
                    int64_t, int64_t, int, int)
 
@@ -188,6 +190,8 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_adam_step(const fa_kernels *, const fa_adam *, int64_t, int)
     void fa_add_scaled(const fa_kernels *, const void *, double, void *, int64_t, int)
     int fa_square_sum(const fa_kernels *, const void *, int64_t, double *, int)
+    void fa_relu_back(const fa_kernels *, const void *, void *, int64_t, int)
+    void fa_largest(const fa_kernels *, const void *, int64_t, int64_t, int64_t, void *, int64_t *, int)
     void fa_gather(const fa_kernels *, const void *, const int64_t *, void *, int64_t, int64_t, int)
     void fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)
     void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
@@ -384,11 +388,13 @@ cdef class Call:
 
     def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
                  double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
-                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None):
+                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None,
+                 position_rows=None):
         cdef fa_attention *a = &self.a
         cdef int n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
-        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha)
+        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha,
+                     position_rows)
         self.kernels = _kernels(query)
         self.is_double = cnp.PyArray_TYPE(query) == cnp.NPY_FLOAT64
         a.B = cnp.PyArray_DIM(query, 0) if n > 2 else 1
@@ -427,6 +433,7 @@ cdef class Call:
             a.panels_batch = _axis_stride(key_panels, 3)
             a.panels_head = _axis_stride(key_panels, 2)
         a.memory_rows = <const int64_t *>_data(memory_rows)
+        a.position_rows = <const int64_t *>_data(position_rows)
         if alpha is not None:  # contiguous float64, of all heads or of each
             a.alpha = <const double *>_data(alpha)
             a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
@@ -556,16 +563,17 @@ def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
             fa_gemm_pack(k, p_w, row, column, rows, columns, p_packed, n_threads)
 
 
-def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y):
-    """y (M, N), contiguous, = x (M, K) times a packed (K, N)."""
+def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=False):
+    """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
     cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(y, 1)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef const fa_kernels *k = _kernels(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_w = cnp.PyArray_DATA(packed)
     cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef const void *p_bias = _data(bias)
     with nogil:
-        fa_gemm(k, p_x, x_row, p_w, p_y, M, K, N, n_threads)
+        fa_gemm(k, p_x, x_row, p_w, p_y, M, K, N, p_bias, relu, n_threads)
 
 
 def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):
@@ -1034,6 +1042,31 @@ cdef class Steps:
             status = fa_steps_run(self.kernels, &a, 1, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention steps")
+
+
+# ---- Feed-forward networks and search ---------------------------------------------------------------------------
+
+def relu_back(cnp.ndarray y, cnp.ndarray d):
+    """d becomes 0 where y = relu(...) is not above 0; both contiguous."""
+    cdef const fa_kernels *k = _kernels(y)
+    cdef int64_t n = cnp.PyArray_SIZE(y)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_d = cnp.PyArray_DATA(d)
+    with nogil:
+        fa_relu_back(k, p_y, p_d, n, n_threads)
+
+
+def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
+    """values and ids (M, k): the k largest elements of each row of x (M, N) in descending order, of equal ones the
+    first first, and their columns; NaN counts, and is given, as -inf. All contiguous, ids int64, k <= N."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1), count = cnp.PyArray_DIM(ids, 1)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_values = cnp.PyArray_DATA(values)
+    cdef int64_t *p_ids = <int64_t *>cnp.PyArray_DATA(ids)
+    if count:
+        with nogil:
+            fa_largest(k, p_x, rows, columns, count, p_values, p_ids, n_threads)
 
 
 # ---- The table of functions for compiled plugins ----------------------------------------------------------------

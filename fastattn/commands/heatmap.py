@@ -8,7 +8,8 @@ from fastattn.errors import ConfigError, describe_file
 __all__ = ["add", "run"]
 
 _ABOUT = """Draw the attention weights of a pair of sentences: a picture (.png, .pdf, .svg), or a page (.html) that
-needs no network. Without a target it is the model's own translation, which is printed."""
+needs no network; there you choose among the layers and heads of a Transformer. Without a target it is the model's own
+translation, which is printed."""
 
 _EXAMPLE = """
 fastattn heatmap german "ein Hund rennt" -o dog.png
@@ -35,10 +36,12 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(describe_file(options.output, "what the file is to be cannot be told from its name", hint))
     from fastattn import seq2seq
 
-    found = seq2seq.load(options.folder, options.checkpoint).align(options.source, options.target)
+    page = suffix in _PAGES  # it has pickers for layers and heads; a picture shows one map
+    translator = seq2seq.load(options.folder, options.checkpoint)
+    found = translator.align(options.source, options.target, layers=page)
     from fastattn import viz
 
-    draw = viz.page if suffix in _PAGES else viz.heatmap
+    draw = viz.page if page else viz.heatmap
     viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
     if options.target is None:
         print(found.text)

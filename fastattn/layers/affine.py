@@ -63,16 +63,17 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return ``x w + b`` for x of shape (..., K)."""
-        y = self.w.packed().matmul(x)
-        if self.b is not None:
-            y += self.b.value
-        return y
+        return self.w.packed().matmul(x, bias=None if self.b is None else self.b.value)
 
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x, which adds to those of w and b."""
+        return self.forward(x), self.backward(x)
+
+    def backward(self, x: Array) -> Callable[[Array], Array]:
+        """Return the function from the gradient of ``forward(x)`` to that of x, which adds to those of w and b."""
 
         def backward(dy: Array) -> Array:
             linear.weight_gradient(x, dy, self.w.gradient, sums=None if self.b is None else self.b.gradient)
             return self.w.packed().matmul_transposed(dy)
 
-        return self.forward(x), backward
+        return backward

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._kernels import core
 from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
@@ -52,17 +53,18 @@ class FeedForward(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return the network's output for x (..., D)."""
-        h = self.inner.forward(x)
-        return self.outer.forward(np.maximum(h, 0, out=h))
+        return self.outer.forward(self._hidden(x))
+
+    def _hidden(self, x: Array) -> Array:
+        b = self.inner.b
+        return self.inner.w.packed().matmul(x, bias=None if b is None else b.value, relu=True)
 
     def vjp(self, x: Array, *, rate: float = 0.0, seed: Any = None) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.
 
         With `rate`, the hidden values are dropped as by `dropout` with `seed`; the first axis is that of samples.
         """
-        h, inner = self.inner.vjp(x)
-        np.maximum(h, 0, out=h)
-        active = h > 0
+        h, inner = self._hidden(x), self.inner.backward(x)
         if rate:
             h, undrop = dropout_vjp(h, rate, seed)
         y, outer = self.outer.vjp(h)
@@ -71,6 +73,7 @@ class FeedForward(Layer):
             dh = outer(dy)
             if rate:
                 dh = undrop(dh)
-            return inner(np.where(active, dh, dh.dtype.type(0)))
+            core.relu_back(h, dh)  # where h was dropped, dh is 0 already
+            return inner(dh)
 
         return y, backward

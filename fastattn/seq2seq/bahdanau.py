@@ -203,7 +203,7 @@ class Bahdanau(Model):
         context, weights, attention = self.mechanism.step(state.hidden, state.memory, state.attention)
         return context if self.mechanism.sums_values else self._values(context), weights, attention
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, F), and weights (B, T, S) or None."""
         x, _, loop = self._run(batch, inputs, None)
         if not weights:

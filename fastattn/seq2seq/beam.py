@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.search import Hypothesis, attended, check_limits, forbidden, mean_of_heads
@@ -220,12 +221,8 @@ class _Beams:
 
 def _largest(x: Array, count: int) -> tuple[Array, Array]:
     """Return the `count` largest elements of each row, descending and as float64, and their columns."""
-    columns = x.shape[1]
-    if count < columns:
-        ids = np.argpartition(x, columns - count, axis=-1)[:, columns - count :]
-        ids.sort(axis=-1)  # so that the stable sort below puts the smaller of two equal columns first
-    else:
-        ids = np.broadcast_to(np.arange(columns), x.shape)
-    values = np.take_along_axis(x, ids, axis=-1).astype(np.float64)
-    order = np.argsort(-values, axis=-1, kind="stable")
-    return np.take_along_axis(values, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
+    x = np.ascontiguousarray(x)
+    shape = len(x), min(count, x.shape[1])
+    values, ids = np.empty(shape, x.dtype), np.empty(shape, np.int64)
+    core.largest(x, values, ids)
+    return np.take_along_axis(x, ids, axis=-1).astype(np.float64), ids

@@ -157,7 +157,7 @@ class Cho(Model):
         x = maxout(self.from_state.forward(hidden) + part[:, gates:])
         return x, ChoState(hidden, state.part, state.inside), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, L), and no weights."""
         return self._run(batch, inputs, None)[0], None
 

@@ -205,7 +205,7 @@ class Luong(Model):
             return h[..., :0], location.matmul(h)
         return (h if self.query is None else self.query.forward(h)), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, H), and weights (B, T, S) or None."""
         x, _, loop = self._run(batch, inputs, None)
         return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2)) if weights else None

@@ -112,8 +112,11 @@ class Model(Layer):
     projection: Linear
 
     @abstractmethod
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
-        """Return features (B, T, F) with the decoder fed `inputs` (B, T), and attention weights (B, T, ...) or None."""
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
+        """Return features (B, T, F) with the decoder fed `inputs` (B, T), and attention weights (B, T, ...) or None.
+
+        `weights` is as for `forced`.
+        """
 
     @abstractmethod
     def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
@@ -219,23 +222,26 @@ class Model(Layer):
             inputs[own, t] = log_probabilities.argmax(axis=-1)[own]
         return inputs
 
-    def forced(self, batch: Pairs, *, weights: bool = True) -> tuple[Array, Array | None]:
+    def forced(self, batch: Pairs, *, weights: bool | str = True) -> tuple[Array, Array | None]:
         """Return the log-probability of every target token, and what was attended to.
 
         Parameters
         ----------
         batch : Batch
-        weights : bool
-            Whether to return the attention weights.
+        weights : bool or "layers"
+            Whether to return the attention weights, those that `step` gives, or "layers": of every decoder layer, if
+            the model has several that attend.
 
         Returns
         -------
         log_probabilities : array, shape (B, T)
             0 beyond a target's length.
-        weights : array, shape (B, T, S) or (B, T, H, S), or None
+        weights : array, shape (B, T, S), (B, T, H, S) or (B, T, L, H, S), or None
             0 beyond either length.
         """
         check_pairs(batch)
+        if not isinstance(weights, (bool, np.bool_)) and weights != "layers":
+            raise ArgumentError(describe("weights", 'True, False or "layers"', repr(weights), "True suits most uses."))
         x, attended = self.features(batch, fed(batch), weights=weights)
         targets = targets_of(batch).reshape(-1)
         at = np.flatnonzero(targets != IGNORED)

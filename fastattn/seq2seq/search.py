@@ -37,7 +37,7 @@ class Hypothesis:
         What the search ranked by; the log-probability where nothing else was asked for.
     finished : bool
         Whether `EOS` was reached before the limit of length.
-    weights : array, shape (m, S) or (m, H, S), or None
+    weights : array, shape (m, S), (m, H, S) or (m, L, H, S), or None
         What was attended to for each token, for `EOS` too (m = n + 1) if it was reached; S is the source's own length.
     """
 
@@ -154,15 +154,15 @@ def sample(
     return _decode(model, source, source_lengths, limit, forbid, weights, choose)
 
 
-def score_pairs(model: Model, batch: Pairs, *, weights: bool = False) -> list[Hypothesis]:
+def score_pairs(model: Model, batch: Pairs, *, weights: bool | str = False) -> list[Hypothesis]:
     """Return the given targets with their log-probabilities (forced decoding).
 
     Parameters
     ----------
     model : Model
     batch : Batch
-    weights : bool
-        Whether to keep the attention weights.
+    weights : bool or "layers"
+        Whether to keep the attention weights; "layers" keeps those of all layers, as `Model.forced`.
 
     Returns
     -------

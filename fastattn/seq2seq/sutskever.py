@@ -125,7 +125,7 @@ class Sutskever(Model):
             x = after[-1][0]
         return x, SutskeverState(tuple(after)), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, None]:
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, H), and no weights."""
         state = self.encode(batch.source, batch.source_lengths)
         return self.decoder.forward(self.target_embedding.forward(inputs), state.layers)[0], None

@@ -241,7 +241,7 @@ class Transformer(Model):
     -----
     Training computes all positions at once, in fused attention that stores no (T, S) array. Decoding computes one
     position a step against the keys and values of those before it, which are appended to, with the same bits. Weights
-    are those of the last decoder layer's attention to the source, for each head.
+    are those of the last decoder layer's attention to the source, for each head; `forced` can give all layers'.
 
     References
     ----------
@@ -345,10 +345,13 @@ class Transformer(Model):
             x = self.decoder_norm.forward(x)
         return x, TransformerState(state.position + 1, tuple(past), state.memories), weights
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool = False) -> tuple[Array, Array | None]:
-        """Return features (B, T, D), and weights (B, T, H, S) or None."""
+    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
+        """Return features (B, T, D), and weights (B, T, H, S), or with "layers" (B, T, L, H, S), or None."""
         x, attended, _ = self._run(batch, inputs, None, weights)
-        return x, None if attended is None else np.ascontiguousarray(attended.transpose(0, 2, 1, 3))
+        if not attended:
+            return x, None
+        by_position = [layer.transpose(0, 2, 1, 3) for layer in attended]
+        return x, np.stack(by_position, axis=2) if weights == "layers" else np.ascontiguousarray(by_position[-1])
 
     def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
@@ -356,18 +359,20 @@ class Transformer(Model):
         return x, backward
 
     def _run(
-        self, batch: Pairs, inputs: Array, seeds: Array | None, return_weights: bool
-    ) -> tuple[Array, Array | None, Callable[[Array], None]]:
+        self, batch: Pairs, inputs: Array, seeds: Array | None, return_weights: bool | str
+    ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds)
         x, embed_back = self._embed(self.target_embedding, inputs, drop, 1)
-        backs, attended = [], None
+        backs: list[Callable[[Array], tuple[Array, Array]]] = []
+        attended: list[Array] = []
         for number, layer in enumerate(self.decoder):
             own = {"causal": "top_left", **self._attention_dropout(seeds, (2 << 20) + 2 * number)}
             other = {"key_lengths": lengths, **self._attention_dropout(seeds, (2 << 20) + 2 * number + 1)}
-            wanted = return_weights and number == len(self.decoder) - 1
-            x, attended, back = layer.vjp(x, memory, drop, (2 << 16) + 4 * number, own, other, wanted)
+            wanted = return_weights == "layers" or (bool(return_weights) and number == len(self.decoder) - 1)
+            x, weights, back = layer.vjp(x, memory, drop, (2 << 16) + 4 * number, own, other, wanted)
             backs.append(back)
+            attended += [] if weights is None else [weights]
         norm_back = None
         if self.config.norm == "pre":
             x, norm_back = self.decoder_norm.vjp(x)

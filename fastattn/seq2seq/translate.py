@@ -1,5 +1,6 @@
 """A trained model with its vocabularies: from texts to texts, scores and alignments."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Translation:
     finished : bool
         Whether the model came to an end before the limit of length.
     weights : array, shape (len(tokens), len(source_tokens)) or (len(tokens), H, len(source_tokens)), or None
-        What was attended to for each target token.
+        What was attended to for each target token; (len(tokens), L, H, len(source_tokens)) with all layers.
     """
 
     text: str
@@ -51,10 +52,11 @@ class Translation:
     weights: Array | None = None
 
     def map(self) -> Array:
-        """Return the weights as `fastattn.viz` draws them, heads first: (len(tokens), S) or (H, len(tokens), S)."""
+        """Return the weights as `fastattn.viz` draws them: (len(tokens), S), with heads (H, len(tokens), S), with
+        layers (L, H, len(tokens), S)."""
         if self.weights is None:
             raise UnsupportedError(describe("map", "a translation with weights", "none", "ask for weights=True."))
-        return self.weights if self.weights.ndim == 2 else np.ascontiguousarray(self.weights.transpose(1, 0, 2))
+        return np.ascontiguousarray(np.moveaxis(self.weights, 0, -2))
 
 
 class Translator:
@@ -111,6 +113,7 @@ class Translator:
         max_length: int | None = None,
         weights: bool = False,
         replace: bool = False,
+        layers: bool = False,
     ) -> list[list[Translation]]:
         """Return the best translations of each text, the best one first.
 
@@ -129,6 +132,9 @@ class Translator:
             Whether to return the attention weights.
         replace : bool
             Whether unknown target words become the source word that was attended to most (`replace_unknown`).
+        layers : bool
+            With `weights`: those of all layers, not of the last one alone. They are computed afterwards, in one pass
+            over each translation, so that the search is not slower.
 
         Returns
         -------
@@ -149,8 +155,13 @@ class Translator:
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             if size == 1:
-                return [[found] for found in greedy(self.model, ids, lengths, limit=limit, weights=keep)]
-            return beam_search(self.model, ids, lengths, size=size, best=best, limit=limit, weights=keep, **more)
+                found = [[one] for one in greedy(self.model, ids, lengths, limit=limit, weights=keep)]
+            else:
+                found = beam_search(self.model, ids, lengths, size=size, best=best, limit=limit, weights=keep, **more)
+            if not (weights and layers):
+                return found
+            pairs = zip(ids, lengths.tolist(), found)
+            return [[self._with_layers(source[:length], one) for one in several] for source, length, several in pairs]
 
         return self._find(texts, find, weights, replace)
 
@@ -191,7 +202,9 @@ class Translator:
 
         return [found[0] for found in self._find(texts, find, weights, False)]
 
-    def score(self, sources: Sequence[str], targets: Sequence[str], *, weights: bool = False) -> list[Translation]:
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, weights: bool = False, layers: bool = False
+    ) -> list[Translation]:
         """Return the given targets with their log-probabilities, the end included.
 
         Parameters
@@ -200,6 +213,8 @@ class Translator:
             As many of one as of the other.
         weights : bool
             Whether to return the attention weights.
+        layers : bool
+            With `weights`: those of all layers, not of the last one alone.
         """
         _check_texts("sources", sources)
         _check_texts("targets", targets)
@@ -212,14 +227,15 @@ class Translator:
         found: list[Translation | None] = [None] * len(sources)
         for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1)))):
             batch = Batch(*pad([source[i] for i in rows]), *pad([target[i] for i in rows]), rows)
-            for i, one in zip(rows.tolist(), score_pairs(self.model, batch, weights=weights)):
+            wanted = "layers" if weights and layers else weights
+            for i, one in zip(rows.tolist(), score_pairs(self.model, batch, weights=wanted)):
                 tokens = [*self.target_vocabulary.split(targets[i]), _END]
                 shown = [*self.source_vocabulary.split(sources[i]), _END]
                 found[i] = Translation(targets[i], tokens, shown, one.log_probability, one.score, True, one.weights)
         return [one for one in found if one is not None]
 
-    def align(self, source: str, target: str | None = None) -> Translation:
-        """Return the attention weights of a pair, or of a source and its best translation.
+    def align(self, source: str, target: str | None = None, *, layers: bool = False) -> Translation:
+        """Return the attention weights of a pair, or of a source and its best translation; with `layers` of all layers.
 
         Raises
         ------
@@ -229,13 +245,20 @@ class Translator:
         if not self.source_vocabulary.split(source):
             raise ArgumentError(describe("source", "a text", repr(source), "there is nothing to attend to."))
         if target is None:
-            [[found]] = self.search([source], weights=True)
+            [[found]] = self.search([source], weights=True, layers=layers)
         else:
-            [found] = self.score([source], [target], weights=True)
+            [found] = self.score([source], [target], weights=True, layers=layers)
         if found.weights is None:
             hint = "models of kinds 'cho' and 'sutskever' look at no source token; train another kind."
             raise UnsupportedError(describe("align", "a model with attention", f"kind {self.model.kind!r}", hint))
         return found
+
+    def _with_layers(self, source: Array, found: Hypothesis) -> Hypothesis:
+        """Return a hypothesis for source ids with the weights of all layers."""
+        target = np.append(found.tokens, EOS) if found.finished else found.tokens
+        batch = Batch(*pad([source]), *pad([target]), np.zeros(1, np.int64))
+        [one] = score_pairs(self.model, batch, weights="layers")
+        return dataclasses.replace(found, weights=one.weights)
 
     def _find(
         self,
@@ -260,7 +283,8 @@ class Translator:
         vocabulary = self.target_vocabulary
         tokens = vocabulary.decode(found.tokens)
         if replace and found.weights is not None and UNK in found.tokens:
-            tokens = replace_unknown(tokens, found.tokens, found.weights, source)
+            last = found.weights if found.weights.ndim < 4 else found.weights[:, -1]
+            tokens = replace_unknown(tokens, found.tokens, last, source)
         shown = [*tokens, _END] if found.finished else tokens
         return Translation(
             vocabulary.join(tokens), shown, [*source, _END], found.log_probability, found.score, found.finished,
