@@ -184,6 +184,7 @@ def test_our_own_families_come_by_the_same_hooks():
     with isolated():
         rows = {row.name: row for row in providers()}
         assert rows["fastattn.scores"].records["scores"].keys() == set(scores.names())
+        assert rows["fastattn.normalizers"].records["normalizers"].keys() == set(fastattn.normalizers.names())
         assert rows["fastattn.variants"].records["variants"].keys() == set(fastattn.variants.names())
         assert all(row.status == "built in" for row in rows.values())
 

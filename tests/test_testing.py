@@ -2,15 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import wrong_plugins
 from variant_cases import CASES, widths
 
 import fastattn
-from fastattn.errors import PluginError
+from fastattn.errors import DTypeError, PluginError
+from fastattn.normalizers import registry as normalizers
 from fastattn.plugin import ScoreRecord, VariantRecord
 from fastattn.scores import registry as scores
-from fastattn.testing import check_plugin, check_score, check_variant, parametrize
+from fastattn.testing import check_normalizer, check_plugin, check_score, check_variant, parametrize
 from fastattn.testing.score_checks import SCORE_CHECKS
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 
@@ -34,6 +36,43 @@ def test_our_scores_conform(record):
     for example in record.examples or ({},):
         certificate = check_score(record, options=example)
         assert certificate.passed, str(certificate)
+
+
+@pytest.mark.parametrize("record", normalizers.fastattn_normalizers(), ids=lambda record: record.name)
+def test_our_normalizers_conform(record):
+    for example in record.examples or ({},):
+        certificate = check_normalizer(record, options=example)
+        assert certificate.passed, str(certificate)
+
+
+def test_functions_on_rows_that_are_softmax_conform_and_agree_with_it():
+    right = wrong_plugins.normalizer(wrong_plugins.softmax)
+    certificate = check_normalizer(right, reference=wrong_plugins.softmax_of_rows)
+    assert certificate.passed, str(certificate)
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(2, 4, n, 6)) for n in (9, 17, 17))
+    lengths, bias = np.array([17, 5]), rng.normal(size=(9, 17))
+    for score in ("scaled_dot", scores.create("additive", v=rng.normal(size=6)), fastattn.scores.Dot(softcap=2.0)):
+        options = {"score": score, "key_lengths": lengths, "bias": bias, "window": (20, 6), "dropout": 0.3, "seed": 5}
+        found, back = fastattn.attention_vjp(q, k, v, normalizer=right(), **options)
+        wanted, wanted_back = fastattn.attention_vjp(q, k, v, **options)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+        for name in ("query", "key", "value", "bias"):
+            a, b = getattr(back(found), name), getattr(wanted_back(found), name)
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.parametrize("which", wrong_plugins.NORMALIZERS)
+def test_a_wrong_normalizer_fails_the_check_meant_for_it(which):
+    wrong, name = wrong_plugins.NORMALIZERS[which]
+    certificate = check_normalizer(wrong, reference=wrong_plugins.softmax_of_rows)
+    assert name in certificate.failed, str(certificate)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, True, len, None])
+def test_what_is_no_compiled_function_is_refused(wrong):
+    with pytest.raises(DTypeError, match="weights: expected a compiled function"):
+        fastattn.normalizers.RowFunctions(wrong, 8)
 
 
 def test_a_right_plugin_passes_all():

@@ -1,5 +1,6 @@
 """Plugins with one fault each, and the check that must find it."""
 
+import ctypes
 import os
 import sys
 from types import ModuleType
@@ -9,6 +10,7 @@ import numpy as np
 from fastattn import linear
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Parameter
+from fastattn.normalizers import RowFunctions
 from fastattn.plugin import ScoreRecord, VariantRecord
 from fastattn.scores import Dot as DotScore
 from fastattn.scores import General as GeneralScore
@@ -232,11 +234,72 @@ class ScoreWrongFormula(DotScore):
         return 1.0 / width
 
 
+def softmax_of_rows(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 def dots(parameters, query, key, scale):
     return np.einsum("bqd,bkd->bqk", query, key)
 
 
 MATRIX = {"w": lambda rng, query, key, dtype: rng.normal(size=(query, key)).astype(dtype)}
+
+ROW = ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 2, ctypes.c_int64)
+WAY_BACK = ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 4, ctypes.c_int64)
+
+
+def softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def softmax_back(z, p, d):
+    return p * (d - (p * d).sum())
+
+
+def no_total(z):
+    return 0.9 * softmax(z)
+
+
+def no_maximum(z):
+    with np.errstate(all="ignore"):
+        e = np.exp(z)
+        return e / e.sum()
+
+
+def upside_down(z):
+    return softmax(-z)
+
+
+def halved_back(z, p, d):
+    return softmax_back(z, p, d) / 2
+
+
+def by_position(z):
+    return softmax(z + 1e-3 * np.arange(len(z)))
+
+
+def normalizer(weights, gradient=softmax_back):
+    """A normalizer of NumPy functions: slow, but with any fault one likes."""
+
+    def forward(scores, out, n):
+        np.ctypeslib.as_array(out, (n,))[:] = weights(np.ctypeslib.as_array(scores, (n,)))
+
+    def backward(scores, p, d, out, n):
+        arrays = [np.ctypeslib.as_array(x, (n,)) for x in (scores, p, d)]
+        np.ctypeslib.as_array(out, (n,))[:] = gradient(*arrays)
+
+    return lambda: RowFunctions(ROW(forward), WAY_BACK(backward))
+
+
+NORMALIZERS = {
+    "no_total": (normalizer(no_total, lambda z, p, d: 0.9 * softmax_back(z, p / 0.9, d)), "rows_are_distributions"),
+    "no_maximum": (normalizer(no_maximum), "large_scores"),
+    "upside_down": (normalizer(upside_down, lambda z, p, d: -softmax_back(z, p, d)), "larger_scores_weigh_more"),
+    "halved_gradient": (normalizer(softmax, halved_back), "gradients"),
+    "by_position": (normalizer(by_position), "formula"),
+}
 
 # What is wrong, and the check that must fail; others may fail too.
 VARIANTS = {

@@ -23,6 +23,9 @@ cdef extern from "fastattn.h" nogil:
     ctypedef struct fa_strides4:
         int64_t batch, head, row, column
 
+    ctypedef void (*fa_row_weights)(const double *, double *, int64_t) noexcept nogil
+    ctypedef void (*fa_row_gradient)(const double *, const double *, const double *, double *, int64_t) noexcept nogil
+
     ctypedef struct fa_attention:
         int64_t B, H, Hk, Tq, Tk, D, Dv
         const void *query
@@ -53,6 +56,8 @@ cdef extern from "fastattn.h" nogil:
         void *row_sum
         const double *alpha
         int64_t alpha_stride
+        fa_row_weights row_weights
+        fa_row_gradient row_gradient
 
     ctypedef struct fa_attention_grad:
         fa_attention f
@@ -437,6 +442,12 @@ cdef class Call:
         if alpha is not None:  # contiguous float64, of all heads or of each
             a.alpha = <const double *>_data(alpha)
             a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
+
+    def use_rows(self, size_t weights, size_t gradient, owner):
+        """Normalize rows by functions at these addresses, which `owner` keeps alive; the call has some alpha."""
+        self.a.row_weights = <fa_row_weights>weights
+        self.a.row_gradient = <fa_row_gradient>gradient
+        self.keep = (self.keep, owner)
 
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""

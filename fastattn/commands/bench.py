@@ -12,7 +12,7 @@ __all__ = ["add", "run"]
 def add(commands: Commands) -> None:
     """Describe the command."""
     about = (
-        "Time what a plugin provides, float32, beside the built-in score or variant 'general' on the same arrays: "
+        "Time what a plugin provides, float32, beside the built-in score or variant 'general', or softmax: "
         f"batch {timing.BATCH}, {timing.QUERIES} queries, {timing.KEYS} keys, width {timing.WIDTH}. What is wrong by "
         "the conformance kit has no time."
     )
@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
             case.check()
             checked.add(id(case.record))
         own, peer = timing.measure(case)
-        rows.append({"case": str(case), "microseconds": round(own * 1e6, 2), "general": round(peer * 1e6, 2)})
+        rows.append({"case": str(case), "microseconds": round(own * 1e6, 2), "built_in": round(peer * 1e6, 2)})
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
     width = max((len(str(row["case"])) for row in rows), default=4)
-    print(f"{'case':<{width}}  {'us':>10}  {'general':>10}")
+    print(f"{'case':<{width}}  {'us':>10}  {'built in':>10}")
     for row in rows:
-        print(f"{row['case']:<{width}}  {row['microseconds']:>10}  {row['general']:>10}")
+        print(f"{row['case']:<{width}}  {row['microseconds']:>10}  {row['built_in']:>10}")
     return 0

@@ -23,12 +23,12 @@ from typing import Any
 
 from fastattn.errors import PluginError, PluginWarning, describe_file
 from fastattn.plugin.hookspecs import GROUP
-from fastattn.plugin.provider import Hooks, Provider, read
+from fastattn.plugin.provider import FAMILIES, Hooks, Provider, read
 from fastattn.plugin.records import Record
 
 __all__ = ["Manager", "current", "find", "isolated", "known_names", "providers", "records", "reload"]
 
-BUILT_IN = {"fastattn.scores": "fastattn.scores.registry", "fastattn.variants": "fastattn.variants.registry"}
+BUILT_IN = {f"fastattn.{family}": f"fastattn.{family}.registry" for family in FAMILIES}
 
 
 class Manager:
@@ -203,7 +203,7 @@ def isolated(plugins: Mapping[str, Any] | None = None) -> Iterator[Manager]:
     ...         return [VariantRecord("mine", fastattn.variants.Variant)]
     >>> with isolated({"my_plugin": Plugin()}):
     ...     "mine" in fastattn.variants.names(), [provider.name for provider in providers()]
-    (True, ['fastattn.scores', 'fastattn.variants', 'my_plugin'])
+    (True, ['fastattn.scores', 'fastattn.normalizers', 'fastattn.variants', 'my_plugin'])
     """
     global _manager
     before, _manager = _manager, Manager(plugins or {})

@@ -19,13 +19,14 @@ For an installed plugin: ``fastattn check NAME``. pytest is imported by `paramet
 
 from fastattn.plugin.manager import isolated
 from fastattn.testing.certificate import Certificate, Result
-from fastattn.testing.kit import check_plugin, check_score, check_variant, parametrize, records_of
+from fastattn.testing.kit import check_normalizer, check_plugin, check_score, check_variant, parametrize, records_of
 from fastattn.testing.timing import benchmarks_of
 
 __all__ = [
     "Certificate",
     "Result",
     "benchmarks_of",
+    "check_normalizer",
     "check_plugin",
     "check_score",
     "check_variant",

@@ -6,17 +6,19 @@ from functools import partial
 from typing import Any
 
 from fastattn.errors import PluginError, describe_file
+from fastattn.normalizers.base import Normalizer
 from fastattn.plugin.manager import current, isolated
-from fastattn.plugin.records import Record, ScoreRecord, VariantRecord
+from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
 from fastattn.scores.base import Score
 from fastattn.testing.arrays import as_record
-from fastattn.testing.certificate import Certificate, Result, run
+from fastattn.testing.certificate import Certificate, run
+from fastattn.testing.normalizer_checks import NORMALIZER_CHECKS, NormalizerSubject
 from fastattn.testing.score_checks import SCORE_CHECKS, ScoreSubject
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 from fastattn.testing.variant_subject import VariantSubject
 from fastattn.variants.base import Variant
 
-__all__ = ["check_plugin", "check_score", "check_variant", "parametrize", "records_of"]
+__all__ = ["check_normalizer", "check_plugin", "check_score", "check_variant", "parametrize", "records_of"]
 
 
 def check_variant(
@@ -53,8 +55,8 @@ def check_variant(
     >>> certificate.passed, certificate["masks"].status
     (True, 'passed')
     """
-    made = _variant(subject, options, reference)
-    return run(str(made), _named(VARIANT_CHECKS, made), dict(expected_failures or {}))
+    made = _subject(subject, VariantRecord, options, reference)
+    return run(str(made), _named(made), dict(expected_failures or {}))
 
 
 def check_score(
@@ -87,28 +89,61 @@ def check_score(
     >>> check_score(fastattn.scores.Dot, reference=lambda p, q, k, scale: q @ k.swapaxes(1, 2)).failed
     ()
     """
-    made = _score(subject, options, reference)
-    return run(str(made), _named(SCORE_CHECKS, made), dict(expected_failures or {}))
+    made = _subject(subject, ScoreRecord, options, reference)
+    return run(str(made), _named(made), dict(expected_failures or {}))
 
 
-def _variant(subject: Any, options: Any, reference: Any) -> VariantSubject:
-    record = as_record(subject, VariantRecord, Variant)
+def check_normalizer(
+    subject: Any,
+    *,
+    options: Mapping[str, Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> Certificate:
+    """Check a normalizer against everything that fastattn promises.
+
+    Parameters
+    ----------
+    subject : NormalizerRecord, or a class or function
+    options : mapping, optional
+        By default the first of the record's examples.
+    reference : callable, optional
+        ``reference(scores) -> weights`` of rows, the formula in float64; a masked score is -inf.
+    expected_failures
+        As of `check_variant`.
+
+    Returns
+    -------
+    Certificate
+
+    Examples
+    --------
+    >>> from fastattn.testing import check_normalizer
+    >>> check_normalizer(fastattn.normalizers.Sparsemax).failed
+    ()
+    """
+    made = _subject(subject, NormalizerRecord, options, reference)
+    return run(str(made), _named(made), dict(expected_failures or {}))
+
+
+# What the kit knows of a family: the class of its objects, the subject of checks, and the checks.
+_FAMILIES: dict[type[Record], tuple[type, Callable[..., Any], tuple[Callable[[Any], object], ...]]] = {
+    VariantRecord: (Variant, VariantSubject, VARIANT_CHECKS),
+    ScoreRecord: (Score, ScoreSubject, SCORE_CHECKS),
+    NormalizerRecord: (Normalizer, NormalizerSubject, NORMALIZER_CHECKS),
+}
+
+
+def _subject(subject: Any, kind: type[Record], options: Any, reference: Any = None) -> Any:
+    base, make, _ = _FAMILIES[kind]
+    record = as_record(subject, kind, base)
     given = options if options is not None else (record.examples or ({},))[0]
-    return VariantSubject(record, given, reference or record.formula())
+    return make(record, given, reference or record.formula())
 
 
-def _score(subject: Any, options: Any, reference: Any) -> ScoreSubject:
-    record = as_record(subject, ScoreRecord, Score)
-    given = options if options is not None else (record.examples or ({},))[0]
-    return ScoreSubject(record, given, reference or record.formula())
-
-
-def _named(checks: tuple[Callable[[Any], object], ...], subject: Any) -> Iterator[tuple[str, Callable[[], object]]]:
-    for check in checks:
+def _named(subject: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    for check in _FAMILIES[type(subject.record)][2]:
         yield check.__name__, partial(check, subject)
-
-
-_CHECKS: dict[type[Record], Callable[..., Certificate]] = {VariantRecord: check_variant, ScoreRecord: check_score}
 
 
 def records_of(plugin: Any) -> list[Record]:
@@ -178,15 +213,11 @@ def check_plugin(plugin: Any, *, expected_failures: Mapping[str, str] | None = N
 
     certificates = [run(f"plugin {name!r}", [("loads", loads), ("hooks", hooks), ("factories", factories)])]
     for record in found if certificates[0].passed else []:
-        check = _CHECKS.get(type(record))
+        own = {key.removeprefix(f"{record.name}."): why for key, why in reasons.items() if
+               key.startswith(f"{record.name}.")}  # fmt: skip
         for example in record.examples or ({},):
-            if check is None:
-                why = Result("all", "unsupported", f"{type(record).__name__} is not checked by this version")
-                certificates.append(Certificate(record.name, (why,)))
-                continue
-            own = {key.removeprefix(f"{record.name}."): why for key, why in reasons.items() if
-                   key.startswith(f"{record.name}.")}  # fmt: skip
-            certificates.append(check(record, options=example, expected_failures=own))
+            made = _subject(record, type(record), example)
+            certificates.append(run(str(made), _named(made), own))
     return certificates
 
 
@@ -195,7 +226,7 @@ def parametrize(*subjects: Any, expected_failures: Mapping[str, str] | None = No
 
     Parameters
     ----------
-    *subjects : VariantRecord, ScoreRecord, or a module or object with hooks
+    *subjects : VariantRecord, ScoreRecord, NormalizerRecord, or a module or object with hooks
         Records are checked with all their examples.
     expected_failures : mapping of str to str, optional
         Reasons, by ``check`` or ``name.check``: those tests must fail.
@@ -217,20 +248,13 @@ def parametrize(*subjects: Any, expected_failures: Mapping[str, str] | None = No
     for subject in subjects:
         for record in [subject] if isinstance(subject, Record) else records_of(subject):
             for number, example in enumerate(record.examples or ({},)):
-                made: Any
-                checks: tuple[Callable[[Any], object], ...]
-                if isinstance(record, VariantRecord):
-                    made, checks = _variant(record, example, None), VARIANT_CHECKS
-                elif isinstance(record, ScoreRecord):
-                    made, checks = _score(record, example, None), SCORE_CHECKS
-                else:
-                    continue
-                for name, check in _named(checks, made):
+                made = _subject(record, type(record), example)
+                kind = type(record).__name__.removesuffix("Record").lower()
+                for name, check in _named(made):
                     keys = {name, f"{record.name}.{name}"} & reasons.keys()
                     used |= keys
                     why = reasons[min(keys)] if keys else ""
                     marks = [pytest.mark.xfail(reason=why, strict=True)] if keys else []
-                    kind = "variant" if isinstance(record, VariantRecord) else "score"
                     place = "-".join([kind, record.name, *([str(number)] if number else []), name])
                     cases.append(pytest.param(partial(_or_skip, check), id=place, marks=marks))
     if reasons.keys() - used:

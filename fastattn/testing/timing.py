@@ -1,4 +1,7 @@
-"""What is timed of a plugin: each thing that it provides, in float32, beside the same call of something built in."""
+"""What is timed of a plugin: each thing that it provides, in float32, beside the same call of something built in.
+
+That is the variant or score "general", or softmax.
+"""
 
 import statistics
 import time
@@ -9,9 +12,11 @@ import numpy as np
 
 from fastattn.attention import attention, attention_vjp
 from fastattn.errors import PluginError, describe_file
-from fastattn.plugin.records import Record, ScoreRecord, VariantRecord
+from fastattn.normalizers.registry import fastattn_normalizers
+from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
 from fastattn.scores.registry import fastattn_scores
-from fastattn.testing.kit import check_score, check_variant, records_of
+from fastattn.testing.kit import check_normalizer, check_score, check_variant, records_of
+from fastattn.testing.normalizer_checks import NormalizerSubject
 from fastattn.testing.score_checks import ScoreSubject
 from fastattn.testing.variant_subject import VariantSubject
 from fastattn.variants.registry import record as variant_record
@@ -23,6 +28,12 @@ BATCH, QUERIES, KEYS, WIDTH = 16, 30, 50, 64
 PEERS = {"variants": "general", "scores": "general"}
 # Checks whose failure means that a result is wrong, so that its time would say nothing.
 _NEEDED = ("can_be_made", "formula", "masks", "gradients", "steps_against_all_at_once", "weights_agree_with_context")
+
+_CHECKS: dict[type[Record], Callable[..., Any]] = {
+    VariantRecord: check_variant,
+    ScoreRecord: check_score,
+    NormalizerRecord: check_normalizer,
+}
 
 
 class Case:
@@ -42,7 +53,7 @@ class Case:
         self, record: Record, options: Any, call: str, run: Callable[[], Any], peer: Callable[[], Any]
     ) -> None:
         self.record, self.options = record, options
-        kind = "variant" if isinstance(record, VariantRecord) else "score"
+        kind = type(record).__name__.removesuffix("Record").lower()
         self.name = f"{kind} {record.name}: {call}"
         self.run, self.peer = run, peer
 
@@ -51,7 +62,7 @@ class Case:
 
     def check(self) -> None:
         """Raise a PluginError unless what is timed is right."""
-        check = check_variant if isinstance(self.record, VariantRecord) else check_score
+        check = _CHECKS[type(self.record)]
         failed = set(check(self.record, options=self.options).failed) & set(_NEEDED)
         if failed:
             names = ", ".join(sorted(failed))
@@ -75,7 +86,7 @@ def benchmarks_of(plugin: Any) -> list[Case]:
             built_in = next(one for one in fastattn_scores() if one.name == PEERS["scores"])
             own, peer = _score_calls(record, options), _score_calls(built_in, built_in.examples[0])
         else:
-            continue
+            own, peer = _normalizer_calls(record, options), _normalizer_calls(fastattn_normalizers()[0], {})
         cases += [Case(record, options, call, own[call], peer[call]) for call in own]
     return cases
 
@@ -117,6 +128,17 @@ def _score_calls(record: Record, options: Any) -> dict[str, Callable[[], Any]]:
         backward(np.asarray(output))
 
     return {"forward": lambda: attention(query, key, value, score=score), "gradients": gradients}
+
+
+def _normalizer_calls(record: Record, options: Any) -> dict[str, Callable[[], Any]]:
+    normalizer = NormalizerSubject(record, options).make(np.dtype(np.float32))
+    query, key, value = _arrays()
+
+    def gradients() -> None:
+        output, backward = attention_vjp(query, key, value, normalizer=normalizer)
+        backward(np.asarray(output))
+
+    return {"forward": lambda: attention(query, key, value, normalizer=normalizer), "gradients": gradients}
 
 
 def measure(case: Case, rounds: int = 7, seconds: float = 0.05) -> tuple[float, float]:
