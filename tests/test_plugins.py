@@ -1,6 +1,9 @@
 """Plugins are found late, in isolation, and never in silence."""
 
+import dataclasses
 import json
+import re
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,6 +14,8 @@ from fastattn import scores
 from fastattn.errors import ArgumentError, PluginError, PluginWarning
 from fastattn.plugin import NormalizerRecord, ScoreRecord, VariantRecord, isolated, providers
 from fastattn.plugin.provider import FAMILIES
+from fastattn.testing import check_variant
+from fastattn.testing.variant_checks import VARIANT_CHECKS
 from fastattn.variants.dot import Dot
 
 
@@ -272,3 +277,31 @@ def test_hooks_have_docstrings_with_examples_and_there_are_few():
         text = getattr(hookspecs, name).__doc__
         assert "since" in text and f"def {name}():" in text
     assert {NormalizerRecord, ScoreRecord, VariantRecord} == set(FAMILIES.values())
+
+
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "plugins.md"
+
+
+@pytest.mark.skipif(not GUIDE.exists(), reason="the guide is in the checkout only")
+def test_the_guide_has_every_hook_check_and_variable():
+    text = GUIDE.read_text()
+    for family in FAMILIES:
+        assert f"`fastattn_{family}()`" in text
+    for check in VARIANT_CHECKS:
+        assert f"`{check.__name__}`" in text
+    for name in ("FASTATTN_PLUGINS=a,b", "FASTATTN_PLUGINS=`", "FASTATTN_PLUGINS_STRICT=1"):
+        assert f"`{name}" in text
+    for field in dataclasses.fields(VariantRecord):
+        assert f"`{field.name}`" in text
+
+
+@pytest.mark.skipif(not GUIDE.exists(), reason="the guide is in the checkout only")
+def test_the_thirty_lines_of_the_guide_conform():
+    [code] = [
+        block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "Diagonal" in block
+    ]
+    names = {}
+    exec(code, names)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 32
+    [record] = names["fastattn_variants"]()
+    assert check_variant(record).passed
