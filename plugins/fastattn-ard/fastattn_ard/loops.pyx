@@ -8,7 +8,8 @@ from fastattn._kernels.capi cimport fastattn_api, fastattn_import
 
 cdef const fastattn_api *fa = fastattn_import()
 
-DEF ROWS = 64  # of one task
+cdef enum:
+    ROWS = 64  # of one task
 
 
 cdef struct rows:
