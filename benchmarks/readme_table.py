@@ -1,4 +1,6 @@
-"""Put the figures of a run into the README: ``python -m benchmarks.readme_table RESULT.json``.
+"""Put the figures of a run into the README: ``python -m benchmarks.readme_table RESULT.json [MORE.json ...]``.
+
+Of several runs, parts of one whole, each case has the figures of the last that has it.
 
 The table stands between two comment lines of the README and is never edited by hand. A run at smoke sizes, or without
 fastattn, is refused.
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
+from .cases import CASES
 from .ours import NAME as OURS
 
 START = "<!-- benchmark-table:start -->"
@@ -67,6 +70,47 @@ def _threads(run: dict[str, Any]) -> str:
     return f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
 
 
+def _rounds(data: dict[str, Any]) -> str:
+    rows = [row for run in data["runs"] for result in run["results"] for row in result["contestants"]]
+    counts = sorted({len(row["samples"]) for row in rows if "samples" in row})
+    return " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+
+
+def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one run's data from those of its parts; what is not of a case is the last part's.
+
+    Raises
+    ------
+    ValueError
+        When the parts were measured on different machines, at different levels, or for different numbers of threads.
+    """
+    whole = dict(parts[-1])
+    for key, of in {
+        "machine": lambda part: part["machine"],
+        "level": lambda part: [run["fastattn"].get("level") for run in part["runs"]],
+        "threads": lambda part: [run["threads"] for run in part["runs"]],
+    }.items():
+        if any(of(part) != of(whole) for part in parts):
+            raise ValueError(f"the runs differ in {key}")
+    whole["smoke"] = any(part["smoke"] for part in parts)
+    whole["versions"] = {key: value for part in parts for key, value in part["versions"].items()}
+    whole["import"] = next((part["import"] for part in reversed(parts) if part.get("import")), None)
+    whole["command"] = (
+        "python -m benchmarks.compare --threads "
+        + " ".join(str(run["threads"]) for run in whole["runs"])
+        + (" CASES ..., in parts" if len(parts) > 1 else "")
+    )
+    order = {case.name: place for place, case in enumerate(CASES)}
+    whole["runs"] = [
+        {**run, "results": sorted(
+            {result["case"]: result for part in parts for result in part["runs"][at]["results"]}.values(),
+            key=lambda result: order.get(result["case"], len(order)),
+        )}
+        for at, run in enumerate(whole["runs"])
+    ]  # fmt: skip
+    return whole
+
+
 def _origin(data: dict[str, Any]) -> str:
     versions = ", ".join(
         f"{label} {data['versions'][key]}" for label, key in _VERSIONS.items() if key in data["versions"]
@@ -79,7 +123,7 @@ def _origin(data: dict[str, Any]) -> str:
     imported = (data.get("import") or {}).get("median")
     after = f" `import fastattn` adds {report.duration(imported)} to `import numpy`." if imported else ""
     return (
-        f"float32, median time per call, {data['effort']['rounds']} rounds, all contestants in turn; a higher ratio"
+        f"float32, median time per call, {_rounds(data)} rounds, all contestants in turn; a higher ratio"
         f" is better. {machine['processor']}, level {level}, {machine['python']}, {versions}, {data['date'][:10]}:"
         f" `{' '.join(words)}`.{after}"
     )
@@ -101,13 +145,14 @@ def insert(readme: str, content: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme_table", description=__doc__.split("\n\n")[0])
-    parser.add_argument("result", type=Path, help="JSON written by benchmarks.compare")
+    parser.add_argument("result", type=Path, nargs="+", help="JSON written by benchmarks.compare")
     parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parent.parent / "README.md")
     parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 when the README differs")
     options = parser.parse_args(argv)
     readme = options.readme.read_text(encoding="utf-8")
     try:
-        changed = insert(readme, table(json.loads(options.result.read_text(encoding="utf-8"))))
+        parts = [json.loads(path.read_text(encoding="utf-8")) for path in options.result]
+        changed = insert(readme, table(merge(parts) if len(parts) > 1 else parts[0]))
     except ValueError as error:
         parser.error(str(error))
     if options.check:

@@ -115,3 +115,27 @@ def test_table_goes_between_the_markers():
     for broken in ("", readme + readme, readme.replace(readme_table.END, "")):
         with pytest.raises(ValueError, match="once each"):
             readme_table.insert(broken, "new")
+
+
+def part_of_a_run(case, seconds, rounds, processor="a"):
+    """What compare writes, as far as the table reads it."""
+    ours, row = (
+        {"name": name, "library": name, "status": "ok", "samples": [took] * rounds, "median": took}
+        for name, took in (("fastattn", seconds), ("NumPy", 2 * seconds))
+    )
+    result = {
+        "case": case, "title": case, "direction": "forward", "contestants": [ours, row], "ours": seconds,
+        "best_peer": "NumPy", "best_peer_median": 2 * seconds, "ratio": 2.0,
+    }  # fmt: skip
+    machine = {"processor": processor, "python": "CPython"}
+    run = {"threads": 1, "fastattn": {"level": "generic"}, "results": [result]}
+    return {"smoke": False, "machine": machine, "versions": {}, "date": "2026-01-01", "command": "x", "runs": [run]}
+
+
+def test_a_table_of_several_runs_has_the_last_figure_of_each_case():
+    parts = [part_of_a_run("gemm_m1", 1.0, 9), part_of_a_run("additive_fwd", 2.0, 5), part_of_a_run("gemm_m1", 3.0, 9)]
+    lines = readme_table.table(readme_table.merge(parts)).splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:4]] == [["| additive_fwd", "2.00 s"], ["| gemm_m1", "3.00 s"]]
+    assert "5 to 9 rounds" in lines[-1]
+    with pytest.raises(ValueError, match="machine"):
+        readme_table.merge([*parts, part_of_a_run("gemm_m8", 1.0, 9, processor="b")])

@@ -28,12 +28,12 @@ def configure(seed: int, quick: bool) -> Config:
     return Config(
         DataConfig(train="train", validation="val"),
         BahdanauConfig(embedding=128, hidden=64 if quick else 256, attention=64 if quick else 256, readout_width=128,
-                       reset="after", dropout=0.4, label_smoothing=0.1),
+                       reset="after", dropout=0.3, label_smoothing=0.1),
         VocabularyConfig(source="bpe", target="bpe", source_size=600 if quick else 5200,
                          target_size=600 if quick else 7062),
         TrainingConfig(
-            seed=seed, epochs=2 if quick else 24, tokens_per_batch=1024, max_length=80, rate=0.001,
-            schedule="plateau", factor=0.5, plateau_patience=2, patience=6, clip=5.0, metric="bleu", keep=1,
+            seed=seed, epochs=2 if quick else 45, tokens_per_batch=1024, max_length=80, rate=0.001,
+            schedule="plateau", factor=0.5, plateau_patience=3, patience=9, clip=5.0, metric="bleu", keep=1,
             checkpoint_every=200, log_every=100,
         ),
         InferenceConfig(beam=6, length_penalty=1.0, max_length=80),
