@@ -121,4 +121,4 @@ def run(
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    return text if len(text) <= 900 else f"{text[:897]}..."
