@@ -79,6 +79,9 @@ def test_a_score_of_a_plugin_is_used_by_name_and_made_once():
         for _ in range(3):
             assert (fastattn.attention(x, x, x, score="negative") == wanted).all()
         assert len(calls) == 1
+        with isolated(), pytest.raises(ArgumentError, match="expected one of additive"):
+            fastattn.attention(x, x, x, score="negative")
+        assert (fastattn.attention(x, x, x, score="negative") == wanted).all()
         assert isinstance(scores.create("negative"), Negative) and "negative" in scores.names()
     with isolated(), pytest.raises(ArgumentError, match="expected one of additive"):
         fastattn.attention(x, x, x, score="negative")

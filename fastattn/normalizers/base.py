@@ -86,11 +86,9 @@ def _provided(name: str) -> Normalizer:
     from fastattn.normalizers import registry
     from fastattn.plugin import manager
 
-    made = manager.current().made
-    if ("normalizers", name) not in made:
-        made["normalizers", name] = registry.create(name)
-    found: Normalizer = made["normalizers", name]
-    return found
+    made = registry.create(name)
+    manager.current().keep(_BY_NAME, name, made)
+    return made
 
 
 def constant_alpha(value: float) -> Array:

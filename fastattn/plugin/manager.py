@@ -45,7 +45,7 @@ class Manager:
         self._given = plugins
         self._lock = threading.RLock()
         self._providers: list[Provider] | None = None
-        self.made: dict[tuple[str, str], Any] = {}
+        self._kept: list[tuple[dict[str, Any], str]] = []
 
     def providers(self) -> list[Provider]:
         """Return all providers, our own first, then by distribution and name."""
@@ -56,6 +56,17 @@ class Manager:
                 for problem in problems:
                     warnings.warn(problem, PluginWarning, stacklevel=3)
             return self._providers
+
+    def keep(self, table: dict[str, Any], name: str, made: Any) -> None:
+        """Put an object of a plugin into a table of names, where it is found at the price of our own."""
+        table[name] = made
+        self._kept.append((table, name))
+
+    def forget(self) -> None:
+        """Take out of tables what was put there."""
+        for table, name in self._kept:
+            table.pop(name, None)
+        self._kept.clear()
 
     def _candidates(self) -> Iterator[tuple[Provider, Callable[[], Any]]]:
         for name, place in BUILT_IN.items():
@@ -182,6 +193,7 @@ def current() -> Manager:
 def reload() -> None:
     """Forget all plugins: they are looked for again when they are next needed."""
     global _manager
+    _manager.forget()
     _manager = Manager()
 
 
@@ -206,10 +218,12 @@ def isolated(plugins: Mapping[str, Any] | None = None) -> Iterator[Manager]:
     (True, ['fastattn.scores', 'fastattn.normalizers', 'fastattn.variants', 'my_plugin'])
     """
     global _manager
+    _manager.forget()
     before, _manager = _manager, Manager(plugins or {})
     try:
         yield _manager
     finally:
+        _manager.forget()
         _manager = before
 
 

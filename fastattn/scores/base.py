@@ -211,13 +211,11 @@ def _provided(name: str) -> Score:
     from fastattn.plugin import manager
     from fastattn.scores import registry
 
-    made = manager.current().made
-    if ("scores", name) not in made:
-        missing = registry.needed(name)
-        if missing:
-            given = ", ".join(f"{option}=..." for option in missing)
-            hint = f"this score has parameters: pass fastattn.scores.create({name!r}, {given})."
-            raise ArgumentError(describe("score", "a score without parameters, or a score object", repr(name), hint))
-        made["scores", name] = registry.create(name)
-    found: Score = made["scores", name]
-    return found
+    missing = registry.needed(name)
+    if missing:
+        given = ", ".join(f"{option}=..." for option in missing)
+        hint = f"this score has parameters: pass fastattn.scores.create({name!r}, {given})."
+        raise ArgumentError(describe("score", "a score without parameters, or a score object", repr(name), hint))
+    made = registry.create(name)
+    manager.current().keep(_BY_NAME, name, made)
+    return made
