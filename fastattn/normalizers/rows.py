@@ -37,8 +37,8 @@ class RowFunctions(Normalizer):
     Notes
     -----
     Scores are made, and weights summed, by the kernels of sparse normalizers: a block of rows keeps its scores, and
-    nothing else of that size is stored. Rows come in float64, and a function is called for each: with a logarithm and two
-    exponentials a key in Numba, six times the time of softmax (`plugins/fastattn-smooth`, 50 keys, width 64).
+    nothing else of that size is stored. Rows come in float64, and a function is called for each: with a logarithm and
+    two exponentials a key in Numba, six times the time of softmax (`plugins/fastattn-smooth`, 50 keys, width 64).
 
     Examples
     --------
