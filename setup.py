@@ -19,6 +19,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = [
     "csrc/threads/pool.c",
+    "csrc/dispatch/capi.c",
     "csrc/dispatch/dispatch.c",
     "csrc/dispatch/run.c",
     "csrc/dispatch/gradient.c",

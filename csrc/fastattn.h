@@ -20,6 +20,11 @@ typedef struct {
     int64_t batch, head, row, column;
 } fa_strides4;
 
+/* A normalizer from outside: weights of the n keys that a row may read, and the way back. No array overlaps another. */
+typedef void (*fa_row_weights)(const double *scores, double *weights, int64_t n);
+typedef void (*fa_row_gradient)(const double *scores, const double *weights, const double *d_weights, double *d_scores,
+                                int64_t n);
+
 typedef struct fa_attention {
     int64_t B, H, Hk, Tq, Tk, D, Dv;
     const void *query, *key, *value;
@@ -62,6 +67,8 @@ typedef struct fa_attention {
      * lse, row_max and row_sum. */
     const double *alpha;
     int64_t alpha_stride;
+    fa_row_weights row_weights; /* in place of alpha-entmax, with any alpha; NULL: none */
+    fa_row_gradient row_gradient;
 } fa_attention;
 
 typedef struct fa_attention_grad {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastattn import errors, normalizers, scores
 from fastattn._version import __version__
 from fastattn.attention import AttentionOutput, Gradients, attention, attention_vjp
-from fastattn.config import get_num_threads, set_num_threads, show_config
+from fastattn.config import get_include, get_num_threads, set_num_threads, show_config
 from fastattn.errors import (
     ArgumentError,
     DTypeError,
@@ -44,6 +44,7 @@ __all__ = [
     "create",
     "errors",
     "functional",
+    "get_include",
     "get_num_threads",
     "linear",
     "normalizers",

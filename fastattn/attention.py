@@ -286,6 +286,8 @@ class _Forward:
             q, k, v, chosen.kernel, chosen.activation_code, vector, factor, chosen.softcap or 0.0, allowed, extra,
             lengths, alignment, left, right, seeds, drop_below, keep_scale, None, None, keys, self.alpha,
         )  # fmt: skip
+        if self.normalizer is not None:
+            self.normalizer.attach(call)
         shape = (*rows, v.shape[-1])
         if out is None:
             context = target = allocate("context", shape, dtype)

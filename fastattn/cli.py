@@ -7,12 +7,24 @@ import sys
 from collections.abc import Sequence
 
 from fastattn._version import __version__
-from fastattn.commands import evaluate, heatmap, info, quickstart, score, train, translate
+from fastattn.commands import (
+    bench,
+    check,
+    evaluate,
+    heatmap,
+    info,
+    new_plugin,
+    plugins,
+    quickstart,
+    score,
+    train,
+    translate,
+)
 from fastattn.commands.failure import EXIT_CODES, guarded
 
 __all__ = ["main"]
 
-_COMMANDS = (quickstart, train, translate, evaluate, score, heatmap, info)
+_COMMANDS = (quickstart, train, translate, evaluate, score, heatmap, info, plugins, check, bench, new_plugin)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

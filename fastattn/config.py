@@ -1,6 +1,7 @@
 """What this installation runs on: the instruction-set level in use, the levels available, and the threads."""
 
 import operator
+from pathlib import Path
 from typing import Any
 
 from fastattn._kernels import core
@@ -9,7 +10,23 @@ from fastattn.errors import ArgumentError, describe
 
 _MOST_THREADS = 256  # FA_MAX_THREADS of csrc/threads/pool.h
 
-__all__ = ["get_num_threads", "set_num_threads", "show_config"]
+__all__ = ["get_include", "get_num_threads", "set_num_threads", "show_config"]
+
+
+def get_include() -> str:
+    """Return the folder of ``fastattn.h``, with which compiled plugins are built.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import os, fastattn
+    >>> os.listdir(fastattn.get_include())
+    ['fastattn.h']
+    """
+    return str(Path(__file__).parent / "include")
 
 
 def get_num_threads() -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "FastattnError",
     "MissingPackageError",
     "PluginError",
+    "PluginWarning",
     "ShapeError",
     "TextError",
     "UnsupportedError",
@@ -51,6 +52,10 @@ class UnsupportedError(FastattnError, NotImplementedError):
 
 class PluginError(FastattnError):
     """A plugin cannot be loaded, or what it provides is unusable or conflicts with another provider."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin is left out, or something in it is ignored; everything else works."""
 
 
 class ConfigError(FastattnError, ValueError):

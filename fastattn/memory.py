@@ -177,9 +177,10 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
-        alpha = None
+        alpha = chosen = None
         if normalizer != "softmax":
-            alpha = check_sparse(resolve_normalizer(normalizer), query.shape, tk, return_lse)
+            chosen = resolve_normalizer(normalizer)
+            alpha = check_sparse(chosen, query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
@@ -215,6 +216,8 @@ class Memory:
             score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
             panels, memory_rows, tk, alpha, table,
         )  # fmt: skip
+        if chosen is not None:
+            chosen.attach(call)
         shape = (*rows, self._values.shape[-1])
         if out is None:
             context = target = allocate("context", shape, query.dtype)

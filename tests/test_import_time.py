@@ -12,6 +12,15 @@ import fastattn
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 
+PLUGINS = """
+import sys
+import fastattn
+loaded = {name for name in sys.modules if name.split(".")[0] == "pluggy" or name.startswith("fastattn.")}
+print(sorted(name for name in loaded if "plug" in name or "testing" in name or "variants" in name))
+fastattn.create("dot", query_width=2, memory_width=2)
+print("pluggy" in sys.modules, "fastattn.plugin.manager" in sys.modules)
+"""
+
 TIMED = """
 import time
 import numpy
@@ -27,6 +36,10 @@ def test_no_framework_is_loaded(run_python):
     loaded = set(json.loads(run_python("-c", LOADED).stdout))
     assert "fastattn" in loaded
     assert not loaded & {"numba", "llvmlite", "pluggy", "torch", "jax", "keras", "onnx", "matplotlib", "scipy"}
+
+
+def test_no_plugin_is_looked_for_before_there_is_a_name_that_is_not_ours(run_python):
+    assert run_python("-c", PLUGINS).stdout.split("\n")[:2] == ["[]", "False False"]
 
 
 @pytest.mark.skipif("FASTATTN_SANITIZE" in os.environ, reason="a sanitizer build is slow")

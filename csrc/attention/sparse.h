@@ -13,6 +13,7 @@
 #define sparse_sum FN(sparse_sum)
 #define sparse_add FN(sparse_add)
 #define sparse_query FN(sparse_query)
+#define sparse_foreign FN(sparse_foreign)
 
 #ifndef FA_SPARSE_ROWS
 #define FA_SPARSE_ROWS 96
@@ -119,6 +120,18 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
     }
 }
 
+/* The weights of a row by a normalizer from outside: every key that is not masked is in the list, y its score. */
+FA_FUNC void sparse_foreign(const fa_attention *a, const real *S, int64_t lo, int64_t hi, sparse_row *row) {
+    int64_t n = 0;
+    for (int64_t j = lo; j < hi; j++) {
+        row->key[n] = (int32_t)j;
+        row->y[n] = (double)S[j];
+        n += S[j] != NEG_INF;
+    }
+    row->n = n;
+    if (n) a->row_weights(row->y, row->p, n);
+}
+
 /* The weights of row r of the block, which becomes s->row. Its scores then hold the options, slope the derivative of
  * the softcap; both are good for one call. */
 FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
@@ -131,7 +144,10 @@ FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
     if (k.lo >= k.hi) return;
     if (a->softcap > 0 || a->bias || a->mask || k.lo > j0 || n % VL)
         row_options(a, s->b, head, row.query, k, j0, n, S, a->softcap > 0 ? s->slope + j0 : NULL);
-    entmax_row(a->alpha[head * a->alpha_stride], s->S + r * s->lds, k.lo, k.hi, &s->row);
+    if (a->row_weights)
+        sparse_foreign(a, s->S + r * s->lds, k.lo, k.hi, &s->row);
+    else
+        entmax_row(a->alpha[head * a->alpha_stride], s->S + r * s->lds, k.lo, k.hi, &s->row);
 }
 
 /* to[0..width) = sum_i weights[i] values[key[i]], a chain of ascending keys for each column. */

@@ -24,7 +24,7 @@ typedef struct {
     sparse_state f;
     const fa_attention_grad *g;
     real *d_query, *d_key, *d_value, *d_v;
-    double *dP;
+    double *dP, *dS; /* dS: with a normalizer from outside only */
 } sparse_backward_state;
 
 FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attention_grad *g, char *workspace) {
@@ -34,6 +34,8 @@ FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attent
     s->d_v = take(&w, a->score == FA_SCORE_ADDITIVE ? a->D : 0);
     s->dP = (double *)w;
     w += s->f.lds * (int64_t)sizeof(double);
+    s->dS = (double *)w;
+    w += a->row_gradient ? s->f.lds * (int64_t)sizeof(double) : 0;
     return w - workspace;
 }
 
@@ -65,7 +67,12 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         }
         if (d_weights) dP[i] += (double)d_weights[j];
     }
-    entmax_back(row, a->alpha[head * a->alpha_stride], dP, d_alpha);
+    if (a->row_gradient) {
+        if (row->n) a->row_gradient(row->y, row->p, dP, s->dS, row->n);
+        dP = s->dS;
+    } else {
+        entmax_back(row, a->alpha[head * a->alpha_stride], dP, d_alpha);
+    }
     if (g->d_bias) {
         const fa_strides4 *db = &g->d_bias_strides;
         real *d_bias = (real *)g->d_bias + b * db->batch + head * db->head + at.query * db->row;

@@ -38,6 +38,7 @@ class Call:
         alpha: Array | None = None,
         position_rows: Array | None = None,
     ) -> None: ...
+    def use_rows(self, weights: int, gradient: int, owner: object) -> None: ...
     def forward(
         self,
         context: Array,
@@ -210,3 +211,5 @@ class Steps:
         d_feature_weights: Array | None,
         d_filters: Array | None,
     ) -> None: ...
+
+_C_API: object

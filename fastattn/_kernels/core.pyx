@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -21,6 +22,9 @@ cdef extern from "fastattn.h" nogil:
 
     ctypedef struct fa_strides4:
         int64_t batch, head, row, column
+
+    ctypedef void (*fa_row_weights)(const double *, double *, int64_t) noexcept nogil
+    ctypedef void (*fa_row_gradient)(const double *, const double *, const double *, double *, int64_t) noexcept nogil
 
     ctypedef struct fa_attention:
         int64_t B, H, Hk, Tq, Tk, D, Dv
@@ -52,6 +56,8 @@ cdef extern from "fastattn.h" nogil:
         void *row_sum
         const double *alpha
         int64_t alpha_stride
+        fa_row_weights row_weights
+        fa_row_gradient row_gradient
 
     ctypedef struct fa_attention_grad:
         fa_attention f
@@ -436,6 +442,12 @@ cdef class Call:
         if alpha is not None:  # contiguous float64, of all heads or of each
             a.alpha = <const double *>_data(alpha)
             a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
+
+    def use_rows(self, size_t weights, size_t gradient, owner):
+        """Normalize rows by functions at these addresses, which `owner` keeps alive; the call has some alpha."""
+        self.a.row_weights = <fa_row_weights>weights
+        self.a.row_gradient = <fa_row_gradient>gradient
+        self.keep = (self.keep, owner)
 
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
@@ -1066,3 +1078,16 @@ def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
     if count:
         with nogil:
             fa_largest(k, p_x, rows, columns, count, p_values, p_ids, n_threads)
+
+
+# ---- The table of functions for compiled plugins ----------------------------------------------------------------
+
+cdef extern from "dispatch/capi.h" nogil:
+    ctypedef struct fastattn_api:
+        pass
+    const fastattn_api fa_api
+    const char *FASTATTN_CAPSULE
+    void fa_api_use(const fa_level *, const int *)
+
+fa_api_use(level, &n_threads)
+_C_API = PyCapsule_New(<void *>&fa_api, FASTATTN_CAPSULE, NULL)

@@ -11,13 +11,38 @@ name            weights of a row of scores z                        class
 
 [x]+ is x where x > 0, else 0, and t is the number that makes the weights sum to one. Any of them may be given by name
 or as an object; ``"entmax"`` by name is ``Entmax(alpha=1.5)``. The last three give most keys a weight of exactly 0;
-such keys' values are not read.
+such keys' values are not read. `RowFunctions` takes compiled functions of yours; `create` makes any, and those of
+plugins, by name, and `names` lists them.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from fastattn.normalizers.base import Normalizer, resolve
 from fastattn.normalizers.entmax import Entmax
 from fastattn.normalizers.entmax15 import Entmax15
+from fastattn.normalizers.rows import RowFunctions
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
 
-__all__ = ["Entmax", "Entmax15", "Normalizer", "Softmax", "Sparsemax", "resolve"]
+if TYPE_CHECKING:
+    from fastattn.normalizers.registry import create, names
+
+__all__ = [
+    "Entmax",
+    "Entmax15",
+    "Normalizer",
+    "RowFunctions",
+    "Softmax",
+    "Sparsemax",
+    "create",
+    "names",
+    "resolve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("create", "names"):
+        from fastattn.normalizers import registry
+
+        return getattr(registry, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

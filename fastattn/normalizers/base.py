@@ -3,14 +3,13 @@
 The kernels compute softmax, and alpha-entmax for 1 <= alpha <= 2, whose ends are softmax and sparsemax.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import DTypeError, describe
 
 __all__ = ["Normalizer", "by_name", "resolve"]
 
@@ -38,6 +37,9 @@ class Normalizer:
     def kernel_alpha(self, query_shape: tuple[int, ...]) -> Array | None:
         """Return alpha of all heads, or of each, as contiguous float64; None stands for softmax."""
         return None
+
+    def attach(self, call: Any) -> None:
+        """Hand what else the kernels need over to a call of them."""
 
     def reduce(self, d_alpha: Array) -> dict[str, Array]:
         """Return the gradients of the parameters from what each row, (B, H, Tq), adds to that of alpha."""
@@ -71,17 +73,22 @@ def resolve(normalizer: object) -> Normalizer:
     """
     if isinstance(normalizer, str):
         found = _BY_NAME.get(normalizer)
-        if found is not None:
-            return found
-        close = difflib.get_close_matches(normalizer, _BY_NAME, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see fastattn.normalizers for what there is."
-        expected = f"one of {', '.join(_BY_NAME)}, or an object of fastattn.normalizers"
-        raise ArgumentError(describe("normalizer", expected, repr(normalizer), hint))
+        return found if found is not None else _provided(normalizer)
     if isinstance(normalizer, Normalizer):
         return normalizer
     hint = 'pass "softmax", or normalizers.Sparsemax(), say.'
     expected = "a name or an object of fastattn.normalizers"
     raise DTypeError(describe("normalizer", expected, type(normalizer).__name__, hint))
+
+
+def _provided(name: str) -> Normalizer:
+    """Return a plugin's normalizer with its default options; it is made once."""
+    from fastattn.normalizers import registry
+    from fastattn.plugin import manager
+
+    made = registry.create(name)
+    manager.current().keep(_BY_NAME, name, made)
+    return made
 
 
 def constant_alpha(value: float) -> Array:

@@ -5,7 +5,7 @@ A record is looked at whenever things are listed, so it costs nothing to make: a
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,12 @@ class Record:
         One line, the formula if there is room.
     paper : str
         Where it was published, with the equation.
+    examples : tuple of mappings
+        Sets of options with which `fastattn.testing`, ``fastattn check`` and ``fastattn bench`` make it; one without
+        options by default. A value that is a function is called with ``(rng, query_width, memory_width, dtype)``.
+    reference : callable or str, optional
+        The formula in plain NumPy, float64, for the conformance kit to compare with: `fastattn.testing.check_variant`
+        and `check_score` say what it takes.
 
     Examples
     --------
@@ -41,6 +47,8 @@ class Record:
     factory: Callable[..., Any] | str
     summary: str = ""
     paper: str = ""
+    examples: tuple[Mapping[str, Any], ...] = ()
+    reference: Callable[..., Any] | str | None = None
 
     def load(self) -> Callable[..., Any]:
         """Return the factory itself, importing its module if it was named by a text.
@@ -50,20 +58,27 @@ class Record:
         PluginError
             If the text is no place, its module cannot be imported, or it has no such name.
         """
-        if not isinstance(self.factory, str):
-            return self.factory
-        module, _, name = self.factory.partition(":")
+        return self._find(self.factory)
+
+    def formula(self) -> Callable[..., Any] | None:
+        """Return the reference itself, or None if there is none; raises as `load` does."""
+        return None if self.reference is None else self._find(self.reference)
+
+    def _find(self, place: Callable[..., Any] | str) -> Callable[..., Any]:
+        if not isinstance(place, str):
+            return place
+        module, _, name = place.partition(":")
         if not module or not name:
             hint = "write it as package.module:name."
-            raise PluginError(describe_file(self.name, f"{self.factory!r} does not say where the factory is", hint))
+            raise PluginError(describe_file(self.name, f"{place!r} does not say where the factory is", hint))
         try:
             found = getattr(importlib.import_module(module), name)
         except Exception as error:
-            problem = f"{self.factory} cannot be imported: {type(error).__name__}: {error}"
+            problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
             hint = "repair or remove the package that provides it."
             raise PluginError(describe_file(self.name, problem, hint)) from error
         if not callable(found):
-            raise PluginError(describe_file(self.name, f"{self.factory} cannot be called", "name a class or function."))
+            raise PluginError(describe_file(self.name, f"{place} cannot be called", "name a class or function."))
         factory: Callable[..., Any] = found
         return factory
 

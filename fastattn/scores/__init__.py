@@ -12,12 +12,38 @@ name            score of query q and key k                      class
 ``location``    (q w)_j for the key at position j               `Location`
 ==============  ==============================================  ======================
 
-The first three have no parameters and may be given by name.
+The first three have no parameters and may be given by name. `create` makes any of them, and those of plugins, by name;
+`names` lists them.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from fastattn.scores.additive import Additive, Concat
 from fastattn.scores.base import Score, resolve
 from fastattn.scores.dot import Cosine, Dot, General, ScaledDot
 from fastattn.scores.location import Location
 
-__all__ = ["Additive", "Concat", "Cosine", "Dot", "General", "Location", "ScaledDot", "Score", "resolve"]
+if TYPE_CHECKING:
+    from fastattn.scores.registry import create, names
+
+__all__ = [
+    "Additive",
+    "Concat",
+    "Cosine",
+    "Dot",
+    "General",
+    "Location",
+    "ScaledDot",
+    "Score",
+    "create",
+    "names",
+    "resolve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("create", "names"):
+        from fastattn.scores import registry
+
+        return getattr(registry, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,6 @@ query and key into the operands of one of these (`Score.project`), and afterward
 gradients of query, key and its own parameters (`Score.project_vjp`).
 """
 
-import difflib
 import math
 import reprlib
 from collections.abc import Callable
@@ -195,18 +194,28 @@ def resolve(score: object) -> Score:
     """Return the score function that `score`, a name or an object, stands for."""
     if isinstance(score, str):
         found = _BY_NAME.get(score)
-        if found is not None:
-            return found
-        expected = f"one of {', '.join(sorted(_BY_NAME))}, or a score object"
-        if score in _NEED_PARAMETERS:
-            raise ArgumentError(
-                describe("score", expected, repr(score), f"this score has parameters: pass {_NEED_PARAMETERS[score]}.")
-            )
-        close = difflib.get_close_matches(score, [*_BY_NAME, *_NEED_PARAMETERS], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see fastattn.scores for what there is."
-        raise ArgumentError(describe("score", expected, repr(score), hint))
+        return found if found is not None else _provided(score)
     if isinstance(score, Score):
         return score
     raise DTypeError(
         describe("score", "a name or an object of fastattn.scores", type(score).__name__, "pass scores.Dot(), say.")
     )
+
+
+def _provided(name: str) -> Score:
+    """Return a plugin's score that has no parameters; it is made once."""
+    if name in _NEED_PARAMETERS:
+        expected = f"one of {', '.join(sorted(_BY_NAME))}, or a score object"
+        hint = f"this score has parameters: pass {_NEED_PARAMETERS[name]}."
+        raise ArgumentError(describe("score", expected, repr(name), hint))
+    from fastattn.plugin import manager
+    from fastattn.scores import registry
+
+    missing = registry.needed(name)
+    if missing:
+        given = ", ".join(f"{option}=..." for option in missing)
+        hint = f"this score has parameters: pass fastattn.scores.create({name!r}, {given})."
+        raise ArgumentError(describe("score", "a score without parameters, or a score object", repr(name), hint))
+    made = registry.create(name)
+    manager.current().keep(_BY_NAME, name, made)
+    return made

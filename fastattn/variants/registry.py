@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, PluginError, describe
 from fastattn.plugin.records import VariantRecord
 from fastattn.variants.base import Variant
 
@@ -72,17 +72,29 @@ _BUILT_IN = (
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 
+
+def fastattn_variants() -> tuple[VariantRecord, ...]:
+    """Return our own variants, by the hook that plugins have."""
+    return _BUILT_IN
+
+
 _RECORDS: dict[str, VariantRecord] = {record.name: record for record in _BUILT_IN}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all variants, for `fastattn.create`."""
-    return tuple(sorted(_RECORDS))
+    """Return the names of all variants, those of plugins too, for `fastattn.create`."""
+    return tuple(sorted(records()))
 
 
 def records() -> Mapping[str, VariantRecord]:
-    """Return the records of all variants by name; nothing is imported."""
-    return MappingProxyType(_RECORDS)
+    """Return the records of all variants by name, those of plugins too; no variant is imported.
+
+    One that two plugins provide is there as ``plugin:name``, as is one of a plugin that has the name of ours.
+    """
+    from fastattn.plugin import manager
+
+    found: dict[str, Any] = {**manager.records("variants"), **_RECORDS}
+    return MappingProxyType(found)
 
 
 def register(new: VariantRecord, *, replace: bool = False) -> None:
@@ -115,8 +127,13 @@ def record(name: Any) -> VariantRecord:
         raise DTypeError(describe("name", "the name of a variant", type(name).__name__, hint))
     if name in _RECORDS:
         return _RECORDS[name]
-    close = difflib.get_close_matches(name, _RECORDS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "see fastattn.variants.names()."
+    from fastattn.plugin import manager
+
+    found = manager.find("variants", name)
+    if found is not None:
+        assert isinstance(found, VariantRecord)
+        return found
+    hint = manager.current().advice("variants", name, names())
     raise ArgumentError(describe("name", f"one of {', '.join(names())}", repr(name), hint))
 
 
@@ -131,7 +148,7 @@ def create(name: str, **given: Any) -> Variant:
     Parameters
     ----------
     name : str
-        One of `fastattn.variants.names()`.
+        One of `fastattn.variants.names()`; ``plugin:name`` says whose, where there are several.
     **given
         Options of the variant. All have ``query_width`` and ``memory_width``, ``rng`` (needed where there are
         parameters) and ``dtype`` (float32); the others are in the docstring of the variant.
@@ -170,5 +187,8 @@ def create(name: str, **given: Any) -> Variant:
         if plain and parameter.default is inspect.Parameter.empty and option not in given:
             hint = "pass rng=np.random.default_rng(0)." if option == "rng" else f"pass {option}=."
             raise ArgumentError(describe(option, f"a value, which {name!r} needs", "nothing", hint))
-    made: Variant = record(name).load()(**given)
+    made = record(name).load()(**given)
+    if not isinstance(made, Variant):
+        hint = "its factory must return a fastattn.variants.Variant; tell its author."
+        raise PluginError(describe(name, "a Variant", type(made).__name__, hint))
     return made

@@ -1,0 +1,11 @@
+/* The table of functions that compiled plugins use (fastattn/include/fastattn.h). */
+#ifndef FA_CAPI_H
+#define FA_CAPI_H
+#include "../../fastattn/include/fastattn.h"
+#include "../fastattn.h"
+
+extern const fastattn_api fa_api;
+
+/* Sets the level whose kernels the table calls, and where the number of threads is kept. */
+void fa_api_use(const fa_level *level, const int *n_threads);
+#endif

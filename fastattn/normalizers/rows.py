@@ -1,0 +1,79 @@
+"""A normalizer from outside: two functions on one row, called by the kernels."""
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from fastattn.errors import DTypeError, describe
+from fastattn.normalizers.base import Normalizer, constant_alpha
+
+__all__ = ["RowFunctions"]
+
+_SOME_ALPHA = constant_alpha(1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RowFunctions(Normalizer):
+    """Weights of a row, and their gradient, by compiled functions of yours.
+
+    ::
+
+        void weights(const double *scores, double *weights, int64_t n)
+        void gradient(const double *scores, const double *weights, const double *d_weights, double *d_scores, int64_t n)
+
+    A row has the n >= 1 keys that its query may read, in their order; what is masked is not among them, and a row
+    without keys never comes. Both run without the GIL, on several threads, and must not allocate, raise or keep
+    anything; what they write depends on what they read alone.
+
+    Parameters
+    ----------
+    weights, gradient : int, or an object with an ``address``
+        Where the functions are: of Numba, ``numba.cfunc("void(CPointer(f8), CPointer(f8), i8)")(function)``, and for
+        the gradient ``"void(CPointer(f8), CPointer(f8), CPointer(f8), CPointer(f8), i8)"``; of ctypes and Cython, the
+        address as an integer. They must live as long as this object.
+
+    Notes
+    -----
+    Scores are made, and weights summed, by the kernels of sparse normalizers: a block of rows keeps its scores, and
+    nothing else of that size is stored. Rows come in float64, and a function is called for each: with a logarithm and
+    two exponentials a key in Numba, six times the time of softmax (`plugins/fastattn-smooth`, 50 keys, width 64).
+
+    Examples
+    --------
+    Weights in proportion to ``exp(score)``, as softmax, in Numba::
+
+        @numba.cfunc("void(CPointer(f8), CPointer(f8), i8)")
+        def weights(scores, weights, n):
+            ...
+        fastattn.attention(q, k, v, normalizer=RowFunctions(weights, gradient))
+    """
+
+    name: ClassVar[str] = "row_functions"
+    weights: Any
+    gradient: Any
+    _addresses: tuple[int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Find the addresses."""
+        object.__setattr__(self, "_addresses", (address("weights", self.weights), address("gradient", self.gradient)))
+
+    def kernel_alpha(self, query_shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return an alpha that nobody reads: it chooses the kernels of sparse normalizers."""
+        return _SOME_ALPHA
+
+    def attach(self, call: Any) -> None:
+        """Hand over the functions."""
+        call.use_rows(*self._addresses, self)
+
+
+def address(name: str, function: Any) -> int:
+    """Return the address of a compiled function, or raise a `DTypeError`."""
+    found = getattr(function, "address", function)
+    if isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
+        found = ctypes.cast(function, ctypes.c_void_p).value
+    if isinstance(found, bool) or not isinstance(found, int) or found <= 0:
+        hint = "pass a numba.cfunc, or the address of a C function."
+        raise DTypeError(describe(name, "a compiled function", type(function).__name__, hint))
+    return found

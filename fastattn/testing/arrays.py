@@ -1,0 +1,149 @@
+"""What checks share: bits, poison, strides, threads, a forked child, central differences."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastattn.config as config
+from fastattn.plugin.records import Record
+from fastattn.testing.certificate import Skipped
+
+__all__ = ["close", "differences", "fill", "flatten", "in_a_child", "same", "strided", "threads", "untouched"]
+
+Array = NDArray[Any]
+
+
+def flatten(result: Any) -> list[Array]:
+    """Return all arrays of an output, of gradients, or of anything nested, in order."""
+    if result is None:
+        return []
+    if isinstance(result, np.ndarray):
+        return [result]
+    if isinstance(result, Mapping):
+        return [array for name in sorted(result) for array in flatten(result[name])]
+    return [array for part in result for array in flatten(part)]
+
+
+def same(left: Any, right: Any, what: str) -> None:
+    """Fail unless two results have the same shapes, dtypes and bits."""
+    a, b = flatten(left), flatten(right)
+    assert len(a) == len(b), f"{what}: {len(a)} arrays, not {len(b)}"
+    for one, other in zip(a, b):
+        assert one.shape == other.shape, f"{what}: shape {one.shape}, not {other.shape}"
+        assert one.dtype == other.dtype, f"{what}: {one.dtype}, not {other.dtype}"
+        if one.tobytes() != other.tobytes():
+            apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
+            wrong = int((one.view(f"u{one.itemsize}") != other.view(f"u{one.itemsize}")).sum()) if one.ndim else 1
+            raise AssertionError(f"{what}: {wrong} of {one.size} elements differ, by up to {np.nanmax(apart):.3g}")
+
+
+def close(got: Array, wanted: Array, room: float, what: str) -> float:
+    """Fail unless arrays agree to `room`, relative to the largest element; return the largest difference."""
+    assert got.shape == wanted.shape, f"{what}: shape {got.shape}, not {wanted.shape}"
+    assert np.isfinite(got).all(), f"{what}: not finite"
+    size = max(1.0, float(np.abs(wanted).max(initial=0)))
+    apart = float(np.abs(got - wanted).max(initial=0)) / size
+    assert apart <= room, f"{what}: off by {apart:.3g}, at most {room:.3g} is right"
+    return apart
+
+
+def differences(function: Callable[[], float], array: Array, step: float = 1e-6) -> Array:
+    """Return the gradient of a scalar function of an array by central differences; the array is restored."""
+    gradient = np.zeros(array.shape)
+    for at in np.ndindex(array.shape):
+        kept = array[at]
+        array[at] = kept + step
+        above = function()
+        array[at] = kept - step
+        below = function()
+        array[at] = kept
+        gradient[at] = (above - below) / (2 * step)
+    return gradient
+
+
+def strided(array: Array) -> Array:
+    """Return the same array with other strides, every axis among them, at an odd place of memory."""
+    wide = np.full([2 * n + 1 for n in array.shape], np.nan if array.dtype.kind == "f" else 0).astype(array.dtype)
+    wide = np.asfortranarray(wide)
+    view: Array = wide[tuple(slice(2 * n - 1, None, -2) if n else slice(0, 0) for n in array.shape)]
+    view[...] = array
+    return view
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with a number of threads inside a ``with`` block."""
+    before = config.get_num_threads()
+    config.set_num_threads(number)
+    try:
+        yield
+    finally:
+        config.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def untouched(**arrays: Array | None) -> Iterator[None]:
+    """Fail if a bit of an array changed inside a ``with`` block, or an array was written that may only be read."""
+    before = {name: array.tobytes() for name, array in arrays.items() if array is not None}
+    given = {name: array for name, array in arrays.items() if array is not None}
+    flags = {name: array.flags.writeable for name, array in given.items()}
+    try:
+        yield
+        for name, array in given.items():
+            assert array.tobytes() == before[name], f"{name} was written"
+        for array in given.values():
+            array.flags.writeable = False
+    finally:
+        for name, array in given.items():
+            if flags[name]:
+                array.flags.writeable = True
+
+
+def digest(result: Any) -> bytes:
+    """Return a hash of the bits of all arrays."""
+    found = hashlib.sha256()
+    for array in flatten(result):
+        found.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
+    return found.digest()
+
+
+def in_a_child(function: Callable[[], Any]) -> bytes:
+    """Return the hash of what a function returns in a forked child of this process."""
+    if not hasattr(os, "fork"):
+        raise Skipped("there is no fork here")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            os.write(writer, digest(function()))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        got = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0 and got, f"a forked child failed: status {status}"
+    return got
+
+
+def fill(example: Mapping[str, Any], rng: np.random.Generator, query: int, memory: int, dtype: Any) -> dict[str, Any]:
+    """Return options of an example, functions among them replaced by what they draw."""
+    return {name: value(rng, query, memory, dtype) if callable(value) else value for name, value in example.items()}
+
+
+def as_record(subject: Any, kind: type[Record], base: type) -> Record:
+    """Return a record for what was handed to the kit: a record, a class or a function."""
+    if isinstance(subject, Record):
+        return subject
+    if callable(subject):
+        name = getattr(subject, "name", "") or getattr(subject, "__name__", type(subject).__name__)
+        return kind(name, subject)
+    raise TypeError(f"expected a {kind.__name__}, a class or a function that makes a {base.__name__}, got {subject!r}")

@@ -1,0 +1,202 @@
+"""The checks of a variant that compare bits, each a function of a `VariantSubject` that raises if it fails."""
+
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+
+from fastattn.testing.arrays import digest, flatten, in_a_child, same, strided, threads, untouched
+from fastattn.testing.variant_subject import VariantSubject
+
+__all__ = [
+    "any_batch_and_position",
+    "any_number_of_threads",
+    "any_padding",
+    "any_strides",
+    "forked_child",
+    "inputs_untouched",
+    "nan_stays_in_its_sample",
+    "poison_in_padding",
+    "repeated_runs",
+    "saved_and_loaded",
+    "selected_rows",
+    "steps_against_all_at_once",
+]
+
+
+def steps_against_all_at_once(s: VariantSubject) -> None:
+    """Step by step, all at once and on the way to gradients: the same bits."""
+    p = s.problem(keys=23, steps=6)
+    whole = p.forward()
+    same(p.steps(), whole[:2], "steps, against all at once")
+    same(p.variant.vjp(p.queries, p.prepare(), return_weights=True)[0][:2], whole[:2], "vjp, against forward")
+
+
+def repeated_runs(s: VariantSubject) -> None:
+    """The same call gives the same bits, in the same variant and in another one made alike."""
+    p, other = s.problem(), s.problem()
+    d = p.cotangents()
+    first = p.forward(), p.gradients(*d)
+    for what, q in (("a second call", p), ("a second variant", other)):
+        same((q.forward(), q.gradients(*d)), first, what)
+
+
+def any_batch_and_position(s: VariantSubject) -> None:
+    """A sample has the same bits alone, in a batch, and at another place of it."""
+    p = s.problem(batch=4, masked=False)
+    whole = p.forward()
+    order = np.array([2, 0, 3, 1, 0])
+    q = dataclasses.replace(p, queries=p.queries[order], memory=p.memory[order], lengths=p.lengths[order])
+    same(q.forward()[:2], [x[order] for x in whole[:2]], "samples in another order")
+    d_context, d_weights = p.cotangents()
+    whole_d = p.gradients(d_context, d_weights)
+    for b in range(4):
+        one = slice(b, b + 1)
+        alone = dataclasses.replace(p, queries=p.queries[one], memory=p.memory[one], lengths=p.lengths[one])
+        same(alone.forward()[:2], [x[one] for x in whole[:2]], f"sample {b} alone")
+        found = alone.gradients(d_context[one], np.ascontiguousarray(d_weights[one]))
+        for name in ("queries", "memory"):
+            same(found[name], whole_d[name][one], f"the gradient of {name} of sample {b} alone")
+
+
+def any_padding(s: VariantSubject) -> None:
+    """A memory has the same bits with any number of padding positions behind it."""
+    p = s.problem(masked=False, keys=9)
+    p.lengths[...] = 9
+    whole = p.forward()
+    d_context, d_weights = p.cotangents()
+    whole_d = p.gradients(d_context, d_weights)
+    for more in (1, 8, 30):
+        wide = np.full((3, 9 + more, p.memory.shape[-1]), np.nan, p.memory.dtype)
+        wide[:, :9] = p.memory
+        q = dataclasses.replace(p, memory=wide)
+        found = q.forward()
+        same(found.context, whole.context, f"contexts with {more} positions of padding")
+        same(np.ascontiguousarray(found.weights[..., :9]), whole.weights, f"weights with {more} positions of padding")
+        padded = np.concatenate([d_weights, np.zeros((*d_weights.shape[:-1], more), d_weights.dtype)], axis=-1)
+        found_d = q.gradients(d_context, padded)
+        same(found_d["queries"], whole_d["queries"], f"gradients of queries with {more} positions of padding")
+        same(np.ascontiguousarray(found_d["memory"][:, :9]), whole_d["memory"], "gradients of the memory with padding")
+
+
+def any_number_of_threads(s: VariantSubject) -> None:
+    """1 to 16 threads give the same bits."""
+    p = s.problem(batch=5, steps=7, keys=33)
+    d = p.cotangents()
+    found = []
+    for number in (1, 2, 3, 16):
+        with threads(number):
+            found.append((p.forward(), p.gradients(*d)))
+    for number, one in zip((2, 3, 16), found[1:]):
+        same(one, found[0], f"with {number} threads, against one")
+
+
+def any_strides(s: VariantSubject) -> None:
+    """Arrays of any strides give the same bits."""
+    p = s.problem()
+    d = p.cotangents()
+    q = dataclasses.replace(
+        p,
+        queries=strided(p.queries),
+        memory=strided(p.memory),
+        lengths=strided(p.lengths),
+        mask=None if p.mask is None else strided(p.mask),
+    )
+    same(q.forward()[:2], p.forward()[:2], "outputs of strided arrays")
+    same(q.steps(), p.steps(), "steps with strided arrays")
+    same(q.gradients(*(strided(x) for x in d)), p.gradients(*d), "gradients of strided arrays")
+
+
+def forked_child(s: VariantSubject) -> None:
+    """A forked child computes the same bits."""
+    p = s.problem(steps=8, keys=40)
+    d = p.cotangents()
+
+    def everything() -> Any:
+        return p.forward()[:2], p.gradients(*d)
+
+    assert in_a_child(everything) == digest(everything()), "a forked child has other bits"
+
+
+def inputs_untouched(s: VariantSubject) -> None:
+    """Inputs, states and parameters are not written by any call, also where they may only be read."""
+    p = s.problem()
+    d_context, d_weights = p.cotangents()
+    given = {"queries": p.queries, "memory": p.memory, "lengths": p.lengths, "mask": p.mask}
+    cotangents = {"d_context": d_context, "d_weights": d_weights}
+    values = {name: parameter.value for name, parameter in p.variant.parameters().items()}
+    for _ in range(2):  # written or not, then read-only
+        with untouched(**given, **cotangents, **values):
+            p.forward()
+            prepared = p.prepare()
+            state = p.variant.start(prepared)
+            for t in range(2):
+                fields = [getattr(state, field.name) for field in dataclasses.fields(state)]
+                before = [array.tobytes() for array in fields if isinstance(array, np.ndarray)]
+                _, _, after = p.variant.step(p.queries[:, t], prepared, state)
+                assert before == [a.tobytes() for a in fields if isinstance(a, np.ndarray)], "a step wrote its state"
+                state = after
+            p.variant.vjp(p.queries, p.prepare(), return_weights=True)[1](d_context, d_weights)
+            p.step_gradients(d_context, d_weights)
+        for array in (*given.values(), *cotangents.values()):
+            if array is not None:
+                array.flags.writeable = False
+
+
+def selected_rows(s: VariantSubject) -> None:
+    """Rows picked from memory and state, as of a beam, go on as the rows that they came from."""
+    p = s.problem()
+    prepared = p.prepare()
+    state = p.variant.start(prepared)
+    for t in range(2):
+        _, _, state = p.variant.step(p.queries[:, t], prepared, state)
+    wanted = p.variant.step(p.queries[:, 2], prepared, state)
+    rows = np.array([2, 0, 2, 1])
+    found = p.variant.step(p.queries[rows, 2], prepared.select(rows), state.select(rows))
+    same(found[:2], [x[rows] for x in flatten(wanted[:2])], "selected rows")
+
+
+def saved_and_loaded(s: VariantSubject) -> str:
+    """Parameters that were saved and loaded into another variant give the same bits."""
+    p = s.problem(seed=1)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{name: parameter.value for name, parameter in p.variant.parameters().items()})
+    file.seek(0)
+    other = s.problem(seed=2)
+    found = other.variant.parameters()
+    before = {name: parameter.value.copy() for name, parameter in found.items()}
+    other = dataclasses.replace(other, queries=p.queries, memory=p.memory, lengths=p.lengths, mask=p.mask)
+    other.forward()
+    with np.load(file) as saved:
+        assert set(saved) == set(found), f"parameters are {sorted(found)}, those saved {sorted(saved)}"
+        for name, parameter in found.items():
+            parameter.value[...] = saved[name]
+            parameter.touch()
+    same(other.forward()[:2], p.forward()[:2], "outputs with loaded parameters")
+    same(other.gradients(*p.cotangents()), p.gradients(*p.cotangents()), "gradients with loaded parameters")
+    return f"{len(before)} arrays"
+
+
+def poison_in_padding(s: VariantSubject) -> None:
+    """NaN and Inf in what is hidden change no bit of outputs, steps and gradients."""
+    p = s.problem(keys=13, valued=s.make(*s.widths, np.dtype(np.float32), 0).sums_values)
+    hidden = ~p.allowed
+    arrays = [array for array in (p.memory, p.values) if array is not None]
+    for array in arrays:
+        array[hidden] = 0
+    d = p.cotangents()
+    clean = p.forward(), p.steps(), p.gradients(*d)
+    for array, poison in zip(arrays, (np.nan, np.inf)):
+        array[hidden] = poison
+    for what, before, now in zip(("outputs", "steps", "gradients"), clean, (p.forward(), p.steps(), p.gradients(*d))):
+        same(now, before, f"{what} with NaN in padding")
+
+
+def nan_stays_in_its_sample(s: VariantSubject) -> None:
+    """NaN in what is read reaches the sample that reads it, and no other."""
+    p = s.problem(masked=False)
+    whole = p.forward()
+    p.memory[0, 0] = np.nan
+    found = p.forward()
+    same([x[1:] for x in found[:2]], [x[1:] for x in whole[:2]], "samples beside one with NaN")

@@ -1,0 +1,169 @@
+"""A variant under test: how it is made, and the problems that checks give it."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastattn.errors import ShapeError
+from fastattn.plugin.making import make
+from fastattn.plugin.records import Record
+from fastattn.testing.arrays import Array, fill
+from fastattn.variants.base import Prepared, Variant
+
+__all__ = ["Problem", "VariantSubject"]
+
+
+@dataclasses.dataclass
+class Problem:
+    """A variant, a memory of which parts are hidden, and queries."""
+
+    variant: Variant
+    queries: Array
+    memory: Array
+    lengths: Array
+    mask: Array | None
+    values: Array | None
+
+    @property
+    def allowed(self) -> Array:
+        """Which positions may be attended to, (B, S)."""
+        inside = np.arange(self.memory.shape[1]) < self.lengths[:, None]
+        return inside if self.mask is None else inside & self.mask
+
+    def prepare(self) -> Prepared:
+        """Return the memory, prepared anew."""
+        return self.variant.prepare(self.memory, self.lengths, self.mask, values=self.values)
+
+    def forward(self) -> Any:
+        """Return contexts and weights, all at once."""
+        return self.variant.forward(self.queries, self.prepare(), return_weights=True)
+
+    def steps(self) -> tuple[Array, Array]:
+        """Return contexts and weights, step by step."""
+        prepared = self.prepare()
+        state, found = self.variant.start(prepared), []
+        for t in range(self.queries.shape[1]):
+            context, weights, state = self.variant.step(self.queries[:, t], prepared, state)
+            assert weights is not None, "a step returned no weights"
+            found.append((context, weights))
+        return np.stack([c for c, _ in found], axis=1), np.stack([w for _, w in found], axis=-2)
+
+    def cotangents(self, seed: int = 1) -> tuple[Array, Array]:
+        """Return gradients of contexts and weights, drawn."""
+        rng, output = np.random.default_rng(seed), self.forward()
+        d_context, d_weights = (rng.normal(size=x.shape).astype(x.dtype) for x in output[:2])
+        return d_context, d_weights
+
+    def gradients(self, d_context: Array | None, d_weights: Array | None) -> dict[str, Array]:
+        """Return all gradients by `vjp`, by name."""
+        self.forget()
+        _, backward = self.variant.vjp(self.queries, self.prepare(), return_weights=True)
+        return self.named(*backward(d_context, d_weights))
+
+    def step_gradients(self, d_context: Array, d_weights: Array) -> dict[str, Array]:
+        """Return all gradients by `step_vjp` and `finish`, by name."""
+        self.forget()
+        prepared = self.prepare()
+        state, backs = self.variant.start(prepared), []
+        for t in range(self.queries.shape[1]):
+            _, _, state, back = self.variant.step_vjp(self.queries[:, t], prepared, state)
+            backs.append(back)
+        d_queries, d_state = np.empty_like(self.queries), None
+        for t in reversed(range(len(backs))):
+            d_queries[:, t], d_state = backs[t](d_context[:, t], d_weights[..., t, :], d_state)
+        return self.named(d_queries, self.variant.finish(prepared))
+
+    def named(self, d_queries: Array, d_memory: Any) -> dict[str, Array]:
+        """Return gradients by the names of what they are of."""
+        found = {"queries": d_queries}
+        if self.values is None:
+            found["memory"] = d_memory
+        else:
+            found["memory"], found["values"] = d_memory
+        return {**found, **{n: p.gradient.copy() for n, p in self.variant.parameters().items()}}
+
+    def forget(self) -> None:
+        """Set the gradients of the parameters to zero."""
+        for parameter in self.variant.parameters().values():
+            parameter.gradient[...] = 0
+
+
+class VariantSubject:
+    """A variant with one set of options, from which checks make problems.
+
+    Parameters
+    ----------
+    record : Record
+    options : mapping
+        A ``query_width`` or ``memory_width`` among them holds in place of 5 and 6.
+    reference : callable, optional
+        ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)`` in float64, where
+        parameters are arrays by name and allowed is (B, S).
+    """
+
+    def __init__(self, record: Record, options: Mapping[str, Any], reference: Callable[..., Any] | None = None) -> None:
+        self.record, self.options = record, dict(options)
+        self.reference = reference
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if not callable(value))
+        return f"variant {self.record.name!r}" + (f" with {shown}" if shown else "")
+
+    @cached_property
+    def widths(self) -> tuple[int, int]:
+        """The first of some pairs of widths that the variant takes."""
+        own = self.options.get("query_width"), self.options.get("memory_width")
+        error: Exception | None = None
+        for query, memory in ((5, 6), (6, 6)):
+            pair = query if own[0] is None else own[0], memory if own[1] is None else own[1]
+            try:
+                self.make(*pair, np.dtype(np.float64), 0)
+            except ShapeError as refused:
+                error = refused
+            else:
+                return pair
+        assert error is not None
+        raise error
+
+    def make(self, query: int, memory: int, dtype: Any, seed: int) -> Variant:
+        """Return a new variant."""
+        rng = np.random.default_rng(seed)
+        given: dict[str, Any] = {"query_width": query, "memory_width": memory, "dtype": dtype}
+        known = inspect.signature(self.record.load()).parameters
+        if "rng" in known or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+            given["rng"] = rng
+        made: Variant = make(self.record, {**given, **fill(self.options, rng, query, memory, dtype)}, Variant)
+        return made
+
+    def problem(
+        self,
+        dtype: Any = np.float32,
+        *,
+        batch: int = 3,
+        steps: int = 4,
+        keys: int = 11,
+        masked: bool = True,
+        valued: bool = False,
+        seed: int = 0,
+        size: float = 1.0,
+    ) -> Problem:
+        """Return a problem whose parameters are all away from zero."""
+        query, memory = self.widths
+        rng = np.random.default_rng(seed)
+        variant = self.make(query, memory, np.dtype(dtype), seed)
+        for parameter in variant.parameters().values():
+            parameter.value[...] += rng.normal(size=parameter.value.shape) * 0.3
+            parameter.touch()
+        lengths = rng.integers(1, keys + 1, batch)
+        lengths[0] = keys
+        mask = None
+        if masked:
+            mask = rng.random((batch, keys)) < 0.8
+            mask[:, 0] = True
+        arrays = [(rng.normal(size=(batch, n, d)) * size).astype(dtype) for n, d in ((steps, query), (keys, memory))]
+        values = rng.normal(size=(batch, keys, 4)).astype(dtype) if valued else None
+        return Problem(variant, arrays[0], arrays[1], lengths, mask, values)

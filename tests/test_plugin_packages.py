@@ -1,0 +1,139 @@
+"""The example packages, built as wheels and installed with fastattn's own into a new virtual environment."""
+
+import json
+import os
+import re
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+import fastattn
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "plugins").glob("fastattn-*"))
+NEEDED = ["setuptools>=77", "cython>=3.1", "numpy>=2", "numba>=0.61", "pluggy>=1.5", "pytest>=9", "pytest-benchmark>=5"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.packages,
+    pytest.mark.skipif(not EXAMPLES, reason="the examples are in the checkout only"),
+    pytest.mark.skipif("FASTATTN_SANITIZE" in os.environ, reason="other programs lack the sanitizers' libraries"),
+]
+
+
+def run(*command, check=True, cwd=None, **variables):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FASTATTN"))}
+    command = [str(part) for part in command]
+    done = subprocess.run(
+        command, cwd=cwd, env={**environment, **variables}, capture_output=True, text=True, timeout=600
+    )
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+class Environment:
+    def __init__(self, folder):
+        self.folder, self.wheels = folder, folder / "wheels"
+        venv.create(folder / "venv", with_pip=True)
+        self.python = folder / "venv" / "bin" / "python"
+        self.pip("install", "-q", *NEEDED)
+
+    def pip(self, *arguments):
+        return run(self.python, "-m", "pip", "--disable-pip-version-check", *arguments)
+
+    def install(self, source):
+        """Build a wheel of a copy of a source tree, so that nothing is left in it, and install it."""
+        copy = self.folder / "sources" / source.name
+        names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=source, check=False)
+        files = names.stdout.split("\n") if names.returncode == 0 else None
+        for path in source.rglob("*") if files is None else [source / name for name in files if name]:
+            if path.is_file() and not {"build", "__pycache__", ".git"} & set(path.relative_to(source).parts):
+                target = copy / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        place = self.wheels / source.name
+        self.pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", place, copy)
+        self.pip("install", "-q", "--no-deps", "--force-reinstall", *place.glob("*.whl"))
+
+    def fastattn(self, *arguments, **options):
+        return run(self.folder / "venv" / "bin" / "fastattn", *arguments, cwd=self.folder, **options)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    made = Environment(tmp_path_factory.mktemp("packages"))
+    made.install(ROOT)
+    for example in EXAMPLES:
+        made.install(example)
+    return made
+
+
+def name_of(example):
+    return example.name.removeprefix("fastattn-")
+
+
+def test_all_are_listed(environment):
+    rows = {row["name"]: row for row in json.loads(environment.fastattn("plugins", "--json").stdout)}
+    assert {name_of(example) for example in EXAMPLES} <= rows.keys()
+    assert all(row["status"] in ("active", "built in") and not row["problem"] for row in rows.values())
+    assert rows["ard"]["distribution"] == "fastattn-ard" and rows["ard"]["version"] == "0.1.0"
+    assert rows["lowrank"]["provides"] == {"scores": ["low_rank", "low_rank_tanh"], "variants": ["low_rank"]}
+    rows = json.loads(environment.fastattn("plugins", "--json", FASTATTN_PLUGINS="").stdout)
+    assert {row["status"] for row in rows} == {"built in", "disabled"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+def test_its_own_tests_and_its_benchmark_pass(environment, example):
+    run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", example, cwd=environment.folder)
+    bench = example / "benchmarks" / f"bench_{name_of(example)}.py"
+    run(
+        environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-disable", bench,
+        cwd=environment.folder,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+def test_the_commands_check_and_time_it(environment, example):
+    assert "checks passed" in environment.fastattn("check", name_of(example)).stdout
+    rows = json.loads(environment.fastattn("bench", "--plugin", name_of(example), "--json").stdout)
+    assert rows and all(row["microseconds"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["python", "numba", "cython"])
+def test_a_new_package_installs_and_conforms(environment, kind, tmp_path):
+    name = f"new_{kind}"
+    environment.fastattn("new-plugin", name, "--kind", kind, "--folder", tmp_path)
+    environment.install(tmp_path / f"fastattn-new-{kind}")
+    environment.fastattn("check", name)
+    run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("ABI_MAJOR 1", "ABI_MAJOR 2", "was built against fastattn .* version 2.0; .*pip install 'fastattn=="),
+        ("ABI_MINOR 0", "ABI_MINOR 7", "needs version 1.7 .* pip install --upgrade 'fastattn>="),
+    ],
+)
+def test_a_plugin_built_against_another_version_is_refused(environment, tmp_path, old, new, words):
+    name = f"alien_{new[4:9].lower()}"
+    environment.fastattn("new-plugin", name, "--kind", "cython", "--folder", tmp_path)
+    folder = tmp_path / f"fastattn-{name.replace('_', '-')}"
+    header = (Path(fastattn.get_include()) / "fastattn.h").read_text()
+    assert f"FASTATTN_{old}" in header
+    (folder / "include").mkdir()
+    (folder / "include" / "fastattn.h").write_text(header.replace(f"FASTATTN_{old}", f"FASTATTN_{new}"))
+    setup = (folder / "setup.py").read_text()
+    (folder / "setup.py").write_text(setup.replace("[fastattn.get_include()]", '["include", fastattn.get_include()]'))
+    environment.install(folder)
+    done = environment.fastattn("check", name, check=False)
+    assert done.returncode == 1
+    assert re.search(words, done.stdout), done.stdout
+    assert environment.fastattn("check", "ard").returncode == 0  # the others work
+
+
+def test_the_version_of_the_header_is_that_of_the_package():
+    header = (Path(fastattn.get_include()) / "fastattn.h").read_text()
+    assert f'#define FASTATTN_VERSION "{fastattn.__version__}"' in header

@@ -1,0 +1,370 @@
+"""Plugins with one fault each, and the check that must find it."""
+
+import ctypes
+import os
+import sys
+from types import ModuleType
+
+import numpy as np
+
+from fastattn import linear
+from fastattn.attention import AttentionOutput
+from fastattn.layers import Parameter
+from fastattn.normalizers import RowFunctions
+from fastattn.plugin import ScoreRecord, VariantRecord
+from fastattn.scores import Dot as DotScore
+from fastattn.scores import General as GeneralScore
+from fastattn.variants.dot import Dot, General, ScaledDot
+from fastattn.variants.soft import Soft
+
+
+def reference(parameters, queries, memory, values, allowed):
+    scores = np.where(allowed[:, None], np.einsum("btd,bsd->bts", queries, memory) / np.sqrt(memory.shape[-1]), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return np.einsum("bts,bsd->btd", weights, values), weights
+
+
+class Right(ScaledDot):
+    """No fault."""
+
+
+class WrongScale(Right):
+    def _default_scale(self):
+        return 1 / self.query_width
+
+
+class Polarity(Right):
+    def prepare(self, memory, lengths=None, mask=None, **more):
+        return super().prepare(memory, lengths, None if mask is None else ~mask, **more)
+
+
+class IgnoresMask(Right):
+    def prepare(self, memory, lengths=None, mask=None, **more):
+        return super().prepare(memory, lengths, None, **more)
+
+
+class LeaksPadding(Right):
+    def _key(self, memory):
+        return memory + memory.mean(axis=1, keepdims=True)
+
+
+class ReadsPadding(Right):
+    def forward(self, queries, prepared, **more):
+        output = super().forward(queries, prepared, **more)
+        nothing = prepared.memory.sum() * 0
+        return (
+            output + nothing if isinstance(output, np.ndarray) else AttentionOutput(*(x + nothing for x in output[:2]))
+        )
+
+
+class WritesInput(Right):
+    def _project(self, query):
+        if query.flags.writeable:
+            query += 0
+            query[..., 0] = np.nextafter(query[..., 0], 1)
+        return query
+
+
+class WritesState(Dot):
+    """Its step counts how often each position was attended to, in the mask that it was given."""
+
+    def step(self, query, prepared, state):
+        found = super().step(query, prepared, state)
+        prepared.memory[...] = prepared.memory * 1.0000001
+        return found
+
+
+class WrongGradient(General):
+    def _key_vjp(self, memory, key, d_key):
+        return super()._key_vjp(memory, key, d_key) * memory.dtype.type(0.5)
+
+
+class NoParameterGradient(General):
+    def _key_vjp(self, memory, key, d_key):
+        return self.w.packed().matmul(d_key)
+
+
+class SetsGradient(General):
+    def _key_vjp(self, memory, key, d_key):
+        self.w.gradient[...] = 0
+        return super()._key_vjp(memory, key, d_key)
+
+
+class EmptyRows(Right):
+    def forward(self, queries, prepared, **more):
+        output = super().forward(queries, prepared, **more)
+        empty = ~prepared.allowed().any(-1)
+        (output if isinstance(output, np.ndarray) else output.context)[empty] = np.nan
+        return output
+
+
+class WrongWeights(Right):
+    def forward(self, queries, prepared, **more):
+        output = super().forward(queries, prepared, **more)
+        if isinstance(output, np.ndarray):
+            return output
+        return AttentionOutput(output.context, output.weights * output.weights.dtype.type(0.5))
+
+
+class StepsApart(Right):
+    def step(self, query, prepared, state):
+        context, weights, state = super().step(query, prepared, state)
+        return context * context.dtype.type(1 + 1e-7), weights, state
+
+
+class StepGradients(Right):
+    def _query_vjp(self, prepared, query, projected, d_projected, d_score):
+        return super()._query_vjp(prepared, query, projected, d_projected, d_score) * (2 if query.ndim == 2 else 1)
+
+
+class DependsOnBatch(Right):
+    def _project(self, query):
+        return query * query.dtype.type(1 + 1e-6 * len(query))
+
+
+class DependsOnPadding(Right):
+    def _key(self, memory):
+        return memory * memory.dtype.type(1 + 1e-6 * memory.shape[1])
+
+
+class DependsOnStrides(Right):
+    def _key(self, memory):
+        return memory if memory.flags.c_contiguous else memory * memory.dtype.type(1 + 1e-6)
+
+
+class DependsOnThreads(Right):
+    def _project(self, query):
+        import fastattn
+
+        return query * query.dtype.type(1 + 1e-6 * fastattn.get_num_threads())
+
+
+class DependsOnProcess(Right):
+    HERE = os.getpid()
+
+    def _project(self, query):
+        return query * query.dtype.type(1 if os.getpid() == self.HERE else 1 + 1e-6)
+
+
+class Counts(Right):
+    calls = 0
+
+    def _project(self, query):
+        type(self).calls += 1
+        return query * query.dtype.type(1 + 1e-6 * self.calls)
+
+
+class KeepsPacked(General):
+    """Packs its matrix once and for all, and never hears of a new value."""
+
+    def _key(self, memory):
+        self.kept = getattr(self, "kept", None) or linear.PackedWeights(self.w.value)
+        return self.kept.matmul_transposed(memory)
+
+
+class WrongShape(Right):
+    def forward(self, queries, prepared, **more):
+        output = super().forward(queries, prepared, **more)
+        if isinstance(output, np.ndarray):
+            return output
+        return AttentionOutput(output.context, output.weights.transpose(0, 2, 1))
+
+
+class WrongDtype(Right):
+    def forward(self, queries, prepared, **more):
+        output = super().forward(queries, prepared, **more)
+        if isinstance(output, np.ndarray):
+            return output.astype(np.float64)
+        return AttentionOutput(*(x.astype(np.float64) for x in output[:2]))
+
+
+class ForgetsRows(Right):
+    def step(self, query, prepared, state):
+        if prepared.rows is not None:
+            prepared.attended = prepared.attended.select(np.zeros(prepared.batch, int))
+        return super().step(query, prepared, state)
+
+
+class Overflows(Soft):
+    """A softmax without the largest score taken off."""
+
+    def __init__(self, *, query_width, memory_width, rng=None, dtype=np.float32):
+        super().__init__(query_width, memory_width, dtype)
+        self.offset = Parameter(np.zeros(1, dtype))
+
+    def _key(self, memory):
+        return memory * np.exp(memory)
+
+
+class TakesAnything(Right):
+    def _float(self, name, value, shape):
+        return np.asarray(value)
+
+
+class MadeByTheClock(General):
+    def __init__(self, **options):
+        super().__init__(**{**options, "rng": np.random.default_rng()})
+
+
+class ScoreWrongGradient(GeneralScore):
+    def project_vjp(self, operands, d, scale):
+        d_query, d_key, named = super().project_vjp(operands, d, scale)
+        return d_query, d_key, {name: 2 * gradient for name, gradient in named.items()}
+
+
+class ScoreForgetsParameter(GeneralScore):
+    def project_vjp(self, operands, d, scale):
+        return (*super().project_vjp(operands, d, scale)[:2], {})
+
+
+class ScoreLeaks(DotScore):
+    def project_key(self, key):
+        return key - key.mean(axis=-2, keepdims=True)
+
+
+class ScoreWrites(DotScore):
+    def project_query(self, query, product=None):
+        query *= 1
+        return query
+
+
+class ScoreWrongFormula(DotScore):
+    def default_scale(self, width):
+        return 1.0 / width
+
+
+def softmax_of_rows(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def dots(parameters, query, key, scale):
+    return np.einsum("bqd,bkd->bqk", query, key)
+
+
+MATRIX = {"w": lambda rng, query, key, dtype: rng.normal(size=(query, key)).astype(dtype)}
+
+ROW = ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 2, ctypes.c_int64)
+WAY_BACK = ctypes.CFUNCTYPE(None, *[ctypes.POINTER(ctypes.c_double)] * 4, ctypes.c_int64)
+
+
+def softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def softmax_back(z, p, d):
+    return p * (d - (p * d).sum())
+
+
+def no_total(z):
+    return 0.9 * softmax(z)
+
+
+def no_maximum(z):
+    with np.errstate(all="ignore"):
+        e = np.exp(z)
+        return e / e.sum()
+
+
+def upside_down(z):
+    return softmax(-z)
+
+
+def halved_back(z, p, d):
+    return softmax_back(z, p, d) / 2
+
+
+def by_position(z):
+    return softmax(z + 1e-3 * np.arange(len(z)))
+
+
+def normalizer(weights, gradient=softmax_back):
+    """A normalizer of NumPy functions: slow, but with any fault one likes."""
+
+    def forward(scores, out, n):
+        np.ctypeslib.as_array(out, (n,))[:] = weights(np.ctypeslib.as_array(scores, (n,)))
+
+    def backward(scores, p, d, out, n):
+        arrays = [np.ctypeslib.as_array(x, (n,)) for x in (scores, p, d)]
+        np.ctypeslib.as_array(out, (n,))[:] = gradient(*arrays)
+
+    return lambda: RowFunctions(ROW(forward), WAY_BACK(backward))
+
+
+NORMALIZERS = {
+    "no_total": (normalizer(no_total, lambda z, p, d: 0.9 * softmax_back(z, p / 0.9, d)), "rows_are_distributions"),
+    "no_maximum": (normalizer(no_maximum), "large_scores"),
+    "upside_down": (normalizer(upside_down, lambda z, p, d: -softmax_back(z, p, d)), "larger_scores_weigh_more"),
+    "halved_gradient": (normalizer(softmax, halved_back), "gradients"),
+    "by_position": (normalizer(by_position), "formula"),
+}
+
+# What is wrong, and the check that must fail; others may fail too.
+VARIANTS = {
+    WrongScale: "formula",
+    Polarity: "masks",
+    IgnoresMask: "masks",
+    LeaksPadding: "poison_in_padding",
+    ReadsPadding: "poison_in_padding",
+    WritesInput: "inputs_untouched",
+    WritesState: "inputs_untouched",
+    WrongGradient: "gradients",
+    NoParameterGradient: "gradients",
+    SetsGradient: "gradients_add_up",
+    EmptyRows: "empty_rows",
+    WrongWeights: "weights_agree_with_context",
+    StepsApart: "steps_against_all_at_once",
+    StepGradients: "step_gradients",
+    DependsOnBatch: "any_batch_and_position",
+    DependsOnPadding: "any_padding",
+    DependsOnStrides: "any_strides",
+    DependsOnThreads: "any_number_of_threads",
+    DependsOnProcess: "forked_child",
+    Counts: "repeated_runs",
+    KeepsPacked: "saved_and_loaded",
+    WrongShape: "shapes_and_dtypes",
+    WrongDtype: "shapes_and_dtypes",
+    ForgetsRows: "selected_rows",
+    Overflows: "large_scores",
+    TakesAnything: "wrong_calls",
+    MadeByTheClock: "can_be_made",
+}
+SCORES = {
+    ScoreWrongGradient: (MATRIX, None, "gradients"),
+    ScoreForgetsParameter: (MATRIX, None, "gradients"),
+    ScoreLeaks: ({}, None, "poison_in_padding"),
+    ScoreWrites: ({}, None, "inputs_untouched"),
+    ScoreWrongFormula: ({}, dots, "formula"),
+}
+
+
+def module(**names):
+    made = ModuleType("wrong")
+    vars(made).update(names)
+    sys.modules.pop("wrong", None)
+    return made
+
+
+def raises_on_import():
+    raise ImportError("libwrong.so: cannot open shared object file")
+
+
+def bad_hook():
+    raise RuntimeError("no connection")
+
+
+def nothing():
+    return []
+
+
+PLUGINS = {
+    "raises on import": (raises_on_import, "loads"),
+    "raises in a hook": (module(fastattn_variants=bad_hook), "loads"),
+    "wrong record": (module(fastattn_scores=lambda: [VariantRecord("right", Right)]), "loads"),
+    "misspelt hook": (
+        module(fastattn_variants=lambda: [VariantRecord("right", Right)], fastattn_score=nothing), "hooks",
+    ),
+    "missing module": (module(fastattn_scores=lambda: [ScoreRecord("gone", "no.such.module:Gone")]), "factories"),
+}  # fmt: skip
