@@ -40,10 +40,10 @@ class Environment:
         self.python = folder / "venv" / "bin" / "python"
         self.pip("install", "-q", *NEEDED)
 
-    def pip(self, *arguments):
-        return run(self.python, "-m", "pip", "--disable-pip-version-check", *arguments)
+    def pip(self, *arguments, **variables):
+        return run(self.python, "-m", "pip", "--disable-pip-version-check", *arguments, **variables)
 
-    def install(self, source):
+    def install(self, source, **variables):
         """Build a wheel of a copy of a source tree, so that nothing is left in it, and install it."""
         copy = self.folder / "sources" / source.name
         names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=source, check=False)
@@ -54,7 +54,7 @@ class Environment:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
         place = self.wheels / source.name
-        self.pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", place, copy)
+        self.pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", place, copy, **variables)
         self.pip("install", "-q", "--no-deps", "--force-reinstall", *place.glob("*.whl"))
 
     def fastattn(self, *arguments, **options):
@@ -64,7 +64,7 @@ class Environment:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     made = Environment(tmp_path_factory.mktemp("packages"))
-    made.install(ROOT)
+    made.install(ROOT, FASTATTN_BUILD_LEVELS="generic")  # in a third of the time; plugins see no level
     for example in EXAMPLES:
         made.install(example)
     return made

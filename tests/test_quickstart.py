@@ -70,6 +70,7 @@ def test_both_models_have_the_same_sizes_and_settings():
     assert quickstart.configure("attention").training == quickstart.configure("fixed").training
 
 
+@pytest.mark.slow
 def test_the_command(small, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("fastattn.viz", exc_type=ImportError)
@@ -91,6 +92,7 @@ def test_the_command(small, tmp_path, capsys):
     assert sum(row["errors"]["count"] for row in found["errors"]["fixed"]) == len(small.test)
 
 
+@pytest.mark.slow
 def test_an_interrupted_quickstart_goes_on(small, tmp_path, monkeypatch):
     expected = quickstart.quickstart(tmp_path / "whole", dictionary=small, steps=12, quiet=True)
     train, calls = quickstart.train, []
