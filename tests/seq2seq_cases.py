@@ -23,6 +23,18 @@ CASES = {
         tied=True,
         **SMALL,
     ),
+    "bahdanau-conditional": BahdanauConfig(
+        embedding=5, hidden=6, attention=7, readout_width=4, conditional=True, reset="after", **SMALL
+    ),
+    "bahdanau-conditional-linear": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        conditional=True,
+        mechanism={"name": "location_sensitive", "filters": 3, "filter_size": 3},
+        **SMALL,
+    ),
     "bahdanau-location": BahdanauConfig(
         embedding=5,
         hidden=6,

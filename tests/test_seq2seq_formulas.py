@@ -82,15 +82,19 @@ def bahdanau(config, p, source, fed):
     s, out, states = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), [], []
     for token in fed:
         y = (p["projection.w"].T if config.tied else p["target_embedding.w"])[token]
+        part = y @ p["from_target.w"] + p["from_target.b"]
+        if config.conditional:
+            s = gru(part[: 3 * H], s, p["first_cell.w_hidden"], p["first_cell.b"], config.reset)
+            part[: 3 * H] = 0
         states.append(s)
         if config.mechanism is None:
             c = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"]) @ h
         else:
             c = attended(config.mechanism, p, states, h)
-        part = y @ p["from_target.w"] + p["from_target.b"] + c @ p["from_context.w"]
+        part += c @ p["from_context.w"]
         after = gru(part[: 3 * H], s, p["cell.w_hidden"], p["cell.b"], config.reset)
         if config.readout == "maxout":
-            t = maxout(s @ p["from_state.w"] + part[3 * H :])
+            t = maxout((after if config.conditional else s) @ p["from_state.w"] + part[3 * H :])
         else:
             t = np.concatenate([after, c, y])
         s = after

@@ -28,7 +28,7 @@ def configure(seed: int, quick: bool) -> Config:
     return Config(
         DataConfig(train="train", validation="val"),
         BahdanauConfig(embedding=128, hidden=64 if quick else 256, attention=64 if quick else 512, readout_width=128,
-                       tied=True, reset="after", dropout=0.3, context_dropout=0.2, readout_dropout=0.4,
+                       conditional=True, reset="after", dropout=0.3, context_dropout=0.3,
                        label_smoothing=0.1),
         VocabularyConfig(source="bpe", target="bpe", source_size=600 if quick else 5200,
                          target_size=600 if quick else 7062),

@@ -44,6 +44,8 @@ class BahdanauConfig:
         Outputs L of the maxout layer.
     reset : str
         "before": the reset gate acts on the state, as published; "after": on its product, as in cuDNN.
+    conditional : bool
+        Whether a GRU of its own takes in the last word before the state queries; not in the paper, see `Bahdanau`.
     dropout : float
         Share of the elements of embeddings and output features dropped in training; the paper has none.
     context_dropout : float
@@ -67,6 +69,7 @@ class BahdanauConfig:
     readout: str = "maxout"
     readout_width: int = 500
     reset: str = "before"
+    conditional: bool = False
     dropout: float = 0.0
     context_dropout: float = 0.0
     readout_dropout: float | None = None
@@ -100,6 +103,10 @@ class Bahdanau(Model):
         maxout:  t_i = max over pairs of (s_{i-1} U_o + E y_{i-1} V_o + c_i C_o),   p(y_i) = softmax(t_i W_o)
         linear:  p(y_i) = softmax([s_i; c_i; E y_{i-1}] W_o)
 
+    With `conditional` (Sennrich et al. 2017, section 4), the query knows the last word, and the maxout layer s_i::
+
+        s'_i = GRU_1(s_{i-1}; E y_{i-1}),   weights_i from s'_i,   s_i = GRU_2(s'_i; c_i)
+
     Parameters
     ----------
     config : BahdanauConfig
@@ -115,7 +122,7 @@ class Bahdanau(Model):
     states multiplied by the matrices that act on contexts, once a batch. With R = 2 L for maxout and 2 H for linear
     readouts, a step of the loop over time needs, in multiply-adds for each sentence,
 
-        H A (query) + 3 H H (the state's part of the gates) + S (A + 3 H + R) (attention)
+        H A (query) + 3 H H (the state's part of the gates; twice if conditional) + S (A + 3 H + R) (attention)
 
     and back the same products again. Outside of it, once for all steps or source positions: the GRU's input from
     embeddings, keys and values, the output layer, the loss, and all gradients of weights, keys and values.
@@ -126,6 +133,7 @@ class Bahdanau(Model):
     ----------
     Bahdanau, Cho, Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", ICLR 2015,
     arXiv:1409.0473: section 3, appendices A.1.1, A.1.2 and A.2.
+    Sennrich et al., "Nematus: a Toolkit for Neural Machine Translation", EACL 2017, arXiv:1703.04357.
 
     Examples
     --------
@@ -180,6 +188,8 @@ class Bahdanau(Model):
         self.from_target = Linear(E, 3 * H + wide, **more)
         self.from_context = Linear(2 * H, 3 * H + wide, bias=False, **more)
         self.cell = GRUStep(H, reset=config.reset, **more)
+        if config.conditional:
+            self.first_cell = GRUStep(H, reset=config.reset, **more)
         if self.maxout:
             self.from_state = Linear(H, wide, bias=False, **more)
         self.projection = Linear(config.readout_width if self.maxout else 3 * H + E, target_size, **more)
@@ -204,21 +214,27 @@ class Bahdanau(Model):
         gates = 3 * self.config.hidden
         y = self.target_embedding.forward(tokens)
         part = self.from_target.forward(y)
-        context, weights, attention = self._attend(state)
-        hidden = self.cell.forward(part[:, :gates] + context[:, :gates], state.hidden)
+        before = state.hidden
+        if self.config.conditional:
+            before = self.first_cell.forward(part[:, :gates].copy(), before)
+        context, weights, attention = self._attend(before, state)
+        if self.config.conditional:
+            read = hidden = self.cell.forward(context[:, :gates].copy(), before)
+        else:
+            read, hidden = before, self.cell.forward(part[:, :gates] + context[:, :gates], before)
         if self.maxout:
-            x = maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
+            x = maxout(self.from_state.forward(read) + part[:, gates:] + context[:, gates:])
         else:
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory, attention), weights
 
-    def _attend(self, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
+    def _attend(self, query: Array, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
         """Return what the context passes through, the weights and the attention's next state."""
         if isinstance(state.memory, Memory):
-            output: Any = state.memory.attend(self.query.forward(state.hidden)[:, None], return_weights=True)
+            output: Any = state.memory.attend(self.query.forward(query)[:, None], return_weights=True)
             return output.context[:, 0], output.weights[:, 0], None
         assert self.mechanism is not None and state.attention is not None
-        context, weights, attention = self.mechanism.step(state.hidden, state.memory, state.attention)
+        context, weights, attention = self.mechanism.step(query, state.memory, state.attention)
         return context if self.mechanism.sums_values else self._values(context), weights, attention
 
     def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
@@ -264,19 +280,26 @@ class Bahdanau(Model):
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
         part, part_back = self.from_target.vjp(y)
-        record = GRURecord(self.cell, first, steps)
+        record, conditional = GRURecord(self.cell, first, steps), self.config.conditional
+        words = GRURecord(self.first_cell, first, steps) if conditional else None
         x = np.empty((*inputs.shape, self.projection.w.value.shape[0]), y.dtype)
         kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
         hidden = first
         for t in range(steps):
+            if words is not None:
+                hidden = words.forward(t, part[:, t, :gates], state=hidden)
             context = loop.forward(t, hidden if self.mechanism is not None else self.query.forward(hidden))
             kept[:, t] = context[:, gates:]
-            hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
+            if words is not None:
+                hidden = record.forward(t, context[:, :gates], state=hidden)
+            else:
+                hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
             if not self.maxout:
                 x[:, t, :H] = hidden
 
         if self.maxout:
-            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(record.before.transpose(1, 0, 2)))
+            read = record.states[:, 1:] if conditional else record.before.transpose(1, 0, 2)
+            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(read))
             wide += part[..., gates:]
             wide += kept
             x = maxout(wide)
@@ -289,7 +312,8 @@ class Bahdanau(Model):
             if self.maxout:
                 d_wide = maxout_vjp(wide, dx)
                 loop.d_context[..., gates:] = d_wide
-                d_before, d_after = from_state_back(d_wide), None
+                d_read = from_state_back(d_wide)
+                d_before, d_after = (None, d_read) if conditional else (d_read, None)
             else:
                 loop.d_context[..., gates:] = dx[..., H : 3 * H]
                 d_before, d_after = None, dx[..., :H]
@@ -305,12 +329,18 @@ class Bahdanau(Model):
                     dh += self.query.w.packed().matmul_transposed(d_queries[-1])
                 else:
                     dh += loop.backward(t)
+                if words is not None:
+                    dh = words.backward(t, dh)
                 if d_before is not None:
                     dh += d_before[:, t]
             record.finish()
             if d_queries:
                 linear.weight_gradient(record.before, np.stack(d_queries[::-1]), self.query.w.gradient)
-            dy = part_back(loop.d_context[..., : part.shape[-1]])
+            d_part = loop.d_context[..., : part.shape[-1]]
+            if words is not None:
+                words.finish()
+                d_part = np.concatenate([words.d_x, d_part[..., gates:]], axis=-1)
+            dy = part_back(d_part)
             if not self.maxout:
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))
