@@ -1,4 +1,4 @@
-"""Types of the binding of the C kernels; what each function takes is said in core.pyx."""
+"""Types of the binding of the C kernels; what each function takes is said in the .pxi files."""
 
 from typing import Any
 
