@@ -44,7 +44,13 @@ CASES = {
         **SMALL,
     ),
     "bahdanau-coverage-linear": BahdanauConfig(
-        embedding=5, hidden=6, attention=7, readout="linear", mechanism={"name": "coverage", "fertility": 2.0}, **SMALL
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        mechanism={"name": "coverage", "fertility": 2.0},
+        coverage_loss=0.7,
+        **SMALL,
     ),
     "bahdanau-multihead": BahdanauConfig(
         embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
