@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import positions as places
 from .elementwise import sigmoid
 
 Array = np.ndarray[Any, Any]
@@ -167,18 +168,33 @@ def multihead(
     *,
     heads: int,
     key_heads: int | None = None,
+    positions: Any = None,
+    window: Any = None,
+    sinks: int = 0,
+    first: int = 0,
     **sizes: Any,
 ) -> tuple[Array, Array]:
-    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys."""
+    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys; the first query is at `first`."""
+    settings = dict(positions) if isinstance(positions, dict) else {"name": positions}
+    name = settings.pop("name")
     q, m, v = _read(queries, memory, values, allowed)
+    if values is memory:
+        v = places.added(name, p, v, 0)
+    q, m = places.added(name, p, q, first), places.added(name, p, m, 0)
+    known = {} if name == "rotary" else settings
+    bias = places.bias(name, p, heads, first, q.shape[1], m.shape[1], **known)
+    seen = places.seen(first, q.shape[1], m.shape[1], window, sinks) & allowed[:, None]
     each = heads // (key_heads or heads)
     projected = [x @ p[f"{name}.w"] + p.get(f"{name}.b", 0.0) for name, x in (("query", q), ("key", m), ("value", v))]
     width = projected[0].shape[-1] // heads
     contexts, weights = [], []
     for head in range(heads):
         at, shared = (slice(i * width, (i + 1) * width) for i in (head, head // each))
-        scores = np.einsum("btd,bsd->bts", projected[0][..., at], projected[1][..., shared]) / np.sqrt(width)
-        weights.append(normalized(scores, np.broadcast_to(allowed[:, None], scores.shape)))
+        query, key = projected[0][..., at], projected[1][..., shared]
+        if name == "rotary":
+            query, key = places.rotated(query, first, **settings), places.rotated(key, **settings)
+        scores = np.einsum("btd,bsd->bts", query, key) / np.sqrt(width) + bias[head]
+        weights.append(normalized(scores, seen))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)
