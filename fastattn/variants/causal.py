@@ -44,7 +44,8 @@ class CausalSelfAttention(MultiHead):
     A step projects one position and attends to the cache: 4 H (S + t) d operations. With a window alone the kernels
     skip what it hides; sinks make it a mask of Tq (S + Tq) bytes, which saves no work. The cache keeps all positions,
     and each has the number that it has in the sequence: Xiao et al. 2023 drop what the window has left, and count the
-    positions that remain. Lengths and masks of the memory are not taken. The way back is `vjp`, since in training all positions are known.
+    positions that remain. Lengths and masks of the memory are not taken. The way back is `vjp`, since in training all
+    positions are known.
 
     Examples
     --------
