@@ -163,6 +163,21 @@ def test_sinusoids_have_the_same_bits_in_any_table():
     assert same_bits(scheme.add(np.zeros((1, 300, 7)))[0], table)
 
 
+def test_sums_by_distance_are_those_of_each_row():
+    scheme = positions.RelativeVectors(4, clip=3, rng=np.random.default_rng(0), dtype=np.float64)
+    x = draw(2, 3, 6, 15, dtype=np.float64)
+    for first in (0, 5, 40):
+        found, wanted = scheme.sum_by_distance(x, first), np.zeros((2, 3, 6, 7))
+        for i in range(6):
+            for j in range(15):
+                wanted[..., i, 3 + max(-3, min(3, j - first - i))] += x[..., i, j]
+        np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-14)
+        wide = np.concatenate([x, np.zeros((2, 3, 6, 30))], axis=-1)
+        assert same_bits(scheme.sum_by_distance(wide, first), found)
+        given = draw(2, 3, 6, 7, dtype=np.float64)
+        np.testing.assert_allclose((scheme.spread(given, first, 15) * x).sum(), (given * found).sum(), rtol=1e-12)
+
+
 # ---- Attention of positions to those before them ------------------------------------------------------------------
 
 CAUSAL = [
@@ -172,6 +187,8 @@ CAUSAL = [
     {"positions": {"name": "t5", "buckets": 6, "farthest": 9}},
     {"positions": "sinusoidal"},
     {"positions": {"name": "learned", "longest": 100}},
+    {"positions": {"name": "shaw", "clip": 3}, "key_heads": 2},
+    {"positions": {"name": "shaw", "clip": 1, "values": False}, "window": 5, "sinks": 1},
     {"window": 4},
     {"window": 2, "sinks": 2, "positions": "alibi"},
     {"window": 0, "sinks": 1},
@@ -301,6 +318,7 @@ SIZES = {"query_width": 8, "memory_width": 8, "heads": 2, "rng": np.random.defau
         (ArgumentError, "a pair", lambda: fastattn.create("multihead", window=3, **SIZES)),
         (DTypeError, "window", lambda: fastattn.create("causal_self_attention", window=(1, 0), **SIZES)),
         (DTypeError, "sinks", lambda: fastattn.create("multihead", window=(1, 1), sinks=1.5, **SIZES)),
+        (ArgumentError, "clip", lambda: positions.RelativeVectors(4, clip=0, rng=np.random.default_rng(0))),
         (ShapeError, "memory_width",
          lambda: fastattn.create("multihead", positions="learned", **{**SIZES, "memory_width": 6})),
     ],

@@ -212,7 +212,7 @@ def test_wrong_calls_name_the_argument():
         make("transformer-post", tied="all")
     with pytest.raises(FastattnError, match="heads: expected a divisor of the width 6"):
         make("transformer-post", heads=4)
-    with pytest.raises(FastattnError, match="positions: expected one of alibi"):
+    with pytest.raises(FastattnError, match="positions: expected one of sinusoidal"):
         make("transformer-post", positions="relative")
     with pytest.raises(FastattnError, match="positions: expected at most 3"):
         make("transformer-post", positions="learned", longest=3).loss(batch)

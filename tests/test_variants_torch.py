@@ -99,9 +99,16 @@ def multihead(name, p, q, m, values, allowed, options):
     if kind == "rotary":
         q, k = rotary(q, **settings), rotary(k, **settings)
     added = distances(p, heads, apart, kind, **settings) if kind in ("alibi", "t5") else 0
+    if kind == "shaw":
+        clip = settings["clip"]
+        row = apart.clamp(-clip, clip) + clip
+        added = torch.einsum("bhtd,tsd->bhts", q, p["positions.key"][row]) / d**0.5
     weights = (q @ k.mT / d**0.5 + added).masked_fill(~allowed[:, None], -torch.inf).softmax(-1)
     weights = weights.nan_to_num()  # a row without keys
-    return (weights @ v).transpose(1, 2).flatten(2) @ p["output.w"] + p.get("output.b", 0), weights
+    context = weights @ v
+    if "positions.value" in p:
+        context = context + torch.einsum("bhts,tsd->bhtd", weights, p["positions.value"][row])
+    return context.transpose(1, 2).flatten(2) @ p["output.w"] + p.get("output.b", 0), weights
 
 
 def local_p(name, p, q, m, values, allowed, options, lengths=None):

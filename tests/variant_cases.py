@@ -66,6 +66,11 @@ CASES = [
     ),
     Case("multihead", {"heads": 2, "positions": "sinusoidal"}),
     Case("multihead", {"heads": 3, "positions": {"name": "learned", "longest": 60}, "window": (1, 2), "sinks": 1}),
+    Case("multihead", {"heads": 4, "key_heads": 2, "head_width": 3, "positions": {"name": "shaw", "clip": 2}}),
+    Case(
+        "multihead",
+        {"heads": 2, "head_width": 3, "positions": {"name": "shaw", "clip": 3, "values": False}, "window": (4, 1)},
+    ),
     Case("pooling", {"width": 10}),
     Case("l2"),
     Case("l2", {"scale": 0.7}),

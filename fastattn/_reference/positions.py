@@ -89,3 +89,16 @@ def seen(first: int, queries: int, keys: int, window: Any, sinks: int) -> Array:
             before, after = first + i - j, j - first - i
             near[i, j] = ((left is None or before <= left) and (right is None or after <= right)) or j < sinks
     return near
+
+
+def content(p: dict[str, Array], query: Array, key: Array, weights: Any, first: int) -> tuple[Array, Array | None]:
+    """Shaw et al. 2018, equations 4 and 3: products q_i . (k_j + a_K) (B, Tq, Tk), and sum_j weights_ij a_V."""
+    clip = len(p["positions.key"]) // 2
+    scores, sums = np.zeros((*query.shape[:2], key.shape[1])), np.zeros(query.shape)
+    for i in range(query.shape[1]):
+        for j in range(key.shape[1]):
+            at = clip + max(-clip, min(clip, j - first - i))
+            scores[:, i, j] = (query[:, i] * (key[:, j] + p["positions.key"][at])).sum(-1)
+            if weights is not None and "positions.value" in p:
+                sums[:, i] += weights[:, i, j, None] * p["positions.value"][at]
+    return scores, None if weights is None else sums

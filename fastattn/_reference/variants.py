@@ -181,7 +181,7 @@ def multihead(
     if values is memory:
         v = places.added(name, p, v, 0)
     q, m = places.added(name, p, q, first), places.added(name, p, m, 0)
-    known = {} if name == "rotary" else settings
+    known = {} if name in ("rotary", "shaw") else settings
     bias = places.bias(name, p, heads, first, q.shape[1], m.shape[1], **known)
     seen = places.seen(first, q.shape[1], m.shape[1], window, sinks) & allowed[:, None]
     each = heads // (key_heads or heads)
@@ -193,9 +193,14 @@ def multihead(
         query, key = projected[0][..., at], projected[1][..., shared]
         if name == "rotary":
             query, key = places.rotated(query, first, **settings), places.rotated(key, **settings)
-        scores = np.einsum("btd,bsd->bts", query, key) / np.sqrt(width) + bias[head]
+        scores = np.einsum("btd,bsd->bts", query, key)
+        if name == "shaw":
+            scores = places.content(p, query, key, None, first)[0]
+        scores = scores / np.sqrt(width) + bias[head]
         weights.append(normalized(scores, seen))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
+        if name == "shaw":
+            contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)
 

@@ -6,10 +6,12 @@
 
 from fastattn._relative import RelativeBias
 from fastattn.positions.alibi import Alibi, alibi_slopes
+from fastattn.positions.attending import attend, attend_vjp
 from fastattn.positions.base import Positions
 from fastattn.positions.buckets import RelativeBuckets, relative_buckets
 from fastattn.positions.making import NAMES, create
 from fastattn.positions.rotary import Rotary
+from fastattn.positions.shaw import RelativeVectors
 from fastattn.positions.tables import Learned, Sinusoidal, sinusoids
 from fastattn.positions.visible import check_window, visible
 
@@ -20,9 +22,12 @@ __all__ = [
     "Positions",
     "RelativeBias",
     "RelativeBuckets",
+    "RelativeVectors",
     "Rotary",
     "Sinusoidal",
     "alibi_slopes",
+    "attend",
+    "attend_vjp",
     "check_window",
     "create",
     "relative_buckets",

@@ -1,10 +1,12 @@
-"""What a mechanism of positions does, at the three places where it can act.
+"""What a mechanism of positions does, at the places where it can act.
 
 ::
 
     x = add(x, first)                        to inputs, before the projections: sinusoids, learned embeddings
     q, k = turn(q, first), turn(k, first)    to projected queries and keys: rotary
     bias(first, queries, keys)               to scores: ALiBi, relative buckets
+    scores(q, first, keys)                   to scores, of the query: relative keys
+    sums(weights, first)                     to contexts: relative values
 
 `first` is the position of the first row of x, or of the first query; keys are at 0, 1, ... Each has its way back, which
 adds to the gradients of parameters. A row's result depends on its position alone, so that a step has the bits of all
@@ -33,10 +35,13 @@ class Positions(Layer):
         As in `fastattn.positions.create`.
     adds : bool
         Whether `add` adds anything.
+    content : bool
+        Whether there are `scores` and `sums`; then there is no `bias`.
     """
 
     name: ClassVar[str] = "none"
     adds: ClassVar[bool] = False
+    content: ClassVar[bool] = False
 
     def add(self, x: Array, first: int = 0) -> Array:
         """Return inputs x (B, T, D) at positions first, first + 1, ... with what is added to them."""
@@ -59,6 +64,22 @@ class Positions(Layer):
 
     def bias_vjp(self, d_bias: Array, first: int, queries: int, keys: int) -> None:
         """Add to the gradients of parameters, from the gradient of ``bias(...).values``."""
+
+    def scores(self, query: Array, first: int, keys: int) -> Array:
+        """Return what is added to the products of queries (B, H, Tq, d) and keys before they are scaled."""
+        raise NotImplementedError
+
+    def scores_vjp(self, d_scores: Array, first: int, query: Array | None = None) -> Array:
+        """Return the gradient of queries from that of `scores`; with `query`, add to the gradients of parameters."""
+        raise NotImplementedError
+
+    def sums(self, weights: Array, first: int) -> Array | None:
+        """Return what is added to contexts (B, H, Tq, d) for weights (B, H, Tq, Tk), or None."""
+        raise NotImplementedError
+
+    def sums_vjp(self, d_sums: Array, first: int, keys: int, weights: Array | None = None) -> Array | None:
+        """Return the gradient of weights from that of `sums`; with `weights`, add to the gradients of parameters."""
+        raise NotImplementedError
 
 
 class Table:

@@ -11,6 +11,7 @@ from fastattn.positions.alibi import Alibi
 from fastattn.positions.base import Positions
 from fastattn.positions.buckets import RelativeBuckets
 from fastattn.positions.rotary import Rotary
+from fastattn.positions.shaw import RelativeVectors
 from fastattn.positions.tables import Learned, Sinusoidal
 
 __all__ = ["NAMES", "create"]
@@ -19,6 +20,7 @@ _KINDS: dict[str, Any] = {
     "alibi": Alibi,
     "learned": Learned,
     "rotary": Rotary,
+    "shaw": RelativeVectors,
     "sinusoidal": Sinusoidal,
     "t5": RelativeBuckets,
 }
@@ -75,7 +77,12 @@ def create(
         raise ArgumentError(describe("positions", f"one of {', '.join(NAMES)}", repr(name), "or None for none."))
     kind = _KINDS[name]
     known = inspect.signature(kind).parameters
-    sizes = {"width": head_width if kind is Rotary else width, "heads": heads, "rng": rng, "dtype": dtype}
+    sizes = {
+        "width": head_width if kind in (Rotary, RelativeVectors) else width,
+        "heads": heads,
+        "rng": rng,
+        "dtype": dtype,
+    }
     for option in given:
         if option not in known or option in sizes:
             options = ", ".join(n for n in known if n not in sizes) or "none"

@@ -13,7 +13,7 @@ from fastattn.attention import attention_vjp
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Layer, Linear
 from fastattn.memory import Memory, prepare
-from fastattn.positions import Positions
+from fastattn.positions import Positions, attend, attend_vjp
 
 __all__ = ["CrossAttention", "SelfAttention"]
 
@@ -58,19 +58,16 @@ class SelfAttention(Layer):
 
         `options` are those of `fastattn.attention`: key_lengths, causal, dropout and seed.
         """
-        D, heads, T = self.width, self.heads, x.shape[1]
+        D, heads = self.width, self.heads
         joined, project_back = self.project.vjp(x)
         query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], heads) for i in range(3))
         query, key = positions.turn(query), positions.turn(key)
         context = np.empty(x.shape, x.dtype)
-        options["bias"] = positions.bias(0, T, T)
-        _, attention_back = attention_vjp(query, key, value, out=heads_of(context, heads), **options)
+        _, _, attention_back = attend_vjp(query, key, value, positions, 0, out=heads_of(context, heads), **options)
         y, output_back = self.output.vjp(context)
 
         def backward(dy: Array) -> Array:
             gradients = attention_back(heads_of(output_back(dy), heads))
-            if gradients.bias is not None:
-                positions.bias_vjp(gradients.bias, 0, T, T)
             d_joined = np.empty_like(joined)
             d_query, d_key = positions.turn_vjp(gradients.query), positions.turn_vjp(gradients.key)
             for i, gradient in enumerate((d_query, d_key, gradients.value)):
@@ -90,7 +87,7 @@ class SelfAttention(Layer):
         joined = self.project.forward(x)[:, None]
         query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], self.heads) for i in range(3))
         memory = memory.extended(positions.turn(key, at), value)
-        context: Any = memory.attend(positions.turn(query, at), bias=positions.bias(at, 1, at + 1))
+        context, _ = attend(memory, positions.turn(query, at), positions, at)
         return self.output.forward(context.reshape(len(x), D)), memory
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.memory import Memory
-from fastattn.positions import NAMES, Positions, create
+from fastattn.positions import Positions, create
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.randomness import derive
@@ -23,6 +23,7 @@ Array = NDArray[Any]
 Back = Callable[[Array], Array]
 Drop = Callable[[Array, int], tuple[Array, Back]]
 _TIES = ("none", "target", "all")
+_POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "t5")
 
 
 @dataclass(frozen=True)
@@ -370,7 +371,7 @@ class Transformer(Model):
 
 def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
     for name, value, allowed in (
-        ("norm", config.norm, ("post", "pre")), ("tied", config.tied, _TIES), ("positions", config.positions, NAMES),
+        ("norm", config.norm, ("post", "pre")), ("tied", config.tied, _TIES), ("positions", config.positions, _POSITIONS),
     ):  # fmt: skip
         if value not in allowed:
             expected = f"one of {', '.join(allowed)}"

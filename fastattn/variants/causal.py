@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.attention import AttentionOutput, attention_vjp
+from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
-from fastattn.positions import Positions, visible
+from fastattn.positions import Positions, attend, attend_vjp, visible
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
 from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
@@ -111,9 +111,6 @@ class CausalSelfAttention(MultiHead):
 
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
         options: dict[str, Any] = {"causal": "bottom_right"}
-        bias = self.positions.bias(first, queries, keys)
-        if bias is not None:
-            options["bias"] = bias
         if self.window is not None and self.sinks:
             options["mask"] = visible(first, queries, keys, self.window, self.sinks)
         elif self.window is not None:
@@ -123,8 +120,9 @@ class CausalSelfAttention(MultiHead):
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, CausalState]:
         heads, after, first = self._extend(self._query(query, prepared)[:, None], state, prepared)
         options = self._options(first, 1, first + 1) if self.placed else {}
-        output: Any = after.cache.attend(heads, return_weights=True, **options)
-        return self.output.forward(joined(output.context)[:, 0]), output.weights[:, :, 0], after
+        found: Any
+        context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
+        return self.output.forward(joined(context)[:, 0]), found[:, :, 0], after
 
     def forward(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
@@ -132,9 +130,9 @@ class CausalSelfAttention(MultiHead):
         x = self._queries(queries, prepared)
         query, after, first = self._extend(x, self.start(prepared) if state is None else state, prepared)
         options = self._options(first, x.shape[1], first + x.shape[1])
-        found: Any = after.cache.attend(query, return_weights=return_weights, **options)
-        context = self.output.forward(joined(found.context if return_weights else found))
-        return AttentionOutput(context, found.weights) if return_weights else context
+        heads, weights = attend(after.cache, query, self.positions, first, return_weights=return_weights, **options)
+        context = self.output.forward(joined(heads))
+        return AttentionOutput(context, weights) if return_weights else context
 
     def vjp(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
@@ -150,19 +148,17 @@ class CausalSelfAttention(MultiHead):
             layer.vjp(given)
             for layer, given in ((self.query, whole[:, before:]), (self.key, whole), (self.value, whole))
         )
-        found: Any
-        found, attention_back = attention_vjp(
+        heads, weights, attention_back = attend_vjp(
             positions.turn(heads_of(query, self.heads), before), positions.turn(heads_of(key, self.key_heads)),
-            heads_of(value, self.key_heads), return_weights=return_weights,
+            heads_of(value, self.key_heads), positions, before, return_weights=return_weights,
             **self._options(before, x.shape[1], whole.shape[1]),
         )  # fmt: skip
-        context, output_back = self.output.vjp(joined(found.context if return_weights else found))
-        output = AttentionOutput(context, found.weights) if return_weights else context
+        context, output_back = self.output.vjp(joined(heads))
+        output = AttentionOutput(context, weights) if return_weights else context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights=d_weights)
-            self._bias_vjp(gradients, before, x.shape[1], whole.shape[1])
+            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
             d_whole = key_back(joined(positions.turn_vjp(gradients.key))) + value_back(joined(gradients.value))
             d_query = query_back(joined(positions.turn_vjp(gradients.query, before)))
             d_x = d_query + d_whole[:, before:]

@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, attention_vjp
+from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.memory import Memory, prepare
-from fastattn.positions import Positions, check_window, visible
+from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
@@ -84,7 +84,7 @@ class MultiHead(Variant):
     bias : bool
         Whether projections have biases; in the paper they have none, in PyTorch and Keras they have.
     positions : str, mapping or Positions, optional
-        One of "alibi", "learned", "rotary", "sinusoidal", "t5", or a mapping of its settings and its ``name``
+        One of "alibi", "learned", "rotary", "shaw", "sinusoidal", "t5", or a mapping of its settings and its ``name``
         (`fastattn.positions`). Queries are at 0, 1, ..., a step each, and so are keys. By default attention does not
         know positions.
     window : (left, right), optional
@@ -211,22 +211,20 @@ class MultiHead(Variant):
 
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
         """Return the options of attention that depend on positions."""
-        options: dict[str, Any] = {}
-        bias = self.positions.bias(first, queries, keys)
-        if bias is not None:
-            options["bias"] = bias
-        if self.window is not None:
-            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
-        return options
+        if self.window is None:
+            return {}
+        return {"mask": visible(first, queries, keys, self.window, self.sinks)}
 
     def step(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
         query, first = self._query(query, prepared), self._first(prepared, state)
-        options = self._options(first, 1, prepared.keys)
-        output = prepared.attended.attend(self._query_heads(query[:, None], first), return_weights=True, **options)
-        context = self.output.forward(joined(output.context)[:, 0])
-        return context, output.weights[:, :, 0], self._after(state, first, 1)
+        heads, weights = self._attend(self._query_heads(query[:, None], first), prepared, first, True)
+        return self.output.forward(joined(heads)[:, 0]), weights[:, :, 0], self._after(state, first, 1)
+
+    def _attend(self, query: Array, prepared: Any, first: int, return_weights: bool) -> tuple[Array, Any]:
+        options = self._options(first, query.shape[2], prepared.keys)
+        return attend(prepared.attended, query, self.positions, first, return_weights=return_weights, **options)
 
     def forward(
         self,
@@ -237,10 +235,9 @@ class MultiHead(Variant):
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
         queries, first = self._queries(queries, prepared), self._first(prepared, state)
-        options = self._options(first, queries.shape[1], prepared.keys)
-        found = prepared.attended.attend(self._query_heads(queries, first), return_weights=return_weights, **options)
-        context = self.output.forward(joined(found.context if return_weights else found))
-        return AttentionOutput(context, found.weights) if return_weights else context
+        heads, weights = self._attend(self._query_heads(queries, first), prepared, first, return_weights)
+        context = self.output.forward(joined(heads))
+        return AttentionOutput(context, weights) if return_weights else context
 
     def vjp(
         self,
@@ -255,17 +252,15 @@ class MultiHead(Variant):
         positions = self.positions
         projected, query_back = self.query.vjp(positions.add(queries, first))
         turned = positions.turn(heads_of(projected, self.heads), first)
-        found: Any
-        found, attention_back = self._attention_vjp(prepared, turned, first, return_weights)
-        context, output_back = self.output.vjp(joined(found.context if return_weights else found))
-        output = AttentionOutput(context, found.weights) if return_weights else context
+        heads, weights, attention_back = self._attention_vjp(prepared, turned, first, return_weights)
+        context, output_back = self.output.vjp(joined(heads))
+        output = AttentionOutput(context, weights) if return_weights else context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights=d_weights)
+            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
             d_queries = query_back(joined(positions.turn_vjp(gradients.query, first)))
             positions.add_vjp(d_queries, first)
-            self._bias_vjp(gradients, first, queries.shape[1], prepared.keys)
             return d_queries, self._memory_vjp(prepared, gradients)
 
         return output, backward
@@ -275,13 +270,10 @@ class MultiHead(Variant):
         own = self._mask(prepared)
         if own is not None:
             options["mask"] = own & options["mask"] if "mask" in options else own
-        return attention_vjp(
-            query, prepared.key, prepared.value, key_lengths=prepared.lengths, return_weights=return_weights, **options
-        )
-
-    def _bias_vjp(self, gradients: Any, first: int, queries: int, keys: int) -> None:
-        if gradients.bias is not None:
-            self.positions.bias_vjp(gradients.bias, first, queries, keys)
+        return attend_vjp(
+            query, prepared.key, prepared.value, self.positions, first, key_lengths=prepared.lengths,
+            return_weights=return_weights, **options,
+        )  # fmt: skip
 
     def _memory_vjp(self, prepared: Any, gradients: Any) -> MemoryGradient:
         d_key = self.positions.turn_vjp(gradients.key)
@@ -299,15 +291,14 @@ class MultiHead(Variant):
         check_whole(prepared)
         placed = self.positions.add(query[:, None], first)
         turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
-        options = self._options(first, 1, prepared.keys)
-        found = prepared.attended.attend(turned, return_weights=True, **options)
-        heads, weights, projected = joined(found.context)[:, 0], found.weights[:, :, 0], joined(turned)[:, 0]
+        context, found = self._attend(turned, prepared, first, True)
+        heads, weights, projected = joined(context)[:, 0], found[:, :, 0], joined(turned)[:, 0]
 
         def backward(
             d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
         ) -> tuple[Array, AttentionState | None]:
             d_heads = self.output.w.packed().matmul_transposed(d_context)
-            d_turned = self._step_back(prepared, projected, weights, d_heads, d_weights)
+            d_turned = self._step_back(prepared, first, projected, weights, d_heads, d_weights)
             d_projected = joined(self.positions.turn_vjp(heads_of(d_turned[:, None], self.heads), first))[:, 0]
             d_query = self.query.w.packed().matmul_transposed(d_projected)
             prepared.tape.append(
@@ -319,23 +310,33 @@ class MultiHead(Variant):
         return self.output.forward(heads), weights, self._after(state, first, 1), backward
 
     def _step_back(
-        self, prepared: Any, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
+        self, prepared: Any, first: int, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
     ) -> Array:
         """Return the gradient of one projected query (B, H d); a key head of a sample counts as a sample."""
         (batch, key_heads, keys, d), each = prepared.key.shape, self.heads // self.key_heads
-        grouped = (batch, key_heads, each)
+        grouped, content = (batch, key_heads, each), self.positions.content
+        if content:
+            own = self.positions.sums_vjp(heads_of(d_heads[:, None], self.heads), first, keys)
+            if own is not None:
+                d_weights = own[:, :, 0] if d_weights is None else d_weights + own[:, :, 0]
+        d_scores = np.empty((*grouped, keys), self.dtype) if content else None
         d_projected = np.empty((*grouped, d), self.dtype)
         key, value = (x.reshape(batch * key_heads, keys, d) for x in (prepared.key, prepared.value))
         for i in range(each):
             one, d_one = (np.ascontiguousarray(x.reshape(*grouped, d)[:, :, i]) for x in (projected, d_heads))
-            own = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
+            shares = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
             given = None if d_weights is None else np.ascontiguousarray(d_weights.reshape(*grouped, keys)[:, :, i])
-            d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(own)
+            d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(shares)
             core.query_gradient(
-                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, own, d_one.reshape(-1, d), d_query,
+                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, shares, d_one.reshape(-1, d), d_query,
                 d_score, given,
             )  # fmt: skip
             d_projected[:, :, i] = d_query.reshape(batch, key_heads, d)
+            if d_scores is not None:
+                d_scores[:, :, i] = d_score.reshape(batch, key_heads, keys)
+        if d_scores is not None:
+            d_scores = d_scores.reshape(batch, self.heads, 1, keys)
+            d_projected += self.positions.scores_vjp(d_scores, first).reshape(d_projected.shape)
         return d_projected.reshape(batch, -1)
 
     def finish(self, prepared: Any) -> MemoryGradient:
@@ -358,11 +359,9 @@ class MultiHead(Variant):
         d_keys_values = None
         for part, first in self._runs(tape):
             self.positions.add_vjp(whole["d_query"][:, part], first)
-            count = query[:, :, part].shape[2]
-            _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
+            _, _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
             d_own = None if d_weights is None else d_weights[:, :, part]
-            gradients = attention_back(d_heads[:, :, part], d_weights=d_own)
-            self._bias_vjp(gradients, first, count, prepared.keys)
+            gradients = attention_back(d_heads[:, :, part], d_own)
             if d_keys_values is not None:
                 gradients = gradients._replace(
                     key=gradients.key + d_keys_values.key, value=gradients.value + d_keys_values.value
