@@ -370,9 +370,9 @@ class Transformer(Model):
 
 
 def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
-    for name, value, allowed in (
-        ("norm", config.norm, ("post", "pre")), ("tied", config.tied, _TIES), ("positions", config.positions, _POSITIONS),
-    ):  # fmt: skip
+    allowed_values = {"norm": ("post", "pre"), "tied": _TIES, "positions": _POSITIONS}
+    for name, allowed in allowed_values.items():
+        value = getattr(config, name)
         if value not in allowed:
             expected = f"one of {', '.join(allowed)}"
             raise ArgumentError(describe(name, expected, repr(value), "see TransformerConfig."))
