@@ -282,6 +282,64 @@ def test_gradients_of_causal_attention_are_central_differences_of_the_twin(optio
         np.testing.assert_allclose(gradient, differences(loss, array), rtol=2e-6, atol=2e-7, err_msg=name)
 
 
+def by_steps(variant, x, prepared, state, d_context, d_weights):
+    """Gradients of queries by steps; those of weights are cut to the keys of each step."""
+    backwards, keys = [], []
+    for t in range(x.shape[1]):
+        _, weights, state, backward = variant.step_vjp(x[:, t], prepared, state)
+        backwards.append(backward)
+        keys.append(weights.shape[-1])
+    d_queries, d_state = np.empty_like(x), None
+    for t in reversed(range(x.shape[1])):
+        d_queries[:, t], d_state = backwards[t](d_context[:, t], d_weights[:, :, t, : keys[t]], d_state)
+    return d_queries
+
+
+def gradients_of(variant):
+    return {name: parameter.gradient.copy() for name, parameter in variant.parameters().items()}
+
+
+def assert_close(found, wanted):
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+@every_causal
+@pytest.mark.parametrize("before", [0, 3])
+def test_going_back_step_by_step_gives_the_gradients_of_causal_attention(options, before):
+    variant, again = causal(options), causal(options)
+    x = draw(2, 9, 8, dtype=np.float64)
+    prepared = variant.prepare(x[:, :before])
+    output, backward = variant.vjp(x[:, before:], prepared, return_weights=True)
+    d_context, d_weights = draw(*output.context.shape, dtype=np.float64), draw(*output.weights.shape, dtype=np.float64)
+    d_queries, d_memory = backward(d_context, d_weights)
+    prepared = again.prepare(x[:, :before])
+    found = by_steps(again, x[:, before:], prepared, again.start(prepared), d_context, d_weights)
+    np.testing.assert_allclose(found, d_queries, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(again.finish(prepared), d_memory, rtol=1e-10, atol=1e-12)
+    assert not prepared.tape
+    assert_close(gradients_of(again), gradients_of(variant))
+
+
+@pytest.mark.parametrize("name", ["rotary", "alibi", "t5", "learned", "shaw"])
+def test_steps_that_begin_anywhere_and_twice_go_back_as_all_at_once(name):
+    sizes = {"query_width": 8, "memory_width": 8, "heads": 2, "positions": name, "dtype": np.float64}
+    variant, again = (fastattn.create("multihead", **sizes, rng=np.random.default_rng(0)) for _ in range(2))
+    x, memory = draw(2, 5, 8, dtype=np.float64), draw(2, 7, 8, dtype=np.float64, seed=1)
+    d_context, d_weights = draw(2, 5, 8, dtype=np.float64, seed=2), draw(2, 2, 5, 7, dtype=np.float64, seed=3)
+    prepared = variant.prepare(memory)
+    state = variant.step(x[:, 1], prepared, variant.step(x[:, 0], prepared, variant.start(prepared))[2])[2]
+    d_memory = 0
+    for part, begin in ((slice(2, 5), state), (slice(0, 5), None)):
+        _, backward = variant.vjp(x[:, part], prepared, state=begin, return_weights=True)
+        d_memory = d_memory + backward(d_context[:, part], d_weights[:, :, part])[1]
+    prepared = again.prepare(memory)
+    for part, begin in ((slice(2, 5), state), (slice(0, 5), again.start(prepared))):
+        by_steps(again, x[:, part], prepared, begin, d_context[:, part], d_weights[:, :, part])
+    np.testing.assert_allclose(again.finish(prepared), d_memory, rtol=1e-10, atol=1e-12)
+    assert_close(gradients_of(again), gradients_of(variant))
+
+
 @pytest.mark.parametrize("shift", [1, 50])
 @pytest.mark.parametrize("name", ["rotary", "alibi", "t5"])
 def test_relative_mechanisms_see_differences_of_positions_alone(name, shift):

@@ -1,8 +1,8 @@
 """Multi-head self-attention of a decoder: every position sees itself and those before it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,18 @@ class CausalState(AttentionState):
     """Keys and values of the positions so far; extending it leaves it as it is, and copies nothing."""
 
     cache: Memory
+    steps: tuple[tuple[Array, Array], ...] = ()  # keys and values that `step_vjp` added
+
+    def select(self, rows: Array) -> Self:
+        return replace(self, cache=self.cache.select(rows), steps=())  # as of a memory, there is no way back
+
+
+@dataclass(frozen=True)
+class CausalGradient(AttentionState):
+    """Gradients of the keys and values of the positions so far, (B, Hk, T, d)."""
+
+    key: Array
+    value: Array
 
 
 class CausalSelfAttention(MultiHead):
@@ -44,8 +56,8 @@ class CausalSelfAttention(MultiHead):
     A step projects one position and attends to the cache: 4 H (S + t) d operations. With a window alone the kernels
     skip what it hides; sinks make it a mask of Tq (S + Tq) bytes, which saves no work. The cache keeps all positions,
     and each has the number that it has in the sequence: Xiao et al. 2023 drop what the window has left, and count the
-    positions that remain. Lengths and masks of the memory are not taken. The way back is `vjp`, since in training all
-    positions are known.
+    positions that remain. Lengths and masks of the memory are not taken. In training all positions are known, and `vjp`
+    is the way back; steps back, `step_vjp`, compute each step again and gather the keys before it.
 
     Examples
     --------
@@ -169,7 +181,55 @@ class CausalSelfAttention(MultiHead):
         return output, backward
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
-    ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        hint = "use vjp: in training all positions are known."
-        raise UnsupportedError(describe("step_vjp", "a variant whose memory does not grow", self.name, hint))
+        self, query: Array, prepared: Any, state: Any
+    ) -> tuple[Array, Array, CausalState, StepBackward]:  # fmt: skip
+        x, positions = self._query(query, prepared)[:, None], self.positions
+        check_whole(prepared)
+        check_state(state, CausalState, prepared)
+        first = state.cache.shape[-1]
+        if first != prepared.keys + len(state.steps):
+            hint = "make every step with step_vjp, from start() on."
+            raise UnsupportedError(describe("state", "one of step_vjp or start", "one of step", hint))
+        placed = positions.add(x, first)
+        (query, query_back), (key, key_back), (value, value_back) = (
+            layer.vjp(placed) for layer in (self.query, self.key, self.value)
+        )
+        turned = positions.turn(heads_of(query, self.heads), first)
+        own = positions.turn(heads_of(key, self.key_heads), first), heads_of(value, self.key_heads)
+        after = CausalState(state.cache.extended(*own), (*state.steps, own))
+        options = self._options(first, 1, first + 1) if self.placed else {}
+        found: Any
+        context, found = attend(after.cache, turned, positions, first, return_weights=True, **options)
+        output, output_back = self.output.vjp(joined(context)[:, 0])
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: Any = None
+        ) -> tuple[Array, CausalGradient]:
+            keys, values = (
+                np.concatenate([begun, *(step[i] for step in after.steps)], axis=2)
+                for i, begun in enumerate((prepared.key, prepared.value))
+            )
+            _, _, back = attend_vjp(turned, keys, values, positions, first, return_weights=True, **options)
+            given = None if d_weights is None else d_weights[:, :, None]
+            gradients = back(heads_of(output_back(d_context)[:, None], self.heads), given)
+            d_key, d_value = gradients.key, gradients.value
+            if d_state is not None:
+                d_key, d_value = d_key + d_state.key, d_value + d_state.value
+            # Later steps have read this position: their gradients are all there, and it passes them on.
+            d_query = query_back(joined(positions.turn_vjp(gradients.query, first)))
+            d_query = d_query + key_back(joined(positions.turn_vjp(d_key[:, :, first:], first)))
+            d_query = d_query + value_back(joined(d_value[:, :, first:]))
+            positions.add_vjp(d_query, first)
+            before = CausalGradient(d_key[:, :, :first], d_value[:, :, :first])
+            if not state.steps:
+                prepared.tape.append({"gradient": before})
+            return d_query[:, 0], before
+
+        return output, found[:, :, 0], after, backward
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        tape, prepared.tape = prepared.tape, []
+        d_memory = np.zeros_like(prepared.memory)
+        for entry in tape:
+            d_memory += self._memory_vjp(prepared, entry["gradient"])
+        return d_memory
