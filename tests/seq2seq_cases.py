@@ -37,6 +37,13 @@ CASES = {
     "bahdanau-multihead": BahdanauConfig(
         embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
     ),
+    "bahdanau-multihead-t5": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        readout_width=4,
+        mechanism={"name": "multihead", "heads": 2, "positions": {"name": "t5", "buckets": 8}},
+        **SMALL,
+    ),
     "sutskever": SutskeverConfig(embedding=5, hidden=6, layers=2, **SMALL),
     "sutskever-forward": SutskeverConfig(embedding=5, hidden=6, layers=1, reverse_source=False, **SMALL),
     "cho": ChoConfig(embedding=5, hidden=6, readout_width=4, **SMALL),

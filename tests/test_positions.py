@@ -192,6 +192,8 @@ CAUSAL = [
     {"window": 4},
     {"window": 2, "sinks": 2, "positions": "alibi"},
     {"window": 0, "sinks": 1},
+    {"normalizer": "entmax15", "positions": {"name": "t5", "buckets": 6, "farthest": 9}},
+    {"normalizer": "sparsemax", "positions": "rotary", "window": 4},
 ]
 every_causal = pytest.mark.parametrize("options", CAUSAL, ids=str)
 

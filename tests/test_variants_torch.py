@@ -161,6 +161,8 @@ def coverage(name, p, q, m, values, allowed, options):
 
 
 def plain(problem, p, q, m, values, allowed):
+    if "normalizer" in problem.case.options:
+        pytest.skip("the twin is the witness of sparse weights")
     name, options = problem.case.name, dict(problem.case.options)
     if name == "luong":
         name = options.pop("score")

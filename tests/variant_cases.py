@@ -71,6 +71,20 @@ CASES = [
         "multihead",
         {"heads": 2, "head_width": 3, "positions": {"name": "shaw", "clip": 3, "values": False}, "window": (4, 1)},
     ),
+    Case("multihead", {"heads": 2, "head_width": 3, "normalizer": "sparsemax", "positions": "alibi"}),
+    Case(
+        "multihead",
+        {
+            "heads": 4,
+            "key_heads": 2,
+            "head_width": 3,
+            "normalizer": "entmax15",
+            "positions": {"name": "shaw", "clip": 2},
+        },
+    ),
+    Case(
+        "multihead", {"heads": 2, "head_width": 3, "normalizer": "entmax15", "positions": {"name": "t5", "buckets": 8}}
+    ),
     Case("pooling", {"width": 10}),
     Case("l2"),
     Case("l2", {"scale": 0.7}),

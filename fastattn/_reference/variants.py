@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import positions as places
+from .attention import alpha_of
 from .elementwise import sigmoid
+from .entmax import entmax_weights
 
 Array = np.ndarray[Any, Any]
 
@@ -171,6 +173,7 @@ def multihead(
     positions: Any = None,
     window: Any = None,
     sinks: int = 0,
+    normalizer: Any = "softmax",
     first: int = 0,
     **sizes: Any,
 ) -> tuple[Array, Array]:
@@ -197,7 +200,8 @@ def multihead(
         if name == "shaw":
             scores = places.content(p, query, key, None, first)[0]
         scores = scores / np.sqrt(width) + bias[head]
-        weights.append(normalized(scores, seen))
+        alpha = alpha_of(normalizer)
+        weights.append(normalized(scores, seen) if alpha is None else entmax_weights(scores, seen, alpha))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
         if name == "shaw":
             contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]

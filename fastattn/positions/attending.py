@@ -54,7 +54,7 @@ def attend_vjp(
     query, key, value : array, shape (B, H, T, d)
         The first two as `turn` returned them.
     positions : Positions
-        ``backward(d_context, d_weights=None)`` adds to the gradients of its parameters.
+        ``backward(d_context, d_weights=None, *, gather=True)`` adds to the gradients of its parameters, if it gathers.
     first : int
     return_weights : bool
     **options
@@ -66,9 +66,9 @@ def attend_vjp(
         bias = positions.bias(first, queries, keys)
         found, back = attention_vjp(query, key, value, bias=bias, return_weights=return_weights, **options)
 
-        def backward(d_context: Array, d_weights: Array | None = None) -> Gradients:
+        def backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
             gradients = back(d_context, d_weights=d_weights)
-            if gradients.bias is not None:
+            if gradients.bias is not None and gather:
                 positions.bias_vjp(gradients.bias, first, queries, keys)
             return gradients
 
@@ -80,11 +80,11 @@ def attend_vjp(
     weights = found.weights
     added = positions.sums(weights, first)
 
-    def content_backward(d_context: Array, d_weights: Array | None = None) -> Gradients:
-        own = positions.sums_vjp(d_context, first, keys, weights)
+    def content_backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
+        own = positions.sums_vjp(d_context, first, keys, weights if gather else None)
         given = own if d_weights is None else d_weights if own is None else d_weights + own
         gradients = back(d_context, d_weights=given)
-        d_query = positions.scores_vjp(gradients.bias * scale, first, query)
+        d_query = positions.scores_vjp(gradients.bias * scale, first, query if gather else None)
         return gradients._replace(query=gradients.query + d_query)
 
     context = found.context if added is None else found.context + added

@@ -9,6 +9,7 @@ import numpy as np
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
+from fastattn.normalizers.base import Normalizer
 from fastattn.positions import Positions, attend, attend_vjp, visible
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
 from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
@@ -46,7 +47,7 @@ class CausalSelfAttention(MultiHead):
     ----------
     query_width, memory_width : int
         The same.
-    heads, key_heads, head_width, output_width, bias, positions, sinks, rng, dtype
+    heads, key_heads, head_width, output_width, bias, positions, sinks, normalizer, rng, dtype
         As of `MultiHead`.
     window : int, optional
         How many positions before its own a query sees.
@@ -86,6 +87,7 @@ class CausalSelfAttention(MultiHead):
         positions: str | Mapping[str, Any] | Positions | None = None,
         window: int | None = None,
         sinks: int = 0,
+        normalizer: str | Normalizer = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -95,8 +97,8 @@ class CausalSelfAttention(MultiHead):
         super().__init__(
             query_width=query_width, memory_width=memory_width, heads=heads, key_heads=key_heads,
             head_width=head_width, output_width=output_width, bias=bias, positions=positions,
-            window=None if window is None else (check_size("window", window, 0), None), sinks=sinks, rng=rng,
-            dtype=dtype,
+            window=None if window is None else (check_size("window", window, 0), None), sinks=sinks,
+            normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
@@ -123,6 +125,8 @@ class CausalSelfAttention(MultiHead):
 
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
         options: dict[str, Any] = {"causal": "bottom_right"}
+        if self.normalizer.name != "softmax":
+            options["normalizer"] = self.normalizer
         if self.window is not None and self.sinks:
             options["mask"] = visible(first, queries, keys, self.window, self.sinks)
         elif self.window is not None:
@@ -131,7 +135,7 @@ class CausalSelfAttention(MultiHead):
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, CausalState]:
         heads, after, first = self._extend(self._query(query, prepared)[:, None], state, prepared)
-        options = self._options(first, 1, first + 1) if self.placed else {}
+        options = self._options(first, 1, first + 1)
         found: Any
         context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
         return self.output.forward(joined(context)[:, 0]), found[:, :, 0], after
@@ -197,7 +201,7 @@ class CausalSelfAttention(MultiHead):
         turned = positions.turn(heads_of(query, self.heads), first)
         own = positions.turn(heads_of(key, self.key_heads), first), heads_of(value, self.key_heads)
         after = CausalState(state.cache.extended(*own), (*state.steps, own))
-        options = self._options(first, 1, first + 1) if self.placed else {}
+        options = self._options(first, 1, first + 1)
         found: Any
         context, found = attend(after.cache, turned, positions, first, return_weights=True, **options)
         output, output_back = self.output.vjp(joined(context)[:, 0])

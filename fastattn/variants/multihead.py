@@ -12,6 +12,7 @@ from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.memory import Memory, prepare
+from fastattn.normalizers.base import Normalizer, resolve
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
@@ -91,6 +92,9 @@ class MultiHead(Variant):
         A query sees only so many keys before and after its position; None on a side is without limit.
     sinks : int
         With a window: the first keys, that many, are always seen (Xiao et al. 2023).
+    normalizer : str or Normalizer
+        "softmax", "sparsemax", "entmax15", "entmax", or an object of `fastattn.normalizers` (Correia et al. 2019); an
+        alpha of its own is a setting, and not trained.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -138,6 +142,7 @@ class MultiHead(Variant):
         positions: str | Mapping[str, Any] | Positions | None = None,
         window: tuple[int | None, int | None] | None = None,
         sinks: int = 0,
+        normalizer: str | Normalizer = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -160,6 +165,7 @@ class MultiHead(Variant):
         self.value = Linear(self.value_width, narrow, **more)
         self.output = Linear(wide, self.output_width, **more)
         self.window, self.sinks = check_window(window, sinks)
+        self.normalizer = resolve(normalizer)
         self.positions = create_positions(
             positions, width=query_width, heads=heads, head_width=self.head_width, rng=rng, dtype=dtype,
             bidirectional=self.bidirectional,
@@ -211,9 +217,10 @@ class MultiHead(Variant):
 
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
         """Return the options of attention that depend on positions."""
-        if self.window is None:
-            return {}
-        return {"mask": visible(first, queries, keys, self.window, self.sinks)}
+        options: dict[str, Any] = {} if self.normalizer.name == "softmax" else {"normalizer": self.normalizer}
+        if self.window is not None:
+            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
+        return options
 
     def step(
         self, query: Array, prepared: Any, state: AttentionState
@@ -298,7 +305,13 @@ class MultiHead(Variant):
             d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
         ) -> tuple[Array, AttentionState | None]:
             d_heads = self.output.w.packed().matmul_transposed(d_context)
-            d_turned = self._step_back(prepared, first, projected, weights, d_heads, d_weights)
+            if self.normalizer.name == "softmax":
+                d_turned = self._step_back(prepared, first, projected, weights, d_heads, d_weights)
+            else:
+                _, _, back = self._attention_vjp(prepared, turned, first, True)
+                given = None if d_weights is None else d_weights[:, :, None]
+                gradients = back(heads_of(d_heads[:, None], self.heads), given, gather=False)
+                d_turned = joined(gradients.query)[:, 0]
             d_projected = joined(self.positions.turn_vjp(heads_of(d_turned[:, None], self.heads), first))[:, 0]
             d_query = self.query.w.packed().matmul_transposed(d_projected)
             prepared.tape.append(
