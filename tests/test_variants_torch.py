@@ -111,6 +111,17 @@ def multihead(name, p, q, m, values, allowed, options):
     return context.transpose(1, 2).flatten(2) @ p["output.w"] + p.get("output.b", 0), weights
 
 
+def additive_multihead(name, p, q, m, values, allowed, options):
+    heads, contexts, weights = options["heads"], [], []
+    parts = (values @ p["value.w"] + p.get("value.b", 0)).chunk(heads, -1)
+    for head in range(heads):
+        own = {key.removeprefix(f"heads.{head}."): x for key, x in p.items()}
+        context, found = soft("additive", own, q, m, parts[head], allowed, options)
+        contexts.append(context)
+        weights.append(found)
+    return torch.cat(contexts, -1) @ p["output.w"] + p.get("output.b", 0), torch.stack(weights, 1)
+
+
 def local_p(name, p, q, m, values, allowed, options, lengths=None):
     inside = {key.removeprefix("align."): value for key, value in p.items()}
     scores = soft_scores(options["score"], inside, q, m, {})

@@ -85,6 +85,8 @@ CASES = [
     Case(
         "multihead", {"heads": 2, "head_width": 3, "normalizer": "entmax15", "positions": {"name": "t5", "buckets": 8}}
     ),
+    Case("additive_multihead", {"heads": 2, "width": 7, "head_width": 3}),
+    Case("additive_multihead", {"heads": 1, "width": 5, "activation": "sigmoid", "bias": False, "output_width": 4}),
     Case("pooling", {"width": 10}),
     Case("l2"),
     Case("l2", {"scale": 0.7}),
@@ -147,7 +149,7 @@ def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=F
     rng = np.random.default_rng(seed)
     dq, dm = widths(case)
     sizes = {"query_width": dq, "memory_width": dm}
-    if valued and case.name == "multihead":
+    if valued and case.name.endswith("multihead"):
         sizes["value_width"] = 4
     variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
     for parameter in variant.parameters().values():

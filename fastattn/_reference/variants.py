@@ -209,6 +209,36 @@ def multihead(
     return context, np.stack(weights, axis=1)
 
 
+def additive_multihead(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    heads: int,
+    activation: str = "tanh",
+    **sizes: Any,
+) -> tuple[Array, Array]:
+    """Vaswani et al. 2017, section 3.2.2, with the score of Bahdanau et al. 2015, A.1.2, in each head."""
+    q, m, v = _read(queries, memory, values, allowed)
+    v = v @ p["value.w"] + p.get("value.b", 0.0)
+    width = v.shape[-1] // heads
+    contexts, weights = [], []
+    for head in range(heads):
+        own = {name.removeprefix(f"heads.{head}."): x for name, x in p.items()}
+        scores = [soft_scores("additive", own, q[:, t], m, activation=activation) for t in range(q.shape[1])]
+        weights.append(normalized(np.stack(scores, axis=1), np.broadcast_to(allowed[:, None], weights_shape(q, m))))
+        contexts.append(np.einsum("bts,bsd->btd", weights[-1], v[..., head * width : (head + 1) * width]))
+    context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
+    return context, np.stack(weights, axis=1)
+
+
+def weights_shape(q: Array, m: Array) -> tuple[int, int, int]:
+    """(B, T, S)."""
+    return q.shape[0], q.shape[1], m.shape[1]
+
+
 def local_m(
     p: dict[str, Array],
     queries: Any,
