@@ -169,6 +169,16 @@ typedef struct fa_steps {
     void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to */
 } fa_steps;
 
+/* Features of heads turned by the angles of their positions: elementwise/rotary.c. */
+typedef struct fa_rotary {
+    const void *x;
+    fa_strides3 x_strides;
+    const void *cosines, *sines; /* (T, n / 2) */
+    void *y;
+    int64_t B, H, T, D, n;
+    int32_t interleaved, inverse;
+} fa_rotary;
+
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
 typedef struct fa_kernels {
     int64_t panel_width; /* keys, or columns of packed weights, in a panel */
@@ -255,6 +265,7 @@ typedef struct fa_kernels {
 
     void (*relu_back)(const void *y, void *d, int64_t first, int64_t last);
     void (*largest)(const void *x, int64_t columns, int64_t k, void *values, int64_t *ids, int64_t row0, int64_t row1);
+    void (*rotary)(const fa_rotary *, int64_t first, int64_t last);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

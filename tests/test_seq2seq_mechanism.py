@@ -18,6 +18,7 @@ OPTIONS = {
     "luong": {"score": "concat"},
     "local_p": {"window": 2},
     "local_m": {"window": 1},
+    "additive_multihead": {"heads": 2},
     "multihead": {"heads": 3, "key_heads": 1},
     "location_sensitive": {"filters": 2, "filter_size": 3, "smoothing": True},
     "dot": None,

@@ -180,6 +180,15 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_add_scaled(const fa_kernels *, const void *, double, void *, int64_t, int)
     int fa_square_sum(const fa_kernels *, const void *, int64_t, double *, int)
     void fa_relu_back(const fa_kernels *, const void *, void *, int64_t, int)
+    ctypedef struct fa_rotary:
+        const void *x
+        fa_strides3 x_strides
+        const void *cosines
+        const void *sines
+        void *y
+        int64_t B, H, T, D, n
+        int32_t interleaved, inverse
+    void fa_rotary_run(const fa_kernels *, const fa_rotary *, int)
     void fa_largest(const fa_kernels *, const void *, int64_t, int64_t, int64_t, void *, int64_t *, int)
     void fa_gather(const fa_kernels *, const void *, const int64_t *, void *, int64_t, int64_t, int)
     void fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)

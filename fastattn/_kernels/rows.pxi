@@ -82,3 +82,23 @@ def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
     if count:
         with nogil:
             fa_largest(k, p_x, rows, columns, count, p_values, p_ids, n_threads)
+
+
+def rotary(cnp.ndarray x, cnp.ndarray cosines, cnp.ndarray sines, bint interleaved, bint inverse, cnp.ndarray y):
+    """y (B, T, H, D), contiguous, = x (B, H, T, D) with pairs of features turned; cosines and sines (T, n / 2)."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef fa_rotary a
+    a.x = cnp.PyArray_DATA(x)
+    a.x_strides = _strides3(x)
+    a.cosines = cnp.PyArray_DATA(cosines)
+    a.sines = cnp.PyArray_DATA(sines)
+    a.y = cnp.PyArray_DATA(y)
+    a.B = cnp.PyArray_DIM(x, 0)
+    a.H = cnp.PyArray_DIM(x, 1)
+    a.T = cnp.PyArray_DIM(x, 2)
+    a.D = cnp.PyArray_DIM(x, 3)
+    a.n = 2 * cnp.PyArray_DIM(cosines, 1)
+    a.interleaved = interleaved
+    a.inverse = inverse
+    with nogil:
+        fa_rotary_run(k, &a, n_threads)
