@@ -19,6 +19,8 @@ OPTIONS = {
     "local_m": {"window": 1},
     "multihead": {"heads": 3, "key_heads": 1},
     "location_sensitive": {"filters": 2, "filter_size": 3, "smoothing": True},
+    "monotonic": {"search": "soft", "offset": -1.0},
+    "mocha": {"search": "soft", "offset": -1.0},
     "dot": None,
     "scaled_dot": None,
     "cosine": None,

@@ -126,6 +126,44 @@ cdef extern from "fastattn.h" nogil:
         void *d_feature_weights
         void *d_filters
 
+    ctypedef struct fa_monotonic:
+        int64_t B, S, D, Dv, chunk
+        int32_t hard
+        const void *query
+        const void *key
+        const void *vector
+        const void *offset
+        const void *value
+        const void *chunk_query
+        const void *chunk_key
+        const void *chunk_vector
+        fa_strides3 key_strides, chunk_key_strides, value_strides
+        const int64_t *memory_rows
+        const int64_t *lengths
+        const uint8_t *mask
+        const uint64_t *seeds
+        int64_t step
+        double noise
+        const void *previous
+        const int64_t *start
+        int64_t *found
+        void *context
+        void *weights
+        void *alignment
+        void *energy
+        void *chunk_energy
+        const void *d_context
+        const void *d_weights
+        const void *d_alignment
+        void *d_query
+        void *d_chunk_query
+        void *d_previous
+        void *d_key
+        void *d_vector
+        void *d_offset
+        void *d_chunk_key
+        void *d_chunk_vector
+
     ctypedef struct fa_query_gradient:
         int64_t B, Tk, D, Dv
         int32_t score, activation
@@ -203,6 +241,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
                     int)
     int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
+    int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads)
     void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)
@@ -1078,6 +1117,93 @@ def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
     if count:
         with nogil:
             fa_largest(k, p_x, rows, columns, count, p_values, p_ids, n_threads)
+
+
+# ---- Monotonic attention ----------------------------------------------------------------------------------------
+
+cdef class Monotonic:
+    """One step of monotonic attention for each of B samples, forward and back; csrc/steps/monotonic.h has formulas.
+
+    query and chunk_query (B, D), vectors (D,), offset (1,), lengths and rows (B,) int64, mask (B, S) bool, seeds (B,)
+    uint64, previous (B, S): contiguous, or None where there may be none; key and chunk_key (., S, D), value (., S, Dv):
+    any strides. start (B,) int64 makes the step hard.
+    """
+    cdef fa_monotonic a
+    cdef const fa_kernels *kernels
+    cdef tuple keep
+
+    def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray vector, cnp.ndarray offset, int64_t chunk,
+                 chunk_query, chunk_key, chunk_vector, cnp.ndarray value, rows, cnp.ndarray lengths, mask, seeds,
+                 int64_t step, double noise, previous, start):
+        cdef fa_monotonic *a = &self.a
+        memset(a, 0, sizeof(fa_monotonic))
+        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, value, rows, lengths, mask,
+                     seeds, previous, start)
+        self.kernels = _kernels(query)
+        a.B = cnp.PyArray_DIM(query, 0)
+        a.D = cnp.PyArray_DIM(query, 1)
+        a.S = cnp.PyArray_DIM(key, 1)
+        a.Dv = cnp.PyArray_DIM(value, 2)
+        a.query = cnp.PyArray_DATA(query)
+        a.key = cnp.PyArray_DATA(key)
+        a.vector = cnp.PyArray_DATA(vector)
+        a.offset = cnp.PyArray_DATA(offset)
+        a.value = cnp.PyArray_DATA(value)
+        a.key_strides = _strides3(key)
+        a.value_strides = _strides3(value)
+        if chunk:
+            a.chunk = chunk
+            a.chunk_query = _data(chunk_query)
+            a.chunk_key = _data(chunk_key)
+            a.chunk_vector = _data(chunk_vector)
+            a.chunk_key_strides = _strides3(chunk_key)
+        a.memory_rows = <const int64_t *>_data(rows)
+        a.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
+        a.mask = <const uint8_t *>_data(mask)
+        a.seeds = <const uint64_t *>_data(seeds)
+        a.step = step
+        a.noise = noise
+        a.previous = _data(previous)
+        a.start = <const int64_t *>_data(start)
+        a.hard = start is not None
+
+    def forward(self, cnp.ndarray context, cnp.ndarray weights, alignment, energy, chunk_energy, found):
+        """context (B, Dv) and weights (B, S); a soft step's energy, and with chunks alignment and chunk_energy, all
+        (B, S) and kept for the way back; of a hard one found (B,) int64, the key that it stopped at."""
+        cdef int status
+        self.keep += (alignment, energy, chunk_energy)
+        self.a.context = cnp.PyArray_DATA(context)
+        self.a.weights = cnp.PyArray_DATA(weights)
+        self.a.alignment = _data(alignment)
+        self.a.energy = _data(energy)
+        self.a.chunk_energy = _data(chunk_energy)
+        self.a.found = <int64_t *>_data(found)
+        with nogil:
+            status = fa_monotonic_run(self.kernels, &self.a, 0, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
+
+    def backward(self, cnp.ndarray d_context, d_weights, d_alignment, cnp.ndarray d_query, d_chunk_query,
+                 cnp.ndarray d_previous, cnp.ndarray d_key, cnp.ndarray d_vector, cnp.ndarray d_offset, d_chunk_key,
+                 d_chunk_vector):
+        """After a soft step forward, of a whole memory: the last five are added to, each (B, ...)."""
+        cdef fa_monotonic a = self.a
+        cdef int status
+        a.d_context = cnp.PyArray_DATA(d_context)
+        a.d_weights = _data(d_weights)
+        a.d_alignment = _data(d_alignment)
+        a.d_query = cnp.PyArray_DATA(d_query)
+        a.d_chunk_query = _data(d_chunk_query)
+        a.d_previous = cnp.PyArray_DATA(d_previous)
+        a.d_key = cnp.PyArray_DATA(d_key)
+        a.d_vector = cnp.PyArray_DATA(d_vector)
+        a.d_offset = cnp.PyArray_DATA(d_offset)
+        a.d_chunk_key = _data(d_chunk_key)
+        a.d_chunk_vector = _data(d_chunk_vector)
+        with nogil:
+            status = fa_monotonic_run(self.kernels, &a, 1, n_threads)
+        if status:
+            raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
 
 
 # ---- The table of functions for compiled plugins ----------------------------------------------------------------
