@@ -20,6 +20,7 @@ OPTIONS = {
     "multihead": {"heads": 3, "key_heads": 1},
     "location_sensitive": {"filters": 2, "filter_size": 3, "smoothing": True},
     "monotonic": {"search": "soft", "offset": -1.0},
+    "hard": {"training": "reinforce"},
     "mocha": {"search": "soft", "offset": -1.0},
     "dot": None,
     "scaled_dot": None,

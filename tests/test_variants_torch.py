@@ -148,6 +148,13 @@ def monotonic(name, p, q, m, values, allowed, options):
 mocha = monotonic
 
 
+def hard(name, p, q, m, values, allowed, options):
+    inside = {key.removeprefix("align."): value for key, value in p.items()}
+    scores = soft_scores(options.get("score", "additive"), inside, q, m, {}).masked_fill(~allowed[:, None], -torch.inf)
+    weights = torch.nn.functional.one_hot(scores.argmax(-1), m.shape[1]).to(q.dtype)
+    return weights @ values, weights
+
+
 def plain(problem, p, q, m, values, allowed):
     name, options = problem.case.name, dict(problem.case.options)
     if name == "luong":

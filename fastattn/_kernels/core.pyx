@@ -242,6 +242,8 @@ cdef extern from "dispatch/dispatch.h" nogil:
                     int)
     int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
     int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads)
+    void fa_log(const void *, const uint64_t *, int64_t, void *, int64_t, int64_t, int)
+    void fa_uniform(const uint64_t *, int64_t, int64_t, double *, int64_t)
     void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)
@@ -1204,6 +1206,23 @@ cdef class Monotonic:
             status = fa_monotonic_run(self.kernels, &a, 1, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
+
+
+def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
+    """y = log x for rows (B, S); with seeds (B,) uint64 plus standard Gumbel noise. Contiguous."""
+    cdef const uint64_t *p_seeds = <const uint64_t *>_data(seeds)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
+    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    with nogil:
+        fa_log(p_x, p_seeds, step, p_y, rows, columns, is_double)
+
+
+def uniform(cnp.ndarray seeds, int64_t step, int64_t draw, cnp.ndarray u):
+    """u (B,) float64, in (0, 1): a number of each seed, uint64."""
+    fa_uniform(<const uint64_t *>cnp.PyArray_DATA(seeds), step, draw, <double *>cnp.PyArray_DATA(u),
+               cnp.PyArray_DIM(seeds, 0))
 
 
 # ---- The table of functions for compiled plugins ----------------------------------------------------------------

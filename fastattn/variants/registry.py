@@ -77,6 +77,10 @@ _BUILT_IN = (
         "mocha", f"{_HERE}.mocha:Mocha", "softmax over the w positions up to where monotonic attention stops",
         "Chiu, Raffel 2018 (arXiv:1712.05382)",
     ),
+    VariantRecord(
+        "hard", f"{_HERE}.hard:Hard", "one position a step: drawn in training, else the likeliest",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.1; Jang, Gu, Poole 2017 (arXiv:1611.01144)",
+    ),
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 
