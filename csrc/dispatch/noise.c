@@ -3,8 +3,8 @@
  *   y = log x, with seeds plus -log(-log u), u uniform: the argument of a Gumbel softmax        x, y (B, S)
  *   u = uniform in (0, 1), one for each sample
  *
- * The hash is dropout's with heads -3 and -4, which no dropout has. Bound: a logarithm of the C library an element, three
- * with seeds, of 10 to 20 ns each: small beside the scores of a row.
+ * The hash is dropout's with heads -3 and -4, which no dropout has. Bound: a logarithm of the C library an element,
+ * three with seeds, of 10 to 20 ns each: small beside the scores of a row.
  */
 #include <math.h>
 
