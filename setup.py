@@ -26,6 +26,7 @@ SOURCES = [
     "csrc/dispatch/recurrent.c",
     "csrc/dispatch/query_gradient.c",
     "csrc/dispatch/steps.c",
+    "csrc/dispatch/noise.c",
     "csrc/dispatch/training.c",
     "csrc/dispatch/sparse.c",
 ]

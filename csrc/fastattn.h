@@ -179,6 +179,29 @@ typedef struct fa_rotary {
     int32_t interleaved, inverse;
 } fa_rotary;
 
+/* One step of monotonic attention for each of B samples, with a softmax over chunks or without (steps/monotonic.h). */
+typedef struct fa_monotonic {
+    int64_t B, S, D, Dv;
+    int64_t chunk; /* w; 0: none */
+    int32_t hard;
+    const void *query, *key, *vector, *offset, *value;
+    const void *chunk_query, *chunk_key, *chunk_vector;
+    fa_strides3 key_strides, chunk_key_strides, value_strides; /* head: unused */
+    const int64_t *memory_rows, *lengths;                      /* B; memory_rows or NULL */
+    const uint8_t *mask;                                       /* (B, S), or NULL */
+    const uint64_t *seeds;                                     /* B, or NULL: no noise */
+    int64_t step;
+    double noise;
+    const void *previous;
+    const int64_t *start; /* hard: B, and where it ended */
+    int64_t *found;
+    void *context, *weights, *alignment, *energy, *chunk_energy; /* alignment: with chunks, else weights are */
+
+    const void *d_context, *d_weights, *d_alignment; /* the last two or NULL: zeros */
+    void *d_query, *d_chunk_query, *d_previous;
+    void *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
+} fa_monotonic;
+
 /* Kernels allocate nothing and start no thread: a task is a pure function of its arguments and its number. */
 typedef struct fa_kernels {
     int64_t panel_width; /* keys, or columns of packed weights, in a panel */
@@ -266,6 +289,10 @@ typedef struct fa_kernels {
     void (*relu_back)(const void *y, void *d, int64_t first, int64_t last);
     void (*largest)(const void *x, int64_t columns, int64_t k, void *values, int64_t *ids, int64_t row0, int64_t row1);
     void (*rotary)(const fa_rotary *, int64_t first, int64_t last);
+
+    int64_t (*monotonic_workspace)(const fa_monotonic *); /* bytes for one worker */
+    void (*monotonic_forward)(const fa_monotonic *, int64_t sample, void *workspace);
+    void (*monotonic_backward)(const fa_monotonic *, int64_t sample, void *workspace);
 } fa_kernels;
 
 enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };

@@ -159,6 +159,37 @@ def run_steps(dtype, edge):
         assert np.isfinite(context).all() and np.isfinite(d_query).all() and np.isfinite(d_key).all()
 
 
+def run_monotonic(dtype, edge):
+    """Monotonic steps, with chunks of 0 to 40 positions and without: sizes 1 to 40 of one dimension, soft and hard."""
+    arenas = [Arena(16) for _ in range(32)]
+    rng = np.random.default_rng(0)
+    small = {"s": 4, "d": 3, "dv": 2, "w": 3}
+    for size in [{**small, name: size} for name in small for size in range(41) if size or name == "w"]:
+        print(size, flush=True)
+        (s, d, dv, w), place = size.values(), (arena.place for arena in arenas)
+
+        def draw(*shape, place=place):
+            return next(place)(rng.random(shape).astype(dtype), edge)
+
+        query, key, vector, offset, value = draw(2, d), draw(2, s, d), draw(d), draw(1), draw(2, s, dv)
+        second = (draw(2, d), draw(2, s, d), draw(d)) if w else (None, None, None)
+        mask = next(place)(rng.random((2, s)) < 0.8, edge)
+        lengths, begin, found = (next(place)(np.array(x, np.int64), edge) for x in ((s, s), (0, s // 2), (0, 0)))
+        seeds, previous = next(place)(np.array([1, 2], np.uint64), edge), draw(2, s)
+        context, weights, alignment, energy, chunk_energy = draw(2, dv), *(draw(2, s) for _ in range(4))
+        rest = value, None, lengths, mask
+        hard = core.Monotonic(query, key, vector, offset, w, *second, *rest, None, 0, 0.0, None, begin)
+        hard.forward(context, weights, None, None, None, found)
+        soft = core.Monotonic(query, key, vector, offset, w, *second, *rest, seeds, 3, 1.0, previous, None)
+        soft.forward(context, weights, alignment, energy, chunk_energy, None)
+        d_query, d_key, d_vector, d_offset, d_previous = draw(2, d), draw(2, s, d), draw(2, d), draw(2, 1), draw(2, s)
+        d_second = (draw(2, d), draw(2, s, d), draw(2, d)) if w else (None, None, None)
+        soft.backward(
+            context, weights, previous, d_query, d_second[0], d_previous, d_key, d_vector, d_offset, *d_second[1:]
+        )
+        assert np.isfinite(context).all() and np.isfinite(d_previous).all() and np.isfinite(d_key).all()
+
+
 def run_recurrent(dtype, edge):
     """Every width of a state from 1 to 40, then panels of all widths again; alone, and 7 sequences of unequal lengths.
 
@@ -217,6 +248,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "planted":
         planted()
     else:
-        others = {"training": run_training, "recurrent": run_recurrent, "steps": run_steps}
+        others = {"training": run_training, "recurrent": run_recurrent, "steps": run_steps,
+                  "monotonic": run_monotonic}  # fmt: skip
         others[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in others else run(*sys.argv[1:])
         print("done")

@@ -29,7 +29,7 @@ def test_exp_at_a_forced_level(run_python, level):
 
 @pytest.mark.parametrize("level", OTHERS)
 @pytest.mark.parametrize("edge", ["end", "start"])
-@pytest.mark.parametrize("family", ["dot", "additive", "training", "steps"])
+@pytest.mark.parametrize("family", ["dot", "additive", "training", "steps", "monotonic"])
 def test_guard_pages_at_a_forced_level(run_python, level, family, edge):
     script = str(Path(__file__).with_name("guard_pages.py"))
     done = run_python(script, family, "float32", edge, check=False, FASTATTN_ISA=level, FASTATTN_NUM_THREADS="1")

@@ -171,6 +171,45 @@ def coverage(name, p, q, m, values, allowed, options):
     return by_steps(q, allowed, values, score)
 
 
+def monotonic(name, p, q, m, values, allowed, options):
+    def energies(part):
+        v = p[f"{part}.v"]
+        if f"{part}.g" in p:
+            v = p[f"{part}.g"] * v / v.norm()
+        inner = (q @ p[f"{part}.query.w"])[:, :, None] + (m @ p[f"{part}.key.w"] + p[f"{part}.key.b"])[:, None]
+        return torch.tanh(inner) @ v
+
+    stop = torch.sigmoid(energies("align") + p["r"]).masked_fill(~allowed[:, None], 0.0)
+    alpha = torch.zeros(allowed.shape, dtype=q.dtype)
+    alpha[:, 0] = 1
+    weights = []
+    for t in range(q.shape[1]):
+        columns, passed = [], torch.zeros(len(q), dtype=q.dtype)
+        for j in range(m.shape[1]):
+            columns.append(stop[:, t, j] * (passed + alpha[:, j]))
+            passed = (1 - stop[:, t, j]) * (passed + alpha[:, j])
+        alpha = torch.stack(columns, dim=-1)
+        weights.append(alpha)
+    weights = torch.stack(weights, dim=1)
+    if name == "mocha":
+        ends = torch.arange(m.shape[1])[:, None]
+        inside = (ends >= ends.T) & (ends - ends.T < options["chunk"])
+        u = energies("chunk_align")[:, :, None].masked_fill(~(inside & allowed[:, None])[:, None], -torch.inf)
+        shares = u.softmax(-1).masked_fill(~allowed[:, None, :, None], 0.0)
+        weights = (weights[..., None, :] @ shares)[..., 0, :]
+    return weights @ values, weights
+
+
+mocha = monotonic
+
+
+def hard(name, p, q, m, values, allowed, options):
+    inside = {key.removeprefix("align."): value for key, value in p.items()}
+    scores = soft_scores(options.get("score", "additive"), inside, q, m, {}).masked_fill(~allowed[:, None], -torch.inf)
+    weights = torch.nn.functional.one_hot(scores.argmax(-1), m.shape[1]).to(q.dtype)
+    return weights @ values, weights
+
+
 def plain(problem, p, q, m, values, allowed):
     if "normalizer" in problem.case.options:
         pytest.skip("the twin is the witness of sparse weights")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import fastattn
+from fastattn._reference import hard, monotonic
 from fastattn._reference import variants as twins
 
 SOFT = (
@@ -105,6 +106,14 @@ CASES = [
     Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 1, "cumulative": True}),
     Case("coverage", {"width": 11}),
     Case("coverage", {"width": 18, "fertility": 2.0}),
+    Case("monotonic", {"width": 11, "offset": -1.0}),
+    Case("monotonic", {"width": 37, "offset": 0.5}),
+    Case("hard", {"width": 9}),
+    Case("hard", {"score": "general", "training": "reinforce"}),
+    Case("hard", {"score": "dot"}),
+    Case("mocha", {"width": 10, "chunk": 3, "offset": -1.0}),
+    Case("mocha", {"width": 5, "chunk": 1, "offset": 0.0}),
+    Case("mocha", {"width": 17, "chunk": 50, "offset": 0.0}),
 ]
 
 SAME_WIDTH = ("dot", "scaled_dot", "cosine", "l2")
@@ -184,7 +193,8 @@ def twin(problem, queries=None, memory=None, values=None, given=None):
         options["lengths"] = problem.lengths
     if name in SOFT:
         return twins.soft(name, given, queries, memory, summed, problem.allowed, **options)
-    return getattr(twins, name)(given, queries, memory, summed, problem.allowed, **options)
+    module = next((module for module in (monotonic, hard) if hasattr(module, name)), twins)
+    return getattr(module, name)(given, queries, memory, summed, problem.allowed, **options)
 
 
 def derivative(function, array, direction, step=1e-6):

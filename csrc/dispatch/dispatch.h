@@ -50,6 +50,10 @@ void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *see
 void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads);
 /* Forward, or back. Returns an fa_status. */
 int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads);
+int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads);
+/* y = log x, with seeds (B) plus Gumbel noise; u (B): uniform in (0, 1), of several draws of a step. */
+void fa_log(const void *x, const uint64_t *seeds, int64_t step, void *y, int64_t B, int64_t S, int is_double);
+void fa_uniform(const uint64_t *seeds, int64_t step, int64_t draw, double *u, int64_t B);
 /* All steps. x (rows, D) are the inputs of all positions, NULL if gates hold their products already; gates, aux,
  * before, y and the weights of `a` are set. States are contiguous (B, H), by sample; first states may be NULL: zeros.
  * LSTM has c beside h, others pass NULL. */

@@ -34,6 +34,7 @@
 #include "../steps/features.h"
 #include "../steps/forward.h"
 #include "../steps/backward.h"
+#include "../steps/monotonic.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
     return (Tk + PW - 1) / PW * panel_stride(score, D);
@@ -103,4 +104,7 @@ static const fa_kernels FN(kernels) = {
     relu_back,
     largest_rows,
     rotary_rows,
+    monotonic_workspace,
+    monotonic_forward,
+    monotonic_backward,
 };

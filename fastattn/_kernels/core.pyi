@@ -213,4 +213,52 @@ class Steps:
         d_filters: Array | None,
     ) -> None: ...
 
+class Monotonic:
+    def __init__(
+        self,
+        query: Array,
+        key: Array,
+        vector: Array,
+        offset: Array,
+        chunk: int,
+        chunk_query: Array | None,
+        chunk_key: Array | None,
+        chunk_vector: Array | None,
+        value: Array,
+        rows: Array | None,
+        lengths: Array,
+        mask: Array | None,
+        seeds: Array | None,
+        step: int,
+        noise: float,
+        previous: Array | None,
+        start: Array | None,
+    ) -> None: ...
+    def forward(
+        self,
+        context: Array,
+        weights: Array,
+        alignment: Array | None,
+        energy: Array | None,
+        chunk_energy: Array | None,
+        found: Array | None,
+    ) -> None: ...
+    def backward(
+        self,
+        d_context: Array,
+        d_weights: Array | None,
+        d_alignment: Array | None,
+        d_query: Array,
+        d_chunk_query: Array | None,
+        d_previous: Array,
+        d_key: Array,
+        d_vector: Array,
+        d_offset: Array,
+        d_chunk_key: Array | None,
+        d_chunk_vector: Array | None,
+    ) -> None: ...
+
+def logarithm(x: Array, seeds: Array | None, step: int, y: Array) -> None: ...
+def uniform(seeds: Array, step: int, draw: int, u: Array) -> None: ...
+
 _C_API: object

@@ -88,6 +88,7 @@ include "training.pxi"
 include "recurrent.pxi"
 include "sparse.pxi"
 include "steps.pxi"
+include "monotonic.pxi"
 
 # The table of functions for compiled plugins.
 cdef extern from "dispatch/capi.h" nogil:

@@ -110,6 +110,44 @@ cdef extern from "fastattn.h" nogil:
         void *d_feature_weights
         void *d_filters
 
+    ctypedef struct fa_monotonic:
+        int64_t B, S, D, Dv, chunk
+        int32_t hard
+        const void *query
+        const void *key
+        const void *vector
+        const void *offset
+        const void *value
+        const void *chunk_query
+        const void *chunk_key
+        const void *chunk_vector
+        fa_strides3 key_strides, chunk_key_strides, value_strides
+        const int64_t *memory_rows
+        const int64_t *lengths
+        const uint8_t *mask
+        const uint64_t *seeds
+        int64_t step
+        double noise
+        const void *previous
+        const int64_t *start
+        int64_t *found
+        void *context
+        void *weights
+        void *alignment
+        void *energy
+        void *chunk_energy
+        const void *d_context
+        const void *d_weights
+        const void *d_alignment
+        void *d_query
+        void *d_chunk_query
+        void *d_previous
+        void *d_key
+        void *d_vector
+        void *d_offset
+        void *d_chunk_key
+        void *d_chunk_vector
+
     ctypedef struct fa_query_gradient:
         int64_t B, Tk, D, Dv
         int32_t score, activation
@@ -196,6 +234,9 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
                     int)
     int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
+    int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads)
+    void fa_log(const void *, const uint64_t *, int64_t, void *, int64_t, int64_t, int)
+    void fa_uniform(const uint64_t *, int64_t, int64_t, double *, int64_t)
     void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int, int)

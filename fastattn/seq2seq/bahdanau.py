@@ -214,7 +214,7 @@ class Bahdanau(Model):
         hidden = tanh(self.bridge.forward(last[:, self.config.hidden :]))
         if self.mechanism is not None:
             prepared = mechanism.prepare_mechanism(self.mechanism, states, self._values, np.asarray(source_lengths))
-            return BahdanauState(hidden, prepared, self.mechanism.start(prepared))
+            return BahdanauState(hidden, prepared, self.mechanism.start_search(prepared))
         score = Additive(self.v.value)
         memory = prepare(self.key.forward(states), self._values(states), score=score, key_lengths=source_lengths)
         return BahdanauState(hidden, memory)
@@ -311,7 +311,7 @@ class Bahdanau(Model):
         states, undrop_states = dropping(self.config.context_dropout, seeds)(states, 3)
         bridge, bridge_back = self.bridge.vjp(last[:, H:])
         first = tanh(bridge)
-        loop, memory_back = self._loop(states, lengths, steps)
+        loop, memory_back = self._loop(states, lengths, steps, seeds)
 
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
@@ -389,12 +389,14 @@ class Bahdanau(Model):
         return x, backward, loop
 
     def _loop(
-        self, states: Array, lengths: Array, steps: int
+        self, states: Array, lengths: Array, steps: int, seeds: Array | None
     ) -> tuple[Lookback | mechanism.MechanismLoop, Callable[[], Array]]:
         """Return the attention over the states, and the function to their gradient after all steps back."""
         if self.mechanism is not None:
             wide = self.from_context.w.value.shape[1] + (0 if self.maxout else states.shape[-1])
-            loop = mechanism.MechanismLoop(self.mechanism, states, lengths, steps, self._values, self._values_vjp, wide)
+            loop = mechanism.MechanismLoop(
+                self.mechanism, states, lengths, steps, self._values, self._values_vjp, wide, seeds
+            )
             return loop, loop.finish
         keys, keys_back = self.key.vjp(states)
         lookback = Lookback(keys, self._values(states), lengths, steps, Additive(self.v.value))

@@ -75,6 +75,8 @@ class MechanismLoop:
         gradients of parameters.
     width : int
         R.
+    seeds : uint64 array, shape (B,), optional
+        Of what is random in training, for variants that take them.
 
     Attributes
     ----------
@@ -93,10 +95,12 @@ class MechanismLoop:
         values: Callable[[Array], Array],
         values_vjp: Callable[[Array, Array], Array],
         width: int,
+        seeds: Array | None = None,
     ) -> None:
         self.variant, self._values, self._values_vjp, self._states = variant, values, values_vjp, states
         self._prepared = prepare_mechanism(variant, states, values, lengths)
-        self._state: AttentionState = variant.start(self._prepared)
+        random: dict[str, Any] = {"seeds": seeds} if variant.takes_seeds and seeds is not None else {}
+        self._state: AttentionState = variant.start(self._prepared, **random)
         self._d_state: Any = None
         self._steps: list[tuple[Array, Array, Any]] = []
         self.d_context = np.empty((len(states), steps, width), states.dtype)

@@ -73,11 +73,14 @@ class Variant(Layer):
         through projections of the variant's own.
     loops : bool
         Whether it can be that of a decoder, which goes back step by step over a memory that stays as it is.
+    takes_seeds : bool
+        Whether `start` takes ``seeds=``, one a sample, of what is random in training.
     """
 
     name: ClassVar[str] = ""
     sums_values: ClassVar[bool] = True
     loops: ClassVar[bool] = True
+    takes_seeds: ClassVar[bool] = False
     query_width: int
     memory_width: int
     dtype: Any
@@ -130,6 +133,10 @@ class Variant(Layer):
     def start(self, prepared: Prepared) -> AttentionState:
         """Return the state before the first step."""
         return AttentionState()
+
+    def start_search(self, prepared: Prepared) -> AttentionState:
+        """Return the state before the first step of a search, where that differs from training."""
+        return self.start(prepared)
 
     def step(
         self, query: Array, prepared: Prepared, state: AttentionState

@@ -11,7 +11,15 @@ from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.variants.prepared import AttentionState, Prepared
 
-__all__ = ["check_cotangents", "check_lengths", "check_size", "check_state", "check_whole"]
+__all__ = [
+    "check_choice",
+    "check_cotangents",
+    "check_lengths",
+    "check_seeds",
+    "check_size",
+    "check_state",
+    "check_whole",
+]
 
 Array = NDArray[Any]
 
@@ -76,3 +84,21 @@ def check_lengths(lengths: object, batch: int, keys: int) -> Array:
         got = f"{array.min()} to {array.max()}"
         raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
     return array.astype(np.int64)
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...]) -> str:
+    """Return one of some words, or raise."""
+    if not isinstance(value, str) or value not in known:
+        expected = " or ".join(map(repr, known))
+        raise ArgumentError(describe(name, expected, repr(value), f"pass {name}={known[0]!r}."))
+    return value
+
+
+def check_seeds(seeds: object, batch: int) -> Array:
+    """Return one seed a sample as uint64, or raise."""
+    array = as_array("seeds", seeds)
+    if array.dtype.kind not in "iu" or array.shape != (batch,):
+        error = ShapeError if array.dtype.kind in "iu" else DTypeError
+        got = f"{array.dtype} of shape {array.shape}"
+        raise error(describe("seeds", f"{batch} integers", got, "pass one seed a sample."))
+    return array.astype(np.uint64)

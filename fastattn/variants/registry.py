@@ -73,6 +73,18 @@ _BUILT_IN = (
         "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
         "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
     ),
+    VariantRecord(
+        "monotonic", f"{_HERE}.monotonic:Monotonic", "walks on, stops with p = sigmoid(an additive score + r)",
+        "Raffel et al. 2017 (arXiv:1704.00784), eq. 11 to 14 and 16",
+    ),
+    VariantRecord(
+        "mocha", f"{_HERE}.mocha:Mocha", "softmax over the w positions up to where monotonic attention stops",
+        "Chiu, Raffel 2018 (arXiv:1712.05382)",
+    ),
+    VariantRecord(
+        "hard", f"{_HERE}.hard:Hard", "one position a step: drawn in training, else the likeliest",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.1; Jang, Gu, Poole 2017 (arXiv:1611.01144)",
+    ),
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 

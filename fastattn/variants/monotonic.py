@@ -1,0 +1,284 @@
+"""Monotonic attention: expected alignments to train with, and hard ones, found in linear time, to decode with."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from fastattn import linear
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, UnsupportedError, describe
+from fastattn.layers import Parameter
+from fastattn.variants.additive import Additive, NormedAdditive
+from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.checks import check_choice, check_seeds, check_state, check_whole
+from fastattn.variants.recall import sum_values
+
+__all__ = ["HardState", "Monotonic", "MonotonicState"]
+
+
+@dataclass(frozen=True)
+class MonotonicState(AttentionState):
+    """Where attention is expected to be.
+
+    Attributes
+    ----------
+    alignment : array, shape (B, S)
+        alpha of the step before; at the beginning all of it is at the first position.
+    seeds : uint64 array, shape (B,), or None
+        Of the noise; None: no noise.
+    steps : int
+        How many steps there were.
+    """
+
+    alignment: Array
+    seeds: Array | None = None
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class HardState(AttentionState):
+    """Where attention is.
+
+    Attributes
+    ----------
+    position : int64 array, shape (B,)
+        Of the step before; a sample's length once its end was passed.
+    """
+
+    position: Array
+
+
+class MonotonicPrepared(Prepared):
+    """A memory with its keys.
+
+    Attributes
+    ----------
+    key, chunk_key : array, shape (B, S, Da)
+        Of the energy that moves, and of that of chunks, or None.
+    sums : dict of str to array
+        Gradients that steps back add to, once there are any.
+    """
+
+    key: Array
+    chunk_key: Array | None
+    sums: dict[str, Array]
+
+    def fresh(self) -> Self:
+        other = super().fresh()
+        other.sums = {}
+        return other
+
+    def select(self, rows: Array) -> Self:
+        other = super().select(rows)
+        other.sums = {}
+        return other
+
+
+class Monotonic(Variant):
+    """Monotonic attention of Raffel, Luong, Liu, Weiss, Eck 2017 (arXiv:1704.00784), equations 11 to 14 and 16.
+
+    ::
+
+        e_ij = g v / |v| . tanh(W s_{i-1} + V h_j + b) + r                      (16)
+        p_ij = sigmoid(e_ij)                                                    (12)
+        q_ij = (1 - p_{i,j-1}) q_{i,j-1} + alpha_{i-1,j}                        (13)
+        alpha_ij = p_ij q_ij,     c_i = sum_j alpha_ij h_j                      (14)
+
+    That is what the process of section 2.2 does in expectation: at step i walk on from where step i - 1 stopped, stop
+    at each position with probability p_ij, and take its row. ``start(prepared, mode="hard")`` begins that process
+    itself, which stops where p_ij > 1/2; it has no gradient.
+
+    Parameters
+    ----------
+    query_width, memory_width : int
+    width : int
+        Da, of the layer between.
+    offset : float
+        What r starts at; -4 for translation and summaries in the paper, -1 for speech.
+    noise : float
+        Deviation of the normal noise that is added to e_ij where ``start`` was given seeds, as in training, so that the
+        model learns decisions; 1 in the paper.
+    search : {"hard", "soft"}
+        What decoders of `fastattn.seq2seq` search with.
+    rng : numpy.random.Generator
+    dtype : dtype
+
+    Attributes
+    ----------
+    align : NormedAdditive
+        W, V and b (query, key), v and g.
+    r : Parameter, shape (1,)
+
+    Notes
+    -----
+    Weights add up to less than 1 by the probability of having passed the end, as in the paper: that share, or in hard
+    mode a step that stops nowhere, contributes a context of zeros, and so do all later steps. What is masked is passed.
+
+    The scan runs equation 13 as it stands. All its terms are positive, so that nothing cancels, and nothing is divided.
+    The authors' and TensorFlow Addons' "parallel" mode divides a cumulative sum by a cumulative product, clipped from
+    below, and is wrong where many p are near 1; fairseq does the same, and its kernel for CPUs cuts a gradient. Their
+    hard modes compute all energies of a step; this one reads a key at each position that it passes, T + S at most for T
+    steps over S positions. The noise here depends on a sample's seed, the step and the position alone.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> variant = fastattn.create("monotonic", query_width=3, memory_width=5, width=8, rng=np.random.default_rng(0))
+    >>> prepared = variant.prepare(np.ones((2, 4, 5), np.float32))
+    >>> query = np.ones((2, 3), np.float32)
+    >>> context, weights, state = variant.step(query, prepared, variant.start(prepared, seeds=[7, 8]))
+    >>> bool((weights.sum(axis=-1) < 1).all()), state.steps
+    (True, 1)
+    >>> context, weights, state = variant.step(query, prepared, variant.start(prepared, mode="hard"))
+    >>> state.position
+    array([4, 4])
+    """
+
+    name = "monotonic"
+    chunk: int = 0
+    chunk_align: Additive | None = None
+    takes_seeds = True
+
+    def __init__(
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        width: int,
+        offset: float = -4.0,
+        noise: float = 1.0,
+        search: str = "hard",
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(query_width, memory_width, dtype)
+        for name, value, least in (("offset", offset, -np.inf), ("noise", noise, 0)):
+            if not (np.isfinite(value) and value >= least):
+                expected = "a finite number" + (", 0 or above" if least == 0 else "")
+                raise ArgumentError(describe(name, expected, value, "see the docstring for the paper's."))
+        self.noise = float(noise)
+        self.search = check_choice("search", search, ("hard", "soft"))
+        self.align = NormedAdditive(
+            query_width=query_width, memory_width=memory_width, width=width, rng=rng, dtype=dtype
+        )
+        self.r = Parameter(np.full(1, offset, dtype))
+
+    def _prepare(self, prepared: Prepared) -> MonotonicPrepared:
+        made = MonotonicPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
+        made.key = self.align._key(made.memory)
+        made.chunk_key = None if self.chunk_align is None else self.chunk_align._key(made.memory)
+        made.sums = {}
+        return made
+
+    def start(self, prepared: Prepared, *, mode: str = "soft", seeds: Any = None) -> AttentionState:
+        """Return the state before the first step, which says what steps are.
+
+        Parameters
+        ----------
+        prepared : Prepared
+        mode : {"soft", "hard"}
+            Expected alignments, or decisions.
+        seeds : int array, shape (B,), optional
+            Of noise, one a sample; soft mode only.
+
+        Returns
+        -------
+        MonotonicState or HardState
+        """
+        if check_choice("mode", mode, ("soft", "hard")) == "hard":
+            if seeds is not None:
+                raise ArgumentError(describe("seeds", "None in hard mode", "seeds", "noise is for training."))
+            return HardState(np.zeros(prepared.batch, np.int64))
+        alignment = np.zeros((prepared.batch, prepared.keys), self.dtype)
+        alignment[:, :1] = 1
+        return MonotonicState(alignment, None if seeds is None else check_seeds(seeds, prepared.batch))
+
+    def start_search(self, prepared: Prepared) -> AttentionState:
+        return self.start(prepared, mode=self.search)
+
+    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, AttentionState]:
+        context, weights, after, _ = self._run(self._query(query, prepared), prepared, state)
+        return context, weights, after
+
+    def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, core.Monotonic]:
+        hard = isinstance(state, HardState)
+        check_state(state, HardState if hard else MonotonicState, prepared)
+        chunk = self.chunk_align
+        call = core.Monotonic(
+            self.align._project(query), prepared.key, self.align._vector(), self.r.value, self.chunk,
+            None if chunk is None else chunk._project(query), prepared.chunk_key,
+            None if chunk is None else chunk.v.value,
+            core.unit(prepared.summed), prepared.rows, prepared.lengths, prepared.mask, None if hard else state.seeds,
+            0 if hard else state.steps, self.noise, None if hard else np.ascontiguousarray(state.alignment),
+            np.ascontiguousarray(state.position) if hard else None,
+        )  # fmt: skip
+        shape = (prepared.batch, prepared.keys)
+        context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)
+        weights = np.empty(shape, self.dtype)
+        if hard:
+            found = np.empty(prepared.batch, np.int64)
+            call.forward(context, weights, None, None, None, found)
+            return context, weights, HardState(found), call
+        energy, chunk_energy, alignment = np.empty(shape, self.dtype), None, weights
+        if chunk is not None:
+            alignment, chunk_energy = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
+        call.forward(context, weights, None if chunk is None else alignment, energy, chunk_energy, None)
+        return context, weights, MonotonicState(alignment, state.seeds, state.steps + 1), call
+
+    def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, StepBackward]:
+        query = self._query(query, prepared)
+        check_whole(prepared)
+        if isinstance(state, HardState):
+            hint = "train with start(prepared), whose alignments are expected ones."
+            raise UnsupportedError(describe("state", "one of soft mode on the way back", "one of hard mode", hint))
+        context, weights, after, call = self._run(query, prepared, state)
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: Any = None
+        ) -> tuple[Array, MonotonicState]:
+            sums, chunk = self._sums(prepared), self.chunk_align
+            d_projected = np.empty((prepared.batch, self.align.width), self.dtype)
+            d_chunk = None if chunk is None else np.empty_like(d_projected)
+            d_previous, d_context = np.empty(weights.shape, self.dtype), np.ascontiguousarray(d_context)
+            call.backward(
+                d_context, None if d_weights is None else np.ascontiguousarray(d_weights),
+                None if d_state is None else np.ascontiguousarray(d_state.alignment), d_projected, d_chunk, d_previous,
+                sums["key"], sums["v"], sums["r"], sums.get("chunk_key"), sums.get("chunk_v"),
+            )  # fmt: skip
+            step = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
+            d_query = self.align._project_vjp(query, query, d_projected)
+            if chunk is not None and d_chunk is not None:
+                step["d_chunk"] = d_chunk
+                d_query = d_query + chunk._project_vjp(query, query, d_chunk)
+            prepared.tape.append(step)
+            return d_query, MonotonicState(d_previous)
+
+        return context, weights, after, backward
+
+    def _sums(self, prepared: Any) -> dict[str, Array]:
+        if not prepared.sums:
+            sums, batch = prepared.sums, prepared.batch
+            for kind in ("", "chunk_") if self.chunk else ("",):
+                sums[f"{kind}key"] = np.zeros(prepared.key.shape, self.dtype)
+                sums[f"{kind}v"] = np.zeros((batch, self.align.width), self.dtype)
+            sums["r"] = np.zeros((batch, 1), self.dtype)
+        return prepared.sums
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        tape, prepared.tape = prepared.tape, []
+        sums, prepared.sums = self._sums(prepared), {}
+        d_values = np.zeros(prepared.summed.shape, self.dtype)
+        self.r.accumulate(linear.row_sum(sums["r"]))
+        d_memory = np.zeros_like(prepared.memory)
+        queries = np.stack([step["query"] for step in tape]) if tape else None
+        for align, kind, projected in ((self.align, "", "d_projected"), (self.chunk_align, "chunk_", "d_chunk")):
+            if align is not None:
+                d_memory = d_memory + align._key_vjp(prepared.memory, prepared.key, sums[f"{kind}key"])
+                align._vector_vjp(linear.row_sum(sums[f"{kind}v"]))
+                if queries is not None:
+                    align._gather(queries, np.stack([step[projected] for step in tape]))
+        if tape:
+            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
+            sum_values(weights, d_contexts, d_values)
+        return d_memory + d_values if prepared.values is None else (d_memory, d_values)

@@ -1,0 +1,246 @@
+"""Monotonic attention beyond the protocol: enumeration of all walks, hard steps, noise, and numbers near the edges."""
+
+import itertools
+
+import numpy as np
+import pytest
+from checks import same_bits
+from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE, random_pairs
+from variant_cases import Case, make, parameters
+
+import fastattn
+from fastattn._reference import monotonic as twins
+from fastattn._reference.elementwise import sigmoid
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from fastattn.seq2seq import BOS, BahdanauConfig, build
+
+MONOTONIC = Case("monotonic", {"width": 9, "offset": -0.5})
+MOCHA = Case("mocha", {"width": 9, "offset": -0.5, "chunk": 3})
+both = pytest.mark.parametrize("case", [MONOTONIC, MOCHA], ids=str)
+
+
+def stop_probabilities(problem):
+    given, hidden = parameters(problem.variant), ~problem.allowed
+    energies = twins.energies(given, "align", problem.queries, np.where(hidden[..., None], 0, problem.memory))
+    return np.where(hidden[:, None], 0, sigmoid(energies + given["r"]))
+
+
+def hard_steps(problem, prepared=None, queries=None):
+    prepared = problem.prepare() if prepared is None else prepared
+    queries = problem.queries if queries is None else queries
+    state, found = problem.variant.start(prepared, mode="hard"), []
+    for t in range(queries.shape[1]):
+        context, weights, state = problem.variant.step(queries[:, t], prepared, state)
+        found.append((context, weights, state.position))
+    return [np.stack(x, axis=1) for x in zip(*found)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_alignments_are_the_probabilities_of_all_walks(masked):
+    """Every sequence of places where steps stop, or pass the end, with its probability; they add up to 1."""
+    problem = make(MONOTONIC, batch=2, steps=3, keys=5, masked=masked)
+    stop = stop_probabilities(problem)
+    weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
+    wanted, total = np.zeros(weights.shape), np.zeros(2)
+    for b, walk in itertools.product(range(2), itertools.product(range(6), repeat=3)):
+        probability, before = 1.0, 0
+        for t, place in enumerate(walk):  # place 5 is the end
+            passed = np.prod(1 - stop[b, t, before:place]) if place >= before else 0
+            probability *= passed * (stop[b, t, place] if place < 5 else 1)
+            before = place
+        total[b] += probability
+        for t, place in enumerate(walk):
+            if place < 5:
+                wanted[b, t, place] += probability
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+    np.testing.assert_allclose(weights, wanted, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_alignments_are_right_to_the_last_digits_where_quotients_of_cumulative_products_fail(dtype):
+    problem = make(Case("monotonic", {"width": 4, "offset": 0.0}), dtype, batch=4, steps=5, keys=300, masked=False)
+    problem.lengths[...] = 300
+    problem.variant.align.g.value[...] = 25  # p from 1e-11 to 1 - 1e-11
+    weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
+    energies = twins.energies(parameters(problem.variant), "align", problem.queries, problem.memory)
+    energies = energies + problem.variant.r.value[0]
+    alpha = np.zeros((4, 300))
+    alpha[:, 0] = 1
+    unstable = False
+    for t in range(5):
+        p, stay, before, q = sigmoid(energies[:, t]), sigmoid(-energies[:, t]), alpha, np.zeros(4)
+        alpha, passed = np.zeros((4, 300)), np.cumprod(1 - p.astype(dtype), axis=-1)
+        for j in range(300):
+            q = before[:, j] + (stay[:, j - 1] * q if j else 0)
+            alpha[:, j] = p[:, j] * q
+        with np.errstate(all="ignore"):
+            exclusive = np.concatenate([np.ones((4, 1), dtype), passed[:, :-1]], axis=-1)
+            quotient = p.astype(dtype) * exclusive * np.cumsum(before.astype(dtype) / exclusive, axis=-1)
+        unstable |= not np.allclose(quotient, alpha, rtol=1e-3, atol=1e-6)
+        # Where alpha is not tiny; energies have an error of some 25 roundings, p as much again.
+        near = alpha > 1e-30
+        np.testing.assert_allclose(weights[:, t][near], alpha[near], rtol=3e4 * np.finfo(dtype).eps)
+    assert unstable
+
+
+@both
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_hard_steps_are_the_process_of_the_paper(case, dtype):
+    problem = make(case, dtype, batch=6, steps=7, keys=12, valued=True, seed=2)
+    arguments = parameters(problem.variant), problem.queries, problem.memory, problem.values, problem.allowed
+    wanted = getattr(twins, case.name)(*arguments, hard=True, **case.options)
+    context, weights, position = hard_steps(problem)
+    room = 300 * np.finfo(dtype).eps
+    np.testing.assert_allclose(weights, wanted[1], rtol=room, atol=room)
+    np.testing.assert_allclose(context, wanted[0], rtol=room, atol=10 * room)
+    assert (np.diff(position, axis=1) >= 0).all()
+    assert len(np.unique(position)) > 3 and (position == problem.lengths[:, None]).any()
+    prepared = problem.prepare()
+    state = problem.variant.start(prepared, mode="hard")
+    assert same_bits(problem.variant.forward(problem.queries, prepared, state=state), context)
+
+
+@both
+def test_a_hard_step_reads_no_key_but_those_that_it_passes(case):
+    problem = make(case, np.float32, batch=4, steps=6, keys=20, masked=False)
+    problem.lengths[...] = 20
+    clean = hard_steps(problem)
+    prepared = problem.prepare()
+    state = problem.variant.start(prepared, mode="hard")
+    for t in range(6):
+        key, memory = prepared.key.copy(), problem.memory.copy()
+        prepared = problem.prepare()
+        prepared.key = np.full_like(key, np.nan)
+        prepared.memory = np.full_like(memory, np.nan)
+        for b, last in enumerate(np.minimum(clean[2][:, t], 19)):
+            prepared.key[b, state.position[b] : last + 1] = key[b, state.position[b] : last + 1]
+            first = max(0, last - 2) if case is MOCHA else last
+            prepared.memory[b, first : last + 1] = memory[b, first : last + 1]
+        context, weights, state = problem.variant.step(problem.queries[:, t], prepared, state)
+        assert same_bits((context, weights, state.position), tuple(np.ascontiguousarray(x[:, t]) for x in clean))
+        prepared = problem.prepare()
+
+
+@both
+def test_hard_steps_have_the_same_bits_in_any_batch_at_any_padding_and_for_selected_rows(case):
+    problem = make(case, np.float32, batch=5, steps=6, keys=26, masked=False)
+    whole = hard_steps(problem)
+    for b, n in enumerate(problem.lengths):
+        one = slice(b, b + 1)
+        alone = hard_steps(
+            problem, problem.variant.prepare(problem.memory[one, :n], problem.lengths[one]), problem.queries[one]
+        )
+        assert same_bits(alone[0], whole[0][one])
+        assert same_bits(alone[1], np.ascontiguousarray(whole[1][one, :, :n]))
+    prepared, rows = problem.prepare(), np.array([4, 1, 4, 0])
+    state = problem.variant.start(prepared, mode="hard")
+    for t in range(2):
+        _, _, state = problem.variant.step(problem.queries[:, t], prepared, state)
+    context, weights, _ = problem.variant.step(problem.queries[rows, 2], prepared.select(rows), state.select(rows))
+    assert same_bits((context, weights), (whole[0][rows, 2], whole[1][rows, 2]))
+    prepared.memory = np.concatenate([problem.memory, problem.memory])
+    with pytest.raises(ShapeError, match="select"):
+        problem.variant.step(problem.queries[rows, 2], prepared.select(rows), state)
+
+
+def noise_of(keys, seed, steps=1, noise=1.0):
+    """The noise of each step over keys whose probabilities are small, out of the weights."""
+    options = {"query_width": 1, "memory_width": 1, "width": 1, "offset": -12.0, "noise": noise}
+    variant = fastattn.create("monotonic", **options, rng=np.random.default_rng(0), dtype=np.float64)
+    variant.align.g.value[...] = 0
+    prepared = variant.prepare(np.zeros((1, keys, 1)))
+    found = []
+    for t in range(steps):
+        state = variant.start(prepared, seeds=[seed])
+        for _ in range(t + 1):
+            before, (_, weights, state) = state, variant.step(np.zeros((1, 1)), prepared, state)
+        q, stops = 0.0, np.empty(keys)
+        for j in range(keys):
+            q = before.alignment[0, j] + (q * (1 - stops[j - 1]) if j else 0)
+            stops[j] = weights[0, j] / q
+        found.append(np.log(stops / (1 - stops)) + 12)
+    return found
+
+
+def test_noise_is_normal_and_belongs_to_seed_step_and_position():
+    z, other_step = noise_of(4000, 5, steps=2)
+    near = 5 / np.sqrt(len(z))
+    assert abs(z.mean()) < near and abs(z.std() - 1) < near
+    assert abs((z**3).mean()) < 4 * near and abs((z**4).mean() - 3) < 10 * near
+    (other_seed,) = noise_of(4000, 6)
+    for x in (other_seed, other_step, np.roll(z, 1)):
+        assert abs(np.corrcoef(z, x)[0, 1]) < near
+    np.testing.assert_allclose(noise_of(50, 5)[0], z[:50], rtol=1e-9)
+    np.testing.assert_allclose(noise_of(50, 5, noise=0.25)[0], z[:50] / 4, rtol=1e-7, atol=1e-9)
+    quantiles = np.quantile(z, [0.025, 0.16, 0.5, 0.84, 0.975])
+    np.testing.assert_allclose(quantiles, [-1.96, -0.994, 0, 0.994, 1.96], atol=0.15)
+
+
+@both
+def test_noise_has_the_same_bits_in_any_batch_and_gradients_see_it(case):
+    problem = make(case, np.float32, batch=5, steps=3, keys=14, masked=False)
+    variant, seeds = problem.variant, np.arange(5) + 2**40
+    prepared = problem.prepare()
+
+    def run(b, n):
+        part = variant.prepare(problem.memory[b, :n], problem.lengths[b])
+        state = variant.start(part, seeds=seeds[b])
+        output, backward = variant.vjp(problem.queries[b], part, state=state, return_weights=True)
+        return output, backward(np.ones_like(output.context))
+
+    whole, whole_gradients = run(slice(None), 14)
+    plain = variant.forward(problem.queries, prepared)
+    assert not np.allclose(whole.context, plain)
+    for b, n in enumerate(problem.lengths):
+        output, gradients = run(slice(b, b + 1), n)
+        assert same_bits(output.context, whole.context[b : b + 1])
+        assert same_bits(gradients[0], whole_gradients[0][b : b + 1])
+
+
+@both
+def test_what_cannot_be_is_refused(case):
+    problem = make(case)
+    variant, prepared = problem.variant, problem.prepare()
+    hard = variant.start(prepared, mode="hard")
+    with pytest.raises(UnsupportedError, match="hard mode"):
+        variant.step_vjp(problem.queries[:, 0], prepared, hard)
+    with pytest.raises(ArgumentError, match="seeds"):
+        variant.start(prepared, mode="hard", seeds=[1, 2, 3])
+    with pytest.raises(ArgumentError, match="mode"):
+        variant.start(prepared, mode="firm")
+    with pytest.raises(ShapeError, match="seeds"):
+        variant.start(prepared, seeds=[1])
+    with pytest.raises(DTypeError, match="seeds"):
+        variant.start(prepared, seeds=[1.0, 2.0, 3.0])
+    with pytest.raises(DTypeError, match="state"):
+        variant.step(problem.queries[:, 0], prepared, fastattn.variants.AttentionState())
+    with pytest.raises(ArgumentError, match="noise"):
+        make(Case(case.name, {"width": 3, "noise": -1.0}))
+    with pytest.raises(ArgumentError, match="search"):
+        make(Case(case.name, {"width": 3, "search": "beam"}))
+
+
+@pytest.mark.parametrize("name", ["monotonic", "mocha"])
+def test_decoders_search_with_decisions(name):
+    small = {"embedding": 5, "hidden": 6, "attention": 7, "readout_width": 4}
+    table = {"name": name, "offset": 0.0}
+    model, batch = build(BahdanauConfig(**small, mechanism=table), SOURCE_SIZE, TARGET_SIZE, 1), random_pairs()
+    state, tokens = model.encode(batch.source, batch.source_lengths), np.full(4, BOS)
+    before = np.zeros(4, np.int64)
+    for t in range(batch.target.shape[1]):
+        _, state, weights = model.step(tokens, state)
+        position = state.attention.position
+        assert (position >= before).all()
+        if name == "monotonic":
+            assert set(np.unique(weights)) <= {0, 1}
+        before, tokens = position, batch.target[:, t]
+
+
+def test_a_chunk_of_one_is_monotonic_attention():
+    problem, other = make(Case("mocha", {"width": 9, "chunk": 1}), keys=15), make(Case("monotonic", {"width": 9}))
+    for name, parameter in other.variant.parameters().items():
+        parameter.value[...] = problem.variant.parameters()[name].value
+        parameter.touch()
+    prepared = [p.variant.prepare(problem.memory, problem.lengths, problem.mask) for p in (problem, other)]
+    found = [p.variant.forward(problem.queries, x) for p, x in zip((problem, other), prepared)]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12, atol=1e-14)
