@@ -61,7 +61,7 @@ def test_nothing_else_is_installed():
     tops = {path.parts[0] for path in recorded() if ".." not in path.parts}
     assert tops <= {"fastattn", f"fastattn-{fastattn.__version__}.dist-info"}
     assert {path.suffix for path in recorded() if path.parts[0] == "fastattn"} <= {
-        ".py", ".pyi", ".pxd", ".h", ".so", ".typed", ".html", ".css", ".js", "",
+        ".py", ".pyi", ".pxd", ".h", ".so", ".typed", ".html", ".css", ".js", ".template", "",
     }  # fmt: skip
     assert len([path for path in recorded() if path.suffix == ".so"]) == 1
 
