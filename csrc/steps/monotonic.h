@@ -18,10 +18,10 @@
  * Soft steps read keys that are packed as exponentials (additive/additive.h), a hard one the few rows that it passes:
  * T steps over S keys T + S rows of keys, and T rows of values, in all.
  *
- * One pass over the keys and one over the values. Bound for a step: 3 S D / VL cycles, S Dv / VL for the context, 45 S /
- * VL instructions for sigmoids, 4 S cycles for the scan (one chain of fused multiply-adds); a chunk 3 S D / VL and 45 w
- * S / VL more. Back 24 S D / VL instructions and 2 S Dv / VL. Bytes: S (D + Dv) elements, back S (3 D + Dv): for S 100,
- * D and Dv 256 and float32 200 KB a sample, twice that back, so that 32 samples run at the speed of L3 or memory.
+ * One pass over the keys and one over the values. Bound for a step: 3 S D / VL cycles, S Dv / VL for the context,
+ * 45 S / VL instructions for sigmoids, 4 S cycles for the scan (one chain of fused multiply-adds); a chunk 3 S D / VL
+ * and 45 w S / VL more. Back 24 S D / VL instructions and 2 S Dv / VL. Bytes: S (D + Dv) elements, back S (3 D + Dv):
+ * for S 100, D and Dv 256 and float32 200 KB a sample, twice that back: 32 samples run at the speed of L3 or memory.
  */
 #include <math.h>
 

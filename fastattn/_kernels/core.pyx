@@ -1138,12 +1138,12 @@ cdef class Monotonic:
     cdef tuple keep
 
     def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray vector, cnp.ndarray offset, int64_t chunk,
-                 chunk_query, chunk_key, chunk_vector, panels, chunk_panels, cnp.ndarray value, rows, cnp.ndarray lengths, mask, seeds,
-                 int64_t step, double noise, previous, start):
+                 chunk_query, chunk_key, chunk_vector, panels, chunk_panels, cnp.ndarray value, rows,
+                 cnp.ndarray lengths, mask, seeds, int64_t step, double noise, previous, start):
         cdef fa_monotonic *a = &self.a
         memset(a, 0, sizeof(fa_monotonic))
-        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, panels, chunk_panels, value, rows,
-                     lengths, mask, seeds, previous, start)
+        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, panels, chunk_panels, value,
+                     rows, lengths, mask, seeds, previous, start)
         self.kernels = _kernels(query)
         a.B = cnp.PyArray_DIM(query, 0)
         a.D = cnp.PyArray_DIM(query, 1)
