@@ -170,7 +170,7 @@ def out_of_date(obj):
 core = Extension(
     "fastattn._kernels.core",
     sources=["fastattn/_kernels/core.pyx", *SOURCES],
-    depends=["setup.py", *sorted(str(path) for path in Path("csrc").rglob("*.[ch]"))],
+    depends=["setup.py", *sorted(map(str, [*Path("csrc").rglob("*.[ch]"), *Path("fastattn").rglob("*.pxi")]))],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=[*COMPILE_ARGS, "-MMD"],

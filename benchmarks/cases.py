@@ -25,22 +25,25 @@ class Case:
     title
         What a reader of the table sees.
     family
-        ``additive``, ``dot``, ``sparse``, ``gemm``, ``gru``, ``lstm``, ``bahdanau`` or ``transformer``: selects inputs,
-        reference and peers.
+        ``additive``, ``dot``, ``sparse``, ``gemm``, ``gru``, ``lstm``, ``steps``, ``bahdanau`` or ``transformer``:
+        selects inputs, reference and peers.
     direction
         ``forward`` or ``forward+backward``. The latter returns the output and the gradient of every array input.
         ``training step`` is a loss, all gradients, clipping by their norm, and one step of Adam.
     sizes
         ``B, Tq, Tk, Da, Dv`` (additive), ``B, H, Tq, Tk, D`` (dot, sparse), ``M, N, K`` (gemm), ``B, T, D, H`` (gru,
-        lstm), ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden, batch, source and target positions) or
-        ``V, D, H, F, N, B, S, T, K`` (transformer: vocabulary, width, heads, width of the feed-forward networks, layers
-        of both stacks, batch, source and target positions, beam).
+        lstm), ``B, S, T, D, W, C, K, N`` (steps: batch, keys, steps, width of queries and memory, width of additive
+        scores, filters, their size, reach of a window), ``V, E, H, B, S, T`` (bahdanau: vocabulary, embedding, hidden,
+        batch, source and target positions) or ``V, D, H, F, N, B, S, T, K`` (transformer: vocabulary, width, heads,
+        width of the feed-forward networks, layers of both stacks, batch, source and target positions, beam).
     smoke
         Sizes of the run that only shows that everything works.
     causal
         Dot only, with ``Tq == Tk``.
     normalizer
         ``softmax``; of the family ``sparse``, which has dot scores, ``sparsemax`` or ``entmax15``.
+    mechanism
+        Of the family ``steps``, the attention's name in `fastattn.create`.
     targets
         Best peer time / our time to reach, by number of threads.
     """
@@ -54,6 +57,7 @@ class Case:
     causal: bool = False
     targets: Mapping[int, float] = field(default_factory=dict)
     normalizer: str = "softmax"
+    mechanism: str = ""
 
     @property
     def backward(self) -> bool:
@@ -144,6 +148,20 @@ def _transformer(name: str, title: str, direction: str, targets: Mapping[int, fl
     )
 
 
+def _steps(mechanism: str, direction: str, target: float) -> Case:
+    keys = ("B", "S", "T", "D", "W", "C", "K", "N")
+    return Case(
+        f"{mechanism}_{'grad' if direction == BOTH else 'fwd'}",
+        f"{mechanism}, 20 decoder steps, B16 Tk200 D512 Da256",
+        "steps",
+        direction,
+        dict(zip(keys, (16, 200, 20, 512, 256, 10, 31, 10), strict=True)),
+        dict(zip(keys, (3, 9, 4, 12, 16, 3, 5, 2), strict=True)),
+        targets=_both_threads(target),
+        mechanism=mechanism,
+    )
+
+
 def _recurrent(name: str, direction: str, batch: int, target: float) -> Case:
     family = name.partition("_")[0]
     return Case(
@@ -194,6 +212,14 @@ CASES: tuple[Case, ...] = (
     _gemm(16, 1.2),
     _gemm(32, 1.1),
     _gemm(64, 1.0),
+    _steps("bahdanau", FORWARD, 3.0),
+    _steps("bahdanau", BOTH, 3.0),
+    _steps("location_sensitive", FORWARD, 3.0),
+    _steps("location_sensitive", BOTH, 3.0),
+    _steps("coverage", FORWARD, 3.0),
+    _steps("coverage", BOTH, 3.0),
+    _steps("local_p", FORWARD, 1.5),
+    _steps("local_p", BOTH, 1.5),
     _recurrent("gru_fwd", FORWARD, 64, 1.15),
     _recurrent("gru_grad", BOTH, 64, 1.15),
     _recurrent("gru_single", FORWARD, 1, 2.0),

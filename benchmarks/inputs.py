@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import bahdanau, transformer
+from . import bahdanau, steps, transformer
 from .cases import Case
 
 Arrays = dict[str, np.ndarray]
@@ -26,6 +26,8 @@ def make(case: Case, seed: int = 20240229) -> Arrays:
         return bahdanau.inputs(case, rng)
     if case.family == "transformer":
         return transformer.inputs(case, rng)
+    if case.family == "steps":
+        return steps.inputs(case, rng)
     if case.family in ("gru", "lstm"):
         return _recurrent(case, normal)
     if case.family == "additive":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ours_bahdanau, ours_transformer
+from . import ours_bahdanau, ours_steps, ours_transformer
 from .cases import Case
 from .inputs import Arrays
 from .peers.base import Run, name_outputs
@@ -36,6 +36,8 @@ class FastAttn:
             return ours_bahdanau.prepare(case, data)
         if case.family == "transformer":
             return ours_transformer.prepare(case, data)
+        if case.family == "steps":
+            return ours_steps.prepare(case, data)
         if case.family == "gemm":
             packed = linear.PackedWeights(data["w"])
             x = data["x"]
@@ -61,6 +63,8 @@ class FastAttn:
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
         if case.family in ("bahdanau", "transformer"):
             return result.examine()
+        if case.family == "steps":
+            return ours_steps.collect(case, result)
         if not case.backward or case.family in ("gru", "lstm"):
             return name_outputs(case, result)
         context, gradients = result

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import bahdanau, recurrent, sparse, transformer
+from . import bahdanau, recurrent, sparse, steps, transformer
 from .cases import Case
 from .inputs import Arrays
 
@@ -33,6 +33,8 @@ def compute(case: Case, data: Arrays) -> Reference:
         return Reference(*bahdanau.reference(case, data))
     if case.family == "transformer":
         return Reference(*transformer.reference(case, data))
+    if case.family == "steps":
+        return Reference(*steps.reference(case, data))
     exact = {name: array.astype(np.float64) for name, array in data.items()}
     if case.family == "gemm":
         x, w = exact["x"], exact["w"]

@@ -11,7 +11,7 @@ from .peers.base import output_names
 from .timing import Effort, interleave
 
 BRIEF = Effort(rounds=2, sample_seconds=1e-4)
-OF_THEIR_OWN = ("bahdanau", "transformer")  # have test files
+OF_THEIR_OWN = ("bahdanau", "steps", "transformer")  # have test files
 SMALL = [case.small() for case in CASES if case.family not in OF_THEIR_OWN]
 
 

@@ -169,6 +169,16 @@ typedef struct fa_steps {
     void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to */
 } fa_steps;
 
+/* Features of heads turned by the angles of their positions: elementwise/rotary.c. */
+typedef struct fa_rotary {
+    const void *x;
+    fa_strides3 x_strides;
+    const void *cosines, *sines; /* (T, n / 2) */
+    void *y;
+    int64_t B, H, T, D, n;
+    int32_t interleaved, inverse;
+} fa_rotary;
+
 /* One step of monotonic attention for each of B samples, with a softmax over chunks or without (steps/monotonic.h). */
 typedef struct fa_monotonic {
     int64_t B, S, D, Dv;
@@ -280,6 +290,7 @@ typedef struct fa_kernels {
 
     void (*relu_back)(const void *y, void *d, int64_t first, int64_t last);
     void (*largest)(const void *x, int64_t columns, int64_t k, void *values, int64_t *ids, int64_t row0, int64_t row1);
+    void (*rotary)(const fa_rotary *, int64_t first, int64_t last);
 
     int64_t (*monotonic_workspace)(const fa_monotonic *); /* bytes for one worker */
     void (*monotonic_forward)(const fa_monotonic *, int64_t sample, void *workspace);

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array
 from fastattn._kernels import core
+from fastattn._relative import RelativeBias
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score, check_number
@@ -273,7 +274,7 @@ def _check_broadcast(name: str, array: Array, shape: tuple[int, ...]) -> None:
 
 
 def _check_bias(value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    bias = as_array("bias", value)
+    bias = value.array(*shape[-2:]) if isinstance(value, RelativeBias) else as_array("bias", value)
     if bias.dtype.char != dtype.char:
         hint = "pass a bool array as mask=." if bias.dtype == np.bool_ else f"pass bias.astype({name_of(dtype)})."
         raise DTypeError(describe("bias", f"{dtype}, the dtype of query", bias.dtype, hint))

@@ -18,6 +18,7 @@ from fastattn._arguments import (
     score_arrays,
 )
 from fastattn._kernels import core
+from fastattn._relative import RelativeBias, diagonals
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
@@ -77,7 +78,7 @@ def attention(
     key_lengths: Array | None = None,
     causal: str | bool | None = None,
     window: tuple[int | None, int | None] | None = None,
-    bias: Array | None = None,
+    bias: Array | RelativeBias | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Array | None = None,
@@ -113,8 +114,8 @@ def attention(
         place of Tk). True is allowed when Tq == Tk.
     window : (left, right), optional
         At most this many keys before and after the query's position; None on a side is unbounded.
-    bias : array, broadcastable to (..., Tq, Tk), optional
-        Added to the scores; -inf masks.
+    bias : array, broadcastable to (..., Tq, Tk), or RelativeBias, optional
+        Added to the scores; -inf masks. `fastattn.positions.RelativeBias` has one number for each distance.
     scale : float, optional
         Factor of the raw score; default 1 / sqrt(Dk) for "scaled_dot", else 1.
     dropout : float
@@ -179,7 +180,7 @@ def attention_vjp(
     key_lengths: Array | None = None,
     causal: str | bool | None = None,
     window: tuple[int | None, int | None] | None = None,
-    bias: Array | None = None,
+    bias: Array | RelativeBias | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Array | None = None,
@@ -229,8 +230,8 @@ class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "alpha", "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "row_max", "row_sum",
-        "scale", "score", "value", "weights",
+        "alpha", "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "relative", "row_max",
+        "row_sum", "scale", "score", "value", "weights",
     )  # fmt: skip
 
     normalizer: Normalizer | None  # None: softmax
@@ -273,6 +274,7 @@ class _Forward:
         if chosen.parameters:
             score_arrays(chosen, dtype)
             vector = kernel_vector(chosen)
+        self.relative = bias if isinstance(bias, RelativeBias) else None
         self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
         allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale)
@@ -345,7 +347,14 @@ class _Forward:
         d_query, d_key, d_value = empty(q.shape, dtype), empty(k.shape, dtype), empty(value.shape, dtype)
         bias = self.options.bias
         reduced = bias if operands.bias is None else operands.bias
-        d_bias = None if reduced is None else np.zeros(reduced.shape, dtype)
+        d_bias = d_relative = None
+        if self.relative is not None and operands.bias is None:
+            if self.relative.trained:
+                # Rows of the view overlap: all that share a head's are added by one thread, in order.
+                d_relative = np.zeros_like(self.relative.values)
+                d_bias = diagonals(d_relative, query.shape[-2], key.shape[-2], True)
+        elif reduced is not None:
+            d_bias = np.zeros(reduced.shape, dtype)
         d_vector = parts = None
         if "v" in score.parameters:
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
@@ -368,6 +377,9 @@ class _Forward:
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if operands.bias is not None and d_bias is not None:
             d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
+        if self.relative is not None:
+            whole = d_bias if operands.bias is not None and self.relative.trained else None
+            d_bias = d_relative if whole is None else self.relative.gradient(whole)
         return Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
 
 

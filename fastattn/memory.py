@@ -21,6 +21,7 @@ from fastattn._arguments import (
     score_arrays,
 )
 from fastattn._kernels import core
+from fastattn._relative import RelativeBias
 from fastattn.attention import AttentionOutput, check_scale, kernel_vector
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -154,7 +155,7 @@ class Memory:
         mask: Array | None = None,
         causal: str | bool | None = None,
         window: tuple[int | None, int | None] | None = None,
-        bias: Array | None = None,
+        bias: Array | RelativeBias | None = None,
         scale: float | None = None,
         dropout: float = 0.0,
         seed: int | Array | None = None,

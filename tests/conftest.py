@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +27,9 @@ elif importlib.util.find_spec("fastattn") is None:
     sys.path.insert(0, str(ROOT))
 
 # The same examples in every run: a failure can be repeated, and a slow machine is no failure.
-settings.register_profile("fastattn", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile(
+    "fastattn", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("fastattn")
 
 

@@ -23,6 +23,18 @@ CASES = {
         tied=True,
         **SMALL,
     ),
+    "bahdanau-conditional": BahdanauConfig(
+        embedding=5, hidden=6, attention=7, readout_width=4, conditional=True, reset="after", **SMALL
+    ),
+    "bahdanau-conditional-linear": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        conditional=True,
+        mechanism={"name": "location_sensitive", "filters": 3, "filter_size": 3},
+        **SMALL,
+    ),
     "bahdanau-location": BahdanauConfig(
         embedding=5,
         hidden=6,
@@ -32,10 +44,23 @@ CASES = {
         **SMALL,
     ),
     "bahdanau-coverage-linear": BahdanauConfig(
-        embedding=5, hidden=6, attention=7, readout="linear", mechanism={"name": "coverage", "fertility": 2.0}, **SMALL
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        mechanism={"name": "coverage", "fertility": 2.0},
+        coverage_loss=0.7,
+        **SMALL,
     ),
     "bahdanau-multihead": BahdanauConfig(
         embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
+    ),
+    "bahdanau-multihead-t5": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        readout_width=4,
+        mechanism={"name": "multihead", "heads": 2, "positions": {"name": "t5", "buckets": 8}},
+        **SMALL,
     ),
     "sutskever": SutskeverConfig(embedding=5, hidden=6, layers=2, **SMALL),
     "sutskever-forward": SutskeverConfig(embedding=5, hidden=6, layers=1, reverse_source=False, **SMALL),
@@ -48,6 +73,10 @@ CASES = {
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
     "transformer-post": TransformerConfig(**TINY, **SMALL),
     "transformer-pre": TransformerConfig(**TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL),
+    "transformer-rotary": TransformerConfig(**{**TINY, "width": 8}, positions="rotary", **SMALL),
+    "transformer-alibi": TransformerConfig(**TINY, positions="alibi", norm="pre", attention_dropout=0.3, **SMALL),
+    "transformer-t5": TransformerConfig(**TINY, positions="t5", attention_dropout=0.3, **SMALL),
+    "transformer-learned": TransformerConfig(**TINY, positions="learned", longest=50, **SMALL),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9
 

@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import training_runs
 
@@ -237,6 +239,20 @@ def test_heatmap(model, capsys, tmp_path):
     status, out, _ = run(capsys, "heatmap", model, "abc", "cba", "-o", tmp_path / "map.html")
     assert (status, out) == (0, "")
     assert (tmp_path / "map.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_the_page_of_a_transformer_has_every_layer_and_head(tmp_path, capsys):
+    small = 'kind = "transformer"\nwidth = 12\nheads = 3\ninner = 16\nencoder_layers = 1\ndecoder_layers = 2\n'
+    text = CONFIG[: CONFIG.index("kind =")] + small + CONFIG[CONFIG.index("[training]") :].replace("60", "4")
+    assert run(capsys, "train", write_corpus(tmp_path, text), "--quiet")[0] == 0
+    assert run(capsys, "heatmap", tmp_path / "words", "abc", "cb", "-o", tmp_path / "map.html")[0] == 0
+    page = re.search(r'id="data">(.*?)</script>', (tmp_path / "map.html").read_text(), re.S).group(1)
+    data = json.loads(page)
+    found = seq2seq.load(tmp_path / "words").align("abc", "cb", layers=True)
+    assert (len(data["layers"]), len(data["heads"]), found.map().shape) == (2, 3, (2, 3, 3, 4))
+    shown = np.reshape(data["examples"][0]["weights"], found.map().shape) / 10000
+    assert np.abs(shown - found.map()).max() <= 1e-4
+    assert np.abs(found.map()[0] - found.map()[1]).max() > 1e-3
 
 
 def test_a_model_without_attention_has_no_heat_map(tmp_path, capsys):

@@ -14,14 +14,15 @@ PACKAGE = ROOT / "fastattn"
 TIERS = [
     {"errors", "_version"},
     {"_arrays", "_kernels", "_reference", "plugin"},
-    {"config", "functional", "linear"},
+    {"config", "functional", "linear", "_relative"},
     {"scores", "normalizers"},
     {"jit"},
     {"_arguments"},
     {"attention"},
     {"memory"},
     {"layers"},
-    {"optim", "variants"},
+    {"optim", "positions"},
+    {"variants"},
     {"viz"},
     {"seq2seq", "testing"},
     {"interop"},
@@ -32,7 +33,8 @@ TIERS = [
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 
 TEXT_SUFFIXES = {
-    ".c", ".cfg", ".css", ".h", ".html", ".js", ".md", ".patch", ".pxd", ".py", ".pyi", ".pyx", ".toml", ".txt", ".yml",
+    ".c", ".cfg", ".css", ".h", ".html", ".js", ".md", ".patch", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml", ".txt",
+    ".yml",
 }  # fmt: skip
 TOP_FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py"]
 TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "docs"]
@@ -99,7 +101,7 @@ def our_imports(path):
     return [name for name in imported if name.split(".")[0] == "fastattn"]
 
 
-@pytest.mark.parametrize("path", sources(PACKAGE, ".py", ".pyi", ".pyx", ".pxd"), ids=relative)
+@pytest.mark.parametrize("path", sources(PACKAGE, ".py", ".pyi", ".pyx", ".pxd", ".pxi"), ids=relative)
 def test_imports_run_downwards(path):
     own = part_of(module_name(path))
     if own in TIERS[-1]:
@@ -142,7 +144,7 @@ def test_plugin_contracts_import_only_errors(name):
 
 @pytest.mark.parametrize("folder", ["plugins", "benchmarks", "docs"])
 def test_outsiders_use_public_names_only(folder):
-    for path in sources(ROOT / folder, ".py", ".pyx"):
+    for path in sources(ROOT / folder, ".py", ".pyx", ".pxi"):
         for name in our_imports(path):
             if name == "fastattn._kernels.capi":  # the one public .pxd
                 continue

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs
 
-from fastattn._reference import variants
+from fastattn._reference import positions, variants
 from fastattn.seq2seq import BOS, build
-from fastattn.seq2seq.transformer import sinusoids
 
 
 def make(name):
@@ -82,15 +81,19 @@ def bahdanau(config, p, source, fed):
     s, out, states = np.tanh(first @ p["bridge.w"] + p["bridge.b"]), [], []
     for token in fed:
         y = (p["projection.w"].T if config.tied else p["target_embedding.w"])[token]
+        part = y @ p["from_target.w"] + p["from_target.b"]
+        if config.conditional:
+            s = gru(part[: 3 * H], s, p["first_cell.w_hidden"], p["first_cell.b"], config.reset)
+            part[: 3 * H] = 0
         states.append(s)
         if config.mechanism is None:
             c = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"]) @ h
         else:
             c = attended(config.mechanism, p, states, h)
-        part = y @ p["from_target.w"] + p["from_target.b"] + c @ p["from_context.w"]
+        part += c @ p["from_context.w"]
         after = gru(part[: 3 * H], s, p["cell.w_hidden"], p["cell.b"], config.reset)
         if config.readout == "maxout":
-            t = maxout(s @ p["from_state.w"] + part[3 * H :])
+            t = maxout((after if config.conditional else s) @ p["from_state.w"] + part[3 * H :])
         else:
             t = np.concatenate([after, c, y])
         s = after
@@ -173,18 +176,24 @@ def transformer(config, p, source, fed):
     def sublayer(path, x, f):
         return x + f(norm(path, x)) if pre else norm(path, x + f(x))
 
-    def attend(path, query, key, value, causal):
-        parts = []
+    def attend(path, query, key, value, causal, side=None):
+        parts, kind = [], config.positions if side else None
+        table = {"positions.table": p.get(f"{side}_positions.table")}
+        settings = {"bidirectional": not causal} if kind == "t5" else {}
+        bias = positions.bias(kind, table, heads, 0, len(query), len(key), **settings)
         for head in range(heads):
             q, k, v = (x[:, head * d : (head + 1) * d] for x in (query, key, value))
-            scores = q @ k.T / np.sqrt(d)
+            if kind == "rotary":
+                q, k = positions.rotated(q), positions.rotated(k)
+            scores = q @ k.T / np.sqrt(d) + bias[head]
             if causal:
                 scores[np.triu_indices(len(q), 1)] = -np.inf
             parts.append(softmax(scores) @ v)
         return linear(f"{path}.output", np.concatenate(parts, axis=-1))
 
     def own(path, causal):
-        return lambda x: attend(path, *np.split(linear(f"{path}.project", x), 3, axis=-1), causal)
+        side = "target" if causal else "source"
+        return lambda x: attend(path, *np.split(linear(f"{path}.project", x), 3, axis=-1), causal, side)
 
     def across(path, memory):
         keys, values = np.split(linear(f"{path}.project", memory), 2, axis=-1)
@@ -195,7 +204,8 @@ def transformer(config, p, source, fed):
 
     def embed(side, ids):
         table = p[f"{side}_embedding.w"] if f"{side}_embedding.w" in p else p["projection.w"].T
-        return table[ids] * np.sqrt(D) + sinusoids(0, len(ids), D)
+        rows = {"positions.rows.w": p.get(f"{side}_positions.rows.w")}
+        return positions.added(config.positions, rows, table[ids][None] * np.sqrt(D), 0)[0]
 
     x = embed("source", source)
     for n in range(config.encoder_layers):

@@ -11,12 +11,14 @@ from test_seq2seq_models import check_gradients
 import fastattn
 from fastattn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
 from fastattn.seq2seq import BOS, BahdanauConfig, build, load, read_config, train
+from fastattn.variants.coverage import coverage_loss
 
 SMALL = {"embedding": 5, "hidden": 6, "attention": 7, "readout_width": 4}
 OPTIONS = {
     "luong": {"score": "concat"},
     "local_p": {"window": 2},
     "local_m": {"window": 1},
+    "additive_multihead": {"heads": 2},
     "multihead": {"heads": 3, "key_heads": 1},
     "location_sensitive": {"filters": 2, "filter_size": 3, "smoothing": True},
     "monotonic": {"search": "soft", "offset": -1.0},
@@ -82,6 +84,37 @@ def test_the_additive_variant_is_the_decoders_own_attention():
 def test_what_cannot_be_a_decoders_attention_is_refused(error, words, table):
     with pytest.raises(error, match=words):
         build(BahdanauConfig(**SMALL, mechanism=table), SOURCE_SIZE, TARGET_SIZE, 1)
+
+
+def test_the_coverage_loss_counts_target_positions_once_each():
+    options = {"mechanism": {"name": "coverage"}, "dropout": 0.0}
+    models = [
+        build(BahdanauConfig(**{**SMALL, **options}, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
+        for factor in (0.0, 0.7)
+    ]
+    batch = random_pairs(6, 7)
+    plain, with_coverage = (model.loss_vjp(batch, seeds=np.arange(6, dtype=np.uint64))[0] for model in models)
+    weights = models[0].forced(batch)[1]
+    expected = sum(
+        coverage_loss(weights[b : b + 1, : batch.target_lengths[b]]).sum() for b in range(len(batch.target_lengths))
+    )
+    assert expected > 1
+    assert np.isclose(with_coverage - plain, 0.7 * expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("factor", "table"), [(0.5, None), (-1.0, {"name": "coverage"}), (np.nan, {"name": "coverage"})]
+)
+def test_a_coverage_loss_needs_a_mechanism_and_a_factor(factor, table):
+    with pytest.raises(ArgumentError, match="coverage_loss: expected"):
+        build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1)
+
+
+def test_a_coverage_loss_needs_one_head():
+    table = {"name": "multihead", "heads": 2}
+    model = build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=1.0), SOURCE_SIZE, TARGET_SIZE, 1)
+    with pytest.raises(ArgumentError, match="mechanism with one head"):
+        model.loss_vjp(random_pairs(2, 3), seeds=np.arange(2, dtype=np.uint64))
 
 
 TOML = """

@@ -169,6 +169,7 @@ LEARNING = {
     "luong-concat": {"embedding": 16, "hidden": 32, "layers": 1, "input_feeding": True, "dropout": 0.0},
     "transformer-post": {"width": 32, "heads": 4, "inner": 64, "dropout": 0.0},
     "transformer-pre": {"width": 32, "heads": 4, "inner": 64, "dropout": 0.0, "attention_dropout": 0.0},
+    "transformer-rotary": {"width": 32, "heads": 4, "inner": 64, "dropout": 0.0},
     "sutskever": {"embedding": 16, "hidden": 48, "dropout": 0.0},
     "cho": {"embedding": 16, "hidden": 48, "readout_width": 32, "dropout": 0.0},
 }
@@ -211,5 +212,9 @@ def test_wrong_calls_name_the_argument():
         make("transformer-post", tied="all")
     with pytest.raises(FastattnError, match="heads: expected a divisor of the width 6"):
         make("transformer-post", heads=4)
+    with pytest.raises(FastattnError, match="positions: expected one of sinusoidal"):
+        make("transformer-post", positions="relative")
+    with pytest.raises(FastattnError, match="positions: expected at most 3"):
+        make("transformer-post", positions="learned", longest=3).loss(batch)
     with pytest.raises(FastattnError, match="reset"):
         make("bahdanau", reset="never")

@@ -51,6 +51,43 @@ CASES = [
     Case("multihead", {"heads": 1}),
     Case("multihead", {"heads": 6, "key_heads": 2, "head_width": 3, "bias": False}),
     Case("multihead", {"heads": 2, "head_width": 5, "output_width": 7}),
+    Case("multihead", {"heads": 3, "head_width": 4, "positions": "alibi"}),
+    Case("multihead", {"heads": 4, "key_heads": 2, "head_width": 4, "positions": "rotary", "window": (3, None)}),
+    Case(
+        "multihead",
+        {"heads": 2, "head_width": 6, "positions": {"name": "rotary", "part": 4, "base": 100.0, "layout": "half"}},
+    ),
+    Case(
+        "multihead",
+        {"heads": 4, "key_heads": 2, "head_width": 3, "positions": {"name": "t5", "buckets": 8, "farthest": 20}},
+    ),
+    Case(
+        "multihead",
+        {"heads": 2, "head_width": 3, "positions": {"name": "t5", "buckets": 6, "farthest": 9, "bidirectional": False}},
+    ),
+    Case("multihead", {"heads": 2, "positions": "sinusoidal"}),
+    Case("multihead", {"heads": 3, "positions": {"name": "learned", "longest": 60}, "window": (1, 2), "sinks": 1}),
+    Case("multihead", {"heads": 4, "key_heads": 2, "head_width": 3, "positions": {"name": "shaw", "clip": 2}}),
+    Case(
+        "multihead",
+        {"heads": 2, "head_width": 3, "positions": {"name": "shaw", "clip": 3, "values": False}, "window": (4, 1)},
+    ),
+    Case("multihead", {"heads": 2, "head_width": 3, "normalizer": "sparsemax", "positions": "alibi"}),
+    Case(
+        "multihead",
+        {
+            "heads": 4,
+            "key_heads": 2,
+            "head_width": 3,
+            "normalizer": "entmax15",
+            "positions": {"name": "shaw", "clip": 2},
+        },
+    ),
+    Case(
+        "multihead", {"heads": 2, "head_width": 3, "normalizer": "entmax15", "positions": {"name": "t5", "buckets": 8}}
+    ),
+    Case("additive_multihead", {"heads": 2, "width": 7, "head_width": 3}),
+    Case("additive_multihead", {"heads": 1, "width": 5, "activation": "sigmoid", "bias": False, "output_width": 4}),
     Case("pooling", {"width": 10}),
     Case("l2"),
     Case("l2", {"scale": 0.7}),
@@ -82,6 +119,11 @@ CASES = [
 SAME_WIDTH = ("dot", "scaled_dot", "cosine", "l2")
 
 
+def positions_of(case):
+    positions = case.options.get("positions")
+    return positions["name"] if isinstance(positions, dict) else positions
+
+
 @dataclass
 class Problem:
     case: Case
@@ -105,6 +147,8 @@ class Problem:
 def widths(case):
     if case.name == "pooling":
         return 0, 6
+    if positions_of(case) in ("learned", "sinusoidal"):
+        return 6, 6
     return (
         (6, 6) if case.name in SAME_WIDTH or case.options.get("score") == "dot" or "terms" in case.options else (5, 6)
     )
@@ -114,7 +158,7 @@ def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=F
     rng = np.random.default_rng(seed)
     dq, dm = widths(case)
     sizes = {"query_width": dq, "memory_width": dm}
-    if valued and case.name == "multihead":
+    if valued and case.name.endswith("multihead"):
         sizes["value_width"] = 4
     variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
     for parameter in variant.parameters().values():

@@ -29,11 +29,15 @@ class TorchCompile:
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         import torch
 
-        if case.family not in ("additive", "dot", "sparse", "bahdanau"):
+        if case.family not in ("additive", "dot", "sparse", "steps", "bahdanau"):
             return {}
         torch.compiler.reset()  # compiled code of earlier cases counts against a limit that is per line of source
         if case.family == "bahdanau":
             return torch_bahdanau.prepare(case, data, compiled=True)
+        if case.family == "steps":
+            from . import torch_steps
+
+            return torch_steps.prepare(case, data, compiled=True)
         runs = {}
         for spelling, function in formulas(case).items():
             compiled = torch.compile(function, dynamic=False, fullgraph=True)

@@ -118,6 +118,10 @@ class Torch:
             return {}
         if case.family == "bahdanau":
             return torch_bahdanau.prepare(case, data, compiled=False)
+        if case.family == "steps":
+            from . import torch_steps
+
+            return torch_steps.prepare(case, data, compiled=False)
         if case.family in ("gru", "lstm"):
             return {"": recurrent(case, data)}
         if case.family != "gemm":
@@ -134,6 +138,10 @@ class Torch:
     def collect(self, case: Case, result: Any) -> dict[str, np.ndarray]:
         if case.family == "bahdanau":
             return result.examine()
+        if case.family == "steps":
+            from . import torch_steps
+
+            return torch_steps.collect(case, result)
         several = result if isinstance(result, tuple) else (result,)
         arrays = tuple(tensor.detach().numpy() for tensor in several)
         if case.family in ("gru", "lstm") and case.backward:

@@ -35,6 +35,8 @@ void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, in
 int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads);
 /* d = 0 where y, n elements, is not above 0. */
 void fa_relu_back(const fa_kernels *k, const void *y, void *d, int64_t n, int n_threads);
+/* Rows of all batch entries and positions. */
+void fa_rotary_run(const fa_kernels *k, const fa_rotary *a, int n_threads);
 /* values and ids (rows, count): the largest elements of each row of x, in descending order. */
 void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t columns, int64_t count, void *values,
                 int64_t *ids, int n_threads);

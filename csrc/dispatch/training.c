@@ -114,6 +114,24 @@ void fa_relu_back(const fa_kernels *k, const void *y, void *d, int64_t n, int n_
 
 typedef struct {
     const fa_kernels *k;
+    const fa_rotary *a;
+    int64_t rows, block;
+} rotary_call;
+
+static void rotary_one(void *context, int64_t task, int worker) {
+    rotary_call *c = context;
+    (void)worker;
+    c->k->rotary(c->a, task * c->block, least((task + 1) * c->block, c->rows));
+}
+
+void fa_rotary_run(const fa_kernels *k, const fa_rotary *a, int n_threads) {
+    rotary_call call = {k, a, a->B * a->T, 1 + BLOCK / (a->H * a->D + 1)};
+    n_threads = threads_for((double)call.rows * (double)a->H * (double)a->D * WORK_PER_ELEMENT / 4, n_threads);
+    fa_parallel(ceil_div(call.rows, call.block), n_threads, rotary_one, &call);
+}
+
+typedef struct {
+    const fa_kernels *k;
     const void *x;
     void *values;
     int64_t *ids;

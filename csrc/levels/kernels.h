@@ -13,6 +13,7 @@
 #include "../gemm/gemm.c"
 #include "../gemm/gradient.c"
 #include "../elementwise/relu.c"
+#include "../elementwise/rotary.c"
 #include "../search/largest.c"
 #include "../elementwise/elementwise.c"
 #include "../softmax/softmax.c"
@@ -102,6 +103,7 @@ static const fa_kernels FN(kernels) = {
     step_backward,
     relu_back,
     largest_rows,
+    rotary_rows,
     monotonic_workspace,
     monotonic_forward,
     monotonic_backward,

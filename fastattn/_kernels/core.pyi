@@ -1,4 +1,4 @@
-"""Types of the binding of the C kernels; what each function takes is said in core.pyx."""
+"""Types of the binding of the C kernels; what each function takes is said in the .pxi files."""
 
 from typing import Any
 
@@ -179,6 +179,7 @@ def entmax_vjp(
 ) -> None: ...
 def relu_back(y: Array, d: Array) -> None: ...
 def largest(x: Array, values: Array, ids: Array) -> None: ...
+def rotary(x: Array, cosines: Array, sines: Array, interleaved: bool, inverse: bool, y: Array) -> None: ...
 
 class Steps:
     def __init__(

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from . import positions as places
+from .attention import alpha_of
 from .elementwise import sigmoid
+from .entmax import entmax_weights
 
 Array = np.ndarray[Any, Any]
 
@@ -167,21 +170,73 @@ def multihead(
     *,
     heads: int,
     key_heads: int | None = None,
+    positions: Any = None,
+    window: Any = None,
+    sinks: int = 0,
+    normalizer: Any = "softmax",
+    first: int = 0,
     **sizes: Any,
 ) -> tuple[Array, Array]:
-    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys."""
+    """Vaswani et al. 2017, section 3.2.2, with groups of heads that share keys; the first query is at `first`."""
+    settings = dict(positions) if isinstance(positions, dict) else {"name": positions}
+    name = settings.pop("name")
     q, m, v = _read(queries, memory, values, allowed)
+    if values is memory:
+        v = places.added(name, p, v, 0)
+    q, m = places.added(name, p, q, first), places.added(name, p, m, 0)
+    known = {} if name in ("rotary", "shaw") else settings
+    bias = places.bias(name, p, heads, first, q.shape[1], m.shape[1], **known)
+    seen = places.seen(first, q.shape[1], m.shape[1], window, sinks) & allowed[:, None]
     each = heads // (key_heads or heads)
     projected = [x @ p[f"{name}.w"] + p.get(f"{name}.b", 0.0) for name, x in (("query", q), ("key", m), ("value", v))]
     width = projected[0].shape[-1] // heads
     contexts, weights = [], []
     for head in range(heads):
         at, shared = (slice(i * width, (i + 1) * width) for i in (head, head // each))
-        scores = np.einsum("btd,bsd->bts", projected[0][..., at], projected[1][..., shared]) / np.sqrt(width)
-        weights.append(normalized(scores, np.broadcast_to(allowed[:, None], scores.shape)))
+        query, key = projected[0][..., at], projected[1][..., shared]
+        if name == "rotary":
+            query, key = places.rotated(query, first, **settings), places.rotated(key, **settings)
+        scores = np.einsum("btd,bsd->bts", query, key)
+        if name == "shaw":
+            scores = places.content(p, query, key, None, first)[0]
+        scores = scores / np.sqrt(width) + bias[head]
+        alpha = alpha_of(normalizer)
+        weights.append(normalized(scores, seen) if alpha is None else entmax_weights(scores, seen, alpha))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
+        if name == "shaw":
+            contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)
+
+
+def additive_multihead(
+    p: dict[str, Array],
+    queries: Any,
+    memory: Any,
+    values: Any,
+    allowed: Array,
+    *,
+    heads: int,
+    activation: str = "tanh",
+    **sizes: Any,
+) -> tuple[Array, Array]:
+    """Vaswani et al. 2017, section 3.2.2, with the score of Bahdanau et al. 2015, A.1.2, in each head."""
+    q, m, v = _read(queries, memory, values, allowed)
+    v = v @ p["value.w"] + p.get("value.b", 0.0)
+    width = v.shape[-1] // heads
+    contexts, weights = [], []
+    for head in range(heads):
+        own = {name.removeprefix(f"heads.{head}."): x for name, x in p.items()}
+        scores = [soft_scores("additive", own, q[:, t], m, activation=activation) for t in range(q.shape[1])]
+        weights.append(normalized(np.stack(scores, axis=1), np.broadcast_to(allowed[:, None], weights_shape(q, m))))
+        contexts.append(np.einsum("bts,bsd->btd", weights[-1], v[..., head * width : (head + 1) * width]))
+    context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
+    return context, np.stack(weights, axis=1)
+
+
+def weights_shape(q: Array, m: Array) -> tuple[int, int, int]:
+    """(B, T, S)."""
+    return q.shape[0], q.shape[1], m.shape[1]
 
 
 def local_m(

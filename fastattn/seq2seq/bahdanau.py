@@ -1,7 +1,8 @@
 """The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+from fastattn.seq2seq.sentences import inside
 from fastattn.seq2seq.tied import TiedEmbedding
 from fastattn.variants import AttentionState, Prepared, Variant
+from fastattn.variants.coverage import coverage_loss_vjp
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -44,6 +47,8 @@ class BahdanauConfig:
         Outputs L of the maxout layer.
     reset : str
         "before": the reset gate acts on the state, as published; "after": on its product, as in cuDNN.
+    conditional : bool
+        Whether a GRU of its own takes in the last word before the state queries; not in the paper, see `Bahdanau`.
     dropout : float
         Share of the elements of embeddings and output features dropped in training; the paper has none.
     context_dropout : float
@@ -55,6 +60,9 @@ class BahdanauConfig:
         as wide as embeddings; the paper's are not.
     label_smoothing : float
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
+    coverage_loss : float
+        Weight of the loss of See et al. 2017, equation 12, for attending again to what was attended to, summed over
+        target positions; for a mechanism whose weights are (B, S), above all "coverage".
     mechanism : mapping, optional
         Another attention than the paper's: the ``name`` of a variant (`fastattn.variants.names`) and its options. Its
         widths are the decoder's; `attention` is its ``width`` where it needs one.
@@ -67,11 +75,13 @@ class BahdanauConfig:
     readout: str = "maxout"
     readout_width: int = 500
     reset: str = "before"
+    conditional: bool = False
     dropout: float = 0.0
     context_dropout: float = 0.0
     readout_dropout: float | None = None
     tied: bool = False
     label_smoothing: float = 0.0
+    coverage_loss: float = field(default=0.0, metadata={"factor": True})
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +110,10 @@ class Bahdanau(Model):
         maxout:  t_i = max over pairs of (s_{i-1} U_o + E y_{i-1} V_o + c_i C_o),   p(y_i) = softmax(t_i W_o)
         linear:  p(y_i) = softmax([s_i; c_i; E y_{i-1}] W_o)
 
+    With `conditional` (Sennrich et al. 2017, section 4), the query knows the last word, and the maxout layer s_i::
+
+        s'_i = GRU_1(s_{i-1}; E y_{i-1}),   weights_i from s'_i,   s_i = GRU_2(s'_i; c_i)
+
     Parameters
     ----------
     config : BahdanauConfig
@@ -115,7 +129,7 @@ class Bahdanau(Model):
     states multiplied by the matrices that act on contexts, once a batch. With R = 2 L for maxout and 2 H for linear
     readouts, a step of the loop over time needs, in multiply-adds for each sentence,
 
-        H A (query) + 3 H H (the state's part of the gates) + S (A + 3 H + R) (attention)
+        H A (query) + 3 H H (the state's part of the gates; twice if conditional) + S (A + 3 H + R) (attention)
 
     and back the same products again. Outside of it, once for all steps or source positions: the GRU's input from
     embeddings, keys and values, the output layer, the loss, and all gradients of weights, keys and values.
@@ -126,6 +140,7 @@ class Bahdanau(Model):
     ----------
     Bahdanau, Cho, Bengio, "Neural Machine Translation by Jointly Learning to Align and Translate", ICLR 2015,
     arXiv:1409.0473: section 3, appendices A.1.1, A.1.2 and A.2.
+    Sennrich et al., "Nematus: a Toolkit for Neural Machine Translation", EACL 2017, arXiv:1703.04357.
 
     Examples
     --------
@@ -154,6 +169,9 @@ class Bahdanau(Model):
         if config.readout not in ("maxout", "linear"):
             hint = "'maxout' is as published."
             raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
+        if config.coverage_loss and config.mechanism is None:
+            hint = 'add [model.mechanism] with name = "coverage".'
+            raise ArgumentError(describe("coverage_loss", "0 without a mechanism", config.coverage_loss, hint))
         if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
             expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
             got = f"readout {config.readout!r} and readout_width {config.readout_width}"
@@ -180,6 +198,8 @@ class Bahdanau(Model):
         self.from_target = Linear(E, 3 * H + wide, **more)
         self.from_context = Linear(2 * H, 3 * H + wide, bias=False, **more)
         self.cell = GRUStep(H, reset=config.reset, **more)
+        if config.conditional:
+            self.first_cell = GRUStep(H, reset=config.reset, **more)
         if self.maxout:
             self.from_state = Linear(H, wide, bias=False, **more)
         self.projection = Linear(config.readout_width if self.maxout else 3 * H + E, target_size, **more)
@@ -204,21 +224,27 @@ class Bahdanau(Model):
         gates = 3 * self.config.hidden
         y = self.target_embedding.forward(tokens)
         part = self.from_target.forward(y)
-        context, weights, attention = self._attend(state)
-        hidden = self.cell.forward(part[:, :gates] + context[:, :gates], state.hidden)
+        before = state.hidden
+        if self.config.conditional:
+            before = self.first_cell.forward(part[:, :gates].copy(), before)
+        context, weights, attention = self._attend(before, state)
+        if self.config.conditional:
+            read = hidden = self.cell.forward(context[:, :gates].copy(), before)
+        else:
+            read, hidden = before, self.cell.forward(part[:, :gates] + context[:, :gates], before)
         if self.maxout:
-            x = maxout(self.from_state.forward(state.hidden) + part[:, gates:] + context[:, gates:])
+            x = maxout(self.from_state.forward(read) + part[:, gates:] + context[:, gates:])
         else:
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory, attention), weights
 
-    def _attend(self, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
+    def _attend(self, query: Array, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
         """Return what the context passes through, the weights and the attention's next state."""
         if isinstance(state.memory, Memory):
-            output: Any = state.memory.attend(self.query.forward(state.hidden)[:, None], return_weights=True)
+            output: Any = state.memory.attend(self.query.forward(query)[:, None], return_weights=True)
             return output.context[:, 0], output.weights[:, 0], None
         assert self.mechanism is not None and state.attention is not None
-        context, weights, attention = self.mechanism.step(state.hidden, state.memory, state.attention)
+        context, weights, attention = self.mechanism.step(query, state.memory, state.attention)
         return context if self.mechanism.sums_values else self._values(context), weights, attention
 
     def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
@@ -233,6 +259,32 @@ class Bahdanau(Model):
     def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         return self._run(batch, inputs, seeds)[:2]
+
+    def loss_vjp(
+        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
+    ) -> tuple[float, int, Callable[[float], None]]:
+        """As `Model.loss_vjp`, with the coverage loss if the configuration asks for it."""
+        factor = self.config.coverage_loss
+        if not factor:
+            return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
+        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
+        x, features_backward, loop = self._run(batch, inputs, seeds)
+        loss, count, plain_backward = self.loss_of_features(batch, x, features_backward)
+        assert isinstance(loop, mechanism.MechanismLoop)
+        weights = loop.weights()
+        if weights.ndim != 3:
+            hint = "choose a mechanism with one head."
+            got = f"{weights.ndim - 2} axes of heads"
+            raise ArgumentError(describe("coverage_loss", "weights (B, T, S)", got, hint))
+        losses, losses_backward = coverage_loss_vjp(weights)
+        counted = inside(batch.target, batch.target_lengths).astype(weights.dtype)
+
+        def backward(scale: float = 1.0) -> None:
+            loop.d_weights = losses_backward(weights.dtype.type(factor * scale) * counted)
+            plain_backward(scale)
+
+        # Each sentence by itself and in order: the sum has the same bits in any batch.
+        return loss + factor * math.fsum((losses * counted).ravel().tolist()), count, backward
 
     def _values(self, states: Array) -> Array:
         """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""
@@ -264,19 +316,26 @@ class Bahdanau(Model):
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
         part, part_back = self.from_target.vjp(y)
-        record = GRURecord(self.cell, first, steps)
+        record, conditional = GRURecord(self.cell, first, steps), self.config.conditional
+        words = GRURecord(self.first_cell, first, steps) if conditional else None
         x = np.empty((*inputs.shape, self.projection.w.value.shape[0]), y.dtype)
         kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
         hidden = first
         for t in range(steps):
+            if words is not None:
+                hidden = words.forward(t, part[:, t, :gates], state=hidden)
             context = loop.forward(t, hidden if self.mechanism is not None else self.query.forward(hidden))
             kept[:, t] = context[:, gates:]
-            hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
+            if words is not None:
+                hidden = record.forward(t, context[:, :gates], state=hidden)
+            else:
+                hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
             if not self.maxout:
                 x[:, t, :H] = hidden
 
         if self.maxout:
-            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(record.before.transpose(1, 0, 2)))
+            read = record.states[:, 1:] if conditional else record.before.transpose(1, 0, 2)
+            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(read))
             wide += part[..., gates:]
             wide += kept
             x = maxout(wide)
@@ -289,7 +348,8 @@ class Bahdanau(Model):
             if self.maxout:
                 d_wide = maxout_vjp(wide, dx)
                 loop.d_context[..., gates:] = d_wide
-                d_before, d_after = from_state_back(d_wide), None
+                d_read = from_state_back(d_wide)
+                d_before, d_after = (None, d_read) if conditional else (d_read, None)
             else:
                 loop.d_context[..., gates:] = dx[..., H : 3 * H]
                 d_before, d_after = None, dx[..., :H]
@@ -305,12 +365,18 @@ class Bahdanau(Model):
                     dh += self.query.w.packed().matmul_transposed(d_queries[-1])
                 else:
                     dh += loop.backward(t)
+                if words is not None:
+                    dh = words.backward(t, dh)
                 if d_before is not None:
                     dh += d_before[:, t]
             record.finish()
             if d_queries:
                 linear.weight_gradient(record.before, np.stack(d_queries[::-1]), self.query.w.gradient)
-            dy = part_back(loop.d_context[..., : part.shape[-1]])
+            d_part = loop.d_context[..., : part.shape[-1]]
+            if words is not None:
+                words.finish()
+                d_part = np.concatenate([words.d_x, d_part[..., gates:]], axis=-1)
+            dy = part_back(d_part)
             if not self.maxout:
                 dy += dx[..., 3 * H :]
             target_back(undrop_target(dy))

@@ -40,13 +40,14 @@ def find(kind: str) -> "type[Model]":
 
 
 def _check_settings(config: Any) -> None:
-    """Raise unless integers, which are sizes, are from 1 up, and floats, which are shares, in [0, 1)."""
+    """Raise unless integers (sizes) are from 1 up, and floats (shares) in [0, 1), or factors from 0 up."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise ArgumentError(describe(field.name, "at least 1", value, f"the default is {field.default}."))
-        if isinstance(value, float) and not 0 <= value < 1:
-            raise ArgumentError(describe(field.name, "a share in [0, 1)", value, f"the default is {field.default}."))
+        if isinstance(value, float) and not 0 <= value < (np.inf if field.metadata.get("factor") else 1):
+            expected = "a number from 0 up" if field.metadata.get("factor") else "a share in [0, 1)"
+            raise ArgumentError(describe(field.name, expected, value, f"the default is {field.default}."))
 
 
 def build(

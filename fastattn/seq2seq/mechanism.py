@@ -82,6 +82,8 @@ class MechanismLoop:
     ----------
     d_context : array, shape (B, T, R)
         To be filled in before `backward`.
+    d_weights : array, shape (B, T, S), optional
+        The same, where a loss acts on the weights.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class MechanismLoop:
         self._d_state: Any = None
         self._steps: list[tuple[Array, Array, Any]] = []
         self.d_context = np.empty((len(states), steps, width), states.dtype)
+        self.d_weights: Array | None = None
 
     def forward(self, t: int, query: Array) -> Array:
         """Return what the context of step t passes through, (B, R)."""
@@ -121,7 +124,8 @@ class MechanismLoop:
         if not self.variant.sums_values:
             d_context = self._values_vjp(context, d_context)
         d_query: Array
-        d_query, self._d_state = back(d_context, None, self._d_state)
+        d_weights = None if self.d_weights is None else self.d_weights[:, t]
+        d_query, self._d_state = back(d_context, d_weights, self._d_state)
         return d_query
 
     def finish(self) -> Array:

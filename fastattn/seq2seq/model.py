@@ -196,12 +196,21 @@ class Model(Layer):
         backward : callable
             ``backward(scale)`` adds the gradients of ``scale * loss`` to the parameters'. May be called once.
         """
+        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
+        return self.loss_of_features(batch, *self.features_vjp(batch, inputs, seeds))
+
+    def decoder_inputs(self, batch: Pairs, seeds: Array, sampling: float) -> tuple[Array, Array]:
+        """Return what `loss_vjp` feeds the decoder, (B, T), and the seeds as uint64, or raise."""
         check_pairs(batch)
         seeds = check_seeds(seeds, len(batch.source))
         if not 0 <= sampling <= 1:
             raise ArgumentError(describe("sampling", "a probability in [0, 1]", sampling, "0 is teacher forcing."))
-        inputs = self.sampled(batch, seeds, sampling) if sampling else fed(batch)
-        x, features_backward = self.features_vjp(batch, inputs, seeds)
+        return (self.sampled(batch, seeds, sampling) if sampling else fed(batch)), seeds
+
+    def loss_of_features(
+        self, batch: Pairs, x: Array, features_backward: Callable[[Array], None]
+    ) -> tuple[float, int, Callable[[float], None]]:
+        """Return what `loss_vjp` returns from features and their way back."""
         loss, count, loss_backward = cross_entropy_vjp(
             x, self.projection, targets_of(batch), smoothing=self.config.label_smoothing, ignore=IGNORED
         )

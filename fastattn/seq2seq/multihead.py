@@ -13,10 +13,12 @@ from fastattn.attention import attention_vjp
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Layer, Linear
 from fastattn.memory import Memory, prepare
+from fastattn.positions import Positions, attend, attend_vjp
 
 __all__ = ["CrossAttention", "SelfAttention"]
 
 Array = NDArray[Any]
+_NONE = Positions()
 
 
 def heads_of(x: Array, heads: int) -> Array:
@@ -51,7 +53,7 @@ class SelfAttention(Layer):
         self.project = Linear(width, 3 * width, bias=bias, rng=rng, dtype=dtype)
         self.output = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
 
-    def vjp(self, x: Array, **options: Any) -> tuple[Array, Callable[[Array], Array]]:
+    def vjp(self, x: Array, *, positions: Positions = _NONE, **options: Any) -> tuple[Array, Callable[[Array], Array]]:
         """Return y (B, T, D) for x (B, T, D), and the function from its gradient to that of x.
 
         `options` are those of `fastattn.attention`: key_lengths, causal, dropout and seed.
@@ -59,14 +61,16 @@ class SelfAttention(Layer):
         D, heads = self.width, self.heads
         joined, project_back = self.project.vjp(x)
         query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], heads) for i in range(3))
+        query, key = positions.turn(query), positions.turn(key)
         context = np.empty(x.shape, x.dtype)
-        _, attention_back = attention_vjp(query, key, value, out=heads_of(context, heads), **options)
+        _, _, attention_back = attend_vjp(query, key, value, positions, 0, out=heads_of(context, heads), **options)
         y, output_back = self.output.vjp(context)
 
         def backward(dy: Array) -> Array:
             gradients = attention_back(heads_of(output_back(dy), heads))
             d_joined = np.empty_like(joined)
-            for i, gradient in enumerate(gradients[:3]):
+            d_query, d_key = positions.turn_vjp(gradients.query), positions.turn_vjp(gradients.key)
+            for i, gradient in enumerate((d_query, d_key, gradients.value)):
                 heads_of(d_joined[..., i * D : (i + 1) * D], heads)[...] = gradient
             return project_back(d_joined)
 
@@ -77,13 +81,13 @@ class SelfAttention(Layer):
         nothing = np.empty((batch, self.heads, 0, self.width // self.heads), self.output.w.value.dtype)
         return prepare(nothing, nothing)
 
-    def step(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+    def step(self, x: Array, memory: Memory, positions: Positions = _NONE) -> tuple[Array, Memory]:
         """Return y (B, D) for the next position x (B, D), and the memory with it; what `vjp` gives when causal."""
-        D = self.width
+        D, at = self.width, memory.shape[-1]
         joined = self.project.forward(x)[:, None]
         query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], self.heads) for i in range(3))
-        memory = memory.extended(key, value)
-        context: Any = memory.attend(query)
+        memory = memory.extended(positions.turn(key, at), value)
+        context, _ = attend(memory, positions.turn(query, at), positions, at)
         return self.output.forward(context.reshape(len(x), D)), memory
 
 

@@ -111,14 +111,14 @@ class GRURecord:
         self._aux, self.before = np.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
 
-    def forward(self, t: int, *x: Array) -> Array:
-        """Return the state after step t for x, the sum of one or two arrays."""
+    def forward(self, t: int, *x: Array, state: Array | None = None) -> Array:
+        """Return the state after step t for x, the sum of one or two arrays; the step before left `state`, if given."""
         gates = self._gates[t]
         if len(x) == 2:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, self._state, self._aux[t], self.before[t])
+        self._state = self.cell.run(gates, self._state if state is None else state, self._aux[t], self.before[t])
         self.states[:, t + 1] = self._state
         return self._state
 

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.memory import Memory
+from fastattn.positions import Positions, create
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.tied import TiedEmbedding
 
-__all__ = ["Transformer", "TransformerConfig", "sinusoids"]
+__all__ = ["Transformer", "TransformerConfig"]
 
 Array = NDArray[Any]
 Back = Callable[[Array], Array]
 Drop = Callable[[Array, int], tuple[Array, Back]]
 _TIES = ("none", "target", "all")
+_POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "t5")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class TransformerConfig:
         end of both stacks (Xiong et al. 2020).
     bias : bool
         Whether the attention's projections have biases.
+    positions : str
+        "sinusoidal", as published, or "learned": added to embeddings. In self-attention alone: "rotary"; "alibi"; "t5",
+        with one table for all layers of the encoder, and one for the decoder's (`fastattn.positions`).
+    longest : int
+        With learned positions, how many there are, of a source as of a target.
     tied : str
         Which embeddings are columns of the output matrix: "none"; "target"; "all", as published, for which source and
         target must have one vocabulary.
@@ -59,31 +66,12 @@ class TransformerConfig:
     decoder_layers: int = 6
     norm: str = "post"
     bias: bool = False
+    positions: str = "sinusoidal"
+    longest: int = 1024
     tied: str = "target"
     dropout: float = 0.1
     attention_dropout: float = 0.0
     label_smoothing: float = 0.1
-
-
-def sinusoids(first: int, count: int, width: int) -> Array:
-    """Return encodings of positions first.. as float64 (count, width).
-
-    ``(p, 2 i)`` is ``sin(p / 10000^(2 i / width))`` and ``(p, 2 i + 1)`` the cosine of the same (Vaswani et al. 2017,
-    section 3.5). Each element is computed on its own, so that a position has the same bits in any table.
-
-    Examples
-    --------
-    >>> from fastattn.seq2seq.transformer import sinusoids
-    >>> sinusoids(0, 2, 4).round(3)
-    array([[0.   , 1.   , 0.   , 1.   ],
-           [0.841, 0.54 , 0.01 , 1.   ]])
-    """
-    rates = [10000.0 ** (-(i - i % 2) / width) for i in range(width)]
-    rows = [
-        [math.cos(p * rate) if i % 2 else math.sin(p * rate) for i, rate in enumerate(rates)]
-        for p in range(first, first + count)
-    ]
-    return np.array(rows, np.float64).reshape(count, width)
 
 
 class _Sublayer(Layer):
@@ -171,12 +159,12 @@ class _DecoderLayer(Layer):
         return x, kept["weights"], backward
 
     def step(
-        self, x: Array, past: Memory, memory: Memory, return_weights: bool
+        self, x: Array, past: Memory, memory: Memory, positions: Positions, return_weights: bool
     ) -> tuple[Array, Memory, Array | None]:
         kept: dict[str, Any] = {}
 
         def own(x: Array) -> Array:
-            y, kept["past"] = self.attention.step(x, past)
+            y, kept["past"] = self.attention.step(x, past, positions)
             return y
 
         def cross(x: Array) -> Array:
@@ -202,7 +190,7 @@ class Transformer(Model):
 
     ::
 
-        embed(x)_p = sqrt(D) E x_p + sinusoids(p)
+        embed(x)_p = sqrt(D) E x_p + sinusoids(p)      or as `TransformerConfig.positions` says
         encoder layer:  self-attention, feed-forward
         decoder layer:  causal self-attention, attention to the encoder's output, feed-forward
         p(y_t) = softmax(decoder_t W_o + b)
@@ -225,6 +213,8 @@ class Transformer(Model):
     References
     ----------
     Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762: section 3, equations 1 and 2.
+    Other positions: Su et al. 2021 (arXiv:2104.09864), Press et al. 2022 (arXiv:2108.12409), Raffel et al. 2020
+    (arXiv:1910.10683), Gehring et al. 2017 (arXiv:1705.03122).
     Xiong et al., "On Layer Normalization in the Transformer Architecture", ICML 2020, arXiv:2002.04745.
 
     Examples
@@ -265,28 +255,34 @@ class Transformer(Model):
         self.decoder = [_DecoderLayer(config, rng, dtype) for _ in range(config.decoder_layers)]
         if config.norm == "pre":
             self.encoder_norm, self.decoder_norm = LayerNorm(D, dtype=dtype), LayerNorm(D, dtype=dtype)
-        self._positions = sinusoids(0, 64, D).astype(dtype)
+        sizes: Any = {"width": D, "heads": config.heads, "head_width": D // config.heads, "rng": rng, "dtype": dtype}
+        positions = {"name": config.positions, **({"longest": config.longest} if config.positions == "learned" else {})}
+        self.source_positions = create(positions, bidirectional=True, **sizes)
+        self.target_positions = create(positions, bidirectional=False, **sizes)
 
-    def _position(self, first: int, count: int) -> Array:
-        """Encodings of positions first to first + count - 1."""
-        there = len(self._positions)
-        if first + count > there:
-            more = sinusoids(there, max(first + count - there, there), self.config.width)
-            self._positions = np.concatenate([self._positions, more.astype(self._positions.dtype)])
-        return self._positions[first : first + count]
-
-    def _embed(self, table: Any, ids: Array, drop: Drop, place: int) -> tuple[Array, Callable[[Array], None]]:
+    def _embed(
+        self, table: Any, positions: Positions, ids: Array, drop: Drop, place: int
+    ) -> tuple[Array, Callable[[Array], None]]:
         y, table_back = table.vjp(ids)
         scale = y.dtype.type(math.sqrt(self.config.width))
-        x, undrop = drop(y * scale + self._position(0, ids.shape[1]), place)
-        return x, lambda dx: table_back(undrop(dx) * scale)
+        x, undrop = drop(positions.add(y * scale), place)
+
+        def backward(dx: Array) -> None:
+            dx = undrop(dx)
+            positions.add_vjp(dx)
+            table_back(dx * scale)
+
+        return x, backward
 
     def _encoder_vjp(self, ids: Array, lengths: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
         drop = dropping(self.config.dropout, seeds)
-        x, embed_back = self._embed(self.source_embedding, known(ids, lengths), drop, 0)
+        x, embed_back = self._embed(self.source_embedding, self.source_positions, known(ids, lengths), drop, 0)
         backs = []
         for number, layer in enumerate(self.encoder):
-            options = {"key_lengths": lengths, **self._attention_dropout(seeds, (1 << 20) + number)}
+            options = {
+                "positions": self.source_positions, "key_lengths": lengths,
+                **self._attention_dropout(seeds, (1 << 20) + number),
+            }  # fmt: skip
             x, back = layer.vjp(x, drop, (1 << 16) + 4 * number, options)
             backs.append(back)
         if self.config.norm == "pre":
@@ -314,11 +310,12 @@ class Transformer(Model):
     def advance(self, tokens: Array, state: TransformerState) -> tuple[Array, TransformerState, Array | None]:
         """Return features (B, D) after `tokens`, the next state, and weights (B, H, S)."""
         x = self.target_embedding.forward(tokens)
-        x = x * x.dtype.type(math.sqrt(self.config.width)) + self._position(state.position, 1)
+        x = x * x.dtype.type(math.sqrt(self.config.width))
+        x = self.target_positions.add(x[:, None], state.position)[:, 0]
         past, weights = [], None
         for number, layer in enumerate(self.decoder):
             last = number == len(self.decoder) - 1
-            x, memory, weights = layer.step(x, state.past[number], state.memories[number], last)
+            x, memory, weights = layer.step(x, state.past[number], state.memories[number], self.target_positions, last)
             past.append(memory)
         if self.config.norm == "pre":
             x = self.decoder_norm.forward(x)
@@ -342,11 +339,14 @@ class Transformer(Model):
     ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds)
-        x, embed_back = self._embed(self.target_embedding, inputs, drop, 1)
+        x, embed_back = self._embed(self.target_embedding, self.target_positions, inputs, drop, 1)
         backs: list[Callable[[Array], tuple[Array, Array]]] = []
         attended: list[Array] = []
         for number, layer in enumerate(self.decoder):
-            own = {"causal": "top_left", **self._attention_dropout(seeds, (2 << 20) + 2 * number)}
+            own = {
+                "positions": self.target_positions, "causal": "top_left",
+                **self._attention_dropout(seeds, (2 << 20) + 2 * number),
+            }  # fmt: skip
             other = {"key_lengths": lengths, **self._attention_dropout(seeds, (2 << 20) + 2 * number + 1)}
             wanted = return_weights == "layers" or (bool(return_weights) and number == len(self.decoder) - 1)
             x, weights, back = layer.vjp(x, memory, drop, (2 << 16) + 4 * number, own, other, wanted)
@@ -370,7 +370,9 @@ class Transformer(Model):
 
 
 def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
-    for name, value, allowed in (("norm", config.norm, ("post", "pre")), ("tied", config.tied, _TIES)):
+    allowed_values = {"norm": ("post", "pre"), "tied": _TIES, "positions": _POSITIONS}
+    for name, allowed in allowed_values.items():
+        value = getattr(config, name)
         if value not in allowed:
             expected = f"one of {', '.join(allowed)}"
             raise ArgumentError(describe(name, expected, repr(value), "see TransformerConfig."))

@@ -72,7 +72,7 @@ class Variant(Layer):
         Whether a context is the weighted sum of the memory's rows, or of the values in their place; else these pass
         through projections of the variant's own.
     loops : bool
-        Whether there is a `step_vjp`.
+        Whether it can be that of a decoder, which goes back step by step over a memory that stays as it is.
     takes_seeds : bool
         Whether `start` takes ``seeds=``, one a sample, of what is random in training.
     """

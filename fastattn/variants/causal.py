@@ -1,16 +1,18 @@
 """Multi-head self-attention of a decoder: every position sees itself and those before it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
-from fastattn.attention import AttentionOutput, attention_vjp
+from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
+from fastattn.normalizers.base import Normalizer
+from fastattn.positions import Positions, attend, attend_vjp, visible
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.checks import check_cotangents, check_state, check_whole
+from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
 
 __all__ = ["CausalSelfAttention", "CausalState"]
@@ -21,6 +23,18 @@ class CausalState(AttentionState):
     """Keys and values of the positions so far; extending it leaves it as it is, and copies nothing."""
 
     cache: Memory
+    steps: tuple[tuple[Array, Array], ...] = ()  # keys and values that `step_vjp` added
+
+    def select(self, rows: Array) -> Self:
+        return replace(self, cache=self.cache.select(rows), steps=())  # as of a memory, there is no way back
+
+
+@dataclass(frozen=True)
+class CausalGradient(AttentionState):
+    """Gradients of the keys and values of the positions so far, (B, Hk, T, d)."""
+
+    key: Array
+    value: Array
 
 
 class CausalSelfAttention(MultiHead):
@@ -33,13 +47,18 @@ class CausalSelfAttention(MultiHead):
     ----------
     query_width, memory_width : int
         The same.
-    heads, key_heads, head_width, output_width, bias, rng, dtype
+    heads, key_heads, head_width, output_width, bias, positions, sinks, normalizer, rng, dtype
         As of `MultiHead`.
+    window : int, optional
+        How many positions before its own a query sees.
 
     Notes
     -----
-    A step projects one position and attends to the cache: 4 H (S + t) d operations. Lengths and masks of the memory are
-    not taken. The way back is `vjp`, since in training all positions are known.
+    A step projects one position and attends to the cache: 4 H (S + t) d operations. With a window alone the kernels
+    skip what it hides; sinks make it a mask of Tq (S + Tq) bytes, which saves no work. The cache keeps all positions,
+    and each has the number that it has in the sequence: Xiao et al. 2023 drop what the window has left, and count the
+    positions that remain. Lengths and masks of the memory are not taken. In training all positions are known, and `vjp`
+    is the way back; steps back, `step_vjp`, compute each step again and gather the keys before it.
 
     Examples
     --------
@@ -53,6 +72,7 @@ class CausalSelfAttention(MultiHead):
 
     name = "causal_self_attention"
     loops = False
+    bidirectional = False
 
     def __init__(
         self,
@@ -64,6 +84,10 @@ class CausalSelfAttention(MultiHead):
         head_width: int | None = None,
         output_width: int | None = None,
         bias: bool = True,
+        positions: str | Mapping[str, Any] | Positions | None = None,
+        window: int | None = None,
+        sinks: int = 0,
+        normalizer: str | Normalizer = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -72,7 +96,9 @@ class CausalSelfAttention(MultiHead):
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
         super().__init__(
             query_width=query_width, memory_width=memory_width, heads=heads, key_heads=key_heads,
-            head_width=head_width, output_width=output_width, bias=bias, rng=rng, dtype=dtype,
+            head_width=head_width, output_width=output_width, bias=bias, positions=positions,
+            window=None if window is None else (check_size("window", window, 0), None), sinks=sinks,
+            normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
@@ -85,26 +111,44 @@ class CausalSelfAttention(MultiHead):
         rows = slice(None) if prepared.rows is None else prepared.rows
         return CausalState(prepare(prepared.key[rows], prepared.value[rows]))
 
-    def _extend(self, x: Array, state: Any, prepared: Prepared) -> CausalState:
+    def _extend(self, x: Array, state: Any, prepared: Prepared) -> tuple[Array, CausalState, int]:
+        """Return the queries of x (B, T, D), the state with x in its cache, and the position of x's first row."""
         check_state(state, CausalState, prepared)
-        key, value = (heads_of(layer.forward(x), self.key_heads) for layer in (self.key, self.value))
-        return CausalState(state.cache.extended(key, value))
+        first = state.cache.shape[-1]
+        placed = self.positions.add(x, first)
+        query, key, value = (
+            heads_of(layer.forward(placed), heads)
+            for layer, heads in ((self.query, self.heads), (self.key, self.key_heads), (self.value, self.key_heads))
+        )
+        query, key = self.positions.turn(query, first), self.positions.turn(key, first)
+        return query, CausalState(state.cache.extended(key, value)), first
+
+    def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
+        options: dict[str, Any] = {"causal": "bottom_right"}
+        if self.normalizer.name != "softmax":
+            options["normalizer"] = self.normalizer
+        if self.window is not None and self.sinks:
+            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
+        elif self.window is not None:
+            options["window"] = self.window
+        return options
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, CausalState]:
-        x = self._query(query, prepared)[:, None]
-        after = self._extend(x, state, prepared)
-        output: Any = after.cache.attend(heads_of(self.query.forward(x), self.heads), return_weights=True)
-        return self.output.forward(joined(output.context)[:, 0]), output.weights[:, :, 0], after
+        heads, after, first = self._extend(self._query(query, prepared)[:, None], state, prepared)
+        options = self._options(first, 1, first + 1)
+        found: Any
+        context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
+        return self.output.forward(joined(context)[:, 0]), found[:, :, 0], after
 
     def forward(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
         x = self._queries(queries, prepared)
-        after = self._extend(x, self.start(prepared) if state is None else state, prepared)
-        query = heads_of(self.query.forward(x), self.heads)
-        found: Any = after.cache.attend(query, causal="bottom_right", return_weights=return_weights)
-        context = self.output.forward(joined(found.context if return_weights else found))
-        return AttentionOutput(context, found.weights) if return_weights else context
+        query, after, first = self._extend(x, self.start(prepared) if state is None else state, prepared)
+        options = self._options(first, x.shape[1], first + x.shape[1])
+        heads, weights = attend(after.cache, query, self.positions, first, return_weights=return_weights, **options)
+        context = self.output.forward(joined(heads))
+        return AttentionOutput(context, weights) if return_weights else context
 
     def vjp(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
@@ -114,29 +158,82 @@ class CausalSelfAttention(MultiHead):
         if state is not None:
             hint = "prepare what precedes the queries as the memory."
             raise UnsupportedError(describe("state", "None: gradients reach the beginning", "a state", hint))
-        whole = np.concatenate([prepared.memory, x], axis=1)
-        before = prepared.keys
+        positions, before = self.positions, prepared.keys
+        whole = positions.add(np.concatenate([prepared.memory, x], axis=1))
         (query, query_back), (key, key_back), (value, value_back) = (
-            layer.vjp(given) for layer, given in ((self.query, x), (self.key, whole), (self.value, whole))
+            layer.vjp(given)
+            for layer, given in ((self.query, whole[:, before:]), (self.key, whole), (self.value, whole))
         )
-        found: Any
-        found, attention_back = attention_vjp(
-            heads_of(query, self.heads), heads_of(key, self.key_heads), heads_of(value, self.key_heads),
-            causal="bottom_right", return_weights=return_weights,
+        heads, weights, attention_back = attend_vjp(
+            positions.turn(heads_of(query, self.heads), before), positions.turn(heads_of(key, self.key_heads)),
+            heads_of(value, self.key_heads), positions, before, return_weights=return_weights,
+            **self._options(before, x.shape[1], whole.shape[1]),
         )  # fmt: skip
-        context, output_back = self.output.vjp(joined(found.context if return_weights else found))
-        output = AttentionOutput(context, found.weights) if return_weights else context
+        context, output_back = self.output.vjp(joined(heads))
+        output = AttentionOutput(context, weights) if return_weights else context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights=d_weights)
-            d_whole = key_back(joined(gradients.key)) + value_back(joined(gradients.value))
-            return query_back(joined(gradients.query)) + d_whole[:, before:], d_whole[:, :before]
+            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
+            d_whole = key_back(joined(positions.turn_vjp(gradients.key))) + value_back(joined(gradients.value))
+            d_query = query_back(joined(positions.turn_vjp(gradients.query, before)))
+            d_x = d_query + d_whole[:, before:]
+            positions.add_vjp(d_x, before)
+            positions.add_vjp(d_whole[:, :before])
+            return d_x, d_whole[:, :before]
 
         return output, backward
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
-    ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        hint = "use vjp: in training all positions are known."
-        raise UnsupportedError(describe("step_vjp", "a variant whose memory does not grow", self.name, hint))
+        self, query: Array, prepared: Any, state: Any
+    ) -> tuple[Array, Array, CausalState, StepBackward]:  # fmt: skip
+        x, positions = self._query(query, prepared)[:, None], self.positions
+        check_whole(prepared)
+        check_state(state, CausalState, prepared)
+        first = state.cache.shape[-1]
+        if first != prepared.keys + len(state.steps):
+            hint = "make every step with step_vjp, from start() on."
+            raise UnsupportedError(describe("state", "one of step_vjp or start", "one of step", hint))
+        placed = positions.add(x, first)
+        (query, query_back), (key, key_back), (value, value_back) = (
+            layer.vjp(placed) for layer in (self.query, self.key, self.value)
+        )
+        turned = positions.turn(heads_of(query, self.heads), first)
+        own = positions.turn(heads_of(key, self.key_heads), first), heads_of(value, self.key_heads)
+        after = CausalState(state.cache.extended(*own), (*state.steps, own))
+        options = self._options(first, 1, first + 1)
+        found: Any
+        context, found = attend(after.cache, turned, positions, first, return_weights=True, **options)
+        output, output_back = self.output.vjp(joined(context)[:, 0])
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: Any = None
+        ) -> tuple[Array, CausalGradient]:
+            keys, values = (
+                np.concatenate([begun, *(step[i] for step in after.steps)], axis=2)
+                for i, begun in enumerate((prepared.key, prepared.value))
+            )
+            _, _, back = attend_vjp(turned, keys, values, positions, first, return_weights=True, **options)
+            given = None if d_weights is None else d_weights[:, :, None]
+            gradients = back(heads_of(output_back(d_context)[:, None], self.heads), given)
+            d_key, d_value = gradients.key, gradients.value
+            if d_state is not None:
+                d_key, d_value = d_key + d_state.key, d_value + d_state.value
+            # Later steps have read this position: their gradients are all there, and it passes them on.
+            d_query = query_back(joined(positions.turn_vjp(gradients.query, first)))
+            d_query = d_query + key_back(joined(positions.turn_vjp(d_key[:, :, first:], first)))
+            d_query = d_query + value_back(joined(d_value[:, :, first:]))
+            positions.add_vjp(d_query, first)
+            before = CausalGradient(d_key[:, :, :first], d_value[:, :, :first])
+            if not state.steps:
+                prepared.tape.append({"gradient": before})
+            return d_query[:, 0], before
+
+        return output, found[:, :, 0], after, backward
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        tape, prepared.tape = prepared.tape, []
+        d_memory = np.zeros_like(prepared.memory)
+        for entry in tape:
+            d_memory += self._memory_vjp(prepared, entry["gradient"])
+        return d_memory

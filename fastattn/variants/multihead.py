@@ -1,21 +1,25 @@
 """Multi-head attention over a memory, also with fewer key heads than query heads."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, attention_vjp
+from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.memory import Memory, prepare
+from fastattn.normalizers.base import Normalizer, resolve
+from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
+from fastattn.positions import create as create_positions
 from fastattn.variants import loading
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_size, check_whole
+from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
 
-__all__ = ["MultiHead", "heads_of", "joined"]
+__all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
 
 
 def heads_of(x: Array, heads: int) -> Array:
@@ -28,15 +32,26 @@ def joined(x: Array) -> Array:
     return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
 
 
+@dataclass(frozen=True)
+class HeadsState(AttentionState):
+    """The position of the next query."""
+
+    position: int
+
+
 class HeadsPrepared(Prepared):
     """A memory whose keys and values are projected, and its keys packed.
 
     Attributes
     ----------
+    placed : array, shape (B, S, Dm)
+        The memory, and what is added to it for its positions.
     key, value : array, shape (B, Hk, S, d)
+        Keys turned by their positions, where these turn them.
     attended : Memory
     """
 
+    placed: Array
     key: Array
     value: Array
     attended: Memory
@@ -69,6 +84,17 @@ class MultiHead(Variant):
         Dv; by default query_width.
     bias : bool
         Whether projections have biases; in the paper they have none, in PyTorch and Keras they have.
+    positions : str, mapping or Positions, optional
+        One of "alibi", "learned", "rotary", "shaw", "sinusoidal", "t5", or a mapping of its settings and its ``name``
+        (`fastattn.positions`). Queries are at 0, 1, ..., a step each, and so are keys. By default attention does not
+        know positions.
+    window : (left, right), optional
+        A query sees only so many keys before and after its position; None on a side is without limit.
+    sinks : int
+        With a window: the first keys, that many, are always seen (Xiao et al. 2023).
+    normalizer : str or Normalizer
+        "softmax", "sparsemax", "entmax15", "entmax", or an object of `fastattn.normalizers` (Correia et al. 2019); an
+        alpha of its own is a setting, and not trained.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -76,11 +102,14 @@ class MultiHead(Variant):
     ----------
     query, key, value, output : Linear
         All heads side by side: W_q (Dq, H d), W_k (Dm, Hk d), W_v (Dm, Hk d), W_o (H d, Dv).
+    positions : Positions
 
     Notes
     -----
     Weights are (B, H, Tq, S), or (B, H, S) of a step. A query without any key gets the output's bias. Work: the
-    projections, and 4 H S d operations a query.
+    projections, and 4 H S d operations a query. Positions cost O((Tq + S) D) or O(H (Tq + S)); a window is a mask of
+    Tq S bytes here, and saves no work.
+    Learned and sinusoidal positions are added to queries and memory, not to `values` of their own.
     `load_torch` and `load_keras` take the parameters of ``torch.nn.MultiheadAttention`` and of Keras'
     `MultiHeadAttention` and `GroupQueryAttention`.
 
@@ -97,6 +126,7 @@ class MultiHead(Variant):
 
     name = "multihead"
     sums_values = False
+    bidirectional = True
 
     def __init__(
         self,
@@ -109,6 +139,10 @@ class MultiHead(Variant):
         value_width: int | None = None,
         output_width: int | None = None,
         bias: bool = True,
+        positions: str | Mapping[str, Any] | Positions | None = None,
+        window: tuple[int | None, int | None] | None = None,
+        sinks: int = 0,
+        normalizer: str | Normalizer = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -130,6 +164,30 @@ class MultiHead(Variant):
         self.key = Linear(memory_width, narrow, **more)
         self.value = Linear(self.value_width, narrow, **more)
         self.output = Linear(wide, self.output_width, **more)
+        self.window, self.sinks = check_window(window, sinks)
+        self.normalizer = resolve(normalizer)
+        self.positions = create_positions(
+            positions, width=query_width, heads=heads, head_width=self.head_width, rng=rng, dtype=dtype,
+            bidirectional=self.bidirectional,
+        )  # fmt: skip
+        if self.positions.adds and query_width != memory_width:
+            hint = "the same vectors are added to queries and memory."
+            raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
+        self.placed = self.window is not None or self.positions.name != "none"
+
+    def start(self, prepared: Any) -> AttentionState:
+        return HeadsState(0) if self.placed else AttentionState()
+
+    def _first(self, prepared: Any, state: Any) -> int:
+        """Return the position of the first query after a state."""
+        if not self.placed or state is None:
+            return 0
+        check_state(state, HeadsState, prepared)
+        first: int = state.position
+        return first
+
+    def _after(self, state: AttentionState, first: int, steps: int) -> AttentionState:
+        return HeadsState(first + steps) if self.placed else state
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
         made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
@@ -137,21 +195,43 @@ class MultiHead(Variant):
             argument = "memory" if made.values is None else "values"
             hint = "pass values= of the width that the variant was made for with value_width=."
             raise ShapeError(describe(argument, f"width {self.value_width}", f"shape {made.summed.shape}", hint))
+        made.placed = self.positions.add(made.memory)
         # A copy, head by head, so that heads of a sample are samples for the way back of a step.
-        made.key = np.ascontiguousarray(heads_of(self.key.forward(made.memory), self.key_heads))
-        made.value = np.ascontiguousarray(heads_of(self.value.forward(made.summed), self.key_heads))
+        key = self.positions.turn(heads_of(self.key.forward(made.placed), self.key_heads))
+        made.key = np.ascontiguousarray(key)
+        made.value = np.ascontiguousarray(heads_of(self.value.forward(self._summed(made)), self.key_heads))
         made.attended = prepare(made.key, made.value, key_lengths=made.lengths, mask=self._mask(made))
         return made
+
+    def _summed(self, prepared: Any) -> Array:
+        placed: Array = prepared.placed if prepared.values is None else prepared.values
+        return placed
 
     def _mask(self, prepared: Prepared) -> Array | None:
         return None if prepared.mask is None else prepared.mask[:, None, None]
 
+    def _query_heads(self, queries: Array, first: int) -> Array:
+        """Return queries (B, T, Dq) projected and turned, (B, H, T, d)."""
+        projected = self.query.forward(self.positions.add(queries, first))
+        return self.positions.turn(heads_of(projected, self.heads), first)
+
+    def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
+        """Return the options of attention that depend on positions."""
+        options: dict[str, Any] = {} if self.normalizer.name == "softmax" else {"normalizer": self.normalizer}
+        if self.window is not None:
+            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
+        return options
+
     def step(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query = self._query(query, prepared)
-        output = prepared.attended.attend(heads_of(self.query.forward(query)[:, None], self.heads), return_weights=True)
-        return self.output.forward(joined(output.context)[:, 0]), output.weights[:, :, 0], state
+        query, first = self._query(query, prepared), self._first(prepared, state)
+        heads, weights = self._attend(self._query_heads(query[:, None], first), prepared, first, True)
+        return self.output.forward(joined(heads)[:, 0]), weights[:, :, 0], self._after(state, first, 1)
+
+    def _attend(self, query: Array, prepared: Any, first: int, return_weights: bool) -> tuple[Array, Any]:
+        options = self._options(first, query.shape[2], prepared.keys)
+        return attend(prepared.attended, query, self.positions, first, return_weights=return_weights, **options)
 
     def forward(
         self,
@@ -161,12 +241,10 @@ class MultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        queries = self._queries(queries, prepared)
-        found = prepared.attended.attend(
-            heads_of(self.query.forward(queries), self.heads), return_weights=return_weights
-        )
-        context = self.output.forward(joined(found.context if return_weights else found))
-        return AttentionOutput(context, found.weights) if return_weights else context
+        queries, first = self._queries(queries, prepared), self._first(prepared, state)
+        heads, weights = self._attend(self._query_heads(queries, first), prepared, first, return_weights)
+        context = self.output.forward(joined(heads))
+        return AttentionOutput(context, weights) if return_weights else context
 
     def vjp(
         self,
@@ -176,72 +254,102 @@ class MultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared)
+        queries, first = self._queries(queries, prepared), self._first(prepared, state)
         check_whole(prepared)
-        projected, query_back = self.query.vjp(queries)
-        found: Any
-        found, attention_back = self._attention_vjp(prepared, heads_of(projected, self.heads), return_weights)
-        context, output_back = self.output.vjp(joined(found.context if return_weights else found))
-        output = AttentionOutput(context, found.weights) if return_weights else context
+        positions = self.positions
+        projected, query_back = self.query.vjp(positions.add(queries, first))
+        turned = positions.turn(heads_of(projected, self.heads), first)
+        heads, weights, attention_back = self._attention_vjp(prepared, turned, first, return_weights)
+        context, output_back = self.output.vjp(joined(heads))
+        output = AttentionOutput(context, weights) if return_weights else context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights=d_weights)
-            return query_back(joined(gradients.query)), self._memory_vjp(prepared, gradients)
+            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
+            d_queries = query_back(joined(positions.turn_vjp(gradients.query, first)))
+            positions.add_vjp(d_queries, first)
+            return d_queries, self._memory_vjp(prepared, gradients)
 
         return output, backward
 
-    def _attention_vjp(self, prepared: Any, query: Array, return_weights: bool, **options: Any) -> Any:
-        return attention_vjp(
-            query, prepared.key, prepared.value, key_lengths=prepared.lengths, mask=self._mask(prepared),
+    def _attention_vjp(self, prepared: Any, query: Array, first: int, return_weights: bool) -> Any:
+        options = self._options(first, query.shape[2], prepared.keys)
+        own = self._mask(prepared)
+        if own is not None:
+            options["mask"] = own & options["mask"] if "mask" in options else own
+        return attend_vjp(
+            query, prepared.key, prepared.value, self.positions, first, key_lengths=prepared.lengths,
             return_weights=return_weights, **options,
         )  # fmt: skip
 
     def _memory_vjp(self, prepared: Any, gradients: Any) -> MemoryGradient:
-        d_memory = self.key.vjp(prepared.memory)[1](joined(gradients.key))
-        d_values = self.value.vjp(prepared.summed)[1](joined(gradients.value))
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        d_key = self.positions.turn_vjp(gradients.key)
+        d_memory = self.key.vjp(prepared.placed)[1](joined(d_key))
+        d_values = self.value.vjp(self._summed(prepared))[1](joined(gradients.value))
+        if prepared.values is None:
+            d_memory = d_memory + d_values
+        self.positions.add_vjp(d_memory)
+        return d_memory if prepared.values is None else (d_memory, d_values)
 
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared)
+        query, first = self._query(query, prepared), self._first(prepared, state)
         check_whole(prepared)
-        projected = self.query.forward(query)
-        found = prepared.attended.attend(heads_of(projected[:, None], self.heads), return_weights=True)
-        heads, weights = joined(found.context)[:, 0], found.weights[:, :, 0]
+        placed = self.positions.add(query[:, None], first)
+        turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
+        context, found = self._attend(turned, prepared, first, True)
+        heads, weights, projected = joined(context)[:, 0], found[:, :, 0], joined(turned)[:, 0]
 
         def backward(
             d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
         ) -> tuple[Array, AttentionState | None]:
             d_heads = self.output.w.packed().matmul_transposed(d_context)
-            d_projected = self._step_back(prepared, projected, weights, d_heads, d_weights)
+            if self.normalizer.name == "softmax":
+                d_turned = self._step_back(prepared, first, projected, weights, d_heads, d_weights)
+            else:
+                _, _, back = self._attention_vjp(prepared, turned, first, True)
+                given = None if d_weights is None else d_weights[:, :, None]
+                gradients = back(heads_of(d_heads[:, None], self.heads), given, gather=False)
+                d_turned = joined(gradients.query)[:, 0]
+            d_projected = joined(self.positions.turn_vjp(heads_of(d_turned[:, None], self.heads), first))[:, 0]
+            d_query = self.query.w.packed().matmul_transposed(d_projected)
             prepared.tape.append(
-                {"query": query, "projected": projected, "heads": heads, "d_context": d_context, "d_heads": d_heads,
-                 "d_weights": d_weights, "d_projected": d_projected}
+                {"first": first, "query": placed[:, 0], "projected": projected, "heads": heads, "d_context": d_context,
+                 "d_heads": d_heads, "d_weights": d_weights, "d_projected": d_projected, "d_query": d_query}
             )  # fmt: skip
-            return self.query.w.packed().matmul_transposed(d_projected), d_state
+            return d_query, d_state
 
-        return self.output.forward(heads), weights, state, backward
+        return self.output.forward(heads), weights, self._after(state, first, 1), backward
 
     def _step_back(
-        self, prepared: Any, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
+        self, prepared: Any, first: int, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
     ) -> Array:
         """Return the gradient of one projected query (B, H d); a key head of a sample counts as a sample."""
         (batch, key_heads, keys, d), each = prepared.key.shape, self.heads // self.key_heads
-        grouped = (batch, key_heads, each)
+        grouped, content = (batch, key_heads, each), self.positions.content
+        if content:
+            own = self.positions.sums_vjp(heads_of(d_heads[:, None], self.heads), first, keys)
+            if own is not None:
+                d_weights = own[:, :, 0] if d_weights is None else d_weights + own[:, :, 0]
+        d_scores = np.empty((*grouped, keys), self.dtype) if content else None
         d_projected = np.empty((*grouped, d), self.dtype)
         key, value = (x.reshape(batch * key_heads, keys, d) for x in (prepared.key, prepared.value))
         for i in range(each):
             one, d_one = (np.ascontiguousarray(x.reshape(*grouped, d)[:, :, i]) for x in (projected, d_heads))
-            own = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
+            shares = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
             given = None if d_weights is None else np.ascontiguousarray(d_weights.reshape(*grouped, keys)[:, :, i])
-            d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(own)
+            d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(shares)
             core.query_gradient(
-                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, own, d_one.reshape(-1, d), d_query,
+                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, shares, d_one.reshape(-1, d), d_query,
                 d_score, given,
             )  # fmt: skip
             d_projected[:, :, i] = d_query.reshape(batch, key_heads, d)
+            if d_scores is not None:
+                d_scores[:, :, i] = d_score.reshape(batch, key_heads, keys)
+        if d_scores is not None:
+            d_scores = d_scores.reshape(batch, self.heads, 1, keys)
+            d_projected += self.positions.scores_vjp(d_scores, first).reshape(d_projected.shape)
         return d_projected.reshape(batch, -1)
 
     def finish(self, prepared: Any) -> MemoryGradient:
@@ -251,19 +359,42 @@ class MultiHead(Variant):
             return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
         whole = {
             name: np.stack([step[name] for step in tape], axis=1)
-            for name in ("query", "projected", "heads", "d_context", "d_heads", "d_projected")
+            for name in ("query", "projected", "heads", "d_context", "d_heads", "d_projected", "d_query")
         }
         d_weights = None
         if any(step["d_weights"] is not None for step in tape):
             nothing = np.zeros((prepared.batch, self.heads, prepared.keys), self.dtype)
             given = [step["d_weights"] for step in tape]
             d_weights = np.stack([nothing if d is None else d for d in given], axis=2)
-        query = heads_of(whole["projected"], self.heads)
-        _, attention_back = self._attention_vjp(prepared, query, d_weights is not None)
-        gradients = attention_back(heads_of(whole["d_heads"], self.heads), d_weights=d_weights)
         self.output.vjp(whole["heads"])[1](whole["d_context"])
         self.query.vjp(whole["query"])[1](whole["d_projected"])
-        return self._memory_vjp(prepared, gradients)
+        query, d_heads = (heads_of(whole[name], self.heads) for name in ("projected", "d_heads"))
+        d_keys_values = None
+        for part, first in self._runs(tape):
+            self.positions.add_vjp(whole["d_query"][:, part], first)
+            _, _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
+            d_own = None if d_weights is None else d_weights[:, :, part]
+            gradients = attention_back(d_heads[:, :, part], d_own)
+            if d_keys_values is not None:
+                gradients = gradients._replace(
+                    key=gradients.key + d_keys_values.key, value=gradients.value + d_keys_values.value
+                )
+            d_keys_values = gradients
+        return self._memory_vjp(prepared, d_keys_values)
+
+    def _runs(self, tape: list[dict[str, Any]]) -> list[tuple[slice, int]]:
+        """Return slices of steps that attention takes together, and the position of their first query.
+
+        Steps went back in reverse, so that a run is a slice of step -1 of positions that fall by one.
+        """
+        if not self.placed:
+            return [(slice(None), 0)]
+        runs, end = [], 0
+        for number in range(1, len(tape) + 1):
+            if number == len(tape) or tape[number]["first"] != tape[number - 1]["first"] - 1:
+                runs.append((slice(number - 1, end - 1 if end else None, -1), tape[number - 1]["first"]))
+                end = number
+        return runs
 
     def load_torch(self, state: Any) -> None:
         """Take the parameters of a ``torch.nn.MultiheadAttention``.

@@ -46,6 +46,10 @@ _BUILT_IN = (
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
     ),
     VariantRecord(
+        "additive_multihead", f"{_HERE}.additive_multihead:AdditiveMultiHead", "heads of additive scores",
+        f"Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; {_BAHDANAU}, A.1.2",
+    ),
+    VariantRecord(
         "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
     ),

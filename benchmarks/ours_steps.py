@@ -1,0 +1,65 @@
+"""Decoder steps of attention mechanisms by `fastattn.create`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import steps
+from .cases import Case
+from .inputs import Arrays
+from .peers.base import Run
+
+
+def prepare(case: Case, data: Arrays) -> dict[str, Run]:
+    """All steps, and all steps with every gradient."""
+    import fastattn
+
+    sizes = case.sizes
+    options: dict[str, Any] = {
+        "bahdanau": {"width": sizes["W"]},
+        "coverage": {"width": sizes["W"]},
+        "location_sensitive": {"width": sizes["W"], "filters": sizes["C"], "filter_size": sizes["K"]},
+        "local_p": {"window": sizes["N"]},
+    }[case.mechanism]
+    rng = np.random.default_rng(0)
+    variant = fastattn.create(case.mechanism, query_width=sizes["D"], memory_width=sizes["D"], rng=rng, **options)
+    parameters = variant.parameters()
+    for name, parameter in parameters.items():
+        parameter.value[...] = data.get(name, 0)  # the formulas have no biases
+        parameter.touch()
+    queries, memory, lengths = data["queries"], data["memory"], data["lengths"]
+
+    def forward() -> Any:
+        prepared = variant.prepare(memory, lengths)
+        state, found = variant.start(prepared), []
+        for t in range(queries.shape[1]):
+            context, _, state = variant.step(queries[:, t], prepared, state)
+            found.append(context)
+        return np.stack(found, axis=1), {}
+
+    if not case.backward:
+        return {"": forward}
+
+    def both() -> Any:
+        for parameter in parameters.values():
+            parameter.gradient.fill(0)
+        prepared = variant.prepare(memory, lengths)
+        state, found, backs = variant.start(prepared), [], []
+        for t in range(queries.shape[1]):
+            context, _, state, back = variant.step_vjp(queries[:, t], prepared, state)
+            found.append(context)
+            backs.append(back)
+        d_state, d_queries = None, np.empty_like(queries)
+        for t in reversed(range(queries.shape[1])):
+            d_queries[:, t], d_state = backs[t](data["d_context"][:, t], None, d_state)
+        gradients = {name: parameters[name].gradient for name in steps.shapes(case)}
+        return np.stack(found, axis=1), {"queries": d_queries, "memory": variant.finish(prepared), **gradients}
+
+    return {"": both}
+
+
+def collect(case: Case, result: Any) -> Arrays:
+    """What is compared of a result."""
+    return steps.examine(case, *result)

@@ -1,0 +1,29 @@
+# Sparse normalizers, on contiguous arrays.
+
+def entmax(cnp.ndarray x, mask, cnp.ndarray y, double alpha, int64_t rows, int64_t columns):
+    """y = alpha-entmax of rows; mask is a bool array of x's shape, or None."""
+    cdef const fa_kernels *k = _kernels(x)
+    cdef void *p_x = cnp.PyArray_DATA(x)
+    cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef int status
+    with nogil:
+        status = fa_entmax(k, p_x, p_mask, p_y, alpha, rows, columns, is_double, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of entmax")
+
+
+def entmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double alpha, int64_t rows, int64_t columns):
+    """dx from y = entmax(x) and dy; d_alpha (rows,), float64, unless None, is what each row adds."""
+    cdef const fa_kernels *k = _kernels(y)
+    cdef void *p_y = cnp.PyArray_DATA(y)
+    cdef void *p_dy = cnp.PyArray_DATA(dy)
+    cdef void *p_dx = cnp.PyArray_DATA(dx)
+    cdef double *p_alpha = <double *>_data(d_alpha)
+    cdef int is_double = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64
+    cdef int status
+    with nogil:
+        status = fa_entmax_vjp(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, is_double, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of entmax")

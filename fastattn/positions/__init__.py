@@ -1,0 +1,36 @@
+"""Positions: what tells attention where queries and keys are.
+
+`create` makes the mechanisms of `NAMES` by name; the variants "multihead" and "causal_self_attention" take them as
+``positions=``, and the Transformer in its configuration. All keep one protocol, `fastattn.positions.base.Positions`.
+"""
+
+from fastattn._relative import RelativeBias
+from fastattn.positions.alibi import Alibi, alibi_slopes
+from fastattn.positions.attending import attend, attend_vjp
+from fastattn.positions.base import Positions
+from fastattn.positions.buckets import RelativeBuckets, relative_buckets
+from fastattn.positions.making import NAMES, create
+from fastattn.positions.rotary import Rotary
+from fastattn.positions.shaw import RelativeVectors
+from fastattn.positions.tables import Learned, Sinusoidal, sinusoids
+from fastattn.positions.visible import check_window, visible
+
+__all__ = [
+    "NAMES",
+    "Alibi",
+    "Learned",
+    "Positions",
+    "RelativeBias",
+    "RelativeBuckets",
+    "RelativeVectors",
+    "Rotary",
+    "Sinusoidal",
+    "alibi_slopes",
+    "attend",
+    "attend_vjp",
+    "check_window",
+    "create",
+    "relative_buckets",
+    "sinusoids",
+    "visible",
+]

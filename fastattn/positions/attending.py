@@ -1,0 +1,91 @@
+"""Attention with positions: what the fused kernels do, and what a mechanism does around them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.attention import Gradients, attention_vjp
+from fastattn.memory import Memory
+from fastattn.positions.base import Positions
+
+__all__ = ["attend", "attend_vjp"]
+
+Array = NDArray[Any]
+
+
+def attend(
+    memory: Memory, query: Array, positions: Positions, first: int, *, return_weights: bool = False, **options: Any
+) -> tuple[Array, Array | None]:
+    """Return contexts (B, H, Tq, d) and weights (B, H, Tq, Tk) or None, of queries at `first` that `turn` returned.
+
+    Parameters
+    ----------
+    memory : Memory
+        Its keys turned too, that of position 0 first.
+    query : array, shape (B, H, Tq, d)
+    positions : Positions
+    first : int
+    return_weights : bool
+    **options
+        Of `Memory.attend`.
+    """
+    keys = memory.shape[-1]
+    bias: Any = positions.bias(first, query.shape[2], keys)
+    if positions.content:
+        bias = positions.scores(query, first, keys) * query.dtype.type(1 / math.sqrt(query.shape[-1]))
+    found: Any = memory.attend(query, bias=bias, return_weights=return_weights or positions.content, **options)
+    if not positions.content:
+        return (found.context, found.weights) if return_weights else (found, None)
+    added = positions.sums(found.weights, first)
+    return found.context if added is None else found.context + added, found.weights if return_weights else None
+
+
+def attend_vjp(
+    query: Array, key: Array, value: Array, positions: Positions, first: int, *, return_weights: bool = False,
+    **options: Any,
+) -> tuple[Array, Array | None, Callable[..., Gradients]]:  # fmt: skip
+    """Return contexts and weights, and the function from their gradients to those of query, key and value.
+
+    Parameters
+    ----------
+    query, key, value : array, shape (B, H, T, d)
+        The first two as `turn` returned them.
+    positions : Positions
+        ``backward(d_context, d_weights=None, *, gather=True)`` adds to the gradients of its parameters, if it gathers.
+    first : int
+    return_weights : bool
+    **options
+        Of `fastattn.attention`.
+    """
+    queries, keys = query.shape[2], key.shape[2]
+    found: Any
+    if not positions.content:
+        bias = positions.bias(first, queries, keys)
+        found, back = attention_vjp(query, key, value, bias=bias, return_weights=return_weights, **options)
+
+        def backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
+            gradients = back(d_context, d_weights=d_weights)
+            if gradients.bias is not None and gather:
+                positions.bias_vjp(gradients.bias, first, queries, keys)
+            return gradients
+
+        return (found.context, found.weights, backward) if return_weights else (found, None, backward)
+
+    scale = query.dtype.type(1 / math.sqrt(query.shape[-1]))
+    scores = positions.scores(query, first, keys) * scale
+    found, back = attention_vjp(query, key, value, bias=scores, return_weights=True, **options)
+    weights = found.weights
+    added = positions.sums(weights, first)
+
+    def content_backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
+        own = positions.sums_vjp(d_context, first, keys, weights if gather else None)
+        given = own if d_weights is None else d_weights if own is None else d_weights + own
+        gradients = back(d_context, d_weights=given)
+        d_query = positions.scores_vjp(gradients.bias * scale, first, query if gather else None)
+        return gradients._replace(query=gradients.query + d_query)
+
+    context = found.context if added is None else found.context + added
+    return np.ascontiguousarray(context), weights if return_weights else None, content_backward
