@@ -186,6 +186,8 @@ typedef struct fa_monotonic {
     int32_t hard;
     const void *query, *key, *vector, *offset, *value;
     const void *chunk_query, *chunk_key, *chunk_vector;
+    const void *panels, *chunk_panels; /* soft: packed keys, an entry panels_batch elements */
+    int64_t panels_batch;
     fa_strides3 key_strides, chunk_key_strides, value_strides; /* head: unused */
     const int64_t *memory_rows, *lengths;                      /* B; memory_rows or NULL */
     const uint8_t *mask;                                       /* (B, S), or NULL */

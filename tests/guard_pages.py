@@ -178,9 +178,13 @@ def run_monotonic(dtype, edge):
         seeds, previous = next(place)(np.array([1, 2], np.uint64), edge), draw(2, s)
         context, weights, alignment, energy, chunk_energy = draw(2, dv), *(draw(2, s) for _ in range(4))
         rest = value, None, lengths, mask
-        hard = core.Monotonic(query, key, vector, offset, w, *second, *rest, None, 0, 0.0, None, begin)
+        panels = [None, None]
+        for i, (keys, v) in enumerate([(key, vector), (second[1], second[2])][: 2 if w else 1]):
+            panels[i] = draw(2, 1, core.panel_elements(keys[:, None], 1, s))
+            core.pack_keys(keys[:, None], 1, 0, v, 0, s, panels[i])
+        hard = core.Monotonic(query, key, vector, offset, w, *second, None, None, *rest, None, 0, 0.0, None, begin)
         hard.forward(context, weights, None, None, None, found)
-        soft = core.Monotonic(query, key, vector, offset, w, *second, *rest, seeds, 3, 1.0, previous, None)
+        soft = core.Monotonic(query, key, vector, offset, w, *second, *panels, *rest, seeds, 3, 1.0, previous, None)
         soft.forward(context, weights, alignment, energy, chunk_energy, None)
         d_query, d_key, d_vector, d_offset, d_previous = draw(2, d), draw(2, s, d), draw(2, d), draw(2, 1), draw(2, s)
         d_second = (draw(2, d), draw(2, s, d), draw(2, d)) if w else (None, None, None)

@@ -101,6 +101,16 @@ def test_hard_steps_are_the_process_of_the_paper(case, dtype):
 
 
 @both
+def test_a_hard_step_may_stop_where_the_last_one_did(case):
+    problem = make(case, np.float32, batch=20, steps=6, keys=40, seed=2)
+    problem.queries[:, 1::2] = problem.queries[:, ::2]
+    problem.variant.r.value[...] = 0
+    position = hard_steps(problem)[2]
+    assert (position[:, 1::2] == position[:, ::2]).all()
+    assert ((position > 0) & (position < problem.lengths[:, None])).any()
+
+
+@both
 def test_a_hard_step_reads_no_key_but_those_that_it_passes(case):
     problem = make(case, np.float32, batch=4, steps=6, keys=20, masked=False)
     problem.lengths[...] = 20

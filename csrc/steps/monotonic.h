@@ -15,10 +15,13 @@
  *   query (B, D), previous (B, S), energy and chunk_energy (B, S), alignment: a, weights (B, S), context (B, Dv),
  *   seeds (B): contiguous; keys and values by strides, entry memory_rows[b] or b. Sums that are added to have B first.
  *
- * One pass over the keys and one over the values. Bound for a step: 24 S D / VL instructions, 2 S Dv / VL for the
- * context, 45 S / VL for sigmoids, 4 S cycles for the scan (one chain of fused multiply-adds); a chunk 24 S D / VL and
- * 45 w S / VL more. Back 2 S D (24 + 4) / VL, 2 S Dv / VL, and two scans. Bytes: S (D + Dv) elements, from L2 or
- * memory. A hard step reads what it passes: T steps over S keys T + S rows of keys and T rows of values in all.
+ * Soft steps read keys that are packed as exponentials (additive/additive.h), a hard one the few rows that it passes:
+ * T steps over S keys T + S rows of keys, and T rows of values, in all.
+ *
+ * One pass over the keys and one over the values. Bound for a step: 3 S D / VL cycles, S Dv / VL for the context,
+ * 45 S / VL instructions for sigmoids, 4 S cycles for the scan (one chain of fused multiply-adds); a chunk 3 S D / VL
+ * and 45 w S / VL more. Back 24 S D / VL instructions and 2 S Dv / VL. Bytes: S (D + Dv) elements, back S (3 D + Dv):
+ * for S 100, D and Dv 256 and float32 200 KB a sample, twice that back: 32 samples run at the speed of L3 or memory.
  */
 #include <math.h>
 
@@ -28,6 +31,7 @@
 #define monotonic_carve FN(monotonic_carve)
 #define monotonic_workspace FN(monotonic_workspace)
 #define monotonic_noise FN(monotonic_noise)
+#define monotonic_scores FN(monotonic_scores)
 #define monotonic_energies FN(monotonic_energies)
 #define monotonic_scan FN(monotonic_scan)
 #define monotonic_scan_back FN(monotonic_scan_back)
@@ -44,6 +48,7 @@ typedef struct {
     fa_steps align, chunk; /* of each energy, what the functions for steps ask for */
     step_memory m;
     real *p, *stay, *q, *a, *d_weight, *d_align, *u, *top, *inverse;
+    real *v, *packed; /* the vector up to a multiple of four; additive_query_width */
 } chunk_memory;
 
 FA_FUNC int64_t monotonic_carve(const fa_monotonic *a, chunk_memory *w, real *base) {
@@ -68,7 +73,10 @@ FA_FUNC int64_t monotonic_carve(const fa_monotonic *a, chunk_memory *w, real *ba
         *parts[i] = base ? base + used + side : NULL;
         used += row;
     }
-    return used;
+    w->v = base ? base + used : NULL;
+    used += step_round(a->D + 4);
+    w->packed = base ? base + used : NULL;
+    return used + step_round(additive_query_width(a->D));
 }
 
 FA_FUNC int64_t monotonic_workspace(const fa_monotonic *a) {
@@ -84,11 +92,34 @@ FA_FUNC real monotonic_noise(const fa_monotonic *a, int64_t b, int64_t j) {
     return (real)(a->noise * sqrt(-2 * log(u)) * cos(angle));
 }
 
-/* e of keys first..last-1, -inf where the mask forbids. */
-FA_FUNC void monotonic_energies(const fa_monotonic *a, const chunk_memory *w, int64_t b, const real *key,
-                                const real *value, int64_t first, int64_t last, real *energy) {
+/* Scores of all keys from their packed exponentials, in m->score, -inf where the mask forbids. */
+FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t b, const void *queries, const real *key,
+                              const real *panel, int64_t last) {
+    const int64_t D = s->D, D4 = (D + 3) / 4 * 4;
+    const real *query = (const real *)queries + b * D;
+    uint8_t flag = 0;
+    additive_vector(s->vector, D, w->v, D4);
+    additive_pack_query(FA_TANH, query, w->v, D, w->packed, &flag, NULL);
+    for (int64_t j0 = 0; j0 < last; j0 += PW, panel += panel_stride(FA_SCORE_ADDITIVE, D)) {
+        const int64_t n = last - j0 < PW ? last - j0 : PW;
+        const uint8_t *flags = (const uint8_t *)(panel + (D4 + 1) * PW);
+        int any = flag;
+        for (int64_t j = 0; j < n; j++) any |= flags[j];
+        additive_tile(1, FA_TANH, any, w->packed, 0, panel, w->v, D4, n, 1, w->m.score + j0, 0);
+        for (int64_t j = 0; j < n; j++) {
+            real *score = w->m.score + j0 + j;
+            if (!step_read(s, b, j0 + j))
+                *score = NEG_INF;
+            else if ((flag | flags[j]) & FA_DIRECT)
+                *score = additive_direct(FA_TANH, query, key + (j0 + j) * s->key_strides.row, w->v, D);
+        }
+    }
+}
+
+/* e of keys first..last-1 from their scores. */
+FA_FUNC void monotonic_energies(const fa_monotonic *a, const chunk_memory *w, int64_t b, int64_t first, int64_t last,
+                                real *energy) {
     const real offset = *(const real *)a->offset;
-    step_scores(&w->align, &w->m, b, (const real *)a->query + b * a->D, key, value, first, last);
     for (int64_t j = first; j < last; j++) energy[j] = w->m.score[j] + offset;
     if (a->seeds)
         for (int64_t j = first; j < last; j++)
@@ -180,7 +211,8 @@ FA_FUNC void monotonic_hard(const fa_monotonic *a, chunk_memory *w, int64_t b, c
     int64_t j = a->start[b];
     for (; j < last; j++) {
         if (!step_read(&w->align, b, j)) continue;
-        monotonic_energies(a, w, b, key, value, j, j + 1, w->q);
+        step_scores(&w->align, &w->m, b, (const real *)a->query + b * a->D, key, value, j, j + 1);
+        monotonic_energies(a, w, b, j, j + 1, w->q);
         if (w->q[j] > 0) break;
     }
     a->found[b] = j < last ? j : last;
@@ -209,21 +241,23 @@ FA_FUNC void monotonic_forward(const fa_monotonic *a, int64_t b, void *workspace
     const real *value = (const real *)a->value + entry * a->value_strides.batch;
     real *weights = (real *)a->weights + at, *context = (real *)a->context + b * a->Dv;
     memset(weights, 0, (size_t)a->S * sizeof(real));
-    step_pack(&w.align, &w.m);
     if (a->hard) {
+        step_pack(&w.align, &w.m);
         monotonic_hard(a, &w, b, key, chunk_key, value, weights, context);
         return;
     }
     real *energy = (real *)a->energy + at;
-    monotonic_energies(a, &w, b, key, value, 0, last, energy);
+    const real *panels = (const real *)a->panels + entry * a->panels_batch;
+    monotonic_scores(&w.align, &w, b, a->query, key, panels, last);
+    monotonic_energies(a, &w, b, 0, last, energy);
     monotonic_scan(&w, energy, (const real *)a->previous + at, last);
     memcpy(weights, w.a, (size_t)last * sizeof(real));
     if (a->chunk) {
         real *alignment = (real *)a->alignment + at;
         memset(alignment, 0, (size_t)a->S * sizeof(real));
         memcpy(alignment, w.a, (size_t)last * sizeof(real));
-        step_pack(&w.chunk, &w.m);
-        step_scores(&w.chunk, &w.m, b, (const real *)a->chunk_query + b * a->D, chunk_key, value, 0, last);
+        const real *chunk_panels = (const real *)a->chunk_panels + entry * a->panels_batch;
+        monotonic_scores(&w.chunk, &w, b, a->chunk_query, chunk_key, chunk_panels, last);
         memcpy((real *)a->chunk_energy + at, w.m.score, (size_t)last * sizeof(real));
         monotonic_windows(a, &w, w.m.score, last);
         monotonic_chunks(a, &w, weights, last);

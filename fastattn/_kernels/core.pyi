@@ -224,6 +224,8 @@ class Monotonic:
         chunk_query: Array | None,
         chunk_key: Array | None,
         chunk_vector: Array | None,
+        panels: Array | None,
+        chunk_panels: Array | None,
         value: Array,
         rows: Array | None,
         lengths: Array,

@@ -121,6 +121,9 @@ cdef extern from "fastattn.h" nogil:
         const void *chunk_query
         const void *chunk_key
         const void *chunk_vector
+        const void *panels
+        const void *chunk_panels
+        int64_t panels_batch
         fa_strides3 key_strides, chunk_key_strides, value_strides
         const int64_t *memory_rows
         const int64_t *lengths

@@ -5,19 +5,19 @@ cdef class Monotonic:
 
     query and chunk_query (B, D), vectors (D,), offset (1,), lengths and rows (B,) int64, mask (B, S) bool, seeds (B,)
     uint64, previous (B, S): contiguous, or None where there may be none; key and chunk_key (., S, D), value (., S, Dv):
-    any strides. start (B,) int64 makes the step hard.
+    any strides; panels (., 1, elements) of `pack_keys`, which a soft step reads. start (B,) int64 makes the step hard.
     """
     cdef fa_monotonic a
     cdef const fa_kernels *kernels
     cdef tuple keep
 
     def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray vector, cnp.ndarray offset, int64_t chunk,
-                 chunk_query, chunk_key, chunk_vector, cnp.ndarray value, rows, cnp.ndarray lengths, mask, seeds,
-                 int64_t step, double noise, previous, start):
+                 chunk_query, chunk_key, chunk_vector, panels, chunk_panels, cnp.ndarray value, rows,
+                 cnp.ndarray lengths, mask, seeds, int64_t step, double noise, previous, start):
         cdef fa_monotonic *a = &self.a
         memset(a, 0, sizeof(fa_monotonic))
-        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, value, rows, lengths, mask,
-                     seeds, previous, start)
+        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, panels, chunk_panels, value,
+                     rows, lengths, mask, seeds, previous, start)
         self.kernels = _kernels(query)
         a.B = cnp.PyArray_DIM(query, 0)
         a.D = cnp.PyArray_DIM(query, 1)
@@ -36,6 +36,10 @@ cdef class Monotonic:
             a.chunk_key = _data(chunk_key)
             a.chunk_vector = _data(chunk_vector)
             a.chunk_key_strides = _strides3(chunk_key)
+            a.chunk_panels = _data(chunk_panels)
+        if panels is not None:
+            a.panels = _data(panels)
+            a.panels_batch = cnp.PyArray_DIM(panels, 2)
         a.memory_rows = <const int64_t *>_data(rows)
         a.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
         a.mask = <const uint8_t *>_data(mask)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
+from fastattn.attention import kernel_vector
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.additive import Additive, NormedAdditive
@@ -56,12 +57,16 @@ class MonotonicPrepared(Prepared):
     ----------
     key, chunk_key : array, shape (B, S, Da)
         Of the energy that moves, and of that of chunks, or None.
+    panels, chunk_panels : array, shape (B, 1, elements)
+        The same, packed for soft steps.
     sums : dict of str to array
         Gradients that steps back add to, once there are any.
     """
 
     key: Array
     chunk_key: Array | None
+    panels: Array
+    chunk_panels: Array | None
     sums: dict[str, Array]
 
     def fresh(self) -> Self:
@@ -73,6 +78,16 @@ class MonotonicPrepared(Prepared):
         other = super().select(rows)
         other.sums = {}
         return other
+
+
+def _packed(align: Additive, memory: Array) -> tuple[Array, Array]:
+    """Return the keys (B, S, Da) of a memory, and these packed."""
+    key, score = align._key(memory), align._score()
+    keys = key[:, None]
+    panels = core.aligned_empty((len(key), 1, core.panel_elements(keys, score.kernel, key.shape[1])), key.dtype)
+    if keys.size:
+        core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), 0, key.shape[1], panels)
+    return key, panels
 
 
 class Monotonic(Variant):
@@ -166,8 +181,10 @@ class Monotonic(Variant):
 
     def _prepare(self, prepared: Prepared) -> MonotonicPrepared:
         made = MonotonicPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.key = self.align._key(made.memory)
-        made.chunk_key = None if self.chunk_align is None else self.chunk_align._key(made.memory)
+        made.key, made.panels = _packed(self.align, made.memory)
+        made.chunk_key, made.chunk_panels = None, None
+        if self.chunk_align is not None:
+            made.chunk_key, made.chunk_panels = _packed(self.chunk_align, made.memory)
         made.sums = {}
         return made
 
@@ -208,7 +225,7 @@ class Monotonic(Variant):
         call = core.Monotonic(
             self.align._project(query), prepared.key, self.align._vector(), self.r.value, self.chunk,
             None if chunk is None else chunk._project(query), prepared.chunk_key,
-            None if chunk is None else chunk.v.value,
+            None if chunk is None else chunk.v.value, prepared.panels, prepared.chunk_panels,
             core.unit(prepared.summed), prepared.rows, prepared.lengths, prepared.mask, None if hard else state.seeds,
             0 if hard else state.steps, self.noise, None if hard else np.ascontiguousarray(state.alignment),
             np.ascontiguousarray(state.position) if hard else None,
