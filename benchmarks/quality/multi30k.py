@@ -34,7 +34,7 @@ def configure(seed: int, quick: bool) -> Config:
         VocabularyConfig(source="bpe", target="bpe", source_size=600 if quick else 5200,
                          target_size=600 if quick else 7062),
         TrainingConfig(
-            seed=seed, epochs=2 if quick else 60, tokens_per_batch=1024, max_length=80, rate=0.002,
+            seed=seed, epochs=2 if quick else 18, tokens_per_batch=1024, max_length=80, rate=0.002,
             schedule="inverse_sqrt", warmup=1000, patience=8, average=0.999, clip=5.0, metric="bleu", keep=1,
             checkpoint_every=200, log_every=100,
         ),
