@@ -78,8 +78,9 @@ class RelativeBias:
         queries, keys : int
             Tq and Tk.
         """
-        if self.values.shape[-1] != len(distances(0, queries, keys)):
-            expected = f"{max(queries + keys - 1, 0)} distances, of {queries} queries and {keys} keys"
+        there = max(queries + keys - 1, 0)
+        if self.values.shape[-1] != there:
+            expected = f"{there} distances, of {queries} queries and {keys} keys"
             hint = "there is one from -(Tq - 1) to Tk - 1."
             raise ShapeError(describe("bias", expected, f"values of shape {self.values.shape}", hint))
         return diagonals(self.values, queries, keys, False)

@@ -133,7 +133,8 @@ class Memory:
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
-        self._packed_keys: Array | None = self._pack(self._keys, 0, self._tk, None)  # None where there is a table
+        # None where there is a table.
+        self._packed_keys: Array | None = packed_keys(self._score, self._keys, 0, self._tk)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -343,7 +344,7 @@ class Memory:
             self._table = np.concatenate([self._table, np.repeat(np.arange(batch)[None], total - tk, axis=0)])
         else:
             width = core.panel_width(self._keys)
-            self._packed_keys = self._pack(self._keys, tk // width * width, total, self._packed_keys)
+            self._packed_keys = packed_keys(self._score, self._keys, tk // width * width, total, self._packed_keys)
         self._tk = self._end[0] = total
         self._form = None
         return self
@@ -404,15 +405,6 @@ class Memory:
         self._shared = False
         self._end = [tk]
 
-    def _pack(self, keys: Array, first: int, last: int, panels: Array | None) -> Array:
-        if panels is None:
-            elements = core.panel_elements(keys, self._score.kernel, last)
-            panels = core.aligned_empty((*keys.shape[:2], elements), keys.dtype)
-        if last > first and keys.size:
-            score = self._score
-            core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), first, last, panels)
-        return panels
-
     def _check_query(self, query: Array) -> Array:
         query = check_arrays(query, query, query)[0]
         if query.dtype.char != self._keys.dtype.char:
@@ -453,3 +445,23 @@ def _neighbours(rows: Array) -> int:
 
 def _four_axes(array: Array) -> Array:
     return array[None, None] if array.ndim == 2 else array[:, None] if array.ndim == 3 else array
+
+
+def packed_keys(score: Score, keys: Array, first: int, last: int, panels: Array | None = None) -> Array:
+    """Return the panels of keys (B, H, T, D), those from first to last packed; the others are as in `panels`.
+
+    Parameters
+    ----------
+    score : Score
+        The kernel's, without projections.
+    keys : array, shape (B, H, T, D)
+    first, last : int
+    panels : array, shape (B, H, elements), optional
+        With room for `last` keys; by default new.
+    """
+    if panels is None:
+        elements = core.panel_elements(keys, score.kernel, last)
+        panels = core.aligned_empty((*keys.shape[:2], elements), keys.dtype)
+    if last > first and keys.size:
+        core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), first, last, panels)
+    return panels

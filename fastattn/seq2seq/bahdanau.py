@@ -283,7 +283,7 @@ class Bahdanau(Model):
             loop.d_weights = losses_backward(weights.dtype.type(factor * scale) * counted)
             plain_backward(scale)
 
-        # Each sentence by itself and in order: the sum has the same bits in any batch.
+        # fsum rounds once, so that the order of sentences does not matter.
         return loss + factor * math.fsum((losses * counted).ravel().tolist()), count, backward
 
     def _values(self, states: Array) -> Array:
@@ -302,7 +302,6 @@ class Bahdanau(Model):
         self, batch: Pairs, inputs: Array, seeds: Array | None
     ) -> tuple[Array, Callable[[Array], None], Lookback | mechanism.MechanismLoop]:
         H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
-        of_features = self.config.dropout if self.config.readout_dropout is None else self.config.readout_dropout
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
         embedded, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
@@ -316,8 +315,8 @@ class Bahdanau(Model):
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
         part, part_back = self.from_target.vjp(y)
-        record, conditional = GRURecord(self.cell, first, steps), self.config.conditional
-        words = GRURecord(self.first_cell, first, steps) if conditional else None
+        record = GRURecord(self.cell, first, steps)
+        words = GRURecord(self.first_cell, first, steps) if self.config.conditional else None
         x = np.empty((*inputs.shape, self.projection.w.value.shape[0]), y.dtype)
         kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
         hidden = first
@@ -334,14 +333,15 @@ class Bahdanau(Model):
                 x[:, t, :H] = hidden
 
         if self.maxout:
-            read = record.states[:, 1:] if conditional else record.before.transpose(1, 0, 2)
+            read = record.before.transpose(1, 0, 2) if words is None else record.states[:, 1:]
             wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(read))
             wide += part[..., gates:]
             wide += kept
             x = maxout(wide)
         else:
             x[..., 3 * H :] = y
-        x, undrop_features = dropping(of_features, seeds)(x, 2)
+        rate = self.config.readout_dropout
+        x, undrop_features = dropping(self.config.dropout if rate is None else rate, seeds)(x, 2)
 
         def backward(dx: Array) -> None:
             dx = undrop_features(dx)
@@ -349,7 +349,7 @@ class Bahdanau(Model):
                 d_wide = maxout_vjp(wide, dx)
                 loop.d_context[..., gates:] = d_wide
                 d_read = from_state_back(d_wide)
-                d_before, d_after = (None, d_read) if conditional else (d_read, None)
+                d_before, d_after = (d_read, None) if words is None else (None, d_read)
             else:
                 loop.d_context[..., gates:] = dx[..., H : 3 * H]
                 d_before, d_after = None, dx[..., :H]

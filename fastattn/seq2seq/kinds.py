@@ -45,8 +45,8 @@ def _check_settings(config: Any) -> None:
         value = getattr(config, field.name)
         if isinstance(value, int) and not isinstance(value, bool) and value < 1:
             raise ArgumentError(describe(field.name, "at least 1", value, f"the default is {field.default}."))
-        if isinstance(value, float) and not 0 <= value < (np.inf if field.metadata.get("factor") else 1):
-            expected = "a number from 0 up" if field.metadata.get("factor") else "a share in [0, 1)"
+        most, expected = (np.inf, "a number from 0 up") if "factor" in field.metadata else (1, "a share in [0, 1)")
+        if isinstance(value, float) and not 0 <= value < most:
             raise ArgumentError(describe(field.name, expected, value, f"the default is {field.default}."))
 
 

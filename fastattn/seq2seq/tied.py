@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._kernels import core
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["TiedEmbedding"]
@@ -39,7 +40,7 @@ class TiedEmbedding(Layer):
         def backward(dy: Array) -> None:
             there, at = np.unique(ids.reshape(-1), return_inverse=True)
             rows = np.zeros((len(there), dy.shape[-1]), dy.dtype)
-            np.add.at(rows, at.reshape(-1), dy.reshape(-1, dy.shape[-1]))
+            core.scatter(core.unit(dy.reshape(-1, dy.shape[-1])), at.reshape(-1), -1, rows)
             self.w.gradient[:, there] += rows.T
 
         return self.forward(ids), backward

@@ -6,11 +6,10 @@ from typing import Any, Self
 import numpy as np
 
 from fastattn.attention import AttentionOutput
-from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_size, check_whole
+from fastattn.variants.checks import check_cotangents, check_head_width, check_size, check_summed, check_whole
 
 __all__ = ["AdditiveMultiHead"]
 
@@ -105,10 +104,7 @@ class AdditiveMultiHead(Variant):
     ) -> None:
         super().__init__(query_width, memory_width, dtype)
         check_size("heads", heads)
-        if head_width is None and query_width % heads:
-            hint = "or pass head_width=."
-            raise ArgumentError(describe("heads", f"a divisor of query_width {query_width}", heads, hint))
-        self.head_width = query_width // heads if head_width is None else check_size("head_width", head_width)
+        self.head_width = check_head_width(query_width, heads, head_width)
         self.value_width = memory_width if value_width is None else check_size("value_width", value_width)
         self.output_width = query_width if output_width is None else check_size("output_width", output_width)
         more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
@@ -119,10 +115,7 @@ class AdditiveMultiHead(Variant):
 
     def _prepare(self, prepared: Prepared) -> AdditiveHeadsPrepared:
         made = AdditiveHeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        if made.summed.shape[-1] != self.value_width:
-            argument = "memory" if made.values is None else "values"
-            hint = "pass values= of the width that the variant was made for with value_width=."
-            raise ShapeError(describe(argument, f"width {self.value_width}", f"shape {made.summed.shape}", hint))
+        check_summed(made, self.value_width)
         values = self._split(self.value.forward(made.summed))
         made.heads = [
             head.prepare(made.memory, made.lengths, made.mask, values=own) for head, own in zip(self.heads, values)

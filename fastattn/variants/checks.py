@@ -14,10 +14,12 @@ from fastattn.variants.prepared import AttentionState, Prepared
 __all__ = [
     "check_choice",
     "check_cotangents",
+    "check_head_width",
     "check_lengths",
     "check_seeds",
     "check_size",
     "check_state",
+    "check_summed",
     "check_whole",
 ]
 
@@ -102,3 +104,21 @@ def check_seeds(seeds: object, batch: int) -> Array:
         got = f"{array.dtype} of shape {array.shape}"
         raise error(describe("seeds", f"{batch} integers", got, "pass one seed a sample."))
     return array.astype(np.uint64)
+
+
+def check_head_width(query_width: int, heads: int, head_width: int | None) -> int:
+    """Return the width of a head, by default its share of the query's, or raise."""
+    if head_width is not None:
+        return check_size("head_width", head_width)
+    if query_width % heads:
+        hint = "or pass head_width=."
+        raise ArgumentError(describe("heads", f"a divisor of query_width {query_width}", heads, hint))
+    return query_width // heads
+
+
+def check_summed(prepared: Prepared, width: int) -> None:
+    """Raise unless the memory, or its values, have the width that their projection takes."""
+    if prepared.summed.shape[-1] != width:
+        argument = "memory" if prepared.values is None else "values"
+        hint = "pass values= of the width that the variant was made for with value_width=."
+        raise ShapeError(describe(argument, f"width {width}", f"shape {prepared.summed.shape}", hint))

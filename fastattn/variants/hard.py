@@ -11,7 +11,7 @@ from fastattn.errors import ArgumentError, describe
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_state, check_whole
 from fastattn.variants.luong import luong
-from fastattn.variants.recall import sum_values
+from fastattn.variants.recall import gathered_values
 from fastattn.variants.soft import Soft
 
 __all__ = ["Hard", "MovingBaseline", "SampledState", "reinforce"]
@@ -271,10 +271,7 @@ class Hard(Variant):
     def finish(self, prepared: Any) -> MemoryGradient:
         tape, prepared.tape = prepared.tape, []
         gradient = self.align.finish(prepared.inner)
-        d_values = np.zeros(prepared.summed.shape, self.dtype)
-        if tape:
-            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
-            sum_values(weights, d_contexts, d_values)
+        d_values = gathered_values(prepared, tape)
         return (gradient[0], gradient[1] + d_values) if isinstance(gradient, tuple) else gradient + d_values
 
 

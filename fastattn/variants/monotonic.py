@@ -1,19 +1,19 @@
 """Monotonic attention: expected alignments to train with, and hard ones, found in linear time, to decode with."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
-from fastattn.attention import kernel_vector
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
+from fastattn.memory import packed_keys
 from fastattn.variants.additive import Additive, NormedAdditive
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_state, check_whole
-from fastattn.variants.recall import sum_values
+from fastattn.variants.recall import gathered_values
 
 __all__ = ["HardState", "Monotonic", "MonotonicState"]
 
@@ -59,35 +59,18 @@ class MonotonicPrepared(Prepared):
         Of the energy that moves, and of that of chunks, or None.
     panels, chunk_panels : array, shape (B, 1, elements)
         The same, packed for soft steps.
-    sums : dict of str to array
-        Gradients that steps back add to, once there are any.
     """
 
     key: Array
     chunk_key: Array | None
     panels: Array
     chunk_panels: Array | None
-    sums: dict[str, Array]
-
-    def fresh(self) -> Self:
-        other = super().fresh()
-        other.sums = {}
-        return other
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.sums = {}
-        return other
 
 
 def _packed(align: Additive, memory: Array) -> tuple[Array, Array]:
     """Return the keys (B, S, Da) of a memory, and these packed."""
-    key, score = align._key(memory), align._score()
-    keys = key[:, None]
-    panels = core.aligned_empty((len(key), 1, core.panel_elements(keys, score.kernel, key.shape[1])), key.dtype)
-    if keys.size:
-        core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), 0, key.shape[1], panels)
-    return key, panels
+    key = align._key(memory)
+    return key, packed_keys(align._score(), key[:, None], 0, key.shape[1])
 
 
 class Monotonic(Variant):
@@ -185,7 +168,6 @@ class Monotonic(Variant):
         made.chunk_key, made.chunk_panels = None, None
         if self.chunk_align is not None:
             made.chunk_key, made.chunk_panels = _packed(self.chunk_align, made.memory)
-        made.sums = {}
         return made
 
     def start(self, prepared: Prepared, *, mode: str = "soft", seeds: Any = None) -> AttentionState:
@@ -285,7 +267,6 @@ class Monotonic(Variant):
     def finish(self, prepared: Any) -> MemoryGradient:
         tape, prepared.tape = prepared.tape, []
         sums, prepared.sums = self._sums(prepared), {}
-        d_values = np.zeros(prepared.summed.shape, self.dtype)
         self.r.accumulate(linear.row_sum(sums["r"]))
         d_memory = np.zeros_like(prepared.memory)
         queries = np.stack([step["query"] for step in tape]) if tape else None
@@ -295,7 +276,5 @@ class Monotonic(Variant):
                 align._vector_vjp(linear.row_sum(sums[f"{kind}v"]))
                 if queries is not None:
                     align._gather(queries, np.stack([step[projected] for step in tape]))
-        if tape:
-            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
-            sum_values(weights, d_contexts, d_values)
+        d_values = gathered_values(prepared, tape)
         return d_memory + d_values if prepared.values is None else (d_memory, d_values)

@@ -17,7 +17,14 @@ from fastattn.positions import Positions, attend, attend_vjp, check_window, visi
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
+from fastattn.variants.checks import (
+    check_cotangents,
+    check_head_width,
+    check_size,
+    check_state,
+    check_summed,
+    check_whole,
+)
 
 __all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
 
@@ -152,10 +159,7 @@ class MultiHead(Variant):
         if heads % self.key_heads:
             hint = "each key head serves as many query heads."
             raise ArgumentError(describe("key_heads", f"a divisor of {heads} heads", key_heads, hint))
-        if head_width is None and query_width % heads:
-            hint = "or pass head_width=."
-            raise ArgumentError(describe("heads", f"a divisor of query_width {query_width}", heads, hint))
-        self.head_width = query_width // heads if head_width is None else check_size("head_width", head_width)
+        self.head_width = check_head_width(query_width, heads, head_width)
         self.value_width = memory_width if value_width is None else check_size("value_width", value_width)
         self.output_width = query_width if output_width is None else check_size("output_width", output_width)
         wide, narrow = heads * self.head_width, self.key_heads * self.head_width
@@ -173,28 +177,25 @@ class MultiHead(Variant):
         if self.positions.adds and query_width != memory_width:
             hint = "the same vectors are added to queries and memory."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
-        self.placed = self.window is not None or self.positions.name != "none"
+        self.positioned = self.window is not None or self.positions.name != "none"
 
     def start(self, prepared: Any) -> AttentionState:
-        return HeadsState(0) if self.placed else AttentionState()
+        return HeadsState(0) if self.positioned else AttentionState()
 
     def _first(self, prepared: Any, state: Any) -> int:
         """Return the position of the first query after a state."""
-        if not self.placed or state is None:
+        if not self.positioned or state is None:
             return 0
         check_state(state, HeadsState, prepared)
         first: int = state.position
         return first
 
     def _after(self, state: AttentionState, first: int, steps: int) -> AttentionState:
-        return HeadsState(first + steps) if self.placed else state
+        return HeadsState(first + steps) if self.positioned else state
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
         made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        if made.summed.shape[-1] != self.value_width:
-            argument = "memory" if made.values is None else "values"
-            hint = "pass values= of the width that the variant was made for with value_width=."
-            raise ShapeError(describe(argument, f"width {self.value_width}", f"shape {made.summed.shape}", hint))
+        check_summed(made, self.value_width)
         made.placed = self.positions.add(made.memory)
         # A copy, head by head, so that heads of a sample are samples for the way back of a step.
         key = self.positions.turn(heads_of(self.key.forward(made.placed), self.key_heads))
@@ -387,7 +388,7 @@ class MultiHead(Variant):
 
         Steps went back in reverse, so that a run is a slice of step -1 of positions that fall by one.
         """
-        if not self.placed:
+        if not self.positioned:
             return [(slice(None), 0)]
         runs, end = [], 0
         for number in range(1, len(tape) + 1):

@@ -44,13 +44,16 @@ class Prepared:
     rows : int64 array, or None
         The entries of `memory` that belong to the batch, after `select`.
     tape : list
-        What backward steps leave for `Variant.finish`.
+        What backward steps leave for `Variant.finish`, one after the other.
+    sums : dict of str to array
+        The same, gradients that they add to, once there are any.
     """
 
     def __init__(self, memory: Array, values: Array | None, lengths: Array, mask: Array | None) -> None:
         self.memory, self.values, self.lengths, self.mask = memory, values, lengths, mask
         self.rows: Array | None = None
         self.tape: list[dict[str, Any]] = []
+        self.sums: dict[str, Array] = {}
 
     @property
     def batch(self) -> int:
@@ -74,13 +77,13 @@ class Prepared:
         other.rows = index if self.rows is None else self.rows[index]
         other.lengths = np.ascontiguousarray(self.lengths[index])
         other.mask = None if self.mask is None else self.mask[index]
-        other.tape = []
+        other.tape, other.sums = [], {}
         return other
 
     def fresh(self) -> Self:
-        """Return the same with an empty tape."""
+        """Return the same with nothing left by backward steps."""
         other = copy.copy(self)
-        other.tape = []
+        other.tape, other.sums = [], {}
         return other
 
     def allowed(self) -> Array:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -37,25 +37,12 @@ class RecallPrepared(Prepared):
     Attributes
     ----------
     key : array, shape (B, S, Da)
-    sums : dict of str to array
-        Gradients that steps back add to, once there are any.
     phi : array, shape (B, S)
         How much attention each position needs, where a variant has that.
     """
 
     key: Array
     phi: Array
-    sums: dict[str, Array]
-
-    def fresh(self) -> Self:
-        other = super().fresh()
-        other.sums = {}
-        return other
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.sums = {}
-        return other
 
 
 class Recall(Variant):
@@ -95,7 +82,6 @@ class Recall(Variant):
     def _prepare(self, prepared: Prepared) -> RecallPrepared:
         made = RecallPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.key = self.key.forward(made.memory)
-        made.sums = {}
         return made
 
     def start(self, prepared: Prepared) -> RecallState:
@@ -183,11 +169,17 @@ class Recall(Variant):
         if tape:
             queries, d_projected = (np.stack([step[name] for step in tape]) for name in ("query", "d_projected"))
             linear.weight_gradient(queries, d_projected, self.query.w.gradient)
-        d_values = np.zeros(prepared.summed.shape, self.dtype)
-        if tape:
-            weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
-            sum_values(weights, d_contexts, d_values)
+        d_values = gathered_values(prepared, tape)
         return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+
+
+def gathered_values(prepared: Prepared, tape: list[dict[str, Any]]) -> Array:
+    """Return the gradient of what contexts are sums of, from the weights (B, S) and d_context (B, Dv) of steps."""
+    d_values = np.zeros(prepared.summed.shape, prepared.summed.dtype)
+    if tape:
+        weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
+        sum_values(weights, d_contexts, d_values)
+    return d_values
 
 
 def sum_values(weights: Array, d_contexts: Array, d_values: Array) -> None:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -26,23 +26,10 @@ class LocalPrepared(Prepared):
     ----------
     key : array, shape (B, S, D)
     score : Score
-    sums : dict of str to array
-        Gradients that steps back add to, once there are any.
     """
 
     key: Array
     score: Score
-    sums: dict[str, Array]
-
-    def fresh(self) -> Self:
-        other = super().fresh()
-        other.sums = {}
-        return other
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.sums = {}
-        return other
 
 
 class Local(Variant):
@@ -85,7 +72,6 @@ class Local(Variant):
         made = LocalPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.score = self.align._score()
         made.key = core.unit(self.align._key(made.memory))
-        made.sums = {}
         return made
 
     def _run(self, queries: Array, prepared: Any, state: AttentionState) -> dict[str, Any]:
