@@ -15,17 +15,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import fastattn
 from fastattn.errors import FastattnError
-from fastattn.seq2seq import Config, Stopped, Translator, load, train
+from fastattn.seq2seq import Config, Model, Outcome, Stopped, Translator, load, train
 from fastattn.seq2seq.metrics import count_errors
 
 from .. import machine
 
 Pairs = list[tuple[str, str]]
 PUBLISHED = Path(__file__).parent / "published"
+
+
+class Trained(Protocol):
+    """What a run has trained."""
+
+    model: Model
+
+
+T = TypeVar("T", bound=Trained)
 
 
 @dataclass(frozen=True)
@@ -109,24 +118,41 @@ def trained(
 
     A run that was stopped is continued, with the same bits in the end.
     """
-    done = folder / "result.json"
     asked = {"config": config.to_dict(), "data": _digest(train_pairs, validation_pairs)}
-    asked = json.loads(json.dumps(asked))  # tuples become lists, as in the file
+
+    def work() -> tuple[Outcome, Translator]:
+        return train(config, folder, pairs=(train_pairs, validation_pairs), resume=True, label=label), load(folder)
+
+    return recorded(folder, asked, label, work, test)
+
+
+def recorded(
+    folder: Path,
+    asked: dict[str, Any],
+    label: str,
+    work: Callable[[], tuple[Outcome, T]],
+    test: Callable[[T], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what a folder has recorded of a run that was asked for like this; work, test and record it otherwise.
+
+    `work` trains, or goes on training, and returns what `test` is called with: anything that has a `model`.
+    """
+    done = folder / "result.json"
+    asked = plain(asked)
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         if found["asked"] != asked:
             raise OSError(f"{folder} has a run with other settings or data; choose another folder for --runs")
         return found
     with _clock(folder / "seconds") as seconds:
-        outcome = train(config, folder, pairs=(train_pairs, validation_pairs), resume=True, label=label)
-    translator = load(folder)
+        outcome, trained = work()
     began = time.perf_counter()
-    scores = test(translator)
+    scores = test(trained)
     found = {
         "label": label,
-        "seed": config.training.seed,
+        "seed": asked["config"]["training"]["seed"],
         "scores": scores,
-        "parameters": sum(parameter.value.size for parameter in translator.model.parameters().values()),
+        "parameters": sum(parameter.value.size for parameter in trained.model.parameters().values()),
         "steps": outcome.steps,
         "epochs": outcome.epochs,
         "reason": outcome.reason,
@@ -139,6 +165,11 @@ def trained(
     }
     done.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return found
+
+
+def plain(tables: dict[str, Any]) -> dict[str, Any]:
+    """Return what JSON gives back: tuples become lists."""
+    return json.loads(json.dumps(tables))
 
 
 def pronunciation_errors(translator: Translator, pairs: Pairs, **search: Any) -> dict[str, float]:

@@ -28,7 +28,7 @@ def _write(path, lines, packed=False):
     path.write_bytes(text)
 
 
-def _run(module, data, tmp_path, *more):
+def run_twice(module, data, tmp_path, *more):
     """The command, twice: the second time everything is read from what the first has left."""
     written = []
     for name in ("first.json", "second.json"):
@@ -58,7 +58,7 @@ def test_cmudict(tmp_path, capsys):
         words = [" ".join(word) for word in _words(count)]
         _write(tmp_path / "data" / f"CMUDict.{part}.src", words)
         _write(tmp_path / "data" / f"CMUDict.{part}.trg", [word.upper() for word in words], packed=part == "dev")
-    found = _run(cmudict, tmp_path / "data", tmp_path)
+    found = run_twice(cmudict, tmp_path / "data", tmp_path)
     assert [row["published"] for row in found["rows"]] == [30.8, 7.3]
     assert "| CMUdict WER, % |" in capsys.readouterr().out
 
@@ -68,14 +68,14 @@ def test_sigmorphon(tmp_path, capsys):
         for part, count in (("train", 60), ("dev", 8), ("test", 10)):
             lines = [f"{word}\t{' '.join(word.upper())}" for word in _words(count)]
             _write(tmp_path / "data" / part / f"{language}_{part}.tsv", lines)
-    found = _run(sigmorphon, tmp_path / "data", tmp_path, "--languages", "fre", "hin")
+    found = run_twice(sigmorphon, tmp_path / "data", tmp_path, "--languages", "fre", "hin")
     mean = next(row for row in found["rows"] if row["name"] == "**mean WER, %**")
     assert mean["published"] == pytest.approx((6.22 + 6.67) / 2)
     assert "| fre WER, % |" in capsys.readouterr().out
 
 
 def test_multi30k(captions, tmp_path, capsys):
-    found = _run(multi30k, captions, tmp_path)
+    found = run_twice(multi30k, captions, tmp_path)
     assert found["rows"][0]["published"] == 39.0
     assert "tok:none" in found["runs"][0]["scores"]["signature"]
     assert "test 2016, BLEU" in capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_multi30k(captions, tmp_path, capsys):
 
 def test_length(captions, tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    found = _run(length, captions, tmp_path, "--plot", str(tmp_path / "length.png"))
+    found = run_twice(length, captions, tmp_path, "--plot", str(tmp_path / "length.png"))
     assert [row["name"] for row in found["rows"]][:2] == ["with attention, 1 joined", "with attention, 2 joined"]
     pairs = found["runs"][0]["scores"]["pairs"]
     assert sum(pairs.values()) == 24 + 12 + 8 + 6
