@@ -44,9 +44,15 @@ VOCABULARY = Vocabulary("0123456789", "char")
 MECHANISMS: dict[str, dict[str, Any] | None] = {
     "content": None,
     "location": {"name": "location_sensitive", "filters": 10, "filter_size": 31},
+    "window": {"name": "location_sensitive", "filters": 10, "filter_size": 31, "window": 25},
     "monotonic": {"name": "monotonic", "offset": -1.0},
 }
-LABELS = {"content": "content (Bahdanau)", "location": "location-sensitive", "monotonic": "monotonic"}
+LABELS = {
+    "content": "content (Bahdanau)",
+    "location": "location-sensitive",
+    "window": "the same in a window",
+    "monotonic": "monotonic",
+}
 
 
 @dataclass(frozen=True)
@@ -244,15 +250,17 @@ def attended(model: frames.Reader, strings: Strings) -> tuple[Array, Array]:
 
 def plot(drawn: Mapping[str, tuple[Array, Array]], strings: Strings, path: Path) -> None:
     """Draw the weights of each mechanism for one string, with the true ends of its digits."""
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7 * len(drawn), 4.5), layout="constrained")
     axes = figure.subplots(1, len(drawn), squeeze=False)[0]
     truth, ends = VOCABULARY.decode(strings.samples.targets[0][:-1]), strings.ends[0]
     seconds = HOP * STACK / RATE
+    shades = PowerNorm(0.5, 0, max(float(weights.max()) for _, weights in drawn.values()))  # small weights are seen
     for ax, (mechanism, (tokens, weights)) in zip(axes, drawn.items()):
         extent = (0, weights.shape[1] * seconds, len(weights), 0)
-        ax.imshow(weights, aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        ax.imshow(weights, aspect="auto", cmap="Greys", norm=shades, extent=extent, interpolation="nearest")
         for end in ends[:-1]:
             ax.axvline(end * seconds, color="#0072b2", linewidth=0.5)
         names = [*VOCABULARY.decode(tokens), "end"][: len(weights)]
