@@ -23,6 +23,7 @@ def check(table: Mapping[str, Any]) -> None:
     if "name" not in table:
         raise ArgumentError(describe("mechanism", "a name", "none", 'write name = "location_sensitive", say.'))
     known = variants.options(table["name"])
+    variants.check_normalized(table["name"], table)
     for option in table:
         if option != "name" and (option not in known or option in _OWN):
             own = [name for name in known if name not in _OWN]
