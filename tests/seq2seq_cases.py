@@ -71,7 +71,9 @@ CASES = {
     "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
     "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
-    "luong-coverage": LuongConfig(embedding=5, hidden=6, layers=2, mechanism={"name": "coverage"}, **SMALL),
+    "luong-coverage": LuongConfig(
+        embedding=5, hidden=6, layers=2, mechanism={"name": "coverage"}, coverage_loss=0.7, **SMALL
+    ),
     "luong-sparse": LuongConfig(
         embedding=5,
         hidden=6,
@@ -82,9 +84,6 @@ CASES = {
     ),
     "luong-multihead": LuongConfig(
         embedding=5, hidden=6, layers=1, mechanism={"name": "multihead", "heads": 2}, **SMALL
-    ),
-    "luong-mocha": LuongConfig(
-        embedding=5, hidden=6, layers=1, mechanism={"name": "mocha", "search": "soft", "offset": -1.0}, **SMALL
     ),
     "transformer-post": TransformerConfig(**TINY, **SMALL),
     "transformer-pre": TransformerConfig(**TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL),

@@ -175,10 +175,14 @@ def test_what_cannot_be_a_decoders_attention_is_refused(error, words, table):
         build(BahdanauConfig(**SMALL, mechanism=table), SOURCE_SIZE, TARGET_SIZE, 1)
 
 
-def test_the_coverage_loss_counts_target_positions_once_each():
+BOTH = pytest.mark.parametrize(("config", "sizes"), [(BahdanauConfig, SMALL), (LuongConfig, LITTLE)])
+
+
+@BOTH
+def test_the_coverage_loss_counts_target_positions_once_each(config, sizes):
     options = {"mechanism": {"name": "coverage"}, "dropout": 0.0}
     models = [
-        build(BahdanauConfig(**{**SMALL, **options}, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
+        build(config(**sizes, **options, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
         for factor in (0.0, 0.7)
     ]
     batch = random_pairs(6, 7)
@@ -194,14 +198,16 @@ def test_the_coverage_loss_counts_target_positions_once_each():
 @pytest.mark.parametrize(
     ("factor", "table"), [(0.5, None), (-1.0, {"name": "coverage"}), (np.nan, {"name": "coverage"})]
 )
-def test_a_coverage_loss_needs_a_mechanism_and_a_factor(factor, table):
+@BOTH
+def test_a_coverage_loss_needs_a_mechanism_and_a_factor(factor, table, config, sizes):
     with pytest.raises(ArgumentError, match="coverage_loss: expected"):
-        build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1)
+        build(config(**sizes, mechanism=table, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1)
 
 
-def test_a_coverage_loss_needs_one_head():
+@BOTH
+def test_a_coverage_loss_needs_one_head(config, sizes):
     table = {"name": "multihead", "heads": 2}
-    model = build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=1.0), SOURCE_SIZE, TARGET_SIZE, 1)
+    model = build(config(**sizes, mechanism=table, coverage_loss=1.0), SOURCE_SIZE, TARGET_SIZE, 1)
     with pytest.raises(ArgumentError, match="mechanism with one head"):
         model.loss_vjp(random_pairs(2, 3), seeds=np.arange(2, dtype=np.uint64))
 
@@ -273,6 +279,12 @@ def test_models_without_a_choice_of_attention_say_so(tmp_path, kind):
     [
         (r"model: .*did you mean 'location_sensitive'", '"location_sensitive"', '"location_sensitiv"'),
         (r"model: mechanism.filtres", "filters = 3", "filtres = 3"),
+        (r"model: normalizer: expected none with 'location_sens", "filters = 3", 'normalizer = "sparsemax"'),
+        (
+            r"model: normalizer: .*did you mean 'sparsemax'",
+            '"location_sensitive"\nfilters = 3\nfilter_size = 5',
+            '"additive"\nnormalizer = "sparsmax"',
+        ),
         (r"model.mechanism: expected a table", "[model.mechanism]\n", "mechanism = 3\n[inference]\n"),
     ],
 )
