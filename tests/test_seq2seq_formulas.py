@@ -1,6 +1,7 @@
 """Each model against the formulas of its paper, written down again for one sentence in plain NumPy."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def attended(table, p, queries, h):
     """The context of the last of all queries so far, by the twin of a variant."""
     options = {key: value for key, value in table.items() if key != "name"}
     own = {name.removeprefix("mechanism."): value for name, value in p.items() if name.startswith("mechanism.")}
-    twin = getattr(variants, table["name"])
+    twin = getattr(variants, table["name"], None) or functools.partial(variants.soft, table["name"])
     return twin(own, np.array(queries)[None], h[None], h[None], np.ones((1, len(h)), bool), **options)[0][0, -1]
 
 
@@ -141,7 +142,7 @@ def luong(config, p, source, fed):
         zero = np.zeros(config.hidden)
         xs, h, c = lstm_layer(p, f"encoder.layers.{layer}", xs, zero, zero)
         states.append((h, c))
-    a, out = np.zeros(config.hidden), []
+    a, out, asked = np.zeros(config.hidden), [], []
     for token in fed:
         x = p["target_embedding.w"][token] @ p["inputs.0.w"] + p["inputs.0.b"]
         if config.input_feeding:
@@ -151,6 +152,12 @@ def luong(config, p, source, fed):
                 x = states[layer - 1][0] @ p[f"inputs.{layer}.w"] + p[f"inputs.{layer}.b"]
             states[layer] = lstm(x, *states[layer], p[f"cells.{layer}.w_hidden"])
         h = states[-1][0]
+        asked.append(h)
+        if config.mechanism is not None:
+            c = attended(config.mechanism, p, asked, xs)
+            a = np.tanh(c @ p["from_context.w"] + h @ p["from_state.w"])
+            out.append(a)
+            continue
         scores = {
             "dot": lambda h=h: xs @ h,
             "general": lambda h=h: h @ p["key.w"].T @ xs.T,

@@ -24,7 +24,7 @@ LANGUAGES = ("finnish", "german", "navajo", "spanish", "turkish")
 MECHANISMS: dict[str, tuple[Mapping[str, Any] | None, str, str]] = {
     "soft": (None, "soft", "soft, input feeding"),
     "hard": ({"name": "hard", "training": "gumbel"}, "hard_reinforce", "hard, REINFORCE, input feeding"),
-    "local_p": ({"name": "local_p", "window": 3, "score": "concat"}, "", ""),
+    "local_p": ({"name": "local_p", "window": 10, "score": "concat"}, "", ""),
     "monotonic": ({"name": "monotonic", "offset": -1.0, "noise": 1.0}, "monotonic", "hard monotonic, given alignments"),
     "sparse": ({"name": "bahdanau", "normalizer": "entmax15"}, "", ""),
 }  # fmt: skip
