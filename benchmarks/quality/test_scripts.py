@@ -82,6 +82,7 @@ def test_inflection(tmp_path, capsys):
     assert [row["published"] for row in found["rows"]][:4] == [89.6, 0.244, 88.1, 0.282]
     assert [run["mechanism"] for run in found["runs"]] == list(inflection.MECHANISMS)
     asked = {run["mechanism"]: run["asked"]["config"]["model"].get("mechanism") for run in found["runs"]}
+    assert {run["mechanism"]: run["asked"]["config"]["model"]["kind"] for run in found["runs"]}["exact"] == "wu"
     assert asked["soft"] is None and asked["sparse"]["normalizer"] == "entmax15"
     assert "| german local_p MLD |" in capsys.readouterr().out
 
