@@ -102,18 +102,36 @@ def test_the_coverage_loss_counts_target_positions_once_each():
     assert np.isclose(with_coverage - plain, 0.7 * expected, rtol=1e-10)
 
 
+def test_the_doubly_stochastic_loss_counts_neither_padding_of_the_source_nor_of_the_target():
+    options = {"mechanism": {"name": "gated_additive"}, "dropout": 0.0}
+    models = [
+        build(BahdanauConfig(**{**SMALL, **options, **more}), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
+        for more in ({}, {"doubly_stochastic_loss": 0.7}, {"doubly_stochastic_loss": 0.7, "coverage_loss": 0.2})
+    ]
+    batch = random_pairs(6, 7)
+    plain, lossy, both = (model.loss_vjp(batch, seeds=np.arange(6, dtype=np.uint64))[0] for model in models)
+    weights = models[0].forced(batch)[1]
+    real = [w[:t, :s] for w, t, s in zip(weights, batch.target_lengths, batch.source_lengths)]
+    expected = sum(((1 - w.sum(axis=0)) ** 2).sum() for w in real)
+    assert len({w.shape for w in real}) > 3
+    assert np.isclose(lossy - plain, 0.7 * expected, rtol=1e-10)
+    assert np.isclose(both - lossy, 0.2 * sum(coverage_loss(w[None]).sum() for w in real), rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["coverage_loss", "doubly_stochastic_loss"])
 @pytest.mark.parametrize(
     ("factor", "table"), [(0.5, None), (-1.0, {"name": "coverage"}), (np.nan, {"name": "coverage"})]
 )
-def test_a_coverage_loss_needs_a_mechanism_and_a_factor(factor, table):
-    with pytest.raises(ArgumentError, match="coverage_loss: expected"):
-        build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1)
+def test_a_loss_of_weights_needs_a_mechanism_and_a_factor(loss, factor, table):
+    with pytest.raises(ArgumentError, match=f"{loss}: expected"):
+        build(BahdanauConfig(**SMALL, mechanism=table, **{loss: factor}), SOURCE_SIZE, TARGET_SIZE, 1)
 
 
-def test_a_coverage_loss_needs_one_head():
+@pytest.mark.parametrize("loss", ["coverage_loss", "doubly_stochastic_loss"])
+def test_a_loss_of_weights_needs_one_head(loss):
     table = {"name": "multihead", "heads": 2}
-    model = build(BahdanauConfig(**SMALL, mechanism=table, coverage_loss=1.0), SOURCE_SIZE, TARGET_SIZE, 1)
-    with pytest.raises(ArgumentError, match="mechanism with one head"):
+    model = build(BahdanauConfig(**SMALL, mechanism=table, **{loss: 1.0}), SOURCE_SIZE, TARGET_SIZE, 1)
+    with pytest.raises(ArgumentError, match=f"{loss}.*\n.*mechanism with one head"):
         model.loss_vjp(random_pairs(2, 3), seeds=np.arange(2, dtype=np.uint64))
 
 

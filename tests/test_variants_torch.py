@@ -49,6 +49,11 @@ def soft(name, p, q, m, values, allowed, options):
     return weights @ values, weights
 
 
+def gated_additive(name, p, q, m, values, allowed, options):
+    context, weights = soft("additive", p, q, m, values, allowed, options)
+    return context / (1 + torch.exp(-(q @ p["gate.w"] + p["gate.b"]))), weights
+
+
 def by_steps(q, allowed, values, score, normalize=lambda e: e.softmax(-1)):
     """Contexts and weights where scores depend on the weights of earlier steps: score(t, weights so far)."""
     weights = []

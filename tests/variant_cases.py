@@ -44,6 +44,8 @@ CASES = [
     Case("additive", {"width": 9}),
     Case("additive", {"width": 21, "activation": "sigmoid", "bias": True}),
     Case("additive", {"width": 6, "activation": "relu"}),
+    Case("gated_additive", {"width": 9}),
+    Case("gated_additive", {"width": 20, "activation": "sigmoid", "bias": True}),
     Case("concat", {"width": 7}),
     Case("normed_additive", {"width": 8}),
     Case("bahdanau", {"width": 5}),

@@ -72,6 +72,22 @@ def soft(
     return _together(weights, v)
 
 
+def gated_additive(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Xu et al. 2015, section 4.2.1."""
+    context, weights = soft("additive", p, queries, memory, values, allowed, **options)
+    return context * sigmoid(np.asarray(queries, np.float64) @ p["gate.w"] + p["gate.b"]), weights
+
+
+def doubly_stochastic_loss(weights: Any, steps: Any, allowed: Array) -> Array:
+    """Xu et al. 2015, the sum of equation 14: (B,) for weights (B, T, S)."""
+    losses = []
+    for w, count, read in zip(np.asarray(weights, np.float64), steps, allowed):
+        losses.append(sum((1.0 - w[:count, i].sum()) ** 2 for i in np.flatnonzero(read)))
+    return np.array(losses, np.float64)
+
+
 def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
     m, v = (np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
     return np.asarray(queries, np.float64), m, v

@@ -23,6 +23,7 @@ from fastattn.seq2seq.sentences import inside
 from fastattn.seq2seq.tied import TiedEmbedding
 from fastattn.variants import AttentionState, Prepared, Variant
 from fastattn.variants.coverage import coverage_loss_vjp
+from fastattn.variants.stochastic import doubly_stochastic_loss_vjp
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -63,6 +64,9 @@ class BahdanauConfig:
     coverage_loss : float
         Weight of the loss of See et al. 2017, equation 12, for attending again to what was attended to, summed over
         target positions; for a mechanism whose weights are (B, S), above all "coverage".
+    doubly_stochastic_loss : float
+        Weight, lambda, of the loss of Xu et al. 2015, equation 14, for source positions whose weights do not sum to 1
+        over all target positions; for such a mechanism too, above all "gated_additive".
     mechanism : mapping, optional
         Another attention than the paper's: the ``name`` of a variant (`fastattn.variants.names`) and its options. Its
         widths are the decoder's; `attention` is its ``width`` where it needs one.
@@ -82,6 +86,7 @@ class BahdanauConfig:
     tied: bool = False
     label_smoothing: float = 0.0
     coverage_loss: float = field(default=0.0, metadata={"factor": True})
+    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -169,9 +174,10 @@ class Bahdanau(Model):
         if config.readout not in ("maxout", "linear"):
             hint = "'maxout' is as published."
             raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
-        if config.coverage_loss and config.mechanism is None:
-            hint = 'add [model.mechanism] with name = "coverage".'
-            raise ArgumentError(describe("coverage_loss", "0 without a mechanism", config.coverage_loss, hint))
+        for loss, usual in (("coverage_loss", "coverage"), ("doubly_stochastic_loss", "gated_additive")):
+            if getattr(config, loss) and config.mechanism is None:
+                hint = f'add [model.mechanism] with name = "{usual}".'
+                raise ArgumentError(describe(loss, "0 without a mechanism", getattr(config, loss), hint))
         if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
             expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
             got = f"readout {config.readout!r} and readout_width {config.readout_width}"
@@ -263,28 +269,46 @@ class Bahdanau(Model):
     def loss_vjp(
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
-        """As `Model.loss_vjp`, with the coverage loss if the configuration asks for it."""
-        factor = self.config.coverage_loss
-        if not factor:
+        """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
+        if not (self.config.coverage_loss or self.config.doubly_stochastic_loss):
             return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
         inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
         x, features_backward, loop = self._run(batch, inputs, seeds)
         loss, count, plain_backward = self.loss_of_features(batch, x, features_backward)
         assert isinstance(loop, mechanism.MechanismLoop)
-        weights = loop.weights()
-        if weights.ndim != 3:
-            hint = "choose a mechanism with one head."
-            got = f"{weights.ndim - 2} axes of heads"
-            raise ArgumentError(describe("coverage_loss", "weights (B, T, S)", got, hint))
-        losses, losses_backward = coverage_loss_vjp(weights)
-        counted = inside(batch.target, batch.target_lengths).astype(weights.dtype)
+        more, weights_backward = self._weights_loss(batch, loop.weights())
 
         def backward(scale: float = 1.0) -> None:
-            loop.d_weights = losses_backward(weights.dtype.type(factor * scale) * counted)
+            loop.d_weights = weights_backward(scale)
             plain_backward(scale)
 
-        # fsum rounds once, so that the order of sentences does not matter.
-        return loss + factor * math.fsum((losses * counted).ravel().tolist()), count, backward
+        return loss + more, count, backward
+
+    def _weights_loss(self, batch: Pairs, weights: Array) -> tuple[float, Callable[[float], Array]]:
+        """Return what the losses of weights (B, T, S) come to, and the function from a scale to their gradient."""
+        config, real = self.config, weights.dtype.type
+        if weights.ndim != 3:
+            hint = "choose a mechanism with one head."
+            argument = "coverage_loss" if config.coverage_loss else "doubly_stochastic_loss"
+            raise ArgumentError(describe(argument, "weights (B, T, S)", f"{weights.ndim - 2} axes of heads", hint))
+        total, parts = 0.0, []
+        if config.coverage_loss:
+            losses, back = coverage_loss_vjp(weights)
+            parts.append((config.coverage_loss, inside(batch.target, batch.target_lengths).astype(real), back))
+            losses = losses * parts[-1][1]
+            # fsum rounds once, so that the order of sentences does not matter.
+            total += config.coverage_loss * math.fsum(losses.ravel().tolist())
+        if config.doubly_stochastic_loss:
+            allowed = inside(batch.source, batch.source_lengths)
+            losses, back = doubly_stochastic_loss_vjp(weights, np.asarray(batch.target_lengths), allowed)
+            parts.append((config.doubly_stochastic_loss, np.ones(len(weights), real), back))
+            total += config.doubly_stochastic_loss * math.fsum(losses.tolist())
+
+        def backward(scale: float) -> Array:
+            gradients = [back(real(factor * scale) * counted) for factor, counted, back in parts]
+            return gradients[0] if len(gradients) == 1 else gradients[0] + gradients[1]
+
+        return total, backward
 
     def _values(self, states: Array) -> Array:
         """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""

@@ -33,6 +33,10 @@ _BUILT_IN = (
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
     ),
     VariantRecord(
+        "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1",
+    ),
+    VariantRecord(
         "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
         "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2",
     ),
