@@ -12,6 +12,7 @@ import pytest
 
 from fastattn import viz
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
+from fastattn.viz.overlay import upsample
 from fastattn.viz.palette import STEPS, colour, contrast, ink
 
 EVIL = ["</script><img src=x onerror=document.title='broken'>", "</title><b>", "{{data}}", ""]
@@ -102,6 +103,73 @@ def test_a_heat_map_becomes_a_file(name, tmp_path):
 def test_a_page_is_not_saved_as_a_picture(tmp_path):
     with pytest.raises(ArgumentError, match=r"\.html"):
         viz.save(viz.page(softmax(2, 2), "ab", "AB"), tmp_path / "map.png")
+
+
+GREY = np.linspace(0, 1, 20 * 30).reshape(20, 30)
+
+
+def maps_of(*shape, seed=0):
+    return softmax(shape[0], shape[1] * shape[2], seed=seed).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    "picture, maps, tokens, error, hint",
+    [
+        (GREY[0], maps_of(2, 3, 4), "ab", ShapeError, "picture: .*transparency"),
+        (np.ones((4, 5, 4)), maps_of(2, 3, 4), "ab", ShapeError, "picture: .*last axis"),
+        (GREY * 255, maps_of(2, 3, 4), "ab", ArgumentError, "picture: .*as uint8"),
+        (np.full((4, 5), np.nan), maps_of(2, 3, 4), "ab", ArgumentError, "picture: .*from 0 to 1"),
+        (np.ones((4, 5), int), maps_of(2, 3, 4), "ab", DTypeError, "picture: .*uint8"),
+        (GREY, maps_of(2, 3, 4), "abc", ShapeError, "maps: .*each token"),
+        (GREY, maps_of(2, 3, 4)[None], "ab", ShapeError, "maps: .*one picture"),
+        (GREY, np.empty((0, 3, 4)), "", ShapeError, "maps: .*at least one token"),
+        (GREY, maps_of(2, 3, 4) * np.nan, "ab", ArgumentError, "maps: .*numbers from 0 to 1"),
+        (GREY, maps_of(2, 3, 4)[:, :2], "ab", ArgumentError, "maps: .*normalized=False"),
+        (GREY, maps_of(2, 3, 4), [1, 2], DTypeError, "tokens"),
+    ],
+)
+def test_what_cannot_be_drawn_over_a_picture_is_refused(picture, maps, tokens, error, hint):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(error, match=f"(?s){hint}"):
+        viz.overlay(picture, maps, tokens)
+
+
+@pytest.mark.parametrize(
+    "height, width, rows, columns", [(256, 512, 4, 8), (300, 300, 1, 5), (7, 5, 7, 5), (3, 9, 6, 1)]
+)
+def test_maps_are_exact_in_the_middle_of_cells_and_between_their_neighbours_elsewhere(height, width, rows, columns):
+    cells = np.random.default_rng(0).random((rows, columns))
+    fine = upsample(cells, height, width)
+    assert fine.shape[0] / fine.shape[1] == pytest.approx(height / width, rel=0.01) and max(fine.shape) >= 256
+    assert fine.min() >= cells.min() and fine.max() <= cells.max()
+    for (i, j), weight in np.ndenumerate(cells):
+        middle = (i + 0.5) * fine.shape[0] / rows - 0.5, (j + 0.5) * fine.shape[1] / columns - 0.5
+        assert fine[round(middle[0]), round(middle[1])] == pytest.approx(weight, abs=1e-2)
+    steps = np.abs(np.diff(fine, axis=0)).max(initial=0), np.abs(np.diff(fine, axis=1)).max(initial=0)
+    assert steps[0] <= 1.6 * rows / fine.shape[0] and steps[1] <= 1.6 * columns / fine.shape[1]  # slope at most 3 / 2
+
+
+@pytest.mark.parametrize("picture", [GREY, np.dstack([GREY] * 3), (255 * GREY).astype(np.uint8)])
+def test_a_figure_has_a_panel_for_the_picture_and_for_each_token(picture, tmp_path):
+    pytest.importorskip("matplotlib")
+    maps, tokens = maps_of(7, 3, 4).astype(np.float32), ["$x$", "", "a", "b", "c", "d", "long" * 20]
+    figure = viz.overlay(picture, maps, tokens, title="a $ picture", smooth=False)
+    panels = figure.axes[:8]
+    assert [axes.get_title() for axes in panels[:4]] == ["", "$x$", "(empty)", "a"]
+    assert [len(axes.images) for axes in panels] == [1, *[2] * 7]
+    for axes, weights in zip(panels[1:], maps):
+        under, over = axes.images
+        np.testing.assert_array_equal(over.get_array(), weights)
+        assert under.get_extent() == over.get_extent() == [-0.5, 29.5, 19.5, -0.5]
+        assert over.get_clim() == (0, maps.max()) and over.get_alpha() == 0.6 and under.get_array().ndim == 2
+    path = viz.save(figure, tmp_path / "maps.png")
+    assert path.stat().st_size > 5000
+    columns = {round(axes.get_subplotspec().get_position(figure).x0, 6) for axes in panels}
+    assert len(columns) == 4
+    assert (
+        len({axes.get_subplotspec().colspan.start for axes in viz.overlay(picture, maps, tokens, columns=3).axes[:8]})
+        == 3
+    )
 
 
 def chromium():
