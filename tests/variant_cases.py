@@ -108,6 +108,8 @@ CASES = [
     Case("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 1, "cumulative": True}),
     Case("coverage", {"width": 11}),
     Case("coverage", {"width": 18, "fertility": 2.0}),
+    Case("neural_coverage", {"width": 9, "coverage_width": 3}),
+    Case("neural_coverage", {"width": 18, "coverage_width": 1}),
     Case("monotonic", {"width": 11, "offset": -1.0}),
     Case("monotonic", {"width": 37, "offset": 0.5}),
     Case("hard", {"width": 9}),

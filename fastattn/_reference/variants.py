@@ -166,6 +166,24 @@ def coverage(
     return _together(weights, v)
 
 
+def neural_coverage(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **sizes: int
+) -> tuple[Array, Array]:
+    """Tu et al. 2016, section 3.1.2, with a GRU."""
+    q, m, v = _read(queries, memory, values, allowed)
+    d = p["u"].shape[0]
+    c, weights = np.zeros((*allowed.shape, d)), []
+    for t in range(q.shape[1]):
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + c @ p["u"]
+        weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
+        x = weights[-1][..., None] * p["weight_gates"][0] + m @ p["memory_gates.w"] + p["memory_gates.b"]
+        x = x + (q[:, t] @ p["query_gates.w"])[:, None]
+        r, z = np.split(sigmoid(x[..., : 2 * d] + c @ p["gates"]), 2, axis=-1)
+        n = np.tanh(x[..., 2 * d :] + (r * c) @ p["candidate"])
+        c = (1 - z) * n + z * c
+    return _together(weights, v)
+
+
 def coverage_loss(weights: Any) -> Array:
     """See et al. 2017, equation 12, of every step: (B, T) for weights (B, T, S)."""
     w = np.asarray(weights, np.float64)

@@ -78,6 +78,11 @@ _BUILT_IN = (
         "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
     ),
     VariantRecord(
+        "neural_coverage", f"{_HERE}.neural_coverage:NeuralCoverage",
+        "v . tanh(q W + m V + C U), C a vector at each position that a GRU updates",
+        "Tu et al. 2016 (arXiv:1601.04811), section 3.1.2",
+    ),
+    VariantRecord(
         "monotonic", f"{_HERE}.monotonic:Monotonic", "walks on, stops with p = sigmoid(an additive score + r)",
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 11 to 14 and 16",
     ),
