@@ -162,6 +162,26 @@ def luong(config, p, source, fed):
     return np.array(out)
 
 
+def wu(config, p, source, fed):
+    """Probabilities: those of a mixture."""
+    zero = np.zeros(config.hidden)
+    xs = p["source_embedding.w"][source]
+    sides = [
+        lstm_layer(p, f"encoder.{side}_layer", rows, zero, zero)
+        for side, rows in (("forward", xs), ("backward", xs[::-1]))
+    ]
+    states = np.concatenate([sides[0][0], sides[1][0][::-1]], axis=-1)
+    c = np.concatenate([sides[0][2], sides[1][2]]) @ p["bridge.w"] + p["bridge.b"]
+    h, out = np.tanh(c), []
+    for token in fed:
+        x = p["target_embedding.w"][token] @ p["from_target.w"] + p["from_target.b"]
+        h, c = lstm(x, h, c, p["cell.w_hidden"])
+        weights = softmax(h @ p["attention.w"] @ states.T)
+        each = np.tanh(h @ p["from_state.w"] + states @ p["from_memory.w"] + p["from_memory.b"])
+        out.append(weights @ softmax(each @ p["projection.w"] + p["projection.b"]))
+    return np.array(out)
+
+
 def transformer(config, p, source, fed):
     D, heads, pre = config.width, config.heads, config.norm == "pre"
     d = D // heads
@@ -220,7 +240,7 @@ def transformer(config, p, source, fed):
     return norm("decoder_norm", y) if pre else y
 
 
-PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer)}
+PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer, wu)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -231,7 +251,8 @@ def test_log_probabilities_are_those_of_the_papers_formulas(name):
     for b in range(5):
         one = batch.row(b)
         fed = np.array([BOS, *one.target[0, :-1]])
-        features = PAPERS[model.kind](model.config, p, one.source[0], fed)
-        probabilities = softmax(features @ p["projection.w"] + p["projection.b"])
+        probabilities = PAPERS[model.kind](model.config, p, one.source[0], fed)
+        if model.kind != "wu":
+            probabilities = softmax(probabilities @ p["projection.w"] + p["projection.b"])
         expected = np.log(probabilities[np.arange(len(fed)), one.target[0]])
         np.testing.assert_allclose(found[b, : len(fed)], expected, rtol=1e-9, atol=1e-10)

@@ -108,8 +108,8 @@ class General(Soft):
 
     Notes
     -----
-    The matrix acts on the memory, once, so that a step has no product of its own: B S Dq Dm multiply-adds in
-    `prepare`.
+    The matrix acts on the query, B Dq Dm multiply-adds a step: the keys are the memory itself, and a memory of S
+    positions, longer than there are steps, is not multiplied by it.
     """
 
     name = "general"
@@ -121,12 +121,14 @@ class General(Soft):
         bound = math.sqrt(3 / max(memory_width, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (query_width, memory_width)).astype(dtype))
 
-    def _key(self, memory: Array) -> Array:
-        return self.w.packed().matmul_transposed(memory)
+    def _project(self, query: Array) -> Array:
+        return self.w.packed().matmul(query)
 
-    def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
-        self.w.accumulate(linear.weight_gradient(memory, d_key).T)
-        return self.w.packed().matmul(d_key)
+    def _project_vjp(self, query: Array, projected: Array, d_projected: Array) -> Array:
+        return self.w.packed().matmul_transposed(d_projected)
+
+    def _gather(self, queries: Array, d_projected: Array) -> None:
+        linear.weight_gradient(queries, d_projected, self.w.gradient)
 
 
 class Location(Soft):
