@@ -126,7 +126,7 @@ def overlay(
     size = max(across * width * scale + 1.2, 2.5), down * (height * scale + 0.35) + 0.6
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
-    grey = shown if shown.ndim == 2 else shown @ np.array([0.299, 0.587, 0.114])
+    grey = shown if shown.ndim == 2 else 0.299 * shown[..., 0] + 0.587 * shown[..., 1] + 0.114 * shown[..., 2]
     written, family = fonts.drawable([shorten(name, longest) for name in names], stacklevel=3)
     image: Any = None
     for number, axes in enumerate(grid):
