@@ -52,6 +52,24 @@ CASES = {
         coverage_loss=0.7,
         **SMALL,
     ),
+    "bahdanau-gated": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout_width=4,
+        mechanism={"name": "gated_additive"},
+        coverage_loss=0.3,
+        doubly_stochastic_loss=0.4,
+        **SMALL,
+    ),
+    "bahdanau-neural-coverage": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        mechanism={"name": "neural_coverage", "coverage_width": 3},
+        **SMALL,
+    ),
     "bahdanau-multihead": BahdanauConfig(
         embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
     ),

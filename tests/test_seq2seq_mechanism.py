@@ -195,20 +195,39 @@ def test_the_coverage_loss_counts_target_positions_once_each(config, sizes):
     assert np.isclose(with_coverage - plain, 0.7 * expected, rtol=1e-10)
 
 
+@BOTH
+def test_the_doubly_stochastic_loss_counts_neither_padding_of_the_source_nor_of_the_target(config, sizes):
+    options = {"mechanism": {"name": "gated_additive"}, "dropout": 0.0}
+    models = [
+        build(config(**{**sizes, **options, **more}), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
+        for more in ({}, {"doubly_stochastic_loss": 0.7}, {"doubly_stochastic_loss": 0.7, "coverage_loss": 0.2})
+    ]
+    batch = random_pairs(6, 7)
+    plain, lossy, both = (model.loss_vjp(batch, seeds=np.arange(6, dtype=np.uint64))[0] for model in models)
+    weights = models[0].forced(batch)[1]
+    real = [w[:t, :s] for w, t, s in zip(weights, batch.target_lengths, batch.source_lengths)]
+    expected = sum(((1 - w.sum(axis=0)) ** 2).sum() for w in real)
+    assert len({w.shape for w in real}) > 3
+    assert np.isclose(lossy - plain, 0.7 * expected, rtol=1e-10)
+    assert np.isclose(both - lossy, 0.2 * sum(coverage_loss(w[None]).sum() for w in real), rtol=1e-10)
+
+
+@pytest.mark.parametrize("loss", ["coverage_loss", "doubly_stochastic_loss"])
 @pytest.mark.parametrize(
     ("factor", "table"), [(0.5, None), (-1.0, {"name": "coverage"}), (np.nan, {"name": "coverage"})]
 )
 @BOTH
-def test_a_coverage_loss_needs_a_mechanism_and_a_factor(factor, table, config, sizes):
-    with pytest.raises(ArgumentError, match="coverage_loss: expected"):
-        build(config(**sizes, mechanism=table, coverage_loss=factor), SOURCE_SIZE, TARGET_SIZE, 1)
+def test_a_loss_of_weights_needs_a_mechanism_and_a_factor(loss, factor, table, config, sizes):
+    with pytest.raises(ArgumentError, match=f"{loss}: expected"):
+        build(config(**sizes, mechanism=table, **{loss: factor}), SOURCE_SIZE, TARGET_SIZE, 1)
 
 
+@pytest.mark.parametrize("loss", ["coverage_loss", "doubly_stochastic_loss"])
 @BOTH
-def test_a_coverage_loss_needs_one_head(config, sizes):
+def test_a_loss_of_weights_needs_one_head(loss, config, sizes):
     table = {"name": "multihead", "heads": 2}
-    model = build(config(**sizes, mechanism=table, coverage_loss=1.0), SOURCE_SIZE, TARGET_SIZE, 1)
-    with pytest.raises(ArgumentError, match="mechanism with one head"):
+    model = build(config(**sizes, mechanism=table, **{loss: 1.0}), SOURCE_SIZE, TARGET_SIZE, 1)
+    with pytest.raises(ArgumentError, match=f"{loss}.*\n.*mechanism with one head"):
         model.loss_vjp(random_pairs(2, 3), seeds=np.arange(2, dtype=np.uint64))
 
 

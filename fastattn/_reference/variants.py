@@ -82,6 +82,22 @@ def soft(
     return _together([weighted(z, allowed, normalizer) for z in scores], v)
 
 
+def gated_additive(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Xu et al. 2015, section 4.2.1."""
+    context, weights = soft("additive", p, queries, memory, values, allowed, **options)
+    return context * sigmoid(np.asarray(queries, np.float64) @ p["gate.w"] + p["gate.b"]), weights
+
+
+def doubly_stochastic_loss(weights: Any, steps: Any, allowed: Array) -> Array:
+    """Xu et al. 2015, the sum of equation 14: (B,) for weights (B, T, S)."""
+    losses = []
+    for w, count, read in zip(np.asarray(weights, np.float64), steps, allowed):
+        losses.append(sum((1.0 - w[:count, i].sum()) ** 2 for i in np.flatnonzero(read)))
+    return np.array(losses, np.float64)
+
+
 def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
     m, v = (np.where(allowed[..., None], np.asarray(x, np.float64), 0.0) for x in (memory, values))
     return np.asarray(queries, np.float64), m, v
@@ -157,6 +173,24 @@ def coverage(
         inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + covered[..., None] * p["u"][0]
         weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
         covered = covered + weights[-1] / needed
+    return _together(weights, v)
+
+
+def neural_coverage(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **sizes: int
+) -> tuple[Array, Array]:
+    """Tu et al. 2016, section 3.1.2, with a GRU."""
+    q, m, v = _read(queries, memory, values, allowed)
+    d = p["u"].shape[0]
+    c, weights = np.zeros((*allowed.shape, d)), []
+    for t in range(q.shape[1]):
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + c @ p["u"]
+        weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
+        x = weights[-1][..., None] * p["weight_gates"][0] + m @ p["memory_gates.w"] + p["memory_gates.b"]
+        x = x + (q[:, t] @ p["query_gates.w"])[:, None]
+        r, z = np.split(sigmoid(x[..., : 2 * d] + c @ p["gates"]), 2, axis=-1)
+        n = np.tanh(x[..., 2 * d :] + (r * c) @ p["candidate"])
+        c = (1 - z) * n + z * c
     return _together(weights, v)
 
 

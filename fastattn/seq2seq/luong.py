@@ -14,12 +14,12 @@ from fastattn.layers import LSTM, Embedding, Linear, Parameter, Stacked
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive, Score
 from fastattn.seq2seq import mechanism
-from fastattn.seq2seq.coverage import check_coverage, coverage_loss_vjp
 from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.recurrence_lstm import LSTMStep
+from fastattn.seq2seq.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, Variant
 
 __all__ = ["Luong", "LuongConfig"]
@@ -48,8 +48,8 @@ class LuongConfig:
         Share of the elements of embeddings, outputs of layers and output features dropped in training.
     label_smoothing : float
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
-    coverage_loss : float
-        Weight of the loss of See et al. 2017, equation 12, as of `BahdanauConfig`.
+    coverage_loss, doubly_stochastic_loss : float
+        Weights of losses of attention weights, as of `BahdanauConfig`.
     mechanism : mapping, optional
         Another attention than by these scores: the ``name`` of a variant (`fastattn.variants.names`) and its options.
         Its widths are the decoder's; `hidden` is its ``width`` where it needs one.
@@ -65,6 +65,7 @@ class LuongConfig:
     dropout: float = 0.2
     label_smoothing: float = 0.0
     coverage_loss: float = field(default=0.0, metadata={"factor": True})
+    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -151,7 +152,7 @@ class Luong(Model):
             raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(config.score), hint))
         if config.layers < 1:
             raise ArgumentError(describe("layers", "at least 1", config.layers, "the paper has 4."))
-        check_coverage(config)
+        check_weight_losses(config)
         E, H, score = config.embedding, config.hidden, config.score
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config
@@ -258,10 +259,10 @@ class Luong(Model):
     def loss_vjp(
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
-        """As `Model.loss_vjp`, with the coverage loss if the configuration asks for it."""
-        if not self.config.coverage_loss:
+        """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
+        if not has_weight_losses(self.config):
             return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
-        return coverage_loss_vjp(self, batch, seeds=seeds, sampling=sampling)
+        return weight_losses_vjp(self, batch, seeds=seeds, sampling=sampling)
 
     def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Any, Callable[[Array, Any], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)

@@ -81,16 +81,18 @@ def check_size(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def check_lengths(lengths: object, batch: int, keys: int) -> Array:
+def check_lengths(
+    lengths: object, batch: int, most: int, name: str = "lengths", counted: str = "positions of the memory"
+) -> Array:
     """Return one length a sample as int64, or raise."""
-    array = as_array("lengths", lengths)
+    array = as_array(name, lengths)
     if array.dtype.kind not in "iu" or array.shape != (batch,):
         error = ShapeError if array.dtype.kind in "iu" else DTypeError
         got = f"{array.dtype} of shape {array.shape}"
-        raise error(describe("lengths", f"{batch} integers", got, "pass one length a sample."))
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= keys:
+        raise error(describe(name, f"{batch} integers", got, "pass one length a sample."))
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
         got = f"{array.min()} to {array.max()}"
-        raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
+        raise ArgumentError(describe(name, f"values from 0 to {most}", got, f"they count {counted}."))
     return array.astype(np.int64)
 
 

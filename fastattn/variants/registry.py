@@ -33,6 +33,10 @@ _BUILT_IN = (
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
     ),
     VariantRecord(
+        "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1",
+    ),
+    VariantRecord(
         "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
         "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2",
     ),
@@ -72,6 +76,11 @@ _BUILT_IN = (
     VariantRecord(
         "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
         "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
+    ),
+    VariantRecord(
+        "neural_coverage", f"{_HERE}.neural_coverage:NeuralCoverage",
+        "v . tanh(q W + m V + C U), C a vector at each position that a GRU updates",
+        "Tu et al. 2016 (arXiv:1601.04811), section 3.1.2",
     ),
     VariantRecord(
         "monotonic", f"{_HERE}.monotonic:Monotonic", "walks on, stops with p = sigmoid(an additive score + r)",
