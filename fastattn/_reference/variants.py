@@ -29,6 +29,15 @@ def normalized(scores: Array, allowed: Array) -> Array:
     return e / np.where(total == 0, 1.0, total)
 
 
+def weighted(scores: Array, allowed: Array, normalizer: Any) -> Array:
+    """Weights by a normalizer: its name, a mapping of name and settings, or an object."""
+    if isinstance(normalizer, dict):
+        alpha = normalizer.get("alpha", alpha_of(normalizer["name"]))
+    else:
+        alpha = alpha_of(normalizer)
+    return normalized(scores, allowed) if alpha is None else entmax_weights(scores, allowed, alpha)
+
+
 def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: Any) -> Array:
     """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) for the variant `name`."""
     scale = options.get("scale")
@@ -68,8 +77,9 @@ def soft(
 ) -> tuple[Array, Array]:
     """Global soft attention."""
     q, m, v = _read(queries, memory, values, allowed)
-    weights = [normalized(soft_scores(name, p, q[:, t], m, **options), allowed) for t in range(q.shape[1])]
-    return _together(weights, v)
+    normalizer = options.pop("normalizer", "softmax")
+    scores = [soft_scores(name, p, q[:, t], m, **options) for t in range(q.shape[1])]
+    return _together([weighted(z, allowed, normalizer) for z in scores], v)
 
 
 def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
@@ -200,8 +210,7 @@ def multihead(
         if name == "shaw":
             scores = places.content(p, query, key, None, first)[0]
         scores = scores / np.sqrt(width) + bias[head]
-        alpha = alpha_of(normalizer)
-        weights.append(normalized(scores, seen) if alpha is None else entmax_weights(scores, seen, alpha))
+        weights.append(weighted(scores, seen, normalizer))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
         if name == "shaw":
             contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]
@@ -218,6 +227,7 @@ def additive_multihead(
     *,
     heads: int,
     activation: str = "tanh",
+    normalizer: Any = "softmax",
     **sizes: Any,
 ) -> tuple[Array, Array]:
     """Vaswani et al. 2017, section 3.2.2, with the score of Bahdanau et al. 2015, A.1.2, in each head."""
@@ -228,7 +238,8 @@ def additive_multihead(
     for head in range(heads):
         own = {name.removeprefix(f"heads.{head}."): x for name, x in p.items()}
         scores = [soft_scores("additive", own, q[:, t], m, activation=activation) for t in range(q.shape[1])]
-        weights.append(normalized(np.stack(scores, axis=1), np.broadcast_to(allowed[:, None], weights_shape(q, m))))
+        seen = np.broadcast_to(allowed[:, None], weights_shape(q, m))
+        weights.append(weighted(np.stack(scores, axis=1), seen, normalizer))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], v[..., head * width : (head + 1) * width]))
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)

@@ -1,6 +1,5 @@
 """The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +14,13 @@ from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive
 from fastattn.seq2seq import mechanism
+from fastattn.seq2seq.coverage import check_coverage, coverage_loss_vjp
 from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
-from fastattn.seq2seq.sentences import inside
 from fastattn.seq2seq.tied import TiedEmbedding
 from fastattn.variants import AttentionState, Prepared, Variant
-from fastattn.variants.coverage import coverage_loss_vjp
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -169,9 +167,7 @@ class Bahdanau(Model):
         if config.readout not in ("maxout", "linear"):
             hint = "'maxout' is as published."
             raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
-        if config.coverage_loss and config.mechanism is None:
-            hint = 'add [model.mechanism] with name = "coverage".'
-            raise ArgumentError(describe("coverage_loss", "0 without a mechanism", config.coverage_loss, hint))
+        check_coverage(config)
         if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
             expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
             got = f"readout {config.readout!r} and readout_width {config.readout_width}"
@@ -264,27 +260,9 @@ class Bahdanau(Model):
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """As `Model.loss_vjp`, with the coverage loss if the configuration asks for it."""
-        factor = self.config.coverage_loss
-        if not factor:
+        if not self.config.coverage_loss:
             return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
-        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
-        x, features_backward, loop = self._run(batch, inputs, seeds)
-        loss, count, plain_backward = self.loss_of_features(batch, x, features_backward)
-        assert isinstance(loop, mechanism.MechanismLoop)
-        weights = loop.weights()
-        if weights.ndim != 3:
-            hint = "choose a mechanism with one head."
-            got = f"{weights.ndim - 2} axes of heads"
-            raise ArgumentError(describe("coverage_loss", "weights (B, T, S)", got, hint))
-        losses, losses_backward = coverage_loss_vjp(weights)
-        counted = inside(batch.target, batch.target_lengths).astype(weights.dtype)
-
-        def backward(scale: float = 1.0) -> None:
-            loop.d_weights = losses_backward(weights.dtype.type(factor * scale) * counted)
-            plain_backward(scale)
-
-        # fsum rounds once, so that the order of sentences does not matter.
-        return loss + factor * math.fsum((losses * counted).ravel().tolist()), count, backward
+        return coverage_loss_vjp(self, batch, seeds=seeds, sampling=sampling)
 
     def _values(self, states: Array) -> Array:
         """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""

@@ -10,7 +10,7 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Cosine", "Dot", "General", "Location", "ScaledDot"]
@@ -25,6 +25,8 @@ class Dot(Soft):
         The same.
     scale : float
         Of the scores; 1 in the paper.
+    normalizer : str, mapping or Normalizer
+        "softmax", "sparsemax", "entmax15", ...: as of `Soft`.
     rng : numpy.random.Generator, optional
         Not used: there are no parameters.
     dtype : dtype
@@ -46,10 +48,11 @@ class Dot(Soft):
         query_width: int,
         memory_width: int,
         scale: float | None = None,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         if query_width != memory_width:
             hint = "use 'general', which has a matrix between them."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
@@ -98,6 +101,8 @@ class General(Soft):
     Parameters
     ----------
     query_width, memory_width : int
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
         w starts uniform in +-sqrt(3 / Dm).
     dtype : dtype
@@ -115,9 +120,15 @@ class General(Soft):
     name = "general"
 
     def __init__(
-        self, *, query_width: int, memory_width: int, rng: np.random.Generator, dtype: Any = np.float32
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        normalizer: NormalizerLike = "softmax",
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         bound = math.sqrt(3 / max(memory_width, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (query_width, memory_width)).astype(dtype))
 
@@ -139,6 +150,8 @@ class Location(Soft):
     query_width, memory_width : int
     longest : int
         The most positions of a memory; those beyond have no weights.
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -156,10 +169,11 @@ class Location(Soft):
         query_width: int,
         memory_width: int,
         longest: int = 200,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         self.longest = check_size("longest", longest)
         bound = math.sqrt(3 / max(query_width, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (query_width, longest)).astype(dtype))

@@ -2,11 +2,11 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, PluginError, describe
+from fastattn.errors import ArgumentError, DTypeError, PluginError, UnsupportedError, describe
 from fastattn.plugin.records import VariantRecord
 from fastattn.variants.base import Variant
 
@@ -158,6 +158,14 @@ def options(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(record(name).load()).parameters
 
 
+def check_normalized(name: str, given: Iterable[str]) -> None:
+    """Raise where a normalizer is among the options for a variant whose weights follow a rule of its own."""
+    if "normalizer" in given and "normalizer" not in options(name):
+        hint = "'additive', 'general' and other soft attention takes one; here leave it away."
+        expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
+        raise UnsupportedError(describe("normalizer", expected, "one", hint))
+
+
 def create(name: str, **given: Any) -> Variant:
     """Make an attention mechanism.
 
@@ -178,6 +186,8 @@ def create(name: str, **given: Any) -> Variant:
     ------
     ArgumentError
         If there is no such variant, or it has no such option, or lacks one that it needs.
+    UnsupportedError
+        If a normalizer is given for a variant that has none, such as "monotonic".
     PluginError
         If what provides it cannot be imported.
 
@@ -193,6 +203,7 @@ def create(name: str, **given: Any) -> Variant:
     """
     known = options(name)
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        check_normalized(name, given)
         for option in given:
             if option not in known:
                 close = difflib.get_close_matches(option, known, n=1)
