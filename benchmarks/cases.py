@@ -218,8 +218,15 @@ CASES: tuple[Case, ...] = (
     _steps("location_sensitive", BOTH, 3.0),
     _steps("coverage", FORWARD, 3.0),
     _steps("coverage", BOTH, 3.0),
-    _steps("local_p", FORWARD, 1.5),
-    _steps("local_p", BOTH, 1.5),
+    _steps("monotonic", FORWARD, 3.0),
+    _steps("monotonic", BOTH, 3.0),
+    _steps("mocha", FORWARD, 3.0),
+    _steps("mocha", BOTH, 3.0),
+    *(
+        _steps(mechanism, direction, 1.5)
+        for mechanism in ("local_m", "local_p", "general", "cosine", "l2", "linear", "multihead")
+        for direction in (FORWARD, BOTH)
+    ),
     _recurrent("gru_fwd", FORWARD, 64, 1.15),
     _recurrent("gru_grad", BOTH, 64, 1.15),
     _recurrent("gru_single", FORWARD, 1, 2.0),

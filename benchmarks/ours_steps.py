@@ -17,12 +17,18 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     import fastattn
 
     sizes = case.sizes
+    width = {"width": sizes["W"]}
     options: dict[str, Any] = {
-        "bahdanau": {"width": sizes["W"]},
-        "coverage": {"width": sizes["W"]},
-        "location_sensitive": {"width": sizes["W"], "filters": sizes["C"], "filter_size": sizes["K"]},
+        "bahdanau": width,
+        "coverage": width,
+        "location_sensitive": {**width, "filters": sizes["C"], "filter_size": sizes["K"]},
+        "monotonic": width,
+        "mocha": {**width, "chunk": steps.CHUNK},
+        "local_m": {"window": sizes["N"]},
         "local_p": {"window": sizes["N"]},
-    }[case.mechanism]
+        "linear": {"terms": ("x", "y", "x*y")},
+        "multihead": {"heads": steps.HEADS},
+    }.get(case.mechanism, {})
     rng = np.random.default_rng(0)
     variant = fastattn.create(case.mechanism, query_width=sizes["D"], memory_width=sizes["D"], rng=rng, **options)
     parameters = variant.parameters()

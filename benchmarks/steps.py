@@ -15,17 +15,28 @@ from .cases import Case
 Arrays = dict[str, np.ndarray]
 DIRECTIONS = 4
 STEP = 1e-6
+CHUNK = 2  # of "mocha"
+HEADS = 4  # of "multihead"
 
 
 def shapes(case: Case) -> dict[str, tuple[int, ...]]:
     """Parameters of a mechanism by their names in fastattn."""
     D, W = case.sizes["D"], case.sizes["W"]
     additive = {"query.w": (D, W), "key.w": (D, W), "v": (W,)}
+    monotonic = {f"align.{name}": shape for name, shape in additive.items()} | {"align.g": (1,), "r": (1,)}
     return {
         "bahdanau": additive,
         "location_sensitive": additive | {"u": (case.sizes["C"], W), "filters": (case.sizes["C"], case.sizes["K"])},
         "coverage": additive | {"u": (1, W)},
+        "monotonic": monotonic,
+        "mocha": monotonic | {f"chunk_align.{name}": shape for name, shape in additive.items()},
+        "local_m": {"align.w": (D, D)},
         "local_p": {"align.w": (D, D), "position.w": (D, D), "v_p": (D, 1)},
+        "general": {"w": (D, D)},
+        "cosine": {},
+        "l2": {},
+        "linear": {"w": (3 * D,)},
+        "multihead": {f"{name}.w": (D, D) for name in ("query", "key", "value", "output")},
     }[case.mechanism]
 
 
@@ -37,8 +48,12 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
         "memory": rng.standard_normal((B, S, D), dtype=np.float32),
     }
     for name, shape in shapes(case).items():
-        spread = np.float32(shape[-1 if name == "filters" else 0] ** -0.5)
+        # Bilinear scores are then about as large as the others: those of plain normal queries would be in the twenties.
+        power = -1.0 if name in ("w", "align.w") and len(shape) == 2 else -0.5
+        spread = np.float32(shape[-1 if name == "filters" else 0] ** power)
         data[name] = spread * rng.standard_normal(shape, dtype=np.float32)
+    if "r" in data:  # of monotonic attention; where stops are likelier PyTorch's plain formula is wrong
+        data["r"][...], data["align.g"][...] = -4, 1
     if case.backward:
         data["d_context"] = rng.standard_normal((B, T, D), dtype=np.float32)
     data["lengths"] = np.full(B, S)
@@ -48,36 +63,97 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
 
 def contexts(case: Case, data: Arrays) -> np.ndarray:
     """The contexts (B, T, D) in the dtype of data."""
-    memory, lengths = data["memory"], data["lengths"]
+    step = {"monotonic": _monotonic, "mocha": _monotonic, "multihead": _heads}.get(case.mechanism, _soft)
+    outside = np.arange(data["memory"].shape[1]) >= data["lengths"][:, None]
+    state: Arrays = {}
+    return np.stack([step(case, data, query, outside, state) for query in data["queries"].swapaxes(0, 1)], axis=1)
+
+
+def _soft(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
+    memory, none = data["memory"], np.zeros(outside.shape, query.dtype)
+    scores, factor = _scores(case, data, query, state)
+    weights = _softmax(np.where(outside, -np.inf, scores)) * factor
+    state["weights"], state["total"] = weights, state.get("total", none) + weights
+    return (weights[:, None] @ memory)[:, 0]
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    """Weights; zeros for a row of -inf."""
+    largest = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
+    sums = weights.sum(axis=-1, keepdims=True)
+    return weights / np.where(sums == 0, 1, sums)
+
+
+def _scores(case: Case, data: Arrays, query: np.ndarray, state: Arrays) -> tuple[np.ndarray, np.ndarray | float]:
+    """Scores (B, S) of a step, and what its weights are multiplied by."""
+    memory, mechanism = data["memory"], case.mechanism
     places = np.arange(memory.shape[1])
-    outside = places >= lengths[:, None]
-    weights = np.zeros(memory.shape[:2], memory.dtype)
-    total, found = weights, []
-    keys = memory @ (data["align.w"].T if case.mechanism == "local_p" else data["key.w"])
-    for query in data["queries"].swapaxes(0, 1):
-        factor: np.ndarray | float = 1.0
-        if case.mechanism == "local_p":
-            scores = (keys @ query[..., None])[..., 0]
-            at = np.tanh(query @ data["position.w"]) @ data["v_p"]
-            away = places - lengths[:, None] / (1 + np.exp(-at))
-            scores = np.where(np.abs(away) > case.sizes["N"], -np.inf, scores)
-            factor = np.exp(-2 * (away / case.sizes["N"]) ** 2)
-        else:
-            inner = (query @ data["query.w"])[:, None] + keys
-            if case.mechanism == "coverage":
-                inner = inner + total[..., None] * data["u"]
-            if case.mechanism == "location_sensitive":
-                half = data["filters"].shape[1] // 2
-                padded = np.pad(weights, ((0, 0), (half, half)))
-                windows = np.lib.stride_tricks.sliding_window_view(padded, data["filters"].shape[1], axis=1)
-                inner = inner + windows @ data["filters"].T @ data["u"]
-            scores = np.tanh(inner) @ data["v"]
-        scores = np.where(outside, -np.inf, scores)
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights = weights / weights.sum(axis=-1, keepdims=True) * factor
-        total = total + weights
-        found.append((weights[:, None] @ memory)[:, 0])
-    return np.stack(found, axis=1)
+    none = np.zeros(memory.shape[:2], memory.dtype)
+    if mechanism in ("general", "local_m", "local_p"):
+        scores = (memory @ (query @ data["w" if mechanism == "general" else "align.w"])[..., None])[..., 0]
+        if mechanism == "general":
+            return scores, 1.0
+        if mechanism == "local_m":
+            at = state["at"] = state.get("at", -1) + 1
+            return np.where(np.abs(places - at) > case.sizes["N"], -np.inf, scores), 1.0
+        share = 1 / (1 + np.exp(-(np.tanh(query @ data["position.w"]) @ data["v_p"])))
+        away = places - data["lengths"][:, None] * share
+        scores = np.where(np.abs(away) > case.sizes["N"], -np.inf, scores)
+        return scores, np.exp(-2 * (away / case.sizes["N"]) ** 2)
+    if mechanism == "cosine":
+        lengths = np.sqrt((query**2).sum(-1))[:, None] * np.sqrt((memory**2).sum(-1))
+        return (memory @ query[..., None])[..., 0] / lengths, 1.0
+    if mechanism == "l2":
+        return -((query[:, None] - memory) ** 2).sum(axis=-1) / np.sqrt(memory.shape[-1]), 1.0
+    if mechanism == "linear":
+        of_query, of_memory, of_both = np.split(data["w"], 3)
+        return (query @ of_query)[:, None] + memory @ of_memory + (memory @ (query * of_both)[..., None])[..., 0], 1.0
+    inner = (query @ data["query.w"])[:, None] + memory @ data["key.w"]
+    if mechanism == "coverage":
+        inner = inner + state.get("total", none)[..., None] * data["u"]
+    if mechanism == "location_sensitive":
+        half = data["filters"].shape[1] // 2
+        padded = np.pad(state.get("weights", none), ((0, 0), (half, half)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, data["filters"].shape[1], axis=1)
+        inner = inner + windows @ data["filters"].T @ data["u"]
+    return np.tanh(inner) @ data["v"], 1.0
+
+
+def _monotonic(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
+    memory, keys = data["memory"], outside.shape[1]
+    v = data["align.g"] * data["align.v"] / np.sqrt((data["align.v"] ** 2).sum())
+    energy = np.tanh((query @ data["align.query.w"])[:, None] + memory @ data["align.key.w"]) @ v + data["r"]
+    stops = np.where(outside, 0, 1 / (1 + np.exp(-energy)))
+    before = state.get("weights", np.eye(1, keys, dtype=query.dtype) * np.ones((len(query), 1), query.dtype))
+    alignment, reached = np.zeros_like(stops), np.zeros(len(query), query.dtype)
+    for j in range(keys):
+        reached = reached + before[:, j]
+        alignment[:, j] = stops[:, j] * reached
+        reached = reached - alignment[:, j]
+    state["weights"] = weights = alignment
+    if case.mechanism == "mocha":
+        inner = (query @ data["chunk_align.query.w"])[:, None] + memory @ data["chunk_align.key.w"]
+        scores = np.where(outside, -np.inf, np.tanh(inner) @ data["chunk_align.v"])
+        weights = np.zeros_like(alignment)
+        for j in range(keys):
+            chunk = slice(max(j - CHUNK + 1, 0), j + 1)
+            weights[:, chunk] += alignment[:, j, None] * _softmax(scores[:, chunk])
+    return (weights[:, None] @ memory)[:, 0]
+
+
+def _heads(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
+    if not state:
+        state.update({name: _split(data["memory"] @ data[f"{name}.w"]) for name in ("key", "value")})
+    asked = _split((query @ data["query.w"])[:, None])
+    scores = asked @ state["key"].swapaxes(-1, -2) / np.sqrt(asked.shape[-1])
+    weights = _softmax(np.where(outside[:, None, None], -np.inf, scores))
+    return (weights @ state["value"]).reshape(query.shape) @ data["output.w"]
+
+
+def _split(rows: np.ndarray) -> np.ndarray:
+    """(B, S, D) to (B, heads, S, D / heads)."""
+    return rows.reshape(*rows.shape[:2], HEADS, -1).swapaxes(1, 2)
 
 
 def differentiated(case: Case) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig, TransformerConfig
+from fastattn.seq2seq import BahdanauConfig, ChoConfig, LuongConfig, SutskeverConfig, TransformerConfig, WuConfig
 
 SMALL = {"dropout": 0.2, "label_smoothing": 0.1}
 TINY = {"width": 6, "heads": 2, "inner": 9, "encoder_layers": 2, "decoder_layers": 2}
@@ -52,6 +52,24 @@ CASES = {
         coverage_loss=0.7,
         **SMALL,
     ),
+    "bahdanau-gated": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout_width=4,
+        mechanism={"name": "gated_additive"},
+        coverage_loss=0.3,
+        doubly_stochastic_loss=0.4,
+        **SMALL,
+    ),
+    "bahdanau-neural-coverage": BahdanauConfig(
+        embedding=5,
+        hidden=6,
+        attention=7,
+        readout="linear",
+        mechanism={"name": "neural_coverage", "coverage_width": 3},
+        **SMALL,
+    ),
     "bahdanau-multihead": BahdanauConfig(
         embedding=5, hidden=6, readout_width=4, mechanism={"name": "multihead", "heads": 2}, **SMALL
     ),
@@ -71,6 +89,21 @@ CASES = {
     "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
     "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
+    "luong-coverage": LuongConfig(
+        embedding=5, hidden=6, layers=2, mechanism={"name": "coverage"}, coverage_loss=0.7, **SMALL
+    ),
+    "luong-sparse": LuongConfig(
+        embedding=5,
+        hidden=6,
+        layers=2,
+        input_feeding=False,
+        mechanism={"name": "bahdanau", "normalizer": "entmax15"},
+        **SMALL,
+    ),
+    "luong-multihead": LuongConfig(
+        embedding=5, hidden=6, layers=1, mechanism={"name": "multihead", "heads": 2}, **SMALL
+    ),
+    "wu": WuConfig(embedding=5, hidden=6, readout_width=4, dropout=0.2),
     "transformer-post": TransformerConfig(**TINY, **SMALL),
     "transformer-pre": TransformerConfig(**TINY, norm="pre", bias=True, tied="none", attention_dropout=0.3, **SMALL),
     "transformer-rotary": TransformerConfig(**{**TINY, "width": 8}, positions="rotary", **SMALL),

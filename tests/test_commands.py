@@ -241,6 +241,17 @@ def test_heatmap(model, capsys, tmp_path):
     assert (tmp_path / "map.html").read_text().lower().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("kind", ["bahdanau", "luong"])
+def test_a_map_of_weights_that_do_not_sum_to_one(tmp_path, capsys, kind):
+    pytest.importorskip("matplotlib")
+    small = f'kind = "{kind}"\nembedding = 6\nhidden = 6\n[model.mechanism]\nname = "local_p"\nwindow = 2\n'
+    text = CONFIG[: CONFIG.index("kind =")] + small + CONFIG[CONFIG.index("[training]") :].replace("60", "4")
+    assert run(capsys, "train", write_corpus(tmp_path, text), "--quiet")[0] == 0
+    for name in ("map.png", "map.html"):
+        assert run(capsys, "heatmap", tmp_path / "words", "abc", "cb", "-o", tmp_path / name)[0] == 0
+        assert (tmp_path / name).exists()
+
+
 def test_the_page_of_a_transformer_has_every_layer_and_head(tmp_path, capsys):
     small = 'kind = "transformer"\nwidth = 12\nheads = 3\ninner = 16\nencoder_layers = 1\ndecoder_layers = 2\n'
     text = CONFIG[: CONFIG.index("kind =")] + small + CONFIG[CONFIG.index("[training]") :].replace("60", "4")

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "fastattn"
 TIERS = [
     {"errors", "_version"},
     {"_arrays", "_kernels", "_reference", "plugin"},
-    {"config", "functional", "linear", "_relative"},
+    {"config", "functional", "grid", "linear", "_relative"},
     {"scores", "normalizers"},
     {"jit"},
     {"_arguments"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import same_bits
 from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE, random_pairs
-from variant_cases import Case, make, parameters
+from variant_cases import Case, derivative, make, parameters
 
 import fastattn
 from fastattn._reference import monotonic as twins
@@ -19,10 +19,34 @@ MOCHA = Case("mocha", {"width": 9, "offset": -0.5, "chunk": 3})
 both = pytest.mark.parametrize("case", [MONOTONIC, MOCHA], ids=str)
 
 
-def stop_probabilities(problem):
+def walks_through(problem):
+    """Weights as sums over all walks, and the sum of the walks' probabilities, for each sample.
+
+    A walk is where each step stops: at a key, or behind the last one when it passes all that are left. MoChA's weights
+    are those of the keys up to the stop, each walk with its own.
+    """
     given, hidden = parameters(problem.variant), ~problem.allowed
-    energies = twins.energies(given, "align", problem.queries, np.where(hidden[..., None], 0, problem.memory))
-    return np.where(hidden[:, None], 0, sigmoid(energies + given["r"]))
+    memory = np.where(hidden[..., None], 0, problem.memory)
+    stop = sigmoid(twins.energies(given, "align", problem.queries, memory) + given["r"])
+    stop = np.where(hidden[:, None], 0, stop)
+    samples, steps, keys = stop.shape
+    energies = np.zeros(stop.shape)
+    if problem.case.name == "mocha":
+        energies = twins.energies(given, "chunk_align", problem.queries, memory)
+    weights, total = np.zeros(stop.shape), np.zeros(samples)
+    every = list(itertools.combinations_with_replacement(range(keys + 1), steps))
+    for b, walk in itertools.product(range(samples), every):
+        probability, before = 1.0, 0
+        for t, place in enumerate(walk):
+            probability *= np.prod(1 - stop[b, t, before:place]) * (stop[b, t, place] if place < keys else 1)
+            before = place
+        total[b] += probability
+        for t, place in enumerate(walk):
+            chunk = [j for j in range(place - problem.case.options.get("chunk", 1) + 1, place + 1) if j >= 0]
+            chunk = [j for j in chunk if place < keys and not hidden[b, place] and not hidden[b, j]]
+            share = np.exp(energies[b, t, chunk])
+            weights[b, t, chunk] += probability * share / share.sum()
+    return weights, total
 
 
 def hard_steps(problem, prepared=None, queries=None):
@@ -35,25 +59,38 @@ def hard_steps(problem, prepared=None, queries=None):
     return [np.stack(x, axis=1) for x in zip(*found)]
 
 
+@both
 @pytest.mark.parametrize("masked", [False, True])
-def test_alignments_are_the_probabilities_of_all_walks(masked):
-    """Every sequence of places where steps stop, or pass the end, with its probability; they add up to 1."""
-    problem = make(MONOTONIC, batch=2, steps=3, keys=5, masked=masked)
-    stop = stop_probabilities(problem)
+def test_alignments_are_the_probabilities_of_all_walks(case, masked):
+    problem = make(case, batch=2, steps=3, keys=5, masked=masked)
     weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
-    wanted, total = np.zeros(weights.shape), np.zeros(2)
-    for b, walk in itertools.product(range(2), itertools.product(range(6), repeat=3)):
-        probability, before = 1.0, 0
-        for t, place in enumerate(walk):  # place 5 is the end
-            passed = np.prod(1 - stop[b, t, before:place]) if place >= before else 0
-            probability *= passed * (stop[b, t, place] if place < 5 else 1)
-            before = place
-        total[b] += probability
-        for t, place in enumerate(walk):
-            if place < 5:
-                wanted[b, t, place] += probability
+    wanted, total = walks_through(problem)
     np.testing.assert_allclose(total, 1, rtol=1e-12)
     np.testing.assert_allclose(weights, wanted, rtol=1e-11, atol=1e-14)
+
+
+@both
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
+    """By differences along random directions of every parameter, the queries, the memory and the values."""
+    problem = make(case, batch=2, steps=3, keys=5, masked=masked, valued=True, seed=4)
+    variant, rng = problem.variant, np.random.default_rng(0)
+    output, backward = variant.vjp(problem.queries, problem.prepare(), return_weights=True)
+    d_context, d_weights = (rng.normal(size=array.shape) for array in output[:2])
+    d_queries, (d_memory, d_values) = backward(d_context, d_weights)
+
+    def loss():
+        weights = walks_through(problem)[0]
+        context = np.einsum("bts,bsd->btd", weights, np.where(problem.allowed[..., None], problem.values, 0))
+        return (context * d_context).sum() + (weights * d_weights).sum()
+
+    found = [(problem.queries, d_queries), (problem.memory, d_memory), (problem.values, d_values)]
+    found += [(parameter.value, parameter.gradient) for parameter in variant.parameters().values()]
+    for array, gradient in found:
+        for _ in range(2):
+            direction = rng.normal(size=array.shape)
+            wanted = derivative(loss, array, direction)
+            np.testing.assert_allclose((gradient * direction).sum(), wanted, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

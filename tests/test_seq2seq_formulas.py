@@ -1,6 +1,7 @@
 """Each model against the formulas of its paper, written down again for one sentence in plain NumPy."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def attended(table, p, queries, h):
     """The context of the last of all queries so far, by the twin of a variant."""
     options = {key: value for key, value in table.items() if key != "name"}
     own = {name.removeprefix("mechanism."): value for name, value in p.items() if name.startswith("mechanism.")}
-    twin = getattr(variants, table["name"])
+    twin = getattr(variants, table["name"], None) or functools.partial(variants.soft, table["name"])
     return twin(own, np.array(queries)[None], h[None], h[None], np.ones((1, len(h)), bool), **options)[0][0, -1]
 
 
@@ -141,7 +142,7 @@ def luong(config, p, source, fed):
         zero = np.zeros(config.hidden)
         xs, h, c = lstm_layer(p, f"encoder.layers.{layer}", xs, zero, zero)
         states.append((h, c))
-    a, out = np.zeros(config.hidden), []
+    a, out, asked = np.zeros(config.hidden), [], []
     for token in fed:
         x = p["target_embedding.w"][token] @ p["inputs.0.w"] + p["inputs.0.b"]
         if config.input_feeding:
@@ -151,6 +152,12 @@ def luong(config, p, source, fed):
                 x = states[layer - 1][0] @ p[f"inputs.{layer}.w"] + p[f"inputs.{layer}.b"]
             states[layer] = lstm(x, *states[layer], p[f"cells.{layer}.w_hidden"])
         h = states[-1][0]
+        asked.append(h)
+        if config.mechanism is not None:
+            c = attended(config.mechanism, p, asked, xs)
+            a = np.tanh(c @ p["from_context.w"] + h @ p["from_state.w"])
+            out.append(a)
+            continue
         scores = {
             "dot": lambda h=h: xs @ h,
             "general": lambda h=h: h @ p["key.w"].T @ xs.T,
@@ -159,6 +166,26 @@ def luong(config, p, source, fed):
         }[config.score]()
         a = np.tanh(softmax(scores) @ xs @ p["from_context.w"] + h @ p["from_state.w"])
         out.append(a)
+    return np.array(out)
+
+
+def wu(config, p, source, fed):
+    """Probabilities: those of a mixture."""
+    zero = np.zeros(config.hidden)
+    xs = p["source_embedding.w"][source]
+    sides = [
+        lstm_layer(p, f"encoder.{side}_layer", rows, zero, zero)
+        for side, rows in (("forward", xs), ("backward", xs[::-1]))
+    ]
+    states = np.concatenate([sides[0][0], sides[1][0][::-1]], axis=-1)
+    c = np.concatenate([sides[0][2], sides[1][2]]) @ p["bridge.w"] + p["bridge.b"]
+    h, out = np.tanh(c), []
+    for token in fed:
+        x = p["target_embedding.w"][token] @ p["from_target.w"] + p["from_target.b"]
+        h, c = lstm(x, h, c, p["cell.w_hidden"])
+        weights = softmax(h @ p["attention.w"] @ states.T)
+        each = np.tanh(h @ p["from_state.w"] + states @ p["from_memory.w"] + p["from_memory.b"])
+        out.append(weights @ softmax(each @ p["projection.w"] + p["projection.b"]))
     return np.array(out)
 
 
@@ -220,7 +247,7 @@ def transformer(config, p, source, fed):
     return norm("decoder_norm", y) if pre else y
 
 
-PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer)}
+PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer, wu)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -231,7 +258,8 @@ def test_log_probabilities_are_those_of_the_papers_formulas(name):
     for b in range(5):
         one = batch.row(b)
         fed = np.array([BOS, *one.target[0, :-1]])
-        features = PAPERS[model.kind](model.config, p, one.source[0], fed)
-        probabilities = softmax(features @ p["projection.w"] + p["projection.b"])
+        probabilities = PAPERS[model.kind](model.config, p, one.source[0], fed)
+        if model.kind != "wu":
+            probabilities = softmax(probabilities @ p["projection.w"] + p["projection.b"])
         expected = np.log(probabilities[np.arange(len(fed)), one.target[0]])
         np.testing.assert_allclose(found[b, : len(fed)], expected, rtol=1e-9, atol=1e-10)

@@ -62,6 +62,24 @@ def test_functions_on_rows_that_are_softmax_conform_and_agree_with_it():
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11, err_msg=name)
 
 
+def test_a_variant_takes_a_normalizer_of_a_plugin():
+    rng = np.random.default_rng(0)
+    queries, memory, d = (rng.normal(size=(2, n, 6)) for n in (3, 7, 3))
+    found = []
+    for chosen in ("softmax", wrong_plugins.normalizer(wrong_plugins.softmax)()):
+        variant = fastattn.create("bahdanau", query_width=6, memory_width=6, width=5, normalizer=chosen,
+                                  rng=np.random.default_rng(1), dtype=np.float64)  # fmt: skip
+        prepared = variant.prepare(memory, np.array([7, 4]))
+        state, steps = variant.start(prepared), []
+        for t in range(3):
+            context, _, state, back = variant.step_vjp(queries[:, t], prepared, state)
+            steps.append((context, back))
+        d_queries = [back(d[:, t])[0] for t, (_, back) in reversed(list(enumerate(steps)))]
+        found.append([*(context for context, _ in steps), *d_queries, variant.finish(prepared)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("which", wrong_plugins.NORMALIZERS)
 def test_a_wrong_normalizer_fails_the_check_meant_for_it(which):
     wrong, name = wrong_plugins.NORMALIZERS[which]

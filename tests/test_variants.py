@@ -10,6 +10,7 @@ from fastattn._reference import variants as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
 from fastattn.variants.coverage import coverage_loss, coverage_loss_vjp
 from fastattn.variants.recall import RecallState
+from fastattn.variants.stochastic import doubly_stochastic_loss, doubly_stochastic_loss_vjp
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -220,6 +221,15 @@ RNG = np.random.default_rng(0)
         (ArgumentError, "default_rng", lambda: fastattn.create("general", query_width=3, memory_width=3)),
         (ShapeError, "use 'general'", lambda: fastattn.create("dot", query_width=3, memory_width=4)),
         (DTypeError, "float32", lambda: fastattn.create("dot", query_width=3, memory_width=3, dtype=np.int32)),
+        (UnsupportedError, "'monotonic', whose weights are not made by a normalizer",
+         lambda: fastattn.create("monotonic", query_width=3, memory_width=3, normalizer="sparsemax", rng=RNG)),
+        (UnsupportedError, "'coverage'", lambda: fastattn.create("coverage", normalizer="sparsemax", rng=RNG)),
+        (ArgumentError, "did you mean 'sparsemax'",
+         lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer="sparsmax")),
+        (ArgumentError, "a name, got {'alpha': 1.3} without one",
+         lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer={"alpha": 1.3})),
+        (DTypeError, "normalizer: expected a name",
+         lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer=3)),
         (ArgumentError, "did you mean 'concat'",
          lambda: fastattn.create("luong", query_width=3, memory_width=3, score="conkat", rng=RNG)),
     ],
@@ -266,6 +276,62 @@ def test_coverage_loss_is_that_of_the_twin_and_differentiable():
     np.testing.assert_allclose(backward(d_losses), measured, rtol=1e-7, atol=1e-8)
     padded = np.concatenate([weights, np.zeros((3, 4, 9))], axis=-1)
     assert same_bits(coverage_loss(padded), losses)
+
+
+def test_doubly_stochastic_loss_is_that_of_the_twin_and_differentiable():
+    rng = np.random.default_rng(0)
+    weights, steps = rng.dirichlet(np.ones(5), size=(4, 6)), np.array([6, 3, 1, 0])
+    allowed = np.arange(5) < np.array([5, 4, 2, 3])[:, None]
+    allowed[0, 2] = False
+    losses, backward = doubly_stochastic_loss_vjp(weights, steps, allowed)
+    np.testing.assert_allclose(losses, twins.doubly_stochastic_loss(weights, steps, allowed), rtol=1e-13)
+    assert losses[3] == 3 and losses[0] > 0.1
+    every = doubly_stochastic_loss(weights)
+    wanted = twins.doubly_stochastic_loss(weights, np.full(4, 6), np.ones((4, 5), bool))
+    np.testing.assert_allclose(every, wanted, rtol=1e-13)
+    d_losses = rng.normal(size=4)
+    gradient = backward(d_losses)
+    measured = differences(lambda: (twins.doubly_stochastic_loss(weights, steps, allowed) * d_losses).sum(), weights)
+    np.testing.assert_allclose(gradient, measured, rtol=1e-7, atol=1e-8)
+    padded, wide = np.full((4, 9, 16), np.nan), np.zeros((4, 16), bool)
+    padded[:, :6, :5], wide[:, :5] = weights, allowed
+    again, back = doubly_stochastic_loss_vjp(padded, steps, wide)
+    assert same_bits(again, losses)
+    found = back(d_losses)
+    assert same_bits(found[:, :6, :5].copy(), gradient) and found.sum() == found[:, :6, :5].sum()
+    for b in range(4):
+        one = slice(b, b + 1)
+        assert same_bits(doubly_stochastic_loss(weights[one], steps[one], allowed[one]), losses[one])
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        ("weights: ", (np.ones((2, 3)),)),
+        ("steps: ", (np.ones((2, 3, 4)), np.array([1, 4]))),
+        ("steps: ", (np.ones((2, 3, 4)), np.ones(2))),
+        ("allowed: ", (np.ones((2, 3, 4)), None, np.ones((2, 4)))),
+        ("allowed: ", (np.ones((2, 3, 4)), None, np.ones((2, 3), bool))),
+    ],
+)
+def test_doubly_stochastic_loss_refuses_what_does_not_fit(words, arguments):
+    with pytest.raises(FastattnError, match=f"^{words}"):
+        doubly_stochastic_loss(*arguments)
+
+
+def test_a_gate_is_outside_of_the_weights():
+    rng = np.random.default_rng(0)
+    sizes = {"query_width": 3, "memory_width": 4, "width": 5, "dtype": np.float64}
+    gated, plain = (fastattn.create(name, **sizes, rng=rng) for name in ("gated_additive", "additive"))
+    for name, parameter in plain.parameters().items():
+        parameter.value[...] = gated.parameters()[name].value
+        parameter.touch()
+    gated.gate.b.value[...] = [-1.0]
+    queries, memory = rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 6, 4))
+    found, wanted = (v.forward(queries, v.prepare(memory), return_weights=True) for v in (gated, plain))
+    beta = 1 / (1 + np.exp(1 - queries @ gated.gate.w.value))
+    assert same_bits(found.weights, wanted.weights)
+    np.testing.assert_allclose(found.context, beta * wanted.context, rtol=1e-13)
 
 
 def test_a_window_reads_nothing_beyond_it():

@@ -49,6 +49,11 @@ def soft(name, p, q, m, values, allowed, options):
     return weights @ values, weights
 
 
+def gated_additive(name, p, q, m, values, allowed, options):
+    context, weights = soft("additive", p, q, m, values, allowed, options)
+    return context / (1 + torch.exp(-(q @ p["gate.w"] + p["gate.b"]))), weights
+
+
 def by_steps(q, allowed, values, score, normalize=lambda e: e.softmax(-1)):
     """Contexts and weights where scores depend on the weights of earlier steps: score(t, weights so far)."""
     weights = []
@@ -166,6 +171,27 @@ def coverage(name, p, q, m, values, allowed, options):
     def score(t, weights):
         c = sum(weights) / phi if weights else torch.zeros_like(m[..., 0])
         inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + p["key.b"] + c[..., None] * p["u"]
+        return torch.tanh(inner) @ p["v"]
+
+    return by_steps(q, allowed, values, score)
+
+
+def neural_coverage(name, p, q, m, values, allowed, options):
+    d = options["coverage_width"]
+    # Torch's own cell, whose reset gate acts on the product, is no witness of the published one.
+    w = [p["gates"][:, :d], p["gates"][:, d:], p["candidate"]]
+    before = torch.zeros(*m.shape[:2], d, dtype=q.dtype)
+
+    def score(t, weights):
+        nonlocal before
+        if weights:
+            s = q[:, t - 1, None].expand(-1, m.shape[1], -1)
+            inputs = torch.cat([weights[-1][..., None], m, s], -1)
+            matrix = torch.cat([p["weight_gates"], p["memory_gates.w"], p["query_gates.w"]])
+            r_x, z_x, n_x = (inputs @ matrix + p["memory_gates.b"]).chunk(3, -1)
+            r, z = torch.sigmoid(r_x + before @ w[0]), torch.sigmoid(z_x + before @ w[1])
+            before = torch.lerp(torch.tanh(n_x + (r * before) @ w[2]), before, z)
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + before @ p["u"]
         return torch.tanh(inner) @ p["v"]
 
     return by_steps(q, allowed, values, score)

@@ -1,17 +1,22 @@
 """Pictures: what they refuse, what they hold, and what a real browser makes of the page."""
 
+import base64
 import html
+import io
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
 
 from fastattn import viz
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
+from fastattn.viz.overlay import upsample
 from fastattn.viz.palette import STEPS, colour, contrast, ink
 
 EVIL = ["</script><img src=x onerror=document.title='broken'>", "</title><b>", "{{data}}", ""]
@@ -104,6 +109,102 @@ def test_a_page_is_not_saved_as_a_picture(tmp_path):
         viz.save(viz.page(softmax(2, 2), "ab", "AB"), tmp_path / "map.png")
 
 
+GREY = np.linspace(0, 1, 20 * 30).reshape(20, 30)
+
+
+def maps_of(*shape, seed=0):
+    return softmax(shape[0], shape[1] * shape[2], seed=seed).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    "picture, maps, tokens, error, hint",
+    [
+        (GREY[0], maps_of(2, 3, 4), "ab", ShapeError, "picture: .*transparency"),
+        (np.ones((4, 5, 4)), maps_of(2, 3, 4), "ab", ShapeError, "picture: .*last axis"),
+        (GREY * 255, maps_of(2, 3, 4), "ab", ArgumentError, "picture: .*as uint8"),
+        (np.full((4, 5), np.nan), maps_of(2, 3, 4), "ab", ArgumentError, "picture: .*from 0 to 1"),
+        (np.ones((4, 5), int), maps_of(2, 3, 4), "ab", DTypeError, "picture: .*uint8"),
+        (GREY, maps_of(2, 3, 4), "abc", ShapeError, "maps: .*each token"),
+        (GREY, maps_of(2, 3, 4)[None], "ab", ShapeError, "maps: .*one picture"),
+        (GREY, np.empty((0, 3, 4)), "", ShapeError, "maps: .*at least one token"),
+        (GREY, maps_of(2, 3, 4) * np.nan, "ab", ArgumentError, "maps: .*numbers from 0 to 1"),
+        (GREY, maps_of(2, 3, 4)[:, :2], "ab", ArgumentError, "maps: .*normalized=False"),
+        (GREY, maps_of(2, 3, 4), [1, 2], DTypeError, "tokens"),
+    ],
+)
+@pytest.mark.parametrize("draw", [viz.overlay, viz.picture_page])
+def test_what_cannot_be_drawn_over_a_picture_is_refused(draw, picture, maps, tokens, error, hint):
+    if draw is viz.overlay:
+        pytest.importorskip("matplotlib")
+    with pytest.raises(error, match=f"(?s){hint}"):
+        draw(picture, maps, tokens)
+
+
+@pytest.mark.parametrize(
+    "height, width, rows, columns", [(256, 512, 4, 8), (300, 300, 1, 5), (7, 5, 7, 5), (3, 9, 6, 1)]
+)
+def test_maps_are_exact_in_the_middle_of_cells_and_between_their_neighbours_elsewhere(height, width, rows, columns):
+    cells = np.random.default_rng(0).random((rows, columns))
+    fine = upsample(cells, height, width)
+    assert fine.shape[0] / fine.shape[1] == pytest.approx(height / width, rel=0.01) and max(fine.shape) >= 256
+    assert fine.min() >= cells.min() and fine.max() <= cells.max()
+    for (i, j), weight in np.ndenumerate(cells):
+        middle = (i + 0.5) * fine.shape[0] / rows - 0.5, (j + 0.5) * fine.shape[1] / columns - 0.5
+        assert fine[round(middle[0]), round(middle[1])] == pytest.approx(weight, abs=1e-2)
+    steps = np.abs(np.diff(fine, axis=0)).max(initial=0), np.abs(np.diff(fine, axis=1)).max(initial=0)
+    assert steps[0] <= 1.6 * rows / fine.shape[0] and steps[1] <= 1.6 * columns / fine.shape[1]  # slope at most 3 / 2
+
+
+@pytest.mark.parametrize("picture", [GREY, np.dstack([GREY] * 3), (255 * GREY).astype(np.uint8)])
+def test_a_figure_has_a_panel_for_the_picture_and_for_each_token(picture, tmp_path):
+    pytest.importorskip("matplotlib")
+    maps, tokens = maps_of(7, 3, 4).astype(np.float32), ["$x$", "", "a", "b", "c", "d", "long" * 20]
+    figure = viz.overlay(picture, maps, tokens, title="a $ picture", smooth=False)
+    panels = figure.axes[:8]
+    assert [axes.get_title() for axes in panels[:4]] == ["", "$x$", "(empty)", "a"]
+    assert [len(axes.images) for axes in panels] == [1, *[2] * 7]
+    for axes, weights in zip(panels[1:], maps):
+        under, over = axes.images
+        np.testing.assert_array_equal(over.get_array(), weights)
+        assert under.get_extent() == over.get_extent() == [-0.5, 29.5, 19.5, -0.5]
+        assert over.get_clim() == (0, maps.max()) and over.get_alpha() == 0.6 and under.get_array().ndim == 2
+    path = viz.save(figure, tmp_path / "maps.png")
+    assert path.stat().st_size > 5000
+    columns = {round(axes.get_subplotspec().get_position(figure).x0, 6) for axes in panels}
+    assert len(columns) == 4
+    assert (
+        len({axes.get_subplotspec().colspan.start for axes in viz.overlay(picture, maps, tokens, columns=3).axes[:8]})
+        == 3
+    )
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_the_picture_of_a_page_is_a_png_of_its_pixels(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    data = data_of(viz.picture_page(pixels, maps_of(1, 3, 4), "a"))
+    file = base64.b64decode(data["picture"].removeprefix("data:image/png;base64,"))
+    assert file.startswith(b"\x89PNG\r\n\x1a\n") and file[12:16] == b"IHDR"
+    assert struct.unpack(">IIBB", file[16:26]) == (7, 5, 8, 2 if len(shape) == 3 else 0)
+    size = struct.unpack(">I", file[33:37])[0]
+    rows = np.frombuffer(zlib.decompress(file[41 : 41 + size]), np.uint8).reshape(5, -1)
+    assert (rows[:, 0] == 0).all() and (rows[:, 1:].reshape(shape) == pixels).all()
+    image = pytest.importorskip("matplotlib.image")
+    np.testing.assert_allclose(image.imread(io.BytesIO(file)).reshape(*shape[:2], -1)[..., -1] * 255,
+                               pixels.reshape(*shape[:2], -1)[..., -1], atol=1e-3)  # fmt: skip
+
+
+def test_a_page_over_a_picture_holds_maps_and_nothing_outside_itself():
+    maps = maps_of(4, 3, 5)
+    text = viz.picture_page(GREY, maps, EVIL, title=EVIL[0])
+    data = data_of(text)
+    assert np.abs(np.reshape(data["maps"], maps.shape) / data["whole"] - maps).max() <= 0.5e-6 + 1e-12
+    assert data["tokens"] == [*EVIL[:3], "(empty)"] and (data["rows"], data["columns"]) == (3, 5)
+    assert text.count("<script") == 2 == text.count("</script>") and "<img src" not in text and "<b>" not in text
+    plain = viz.picture_page(GREY, maps, "abcd")
+    assert "default-src 'none'; img-src data:; style-src 'sha256-" in plain  # else the picture is not loaded
+    assert not re.search(r"https?:|src=|href=|@import|url\(", plain)
+
+
 def chromium():
     names = [os.environ.get("FASTATTN_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
     return next((found for name in names if name and (found := shutil.which(name))), None)
@@ -181,3 +282,29 @@ def test_the_pickers_choose_sentence_layer_and_head(browse):
     assert cells(browse(text, choose))[0] == f"B, c, {np.rint(value * 1e4) / 1e4:.{4 if value < 0.01 else 3}f}"
     mean = first[0, :, 0, 0].mean()
     assert abs(float(cells(browse(text))[0].split()[-1]) - mean) <= 1e-3
+
+
+MAPS = np.array([[[0.1, 0.2, 0.0], [0.0, 0.7, 0.0]], [[0.0, 0.0, 0.0078], [0.9922, 0.0, 0.0]]])
+
+
+def test_the_browser_shows_picture_and_maps_under_the_pages_own_policy(browse):
+    document = browse(viz.picture_page(GREY, MAPS, ["sun", "moon"], title="two"))
+    assert reading(document) == "sun: most in row 2 of 2, column 2 of 3: 0.700"
+    assert re.search(r'<canvas id="map"[^>]* width="3" height="2"', document)
+    assert re.search(r'<img id="picture"[^>]* src="data:image/png', document)
+    assert re.findall(r'<button[^>]*aria-pressed="(\w+)"', document) == ["true", "false"]
+
+
+def test_the_keyboard_and_the_mouse_choose_tokens_and_cells_of_a_picture(browse):
+    text = viz.picture_page(np.ones((20, 30)), MAPS, ["sun", "moon"])
+    press = "byId('tokens').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true }));"
+    assert reading(browse(text, press)) == "moon: most in row 2 of 2, column 1 of 3: 0.992"
+    drawn = "document.title = map.getContext('2d').getImageData(0, 0, 3, 2).data.join(' ');"
+    title = re.search(r"<title>([^<]*)", browse(text, press + drawn)).group(1)
+    colours = np.array(title.split(), int).reshape(6, 4)
+    assert (colours[3] == [0xFC, 0xFF, 0xA4, 255]).all() and (colours[[0, 1, 4, 5]] == [0, 0, 4, 255]).all()
+    move = """const box = map.getBoundingClientRect();
+        map.dispatchEvent(new MouseEvent('mousemove', { clientX: box.left + 0.2 * box.width,
+          clientY: box.top + 0.8 * box.height }));"""
+    wait = f"byId('picture').decode().then(() => {{ {press} {move} }});"
+    assert reading(browse(text, wait)) == "moon: row 2 of 2, column 1 of 3: 0.992"

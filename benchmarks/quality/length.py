@@ -55,7 +55,7 @@ def configure(kind: str, seed: int, quick: bool) -> Config:
         model(kind, quick),
         VocabularyConfig(source="bpe", target="bpe", source_size=size, target_size=size),
         TrainingConfig(
-            seed=seed, epochs=0, max_steps=20 if quick else 6000, tokens_per_batch=2048, max_length=120, rate=0.002,
+            seed=seed, epochs=0, max_steps=20 if quick else 4000, tokens_per_batch=2048, max_length=120, rate=0.002,
             schedule="inverse_sqrt", warmup=10 if quick else 500, clip=5.0, validate_every=10 if quick else 500,
             checkpoint_every=0 if quick else 250, log_every=10 if quick else 100, keep=1,
         ),

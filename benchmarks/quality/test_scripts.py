@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")
 
-from . import cmudict, common, length, multi30k, sigmorphon
+from . import cmudict, common, inflection, length, multi30k, sigmorphon
 
 LETTERS = "abcdefgh"
 
@@ -72,6 +72,29 @@ def test_sigmorphon(tmp_path, capsys):
     mean = next(row for row in found["rows"] if row["name"] == "**mean WER, %**")
     assert mean["published"] == pytest.approx((6.22 + 6.67) / 2)
     assert "| fre WER, % |" in capsys.readouterr().out
+
+
+def test_inflection(tmp_path, capsys):
+    for part, count in (("train-high", 60), ("dev", 8), ("test", 10)):
+        lines = [f"{word[:4]} {word[4:]}\t{word}s\tN;PL" for word in _words(count)]
+        _write(tmp_path / "data" / f"german-{part}", lines)
+    found = _run(inflection, tmp_path / "data", tmp_path, "--languages", "german")
+    assert [row["published"] for row in found["rows"]][:4] == [89.6, 0.244, 88.1, 0.282]
+    assert [run["mechanism"] for run in found["runs"]] == list(inflection.MECHANISMS)
+    asked = {run["mechanism"]: run["asked"]["config"]["model"].get("mechanism") for run in found["runs"]}
+    assert {run["mechanism"]: run["asked"]["config"]["model"]["kind"] for run in found["runs"]}["exact"] == "wu"
+    assert asked["soft"] is None and asked["sparse"]["normalizer"] == "entmax15"
+    assert "| german local_p MLD |" in capsys.readouterr().out
+
+
+def test_words_to_inflect_are_tags_and_letters(tmp_path):
+    for part in ("train-high", "dev", "test"):
+        _write(tmp_path / f"german-{part}", ["ab rat\tr ab\tV;PST"])
+    data = inflection.read(tmp_path, "german")
+    assert data["test"] == [("<V> <PST> a b <space> r a t", "r <space> a b")]
+    _write(tmp_path / "german-dev", ["ab\tb"])
+    with pytest.raises(OSError, match="two tabs"):
+        inflection.read(tmp_path, "german")
 
 
 def test_multi30k(captions, tmp_path, capsys):

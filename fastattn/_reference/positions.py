@@ -16,6 +16,15 @@ def sinusoidal(position: int, width: int) -> Array:
     return np.array([math.cos(a) if c % 2 else math.sin(a) for c, a in enumerate(angles)])
 
 
+def sinusoidal_2d(row: int, column: int, width: int) -> Array:
+    """Wang and Liu 2021, section 3.2, with the row's half first."""
+    found = np.empty(width)
+    for k in range(width // 2):
+        angles = [place / 10000 ** (4 * (k // 2) / width) for place in (row, column)]
+        found[[k, width // 2 + k]] = [math.cos(a) if k % 2 else math.sin(a) for a in angles]
+    return found
+
+
 def rotation(position: int, width: int, part: int | None, base: float, layout: str) -> Array:
     """The matrix of Su et al. 2021, equation 15, for columns x: R x."""
     n = width if part is None else part

@@ -29,6 +29,15 @@ def normalized(scores: Array, allowed: Array) -> Array:
     return e / np.where(total == 0, 1.0, total)
 
 
+def weighted(scores: Array, allowed: Array, normalizer: Any) -> Array:
+    """Weights by a normalizer: its name, a mapping of name and settings, or an object."""
+    if isinstance(normalizer, dict):
+        alpha = normalizer.get("alpha", alpha_of(normalizer["name"]))
+    else:
+        alpha = alpha_of(normalizer)
+    return normalized(scores, allowed) if alpha is None else entmax_weights(scores, allowed, alpha)
+
+
 def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: Any) -> Array:
     """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) for the variant `name`."""
     scale = options.get("scale")
@@ -68,8 +77,25 @@ def soft(
 ) -> tuple[Array, Array]:
     """Global soft attention."""
     q, m, v = _read(queries, memory, values, allowed)
-    weights = [normalized(soft_scores(name, p, q[:, t], m, **options), allowed) for t in range(q.shape[1])]
-    return _together(weights, v)
+    normalizer = options.pop("normalizer", "softmax")
+    scores = [soft_scores(name, p, q[:, t], m, **options) for t in range(q.shape[1])]
+    return _together([weighted(z, allowed, normalizer) for z in scores], v)
+
+
+def gated_additive(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Xu et al. 2015, section 4.2.1."""
+    context, weights = soft("additive", p, queries, memory, values, allowed, **options)
+    return context * sigmoid(np.asarray(queries, np.float64) @ p["gate.w"] + p["gate.b"]), weights
+
+
+def doubly_stochastic_loss(weights: Any, steps: Any, allowed: Array) -> Array:
+    """Xu et al. 2015, the sum of equation 14: (B,) for weights (B, T, S)."""
+    losses = []
+    for w, count, read in zip(np.asarray(weights, np.float64), steps, allowed):
+        losses.append(sum((1.0 - w[:count, i].sum()) ** 2 for i in np.flatnonzero(read)))
+    return np.array(losses, np.float64)
 
 
 def _read(queries: Any, memory: Any, values: Any, allowed: Array) -> tuple[Array, Array, Array]:
@@ -150,6 +176,24 @@ def coverage(
     return _together(weights, v)
 
 
+def neural_coverage(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **sizes: int
+) -> tuple[Array, Array]:
+    """Tu et al. 2016, section 3.1.2, with a GRU."""
+    q, m, v = _read(queries, memory, values, allowed)
+    d = p["u"].shape[0]
+    c, weights = np.zeros((*allowed.shape, d)), []
+    for t in range(q.shape[1]):
+        inner = (q[:, t] @ p["query.w"])[:, None] + m @ p["key.w"] + c @ p["u"]
+        weights.append(normalized(np.tanh(inner) @ p["v"], allowed))
+        x = weights[-1][..., None] * p["weight_gates"][0] + m @ p["memory_gates.w"] + p["memory_gates.b"]
+        x = x + (q[:, t] @ p["query_gates.w"])[:, None]
+        r, z = np.split(sigmoid(x[..., : 2 * d] + c @ p["gates"]), 2, axis=-1)
+        n = np.tanh(x[..., 2 * d :] + (r * c) @ p["candidate"])
+        c = (1 - z) * n + z * c
+    return _together(weights, v)
+
+
 def coverage_loss(weights: Any) -> Array:
     """See et al. 2017, equation 12, of every step: (B, T) for weights (B, T, S)."""
     w = np.asarray(weights, np.float64)
@@ -200,8 +244,7 @@ def multihead(
         if name == "shaw":
             scores = places.content(p, query, key, None, first)[0]
         scores = scores / np.sqrt(width) + bias[head]
-        alpha = alpha_of(normalizer)
-        weights.append(normalized(scores, seen) if alpha is None else entmax_weights(scores, seen, alpha))
+        weights.append(weighted(scores, seen, normalizer))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], projected[2][..., shared]))
         if name == "shaw":
             contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]
@@ -218,6 +261,7 @@ def additive_multihead(
     *,
     heads: int,
     activation: str = "tanh",
+    normalizer: Any = "softmax",
     **sizes: Any,
 ) -> tuple[Array, Array]:
     """Vaswani et al. 2017, section 3.2.2, with the score of Bahdanau et al. 2015, A.1.2, in each head."""
@@ -228,7 +272,8 @@ def additive_multihead(
     for head in range(heads):
         own = {name.removeprefix(f"heads.{head}."): x for name, x in p.items()}
         scores = [soft_scores("additive", own, q[:, t], m, activation=activation) for t in range(q.shape[1])]
-        weights.append(normalized(np.stack(scores, axis=1), np.broadcast_to(allowed[:, None], weights_shape(q, m))))
+        seen = np.broadcast_to(allowed[:, None], weights_shape(q, m))
+        weights.append(weighted(np.stack(scores, axis=1), seen, normalizer))
         contexts.append(np.einsum("bts,bsd->btd", weights[-1], v[..., head * width : (head + 1) * width]))
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)

@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from fastattn import viz
 
     draw = viz.page if page else viz.heatmap
-    viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
+    # Local and monotonic attention may leave a share of the weight to no key.
+    viz.save(draw(found.map(), found.source_tokens, found.tokens, normalized=False), options.output)
     if options.target is None:
         print(found.text)
     return 0

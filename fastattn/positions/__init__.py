@@ -2,6 +2,7 @@
 
 `create` makes the mechanisms of `NAMES` by name; the variants "multihead" and "causal_self_attention" take them as
 ``positions=``, and the Transformer in its configuration. All keep one protocol, `fastattn.positions.base.Positions`.
+`Sinusoidal2D` and `Learned2D` are for feature grids, which `fastattn.grid.Grid` makes memories of.
 """
 
 from fastattn._relative import RelativeBias
@@ -9,6 +10,7 @@ from fastattn.positions.alibi import Alibi, alibi_slopes
 from fastattn.positions.attending import attend, attend_vjp
 from fastattn.positions.base import Positions
 from fastattn.positions.buckets import RelativeBuckets, relative_buckets
+from fastattn.positions.grids import Learned2D, Sinusoidal2D
 from fastattn.positions.making import NAMES, create
 from fastattn.positions.rotary import Rotary
 from fastattn.positions.shaw import RelativeVectors
@@ -19,12 +21,14 @@ __all__ = [
     "NAMES",
     "Alibi",
     "Learned",
+    "Learned2D",
     "Positions",
     "RelativeBias",
     "RelativeBuckets",
     "RelativeVectors",
     "Rotary",
     "Sinusoidal",
+    "Sinusoidal2D",
     "alibi_slopes",
     "attend",
     "attend_vjp",

@@ -17,6 +17,7 @@ from fastattn.seq2seq.training import Outcome
 from fastattn.seq2seq.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.translate import Translation, Translator
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from fastattn.seq2seq.wu import Wu, WuConfig
 
 __all__ = [
     "BOS",
@@ -48,6 +49,8 @@ __all__ = [
     "Translator",
     "Vocabulary",
     "VocabularyConfig",
+    "Wu",
+    "WuConfig",
     "beam_search",
     "build",
     "checkpoint",

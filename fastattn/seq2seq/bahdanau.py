@@ -1,6 +1,5 @@
 """The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +18,9 @@ from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
-from fastattn.seq2seq.sentences import inside
 from fastattn.seq2seq.tied import TiedEmbedding
+from fastattn.seq2seq.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, Variant
-from fastattn.variants.coverage import coverage_loss_vjp
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -63,6 +61,9 @@ class BahdanauConfig:
     coverage_loss : float
         Weight of the loss of See et al. 2017, equation 12, for attending again to what was attended to, summed over
         target positions; for a mechanism whose weights are (B, S), above all "coverage".
+    doubly_stochastic_loss : float
+        Weight, lambda, of the loss of Xu et al. 2015, equation 14, for source positions whose weights do not sum to 1
+        over all target positions; for such a mechanism too, above all "gated_additive".
     mechanism : mapping, optional
         Another attention than the paper's: the ``name`` of a variant (`fastattn.variants.names`) and its options. Its
         widths are the decoder's; `attention` is its ``width`` where it needs one.
@@ -82,6 +83,7 @@ class BahdanauConfig:
     tied: bool = False
     label_smoothing: float = 0.0
     coverage_loss: float = field(default=0.0, metadata={"factor": True})
+    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -169,9 +171,7 @@ class Bahdanau(Model):
         if config.readout not in ("maxout", "linear"):
             hint = "'maxout' is as published."
             raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
-        if config.coverage_loss and config.mechanism is None:
-            hint = 'add [model.mechanism] with name = "coverage".'
-            raise ArgumentError(describe("coverage_loss", "0 without a mechanism", config.coverage_loss, hint))
+        check_weight_losses(config)
         if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
             expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
             got = f"readout {config.readout!r} and readout_width {config.readout_width}"
@@ -263,28 +263,10 @@ class Bahdanau(Model):
     def loss_vjp(
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
-        """As `Model.loss_vjp`, with the coverage loss if the configuration asks for it."""
-        factor = self.config.coverage_loss
-        if not factor:
+        """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
+        if not has_weight_losses(self.config):
             return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
-        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
-        x, features_backward, loop = self._run(batch, inputs, seeds)
-        loss, count, plain_backward = self.loss_of_features(batch, x, features_backward)
-        assert isinstance(loop, mechanism.MechanismLoop)
-        weights = loop.weights()
-        if weights.ndim != 3:
-            hint = "choose a mechanism with one head."
-            got = f"{weights.ndim - 2} axes of heads"
-            raise ArgumentError(describe("coverage_loss", "weights (B, T, S)", got, hint))
-        losses, losses_backward = coverage_loss_vjp(weights)
-        counted = inside(batch.target, batch.target_lengths).astype(weights.dtype)
-
-        def backward(scale: float = 1.0) -> None:
-            loop.d_weights = losses_backward(weights.dtype.type(factor * scale) * counted)
-            plain_backward(scale)
-
-        # fsum rounds once, so that the order of sentences does not matter.
-        return loss + factor * math.fsum((losses * counted).ravel().tolist()), count, backward
+        return weight_losses_vjp(self, batch, seeds=seeds, sampling=sampling)
 
     def _values(self, states: Array) -> Array:
         """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""

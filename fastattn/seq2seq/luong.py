@@ -1,7 +1,7 @@
-"""The encoder-decoder of Luong, Pham and Manning 2015 with global attention."""
+"""The encoder-decoder of Luong, Pham and Manning 2015 with global attention, or any other."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from fastattn.functional import tanh
 from fastattn.layers import LSTM, Embedding, Linear, Parameter, Stacked
 from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive, Score
+from fastattn.seq2seq import mechanism
 from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.recurrence_lstm import LSTMStep
+from fastattn.seq2seq.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
+from fastattn.variants import AttentionState, Prepared, Variant
 
 __all__ = ["Luong", "LuongConfig"]
 
@@ -36,7 +39,7 @@ class LuongConfig:
     layers : int
         LSTM layers of the encoder, and of the decoder.
     score : str
-        "dot", "general", "concat" or "location".
+        "dot", "general", "concat" or "location"; not with a mechanism.
     input_feeding : bool
         Whether the attentional vector is an input of the next step.
     longest_source : int
@@ -45,6 +48,11 @@ class LuongConfig:
         Share of the elements of embeddings, outputs of layers and output features dropped in training.
     label_smoothing : float
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
+    coverage_loss, doubly_stochastic_loss : float
+        Weights of losses of attention weights, as of `BahdanauConfig`.
+    mechanism : mapping, optional
+        Another attention than by these scores: the ``name`` of a variant (`fastattn.variants.names`) and its options.
+        Its widths are the decoder's; `hidden` is its ``width`` where it needs one.
     """
 
     kind: str = "luong"
@@ -56,16 +64,28 @@ class LuongConfig:
     longest_source: int = 200
     dropout: float = 0.2
     label_smoothing: float = 0.0
+    coverage_loss: float = field(default=0.0, metadata={"factor": True})
+    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
+    mechanism: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mechanism is None:
+            return
+        mechanism.check(self.mechanism)
+        if self.score != LuongConfig.score:
+            hint = 'leave score away: the mechanism has its own, which "luong" takes as an option.'
+            raise ArgumentError(describe("score", f"{LuongConfig.score!r} with a mechanism", repr(self.score), hint))
 
 
 @dataclass(frozen=True)
 class LuongState(State):
-    """For each layer h and c, the attentional vector (B, H each), and the source that is looked back at."""
+    """For each layer h and c, the attentional vector (B, H each), the source, and what attention carries along."""
 
     layers: tuple[tuple[Array, Array], ...]
     attentional: Array
-    memory: Memory
-    location: linear.PackedWeights | None
+    memory: Memory | Prepared
+    location: linear.PackedWeights | None = None
+    attention: AttentionState | None = None
 
 
 @register
@@ -98,7 +118,7 @@ class Luong(Model):
 
     and back the same products again. Outside of it: the first layer's input from embeddings, keys and values, the
     output layer, the loss, and all gradients of weights, keys and values. Without input feeding training has no such
-    loop: a layer walks all steps in one call, and attention has all queries at once.
+    loop: a layer walks all steps in one call, and attention has all queries at once; a mechanism goes step by step.
 
     References
     ----------
@@ -132,6 +152,7 @@ class Luong(Model):
             raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(config.score), hint))
         if config.layers < 1:
             raise ArgumentError(describe("layers", "at least 1", config.layers, "the paper has 4."))
+        check_weight_losses(config)
         E, H, score = config.embedding, config.hidden, config.score
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config
@@ -146,6 +167,9 @@ class Luong(Model):
             layer.b.value[H : 2 * H] = 1  # forget gates start open
         self.cells = [LSTMStep(H, **more) for _ in widths]
         self.feed = Linear(H, 4 * H, bias=False, **more) if config.input_feeding else None
+        self.mechanism: Variant | None = None
+        if config.mechanism is not None:
+            self.mechanism, score = mechanism.make(config.mechanism, H, H, H, **more), ""
         self.key = Linear(H, H, bias=False, **more) if score in ("general", "concat") else None
         self.query = Linear(H, H, bias=False, **more) if score == "concat" else None
         if score == "concat":
@@ -178,12 +202,17 @@ class Luong(Model):
         check_sentences("source", source, source_lengths)
         x = self.source_embedding.forward(known(source, source_lengths))
         states, last = self.encoder.forward(x, None, source_lengths)
+        nothing = np.zeros_like(last[0][0])
+        if self.mechanism is not None:
+            values, lengths = self.from_context.forward, np.asarray(source_lengths)
+            prepared = mechanism.prepare_mechanism(self.mechanism, states, values, lengths)
+            return LuongState(last, nothing, prepared, attention=self.mechanism.start_search(prepared))
         memory = prepare(
             self._keys(states), self.from_context.forward(states), score=self._score(), key_lengths=source_lengths
         )
-        return LuongState(last, np.zeros_like(last[0][0]), memory, self._location(source.shape[1]))
+        return LuongState(last, nothing, memory, self._location(source.shape[1]))
 
-    def advance(self, tokens: Array, state: LuongState) -> tuple[Array, LuongState, Array]:
+    def advance(self, tokens: Array, state: LuongState) -> tuple[Array, LuongState, Array | None]:
         """Return features (B, H) after `tokens`, the next state, and weights (B, S)."""
         x = self.inputs[0].forward(self.target_embedding.forward(tokens))
         if self.feed is not None:
@@ -192,12 +221,21 @@ class Luong(Model):
         for number, (cell, (h, c)) in enumerate(zip(self.cells, state.layers)):
             after.append(cell.forward(self.inputs[number].forward(after[-1][0]) if number else x, h, c))
         h = after[-1][0]
-        query, bias = self.ask(h, state.location)
-        output: Any = state.memory.attend(
-            query[:, None], bias=None if bias is None else bias[:, None], return_weights=True
-        )
-        attentional = tanh(output.context[:, 0] + self.from_state.forward(h))
-        return attentional, LuongState(tuple(after), attentional, state.memory, state.location), output.weights[:, 0]
+        context, weights, attention = self._attend(h, state)
+        attentional = tanh(context + self.from_state.forward(h))
+        return attentional, LuongState(tuple(after), attentional, state.memory, state.location, attention), weights
+
+    def _attend(self, h: Array, state: LuongState) -> tuple[Array, Array | None, AttentionState | None]:
+        """Return what the context passes through, the weights and the attention's next state."""
+        if isinstance(state.memory, Memory):
+            query, bias = self.ask(h, state.location)
+            output: Any = state.memory.attend(
+                query[:, None], bias=None if bias is None else bias[:, None], return_weights=True
+            )
+            return output.context[:, 0], output.weights[:, 0], None
+        assert self.mechanism is not None and state.attention is not None
+        context, weights, attention = self.mechanism.step(h, state.memory, state.attention)
+        return context if self.mechanism.sums_values else self.from_context.forward(context), weights, attention
 
     def ask(self, h: Array, location: linear.PackedWeights | None) -> tuple[Array, Array | None]:
         """Return the queries of states (..., H), and for the location score their scores instead."""
@@ -208,11 +246,23 @@ class Luong(Model):
     def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, H), and weights (B, T, S) or None."""
         x, _, loop = self._run(batch, inputs, None)
-        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2)) if weights else None
+        if not weights:
+            return x, None
+        if isinstance(loop, mechanism.MechanismLoop):
+            return x, loop.weights()
+        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2))
 
     def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         return self._run(batch, inputs, seeds)[:2]
+
+    def loss_vjp(
+        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
+    ) -> tuple[float, int, Callable[[float], None]]:
+        """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
+        if not has_weight_losses(self.config):
+            return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
+        return weight_losses_vjp(self, batch, seeds=seeds, sampling=sampling)
 
     def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Any, Callable[[Array, Any], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
@@ -230,16 +280,15 @@ class Luong(Model):
 
     def _run(
         self, batch: Pairs, inputs: Array, seeds: Array | None
-    ) -> tuple[Array, Callable[[Array], None], Lookback]:
+    ) -> tuple[Array, Callable[[Array], None], Lookback | mechanism.MechanismLoop]:
         drop = dropping(self.config.dropout, seeds)
         states, last, encoder_back = self._encode_vjp(batch, seeds)
-        keys, location = self._keys(states), self._location(states.shape[1])
-        values, lengths = self.from_context.forward(states), np.asarray(batch.source_lengths)
-        loop = Lookback(keys, values, lengths, inputs.shape[1], self._score(), location is not None)
+        location = None if self.mechanism is not None else self._location(states.shape[1])
+        loop = self._loop(states, np.asarray(batch.source_lengths), inputs.shape[1], location is not None, seeds)
         y, target_back = self.target_embedding.vjp(inputs)
         y, undrop_target = drop(y, 1)
         part, part_back = self.inputs[0].vjp(y)
-        way = AtOnce if self.feed is None else StepByStep
+        way = AtOnce if self.feed is None and self.mechanism is None else StepByStep
         decoder = way(self, loop, last, location, drop, seeds is not None and self.config.dropout > 0)
         x, undrop_features = drop(decoder.forward(part), 2)
 
@@ -250,11 +299,27 @@ class Luong(Model):
 
         return x, backward, loop
 
-    def _memory_gradients(self, states: Array, loop: Lookback) -> Array:
+    def _loop(
+        self, states: Array, lengths: Array, steps: int, located: bool, seeds: Array | None
+    ) -> Lookback | mechanism.MechanismLoop:
+        """Return the attention over the states."""
+        values = self.from_context.forward
+        if self.mechanism is None:
+            return Lookback(self._keys(states), values(states), lengths, steps, self._score(), located)
+        width = self.config.hidden
+        return mechanism.MechanismLoop(self.mechanism, states, lengths, steps, values, self._values_vjp, width, seeds)
+
+    def _values_vjp(self, states: Array, d_values: Array) -> Array:
+        """Return the gradient of states from that of their values, and add to that of the matrix."""
+        linear.weight_gradient(states, d_values, self.from_context.w.gradient)
+        return self.from_context.w.packed().matmul_transposed(d_values)
+
+    def _memory_gradients(self, states: Array, loop: Lookback | mechanism.MechanismLoop) -> Array:
         """Add the gradients of what keys and values are made by; return that of the encoder's states."""
+        if isinstance(loop, mechanism.MechanismLoop):
+            return loop.finish()
         gradients = loop.finish()
-        linear.weight_gradient(states, gradients.value, self.from_context.w.gradient)
-        d_states = self.from_context.w.packed().matmul_transposed(gradients.value)
+        d_states = self._values_vjp(states, gradients.value)
         if self.config.score == "concat":
             self.v.accumulate(gradients.score["v"])
         if self.key is not None:

@@ -1,7 +1,8 @@
 """The two ways in which the decoder of `Luong` passes a batch in training, with the same bits.
 
 With input feeding, the input of a step has the attentional vector of the step before: one step after the other.
-Without it all inputs are known: every layer walks all steps in one call, and attention has all queries at once.
+Without it all inputs are known: every layer walks all steps in one call, and attention has all queries at once. A
+mechanism of the configuration may carry something from step to step, and goes the first way with or without it.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn.functional import tanh
 from fastattn.seq2seq.lookback import Lookback
+from fastattn.seq2seq.mechanism import MechanismLoop
 from fastattn.seq2seq.recurrence_lstm import LSTMRecord, LSTMWalk
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class _Decoder:
     Parameters
     ----------
     model : Luong
-    loop : Lookback
+    loop : Lookback or MechanismLoop
     last : tuple of (h, c)
         Of each layer, before the first step.
     location : PackedWeights or None
@@ -57,7 +59,7 @@ class _Decoder:
     def __init__(
         self,
         model: "Luong",
-        loop: Lookback,
+        loop: Lookback | MechanismLoop,
         last: tuple[tuple[Array, Array], ...],
         location: linear.PackedWeights | None,
         drop: Drop,
@@ -78,6 +80,12 @@ class _Decoder:
             dh += d_query
         return dh
 
+    def _kept(self) -> tuple[Array, Array]:
+        """Return arrays for the gradients of all queries (B, T, H) and scores (B, T, S); a mechanism keeps its own."""
+        if isinstance(self.loop, MechanismLoop):
+            return np.empty(0), np.empty(0)
+        return np.empty_like(self.loop.queries), np.empty_like(self.loop.weights.transpose(1, 0, 2))
+
     def _accumulate(
         self, top: Array, between: list[Array], d_x: list[Array], d_sum: Array, d_queries: Array, d_scores: Array
     ) -> None:
@@ -94,7 +102,7 @@ class _Decoder:
 
 
 class StepByStep(_Decoder):
-    """One step after the other, as input feeding needs it."""
+    """One step after the other, as input feeding and mechanisms with a state need it."""
 
     def forward(self, part: Array) -> Array:
         """Return attentional vectors (B, T, H) from what embeddings give to the first layer's gates (B, T, 4 H)."""
@@ -112,7 +120,10 @@ class StepByStep(_Decoder):
                 between[:, t] = below
                 undrops.append(undrop)
                 h = self._records[number + 1].forward(t, model.inputs[number + 1].forward(below))
-            context = self.loop.forward(t, *model.ask(h, self.location))
+            if isinstance(self.loop, MechanismLoop):
+                context = self.loop.forward(t, h)
+            else:
+                context = self.loop.forward(t, *model.ask(h, self.location))
             self._fed[:, t + 1] = tanh(context + model.from_state.forward(h))
         self.attentional = self._fed[:, 1:]
         return self.attentional
@@ -120,16 +131,18 @@ class StepByStep(_Decoder):
     def backward(self, dx: Array) -> tuple[Array, list[tuple[Array, Array]]]:
         """Return the gradients of `part` and of the first h and c of each layer; add those of the weights."""
         model, loop, records = self.model, self.loop, self._records
-        d_sum = np.empty_like(dx)
-        d_queries, d_scores = np.empty_like(loop.queries), np.empty_like(loop.weights.transpose(1, 0, 2))
+        d_sum, (d_queries, d_scores) = np.empty_like(dx), self._kept()
         d_last = [(np.zeros_like(h), np.zeros_like(c)) for h, c in self.last]
         d_fed: Array | None = None
         for t in reversed(range(dx.shape[1])):
             d_attentional = dx[:, t] if d_fed is None else dx[:, t] + d_fed
             d_sum[:, t] = d_attentional * (1 - self.attentional[:, t] ** 2)
             loop.d_context[:, t] = d_sum[:, t]
-            d_queries[:, t], d_scores[:, t] = loop.backward(t)
-            dh = self._from_queries(d_sum[:, t], d_queries[:, t], d_scores[:, t])
+            if isinstance(loop, MechanismLoop):
+                dh = model.from_state.w.packed().matmul_transposed(d_sum[:, t]) + loop.backward(t)
+            else:
+                d_queries[:, t], d_scores[:, t] = loop.backward(t)
+                dh = self._from_queries(d_sum[:, t], d_queries[:, t], d_scores[:, t])
             for number in reversed(range(len(records))):
                 d_last[number] = records[number].backward(t, dh + d_last[number][0], d_last[number][1])
                 below = records[number].d_x[:, t]
@@ -161,6 +174,7 @@ class AtOnce(_Decoder):
             self._undrops.append(undrop)
             self._walks.append(LSTMWalk(cell, model.inputs[number + 1].forward(below), *first))
         top = self._walks[-1].states
+        assert isinstance(self.loop, Lookback)
         self.attentional = tanh(self.loop.forward_all(*model.ask(top, self.location)) + model.from_state.forward(top))
         return self.attentional
 
@@ -178,9 +192,10 @@ class AtOnce(_Decoder):
     def backward(self, dx: Array) -> tuple[Array, list[tuple[Array, Array]]]:
         """Return the gradients of `part` and of the first h and c of each layer; add those of the weights."""
         model, loop, walks = self.model, self.loop, self._walks
+        assert isinstance(loop, Lookback)
         d_sum = dx * (1 - self.attentional**2)
         loop.d_context[...] = d_sum
-        d_queries, d_scores = np.empty_like(loop.queries), np.empty_like(loop.weights.transpose(1, 0, 2))
+        d_queries, d_scores = self._kept()
         for t in range(dx.shape[1]):
             d_queries[:, t], d_scores[:, t] = loop.backward(t)
         dh = self._from_queries(d_sum, d_queries, d_scores)

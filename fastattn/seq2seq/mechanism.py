@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastattn import variants
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.variants import AttentionState, Prepared, Variant
+from fastattn.variants.checks import check_normalizer
 
 __all__ = ["MechanismLoop", "make", "prepare_mechanism"]
 
@@ -23,6 +24,9 @@ def check(table: Mapping[str, Any]) -> None:
     if "name" not in table:
         raise ArgumentError(describe("mechanism", "a name", "none", 'write name = "location_sensitive", say.'))
     known = variants.options(table["name"])
+    variants.check_normalized(table["name"], table)
+    if "normalizer" in table:
+        check_normalizer(table["normalizer"])
     for option in table:
         if option != "name" and (option not in known or option in _OWN):
             own = [name for name in known if name not in _OWN]

@@ -92,7 +92,8 @@ class Model(Layer):
 
     A model computes for every target position a vector of features, from the source and the target ids before it;
     `projection` and a softmax make it a distribution over the target vocabulary. It implements `features`,
-    `features_vjp`, `encode` and `advance`.
+    `features_vjp`, `encode` and `advance`. One whose distribution is no softmax of features has `loss`, `loss_vjp`,
+    `forced` and `step` of its own in place of the first two and `advance`.
 
     Attributes
     ----------

@@ -100,7 +100,7 @@ def empty_rows(s: VariantSubject) -> str:
 
 
 def weights_agree_with_context(s: VariantSubject) -> str:
-    """Contexts are the sums of values that the weights say."""
+    """Contexts are the sums of values that the weights say, times one number each if the variant is gated."""
     for valued in (False, True):
         p = s.problem(np.float64, valued=valued)
         if not p.variant.sums_values:
@@ -110,6 +110,8 @@ def weights_agree_with_context(s: VariantSubject) -> str:
         assert (output.weights >= 0).all(), "a weight is negative"
         summed = p.memory if p.values is None else p.values
         wanted = np.einsum("bts,bsd->btd", output.weights, np.where(p.allowed[..., None], summed, 0))
+        if p.variant.gated:
+            wanted *= ((output.context * wanted).sum(-1) / (wanted * wanted).sum(-1))[..., None]
         apart = close(output.context, wanted, 1e-12, "the sum of values with the returned weights")
     return f"to {apart:.1g}"
 

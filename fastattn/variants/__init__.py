@@ -4,6 +4,17 @@ All keep one protocol, described in `fastattn.variants.base`. A mechanism's modu
 """
 
 from fastattn.variants.base import AttentionState, Prepared, Variant
-from fastattn.variants.registry import create, names, options, record, records, register
+from fastattn.variants.registry import check_normalized, create, names, options, record, records, register
 
-__all__ = ["AttentionState", "Prepared", "Variant", "create", "names", "options", "record", "records", "register"]
+__all__ = [
+    "AttentionState",
+    "Prepared",
+    "Variant",
+    "check_normalized",
+    "create",
+    "names",
+    "options",
+    "record",
+    "records",
+    "register",
+]

@@ -11,7 +11,7 @@ from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
 from fastattn.variants.base import Array
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Additive", "Concat", "NormedAdditive", "bahdanau"]
@@ -29,6 +29,8 @@ class Additive(Soft):
         tanh in the paper.
     bias : bool
         Whether there is a b; the paper has none, OpenNMT has one.
+    normalizer : str, mapping or Normalizer
+        "softmax", "sparsemax", "entmax15", ...: as of `Soft`.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -65,10 +67,11 @@ class Additive(Soft):
         width: int,
         activation: str = "tanh",
         bias: bool = False,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         self.width, self.activation = check_size("width", width), activation
         self.query = Linear(query_width, width, bias=False, rng=rng, dtype=dtype)
         self.key = Linear(memory_width, width, bias=bias, rng=rng, dtype=dtype)
@@ -114,12 +117,12 @@ class Concat(Additive):
 class NormedAdditive(Additive):
     """``score_j = g v / |v| . tanh(query W_q + memory_j W_m + b)`` (Raffel et al. 2017, equation 16, without r).
 
-    The score's offset r of the paper moves all scores of a softmax alike. g starts at 1 / sqrt(Da) and b at zero, as in
-    TensorFlow's `BahdanauAttention(normalize=True)`; the norm of v has no effect.
+    The score's offset r of the paper moves all scores alike, which our normalizers do not see. g starts at 1 / sqrt(Da)
+    and b at zero, as in TensorFlow's `BahdanauAttention(normalize=True)`; the norm of v has no effect.
 
     Parameters
     ----------
-    query_width, memory_width, width, activation, rng, dtype
+    query_width, memory_width, width, activation, normalizer, rng, dtype
         As of `Additive`.
 
     Attributes
@@ -138,13 +141,14 @@ class NormedAdditive(Additive):
         memory_width: int,
         width: int,
         activation: str = "tanh",
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
         self.g = Parameter(np.full(1, width**-0.5 if width > 0 else 1, dtype))
         super().__init__(
-            query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=True, rng=rng,
-            dtype=dtype,
+            query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=True,
+            normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
 
     def _unit(self) -> tuple[Array, float]:
@@ -163,11 +167,20 @@ class NormedAdditive(Additive):
 
 
 def bahdanau(
-    *, query_width: int, memory_width: int, width: int, rng: np.random.Generator, dtype: Any = np.float32
+    *,
+    query_width: int,
+    memory_width: int,
+    width: int,
+    normalizer: NormalizerLike = "softmax",
+    rng: np.random.Generator,
+    dtype: Any = np.float32,
 ) -> Additive:
     """Return the attention of Bahdanau, Cho and Bengio 2015, section 3.1: `Additive` as published.
 
     ``e_ij = v . tanh(W_a s_{i-1} + U_a h_j)``, ``alpha_ij = softmax_j(e_ij)`` (equation 6) and
-    ``c_i = sum_j alpha_ij h_j`` (equation 5); the query is the state before the step.
+    ``c_i = sum_j alpha_ij h_j`` (equation 5); the query is the state before the step. The
+    paper's normalizer is softmax.
     """
-    return Additive(query_width=query_width, memory_width=memory_width, width=width, rng=rng, dtype=dtype)
+    return Additive(
+        query_width=query_width, memory_width=memory_width, width=width, normalizer=normalizer, rng=rng, dtype=dtype
+    )

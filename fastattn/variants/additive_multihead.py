@@ -9,7 +9,14 @@ from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_head_width, check_size, check_summed, check_whole
+from fastattn.variants.checks import (
+    NormalizerLike,
+    check_cotangents,
+    check_head_width,
+    check_size,
+    check_summed,
+    check_whole,
+)
 
 __all__ = ["AdditiveMultiHead"]
 
@@ -60,6 +67,8 @@ class AdditiveMultiHead(Variant):
     activation : {"tanh", "sigmoid", "relu"}
     bias : bool
         Whether there are biases b_i, and of values and output.
+    normalizer : str, mapping or Normalizer
+        As of `Soft`, the same for all heads.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -99,6 +108,7 @@ class AdditiveMultiHead(Variant):
         output_width: int | None = None,
         activation: str = "tanh",
         bias: bool = True,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -109,7 +119,7 @@ class AdditiveMultiHead(Variant):
         self.output_width = query_width if output_width is None else check_size("output_width", output_width)
         more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
         sizes: Any = {"query_width": query_width, "memory_width": memory_width, "width": width}
-        self.heads = [Additive(**sizes, activation=activation, **more) for _ in range(heads)]
+        self.heads = [Additive(**sizes, activation=activation, normalizer=normalizer, **more) for _ in range(heads)]
         self.value = Linear(self.value_width, heads * self.head_width, **more)
         self.output = Linear(heads * self.head_width, self.output_width, **more)
 

@@ -71,6 +71,8 @@ class Variant(Layer):
     sums_values : bool
         Whether a context is the weighted sum of the memory's rows, or of the values in their place; else these pass
         through projections of the variant's own.
+    gated : bool
+        Whether that sum is multiplied by a number that the query makes.
     loops : bool
         Whether it can be that of a decoder, which goes back step by step over a memory that stays as it is.
     takes_seeds : bool
@@ -79,6 +81,7 @@ class Variant(Layer):
 
     name: ClassVar[str] = ""
     sums_values: ClassVar[bool] = True
+    gated: ClassVar[bool] = False
     loops: ClassVar[bool] = True
     takes_seeds: ClassVar[bool] = False
     query_width: int

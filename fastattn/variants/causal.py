@@ -9,10 +9,9 @@ import numpy as np
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
-from fastattn.normalizers.base import Normalizer
 from fastattn.positions import Positions, attend, attend_vjp, visible
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.checks import check_cotangents, check_size, check_state, check_whole
+from fastattn.variants.checks import NormalizerLike, check_cotangents, check_size, check_state, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
 
 __all__ = ["CausalSelfAttention", "CausalState"]
@@ -87,7 +86,7 @@ class CausalSelfAttention(MultiHead):
         positions: str | Mapping[str, Any] | Positions | None = None,
         window: int | None = None,
         sinks: int = 0,
-        normalizer: str | Normalizer = "softmax",
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:

@@ -1,5 +1,6 @@
 """Checks of what is given to variants."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -9,13 +10,16 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.normalizers.base import Normalizer, resolve
 from fastattn.variants.prepared import AttentionState, Prepared
 
 __all__ = [
+    "NormalizerLike",
     "check_choice",
     "check_cotangents",
     "check_head_width",
     "check_lengths",
+    "check_normalizer",
     "check_seeds",
     "check_size",
     "check_state",
@@ -24,6 +28,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+# A name, a mapping of a name and settings, or an object.
+NormalizerLike = str | Mapping[str, Any] | Normalizer
 
 
 def check_whole(prepared: Prepared) -> None:
@@ -75,16 +81,18 @@ def check_size(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def check_lengths(lengths: object, batch: int, keys: int) -> Array:
+def check_lengths(
+    lengths: object, batch: int, most: int, name: str = "lengths", counted: str = "positions of the memory"
+) -> Array:
     """Return one length a sample as int64, or raise."""
-    array = as_array("lengths", lengths)
+    array = as_array(name, lengths)
     if array.dtype.kind not in "iu" or array.shape != (batch,):
         error = ShapeError if array.dtype.kind in "iu" else DTypeError
         got = f"{array.dtype} of shape {array.shape}"
-        raise error(describe("lengths", f"{batch} integers", got, "pass one length a sample."))
-    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= keys:
+        raise error(describe(name, f"{batch} integers", got, "pass one length a sample."))
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= most:
         got = f"{array.min()} to {array.max()}"
-        raise ArgumentError(describe("lengths", f"values from 0 to {keys}", got, "they count positions of the memory."))
+        raise ArgumentError(describe(name, f"values from 0 to {most}", got, f"they count {counted}."))
     return array.astype(np.int64)
 
 
@@ -94,6 +102,18 @@ def check_choice(name: str, value: object, known: tuple[str, ...]) -> str:
         expected = " or ".join(map(repr, known))
         raise ArgumentError(describe(name, expected, repr(value), f"pass {name}={known[0]!r}."))
     return value
+
+
+def check_normalizer(given: object) -> Normalizer:
+    """Return a normalizer from its name, from a mapping of its name and settings, or as it is; or raise."""
+    if not isinstance(given, Mapping):
+        return resolve(given)
+    if "name" not in given:
+        hint = 'pass {"name": "entmax", "alpha": 1.3}, say.'
+        raise ArgumentError(describe("normalizer", "a name", f"{dict(given)} without one", hint))
+    from fastattn.normalizers import registry
+
+    return registry.create(given["name"], **{key: value for key, value in given.items() if key != "name"})
 
 
 def check_seeds(seeds: object, batch: int) -> Array:

@@ -50,8 +50,8 @@ class Coverage(Recall):
     Notes
     -----
     The loss of equation 12 is `coverage_loss`. See et al. train without coverage first and then add it with the loss
-    weighted by lambda = 1. Tu et al. have no b, and a second kind of coverage, a recurrent network at each position,
-    which is not here. OpenNMT-py adds its coverage to the memory instead of the hidden layer of the score.
+    weighted by lambda = 1. Tu et al. have no b, and a second kind of coverage, a recurrent network at each position:
+    `NeuralCoverage`. OpenNMT-py adds its coverage to the memory instead of the hidden layer of the score.
 
     Examples
     --------

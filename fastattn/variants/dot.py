@@ -10,7 +10,7 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Cosine", "Dot", "General", "Location", "ScaledDot"]
@@ -25,6 +25,8 @@ class Dot(Soft):
         The same.
     scale : float
         Of the scores; 1 in the paper.
+    normalizer : str, mapping or Normalizer
+        "softmax", "sparsemax", "entmax15", ...: as of `Soft`.
     rng : numpy.random.Generator, optional
         Not used: there are no parameters.
     dtype : dtype
@@ -46,10 +48,11 @@ class Dot(Soft):
         query_width: int,
         memory_width: int,
         scale: float | None = None,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         if query_width != memory_width:
             hint = "use 'general', which has a matrix between them."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
@@ -98,6 +101,8 @@ class General(Soft):
     Parameters
     ----------
     query_width, memory_width : int
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
         w starts uniform in +-sqrt(3 / Dm).
     dtype : dtype
@@ -108,25 +113,33 @@ class General(Soft):
 
     Notes
     -----
-    The matrix acts on the memory, once, so that a step has no product of its own: B S Dq Dm multiply-adds in
-    `prepare`.
+    The matrix acts on the query, B Dq Dm multiply-adds a step: the keys are the memory itself, and a memory of S
+    positions, longer than there are steps, is not multiplied by it.
     """
 
     name = "general"
 
     def __init__(
-        self, *, query_width: int, memory_width: int, rng: np.random.Generator, dtype: Any = np.float32
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        normalizer: NormalizerLike = "softmax",
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         bound = math.sqrt(3 / max(memory_width, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (query_width, memory_width)).astype(dtype))
 
-    def _key(self, memory: Array) -> Array:
-        return self.w.packed().matmul_transposed(memory)
+    def _project(self, query: Array) -> Array:
+        return self.w.packed().matmul(query)
 
-    def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
-        self.w.accumulate(linear.weight_gradient(memory, d_key).T)
-        return self.w.packed().matmul(d_key)
+    def _project_vjp(self, query: Array, projected: Array, d_projected: Array) -> Array:
+        return self.w.packed().matmul_transposed(d_projected)
+
+    def _gather(self, queries: Array, d_projected: Array) -> None:
+        linear.weight_gradient(queries, d_projected, self.w.gradient)
 
 
 class Location(Soft):
@@ -137,6 +150,8 @@ class Location(Soft):
     query_width, memory_width : int
     longest : int
         The most positions of a memory; those beyond have no weights.
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -154,10 +169,11 @@ class Location(Soft):
         query_width: int,
         memory_width: int,
         longest: int = 200,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         self.longest = check_size("longest", longest)
         bound = math.sqrt(3 / max(query_width, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (query_width, longest)).astype(dtype))

@@ -106,9 +106,9 @@ class Hard(Variant):
 
     Notes
     -----
-    The exact likelihood of Wu, Shapiro, Cotterell 2018 needs no sampling: train any soft variant with
-    `fastattn.variants.marginal`. The memory never needs to be summed here, but the kernel of the soft variant does so
-    on its way; a step costs what one of `align` does.
+    The exact likelihood of Wu, Shapiro, Cotterell 2018 needs no sampling: `fastattn.seq2seq.Wu`, or any soft variant
+    with `fastattn.variants.marginal`. The memory never needs to be summed here, but the kernel of the soft variant does
+    so on its way; a step costs what one of `align` does.
 
     Xu's code draws one bit for the whole batch where this draws one for each sample. Straight-through attention of
     x-transformers adds no noise. What is drawn depends on a sample's seed, the step and the position alone.

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe
 from fastattn.variants.additive import Concat
+from fastattn.variants.checks import NormalizerLike
 from fastattn.variants.dot import Dot, General, Location
 from fastattn.variants.soft import Soft
 
@@ -22,6 +23,7 @@ def luong(
     score: str = "general",
     width: int | None = None,
     longest: int = 200,
+    normalizer: NormalizerLike = "softmax",
     rng: np.random.Generator,
     dtype: Any = np.float32,
 ) -> Soft:
@@ -39,13 +41,15 @@ def luong(
         For "concat"; by default the query's.
     longest : int
         For "location".
+    normalizer : str, mapping or Normalizer
+        As of `Soft`; softmax in the paper.
     rng, dtype
     """
     if score not in _SCORES:
         close = difflib.get_close_matches(str(score), _SCORES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "'general' did best in the paper."
         raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(score), hint))
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"normalizer": normalizer}
     if score == "concat":
         options["width"] = query_width if width is None else width
     elif width is not None:

@@ -277,4 +277,7 @@ class Monotonic(Variant):
                 if queries is not None:
                     align._gather(queries, np.stack([step[projected] for step in tape]))
         d_values = gathered_values(prepared, tape)
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        if prepared.values is not None:
+            return d_memory, d_values
+        d_memory += d_values
+        return d_memory

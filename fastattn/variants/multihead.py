@@ -12,14 +12,15 @@ from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.memory import Memory, prepare
-from fastattn.normalizers.base import Normalizer, resolve
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import (
+    NormalizerLike,
     check_cotangents,
     check_head_width,
+    check_normalizer,
     check_size,
     check_state,
     check_summed,
@@ -99,9 +100,9 @@ class MultiHead(Variant):
         A query sees only so many keys before and after its position; None on a side is without limit.
     sinks : int
         With a window: the first keys, that many, are always seen (Xiao et al. 2023).
-    normalizer : str or Normalizer
-        "softmax", "sparsemax", "entmax15", "entmax", or an object of `fastattn.normalizers` (Correia et al. 2019); an
-        alpha of its own is a setting, and not trained.
+    normalizer : str, mapping or Normalizer
+        "softmax", "sparsemax", "entmax15", "entmax", a mapping of the name and settings, or an object of
+        `fastattn.normalizers` (Correia et al. 2019); an alpha of its own is a setting, and not trained.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -149,7 +150,7 @@ class MultiHead(Variant):
         positions: str | Mapping[str, Any] | Positions | None = None,
         window: tuple[int | None, int | None] | None = None,
         sinks: int = 0,
-        normalizer: str | Normalizer = "softmax",
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -169,7 +170,7 @@ class MultiHead(Variant):
         self.value = Linear(self.value_width, narrow, **more)
         self.output = Linear(wide, self.output_width, **more)
         self.window, self.sinks = check_window(window, sinks)
-        self.normalizer = resolve(normalizer)
+        self.normalizer = check_normalizer(normalizer)
         self.positions = create_positions(
             positions, width=query_width, heads=heads, head_width=self.head_width, rng=rng, dtype=dtype,
             bidirectional=self.bidirectional,

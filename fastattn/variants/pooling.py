@@ -10,7 +10,7 @@ from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
 from fastattn.variants.base import Array, Prepared
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Pooling"]
@@ -26,6 +26,8 @@ class Pooling(Soft):
     memory_width : int
     width : int
         Da, of the layer between; memory_width in the paper.
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -57,10 +59,11 @@ class Pooling(Soft):
         query_width: int = 0,
         memory_width: int,
         width: int,
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         if query_width != 0:
             hint = "use 'additive' for attention with a query."
             raise ArgumentError(describe("query_width", "0", query_width, hint))

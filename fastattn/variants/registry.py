@@ -2,11 +2,11 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, PluginError, describe
+from fastattn.errors import ArgumentError, DTypeError, PluginError, UnsupportedError, describe
 from fastattn.plugin.records import VariantRecord
 from fastattn.variants.base import Variant
 
@@ -31,6 +31,10 @@ _BUILT_IN = (
     VariantRecord(
         "normed_additive", f"{_HERE}.additive:NormedAdditive", "g v / |v| . tanh(q W + m U + b)",
         "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
+    ),
+    VariantRecord(
+        "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1",
     ),
     VariantRecord(
         "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
@@ -72,6 +76,11 @@ _BUILT_IN = (
     VariantRecord(
         "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
         "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
+    ),
+    VariantRecord(
+        "neural_coverage", f"{_HERE}.neural_coverage:NeuralCoverage",
+        "v . tanh(q W + m V + C U), C a vector at each position that a GRU updates",
+        "Tu et al. 2016 (arXiv:1601.04811), section 3.1.2",
     ),
     VariantRecord(
         "monotonic", f"{_HERE}.monotonic:Monotonic", "walks on, stops with p = sigmoid(an additive score + r)",
@@ -158,6 +167,14 @@ def options(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(record(name).load()).parameters
 
 
+def check_normalized(name: str, given: Iterable[str]) -> None:
+    """Raise where a normalizer is among the options for a variant whose weights follow a rule of its own."""
+    if "normalizer" in given and "normalizer" not in options(name):
+        hint = "'additive', 'general' and other soft attention takes one; here leave it away."
+        expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
+        raise UnsupportedError(describe("normalizer", expected, "one", hint))
+
+
 def create(name: str, **given: Any) -> Variant:
     """Make an attention mechanism.
 
@@ -178,6 +195,8 @@ def create(name: str, **given: Any) -> Variant:
     ------
     ArgumentError
         If there is no such variant, or it has no such option, or lacks one that it needs.
+    UnsupportedError
+        If a normalizer is given for a variant that has none, such as "monotonic".
     PluginError
         If what provides it cannot be imported.
 
@@ -193,6 +212,7 @@ def create(name: str, **given: Any) -> Variant:
     """
     known = options(name)
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        check_normalized(name, given)
         for option in given:
             if option not in known:
                 close = difflib.get_close_matches(option, known, n=1)

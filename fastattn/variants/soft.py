@@ -13,9 +13,12 @@ from fastattn import linear
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Gradients, attention_vjp, kernel_vector
 from fastattn.memory import Memory, prepare
+from fastattn.normalizers.entmax15 import Entmax15
+from fastattn.normalizers.softmax import Softmax
+from fastattn.normalizers.sparsemax import Sparsemax
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, resolve
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_whole
+from fastattn.variants.checks import NormalizerLike, check_cotangents, check_normalizer, check_whole
 
 __all__ = ["Soft", "SoftPrepared"]
 
@@ -48,14 +51,33 @@ class SoftPrepared(Prepared):
 class Soft(Variant):
     """``weights = softmax_j(scale * score(query, memory_j))``, ``context = sum_j weights_j memory_j``.
 
+    Parameters
+    ----------
+    query_width, memory_width : int
+    dtype : dtype
+    normalizer : str, mapping or Normalizer
+        What stands in place of softmax: "sparsemax", "entmax15", any other of `fastattn.normalizers.names()`, a mapping
+        of its ``name`` and settings, or an object. An alpha of its own is a setting, and not trained.
+
+    Attributes
+    ----------
+    normalizer : Normalizer
+
     Notes
     -----
     Work of a query: 2 S (D + Dv) operations, and S D (5 operations and a quarter of a division) more for an additive
     score; a step back of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing of
-    size (Tq, S) is stored unless weights are asked for.
+    size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a step back costs about
+    as much as its share of `finish`, unless it is sparsemax or 1.5-entmax.
     """
 
     scale: float = 1.0
+
+    def __init__(self, query_width: int, memory_width: int, dtype: Any, normalizer: NormalizerLike = "softmax") -> None:
+        super().__init__(query_width, memory_width, dtype)
+        self.normalizer = check_normalizer(normalizer)
+        plain = isinstance(self.normalizer, Softmax)
+        self._normalizer: dict[str, Any] = {} if plain else {"normalizer": self.normalizer}
 
     # What a subclass may say; this is the plain dot product.
 
@@ -127,13 +149,15 @@ class Soft(Variant):
     def _attend(self, queries: Array, prepared: Any, return_weights: bool) -> Any:
         bias = None if prepared.location is None else prepared.location.matmul(queries)
         projected = self._project(queries)
-        return prepared.attended.attend(projected, bias=bias, scale=self.scale, return_weights=return_weights)
+        return prepared.attended.attend(
+            projected, bias=bias, scale=self.scale, return_weights=return_weights, **self._normalizer
+        )
 
     def _attention_vjp(self, prepared: Any, projected: Array, bias: Array | None, weights: bool) -> Any:
         mask = None if prepared.mask is None else prepared.mask[:, None]
         return attention_vjp(
             projected, prepared.key, prepared.summed, score=prepared.score, key_lengths=prepared.lengths, mask=mask,
-            bias=bias, scale=self.scale, return_weights=weights,
+            bias=bias, scale=self.scale, return_weights=weights, **self._normalizer,
         )  # fmt: skip
 
     def vjp(
@@ -165,7 +189,9 @@ class Soft(Variant):
         check_whole(prepared)
         projected = self._project(query)
         bias = None if prepared.location is None else prepared.location.matmul(query[:, None])
-        output = prepared.attended.attend(projected[:, None], bias=bias, scale=self.scale, return_weights=True)
+        output = prepared.attended.attend(
+            projected[:, None], bias=bias, scale=self.scale, return_weights=True, **self._normalizer
+        )
         context, weights = output.context[:, 0], output.weights[:, 0]
 
         def backward(
@@ -186,10 +212,18 @@ class Soft(Variant):
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return the gradients of one projected query (B, D) and of its scores (B, S)."""
         score = prepared.score
-        if score.softcap is not None:
+        slopes = weights if not self._normalizer else self._slopes(weights)
+        if score.softcap is not None or slopes is None:
             _, back = self._attention_vjp(prepared, projected[:, None], bias, True)
             gradients = back(d_context[:, None], d_weights=None if d_weights is None else d_weights[:, None])
-            return gradients.query[:, 0], np.empty((len(projected), 0), self.dtype)
+            none = np.empty((len(projected), 0), self.dtype)
+            return gradients.query[:, 0], none if gradients.bias is None else gradients.bias[:, 0]
+        if self._normalizer:
+            # d_score = s (d_p - sum s d_p / sum s) is softmax's with s / sum s for weights, times sum s. Running sums,
+            # unlike NumPy's sum, have one order whatever the padding.
+            total = np.cumsum(slopes, axis=-1)[:, -1:] if slopes.shape[-1] else np.zeros((len(slopes), 1), self.dtype)
+            weights = slopes / np.where(total == 0, 1, total)
+            d_context, d_weights = d_context * total, None if d_weights is None else d_weights * total
         d_projected, d_score = np.empty(projected.shape, self.dtype), np.empty(weights.shape, self.dtype)
         core.query_gradient(
             score.kernel, score.activation_code, self.scale, core.unit(projected), prepared.key,
@@ -197,6 +231,12 @@ class Soft(Variant):
             d_projected, d_score, None if d_weights is None else np.ascontiguousarray(d_weights),
         )  # fmt: skip
         return d_projected, d_score
+
+    def _slopes(self, weights: Array) -> Array | None:
+        """Return s = p^(2 - alpha) of alpha-entmax, where p is not 0, if it is exact and cheap."""
+        if isinstance(self.normalizer, Entmax15):
+            return np.sqrt(weights)
+        return (weights != 0).astype(self.dtype) if isinstance(self.normalizer, Sparsemax) else None
 
     def _query_vjp(
         self, prepared: Any, query: Array, projected: Array, d_projected: Array, d_score: Array | None

@@ -12,6 +12,7 @@ from fastattn.layers import Parameter
 from fastattn.scores import Dot as DotScore
 from fastattn.scores.base import Score
 from fastattn.variants.base import Array
+from fastattn.variants.checks import NormalizerLike
 from fastattn.variants.dot import ScaledDot
 from fastattn.variants.soft import Soft
 
@@ -26,7 +27,8 @@ class Distance(ScaledDot):
 
     Notes
     -----
-    Computed as ``scale (2 q . m - |m|^2)``, since ``|q|^2`` moves all scores of a query alike. Rounding is relative to
+    Computed as ``scale (2 q . m - |m|^2)``, since ``|q|^2`` moves all scores of a query alike, which
+    no normalizer of ours sees (one of a plugin may: this is its score then). Rounding is relative to
     ``|q| |m| + |m|^2``: move the origin near the vectors where these are long and close to each other.
     """
 
@@ -63,6 +65,8 @@ class LinearCombination(Soft):
         Among "x", "y", "x*y", "x+y", "x-y", "x/y", each elementwise and at most once; ("x", "y") in AllenNLP, and
         ("x", "y", "x*y") in Seo et al. 2017 (arXiv:1611.01603), equation 1.
     activation : {"linear", "tanh"}
+    normalizer : str, mapping or Normalizer
+        As of `Soft`.
     rng : numpy.random.Generator
     dtype : dtype
 
@@ -86,10 +90,11 @@ class LinearCombination(Soft):
         memory_width: int,
         terms: Sequence[str] = ("x", "y"),
         activation: str = "linear",
+        normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype)
+        super().__init__(query_width, memory_width, dtype, normalizer)
         terms = tuple(terms)
         if not terms or len(set(terms)) < len(terms) or not set(terms) <= set(_TERMS):
             hint = "a term is elementwise, x the query and y a row of the memory."

@@ -176,4 +176,7 @@ class Local(Variant):
             d_memory = self.align._key_vjp(prepared.memory, prepared.key, sums["key"])
             if "v" in sums:
                 self.align._vector_vjp(linear.row_sum(sums["v"]))
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        if prepared.values is not None:
+            return d_memory, d_values
+        d_memory += d_values
+        return d_memory

@@ -1,9 +1,26 @@
 """Fonts for labels in any script: matplotlib's own font lacks East Asian scripts, among others."""
 
+import warnings
 from collections.abc import Iterable
 from functools import cache
 
-__all__ = ["families", "spell_out"]
+__all__ = ["drawable", "families", "spell_out"]
+
+
+def drawable(text: list[str], stacklevel: int) -> tuple[list[str], list[str]]:
+    """Return labels with escapes for characters that no installed font has, and the families to write them in.
+
+    There is a warning if some are escaped; `stacklevel` is counted from the caller.
+    """
+    family, missing = families(text)
+    if missing:
+        some = " ".join(sorted(f"U+{ord(c):04X}" for c in missing)[:5])
+        warnings.warn(
+            f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}. "
+            "Hint: install a font for this script, for example one of Noto Sans.",
+            stacklevel=stacklevel + 1,
+        )
+    return [spell_out(label, missing) for label in text], family
 
 
 def families(text: Iterable[str]) -> tuple[list[str], set[str]]:

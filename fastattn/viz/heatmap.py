@@ -1,6 +1,5 @@
 """Attention weights as a heat map by matplotlib."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +133,7 @@ def heatmap(
     return ax
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(name: str = "viz.heatmap") -> None:
     """Raise a MissingPackageError if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
@@ -142,7 +141,7 @@ def require_matplotlib() -> None:
         if error.name != "matplotlib":
             raise
         hint = "pip install 'fastattn[viz]'; viz.page() needs no other package."
-        problem = describe("viz.heatmap", "matplotlib to be installed", "no such package", hint)
+        problem = describe(name, "matplotlib to be installed", "no such package", hint)
         raise MissingPackageError(problem, name="matplotlib") from None
 
 
@@ -174,16 +173,8 @@ def _cell_inches(ax: "Axes", rows: int, columns: int) -> float:
 
 
 def _label(ax: "Axes", columns: list[str], rows: list[str], cell: float) -> None:
-    family, missing = fonts.families([*columns, *rows])
-    if missing:
-        some = " ".join(sorted(f"U+{ord(c):04X}" for c in missing)[:5])
-        warnings.warn(
-            f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}. "
-            "Hint: install a font for this script, for example one of Noto Sans.",
-            stacklevel=3,
-        )
-    columns = [fonts.spell_out(label, missing) for label in columns]
-    rows = [fonts.spell_out(label, missing) for label in rows]
+    written, family = fonts.drawable([*columns, *rows], stacklevel=3)
+    columns, rows = written[: len(columns)], written[len(columns) :]
     size = min(LARGEST_FONT, max(SMALLEST_FONT, 0.75 * 72 * cell))
     step = max(1, round(SMALLEST_FONT / (0.75 * 72 * cell)))
     # A letter is about half as wide as high.

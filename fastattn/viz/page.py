@@ -140,19 +140,24 @@ def gallery(
         "heads": _names("heads", heads, sizes[1]),
         "examples": found,
     }
-    style = _read("page.css") + "".join(map(_rule, range(STEPS + 1)))
-    script = _read("page.js")
+    style = read("page.css") + "".join(map(_rule, range(STEPS + 1)))
+    return fill("page", title or "Attention", style, data)
+
+
+def fill(name: str, title: str, style: str, data: dict[str, Any]) -> str:
+    """Return the page ``name.html`` with its title, its style, the script ``name.js`` and what this shows."""
+    script = read(f"{name}.js")
     # "<" could end the script element, whatever stands in a token.
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
-        "title": html.escape(labels("title", [title or "Attention"])[0]),
+        "title": html.escape(labels("title", [title])[0]),
         "style": style,
         "script": script,
         "style_hash": _hash(style),
         "script_hash": _hash(script),
         "data": text,
     }
-    first, *pieces = _read("page.html").split("{{")
+    first, *pieces = read(f"{name}.html").split("{{")
     for piece in pieces:  # one pass: what is filled in is not looked through again
         key, rest = piece.split("}}", 1)
         first += parts[key] + rest
@@ -182,5 +187,5 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
     return resources.files("fastattn.viz").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Additive attention whose query also says how much of the context it wants."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastattn import functional, linear
+from fastattn.attention import AttentionOutput
+from fastattn.layers import Linear
+from fastattn.variants.additive import Additive
+from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
+from fastattn.variants.checks import check_cotangents
+
+__all__ = ["GatedAdditive"]
+
+
+class GatedAdditive(Additive):
+    """Soft attention of Xu et al. 2015 (arXiv:1502.03044), section 4.2.1, with its gating scalar.
+
+    ::
+
+        score_j = v . act(query W_q + memory_j W_m + b),     weights = softmax(score)
+        context = beta sum_j weights_j memory_j,             beta = sigmoid(query . w + b_beta)
+
+    Parameters
+    ----------
+    query_width, memory_width, width, activation, bias, rng, dtype
+        As of `Additive`; the query is the decoder's previous state.
+
+    Attributes
+    ----------
+    query, key, v
+        As of `Additive`.
+    gate : Linear
+        f_beta: its w is (Dq, 1); its b starts at 0, so that beta starts near 1/2.
+
+    Notes
+    -----
+    Weights are those before the gate, and sum to 1. A step costs Dq + Dv multiply-adds more than one of `Additive`. The
+    paper trains it with `fastattn.variants.stochastic.doubly_stochastic_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> sizes = {"query_width": 3, "memory_width": 5, "width": 8}
+    >>> variant = fastattn.create("gated_additive", **sizes, rng=np.random.default_rng(0))
+    >>> prepared = variant.prepare(np.ones((2, 4, 5), np.float32))
+    >>> context, weights, state = variant.step(np.zeros((2, 3), np.float32), prepared, variant.start(prepared))
+    >>> context[0], weights[0].sum()
+    (array([0.5, 0.5, 0.5, 0.5, 0.5], dtype=float32), np.float32(1.0))
+    """
+
+    name = "gated_additive"
+    gated = True
+
+    def __init__(
+        self,
+        *,
+        query_width: int,
+        memory_width: int,
+        width: int,
+        activation: str = "tanh",
+        bias: bool = False,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(
+            query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=bias, rng=rng,
+            dtype=dtype,
+        )  # fmt: skip
+        self.gate = Linear(query_width, 1, rng=rng, dtype=dtype)
+
+    def _beta(self, queries: Array) -> Array:
+        """Return beta (..., 1)."""
+        return functional.sigmoid(self.gate.forward(queries))
+
+    def _gate_vjp(self, beta: Array, summed: Array, d_context: Array) -> tuple[Array, Array]:
+        """Return the gradients of the sums and of what beta is the sigmoid of."""
+        rows = np.multiply(d_context, summed).reshape(-1, summed.shape[-1])
+        # The columns of the transpose are summed one element after the other, whatever their number.
+        d_beta = linear.row_sum(rows.T).reshape(beta.shape)
+        return d_context * beta, d_beta * beta * (1 - beta)
+
+    def step(
+        self, query: Array, prepared: Prepared, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState]:
+        summed, weights, state = super().step(query, prepared, state)
+        return summed * self._beta(self._query(query, prepared)), weights, state
+
+    def _attended(self, output: Any, beta: Array) -> Any:
+        """Return an output with the gate applied to its contexts."""
+        return output * beta if isinstance(output, np.ndarray) else output._replace(context=output.context * beta)
+
+    def forward(
+        self, queries: Array, prepared: Prepared, *, state: AttentionState | None = None, return_weights: bool = False
+    ) -> Array | AttentionOutput:
+        output = super().forward(queries, prepared, state=state, return_weights=return_weights)
+        found: Array | AttentionOutput = self._attended(output, self._beta(self._queries(queries, prepared)))
+        return found
+
+    def vjp(
+        self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
+    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
+        output, soft_back = super().vjp(queries, prepared, state=state, return_weights=return_weights)
+        queries = self._queries(queries, prepared)
+        beta = self._beta(queries)
+        found = self._attended(output, beta)
+        summed = output if isinstance(output, np.ndarray) else output.context
+
+        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
+            d_context, d_weights = check_cotangents(found, d_context, d_weights)
+            d_summed, d_gate = self._gate_vjp(beta, summed, d_context)
+            d_queries, d_memory = soft_back(d_summed, d_weights)
+            return d_queries + self.gate.backward(queries)(d_gate), d_memory
+
+        return found, backward
+
+    def step_vjp(
+        self, query: Array, prepared: Any, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
+        summed, weights, state, soft_back = super().step_vjp(query, prepared, state)
+        query = self._query(query, prepared)
+        beta = self._beta(query)
+
+        def backward(
+            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+        ) -> tuple[Array, AttentionState | None]:
+            d_summed, d_gate = self._gate_vjp(beta, summed, d_context)
+            d_query, d_state = soft_back(d_summed, d_weights, d_state)
+            prepared.tape[-1]["d_gate"] = d_gate
+            return d_query + self.gate.w.packed().matmul_transposed(d_gate), d_state
+
+        return summed * beta, weights, state, backward
+
+    def finish(self, prepared: Any) -> MemoryGradient:
+        if prepared.tape:
+            queries, d_gate = (np.stack([step[name] for step in prepared.tape]) for name in ("query", "d_gate"))
+            assert self.gate.b is not None
+            linear.weight_gradient(queries, d_gate, self.gate.w.gradient, sums=self.gate.b.gradient)
+        return super().finish(prepared)
