@@ -78,7 +78,7 @@ def test_inflection(tmp_path, capsys):
     for part, count in (("train-high", 60), ("dev", 8), ("test", 10)):
         lines = [f"{word[:4]} {word[4:]}\t{word}s\tN;PL" for word in _words(count)]
         _write(tmp_path / "data" / f"german-{part}", lines)
-    found = _run(inflection, tmp_path / "data", tmp_path, "--languages", "german")
+    found = run_twice(inflection, tmp_path / "data", tmp_path, "--languages", "german")
     assert [row["published"] for row in found["rows"]][:4] == [89.6, 0.244, 88.1, 0.282]
     assert [run["mechanism"] for run in found["runs"]] == list(inflection.MECHANISMS)
     asked = {run["mechanism"]: run["asked"]["config"]["model"].get("mechanism") for run in found["runs"]}
