@@ -65,6 +65,27 @@ FA_FUNC void step_back_dot(const fa_steps *a, const step_memory *m, const real *
 FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const real *query, const real *key,
                                 real *d_key, int64_t first, int64_t last) {
     const vec one = vset1(1);
+    if (a->C <= 1) { /* sums stay in registers, and so does what the feature gets */
+        for (int64_t j = first; j < last; j++) {
+            if (m->score[j] == 0) continue;
+            const real *k = key + j * a->key_strides.row, *u = a->C ? m->u : NULL;
+            const vec dS = vset1(m->score[j]), f = vset1(a->C ? m->features[j] : (real)0);
+            vec df = vset1(0);
+            for (int64_t d = 0; d < a->D; d += VL) {
+                const int64_t n = a->D - d;
+                const vec y = gate_tanh(step_sum(a, m, query, k, j, d, n));
+                const vec g = dS * vload(m->v + d) * vfma(-y, y, one);
+                vstore(m->d_v + d, vfma(dS, y, vload(m->d_v + d)));
+                vstore(m->d_query + d, vload(m->d_query + d) + g);
+                vstore_n(d_key + j * a->D + d, vload_n(d_key + j * a->D + d, n) + g, n);
+                if (!u) continue;
+                vstore(m->d_u + d, vfma(f, g, vload(m->d_u + d)));
+                df = vfma(vload(u + d), g, df);
+            }
+            if (a->C) m->d_features[a->K + j] = vhsum(df);
+        }
+        return;
+    }
     for (int64_t j = first; j < last; j += STEP_ROWS) {
         const int rows = (int)(last - j < STEP_ROWS ? last - j : STEP_ROWS);
         uint8_t marked[STEP_ROWS];
@@ -86,7 +107,6 @@ FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const r
                 vstore_n(dk + d, vload_n(dk + d, n) + g, n);
             }
         }
-        if (a->C == 0) continue;
         micro_gemm(0, a->C, a->D, m->features + j, m->Sp, 1, m->tile, m->Dp, m->d_u, m->Dp, rows);
         micro_gemm(1, rows, a->C, m->tile, m->Dp, 1, m->u_transposed, m->Cp, m->d_block, m->Cp, a->D);
         for (int64_t c = 0; c < a->C; c++)

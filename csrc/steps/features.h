@@ -6,7 +6,8 @@
  *   p_j     = softmax_j(score), or sigmoid(score_j) / sum_k sigmoid(score_k)
  *   weight_j = factor_j p_j,   context = sum_j weight_j value_j
  *
- * Keys pass in blocks of STEP_ROWS, whose sums (rows, D) stay in L1; the features are a small matrix product on them.
+ * A key's sums stay in registers. On the way back of several features keys pass in blocks of STEP_ROWS, whose sums
+ * (rows, D) stay in L1 for the small matrix products with U; the bits of the sums are the same.
  * Every sum runs in an order of its own: over d in four chains, over keys, filters and positions ascending. So neither
  * the batch nor padding changes a bit. Positions that are masked or out of range are not read.
  *
@@ -20,6 +21,7 @@
 #define step_round FN(step_round)
 #define step_pack FN(step_pack)
 #define step_features FN(step_features)
+#define step_sum FN(step_sum)
 #define step_sums FN(step_sums)
 #define step_read FN(step_read)
 
@@ -106,6 +108,14 @@ FA_FUNC void step_features(const fa_steps *a, const step_memory *m, const real *
 /* Whether key j of sample b may be read. */
 FA_INLINE int step_read(const fa_steps *a, int64_t b, int64_t j) { return !a->mask || a->mask[b * a->S + j]; }
 
+/* VL elements from d of query + key_j + sum_c f_cj U_c, in ascending order of c; beyond D zeros and the features' part. */
+FA_INLINE vec step_sum(const fa_steps *a, const step_memory *m, const real *query, const real *key, int64_t j,
+                       int64_t d, int64_t n) {
+    vec x = vload_n(query + d, n) + vload_n(key + d, n);
+    for (int64_t c = 0; c < a->C; c++) x = vfma(vset1(m->features[c * m->Sp + j]), vload(m->u + c * m->Dp + d), x);
+    return x;
+}
+
 /* tile[r] = query + key_{j + r} + features' part for the rows that are marked, zeros and that part for others. */
 FA_FUNC void step_sums(const fa_steps *a, const step_memory *m, const real *query, const real *key, int64_t j, int rows,
                        const uint8_t *marked) {
@@ -117,5 +127,5 @@ FA_FUNC void step_sums(const fa_steps *a, const step_memory *m, const real *quer
             vstore(row + d, marked[r] ? vload_n(query + d, n) + vload_n(k + d, n) : vset1(0));
         }
     }
-    if (a->C) micro_gemm(0, rows, a->D, m->features + j, 1, m->Sp, m->u, m->Dp, m->tile, m->Dp, a->C);
+    micro_gemm(0, rows, a->D, m->features + j, 1, m->Sp, m->u, m->Dp, m->tile, m->Dp, a->C);
 }

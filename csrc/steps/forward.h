@@ -27,23 +27,28 @@ FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, con
                 step_read(a, b, j) ? scale * product_in_chains(query, key + j * a->key_strides.row, a->D) : NEG_INF;
         return;
     }
-    for (int64_t j = first; j < last; j += STEP_ROWS) {
-        const int rows = (int)(last - j < STEP_ROWS ? last - j : STEP_ROWS);
-        uint8_t marked[STEP_ROWS];
-        for (int r = 0; r < rows; r++) marked[r] = (uint8_t)step_read(a, b, j + r);
-        step_sums(a, m, query, key, j, rows, marked);
-        for (int r = 0; r < rows; r++) {
-            const real *x = m->tile + r * m->Dp;
-            if (marked[r]) step_ask(a, value, j + r);
-            vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
-            int64_t d = 0;
-            for (; marked[r] && d + 4 * VL <= m->Dp; d += 4 * VL)
+    for (int64_t j = first; j < last; j++) {
+        m->score[j] = NEG_INF;
+        if (!step_read(a, b, j)) continue;
+        step_ask(a, value, j);
+        const real *k = key + j * a->key_strides.row;
+        vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
+        int64_t d = 0;
+        for (; d + 4 * VL <= a->D; d += 4 * VL) {
+            vec x[4];
 #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++)
-                    sum[i] = vfma(vload(m->v + d + i * VL), gate_tanh(vload(x + d + i * VL)), sum[i]);
-            for (; marked[r] && d < m->Dp; d += VL) sum[0] = vfma(vload(m->v + d), gate_tanh(vload(x + d)), sum[0]);
-            m->score[j + r] = marked[r] ? scale * vhsum((sum[0] + sum[1]) + (sum[2] + sum[3])) : NEG_INF;
+            for (int i = 0; i < 4; i++) x[i] = vload(query + d + i * VL) + vload(k + d + i * VL);
+            for (int64_t c = 0; c < a->C; c++) {
+                const vec f = vset1(m->features[c * m->Sp + j]);
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) x[i] = vfma(f, vload(m->u + c * m->Dp + d + i * VL), x[i]);
+            }
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) sum[i] = vfma(vload(m->v + d + i * VL), gate_tanh(x[i]), sum[i]);
         }
+        for (; d < a->D; d += VL)
+            sum[0] = vfma(vload(m->v + d), gate_tanh(step_sum(a, m, query, k, j, d, a->D - d)), sum[0]);
+        m->score[j] = scale * vhsum((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
 }
 
