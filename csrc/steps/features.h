@@ -108,7 +108,7 @@ FA_FUNC void step_features(const fa_steps *a, const step_memory *m, const real *
 /* Whether key j of sample b may be read. */
 FA_INLINE int step_read(const fa_steps *a, int64_t b, int64_t j) { return !a->mask || a->mask[b * a->S + j]; }
 
-/* VL elements from d of query + key_j + sum_c f_cj U_c, in ascending order of c; beyond D zeros and the features' part. */
+/* VL elements from d of query + key_j + sum_c f_cj U_c, c ascending; beyond D zeros and the part of the features. */
 FA_INLINE vec step_sum(const fa_steps *a, const step_memory *m, const real *query, const real *key, int64_t j,
                        int64_t d, int64_t n) {
     vec x = vload_n(query + d, n) + vload_n(key + d, n);
