@@ -189,16 +189,12 @@ def mixture(weights: Array, given: Array) -> Array:
 
     The bits of an element do not depend on the others; where a weight is 0 nothing is read.
     """
-    shape = (len(weights), *given.shape[2:])
-    largest = np.full(shape, -np.inf, weights.dtype)
     some = (weights != 0).reshape(*weights.shape, *[1] * (given.ndim - 2))
-    for s in range(weights.shape[1]):
-        largest = np.where(some[:, s], np.maximum(largest, given[:, s]), largest)
-    total = np.zeros(shape, weights.dtype)
-    factors = weights.reshape(some.shape)
-    for s in range(weights.shape[1]):
-        term = factors[:, s] * exp(np.where(some[:, s], given[:, s] - largest, -np.inf))
-        total += term
+    given = np.where(some, given, given.dtype.type(-np.inf))
+    largest = given.max(axis=1)
+    terms = weights.reshape(some.shape) * exp(np.where(some, given - largest[:, None], given))
+    # The last of the running sums, unlike NumPy's sum, has one order whatever the padding.
+    total = np.ascontiguousarray(np.cumsum(terms, axis=1)[:, -1])
     logs = np.empty_like(total)
     core.logarithm(total.reshape(len(total), -1), None, 0, logs.reshape(len(total), -1))
     result: Array = largest + logs

@@ -198,9 +198,9 @@ class AdditiveMultiHead(Variant):
     def _memory_vjp(self, prepared: Prepared, gradients: list[Any]) -> MemoryGradient:
         d_memory = gradients[0][0]
         for other, _ in gradients[1:]:
-            d_memory = d_memory + other
+            d_memory += other
         d_values = self.value.backward(prepared.summed)(np.concatenate([own for _, own in gradients], axis=-1))
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        return prepared.gradient(d_memory, d_values)
 
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState

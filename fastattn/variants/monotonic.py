@@ -277,7 +277,5 @@ class Monotonic(Variant):
                 if queries is not None:
                     align._gather(queries, np.stack([step[projected] for step in tape]))
         d_values = gathered_values(prepared, tape)
-        if prepared.values is not None:
-            return d_memory, d_values
-        d_memory += d_values
-        return d_memory
+        found: MemoryGradient = prepared.gradient(d_memory, d_values)
+        return found

@@ -255,4 +255,5 @@ class NeuralCoverage(Variant):
                 queries, found = (np.stack([step[part] for step in steps]) for part in ("query", name))
                 linear.weight_gradient(queries, found, layer.w.gradient)
         d_values = gathered_values(prepared, tape)
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        gradient: MemoryGradient = prepared.gradient(d_memory, d_values)
+        return gradient

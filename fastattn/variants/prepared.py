@@ -70,6 +70,13 @@ class Prepared:
         """What contexts are sums of, (B, S, Dv): the values, or the memory."""
         return self.memory if self.values is None else self.values
 
+    def gradient(self, d_memory: Array, d_values: Array) -> Array | tuple[Array, Array]:
+        """Return what `Variant.finish` does: both where there are values, else their sum, made in d_memory."""
+        if self.values is not None:
+            return d_memory, d_values
+        d_memory += d_values
+        return d_memory
+
     def select(self, rows: Array) -> Self:
         """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing large is copied."""
         index = np.asarray(rows, np.int64)

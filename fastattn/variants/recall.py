@@ -170,10 +170,8 @@ class Recall(Variant):
             queries, d_projected = (np.stack([step[name] for step in tape]) for name in ("query", "d_projected"))
             linear.weight_gradient(queries, d_projected, self.query.w.gradient)
         d_values = gathered_values(prepared, tape)
-        if prepared.values is not None:
-            return d_memory, d_values
-        d_memory += d_values
-        return d_memory
+        found: MemoryGradient = prepared.gradient(d_memory, d_values)
+        return found
 
 
 def gathered_values(prepared: Prepared, tape: list[dict[str, Any]]) -> Array:

@@ -275,4 +275,5 @@ class Soft(Variant):
         if prepared.score.kernel == KERNEL_ADDITIVE:
             self._vector_vjp(gradients.score["v"])
         d_memory = self._key_vjp(prepared.memory, prepared.key, gradients.key)
-        return d_memory + gradients.value if prepared.values is None else (d_memory, gradients.value)
+        found: MemoryGradient = prepared.gradient(d_memory, gradients.value)
+        return found

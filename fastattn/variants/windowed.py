@@ -176,7 +176,5 @@ class Local(Variant):
             d_memory = self.align._key_vjp(prepared.memory, prepared.key, sums["key"])
             if "v" in sums:
                 self.align._vector_vjp(linear.row_sum(sums["v"]))
-        if prepared.values is not None:
-            return d_memory, d_values
-        d_memory += d_values
-        return d_memory
+        found: MemoryGradient = prepared.gradient(d_memory, d_values)
+        return found
