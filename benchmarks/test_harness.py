@@ -1,9 +1,11 @@
 """The benchmarks' own checks: a planted fault must cost a contestant its number."""
 
+import json
+
 import numpy as np
 import pytest
 
-from . import accuracy, inputs, readme_table, reference, report
+from . import accuracy, checkout, inputs, readme_table, reference, report, versus
 from .cases import CASES, select
 from .contest import hold
 from .peers import numpy_plain
@@ -139,3 +141,23 @@ def test_a_table_of_several_runs_has_the_last_figure_of_each_case():
     assert "5 to 9 rounds" in lines[-1]
     with pytest.raises(ValueError, match="machine"):
         readme_table.merge([*parts, part_of_a_run("gemm_m8", 1.0, 9, processor="b")])
+
+
+def test_slower_states_are_named():
+    same, worse = [1.01, 0.99, 1.0, 1.005, 0.995], [0.95, 0.96, 0.955, 0.95, 0.96]
+    assert versus.interval([1.0, 1.0, 1.0]) == (1.0, 1.0, 1.0)
+    middle, low, high = versus.interval(same)
+    assert low < middle < high and middle == pytest.approx(1.0, abs=1e-4)
+    assert high - middle == pytest.approx(2.776 * np.std(np.log(same), ddof=1) / 5**0.5, rel=0.02)
+    assert versus.slower({"a": same, "b": same}) == []
+    assert versus.slower({**dict.fromkeys("abcdefgh", same), "b": worse}) == ["b"]
+    assert versus.slower({"a": worse}) == ["the geometric mean is below 0.99", "a"]
+    assert versus.slower({"a": [0.7, 1.5]}) == []  # noise proves nothing about a case
+
+
+@pytest.mark.skipif(not checkout.is_built(), reason="two built checkouts are compared; fastattn is installed here")
+def test_a_checkout_against_itself(capsys, tmp_path):
+    arguments = [str(checkout.ROOT), "smallest", "--rounds", "2", "--smoke", "--sample-seconds", "1e-4"]
+    assert versus.main([*arguments, "--json", str(tmp_path / "rounds.json")]) == 0
+    assert "geometric mean of 1" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "rounds.json").read_text())["1"]["smallest"]) == 2
