@@ -5,7 +5,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from fastattn._printing import visible
 from fastattn._version import __version__
 from fastattn.commands import (
     bench,
@@ -49,8 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(options.command, lambda: options.run(options))
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that repeats what it was given only as it can be seen."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastattn",
         description="Attention on CPUs: train models that look back at their input, use them, see what they look at.",
         epilog=f"example:\n  fastattn quickstart\n\n{EXIT_CODES}",

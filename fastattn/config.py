@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._kernels import core
+from fastattn._printing import show
 from fastattn._version import __version__
 from fastattn.errors import ArgumentError, describe
 
@@ -116,9 +117,9 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     }
     if as_dict:
         return config
-    print(f"fastattn {config['version']}")
-    print(f"level:        {config['level']} ({config['level_reason']})")
-    print(f"levels built: {', '.join(config['levels_built'])}")
-    print(f"levels cpu:   {', '.join(config['levels_cpu'])}")
-    print(f"threads:      {config['threads']} ({config['threads_reason']})")
+    show(f"fastattn {config['version']}")
+    show(f"level:        {config['level']} ({config['level_reason']})")
+    show(f"levels built: {', '.join(config['levels_built'])}")
+    show(f"levels cpu:   {', '.join(config['levels_cpu'])}")
+    show(f"threads:      {config['threads']} ({config['threads_reason']})")
     return None

@@ -10,8 +10,11 @@ What is wrong with a file or an installation is said in one line, which begins w
 
     train.toml: training.rate: expected a number above 0, got -1. Hint: 0.001 suits most models.
 
-A failed allocation raises the built-in `MemoryError`.
+Characters in what was given that would steer a terminal are shown as escapes. A failed allocation raises the built-in
+`MemoryError`.
 """
+
+from fastattn._printing import visible
 
 __all__ = [
     "ArgumentError",
@@ -100,7 +103,7 @@ def describe(argument: str, expected: str, got: object, hint: str) -> str:
     fastattn.errors.ShapeError: key: expected last size 8, got last size 4.
     Hint: project the keys to the width of the query.
     """
-    return f"{argument}: expected {expected}, got {got}.\nHint: {hint}"
+    return f"{visible(argument)}: expected {visible(expected)}, got {visible(got)}.\nHint: {visible(hint)}"
 
 
 def describe_file(place: object, problem: str, hint: str) -> str:
@@ -125,4 +128,4 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     >>> describe_file("pairs.tsv, line 3", "no tab", "put a tab between source and target.")
     'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
     """
-    return " ".join(f"{place}: {problem}. Hint: {hint}".split("\n"))
+    return visible(" ".join(f"{place}: {problem}. Hint: {hint}".split("\n")))

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "fastattn"
 
 # A part may import parts of lower tiers and itself, never sideways or upwards.
 TIERS = [
+    {"_printing"},
     {"errors", "_version"},
     {"_arrays", "_kernels", "_reference", "plugin"},
     {"config", "functional", "grid", "linear", "_relative"},

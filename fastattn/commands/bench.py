@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from fastattn._printing import emit, show
 from fastattn.commands.arguments import Commands, add_command
 from fastattn.testing import timing
 
@@ -33,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
         own, peer = timing.measure(case)
         rows.append({"case": str(case), "microseconds": round(own * 1e6, 2), "built_in": round(peer * 1e6, 2)})
     if options.json:
-        print(json.dumps(rows, indent=2))
+        emit(json.dumps(rows, indent=2))
         return 0
     width = max((len(str(row["case"])) for row in rows), default=4)
-    print(f"{'case':<{width}}  {'us':>10}  {'built in':>10}")
+    show(f"{'case':<{width}}  {'us':>10}  {'built in':>10}")
     for row in rows:
-        print(f"{row['case']:<{width}}  {row['microseconds']:>10}  {row['built_in']:>10}")
+        show(f"{row['case']:<{width}}  {row['microseconds']:>10}  {row['built_in']:>10}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from fastattn._printing import emit, show
 from fastattn.commands.arguments import Commands, add_command
 from fastattn.commands.failure import FAILED
 from fastattn.testing import check_plugin
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the certificates."""
     certificates = check_plugin(options.plugin)
     if options.json:
-        print(json.dumps([certificate.to_dict() for certificate in certificates], indent=2))
+        emit(json.dumps([certificate.to_dict() for certificate in certificates], indent=2))
     else:
-        print("\n\n".join(str(certificate) for certificate in certificates))
+        show(*"\n\n".join(str(certificate) for certificate in certificates).split("\n"))
     return 0 if all(certificate.passed for certificate in certificates) else FAILED

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from fastattn._printing import emit, show
 from fastattn.commands.arguments import Commands, add_command, add_model, at_least, path
 from fastattn.commands.lines import add_pairs, pairs_of
 
@@ -63,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
     scores = evaluate(outputs, references, translator.target_vocabulary, metrics)
     if options.json:
         values = {name: {"value": score.value, "signature": score.signature} for name, score in scores.items()}
-        print(json.dumps({"lines": len(sources), **values}, indent=1))
+        emit(json.dumps({"lines": len(sources), **values}, indent=1))
     else:
         for score in scores.values():
-            print(score)
+            show(score)
     return 0

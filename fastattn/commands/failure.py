@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from fastattn._printing import say
 from fastattn.errors import ConfigError, FastattnError
 
 __all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "PIPE", "USAGE", "guarded"]
@@ -73,9 +74,8 @@ def guarded(command: str, run: Callable[[], int]) -> int:
 
 
 def _complain(command: str, text: str) -> None:
-    line = " ".join(part.strip() for part in text.splitlines())
-    with contextlib.suppress(OSError):
-        print(f"fastattn {command}: {line}", file=sys.stderr)
+    line = " ".join(part.strip() for part in text.split("\n"))
+    say(f"fastattn {command}: {line}")
 
 
 def _operating_system(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from fastattn._printing import emit
 from fastattn.commands.arguments import Commands, add_command, add_model, path
 from fastattn.errors import ConfigError, describe_file
 
@@ -45,5 +46,5 @@ def run(options: argparse.Namespace) -> int:
     # Local and monotonic attention may leave a share of the weight to no key.
     viz.save(draw(found.map(), found.source_tokens, found.tokens, normalized=False), options.output)
     if options.target is None:
-        print(found.text)
+        emit(found.text)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from fastattn._printing import emit
 from fastattn.commands.arguments import Commands, add_command
 from fastattn.config import show_config
 
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the facts."""
     if options.json:
-        print(json.dumps(show_config(as_dict=True), indent=2))
+        emit(json.dumps(show_config(as_dict=True), indent=2))
     else:
         show_config()
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from fastattn._printing import show
 from fastattn.commands.arguments import Commands, add_command, path
 from fastattn.errors import ConfigError, describe_file
 
@@ -41,9 +42,14 @@ def run(options: argparse.Namespace) -> int:
     """Write the package and say what to do with it."""
     folder = write(options.name, options.kind, options.folder)
     build = " --no-build-isolation" if options.kind == "cython" else ""
-    print(f"{folder}: a package with {KINDS[options.kind]}.\n")
-    print(f"  pip install{build} -e '{folder}[test]'\n  fastattn check {options.name}\n  pytest {folder}")
-    print(f"  fastattn bench --plugin {options.name}")
+    show(
+        f"{folder}: a package with {KINDS[options.kind]}.",
+        "",
+        f"  pip install{build} -e '{folder}[test]'",
+        f"  fastattn check {options.name}",
+        f"  pytest {folder}",
+        f"  fastattn bench --plugin {options.name}",
+    )
     return 0
 
 

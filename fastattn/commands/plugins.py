@@ -4,6 +4,7 @@ import argparse
 import json
 import warnings
 
+from fastattn._printing import emit, show
 from fastattn.commands.arguments import Commands, add_command
 from fastattn.errors import PluginWarning
 from fastattn.plugin.manager import providers
@@ -31,13 +32,13 @@ def run(options: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", PluginWarning)  # the list says the same
         rows = [provider.to_dict() for provider in providers()]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        emit(json.dumps(rows, indent=2))
         return 0
     for row in rows:
         package = f"{row['distribution']} {row['version']}".strip() or "fastattn"
-        print(f"{row['name']:<20} {row['status']:<9} {package}")
+        show(f"{row['name']:<20} {row['status']:<9} {package}")
         if row["problem"]:
-            print(f"  {row['problem']}")
+            show(f"  {row['problem']}")
         for family, names in row["provides"].items():
-            print(f"  {family}: {', '.join(names)}")
+            show(f"  {family}: {', '.join(names)}")
     return 0

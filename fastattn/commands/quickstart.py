@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastattn._printing import emit, say, show
 from fastattn.commands.arguments import Commands, add_command, at_least, path
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
     def tell(line: str) -> None:
         if not options.quiet:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     require_matplotlib()  # now, not after the training
     dictionary = load_dictionary()
@@ -76,14 +76,13 @@ def run(options: argparse.Namespace) -> int:
     spoken = [alternatives[0] for alternatives in said["attention"]]
     files = draw(options.folder, words, spoken)
     if options.json:
-        print(json.dumps(_as_json(found, words, said, files), indent=1))
+        emit(json.dumps(_as_json(found, words, said, files), indent=1))
         return 0
-    print(table(found.errors))
-    print("\nwith attention, these words sound so:\n")
+    show(*table(found.errors).split("\n"), "", "with attention, these words sound so:", "")
     columns = max(map(len, words)), max(len(translation.text) for translation in spoken)
     for word, translation in zip(words, spoken):
-        print(f"  {word:{columns[0]}}  {translation.text:{columns[1]}}  {_note(word, found, dictionary)}")
-    print(f"\nwhat the model attended to in {words[0]!r}: {' '.join(str(file) for file in files)}")
+        show(f"  {word:{columns[0]}}  {translation.text:{columns[1]}}  {_note(word, found, dictionary)}")
+    show("", f"what the model attended to in {words[0]!r}: {' '.join(str(file) for file in files)}")
     return 0
 
 

@@ -3,8 +3,8 @@
 import argparse
 import json
 import math
-import sys
 
+from fastattn._printing import emit, say
 from fastattn.commands.arguments import Commands, add_command, add_model
 from fastattn.commands.lines import add_pairs, pairs_of
 
@@ -41,12 +41,10 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             values = {"source": source, "target": target, "log_probability": one.log_probability,
                       "tokens": len(one.tokens)}  # fmt: skip
-            print(json.dumps(values, ensure_ascii=False))
+            emit(json.dumps(values, ensure_ascii=False))
         else:
-            print(f"{one.log_probability:.6f}\t{len(one.tokens)}")
+            emit(f"{one.log_probability:.6f}\t{len(one.tokens)}")
     total, tokens = math.fsum(one.log_probability for one in found), sum(len(one.tokens) for one in found)
     if tokens:
-        print(
-            f"fastattn score: {len(found)} pairs, perplexity {math.exp(min(-total / tokens, 700)):.4f}", file=sys.stderr
-        )
+        say(f"fastattn score: {len(found)} pairs, perplexity {math.exp(min(-total / tokens, 700)):.4f}")
     return 0

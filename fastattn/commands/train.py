@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 
+from fastattn._printing import emit, show
 from fastattn.commands.arguments import Commands, add_command, path
 
 __all__ = ["add", "run"]
@@ -38,10 +39,10 @@ def run(options: argparse.Namespace) -> int:
     folder = options.folder or options.config.with_suffix("")
     outcome = seq2seq.train(options.config, folder, resume=options.resume, quiet=options.quiet)
     if options.json:
-        print(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
+        emit(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
         return 0
-    print(f"{outcome.steps} steps, {outcome.epochs} epochs; ended by {outcome.reason}")
+    show(f"{outcome.steps} steps, {outcome.epochs} epochs; ended by {outcome.reason}")
     if outcome.best is not None:
-        print(f"best {outcome.metric}: {outcome.best:.4f} at step {outcome.best_step}")
-    print(f"model: {outcome.folder}")
+        show(f"best {outcome.metric}: {outcome.best:.4f} at step {outcome.best_step}")
+    show(f"model: {outcome.folder}")
     return 0

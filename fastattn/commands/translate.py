@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastattn._printing import emit, say
 from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from, share
 from fastattn.commands.lines import in_blocks, numbered_lines, typed
 from fastattn.errors import ConfigError, describe_file
@@ -63,13 +64,13 @@ def run(options: argparse.Namespace) -> int:
         texts = [text for _, text in block]
         for number, text in block:
             if not text.strip():
-                print(f"fastattn translate: line {number}: empty, and so is its translation", file=sys.stderr)
+                say(f"fastattn translate: line {number}: empty, and so is its translation")
             elif (count := len(translator.source_vocabulary.split(text))) > limit:
                 note = f"line {number}: {count} tokens, more than the {limit} of the longest training text"
-                print(f"fastattn translate: {note}", file=sys.stderr)
+                say(f"fastattn translate: {note}")
         for (number, text), found in zip(block, _translated(translator, texts, options, block[0][0])):
             for line in _shown(number, text, found, options):
-                print(line)
+                emit(line)
         sys.stdout.flush()
     return 0
 

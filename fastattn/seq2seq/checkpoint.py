@@ -11,7 +11,6 @@
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastattn._printing import say
 from fastattn._version import __version__
 from fastattn.errors import ArgumentError, CheckpointError, FastattnError, MissingPackageError, describe_file
 from fastattn.seq2seq import durable
@@ -189,7 +189,7 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
             continue
         warnings = tuple(f"{note} Using {folder.name} instead." for note in notes)
         for warning in warnings:
-            print(f"fastattn: {warning}", file=sys.stderr)
+            say(f"fastattn: {warning}")
         return Checkpoint(**{**vars(found), "warnings": warnings})
     problem = f"none of its checkpoints is good ({' '.join(notes)})"
     raise CheckpointError(describe_file(run, problem, "restore one from a copy, or train anew in another folder."))
@@ -264,7 +264,7 @@ def _prune(run: Path, keep: int) -> None:
                 durable.remove_folder(folder)
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
-                print(f"fastattn: {folder}: an old checkpoint cannot be removed: {reason}.", file=sys.stderr)
+                say(f"fastattn: {folder}: an old checkpoint cannot be removed: {reason}.")
 
 
 def _json(run: Path, name: str, content: Mapping[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any
 
+from fastattn._printing import say, visible
 from fastattn.seq2seq._optional import need
 
 __all__ = ["Progress"]
@@ -33,7 +34,7 @@ class Progress:
             # Some terminals, of containers and build servers, say that they have no columns and no rows.
             size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else {"ncols": 80, "nrows": 24}
             self._bar = tqdm.tqdm(
-                total=self._total, initial=done, desc=self._label or None, unit="step", leave=False,
+                total=self._total, initial=done, desc=visible(self._label) or None, unit="step", leave=False,
                 file=sys.stderr, **size,
             )  # fmt: skip
 
@@ -45,7 +46,7 @@ class Progress:
     def show(self, **values: Any) -> None:
         """Show the figures of a logged step."""
         if self._bar is not None:
-            self._bar.set_postfix_str(_text(values))
+            self._bar.set_postfix_str(visible(_text(values)))
         else:
             self.line(_text(values))
 
@@ -55,9 +56,9 @@ class Progress:
             return
         text = f"{self._label}: {text}" if self._label else text
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(visible(text), file=sys.stderr)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fastattn._printing import visible
 from fastattn.errors import TextError, describe_file
 
 __all__ = ["Account", "Report"]
@@ -39,10 +40,10 @@ class Report:
     skipped: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        head = f"{self.name}: {self.kept} of {_lines(self.lines)} kept"
+        name = visible(self.name)
+        head = f"{name}: {self.kept} of {_lines(self.lines)} kept"
         rest = (
-            f"{self.name}: {reason}: {_lines(len(numbers))}: {_ranges(numbers)}"
-            for reason, numbers in self.skipped.items()
+            f"{name}: {reason}: {_lines(len(numbers))}: {_ranges(numbers)}" for reason, numbers in self.skipped.items()
         )
         return "\n".join([head, *rest])
 

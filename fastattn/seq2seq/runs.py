@@ -4,11 +4,11 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastattn._printing import say
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq._optional import need
@@ -123,7 +123,7 @@ def train(
         corpus = prepare_corpus(config, pairs, vocabularies)
         for report in corpus.reports:
             if report.skipped:
-                print(report, file=sys.stderr)
+                say(*str(report).split("\n"))
         sides = corpus.source_vocabulary, corpus.target_vocabulary
         run = Run(_build(config, *sides), corpus, config, folder, _save)
         steps = config.training.max_steps or config.training.epochs * -(

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
+from fastattn import _printing as printing
 from fastattn.errors import DTypeError, describe
 
 __all__ = ["display_width", "labels", "shorten", "visible"]
@@ -11,9 +12,6 @@ EMPTY = "(empty)"
 SPACE = "\u2423"  # open box
 DOTTED_CIRCLE = "\u25cc"
 ELLIPSIS = "\u2026"
-
-# Of category Cf, these turn the text around them; the joiners U+200C and U+200D belong to words and stay.
-_INVISIBLE = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
 
 
 def labels(name: str, tokens: object) -> list[str]:
@@ -41,8 +39,8 @@ def visible(token: str) -> str:
     -------
     str
         An empty token becomes ``(empty)``, a space at either end an open box, a control character, a line separator, a
-        lone surrogate or a mark that turns the direction of text its escape, and a combining mark that stands first
-        is put on a dotted circle. All else stays.
+        lone surrogate or a mark that turns the direction of text its escape, as in messages, and a combining mark that
+        stands first is put on a dotted circle. All else stays.
 
     Examples
     --------
@@ -55,16 +53,8 @@ def visible(token: str) -> str:
     core = token.strip(" ")
     before = len(token) - len(token.lstrip(" ")) if core else len(token)
     after = len(token) - len(core) - before
-    shown = SPACE * before + "".join(map(_visible_character, core)) + SPACE * after
+    shown = SPACE * before + printing.visible(core) + SPACE * after
     return DOTTED_CIRCLE + shown if unicodedata.category(shown[0]).startswith("M") else shown
-
-
-def _visible_character(character: str) -> str:
-    if character == " " or (character.isprintable() and character not in _INVISIBLE) or character in "\u200c\u200d":
-        return character
-    if unicodedata.category(character) == "Cn":  # newer than Python's tables: the fonts may know it
-        return character
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def display_width(label: str) -> int:
