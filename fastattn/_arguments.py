@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array
+from fastattn._arrays import as_array, cast, name_of
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
@@ -28,7 +28,6 @@ __all__ = [
     "check_output",
     "check_sparse",
     "length_array",
-    "name_of",
     "score_arrays",
 ]
 
@@ -206,8 +205,7 @@ def length_array(key_lengths: object, batch: int, keys: int) -> Array:
     """Return key lengths as int64 (B,), each in [0, keys]."""
     lengths = as_array("key_lengths", key_lengths)
     if lengths.dtype.kind not in "iu":
-        hint = "pass key_lengths.astype(np.int64)."
-        raise DTypeError(describe("key_lengths", "integers", lengths.dtype, hint))
+        raise DTypeError(describe("key_lengths", "integers", lengths.dtype, cast("key_lengths", lengths, np.int64)))
     if lengths.ndim == 0:
         lengths = lengths.reshape(1)
     if lengths.shape != (batch,):
@@ -225,23 +223,17 @@ def score_arrays(score: Score, dtype: np.dtype[Any]) -> None:
     """Raise unless the parameters of the score have the dtype of query."""
     for name, array in score.parameters.items():
         if array.dtype.char != dtype.char:
-            hint = f"pass {name}.astype({name_of(dtype)})."
-            raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, hint))
-
-
-def name_of(dtype: np.dtype[Any]) -> str:
-    """Return what a caller would write for a dtype."""
-    return "np.float64" if dtype.char == "d" else "np.float32"
+            raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, cast(name, array, dtype)))
 
 
 def check_mask(value: object, shape: tuple[int, ...]) -> Array:
     """Return a bool mask that broadcasts to `shape`, or raise."""
     mask = as_array("mask", value)
     if mask.dtype.char != "?":
-        hint = "pass mask.astype(bool) with True = may attend"
+        hint = cast("mask", mask, np.bool_)
         if mask.dtype.kind == "f":
-            hint += ", or bias= to add numbers to the scores"
-        raise DTypeError(describe("mask", "a bool array", mask.dtype, f"{hint}."))
+            hint = "pass np.asarray(mask, bool) with True = may attend, or bias= to add numbers to the scores."
+        raise DTypeError(describe("mask", "a bool array", mask.dtype, hint))
     _check_broadcast("mask", mask, shape)
     return mask
 
@@ -249,15 +241,14 @@ def check_mask(value: object, shape: tuple[int, ...]) -> Array:
 def _float_array(name: str, value: object) -> Array:
     array = as_array(name, value)
     if array.dtype.char not in "fd":
-        hint = f"pass {name}.astype(np.float32), say."
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
     return array
 
 
 def _same_dtype(name: str, array: Array, other_name: str, other: Array) -> None:
     if array.dtype.char != other.dtype.char:
-        hint = f"pass {name}.astype({name_of(other.dtype)})."
-        raise DTypeError(describe(name, f"{other.dtype}, the dtype of {other_name}", array.dtype, hint))
+        expected = f"{other.dtype}, the dtype of {other_name}"
+        raise DTypeError(describe(name, expected, array.dtype, cast(name, array, other.dtype)))
 
 
 def _check_broadcast(name: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -276,7 +267,9 @@ def _check_broadcast(name: str, array: Array, shape: tuple[int, ...]) -> None:
 def _check_bias(value: object, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     bias = value.array(*shape[-2:]) if isinstance(value, RelativeBias) else as_array("bias", value)
     if bias.dtype.char != dtype.char:
-        hint = "pass a bool array as mask=." if bias.dtype == np.bool_ else f"pass bias.astype({name_of(dtype)})."
+        hint = "pass a bool array as mask=." if bias.dtype == np.bool_ else cast("bias", bias, dtype)
+        if isinstance(value, RelativeBias):
+            hint = f"make it of values of {name_of(dtype)}."
         raise DTypeError(describe("bias", f"{dtype}, the dtype of query", bias.dtype, hint))
     _check_broadcast("bias", bias, shape)
     return core.unit(bias, False)

@@ -10,7 +10,7 @@ from fastattn.errors import ArgumentError, DTypeError, describe
 
 Array = NDArray[Any]
 
-__all__ = ["as_array", "entmax_alpha", "float_array", "index_array"]
+__all__ = ["as_array", "cast", "entmax_alpha", "float_array", "index_array", "name_of"]
 
 
 def as_array(name: str, value: object) -> Array:
@@ -22,15 +22,26 @@ def as_array(name: str, value: object) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DTypeError(describe(name, "an array", type(value).__name__, f"NumPy says: {error}.")) from None
+        got = f"{type(value).__name__} ({str(error).rstrip('.')})"
+        raise DTypeError(describe(name, "an array", got, "pass numbers in rows of one length.")) from None
+
+
+def name_of(dtype: "np.dtype[Any] | type") -> str:
+    """Return what a caller would write for a dtype."""
+    return f"np.{np.dtype(dtype).newbyteorder('=').name}"
+
+
+def cast(name: str, array: Array, dtype: "np.dtype[Any] | type") -> str:
+    """Return the advice for an argument of another dtype; it is good for a list as well, which has no `astype`."""
+    wanted = name_of(dtype)
+    return f"pass np.asarray({name}, {wanted})." if array.dtype.kind in "biuf" else f"pass an array of {wanted}."
 
 
 def float_array(name: str, value: object) -> Array:
     """Return the argument called `name` as a float32 or float64 array of any byte order, or raise."""
     array = as_array(name, value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        hint = f"pass {name}.astype(np.float32), say."
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, hint))
+        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
     return array
 
 
@@ -38,7 +49,7 @@ def index_array(name: str, value: object, size: int, also: int | None = None) ->
     """Return the argument called `name` as int64 numbers in [0, size), or equal to `also`, or raise."""
     array = as_array(name, value)
     if array.dtype.kind not in "iu":
-        raise DTypeError(describe(name, "integers", array.dtype, f"pass {name}.astype(np.int64)."))
+        raise DTypeError(describe(name, "integers", array.dtype, cast(name, array, np.int64)))
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         wrong = array.max()
     else:

@@ -14,9 +14,9 @@ from fastattn._arguments import (
     check_options,
     check_output,
     check_sparse,
-    name_of,
     score_arrays,
 )
+from fastattn._arrays import cast
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias, diagonals
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
@@ -337,7 +337,7 @@ class _Forward:
         if d_weights is not None and weights is not None:
             d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
         if d_lse is not None and self.alpha is not None:
-            hint = "rows of sparse weights have no log-sum-exp."
+            hint = "rows of sparse weights have no log-sum-exp; leave d_lse away."
             raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
             d_lse = np.require(_cotangent("d_lse", d_lse, query.shape[:-1], dtype), dtype, ["C", "A"])
@@ -402,8 +402,7 @@ def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype
     if array.shape != shape:
         raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", f"pass the gradient of {name[2:]}."))
     if array.dtype.char != dtype.char:
-        hint = f"pass {name}.astype({name_of(dtype)})."
-        raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, hint))
+        raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, cast(name, array, dtype)))
     return array
 
 

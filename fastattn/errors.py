@@ -4,7 +4,7 @@ Every one is a `FastattnError`; most are also the built-in exception that a call
 argument, says what was expected and what was given, and ends with a line that says what to do::
 
     mask: expected a bool array, got float32.
-    Hint: use mask.astype(bool), or pass additive values as bias=.
+    Hint: pass np.asarray(mask, bool) with True = may attend, or bias= to add numbers to the scores.
 
 What is wrong with a file or an installation is said in one line, which begins with the place::
 
@@ -13,6 +13,8 @@ What is wrong with a file or an installation is said in one line, which begins w
 Characters in what was given that would steer a terminal are shown as escapes. A failed allocation raises the built-in
 `MemoryError`.
 """
+
+from collections.abc import Iterable
 
 from fastattn._printing import visible
 
@@ -30,6 +32,7 @@ __all__ = [
     "UnsupportedError",
     "describe",
     "describe_file",
+    "did_you_mean",
 ]
 
 
@@ -129,3 +132,34 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
     """
     return visible(" ".join(f"{place}: {problem}. Hint: {hint}".split("\n")))
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the hint for a name that is not known.
+
+    Parameters
+    ----------
+    name : object
+        What was given; its `str` is compared.
+    known : iterable of str
+        What would have been accepted; the message lists it.
+    otherwise : str, optional
+        The hint where nothing known is similar.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from fastattn.errors import did_you_mean
+    >>> did_you_mean("tahn", ["tanh", "relu"])
+    "did you mean 'tanh'?"
+    """
+    import difflib  # loaded for errors only
+
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return otherwise or ("use one of these names." if known else "leave it out.")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, entmax_alpha, float_array
+from fastattn._arrays import as_array, cast, entmax_alpha, float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -277,7 +277,7 @@ def _mask(mask: object, x: Array) -> Array | None:
         return None
     array = as_array("mask", mask)
     if array.dtype != np.bool_:
-        raise DTypeError(describe("mask", "a bool array", array.dtype, "pass mask.astype(bool)."))
+        raise DTypeError(describe("mask", "a bool array", array.dtype, cast("mask", array, np.bool_)))
     try:
         return np.ascontiguousarray(np.broadcast_to(array, x.shape))
     except ValueError:

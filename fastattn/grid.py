@@ -68,7 +68,8 @@ class Grid:
         if extents.dtype.kind not in "iu" or extents.ndim != 2 or extents.shape[1] != 2:
             error = ShapeError if extents.dtype.kind in "iu" else DTypeError
             got = f"{extents.dtype} of shape {extents.shape}"
-            raise error(describe("extents", "integers of shape (B, 2)", got, "pass (rows, columns) of each sample."))
+            hint = "pass (rows, columns) of each sample, as integers."
+            raise error(describe("extents", "integers of shape (B, 2)", got, hint))
         if shape is None:
             largest = extents.max(axis=0).tolist() if len(extents) else [0, 0]
             shape = largest[0], largest[1]

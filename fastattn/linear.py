@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import cast, float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -145,7 +145,7 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     """
     x, dy = float_array("x", x), float_array("dy", dy)
     if x.dtype.char != dy.dtype.char:
-        raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, "cast one of them."))
+        raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, cast("dy", dy, x.dtype)))
     if x.ndim < 1 or x.shape[:-1] != dy.shape[:-1] or dy.ndim < 1:
         expected = f"leading shape {x.shape[:-1]}, as x has"
         raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of x @ w."))
@@ -208,7 +208,7 @@ def _product(
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
     dtype = packed.dtype
     if x.dtype.char != dtype.char:
-        raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, f"pass x.astype(np.{dtype})."))
+        raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, cast("x", x, dtype)))
     wanted = (*x.shape[:-1], shape[1])
     if out is None:
         out = np.empty(wanted, packed.dtype)

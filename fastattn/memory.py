@@ -20,6 +20,7 @@ from fastattn._arguments import (
     length_array,
     score_arrays,
 )
+from fastattn._arrays import cast
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias
 from fastattn.attention import AttentionOutput, check_scale, kernel_vector
@@ -319,9 +320,8 @@ class Memory:
         """
         key, value = check_memory(key, value)
         if key.dtype.char != self._keys.dtype.char:
-            raise DTypeError(
-                describe("key", f"{self._keys.dtype}, the dtype of the memory", key.dtype, "cast one of them.")
-            )
+            expected = f"{self._keys.dtype}, the dtype of the memory"
+            raise DTypeError(describe("key", expected, key.dtype, cast("key", key, self._keys.dtype)))
         for name, array, width in (("key", key, self._width), ("value", value, self._values.shape[-1])):
             if array.ndim != self._ndim or array.shape[-1] != width or array.shape[:-2] != self.shape[:-1]:
                 expected = f"shape ({', '.join(map(str, (*self.shape[:-1], 'T', width)))})"
@@ -408,9 +408,8 @@ class Memory:
     def _check_query(self, query: Array) -> Array:
         query = check_arrays(query, query, query)[0]
         if query.dtype.char != self._keys.dtype.char:
-            raise DTypeError(
-                describe("query", f"{self._keys.dtype}, the dtype of the memory", query.dtype, "cast one of them.")
-            )
+            expected = f"{self._keys.dtype}, the dtype of the memory"
+            raise DTypeError(describe("query", expected, query.dtype, cast("query", query, self._keys.dtype)))
         if query.ndim != self._ndim or (query.ndim > 2 and query.shape[0] != self._batch):
             expected = f"{self._ndim} axes and batch size {self._batch}"
             hint = f"the memory has shape {self.shape}; use memory.select(rows) for beams."

@@ -119,7 +119,7 @@ BROKEN = {
     "name": (variants_of(VariantRecord("Two Words", Doubled)), "'Two Words' is no name"),
     "factory": (variants_of(VariantRecord("mine", "nowhere")), "the factory of 'mine' is 'nowhere'"),
     "twice": (variants_of(DOUBLED, DOUBLED), "two records called 'doubled'"),
-    "no hook": (module(fastattn_variant=nothing), "did you mean fastattn_variants?"),
+    "no hook": (module(fastattn_variant=nothing), "did you mean 'fastattn_variants'?"),
     "no function": (module(fastattn_variants=list), "fastattn_variants is a type, not a function"),
     "half": (plugin(scores=lambda: [ScoreRecord("s", Negative)], variants=raising(KeyError("x"))), "KeyError: 'x'"),
 }
@@ -145,14 +145,14 @@ def test_strictness_makes_it_an_error(monkeypatch):
     with isolated({"bad": plugin(variants=raising(ValueError("ouch")))}), pytest.raises(PluginError, match="ouch"):
         fastattn.variants.names()
     misspelt = module(fastattn_variant=nothing, fastattn_variants=lambda: [DOUBLED])
-    with isolated({"bad": misspelt}), pytest.raises(PluginError, match="did you mean fastattn_variants"):
+    with isolated({"bad": misspelt}), pytest.raises(PluginError, match="did you mean 'fastattn_variants'"):
         fastattn.variants.names()
 
 
 def test_a_misspelt_hook_beside_a_good_one_is_found():
     both = module(fastattn_variants=lambda: [DOUBLED], fastattn_score=nothing)
     with isolated({"both": both}):
-        with pytest.warns(PluginWarning, match="fastattn_score is no hook and is ignored; did you mean fastattn_sc"):
+        with pytest.warns(PluginWarning, match="fastattn_score is no hook and is ignored; did you mean 'fastattn_sc"):
             fastattn.create("doubled", query_width=3, memory_width=3)
         assert providers()[-1].status == "active" and "fastattn_score" in providers()[-1].problem
 

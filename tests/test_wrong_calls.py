@@ -94,7 +94,7 @@ WRONG = {
     # mask
     "masked array": (lambda: call(key=np.ma.masked_array(ones(2, 5, 4))), DTypeError, "key", "masked array"),
     "masked parameter": (lambda: scores.General(np.ma.ones((4, 4))), DTypeError, "w", "masked array"),
-    "float mask": (lambda: call(mask=PAIR), DTypeError, "mask", "mask.astype(bool)"),
+    "float mask": (lambda: call(mask=PAIR), DTypeError, "mask", "np.asarray(mask, bool)"),
     "float mask with minus infinity": (lambda: call(mask=PAIR * F32(-np.inf)), DTypeError, "mask", "bias="),
     "integer mask": (lambda: call(mask=PAIR.astype(np.int8)), DTypeError, "mask", "int8"),
     "mask that does not broadcast": (lambda: call(mask=np.ones((2, 3, 4), bool)), ShapeError, "mask", "(2, 3, 4)"),

@@ -146,7 +146,8 @@ class Stacked(Layer):
 
     def _drop(self, x: Array, seeds: Any, number: int) -> tuple[Array, Callable[[Array], Array]]:
         if seeds is None:
-            raise ArgumentError(describe("seeds", "an int, or one for each sample, with dropout", "None", "pass them."))
+            hint = "pass seeds=1, say."
+            raise ArgumentError(describe("seeds", "an int, or one for each sample, with dropout", "None", hint))
         if np.ndim(seeds) == 0:
             mixed: Any = core.mix64(int(seeds) + number)
         else:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array, index_array
+from fastattn._arrays import cast, float_array, index_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
@@ -85,7 +85,7 @@ class Embedding(Layer):
                 expected = f"shape {(*numbers.shape, table.shape[1])}, that of the output"
                 raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of the output."))
             if dy.dtype.char != table.dtype.char:
-                hint = f"pass dy.astype(np.{table.dtype})."
+                hint = cast("dy", dy, table.dtype)
                 raise DTypeError(describe("dy", f"dtype {table.dtype}, that of the table", dy.dtype, hint))
             rows = core.unit(dy.reshape(numbers.size, table.shape[1]))
             core.scatter(rows, numbers, -1 if self.padding is None else self.padding, self.w.gradient)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array, index_array
+from fastattn._arrays import cast, float_array, index_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.affine import Linear
@@ -196,7 +196,7 @@ def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore
     if x.dtype.char != projection.w.value.dtype.char:
         dtype = projection.w.value.dtype
         expected = f"dtype {dtype}, that of the projection"
-        raise DTypeError(describe("x", expected, x.dtype, f"pass x.astype(np.{dtype})."))
+        raise DTypeError(describe("x", expected, x.dtype, cast("x", x, dtype)))
     wanted = index_array("targets", targets, vocabulary, ignore)
     if wanted.shape != x.shape[:-1]:
         expected = f"shape {x.shape[:-1]}, the leading shape of x"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import cast, float_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
@@ -78,7 +78,7 @@ class LayerNorm(Layer):
                 hint = "pass the gradient of the output."
                 raise ShapeError(describe("dy", f"shape {shape}, that of the output", f"shape {dy.shape}", hint))
             if dy.dtype.char != x.dtype.char:
-                raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, f"pass dy.astype(np.{x.dtype})."))
+                raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, cast("dy", dy, x.dtype)))
             dx, rows = np.empty(shape, x.dtype), core.unit(dy.reshape(x.shape))
             gain, offset = self.gain, self.offset
             core.layer_norm_vjp(x, gain.value, mean, inverse, rows, dx.reshape(x.shape), gain.gradient, offset.gradient)
@@ -92,8 +92,7 @@ class LayerNorm(Layer):
             hint = f"the layer was made for width {gain.size}."
             raise ShapeError(describe("x", f"last size {gain.size}", f"shape {x.shape}", hint))
         if x.dtype.char != gain.dtype.char:
-            hint = f"pass x.astype(np.{gain.dtype})."
-            raise DTypeError(describe("x", f"dtype {gain.dtype}, that of the layer", x.dtype, hint))
+            raise DTypeError(describe("x", f"dtype {gain.dtype}, that of the layer", x.dtype, cast("x", x, gain.dtype)))
         return core.unit(x.reshape(math.prod(x.shape[:-1]), gain.size))
 
     def _normalize(self, x: Array) -> tuple[Array, Array, Array]:

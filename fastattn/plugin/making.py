@@ -1,19 +1,27 @@
 """Making what a record stands for: its options are checked before its factory is called."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.errors import ArgumentError, PluginError, describe
+from fastattn.errors import ArgumentError, PluginError, describe, did_you_mean
 from fastattn.plugin.records import Record
 
-__all__ = ["make", "needed", "options"]
+__all__ = ["accepts", "make", "needed", "options"]
 
 
 def options(record: Record) -> Mapping[str, inspect.Parameter]:
-    """Return the options of a factory, with their defaults."""
-    return inspect.signature(record.load()).parameters
+    """Return the options of a factory, with their defaults; those of a built-in type are not known."""
+    try:
+        return inspect.signature(record.load()).parameters
+    except ValueError:
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}
+
+
+def accepts(record: Record, option: str) -> bool:
+    """Whether a factory takes an option of this name."""
+    known = options(record)
+    return option in known or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
 
 
 def needed(record: Record) -> list[str]:
@@ -32,17 +40,15 @@ def make(record: Record, given: Mapping[str, Any], kind: type) -> Any:
     PluginError
         If the factory cannot be imported, or made something else.
     """
-    known = options(record)
-    if not any(option.kind is inspect.Parameter.VAR_KEYWORD for option in known.values()):
-        for name in given:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "see its docstring."
-                expected = f"an option of {record.name!r}: {', '.join(known) or 'none'}"
-                raise ArgumentError(describe(name, expected, repr(name), hint))
+    for name in given:
+        if not accepts(record, name):
+            known = options(record)
+            expected = f"an option of {record.name!r}: {', '.join(known) or 'none'}"
+            raise ArgumentError(describe(name, expected, repr(name), did_you_mean(name, known)))
     for name in needed(record):
         if name not in given:
-            raise ArgumentError(describe(name, f"a value, which {record.name!r} needs", "nothing", f"pass {name}=."))
+            hint = "pass rng=np.random.default_rng(0)." if name == "rng" else f"pass {name}=."
+            raise ArgumentError(describe(name, f"a value, which {record.name!r} needs", "nothing", hint))
     made = record.load()(**given)
     if not isinstance(made, kind):
         hint = f"its factory must return a {kind.__module__}.{kind.__name__}; tell its author."

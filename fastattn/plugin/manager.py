@@ -11,7 +11,6 @@ The environment decides, before anything of a plugin is imported:
 """
 
 import contextlib
-import difflib
 import importlib
 import importlib.metadata
 import os
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fastattn.errors import PluginError, PluginWarning, describe_file
+from fastattn.errors import PluginError, PluginWarning, describe_file, did_you_mean
 from fastattn.plugin.hookspecs import GROUP
 from fastattn.plugin.provider import FAMILIES, Hooks, Provider, read
 from fastattn.plugin.records import Record
@@ -162,14 +161,13 @@ class Manager:
 
     def advice(self, family: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
         """Return a sentence that helps whoever asked for a name that there is not."""
-        close = difflib.get_close_matches(name, list(known), n=1)
-        if close:
-            return f"did you mean {close[0]!r}?"
         idle = [provider for provider in self.providers() if provider.status in ("broken", "disabled")]
         if idle:
             names = ", ".join(f"{provider.name} ({provider.status})" for provider in idle)
-            return f"is it from a plugin that is not loaded: {names}? See `fastattn plugins`."
-        return f"see fastattn.{family}.names(), or install the plugin that has it."
+            otherwise = f"is it from a plugin that is not loaded: {names}? See `fastattn plugins`."
+        else:
+            otherwise = f"see fastattn.{family}.names(), or install the plugin that has it."
+        return did_you_mean(name, known, otherwise)
 
 
 def _itself(plugin: Any) -> Any:

@@ -1,6 +1,5 @@
 """Who provides what: one object for each plugin, whether it works or not, and how it is read."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from fastattn.errors import PluginError, describe_file
+from fastattn.errors import PluginError, describe_file, did_you_mean
 from fastattn.plugin import hookspecs
 from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
 
@@ -92,8 +91,9 @@ def read(hooks: Hooks, provider: Provider, plugin: object) -> None:
         known = [caller.name for caller in callers if caller.has_spec()]
         wrong = " ".join([*(_advice(name) for name in unknown), *_no_functions(plugin)])
         if not known:
-            hint = f"{wrong} define one of {', '.join(f'fastattn_{family}' for family in FAMILIES)}."
-            raise PluginError(describe_file(provider.place, "has no hook of fastattn", hint.strip()))
+            hint = f"define one of {', '.join(f'fastattn_{family}' for family in FAMILIES)}."
+            problem = f"has no hook of fastattn ({wrong.rstrip('.')})" if wrong else "has no hook of fastattn"
+            raise PluginError(describe_file(provider.place, problem, hint))
         others = [other for other in hooks.get_plugins() if other is not plugin]
         records: dict[str, dict[str, Record]] = {}
         for name in known:
@@ -119,8 +119,8 @@ def _no_functions(plugin: object) -> list[str]:
 
 def _advice(name: str) -> str:
     hooks = [f"fastattn_{family}" for family in FAMILIES]
-    close = difflib.get_close_matches(name, hooks, n=1)
-    return f"{name} is no hook and is ignored{f'; did you mean {close[0]}?' if close else '.'}"
+    known = f"hooks are {', '.join(hooks)}."
+    return f"{name} is no hook and is ignored; {did_you_mean(name, hooks, known)}"
 
 
 def _keep(hook: str, kind: type[Record], returned: Any, found: dict[str, Record]) -> None:

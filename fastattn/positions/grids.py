@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import cast, float_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import Embedding
 from fastattn.layers.parameter import Layer
@@ -36,7 +36,7 @@ class _TwoHalves(Layer):
             hint = "pass features before Grid.flatten, channels last."
             raise ShapeError(describe("x", f"shape (B, R, C, {self.width})", f"shape {x.shape}", hint))
         if x.dtype != self.dtype:
-            raise DTypeError(describe("x", str(self.dtype), x.dtype, f"pass x.astype(np.{self.dtype})."))
+            raise DTypeError(describe("x", str(self.dtype), x.dtype, cast("x", x, self.dtype)))
         half = self.width // 2
         rows, columns = self._halves(*x.shape[1:3])
         y = np.empty(x.shape, self.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean
 from fastattn.positions.alibi import Alibi
 from fastattn.positions.base import Positions
 from fastattn.positions.buckets import RelativeBuckets
@@ -69,12 +69,13 @@ def create(
         return positions
     settings: Any = {"name": positions} if isinstance(positions, str) else positions
     if not isinstance(settings, Mapping):
-        hint = f"one of {', '.join(NAMES)}, or a mapping with its name and settings."
+        hint = f"pass one of {', '.join(NAMES)}, or a mapping with its name and settings."
         raise DTypeError(describe("positions", "a name or a mapping", type(positions).__name__, hint))
     given = dict(settings)
     name = given.pop("name", None)
-    if name not in _KINDS:
-        raise ArgumentError(describe("positions", f"one of {', '.join(NAMES)}", repr(name), "or None for none."))
+    if not isinstance(name, str) or name not in _KINDS:
+        hint = did_you_mean(name, NAMES, "use one of these names, or None for none.")
+        raise ArgumentError(describe("positions", f"one of {', '.join(NAMES)}", repr(name), hint))
     kind = _KINDS[name]
     known = inspect.signature(kind).parameters
     sizes = {
@@ -85,10 +86,9 @@ def create(
     }
     for option in given:
         if option not in known or option in sizes:
-            options = ", ".join(n for n in known if n not in sizes) or "none"
-            raise ArgumentError(
-                describe(f"positions.{option}", f"a setting of {name!r}: {options}", option, "see help.")
-            )
+            options = [n for n in known if n not in sizes]
+            expected = f"a setting of {name!r}: {', '.join(options) or 'none'}"
+            raise ArgumentError(describe(f"positions.{option}", expected, option, did_you_mean(option, options)))
     made: Positions = kind(
         **{n: v for n, v in {"bidirectional": bidirectional, **sizes}.items() if n in known and n not in given}, **given
     )

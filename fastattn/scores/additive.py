@@ -1,12 +1,11 @@
 """Additive scores: a small feed-forward network with one hidden layer, computed without its hidden layer in memory."""
 
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.scores.base import (
     KERNEL_ADDITIVE,
     Array,
@@ -180,6 +179,5 @@ class Concat(Score):
 def _activation_code(name: str) -> int:
     if name in _ACTIVATIONS:
         return _ACTIVATIONS.index(name)
-    close = difflib.get_close_matches(str(name), _ACTIVATIONS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "pass one of these names."
+    hint = did_you_mean(name, _ACTIVATIONS)
     raise ArgumentError(describe("activation", f"one of {', '.join(_ACTIVATIONS)}", repr(name), hint))

@@ -1,12 +1,11 @@
 """The kinds of encoder-decoders by name, and how one is made from its configuration."""
 
 import dataclasses
-import difflib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.seq2seq.vocabulary import UNK
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ def find(kind: str) -> "type[Model]":
     """Return the class of a kind, or raise."""
     if kind in _KINDS:
         return _KINDS[kind]
-    close = difflib.get_close_matches(str(kind), _KINDS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "pass one of these names."
-    raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), hint))
+    raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), did_you_mean(kind, _KINDS)))
 
 
 def _check_settings(config: Any) -> None:

@@ -5,14 +5,13 @@ of them, and mappings, whose keys the class checks; an int is accepted for a flo
 """
 
 import dataclasses
-import difflib
 import math
 import operator
 import types
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from fastattn.errors import ConfigError, FastattnError, describe_file
+from fastattn.errors import ConfigError, FastattnError, describe_file, did_you_mean
 
 __all__ = ["Section", "as_table", "check", "from_table", "setting", "suggest", "to_table"]
 
@@ -138,8 +137,7 @@ def check(instance: Any, path: str) -> None:
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return a hint for a name that is not known: the closest one, or all."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
+    return did_you_mean(name, known, f"known are {', '.join(known)}.")
 
 
 def _converted(value: Any, hint: Any) -> Any:

@@ -1,7 +1,6 @@
 """A variant under test: how it is made, and the problems that checks give it."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.errors import ShapeError
-from fastattn.plugin.making import make
+from fastattn.plugin.making import accepts, make
 from fastattn.plugin.records import Record
 from fastattn.testing.arrays import Array, fill
 from fastattn.variants.base import Prepared, Variant
@@ -133,8 +132,7 @@ class VariantSubject:
         """Return a new variant."""
         rng = np.random.default_rng(seed)
         given: dict[str, Any] = {"query_width": query, "memory_width": memory, "dtype": dtype}
-        known = inspect.signature(self.record.load()).parameters
-        if "rng" in known or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        if accepts(self.record, "rng"):
             given["rng"] = rng
         made: Variant = make(self.record, {**given, **fill(self.options, rng, query, memory, dtype)}, Variant)
         return made

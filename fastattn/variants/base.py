@@ -42,7 +42,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import as_array, float_array, name_of
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
@@ -292,7 +292,8 @@ class Variant(Layer):
             hint = f"{self.name or type(self).__name__} has query_width {self.query_width} and memory_width "
             raise ShapeError(describe(name, expected, f"shape {array.shape}", f"{hint}{self.memory_width}."))
         if array.dtype != self.dtype:
-            hint = f"pass {name}.astype(np.{self.dtype}), or make the variant with dtype=np.{array.dtype}."
+            made = f"make the variant with dtype={name_of(array.dtype)}"
+            hint = f"pass np.asarray({name}, {name_of(self.dtype)}), or {made}."
             raise DTypeError(describe(name, f"{self.dtype}, the variant's dtype", array.dtype, hint))
         return array
 

@@ -1,11 +1,10 @@
 """The global attention of Luong, Pham and Manning 2015 under one name, its score an option."""
 
-import difflib
 from typing import Any
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.variants.additive import Concat
 from fastattn.variants.checks import NormalizerLike
 from fastattn.variants.dot import Dot, General, Location
@@ -46,8 +45,7 @@ def luong(
     rng, dtype
     """
     if score not in _SCORES:
-        close = difflib.get_close_matches(str(score), _SCORES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "'general' did best in the paper."
+        hint = did_you_mean(score, _SCORES, "'general' did best in the paper.")
         raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(score), hint))
     options: dict[str, Any] = {"normalizer": normalizer}
     if score == "concat":

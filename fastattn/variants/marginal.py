@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastattn import functional
-from fastattn._arrays import float_array
+from fastattn._arrays import cast, float_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.variants.base import Array
@@ -61,7 +61,7 @@ def marginal_likelihood_vjp(
         hint = "one for each sample, step and position."
         raise ShapeError(describe("log_likelihoods", expected, f"shape {given.shape}", hint))
     if given.dtype != weights.dtype:
-        hint = f"pass log_likelihoods.astype(np.{weights.dtype})."
+        hint = cast("log_likelihoods", given, weights.dtype)
         raise DTypeError(describe("log_likelihoods", f"{weights.dtype}, as weights", given.dtype, hint))
     batch, steps, keys = weights.shape
     if not keys:

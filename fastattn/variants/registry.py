@@ -1,12 +1,12 @@
 """The variants that there are, by name, and `create`."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, PluginError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe
+from fastattn.plugin import making
 from fastattn.plugin.records import VariantRecord
 from fastattn.variants.base import Variant
 
@@ -164,12 +164,12 @@ def record(name: Any) -> VariantRecord:
 
 def options(name: str) -> Mapping[str, inspect.Parameter]:
     """Return the options of a variant, with their defaults."""
-    return inspect.signature(record(name).load()).parameters
+    return making.options(record(name))
 
 
 def check_normalized(name: str, given: Iterable[str]) -> None:
     """Raise where a normalizer is among the options for a variant whose weights follow a rule of its own."""
-    if "normalizer" in given and "normalizer" not in options(name):
+    if "normalizer" in given and not making.accepts(record(name), "normalizer"):
         hint = "'additive', 'general' and other soft attention takes one; here leave it away."
         expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
         raise UnsupportedError(describe("normalizer", expected, "one", hint))
@@ -210,21 +210,6 @@ def create(name: str, **given: Any) -> Variant:
     fastattn.errors.ArgumentError: name: expected one of ..., got 'generel'.
     Hint: did you mean 'general'?
     """
-    known = options(name)
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
-        check_normalized(name, given)
-        for option in given:
-            if option not in known:
-                close = difflib.get_close_matches(option, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "see the docstring of the variant."
-                raise ArgumentError(describe(option, f"an option of {name!r}: {', '.join(known)}", repr(option), hint))
-    for option, parameter in known.items():
-        plain = parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        if plain and parameter.default is inspect.Parameter.empty and option not in given:
-            hint = "pass rng=np.random.default_rng(0)." if option == "rng" else f"pass {option}=."
-            raise ArgumentError(describe(option, f"a value, which {name!r} needs", "nothing", hint))
-    made = record(name).load()(**given)
-    if not isinstance(made, Variant):
-        hint = "its factory must return a fastattn.variants.Variant; tell its author."
-        raise PluginError(describe(name, "a Variant", type(made).__name__, hint))
+    check_normalized(name, given)
+    made: Variant = making.make(record(name), given, Variant)
     return made

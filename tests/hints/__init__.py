@@ -1,0 +1,160 @@
+"""Advice that works: each `Hint:` of the package is provoked, followed, and seen to succeed.
+
+A module of this folder holds the cases of one part of the package. `advice` adds one::
+
+    advice(lambda key=ones(5, 4, dtype="f8"): attention(QUERY, key, VALUE), "pass {key}.", key="key.astype(np.float32)")
+
+The first argument makes the mistake, the second is what the hint must contain. What is given by name takes the place
+of the function's defaults and must succeed; a text that the hint quotes in braces is code, evaluated where the
+defaults and NumPy are known. Where following takes more than other arguments, a function does it.
+"""
+
+import ast
+import inspect
+import math
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastattn
+from fastattn import errors
+
+PACKAGE = Path(fastattn.__file__).parent
+Site = tuple[str, int, int]  # file, line and column of the call that makes the text
+
+
+class Case(NamedTuple):
+    """A mistake, what its hint contains, and what is right instead."""
+
+    id: str
+    wrong: Callable[..., object]
+    hint: str
+    right: Callable[[], object]
+
+
+class Outcome(NamedTuple):
+    message: str
+    hint: str
+    sites: frozenset[Site]  # whose hint it is
+
+
+CASES: list[Case] = []
+
+
+class Said(Exception):
+    """What a command or a listing said, for cases in which nothing is raised."""
+
+
+def advice(
+    wrong: Callable[..., object], hint: str, right: Callable[[], object] | None = None, **arguments: object
+) -> None:
+    """Add a case."""
+    if right is None:
+        fields = set(re.findall(r"{(\w+)}", hint))
+        values = {name: value for name, value in arguments.items() if name not in fields}
+        code = {name: arguments[name] for name in fields}
+
+        def right() -> object:
+            known = {n: p.default for n, p in inspect.signature(wrong).parameters.items()}
+            made = {
+                name: eval(str(text), {**vars(fastattn), "np": np, "math": math, **known})
+                for name, text in code.items()
+            }
+            return wrong(**values, **made)
+
+    code_of_wrong = wrong.__code__
+    name = f"{Path(code_of_wrong.co_filename).stem}:{code_of_wrong.co_firstlineno}"
+    same = sum(case.id.split("-")[0] == name for case in CASES)
+    CASES.append(Case(f"{name}-{same}" if same else name, wrong, hint.format(**arguments), right))
+
+
+def command(*words: object, read: str = "") -> str:
+    """Run a command of `fastattn`; raise what it says if it fails, or else return what it prints."""
+    import contextlib
+    import io
+
+    from fastattn import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(read.encode()))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main([str(word) for word in words])
+    except SystemExit as left:
+        status = left.code
+    finally:
+        sys.stdin = before
+    if status:
+        raise Said(err.getvalue())
+    return out.getvalue()
+
+
+def write(path: str, text: str | bytes) -> str:
+    """Write a file of the case's folder; return its name."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def ones(*shape: int, dtype: Any = np.float32) -> Any:
+    """Return an array of ones."""
+    return np.ones(shape, dtype)
+
+
+def _place(frame: Any) -> Site:
+    """Return the place of the call that a frame is in."""
+    line, _, column, _ = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    return str(Path(frame.f_code.co_filename).relative_to(PACKAGE)), line, column
+
+
+def run(case: Case) -> Outcome:
+    """Make the mistake of a case and follow the advice, in an empty folder."""
+    described: list[tuple[str, Site]] = []
+
+    def watch(frame: Any, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code in (errors.describe.__code__, errors.describe_file.__code__):
+            described.append((frame.f_locals["hint"], _place(frame.f_back)))
+
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        os.chdir(folder)
+        sys.setprofile(watch)
+        try:
+            case.wrong()
+        except (errors.FastattnError, errors.PluginWarning, UserWarning, Said) as error:
+            message = str(error)
+        else:
+            raise AssertionError("nothing was raised")
+        finally:
+            sys.setprofile(None)
+            os.chdir(before)
+        hint = message.partition("Hint: ")[2].strip()
+        try:
+            os.chdir(folder)
+            case.right()
+        finally:
+            os.chdir(before)
+    sites = {site for text, site in described if " ".join(text.split()) == " ".join(hint.split())}
+    return Outcome(message, hint, frozenset(sites))
+
+
+def call_sites() -> dict[Site, str]:
+    """Return each call of `describe` and `describe_file` in the package, with its source."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id in ("describe", "describe_file"):
+                    place = str(path.relative_to(PACKAGE)), node.lineno, node.col_offset
+                    found[place] = " ".join((ast.get_source_segment(text, node) or "").split())
+    return {place: text for place, text in found.items() if not place[0].startswith("_reference")}

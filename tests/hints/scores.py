@@ -1,0 +1,85 @@
+"""Hints of scores and normalizers."""
+
+import ctypes
+
+from fastattn import normalizers, scores
+from hints import advice, ones
+from hints.attention import attend
+
+W, V = ones(4, 4), ones(4)
+
+advice(lambda query=ones(2, 3, 5): attend(query), "project one of them", query=ones(2, 3, 5) @ ones(5, 4))
+advice(
+    lambda score="scaled_dot": attend(ones(2, 3, 5), score=score),
+    "or use scores.General(w) with w of shape (Dq, Dk)",
+    score=scores.General(ones(5, 4)),
+)
+advice(lambda w=ones(3, 4): attend(score=scores.General(w)), "w is (Dq, Dk)", w=W)
+advice(lambda w=ones(3, 5): attend(score=scores.Location(w)), "w is (Dq, Tmax)", w=ones(4, 5))
+advice(lambda w=ones(4, 3): attend(score=scores.Location(w)), "use a w made for longer memories", w=ones(4, 5))
+advice(
+    lambda key=ones(2, 5, 4), value=ones(2, 5, 6): attend(key=key, value=value, score=scores.Location(ones(4, 3))),
+    "or shorten the memory",
+    key=ones(2, 3, 4),
+    value=ones(2, 3, 6),
+)
+advice(
+    lambda w_query=None: attend(ones(2, 3, 5), score=scores.Additive(V, w_query)),
+    "without projections it is the width of v; pass w_query of shape (D, Da)",
+    w_query=ones(5, 4),
+)
+advice(
+    lambda w_key=ones(3, 4): attend(score=scores.Additive(V, w_key=w_key)),
+    "that is what w_key takes; pass w_key of shape (D, Da)",
+    w_key=W,
+)
+advice(lambda w=ones(7, 4): attend(score=scores.Concat(w, V)), "w is (Dq + Dk, Da)", w=ones(8, 4))
+advice(
+    lambda activation="tahn": scores.Additive(V, activation=activation),
+    "did you mean {activation}?",
+    activation="'tanh'",
+)
+advice(
+    lambda activation="softplus": scores.Additive(V, activation=activation),
+    "use one of these names",
+    activation="relu",
+)
+advice(lambda softcap="5": scores.Dot(softcap=softcap), "leave it out for no cap", softcap=None)
+advice(lambda softcap=0: scores.Dot(softcap=softcap), "leave it out for no cap", softcap=None)
+advice(lambda w=V: scores.General(w), "w is ", w=W)
+advice(lambda b=ones(5): scores.Additive(V, b=b), "b is of shape (Da,), as v is", b=V)
+
+# Names
+advice(lambda score=3: attend(score=score), "pass {score}, say", score="scores.Dot()")
+for name, made in (
+    ("general", scores.General(W)),
+    ("additive", scores.Additive(V)),
+    ("location", scores.Location(ones(4, 5))),
+    ("concat", scores.Concat(ones(8, 4), V)),
+):
+    arguments = {"concat": "w, v", "additive": "v"}.get(name, "w")
+    advice(lambda score=name: attend(score=score), f"pass scores.{type(made).__name__}({arguments})", score=made)
+advice(lambda score="scaled_dt": attend(score=score), "did you mean {score}?", score="'scaled_dot'")
+advice(lambda score="xxx": attend(score=score), "", score="dot")
+advice(lambda name=3: scores.create(name), "see fastattn.scores.names()", lambda: scores.create(scores.names()[-1]))
+advice(lambda normalizer="sofmax": attend(normalizer=normalizer), "did you mean {normalizer}?", normalizer="'softmax'")
+advice(lambda normalizer=3: attend(normalizer=normalizer), 'pass "softmax"', normalizer="softmax")
+advice(
+    lambda normalizer=3: attend(normalizer=normalizer),
+    "or normalizers.Sparsemax(), say",
+    normalizer=normalizers.Sparsemax(),
+)
+advice(
+    lambda name=3: normalizers.create(name),
+    "see fastattn.normalizers.names()",
+    lambda: normalizers.create(normalizers.names()[0]),
+)
+advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "give one alpha", alpha=1.5)
+advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "or one for each query head", alpha=ones(2))
+advice(lambda alpha=[1.5, 1.5]: attend(normalizer=normalizers.Entmax(alpha)), "or give one for all", alpha=1.5)
+advice(lambda alpha=3: normalizers.Entmax(alpha), "1 is softmax, 2 is sparsemax", alpha=2)
+advice(
+    lambda weights=len: normalizers.RowFunctions(weights, 1),
+    "or the address of a C function",
+    weights=ctypes.cast(ctypes.CFUNCTYPE(None)(lambda: None), ctypes.c_void_p).value,
+)
