@@ -192,8 +192,12 @@ def test_translate_samples_by_seed(model, capsys, type_in):
 
 @pytest.mark.parametrize(
     ("bad", "problem"),
-    [(b"a\xe4b\n", "line 4: bad UTF-8 at byte 2"), (b"a" * (1 << 20) + b"a\n", "line 4: longer than 1048576 bytes")],
-    ids=["encoding", "length"],
+    [
+        (b"a\xe4b\n", "line 4: is not UTF-8 from byte 2 on"),
+        (b"a" * (1 << 20) + b"a\n", "line 4: is longer than 1048576 bytes"),
+        (b"a" * 10000 + b"\0\n", "line 4: has a NUL character"),
+    ],
+    ids=["encoding", "length", "NUL"],
 )
 def test_what_precedes_a_bad_line_is_translated(bad, problem, model, capsys, type_in):
     type_in(b"abc\n\nfed\n" + bad + b"abc\n")
@@ -294,8 +298,8 @@ FAILURES = {
     "no JSON": (["translate", "{model}", "--weights"], 2, "--weights: means nothing without --json"),
     "narrow": (["translate", "{model}", "--beam", "2", "--best", "3"], 2, "widen the beam"),
     "no number": (["translate", "{model}", "{tmp}/one", "--length-penalty", "1e300"], 1, "length_penalty: expected"),
-    "no file": (["translate", "{model}", "{tmp}/none.txt"], 1, "none.txt: No such file or directory; check the path"),
-    "bad UTF-8": (["translate", "{model}", "{tmp}/latin"], 1, "latin, line 2: bad UTF-8 at byte 2"),
+    "no file": (["translate", "{model}", "{tmp}/none.txt"], 1, "none.txt: no such file or directory. Hint: name"),
+    "bad UTF-8": (["translate", "{model}", "{tmp}/latin"], 1, "latin, line 2: is not UTF-8 from byte 2 on"),
     "no tab": (["score", "{model}", "{tmp}/latin"], 1, "Hint: "),
     "line counts": (["evaluate", "{model}", "{tmp}/one", "--target", "{tmp}/two"], 1, "no partner"),
     "kind of picture": (["heatmap", "{model}", "abc", "-o", "map.bmp"], 2, "map.bmp"),

@@ -221,7 +221,11 @@ def test_a_fault_is_one_line_that_names_its_place(tmp_path, old, new, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xfe[", "no UTF-8 at byte 0"),
+        (b"\xff\xfe[", "is UTF-16 text"),
+        (b"\xff[data]", "no UTF-8 at byte 0"),
+        (b"\x1f\x8b\x08", "is compressed by gzip"),
+        (b"seed = 1\0", "is binary: byte 9 is NUL"),
+        (b"#" * (1 << 20) + b"\n", "longer than 1048576 bytes"),
         (b"[data]\ntrain = '\xe9'", "no UTF-8 at byte 16"),
         (b"a = " + b"[" * 100000, "recursion"),
     ],

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn.errors import ArgumentError, TextError
-from fastattn.seq2seq import EOS, UNK, Vocabulary
-from fastattn.seq2seq import text as module
+from fastattn.seq2seq import EOS, UNK, Vocabulary, textfile
 from fastattn.seq2seq.report import Report
 from fastattn.seq2seq.text import encode, encode_pairs, read_lines, read_pairs
 
@@ -122,7 +121,7 @@ def test_lines_and_their_numbers(tmp_path):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_a_line_that_is_too_long_is_not_held(tmp_path, monkeypatch, mark, end):
-    monkeypatch.setattr(module, "LONGEST", 10)
+    monkeypatch.setattr(textfile, "LONGEST", 10)
     for length in range(8, 60):
         content = mark + b"a" * length + end
         text = read_lines(file(tmp_path, "x", content + (b"next" if end else b"")))
@@ -135,6 +134,10 @@ def test_a_line_that_is_too_long_is_not_held(tmp_path, monkeypatch, mark, end):
 def test_no_bytes_break_the_account(tmp_path_factory, left, right):
     folder = tmp_path_factory.mktemp("bytes")
     one, two = file(folder, "a", left), file(folder, "b", right)
+    if any(textfile.not_text(side) for side in (left, right)):
+        with pytest.raises(TextError):
+            read_pairs(one, two)
+        return
     text = read_lines(one)
     assert whole(text.report) and text.report.lines == left.count(b"\n") + (left[-1:] not in (b"", b"\n"))
     for arguments in ((one, two), (one,)):

@@ -24,7 +24,8 @@ def expected(tmp_path_factory):
 
 
 def train(folder, resume=False, pairs=DATA, **settings):
-    return seq2seq.train(make_config(**settings), folder, pairs=pairs, resume=resume, quiet=True)
+    first, held_out = pairs
+    return seq2seq.train(make_config(**settings), folder, pairs=first, validation=held_out, resume=resume, quiet=True)
 
 
 def test_a_repeated_run_has_the_same_bits(tmp_path, expected):
@@ -257,10 +258,10 @@ def test_a_configuration_without_files_is_enough_where_pairs_are_given(tmp_path)
         assert str(caught.value).startswith(f"{place}: missing. Hint: name a file")
     assert not (tmp_path / "none").exists()
     pairs = training_runs.pairs(20), training_runs.pairs(5)
-    assert seq2seq.train(config, tmp_path / "run", pairs=pairs, quiet=True).steps == 2
+    assert seq2seq.train(config, tmp_path / "run", pairs=pairs[0], validation=pairs[1], quiet=True).steps == 2
     assert seq2seq.load(tmp_path / "run").config == config
     with pytest.raises(ConfigError, match=r"training\.patience: 1 needs validation data"):
-        seq2seq.train(config, tmp_path / "other", pairs=(pairs[0], []), quiet=True)
+        seq2seq.train(config, tmp_path / "other", pairs=pairs[0], quiet=True)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

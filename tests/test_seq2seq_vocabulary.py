@@ -91,9 +91,9 @@ def test_vocabularies_that_differ_are_not_equal():
         ('{"format": 1, "kind": "morse", "tokens": []}', "one of word, char, bpe"),
         ('{"format": 1, "kind": "word", "tokens": ["a", "a"]}', "'a' twice"),
         ('{"format": 1, "kind": "word", "tokens": ["a", ""]}', "non-empty strings"),
-        ('{"format": 1, "kind": "word", "tokens": [3]}', "non-empty strings"),
+        ('{"format": 1, "kind": "word", "tokens": [3]}', r"JSON of a vocabulary, got tokens\[0\]: expected a str"),
         ('{"format": 1, "kind": "word", "tokens": ["a"], "merges": [["a", "b"]]}', "none for this kind"),
-        ('{"format": 1, "kind": "bpe", "tokens": ["a"], "merges": [["a"]]}', "JSON of a vocabulary"),
+        ('{"format": 1, "kind": "bpe", "tokens": ["a"], "merges": [["a"]]}', "pairs of tokens, got 1 of them"),
         ("[" * 100000, "JSON of a vocabulary"),
     ],
 )
@@ -104,7 +104,7 @@ def test_wrong_json_is_refused(text, match):
 
 def test_wrong_calls():
     vocabulary = Vocabulary(["a"])
-    with pytest.raises(DTypeError, match="split on it first"):
+    with pytest.raises(DTypeError, match="is to be split first"):
         vocabulary.encode("a")
     for number in (-1, 5):
         with pytest.raises(ArgumentError, match="numbers from 0 to 4"):

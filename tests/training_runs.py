@@ -54,7 +54,8 @@ import training_runs
 from fastattn import seq2seq
 config = training_runs.make_config(**eval(sys.argv[2]))
 print("begins", flush=True)
-seq2seq.train(config, sys.argv[1], pairs=training_runs.DATA, resume=True, quiet=True)
+pairs, validation = training_runs.DATA
+seq2seq.train(config, sys.argv[1], pairs=pairs, validation=validation, resume=True, quiet=True)
 print("done", flush=True)
 """
 
@@ -94,7 +95,7 @@ def alone(folder, **training):
     """Train without interruption; return the result."""
     from fastattn import seq2seq
 
-    seq2seq.train(make_config(**training), folder, pairs=DATA, quiet=True)
+    seq2seq.train(make_config(**training), folder, pairs=DATA[0], validation=DATA[1], quiet=True)
     return result(folder)
 
 

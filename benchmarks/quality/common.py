@@ -121,7 +121,8 @@ def trained(
     asked = {"config": config.to_dict(), "data": _digest(train_pairs, validation_pairs)}
 
     def work() -> tuple[Outcome, Translator]:
-        return train(config, folder, pairs=(train_pairs, validation_pairs), resume=True, label=label), load(folder)
+        outcome = train(config, folder, pairs=train_pairs, validation=validation_pairs, resume=True, label=label)
+        return outcome, load(folder)
 
     return recorded(folder, asked, label, work, test)
 

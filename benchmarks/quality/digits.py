@@ -38,7 +38,7 @@ TESTED = (4, 8, 16, 24, 48)
 DRAWN = 24
 PARTS = {"test": range(5), "validation": range(5, 10), "train": range(10, 50)}
 ROUNDS = {"test": 5, "validation": 2, "train": 10}  # how often each recording is used, in other strings
-VOCABULARY = Vocabulary("0123456789", "char")
+VOCABULARY = Vocabulary(list("0123456789"), "char")
 
 # Attention of each model, in the place of the decoder's own, which is that of Bahdanau et al.
 MECHANISMS: dict[str, dict[str, Any] | None] = {

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from fastattn.errors import TextError, describe_file
 
@@ -34,13 +34,23 @@ def pairs_of(options: argparse.Namespace) -> "ParallelText":
 
 def numbered_lines(place: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file, or of stdin for "-", with their numbers from 1 on."""
-    if place == "-":
-        if sys.stdin is None:
-            raise TextError(describe_file("standard input", "is closed", "name a file, or give it something to read."))
-        yield from _decoded(sys.stdin.buffer, "standard input")
-        return
-    with open(place, "rb") as file:
-        yield from _decoded(file, place)
+    from fastattn.seq2seq import textfile
+
+    name = "standard input" if place == "-" else place
+    for number, line in enumerate(textfile.lines(place), 1):
+        text, wrong = textfile.decode(line)
+        if wrong:
+            hint = "put each sentence on a line of its own, of UTF-8 text."
+            raise TextError(describe_file(f"{name}, line {number}", wrong + _where(line), hint))
+        yield number, text
+
+
+def _where(line: bytes) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f" from byte {error.start + 1} on"
+    return ""
 
 
 def typed() -> bool:
@@ -63,19 +73,3 @@ def in_blocks(lines: Iterator[tuple[int, str]], size: int) -> Iterator[list[tupl
         raise
     if block:
         yield block
-
-
-def _decoded(file: BinaryIO, place: str) -> Iterator[tuple[int, str]]:
-    from fastattn.seq2seq.text import LONGEST
-
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST + 2), b""), 1):
-        if len(line.rstrip(b"\r\n")) > LONGEST:
-            problem, hint = f"longer than {LONGEST} bytes", "put each sentence on a line of its own."
-            raise TextError(describe_file(f"{place}, line {number}", problem, hint))
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            problem = f"bad UTF-8 at byte {error.start + 1} of the line"
-            hint = "convert the text, for example with iconv."
-            raise TextError(describe_file(f"{place}, line {number}", problem, hint)) from None
-        yield number, text.removesuffix("\n").removesuffix("\r")

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastattn.errors import ConfigError, describe_file
+from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file
 from fastattn.seq2seq.schema import as_table, from_table, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
+from fastattn.seq2seq.textfile import read_whole
 
 __all__ = ["Config", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig", "load_config"]
+
+_LONGEST = 1 << 20  # bytes of a configuration file: more is another file
 
 _SECTIONS = {
     "data": DataConfig,
@@ -129,15 +132,19 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     ConfigError
         In one line that begins with the path of the file, if it cannot be read or is not as it should be.
     """
-    path = Path(path)
     try:
-        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        path = Path(path)
+    except TypeError:
+        hint = "pass the path of a TOML file, or a Config."
+        raise DTypeError(describe("config", "a path", type(path).__name__, hint)) from None
+    try:
+        tables = tomllib.loads(read_whole(path, _LONGEST))
+    except TextError as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
         hint = "name a configuration file that can be read."
         raise ConfigError(describe_file(path, (error.strerror or "cannot be read").lower(), hint)) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(describe_file(path, f"no UTF-8 at byte {error.start}", "save the file as UTF-8.")) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: of TOML, or a NUL in the path
         hint = "correct the TOML there; text goes in quotes."
         raise ConfigError(describe_file(path, f"{error}".rstrip("."), hint)) from None
     try:

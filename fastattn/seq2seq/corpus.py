@@ -1,10 +1,11 @@
 """Pairs of texts as numbers: the vocabularies and batches that a run trains and validates with."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fastattn._strings import string_pairs
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.batches import Batches
 from fastattn.seq2seq.config import Config
@@ -15,7 +16,7 @@ from fastattn.seq2seq.vocabulary import Vocabulary
 __all__ = ["Corpus", "Pairs", "prepare_corpus"]
 
 # Sources and targets.
-Pairs = Sequence[tuple[str, str]]
+Pairs = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Corpus:
 
 def prepare_corpus(
     config: Config,
-    pairs: tuple[Pairs, Pairs] | None = None,
+    pairs: Pairs | None = None,
+    validation: Pairs | None = None,
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
 ) -> Corpus:
     """Return the corpus of a configuration.
@@ -53,7 +55,7 @@ def prepare_corpus(
     Parameters
     ----------
     config : Config
-    pairs : pair of sequences of (source, target), optional
+    pairs, validation : iterable of (source, target), optional
         To train on and to validate with, instead of the files that the configuration names.
     vocabularies : pair of Vocabulary, optional
         Those of the run that is resumed; built from the training pairs by default.
@@ -65,7 +67,10 @@ def prepare_corpus(
     ConfigError
         If there are no validation pairs, but the configuration says what to do with them.
     """
-    texts = _read(config) if pairs is None else _given(pairs)
+    if pairs is None and validation is not None:
+        hint = "name a file in data.validation, or give pairs, too."
+        raise ArgumentError(describe("validation", "none without pairs", type(validation).__name__, hint))
+    texts = _read(config) if pairs is None else _given(pairs, validation)
     if len(texts) == 1 and not config.data.validation:
         config.check_unvalidated()
     source, target = vocabularies or _build(config, texts[0])
@@ -97,15 +102,18 @@ def _read(config: Config) -> list[ParallelText]:
     return texts
 
 
-def _given(pairs: tuple[Pairs, Pairs]) -> list[ParallelText]:
-    texts = []
-    for name, given in zip(("pairs", "validation pairs"), pairs):
-        sources, targets = [source for source, _ in given], [target for _, target in given]
-        numbers = list(range(1, len(given) + 1))
-        texts.append(ParallelText(sources, targets, numbers, Report(name, len(given), len(given))))
-    if not pairs[0]:
+def _given(pairs: Pairs, validation: Pairs | None) -> list[ParallelText]:
+    texts = [_parallel("pairs", pairs), _parallel("validation", () if validation is None else validation)]
+    if not texts[0].sources:
         raise ArgumentError(describe("pairs", "at least one pair to train on", "none", "look at how they are read."))
-    return texts if pairs[1] else texts[:1]
+    return [text for text in texts if text.sources]
+
+
+def _parallel(name: str, pairs: Pairs) -> ParallelText:
+    both = list(string_pairs(name, pairs))
+    report = Report(name, len(both), len(both))
+    return ParallelText([source for source, _ in both], [target for _, target in both],
+                        list(range(1, len(both) + 1)), report)  # fmt: skip
 
 
 def _build(config: Config, text: ParallelText) -> tuple[Vocabulary, Vocabulary]:

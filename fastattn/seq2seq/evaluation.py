@@ -1,10 +1,11 @@
 """Outputs against references, by the metrics that a configuration or a command names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from fastattn._strings import strings
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq._optional import need
-from fastattn.seq2seq.metrics import Score, bleu, chrf, count_errors
+from fastattn.seq2seq.metrics import References, Score, bleu, check_texts, chrf, count_errors
 from fastattn.seq2seq.vocabulary import Vocabulary
 
 __all__ = ["HIGHER_IS_BETTER", "METRICS", "evaluate", "require"]
@@ -22,8 +23,8 @@ def require(metrics: Iterable[str]) -> None:
 
 
 def evaluate(
-    outputs: Sequence[str],
-    references: Sequence[Sequence[str]],
+    outputs: Iterable[str],
+    references: References,
     vocabulary: Vocabulary,
     metrics: Iterable[str] = METRICS,
 ) -> dict[str, Score]:
@@ -31,8 +32,8 @@ def evaluate(
 
     Parameters
     ----------
-    outputs : sequence of str
-    references : sequence of sequences of str
+    outputs : iterable of str
+    references : iterable of iterables of str
         For each output one reference or several; BLEU and chrF want the same number for all.
     vocabulary : Vocabulary
         Of the targets: it says what a token is.
@@ -54,8 +55,9 @@ def evaluate(
     >>> [(name, round(score.value, 2)) for name, score in scores.items()]
     [('wer', 25.0), ('accuracy', 50.0)]
     """
+    outputs, references = check_texts(outputs, references)
     found = {}
-    for name in metrics:
+    for name in strings("metrics", metrics, f"give some of {', '.join(METRICS)} as a list."):
         if name == "bleu":
             found[name] = bleu(outputs, references)
         elif name == "chrf":

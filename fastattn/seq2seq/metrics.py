@@ -4,15 +4,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn._strings import items, strings
+from fastattn.errors import ShapeError, describe
 from fastattn.seq2seq._optional import need
 
 __all__ = ["ErrorCounts", "Score", "bleu", "chrf", "count_errors", "edit_distance", "group_references"]
 
 Tokens = Sequence[str] | Sequence[int]
+# Of each output one reference or several.
+References = Iterable[Iterable[str]]
 
 
-def edit_distance(left: Tokens, right: Tokens) -> int:
+def edit_distance(left: Sequence[object], right: Sequence[object]) -> int:
     """Return the least number of insertions, deletions and substitutions that turn one sequence into the other.
 
     ::
@@ -81,13 +84,13 @@ class ErrorCounts:
         return _percent(self.count - self.wrong, self.count)
 
 
-def count_errors(outputs: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> ErrorCounts:
+def count_errors(outputs: Iterable[Tokens], references: Iterable[Iterable[Tokens]]) -> ErrorCounts:
     """Count the errors of outputs, each against one reference or several.
 
     Parameters
     ----------
-    outputs : sequence of token sequences
-    references : sequence of sequences of token sequences
+    outputs : iterable of token sequences
+    references : iterable of iterables of token sequences
         For each output what it may be, at least one; the closest counts, of equally close ones the longest.
 
     Returns
@@ -98,8 +101,8 @@ def count_errors(outputs: Sequence[Tokens], references: Sequence[Sequence[Tokens
     ------
     ShapeError
         If there are not as many references as outputs, or an output has none.
-    ArgumentError
-        If a reference is a string: split it first.
+    DTypeError
+        If an output or a reference is a text: split it first.
 
     Examples
     --------
@@ -108,19 +111,25 @@ def count_errors(outputs: Sequence[Tokens], references: Sequence[Sequence[Tokens
     >>> errors, errors.rate, errors.accuracy
     (ErrorCounts(edits=1, tokens=5, wrong=1, count=2), 20.0, 50.0)
     """
-    _check_counts(outputs, references)
+    hint = "split texts, and put [] around a reference that is alone."
+
+    def tokens_of(name: str, sequence: object) -> list[object]:
+        return list(items(name, "a list of tokens", sequence, hint))
+
+    found = [tokens_of("outputs", output) for output in items("outputs", "lists of tokens", outputs, hint)]
+    all_possible = [
+        [tokens_of("references", reference) for reference in items("references", "lists of tokens", possible, hint)]
+        for possible in items("references", "several for each output", references, hint)
+    ]
+    _check_counts(found, all_possible)
     edits = tokens = wrong = 0
-    for number, (output, possible) in enumerate(zip(outputs, references)):
-        for sequence in (output, possible, *possible):
-            if isinstance(sequence, str):
-                expected, got = "lists of tokens, several for each output", f"a string at {number}"
-                raise ArgumentError(describe("references", expected, got, "split texts, and put [] around one alone."))
+    for number, (output, possible) in enumerate(zip(found, all_possible)):
         if not possible:
             hint = "give every output at least one reference."
             raise ShapeError(describe("references", "at least one", f"none for output {number}", hint))
         distance, length = min((edit_distance(output, reference), -len(reference)) for reference in possible)
         edits, tokens, wrong = edits + distance, tokens - length, wrong + (distance > 0)
-    return ErrorCounts(edits, tokens, wrong, len(outputs))
+    return ErrorCounts(edits, tokens, wrong, len(found))
 
 
 def group_references(sources: Iterable[str], targets: Iterable[str]) -> dict[str, list[str]]:
@@ -135,7 +144,11 @@ def group_references(sources: Iterable[str], targets: Iterable[str]) -> dict[str
     {'read': ['R IY D', 'R EH D'], 'a': ['AH']}
     """
     groups: dict[str, dict[str, None]] = {}
-    for source, target in zip(sources, targets, strict=True):
+    sources, targets = list(strings("sources", sources)), list(strings("targets", targets))
+    if len(sources) != len(targets):
+        hint = "give one target for every source."
+        raise ShapeError(describe("targets", f"{len(sources)} texts, as many as sources", len(targets), hint))
+    for source, target in zip(sources, targets):
         groups.setdefault(source, {})[target] = None
     return {source: list(found) for source, found in groups.items()}
 
@@ -152,15 +165,13 @@ class Score:
         return f"{self.name} {self.value:.2f} ({self.signature})"
 
 
-def bleu(
-    outputs: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str = "13a", lowercase: bool = False
-) -> Score:
+def bleu(outputs: Iterable[str], references: References, *, tokenize: str = "13a", lowercase: bool = False) -> Score:
     """Return the BLEU of a corpus (Papineni et al. 2002, Post 2018).
 
     Parameters
     ----------
-    outputs : sequence of str
-    references : sequence of sequences of str
+    outputs : iterable of str
+    references : iterable of iterables of str
         For each output one reference or several, the same number for all.
     tokenize : str
         "13a", "none" for texts that are tokenized already, or another tokenizer of sacrebleu.
@@ -181,20 +192,30 @@ def bleu(
     return _score(metrics.BLEU(tokenize=tokenize, lowercase=lowercase, force=True), outputs, references)
 
 
-def chrf(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+def chrf(outputs: Iterable[str], references: References) -> Score:
     """Return the chrF2 of a corpus (Popovic 2015); parameters as of `bleu`."""
     return _score(need("sacrebleu.metrics", "eval", "chrF").CHRF(), outputs, references)
 
 
-def _score(metric: object, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
-    _check_counts(outputs, references)
-    counts = {len(possible) if not isinstance(possible, str) else -1 for possible in references}
-    if len(counts) != 1 or min(counts) < 1:
-        hint = "put [] around a reference that is alone."
-        got = "no output" if not counts else "strings" if -1 in counts else f"{sorted(counts)} of them"
+def check_texts(outputs: Iterable[str], references: References) -> tuple[list[str], list[list[str]]]:
+    """Return outputs and the references of each as lists, or raise."""
+    hint = "give a list of references for each output, [] around one alone."
+    texts = list(strings("outputs", outputs))
+    several = enumerate(items("references", "several for each output", references, hint))
+    possible = [list(strings(f"references[{place}]", each, hint)) for place, each in several]
+    _check_counts(texts, possible)
+    return texts, possible
+
+
+def _score(metric: object, outputs: Iterable[str], references: References) -> Score:
+    texts, possible = check_texts(outputs, references)
+    counts = {len(each) for each in possible}
+    if len(counts) != 1 or not min(counts):
+        hint = "give one more of those that have fewer."
+        got = f"{sorted(counts)} of them" if counts else "no output"
         raise ShapeError(describe("references", "the same number of references for every output", got, hint))
-    streams = [list(stream) for stream in zip(*references)]
-    found = metric.corpus_score(list(outputs), streams)  # type: ignore[attr-defined]
+    streams = [list(stream) for stream in zip(*possible)]
+    found = metric.corpus_score(texts, streams)  # type: ignore[attr-defined]
     return Score(found.name, float(found.score), str(metric.get_signature()))  # type: ignore[attr-defined]
 
 

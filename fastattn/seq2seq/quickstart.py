@@ -132,12 +132,12 @@ def quickstart(
         return earlier
     words = load_dictionary() if dictionary is None else dictionary
     tell(f"{len(words.train)} words to learn from, {len(words.test)} others for the test")
-    data = _pairs(words.train), _pairs(words.validation)
+    data: dict[str, Any] = {"pairs": _pairs(words.train), "validation": _pairs(words.validation)}
     translators, errors = {}, {}
     for number, kind in enumerate(MODELS, 1):
         tell(f"model {number} of {len(MODELS)}: {LABELS[kind]}, {steps} steps")
         begun = bool(checkpoint.steps(folder / kind))
-        train(configure(kind, steps), folder / kind, pairs=data, resume=begun, quiet=quiet, label=LABELS[kind])
+        train(configure(kind, steps), folder / kind, **data, resume=begun, quiet=quiet, label=LABELS[kind])
         translators[kind] = load(folder / kind)
         errors[kind] = errors_by_length(translators[kind], words.test)
     found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}

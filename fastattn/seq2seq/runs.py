@@ -51,7 +51,8 @@ def train(
     config: Config | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
-    pairs: tuple[Pairs, Pairs] | None = None,
+    pairs: Pairs | None = None,
+    validation: Pairs | None = None,
     resume: bool = False,
     quiet: bool = False,
     label: str = "",
@@ -64,8 +65,8 @@ def train(
         A path is that of a TOML file.
     folder : path
         For checkpoints and the log; made if it does not exist.
-    pairs : pair of sequences of (source, target), optional
-        Texts to train on and to validate with (may be empty), instead of the files that the configuration names.
+    pairs, validation : iterable of (source, target), optional
+        Texts to train on and to validate with, tuples of two str, instead of the files that the configuration names.
     resume : bool
         Go on from the last good checkpoint in the folder, if there is one. Without it, a folder that has checkpoints
         is refused.
@@ -103,14 +104,15 @@ def train(
     ...     training=TrainingConfig(epochs=1),
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     outcome = train(config, folder, pairs=([("a b", "b a"), ("b", "b")], []), quiet=True)
+    ...     outcome = train(config, folder, pairs=[("a b", "b a"), ("b", "b")], quiet=True)
     ...     translations = load(folder).translate(["a b"])
     >>> outcome.steps, outcome.reason, len(translations)
     (1, 'epochs', 1)
     """
     place = "data.train"
     if not isinstance(config, Config):
-        place, config = f"{os.fspath(config)}: {place}", read_config(config)
+        read = read_config(config)
+        place, config = f"{os.fspath(config)}: {place}", read
     if pairs is None and not config.data.train:
         hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
         raise ConfigError(describe_file(place, "missing", hint))
@@ -120,7 +122,7 @@ def train(
     with _alone(folder):
         found = _found(folder, config, resume)
         vocabularies = None if found is None else _vocabularies(found)
-        corpus = prepare_corpus(config, pairs, vocabularies)
+        corpus = prepare_corpus(config, pairs, validation, vocabularies)
         for report in corpus.reports:
             if report.skipped:
                 say(*str(report).split("\n"))

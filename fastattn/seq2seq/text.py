@@ -2,26 +2,24 @@
 
 A line ends with LF or CR LF; a byte order mark at the head of a file is no text. No other character ends a line, so
 line numbers are those of an editor. Lines that cannot be used are left out and reported by number; nothing else is.
+A file may be compressed by gzip.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, TextError, describe, describe_file
+from fastattn.seq2seq import textfile
 from fastattn.seq2seq.report import Account, Report
 from fastattn.seq2seq.vocabulary import EOS, Vocabulary
 
-__all__ = ["LONGEST", "ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
+__all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
 Path = str | os.PathLike[str]
-
-LONGEST = 1 << 20  # bytes of a line: more is no sentence, and would be held in memory whole
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,9 @@ def read_lines(path: Path = "-", *, strict: bool = False) -> Text:
     TextError
         If the file cannot be read, or for such a line with `strict`.
     """
-    account = Account(_name(path))
+    account = Account(textfile.name_of(path))
     texts, numbers = [], []
-    for line in _lines_of(path):
+    for line in textfile.lines(path):
         text, reason = _text(line)
         if account.note(reason and f"line {reason}"):
             texts.append(text)
@@ -102,11 +100,11 @@ def read_pairs(
         If a file cannot be read, no pair is left, or for such a line with `strict`.
     """
     if target is None:
-        account, rows = Account(_name(source)), _columns(source, columns)
+        account, rows = Account(textfile.name_of(source)), _columns(source, columns)
     elif columns is not None:
         raise ArgumentError(describe("columns", "none for two files", columns, "leave out columns, or target."))
     else:
-        account, rows = Account(f"{_name(source)}, {_name(target)}"), _parallel(source, target)
+        account, rows = Account(f"{textfile.name_of(source)}, {textfile.name_of(target)}"), _parallel(source, target)
     sources, targets, numbers = [], [], []
     for left, right, reason in rows:
         if account.note(reason):
@@ -180,7 +178,7 @@ def _columns(path: Path, columns: tuple[int, int] | None) -> Iterator[tuple[str,
     first, second = columns or (1, 2)
     if min(first, second) < 1:
         raise ArgumentError(describe("columns", "numbers from 1 on", columns, "the first column is 1."))
-    for line in _lines_of(path):
+    for line in textfile.lines(path):
         text, reason = _text(line)
         cells = text.split("\t")
         if reason:
@@ -192,17 +190,17 @@ def _columns(path: Path, columns: tuple[int, int] | None) -> Iterator[tuple[str,
 
 
 def _parallel(source: Path, target: Path) -> Iterator[tuple[str, str, str]]:
-    if _name(source) == _name(target):
-        raise TextError(describe_file(_name(source), "is named as source and as target", "name two files."))
-    left, right = _lines_of(source), _lines_of(target)
+    if textfile.name_of(source) == textfile.name_of(target):
+        raise TextError(describe_file(textfile.name_of(source), "is named as source and as target", "name two files."))
+    left, right = textfile.lines(source), textfile.lines(target)
     for one in left:
         other = next(right, None)
         if other is None:
-            yield "", "", f"line has no partner in {_name(target)}"
+            yield "", "", f"line has no partner in {textfile.name_of(target)}"
         else:
             yield _pair(*_text(one), *_text(other))
     for _ in right:
-        yield "", "", f"line has no partner in {_name(source)}"
+        yield "", "", f"line has no partner in {textfile.name_of(source)}"
 
 
 def _pair(source: str, wrong_source: str, target: str, wrong_target: str) -> tuple[str, str, str]:
@@ -214,41 +212,6 @@ def _pair(source: str, wrong_source: str, target: str, wrong_target: str) -> tup
 
 
 def _text(line: bytes) -> tuple[str, str]:
-    """Return the text of a line, and what is wrong with it."""
-    if len(line) > LONGEST:
-        return "", f"is longer than {LONGEST} bytes"
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError:
-        return "", "is not UTF-8"
-    return text, "" if text.strip() else "is empty"
-
-
-def _lines_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file without their ends; of one that is too long, no more than its beginning."""
-    try:
-        if _name(path) == "-":
-            if sys.stdin is None:
-                raise TextError(describe_file("standard input", "is closed", "give it something to read."))
-            yield from _cut(sys.stdin.buffer)
-        else:
-            with open(path, "rb") as file:
-                yield from _cut(file)
-    except OSError as error:
-        hint = "name a text file that can be read, or - for the standard input."
-        raise TextError(describe_file(_name(path), (error.strerror or str(error)).lower(), hint)) from None
-
-
-def _cut(file: BinaryIO) -> Iterator[bytes]:
-    most = LONGEST + 6  # with a byte order mark and the end, so that what is longer is still seen to be so
-    first = True
-    while line := file.readline(most):
-        rest = line
-        while len(rest) == most and not rest.endswith(b"\n"):
-            rest = file.readline(most)
-        yield (line.removeprefix(b"\xef\xbb\xbf") if first else line).removesuffix(b"\n").removesuffix(b"\r")
-        first = False
-
-
-def _name(path: Path) -> str:
-    return os.fspath(path)
+    """Return the text of a line, and why it cannot be used, "" if it can."""
+    text, wrong = textfile.decode(line)
+    return text, wrong or ("" if text.strip() else "is empty")

@@ -1,14 +1,15 @@
 """A trained model with its vocabularies: from texts to texts, scores and alignments."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe
+from fastattn._strings import string, strings
+from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.seq2seq.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.config import Config
@@ -98,13 +99,24 @@ class Translator:
         self.model, self.config, self.tokens_per_batch = model, config, tokens_per_batch
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
 
-    def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
-        """Return the best translation of each text; options are those of `search`."""
-        return [found[0].text for found in self.search(texts, **options)]
+    def translate(
+        self,
+        texts: Iterable[str],
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        max_length: int | None = None,
+        replace: bool = False,
+    ) -> list[str]:
+        """Return the best translation of each text; parameters are those of `search`."""
+        found = self.search(texts, beam=beam, length_penalty=length_penalty, coverage_penalty=coverage_penalty,
+                            max_length=max_length, replace=replace)  # fmt: skip
+        return [several[0].text for several in found]
 
     def search(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         beam: int | None = None,
         best: int = 1,
@@ -119,7 +131,8 @@ class Translator:
 
         Parameters
         ----------
-        texts : sequence of str
+        texts : iterable of str
+            Read once: a list, an array, a generator, an open file of lines.
         beam : int, optional
             Sentences kept at every step; 1 is greedy. What is not given is taken from the configuration.
         best : int
@@ -167,7 +180,7 @@ class Translator:
 
     def sample(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         seed: int,
         first: int = 0,
@@ -181,7 +194,7 @@ class Translator:
 
         Parameters
         ----------
-        texts : sequence of str
+        texts : iterable of str
         seed, first : int
             What is drawn for a text is a function of the text, the seed, and its place: `first` for the first one.
         temperature, top_k, top_p
@@ -203,21 +216,20 @@ class Translator:
         return [found[0] for found in self._find(texts, find, weights, False)]
 
     def score(
-        self, sources: Sequence[str], targets: Sequence[str], *, weights: bool = False, layers: bool = False
+        self, sources: Iterable[str], targets: Iterable[str], *, weights: bool = False, layers: bool = False
     ) -> list[Translation]:
         """Return the given targets with their log-probabilities, the end included.
 
         Parameters
         ----------
-        sources, targets : sequences of str
+        sources, targets : iterables of str
             As many of one as of the other.
         weights : bool
             Whether to return the attention weights.
         layers : bool
             With `weights`: those of all layers, not of the last one alone.
         """
-        _check_texts("sources", sources)
-        _check_texts("targets", targets)
+        sources, targets = list(strings("sources", sources)), list(strings("targets", targets))
         if len(sources) != len(targets):
             hint = "give one target for every source."
             raise ArgumentError(describe("targets", f"{len(sources)} texts, as many as sources", len(targets), hint))
@@ -242,6 +254,8 @@ class Translator:
         UnsupportedError
             If the model has no attention.
         """
+        source = string("source", source)
+        target = None if target is None else string("target", target)
         if not self.source_vocabulary.split(source):
             raise ArgumentError(describe("source", "a text", repr(source), "there is nothing to attend to."))
         if target is None:
@@ -262,12 +276,12 @@ class Translator:
 
     def _find(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         find: Callable[[Array, Array, Array], list[list[Hypothesis]]],
         weights: bool,
         replace: bool,
     ) -> list[list[Translation]]:
-        _check_texts("texts", texts)
+        texts = list(strings("texts", texts))
         split = [self.source_vocabulary.split(text) for text in texts]
         encoded = [encode(self.source_vocabulary, text) for text in texts]
         lengths = np.array([len(ids) for ids in encoded], np.int64)
@@ -290,11 +304,3 @@ class Translator:
             vocabulary.join(tokens), shown, [*source, _END], found.log_probability, found.score, found.finished,
             found.weights if weights else None,
         )  # fmt: skip
-
-
-def _check_texts(name: str, texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise DTypeError(describe(name, "a list of texts", "one str", "put it into a list."))
-    for text in texts:
-        if not isinstance(text, str):
-            raise DTypeError(describe(name, "texts", type(text).__name__, "decode bytes first."))

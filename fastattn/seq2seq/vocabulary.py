@@ -1,13 +1,15 @@
 """Tokens and their numbers."""
 
 import json
+import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._strings import items, string, strings
 from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.seq2seq import bpe
 
@@ -18,6 +20,7 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 KINDS = ("word", "char", "bpe")
 
 _FORMAT = 1
+_SPLIT = "pass a list of str; a text is to be split first."
 
 
 class Vocabulary:
@@ -62,13 +65,13 @@ class Vocabulary:
         if kind not in KINDS:
             raise ArgumentError(describe("kind", f"one of {', '.join(KINDS)}", repr(kind), "choose one of them."))
         self.kind = kind
-        own: list[Any] = list(tokens)  # from a file, of any type
+        own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
-        self.merges: bpe.Merges = tuple((left, right) for left, right in merges)
+        self.merges: bpe.Merges = tuple(_merge(pair) for pair in merges)
         self._splitter: Any = None
         self._numbers: dict[str, int] = {}
         for number, token in enumerate(own, len(SPECIAL)):
-            if not (isinstance(token, str) and token):
+            if not token:
                 raise ArgumentError(describe("tokens", "non-empty strings", repr(token), "leave it out."))
             if self._numbers.setdefault(token, number) != number:
                 hint = "list every token once."
@@ -105,6 +108,7 @@ class Vocabulary:
         for name, number, least in (("max_size", max_size, len(SPECIAL) + 1), ("min_count", min_count, 1)):
             if number is not None and number < least:
                 raise ArgumentError(describe(name, f"at least {least}", number, "give a larger number."))
+        texts = strings("texts", texts)
         if kind == "bpe":
             pieces, merges = bpe.learn(texts, (max_size or 8000) - len(SPECIAL), min_count)
             return cls(pieces, kind, merges)
@@ -117,6 +121,7 @@ class Vocabulary:
 
     def split(self, text: str) -> list[str]:
         """Return the tokens of a text as strings, known or not."""
+        text = string("text", text)
         if self.kind == "word":
             return text.split()
         if self.kind == "char":
@@ -127,15 +132,14 @@ class Vocabulary:
 
     def join(self, tokens: Iterable[str]) -> str:
         """Return the text of tokens: the inverse of `split`."""
+        tokens = strings("tokens", tokens, _SPLIT)
         if self.kind == "bpe":
             return bpe.join(tokens)
         return (" " if self.kind == "word" else "").join(tokens)
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Return the numbers of tokens; a token that is not in the vocabulary is UNK."""
-        if isinstance(tokens, str):
-            raise DTypeError(describe("tokens", "a list of strings", "one string", "call split on it first."))
-        return np.fromiter((self._numbers.get(token, UNK) for token in tokens), np.int32)
+        return np.fromiter((self._numbers.get(token, UNK) for token in strings("tokens", tokens, _SPLIT)), np.int32)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Return the tokens of numbers up to the first EOS; PAD and BOS are left out, UNK is ``"<unk>"``.
@@ -146,7 +150,7 @@ class Vocabulary:
             If a number is negative or not below ``len(self)``.
         """
         found = []
-        for number in map(int, ids):
+        for number in _whole(ids):
             if number == EOS:
                 break
             if not 0 <= number < len(self.tokens):
@@ -176,7 +180,8 @@ class Vocabulary:
             if isinstance(error, ArgumentError):
                 raise
             hint = "use the text that to_json returned."
-            raise ArgumentError(describe("vocabulary", "the JSON of a vocabulary", repr(error), hint)) from None
+            got = str(error).partition(".\n")[0] if isinstance(error, DTypeError) else repr(error)
+            raise ArgumentError(describe("vocabulary", "the JSON of a vocabulary", got, hint)) from None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -194,3 +199,22 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} tokens, kind={self.kind!r})"
+
+
+def _merge(pair: object) -> tuple[str, str]:
+    """Return a pair of tokens as a tuple, or raise."""
+    sides = list(strings("merges", pair, "pass pairs of tokens, each of them a str."))
+    if len(sides) != 2:
+        hint = "pass (left, right) for each."
+        raise ArgumentError(describe("merges", "pairs of tokens", f"{len(sides)} of them", hint))
+    return sides[0], sides[1]
+
+
+def _whole(ids: object) -> Iterator[int]:
+    """Return numbers of tokens one after the other, or raise."""
+    hint = "pass ids, such as encode returns."
+    for number in items("ids", "integers", ids, hint):
+        try:
+            yield operator.index(number)  # type: ignore[arg-type]
+        except TypeError:
+            raise DTypeError(describe("ids", "integers", type(number).__name__, hint)) from None

@@ -1,10 +1,9 @@
 """Tokens as labels: every character that one could not see, or that would disturb its surroundings, made visible."""
 
 import unicodedata
-from collections.abc import Iterable
 
 from fastattn import _printing as printing
-from fastattn.errors import DTypeError, describe
+from fastattn._strings import strings
 
 __all__ = ["display_width", "labels", "shorten", "visible"]
 
@@ -16,16 +15,8 @@ ELLIPSIS = "\u2026"
 
 def labels(name: str, tokens: object) -> list[str]:
     """Return the visible forms of the tokens in the argument called `name`; a str counts as its characters."""
-    if not isinstance(tokens, Iterable) or isinstance(tokens, (bytes, bytearray)):
-        hint = f'pass {name}.split(), say, or ["one", "string", "per", "token"].'
-        raise DTypeError(describe(name, "a sequence of str", type(tokens).__name__, hint))
-    found = []
-    for position, token in enumerate(tokens):
-        if not isinstance(token, str):
-            hint = "decode token ids first: vocabulary.decode(ids)."
-            raise DTypeError(describe(f"{name}[{position}]", "a str", type(token).__name__, hint))
-        found.append(visible(token))
-    return found
+    hint = "pass one str for each, such as text.split(); decode token ids first: vocabulary.decode(ids)."
+    return [visible(token) for token in (tokens if isinstance(tokens, str) else strings(name, tokens, hint))]
 
 
 def visible(token: str) -> str:
