@@ -82,8 +82,7 @@ def _recurrent(case: Case, data: Arrays) -> Run:
     )
     parameters = layer.parameters()
     for name, parameter in parameters.items():
-        parameter.value[...] = data[name]
-        parameter.touch()
+        parameter.assign(data[name])
     x = data["x"]
     if not case.backward:
         return lambda: layer.forward(x)[0]

@@ -33,8 +33,8 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     variant = fastattn.create(case.mechanism, query_width=sizes["D"], memory_width=sizes["D"], rng=rng, **options)
     parameters = variant.parameters()
     for name, parameter in parameters.items():
-        parameter.value[...] = data.get(name, 0)  # the formulas have no biases
-        parameter.touch()
+        with parameter.edit() as value:  # the formulas have no biases
+            value[...] = data.get(name, 0)
     queries, memory, lengths = data["queries"], data["memory"], data["lengths"]
 
     def forward() -> Any:

@@ -33,8 +33,7 @@ def _build(case: Case, data: Arrays) -> Any:
 
 def _load(model: Any, data: Arrays) -> None:
     for name, parameter in model.parameters().items():
-        parameter.value[...] = data[name]
-        parameter.touch()
+        parameter.assign(data[name])
 
 
 class Training:

@@ -6,11 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 Array = NDArray[Any]
 
-__all__ = ["as_array", "cast", "entmax_alpha", "float_array", "index_array", "name_of"]
+__all__ = [
+    "as_array",
+    "cast",
+    "entmax_alpha",
+    "float_array",
+    "frozen",
+    "gradient_array",
+    "index_array",
+    "name_of",
+    "read_only",
+]
 
 
 def as_array(name: str, value: object) -> Array:
@@ -43,6 +53,27 @@ def float_array(name: str, value: object) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
     return array
+
+
+def gradient_array(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return the gradient called `name` of an array of this shape and dtype, in any byte order, or raise."""
+    array = as_array(name, value)
+    if array.shape != shape:
+        hint = "pass the gradient of the output." if name.startswith("d") else "sum it over what was broadcast."
+        raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", hint))
+    if array.dtype.char != dtype.char:
+        raise DTypeError(describe(name, f"dtype {dtype}", array.dtype, cast(name, array, dtype)))
+    return array
+
+
+def read_only(array: Array) -> Array:
+    """Return a view of a contiguous array through which nothing can be written, and which nobody can make writable."""
+    return np.asarray(array.view().data.toreadonly())
+
+
+def frozen(array: Array) -> Array:
+    """Return a contiguous copy that nobody can change: for numbers that were checked once and are trusted later."""
+    return np.ndarray(array.shape, array.dtype, array.tobytes())
 
 
 def index_array(name: str, value: object, size: int, also: int | None = None) -> Array:

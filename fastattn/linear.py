@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array
+from fastattn._arrays import cast, float_array, read_only
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -83,24 +83,30 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
-        return _product(dy, self.panels_transposed(), self.shape[::-1], out)
+        return _product(dy, self._panels_transposed(), self.shape[::-1], out)
 
     @property
     def panels(self) -> Array:
-        """The matrix as kernels read it, one flat array ``[N / width][K][width]``, zero beyond N; not to be written."""
-        return self._packed
+        """The matrix as kernels read it, one flat read-only array ``[N / width][K][width]``, zero beyond N."""
+        return read_only(self._packed)
 
     def panels_transposed(self) -> Array:
-        """Return the transposed matrix as kernels read it."""
+        """Return the transposed matrix as kernels read it, read-only."""
+        return read_only(self._panels_transposed())
+
+    def _panels_transposed(self) -> Array:
         if self._transposed is None:
-            self._transposed = self._pack(self.unpack(), transposed=True)
+            self._transposed = self._pack(self._unpacked(), transposed=True)
         return self._transposed
 
     def _pack(self, w: Array, transposed: bool) -> Array:
         return pack_panels(w, transposed)
 
     def unpack(self) -> Array:
-        """Return the matrix as an ordinary array of shape (K, N)."""
+        """Return the matrix as an ordinary array of shape (K, N), a copy."""
+        return self._unpacked()
+
+    def _unpacked(self) -> Array:
         rows, columns = self.shape
         width = core.panel_width(self._packed)
         if not rows:

@@ -10,6 +10,7 @@ from fastattn._reference import positions as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError
 from fastattn.grid import Grid
 from fastattn.positions import Learned2D, Sinusoidal2D
+from fastattn.testing.arrays import assigned
 
 EXTENTS = np.array([[3, 4], [2, 5], [1, 1], [4, 2], [0, 3]])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -118,8 +119,9 @@ def test_learned_positions_add_their_rows_and_columns_and_have_gradients():
         vector = np.concatenate([learned.rows.w.value[i], learned.columns.w.value[j]])
         assert same_bits(y[:, i, j].copy(), x[:, i, j] + vector)
     learned.add_vjp(d)
+    values, loss = assigned(learned.parameters(), lambda: (learned.add(x) * d).sum())
     for name, parameter in learned.parameters().items():
-        measured = differences(lambda: (learned.add(x) * d).sum(), parameter.value)
+        measured = differences(loss, values[name])
         np.testing.assert_allclose(parameter.gradient, measured, atol=1e-8, err_msg=name)
     learned.add_vjp(d)
     np.testing.assert_allclose(learned.rows.w.gradient[:3], 2 * d.sum(axis=(0, 2))[:, :3], rtol=1e-12)
@@ -168,6 +170,9 @@ def test_gradients_through_positions_and_grid_are_central_differences():
     variant = fastattn.create("additive", query_width=5, memory_width=6, width=7, rng=rng, dtype=np.float64)
     queries, d = draw(5, 2, 5), draw(5, 2, 6, seed=1)
     whole(EXTENTS, positions, variant, queries)[2](d)
+    values, loss = assigned(
+        positions.parameters(), lambda: (whole(EXTENTS, positions, variant, queries)[0] * d).sum()
+    )
     for name, parameter in positions.parameters().items():
-        measured = differences(lambda: (whole(EXTENTS, positions, variant, queries)[0] * d).sum(), parameter.value)
+        measured = differences(loss, values[name])
         np.testing.assert_allclose(parameter.gradient, measured, rtol=1e-6, atol=1e-8, err_msg=name)

@@ -11,6 +11,7 @@ import fastattn
 from fastattn._kernels import core
 from fastattn._reference import hard as twins
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
+from fastattn.testing.arrays import assigned
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
 from fastattn.variants.marginal import marginal_likelihood, marginal_likelihood_vjp
 
@@ -24,7 +25,6 @@ def steps_back(problem, seeds, d_context, d_weights, d_last=None):
     variant = problem.variant
     for parameter in variant.parameters().values():
         parameter.gradient[...] = 0
-        parameter.touch()
     prepared = problem.prepare()
     state, found = variant.start(prepared, seeds=seeds), []
     for t in range(problem.queries.shape[1]):
@@ -94,10 +94,9 @@ def test_log_probabilities_and_entropies_and_their_gradients():
         through = (state.log_probability * d_last.log_probability + state.entropy * d_last.entropy).sum()
         return (context * d_context).sum() + (weights * d_weights).sum() + through
 
-    arrays = {"queries": problem.queries, "memory": problem.memory}
-    arrays |= {name: parameter.value for name, parameter in problem.variant.parameters().items()}
-    for name, array in arrays.items():
-        np.testing.assert_allclose(gradients[name], differences(loss, array), rtol=2e-6, atol=2e-7, err_msg=name)
+    values, loss_of_all = assigned(problem.variant.parameters(), loss)
+    for name, array in {"queries": problem.queries, "memory": problem.memory, **values}.items():
+        np.testing.assert_allclose(gradients[name], differences(loss_of_all, array), rtol=2e-6, atol=2e-7, err_msg=name)
 
 
 def test_reinforce_estimates_the_gradient_of_the_expected_reward():
@@ -142,10 +141,9 @@ def test_straight_through_gradients_are_those_of_the_perturbed_softmax():
 
     assert (weights.argmax(-1) == perturbed().argmax(-1)).all()
     np.testing.assert_allclose(context, np.einsum("bts,bsd->btd", weights, problem.memory), rtol=1e-12)
-    arrays = {"queries": problem.queries, "memory": problem.memory}
-    arrays |= {name: parameter.value for name, parameter in problem.variant.parameters().items()}
-    for name, array in arrays.items():
-        measured = differences(lambda: (perturbed() * d_y).sum(), array)
+    values, loss = assigned(problem.variant.parameters(), lambda: (perturbed() * d_y).sum())
+    for name, array in {"queries": problem.queries, "memory": problem.memory, **values}.items():
+        measured = differences(loss, array)
         if name == "memory":
             measured += np.einsum("bts,btd->bsd", weights, d_context)
         np.testing.assert_allclose(gradients[name], measured, rtol=2e-6, atol=2e-7, err_msg=name)

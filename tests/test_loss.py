@@ -8,6 +8,7 @@ from gradcheck import check_directions
 import fastattn
 from fastattn import _reference
 from fastattn.layers import Linear, cross_entropy, cross_entropy_vjp, log_softmax, token_losses
+from fastattn.testing.arrays import assigned
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -15,9 +16,9 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 def problem(rows, inputs, vocabulary, dtype="float32", bias=True, ignored=(), size=1.0):
     rng = np.random.default_rng(rows * 1000 + vocabulary)
     projection = Linear(inputs, vocabulary, bias=bias, rng=rng, dtype=dtype)
-    projection.w.value[...] = size * rng.standard_normal((inputs, vocabulary))
+    projection.w.assign(size * rng.standard_normal((inputs, vocabulary)))
     if bias:
-        projection.b.value[...] = rng.standard_normal(vocabulary)
+        projection.b.assign(rng.standard_normal(vocabulary))
     targets = rng.integers(0, vocabulary, rows)
     targets[list(ignored)] = -1
     return rng.standard_normal((rows, inputs)).astype(dtype), projection, targets
@@ -61,13 +62,10 @@ def test_against_the_twin(rows, inputs, vocabulary, bias, smoothing, dtype):
 def test_central_differences(smoothing):
     x, projection, targets = problem(20, 6, 13, "float64", ignored=(3,))
     _, dx, dw, db = run(x, projection, targets, smoothing=smoothing)
-    arrays = {"x": x, "w": projection.w.value, "b": projection.b.value}
-
-    def loss():
-        projection.w.touch()
-        return cross_entropy(x, projection, targets, smoothing=smoothing)[0]
-
-    check_directions(loss, arrays, {"x": dx, "w": dw, "b": db}, np.random.default_rng(1))
+    values, loss = assigned(
+        projection.parameters(), lambda: cross_entropy(x, projection, targets, smoothing=smoothing)[0]
+    )
+    check_directions(loss, {"x": x, **values}, {"x": dx, "w": dw, "b": db}, np.random.default_rng(1))
 
 
 @dtypes

@@ -13,6 +13,7 @@ from fastattn._reference import monotonic as twins
 from fastattn._reference.elementwise import sigmoid
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from fastattn.seq2seq import BOS, BahdanauConfig, build
+from fastattn.testing.arrays import assigned
 
 MONOTONIC = Case("monotonic", {"width": 9, "offset": -0.5})
 MOCHA = Case("mocha", {"width": 9, "offset": -0.5, "chunk": 3})
@@ -85,7 +86,8 @@ def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
         return (context * d_context).sum() + (weights * d_weights).sum()
 
     found = [(problem.queries, d_queries), (problem.memory, d_memory), (problem.values, d_values)]
-    found += [(parameter.value, parameter.gradient) for parameter in variant.parameters().values()]
+    values, loss = assigned(variant.parameters(), loss)
+    found += [(values[name], parameter.gradient) for name, parameter in variant.parameters().items()]
     for array, gradient in found:
         for _ in range(2):
             direction = rng.normal(size=array.shape)
@@ -97,7 +99,8 @@ def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
 def test_alignments_are_right_to_the_last_digits_where_quotients_of_cumulative_products_fail(dtype):
     problem = make(Case("monotonic", {"width": 4, "offset": 0.0}), dtype, batch=4, steps=5, keys=300, masked=False)
     problem.lengths[...] = 300
-    problem.variant.align.g.value[...] = 25  # p from 1e-11 to 1 - 1e-11
+    with problem.variant.align.g.edit() as value:  # p from 1e-11 to 1 - 1e-11
+        value[...] = 25
     weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
     energies = twins.energies(parameters(problem.variant), "align", problem.queries, problem.memory)
     energies = energies + problem.variant.r.value[0]
@@ -141,7 +144,8 @@ def test_hard_steps_are_the_process_of_the_paper(case, dtype):
 def test_a_hard_step_may_stop_where_the_last_one_did(case):
     problem = make(case, np.float32, batch=20, steps=6, keys=40, seed=2)
     problem.queries[:, 1::2] = problem.queries[:, ::2]
-    problem.variant.r.value[...] = 0
+    with problem.variant.r.edit() as value:
+        value[...] = 0
     position = hard_steps(problem)[2]
     assert (position[:, 1::2] == position[:, ::2]).all()
     assert ((position > 0) & (position < problem.lengths[:, None])).any()
@@ -194,7 +198,8 @@ def noise_of(keys, seed, steps=1, noise=1.0):
     """The noise of each step over keys whose probabilities are small, out of the weights."""
     options = {"query_width": 1, "memory_width": 1, "width": 1, "offset": -12.0, "noise": noise}
     variant = fastattn.create("monotonic", **options, rng=np.random.default_rng(0), dtype=np.float64)
-    variant.align.g.value[...] = 0
+    with variant.align.g.edit() as value:
+        value[...] = 0
     prepared = variant.prepare(np.zeros((1, keys, 1)))
     found = []
     for t in range(steps):
@@ -286,8 +291,7 @@ def test_decoders_search_with_decisions(name):
 def test_a_chunk_of_one_is_monotonic_attention():
     problem, other = make(Case("mocha", {"width": 9, "chunk": 1}), keys=15), make(Case("monotonic", {"width": 9}))
     for name, parameter in other.variant.parameters().items():
-        parameter.value[...] = problem.variant.parameters()[name].value
-        parameter.touch()
+        parameter.assign(problem.variant.parameters()[name].value)
     prepared = [p.variant.prepare(problem.memory, problem.lengths, problem.mask) for p in (problem, other)]
     found = [p.variant.forward(problem.queries, x) for p, x in zip((problem, other), prepared)]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12, atol=1e-14)

@@ -8,6 +8,7 @@ from gradcheck import check_directions
 import fastattn
 from fastattn import _reference
 from fastattn.layers import FeedForward, LayerNorm, dropout
+from fastattn.testing.arrays import assigned
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -15,7 +16,8 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 def layer_norm(width, dtype="float32", epsilon=1e-5):
     rng = np.random.default_rng(width)
     layer = LayerNorm(width, epsilon=epsilon, dtype=dtype)
-    layer.gain.value[...], layer.offset.value[...] = rng.standard_normal((2, width))
+    for parameter, value in zip((layer.gain, layer.offset), rng.standard_normal((2, width))):
+        parameter.assign(value)
     return layer, rng
 
 
@@ -43,10 +45,8 @@ def test_layer_norm_central_differences():
     layer, rng = layer_norm(11, "float64", epsilon=0.1)
     x, dy = rng.standard_normal((2, 4, 11)), rng.standard_normal((2, 4, 11))
     _, dx, d_gain, d_offset = run(layer, x, dy)
-    arrays = {"x": x, "gain": layer.gain.value, "offset": layer.offset.value}
-    check_directions(
-        lambda: (layer.forward(x) * dy).sum(), arrays, {"x": dx, "gain": d_gain, "offset": d_offset}, rng
-    )
+    values, loss = assigned(layer.parameters(), lambda: (layer.forward(x) * dy).sum())
+    check_directions(loss, {"x": x, **values}, {"x": dx, "gain": d_gain, "offset": d_offset}, rng)
 
 
 @dtypes
@@ -117,21 +117,17 @@ def test_feed_forward():
     rng = np.random.default_rng(5)
     layer = FeedForward(6, 17, rng=rng, dtype="float64")
     for parameter in layer.parameters().values():
-        parameter.value[...] = rng.standard_normal(parameter.value.shape)
+        parameter.assign(rng.standard_normal(parameter.value.shape))
     x, dy = rng.standard_normal((3, 4, 6)), rng.standard_normal((3, 4, 6))
     y, dx, *gradients = run(layer, x, dy)
-    p = {name: parameter.value for name, parameter in layer.parameters().items()}
+    p, forward_loss = assigned(layer.parameters(), lambda: (layer.vjp(x)[0] * dy).sum())
     expected = np.maximum(x @ p["inner.w"] + p["inner.b"], 0) @ p["outer.w"] + p["outer.b"]
     assert np.allclose(y, expected, rtol=1e-13) and same_bits(layer.forward(x), y)
 
-    def loss(rate=0.0):
-        for parameter in layer.parameters().values():
-            parameter.touch()
-        return (layer.vjp(x, rate=rate, seed=1)[0] * dy).sum()
-
-    check_directions(loss, {"x": x, **p}, {"x": dx, **dict(zip(p, gradients))}, rng)
+    check_directions(forward_loss, {"x": x, **p}, {"x": dx, **dict(zip(p, gradients))}, rng)
     y, dx, *gradients = run(layer, x, dy, rate=0.5, seed=1)
     h = dropout(np.maximum(layer.inner.forward(x), 0), 0.5, 1)
     assert same_bits(layer.outer.forward(h), y)
-    check_directions(lambda: loss(0.5), {"x": x, **p}, {"x": dx, **dict(zip(p, gradients))}, rng)
+    p, dropped_loss = assigned(layer.parameters(), lambda: (layer.vjp(x, rate=0.5, seed=1)[0] * dy).sum())
+    check_directions(dropped_loss, {"x": x, **p}, {"x": dx, **dict(zip(p, gradients))}, rng)
     assert same_bits(layer.forward(x[1:2]), layer.forward(x)[1:2])

@@ -65,7 +65,8 @@ def test_averages_are_sums_of_weighted_values(dtype):
     for step in range(1, 60):
         d = min(0.8, (1 + step) / (10 + step))
         for name, p in found.items():
-            p.value += np.asarray(step % 3 - 1, dtype)
+            with p.edit() as value:
+                value += np.asarray(step % 3 - 1, dtype)
             expected[name] = d * expected[name] + (1 - d) * p.value
         average.update(step)
     room = 20 * np.finfo(dtype).eps

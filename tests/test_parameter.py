@@ -1,8 +1,12 @@
 """Parameters: packed forms follow the value, memory is used again, lent arrays are nobody else's."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
+import fastattn
 from fastattn import linear
 from fastattn.layers import Parameter
 
@@ -19,10 +23,142 @@ def test_packed_forms_follow_the_value(shape, dtype):
         assert packed is w.packed() and packed is not before
         assert (packed.matmul(x) == fresh.matmul(x)).all()
         assert (packed.matmul_transposed(dy) == fresh.matmul_transposed(dy)).all()
-        before, memory = packed, packed.panels
-        w.value[...] = rng.standard_normal(shape)
-        w.touch()
-        assert w.packed().panels is memory
+        before, memory = packed, packed.panels.ctypes.data
+        w.assign(rng.standard_normal(shape))
+        assert w.packed().panels.ctypes.data == memory
+
+
+VIEWS = {
+    "value": lambda p: p.value,
+    "panels": lambda p: p.packed().panels,
+    "panels_transposed": lambda p: p.packed().panels_transposed(),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_kernels_read_cannot_be_made_writable(view):
+    p = Parameter(np.ones((3, 2)))
+    array = VIEWS[view](p)
+    for found in (array, array.reshape(-1), array[:1], array.base):
+        if isinstance(found, np.ndarray):
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                found.flags.writeable = True
+    with pytest.raises(ValueError, match="read-only"):
+        array[...] = 0
+    assert (p.packed().matmul(np.eye(3)) == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy's, of setting a shape or strides
+def test_what_is_done_to_a_view_does_not_reach_the_parameter():
+    p = Parameter(np.arange(6.0).reshape(2, 3))
+    for name in ("value", "gradient"):
+        getattr(p, name).shape = (6,)
+        getattr(p, name).dtype = np.float32
+        getattr(p, name).strides = (0, 0)
+        found = getattr(p, name)
+        assert found.shape == (2, 3) and found.dtype == np.float64 and found.strides == (24, 8)
+    p.packed().unpack()[...] = 7
+    p.packed().panels.shape = (1, -1)
+    assert (p.packed().matmul(np.eye(2)) == p.value).all()
+
+
+def test_a_value_is_changed_by_assign_and_by_edit_alone():
+    p = Parameter(np.ones((2, 3), np.float32))
+    kept = p.value
+    p.packed()
+    p.assign(np.full((2, 3), 1 / 3))  # float64: rounded
+    assert (p.value == np.float32(1 / 3)).all() and (kept == p.value).all()
+    assert (p.packed().unpack() == p.value).all()
+    with p.edit() as w:
+        w[0] = 5
+        assert p.value[0, 0] == np.float32(1 / 3)  # until the block ends
+    assert (p.value[0] == 5).all() and (p.packed().unpack() == p.value).all()
+    with pytest.raises(KeyError), p.edit() as w:
+        w[...] = 9
+        raise KeyError
+    assert (p.value[0] == 5).all()
+    with pytest.raises(fastattn.ArgumentError, match=r"^value: expected no assignment.*\nHint: call assign"):
+        p.value = p.value * 2
+    with pytest.raises(ValueError, match="read-only"):
+        p.value *= 2
+    given = np.zeros((2, 3), np.float32)
+    p.assign(given)
+    given[...] = 8
+    assert not p.value.any()
+
+
+def test_a_gradient_that_is_assigned_is_copied_and_rounded():
+    p = Parameter(np.ones((2, 3), np.float32))
+    p.accumulate(np.full((2, 3), 8, np.float32))
+    kept = p.gradient
+    p.gradient = p.gradient * np.float64(0.5)
+    assert p.gradient.dtype == np.float32 and (kept == 4).all()
+    p.gradient *= 0.5
+    assert (kept == 2).all()
+    p.gradient = p.gradient
+    p.gradient += np.arange(3)
+    p.gradient[0] = 0
+    assert p.gradient.tolist() == [[0, 0, 0], [2, 3, 4]]
+
+
+WRONG = [
+    *(np.zeros(shape) for shape in ((3, 2), (6,), (1, 3), ())),
+    *(np.zeros((2, 3), dtype) for dtype in (int, complex, bool, object)),
+    "text",
+    None,
+    0.0,
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_what_does_not_fit_is_refused_and_changes_nothing(number):
+    p = Parameter(np.ones((2, 3)))
+    packed = p.packed()
+    for change in (p.assign, p.accumulate, lambda x: setattr(p, "gradient", x)):
+        with pytest.raises((fastattn.ShapeError, fastattn.DTypeError), match=r"^(value|gradient): expected"):
+            change(WRONG[number])
+    with pytest.raises((fastattn.ShapeError, fastattn.DTypeError), match=r"^value: expected"), p.edit() as w:
+        w.shape = (6,)
+    with pytest.raises(fastattn.DTypeError, match=r"^gradient: expected dtype float64"):
+        p.accumulate(np.ones((2, 3), np.float32))
+    assert (p.value == 1).all() and not p.gradient.any() and p.packed() is packed
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "swapped": lambda x: x.astype(">f4"),
+    "reversed": lambda x: x[::-1, ::-1],
+    "plain": np.copy,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_value_of_any_layout_becomes_a_contiguous_one_of_its_own(layout):
+    given = LAYOUTS[layout](np.arange(6, dtype=np.float32).reshape(2, 3))
+    p = Parameter(given)
+    expected = given.tolist()
+    given[...] = 0
+    assert p.value.tolist() == expected and p.value.flags.c_contiguous and p.value.dtype.isnative
+    assert p.packed().matmul(np.eye(2, dtype=np.float32)).tolist() == expected
+
+
+def pickled(p):
+    return pickle.loads(pickle.dumps(p))
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickled])
+def test_a_copy_is_another_parameter(make):
+    p = Parameter(np.ones((2, 3)))
+    p.packed().matmul_transposed(np.ones((1, 3)))
+    p.accumulate(np.ones((2, 3)))
+    q = make(p)
+    assert (q.value == 1).all() and (q.gradient == 1).all()
+    q.gradient = q.gradient * 2
+    with q.edit() as w:
+        w[...] = 5
+    assert (p.value == 1).all() and (p.gradient == 1).all()
+    assert (p.packed().unpack() == 1).all() and (q.packed().unpack() == 5).all()
 
 
 def test_two_that_borrow_get_two_arrays():

@@ -204,8 +204,8 @@ def causal(options, dtype=np.float64):
         **options,
     )  # fmt: skip
     for parameter in variant.parameters().values():
-        parameter.value[...] += draw(*parameter.value.shape, dtype=dtype, seed=len(parameter.value)) * 0.3
-        parameter.touch()
+        with parameter.edit() as value:
+            value += draw(*parameter.value.shape, dtype=dtype, seed=len(parameter.value)) * 0.3
     return variant
 
 

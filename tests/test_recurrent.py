@@ -7,6 +7,7 @@ from checks import same_bits
 import fastattn
 from fastattn import _reference
 from fastattn.layers import GRU, LSTM, Bidirectional, Stacked
+from fastattn.testing.arrays import assigned
 
 KINDS = ["after", "before", "lstm"]
 SHAPES = {"small": (3, 5, 4, 6), "odd": (7, 4, 9, 33), "two panels": (5, 3, 20, 70), "one sample": (1, 6, 8, 128)}
@@ -19,7 +20,8 @@ def build(kind, inputs, hidden, reverse=False, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     if kind == "lstm":
         layer = LSTM(inputs, hidden, reverse=reverse, rng=rng, dtype=dtype)
-        layer.b.value += rng.uniform(-0.5, 0.5, layer.b.value.shape).astype(dtype)
+        with layer.b.edit() as value:
+            value += rng.uniform(-0.5, 0.5, layer.b.value.shape).astype(dtype)
         return layer
     return GRU(inputs, hidden, reset=kind, reverse=reverse, rng=rng, dtype=dtype)
 
@@ -106,18 +108,15 @@ def test_gradients_against_central_differences(kind, reverse):
 
     gradients = run(layer, x, state, lengths, dy, d_state)[len(flat([dy, d_state])) :]
     parameters = list(layer.parameters().values())
-    for array, gradient in zip(flat([x, state, [p.value for p in parameters]]), gradients, strict=True):
+    values, loss = assigned(dict(enumerate(parameters)), loss)
+    for array, gradient in zip(flat([x, state, list(values.values())]), gradients, strict=True):
         for at in np.ndindex(array.shape):
             ends, kept, step = [], array[at], 1e-5
             for sign in (1, -1):
                 array[at] = kept + sign * step
-                for p in parameters:
-                    p.touch()
                 ends.append(loss())
             array[at] = kept
             assert abs((ends[0] - ends[1]) / (2 * step) - gradient[at]) < 1e-8
-    for p in parameters:
-        p.touch()
 
 
 @kinds
@@ -265,11 +264,11 @@ def test_weights_are_packed_anew_after_a_change():
     x, state, *_ = draw(layer, 2, 3)
     layer.forward(x, state)
     for p in layer.parameters().values():
-        p.value *= 2
-        p.touch()
+        with p.edit() as value:
+            value *= 2
     fresh = build("after", 3, 4)
     for p, q in zip(fresh.parameters().values(), layer.parameters().values()):
-        p.value[...] = q.value
+        p.assign(q.value)
     assert same_bits(layer.forward(x, state), fresh.forward(x, state))
 
 

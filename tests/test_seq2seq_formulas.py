@@ -15,8 +15,8 @@ def make(name):
     model = build(dataclasses.replace(CASES[name], dropout=0.0), SOURCE_SIZE, TARGET_SIZE, 2, np.float64)
     rng = np.random.default_rng(3)
     for parameter in model.parameters().values():
-        parameter.value += 0.3 * rng.normal(size=parameter.value.shape)
-        parameter.touch()
+        with parameter.edit() as value:
+            value += 0.3 * rng.normal(size=parameter.value.shape)
     return model, {name: parameter.value for name, parameter in model.parameters().items()}
 
 

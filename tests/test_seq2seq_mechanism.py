@@ -82,8 +82,7 @@ def test_the_additive_variant_is_the_decoders_own_attention():
     variant, own = make("bahdanau", np.float64), build(BahdanauConfig(**SMALL), SOURCE_SIZE, TARGET_SIZE, 1, np.float64)
     found = own.parameters()
     for name, parameter in variant.parameters().items():
-        parameter.value[...] = found[name.removeprefix("mechanism.")].value
-        parameter.touch()
+        parameter.assign(found[name.removeprefix("mechanism.")].value)
     batch = random_pairs()
     np.testing.assert_allclose(variant.forced(batch)[0], own.forced(batch)[0], rtol=1e-12)
 
@@ -98,8 +97,7 @@ def test_the_luong_variant_is_the_decoders_own_attention(score, feeding):
     for name, parameter in variant.parameters().items():
         known = {"mechanism.w": {"general": "key.w", "location": "location"}.get(score)}.get(name)
         value = own.parameters()[known or name.removeprefix("mechanism.")].value
-        parameter.value[...] = value.T if known == "key.w" else value
-        parameter.touch()
+        parameter.assign(value.T if known == "key.w" else value)
     batch, seeds = random_pairs(), np.arange(4, dtype=np.uint64)
     np.testing.assert_allclose(variant.forced(batch)[0], own.forced(batch)[0], rtol=1e-12)
     losses = []

@@ -66,8 +66,8 @@ def check_gradients(model):
     batch = random_pairs()
     rng = np.random.default_rng(5)
     for parameter in model.parameters().values():  # away from zero biases and from symmetry
-        parameter.value += 0.3 * rng.normal(size=parameter.value.shape)
-        parameter.touch()
+        with parameter.edit() as value:
+            value += 0.3 * rng.normal(size=parameter.value.shape)
     _, _, backward = model.loss_vjp(batch, seeds=SEEDS)
     backward(0.5)
     for path, parameter in model.parameters().items():
@@ -77,11 +77,11 @@ def check_gradients(model):
         for place in places:
             kept, losses = flat[place], []
             for sign in (1, -1):
-                flat[place] = kept + sign * 1e-5
-                parameter.touch()
+                with parameter.edit() as value:
+                    value.reshape(-1)[place] = kept + sign * 1e-5
                 losses.append(model.loss_vjp(batch, seeds=SEEDS)[0])
-            flat[place] = kept
-            parameter.touch()
+            with parameter.edit() as value:
+                value.reshape(-1)[place] = kept
             slope = 0.5 * (losses[0] - losses[1]) / 2e-5
             where = f"{path}[{place}]: {gradient[place]}, differences say {slope}"
             assert abs(slope - gradient[place]) <= 1e-7 + 2e-6 * abs(slope), where

@@ -19,9 +19,10 @@ def make(name, seed=3, spread=1.0):
     model = build(CASES[name], SOURCE_SIZE, TARGET_SIZE, seed)
     rng = np.random.default_rng(seed)
     for parameter in model.parameters().values():
-        parameter.value += spread * rng.normal(size=parameter.value.shape).astype(np.float32)
-        parameter.touch()
-    model.projection.b.value[EOS] = -3  # sentences of several tokens
+        with parameter.edit() as value:
+            value += spread * rng.normal(size=parameter.value.shape).astype(np.float32)
+    with model.projection.b.edit() as value:  # sentences of several tokens
+        value[EOS] = -3
     return model
 
 
@@ -75,7 +76,8 @@ def test_a_search_finds_the_same_bits_alone_and_in_a_batch_and_scores_as_forced(
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0])
 def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
     model, batch = make(name, spread=0.5), random_pairs(4, 4)
-    model.projection.b.value[EOS] = 2  # short sentences are probable, and with a penalty long ones may be better
+    with model.projection.b.edit() as value:  # short sentences are probable, and with a penalty long ones may be better
+        value[EOS] = 2
     usable = range(3, TARGET_SIZE)
     for b in range(4):
         one = batch.row(b)
@@ -113,7 +115,8 @@ def test_a_search_stops_only_when_nothing_better_can_follow(name, alpha, monkeyp
         found.append([])
         for seed in range(3):
             model = make(name, seed, spread=0.3)
-            model.projection.b.value[EOS] = 1
+            with model.projection.b.edit() as value:
+                value[EOS] = 1
             found[-1] += beam_search(model, batch.source, batch.source_lengths, **options)
         found[-1].append(sum(steps))
     assert found[0][-1] < found[1][-1], "the rule is hardly tested"

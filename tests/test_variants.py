@@ -324,9 +324,9 @@ def test_a_gate_is_outside_of_the_weights():
     sizes = {"query_width": 3, "memory_width": 4, "width": 5, "dtype": np.float64}
     gated, plain = (fastattn.create(name, **sizes, rng=rng) for name in ("gated_additive", "additive"))
     for name, parameter in plain.parameters().items():
-        parameter.value[...] = gated.parameters()[name].value
-        parameter.touch()
-    gated.gate.b.value[...] = [-1.0]
+        parameter.assign(gated.parameters()[name].value)
+    with gated.gate.b.edit() as value:
+        value[...] = [-1.0]
     queries, memory = rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 6, 4))
     found, wanted = (v.forward(queries, v.prepare(memory), return_weights=True) for v in (gated, plain))
     beta = 1 / (1 + np.exp(1 - queries @ gated.gate.w.value))
@@ -347,10 +347,12 @@ def test_filters_see_the_side_that_the_docstring_says():
     variant = fastattn.create("location_sensitive", query_width=2, memory_width=2, width=1, filters=1, filter_size=3,
                               rng=RNG, dtype=np.float64)  # fmt: skip
     for parameter in variant.parameters().values():
-        parameter.value[...] = 0
-        parameter.touch()
-    variant.filters.value[0] = [0, 0, 1]  # the weight of the next position
-    variant.u.value[...] = variant.v.value[...] = 3
+        with parameter.edit() as value:
+            value[...] = 0
+    with variant.filters.edit() as value:  # the weight of the next position
+        value[0] = [0, 0, 1]
+    for parameter in (variant.u, variant.v):
+        parameter.assign(np.full(parameter.value.shape, 3.0))
     prepared = variant.prepare(np.zeros((1, 5, 2)))
     state = RecallState(np.array([[0, 0, 1.0, 0, 0]]))
     _, weights, _ = variant.step(np.zeros((1, 2)), prepared, state)

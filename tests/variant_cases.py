@@ -179,8 +179,8 @@ def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=F
         sizes["value_width"] = 4
     variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
     for parameter in variant.parameters().values():
-        parameter.value[...] += rng.normal(size=parameter.value.shape) * 0.3
-        parameter.touch()
+        with parameter.edit() as value:
+            value += rng.normal(size=parameter.value.shape) * 0.3
     lengths = rng.integers(1, keys + 1, batch)
     lengths[0] = keys
     mask = None

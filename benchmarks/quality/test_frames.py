@@ -13,6 +13,7 @@ pytest.importorskip("tqdm")
 
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig
 from fastattn.seq2seq.vocabulary import EOS
+from fastattn.testing.arrays import assigned
 
 from . import digits, drawings, frames
 from .test_scripts import run_twice
@@ -33,16 +34,15 @@ def test_gradients_of_separate_frames():
         y, last = layer.forward(x, None, lengths)
         return (y * dy).sum() + (last * d_last).sum()
 
-    for array, gradient in ((x, dx), (layer.affine.w.value, layer.affine.w.gradient)):
+    values, loss = assigned({"w": layer.affine.w}, loss)
+    for array, gradient in ((x, dx), (values["w"], layer.affine.w.gradient)):
         for index in np.ndindex(array.shape):
-            values = []
+            losses = []
             for sign in (1, -1):
                 array[index] += sign * 1e-6
-                layer.affine.w.touch()
-                values.append(loss())
+                losses.append(loss())
                 array[index] -= sign * 1e-6
-            layer.affine.w.touch()
-            assert gradient[index] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6, abs=1e-8)
+            assert gradient[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -56,8 +56,8 @@ def test_a_step_follows_the_gradient(separate, mechanism):
     assert parameters["source_embedding.project.w"].gradient.any()
     square = sum(float((each.gradient.astype(np.float64) ** 2).sum()) for each in parameters.values())
     for each in parameters.values():
-        each.value -= np.float32(1e-3) * each.gradient
-        each.touch()
+        with each.edit() as value:
+            value -= np.float32(1e-3) * each.gradient
     assert model.loss(batch)[0] == pytest.approx(loss - 1e-3 * square, abs=2e-4 * square)
 
 

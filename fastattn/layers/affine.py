@@ -63,7 +63,7 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return ``x w + b`` for x of shape (..., K)."""
-        return self.w.packed().matmul(x, bias=None if self.b is None else self.b.value)
+        return self.w.packed().matmul(x, bias=None if self.b is None else self.b._array)
 
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x, which adds to those of w and b."""

@@ -72,11 +72,11 @@ class Embedding(Layer):
 
     def forward(self, ids: Array) -> Array:
         """Return the rows of ids (...), an array (..., E); an id outside the table is an error."""
-        return self._rows(index_array("ids", ids, self.w.value.shape[0]))
+        return self._rows(index_array("ids", ids, self.w._array.shape[0]))
 
     def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
-        table = self.w.value
+        table = self.w._array
         numbers = index_array("ids", ids, table.shape[0])
 
         def backward(dy: Array) -> None:
@@ -88,12 +88,12 @@ class Embedding(Layer):
                 hint = cast("dy", dy, table.dtype)
                 raise DTypeError(describe("dy", f"dtype {table.dtype}, that of the table", dy.dtype, hint))
             rows = core.unit(dy.reshape(numbers.size, table.shape[1]))
-            core.scatter(rows, numbers, -1 if self.padding is None else self.padding, self.w.gradient)
+            core.scatter(rows, numbers, -1 if self.padding is None else self.padding, self.w._gradient)
 
         return self._rows(numbers), backward
 
     def _rows(self, numbers: Array) -> Array:
-        table = self.w.value
+        table = self.w._array
         y = np.empty((*numbers.shape, table.shape[1]), table.dtype)
         core.gather(table, numbers, y)
         return y

@@ -57,7 +57,7 @@ class FeedForward(Layer):
 
     def _hidden(self, x: Array) -> Array:
         b = self.inner.b
-        return self.inner.w.packed().matmul(x, bias=None if b is None else b.value, relu=True)
+        return self.inner.w.packed().matmul(x, bias=None if b is None else b._array, relu=True)
 
     def vjp(self, x: Array, *, rate: float = 0.0, seed: Any = None) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.

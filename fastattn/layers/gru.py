@@ -101,9 +101,9 @@ class GRUCell(RecurrentCell):
 
         return h_next, backward
 
-    def biases(self) -> tuple[Array, Array]:
+    def _biases(self) -> tuple[Array, Array]:
         """Return the values of both biases."""
-        return self.b_input.value, self.b_hidden.value
+        return self.b_input._array, self.b_hidden._array
 
     def accumulate(self, tape: Tape) -> None:
         """Add the gradients of all parameters."""

@@ -172,10 +172,10 @@ def cross_entropy_vjp(
 
     def backward(scale: float = 1.0) -> Array:
         if len(at):
-            core.add_scaled(dw, scale, projection.w.gradient)
+            core.add_scaled(dw, scale, projection.w._gradient)
             projection.w.give_back(dw)
             if projection.b is not None:
-                core.add_scaled(db, scale, projection.b.gradient)
+                core.add_scaled(db, scale, projection.b._gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)
         if len(at) == math.prod(shape[:-1]):
             return dx.reshape(shape)
@@ -189,12 +189,12 @@ def cross_entropy_vjp(
 def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int) -> tuple[Array, Array, Array]:
     """Check the arguments; return the rows of x that count, their numbers, and their targets."""
     x = float_array("x", x)
-    inputs, vocabulary = projection.w.value.shape
+    inputs, vocabulary = projection.w._array.shape
     if x.ndim < 1 or x.shape[-1] != inputs:
-        hint = f"the projection is {projection.w.value.shape}."
+        hint = f"the projection is {projection.w._array.shape}."
         raise ShapeError(describe("x", f"last size {inputs}", f"shape {x.shape}", hint))
-    if x.dtype.char != projection.w.value.dtype.char:
-        dtype = projection.w.value.dtype
+    if x.dtype.char != projection.w._array.dtype.char:
+        dtype = projection.w._array.dtype
         expected = f"dtype {dtype}, that of the projection"
         raise DTypeError(describe("x", expected, x.dtype, cast("x", x, dtype)))
     wanted = index_array("targets", targets, vocabulary, ignore)
@@ -205,19 +205,19 @@ def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore
         raise ArgumentError(describe("smoothing", "a number in [0, 1)", smoothing, "pass 0.0 for none; 0.1 is usual."))
     wanted = wanted.reshape(-1)
     at = np.flatnonzero(wanted != ignore)
-    flat = np.ascontiguousarray(x.reshape(wanted.size, inputs), projection.w.value.dtype)
+    flat = np.ascontiguousarray(x.reshape(wanted.size, inputs), projection.w._array.dtype)
     return core.unit(flat if len(at) == len(wanted) else flat[at]), at, wanted[at]
 
 
 def _blocks(rows: int, projection: Linear) -> list[slice]:
     """Cut the rows into blocks of nearly one size; where they are cut changes no bit."""
-    most = min(max(_LOGITS // max(projection.w.value.shape[1], 1), _LEAST_ROWS), _MOST_ROWS)
+    most = min(max(_LOGITS // max(projection.w._array.shape[1], 1), _LEAST_ROWS), _MOST_ROWS)
     count = -(-rows // most)
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
 def _bias(projection: Linear) -> Array | None:
-    return None if projection.b is None else projection.b.value
+    return None if projection.b is None else projection.b._array
 
 
 def _total(losses: Array) -> float:

@@ -75,8 +75,9 @@ class LSTMCell(RecurrentCell):
         super().__init__(MEMORY, inputs, hidden, dtype)
         self.w_input = Parameter(rng.uniform(-bound, bound, (inputs, 4 * hidden)).astype(dtype))
         self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, 4 * hidden)).astype(dtype))
-        self.b = Parameter(np.zeros(4 * hidden, dtype))
-        self.b.value[hidden : 2 * hidden] = forget_bias
+        bias = np.zeros(4 * hidden, dtype)
+        bias[hidden : 2 * hidden] = forget_bias
+        self.b = Parameter(bias)
 
     def forward(self, x: Array, state: State) -> State:
         """Return (h', c') for x (B, D) and state (h, c), each (B, H)."""
@@ -111,9 +112,9 @@ class LSTMCell(RecurrentCell):
         h, c = state
         return self.check(names[0], h, batch, self.hidden), self.check(names[1], c, batch, self.hidden)
 
-    def biases(self) -> tuple[Array, None]:
+    def _biases(self) -> tuple[Array, None]:
         """Return the value of the bias."""
-        return self.b.value, None
+        return self.b._array, None
 
     def accumulate(self, tape: Tape) -> None:
         """Add the gradients of all parameters."""

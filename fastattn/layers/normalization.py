@@ -81,13 +81,15 @@ class LayerNorm(Layer):
                 raise DTypeError(describe("dy", f"dtype {x.dtype}", dy.dtype, cast("dy", dy, x.dtype)))
             dx, rows = np.empty(shape, x.dtype), core.unit(dy.reshape(x.shape))
             gain, offset = self.gain, self.offset
-            core.layer_norm_vjp(x, gain.value, mean, inverse, rows, dx.reshape(x.shape), gain.gradient, offset.gradient)
+            core.layer_norm_vjp(
+                x, gain._array, mean, inverse, rows, dx.reshape(x.shape), gain._gradient, offset._gradient
+            )
             return dx
 
         return y.reshape(shape), backward
 
     def _rows(self, x: Array) -> Array:
-        gain = self.gain.value
+        gain = self.gain._array
         if x.ndim < 1 or x.shape[-1] != gain.size:
             hint = f"the layer was made for width {gain.size}."
             raise ShapeError(describe("x", f"last size {gain.size}", f"shape {x.shape}", hint))
@@ -97,5 +99,5 @@ class LayerNorm(Layer):
 
     def _normalize(self, x: Array) -> tuple[Array, Array, Array]:
         y, mean, inverse = np.empty(x.shape, x.dtype), np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
-        core.layer_norm(x, self.gain.value, self.offset.value, self.epsilon, y, mean, inverse)
+        core.layer_norm(x, self.gain._array, self.offset._array, self.epsilon, y, mean, inverse)
         return y, mean, inverse

@@ -1,13 +1,14 @@
 """What every layer is made of: parameters with their gradients, and layers that hold them by name."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
-from fastattn.errors import ShapeError, describe
+from fastattn._arrays import float_array, gradient_array
+from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.linear import PackedWeights, pack_panels
 
 __all__ = ["Layer", "Parameter"]
@@ -28,6 +29,9 @@ class _PackedValue(PackedWeights):
         return self._memory[transposed]
 
     def unpack(self) -> Array:
+        return self._value.copy()
+
+    def _unpacked(self) -> Array:
         return self._value
 
 
@@ -42,37 +46,109 @@ class Parameter:
     Attributes
     ----------
     value : array
-        Change it in place only, and call `touch` afterwards.
+        A read-only view, which follows later changes; `copy` it to keep what it holds. Change the value by `assign` or
+        in a block of `edit`.
     gradient : array
-        Same shape; backward passes add to it, an optimizer sets it back to zero.
+        Same shape; backward passes add to it, an optimizer sets it back to zero. What is assigned is copied into the
+        parameter's own array and rounded to its dtype; arithmetic in place is another way to change it.
+
+    Notes
+    -----
+    Each access to `value` or `gradient` makes a new view of the same memory, in 0.2 us: nothing that is done to a view,
+    such as setting its shape, reaches the kernels, which read arrays that are never handed out (`_array`,
+    `_gradient`).
 
     Examples
     --------
     >>> import numpy as np
     >>> from fastattn.layers import Parameter
     >>> w = Parameter(np.ones((2, 3), np.float32))
-    >>> w.value += 1
-    >>> w.touch()
+    >>> with w.edit() as value:
+    ...     value += 1
     >>> w.packed().matmul(np.ones((1, 2), np.float32))
     array([[4., 4., 4.]], dtype=float32)
+    >>> w.assign(np.zeros((2, 3)))
+    >>> w.packed().matmul(np.ones((1, 2), np.float32))
+    array([[0., 0., 0.]], dtype=float32)
     """
 
-    __slots__ = ("_lent", "_memory", "_packed", "gradient", "value")
+    __slots__ = ("_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_value_memory")
 
     def __init__(self, value: Array) -> None:
-        self.value = np.array(float_array("value", value), order="C")
-        self.gradient = np.zeros_like(self.value)
+        self._hold(float_array("value", value))
+
+    def _hold(self, value: Array, gradient: Array | None = None) -> None:
+        """Begin with copies of a value and of a gradient, by default 0."""
+        self._array = np.array(value, value.dtype.newbyteorder("="), order="C")
+        self._gradient = np.zeros_like(self._array)
+        if gradient is not None:
+            self._gradient[...] = gradient
+        # What is handed out leads to these views and to their memory, never to the arrays that kernels read.
+        self._value_memory = self._array.view().data.toreadonly()
+        self._gradient_memory = self._gradient.view().data
         self._packed: PackedWeights | None = None
         self._memory: dict[bool, Array] = {}
         self._lent: Array | None = None
 
+    @property
+    def value(self) -> Array:
+        """See above."""
+        return np.asarray(self._value_memory)
+
+    @value.setter
+    def value(self, value: object) -> None:
+        hint = "call assign(x), or change the copy that `with parameter.edit() as w:` gives."
+        raise ArgumentError(describe("value", "no assignment", f"one of {type(value).__name__}", hint))
+
+    @property
+    def gradient(self) -> Array:
+        """See above."""
+        return np.asarray(self._gradient_memory)
+
+    @gradient.setter
+    def gradient(self, gradient: object) -> None:
+        self._gradient[...] = self._fitting("gradient", gradient)
+
+    def assign(self, value: object) -> None:
+        """Copy a value in, rounded to the parameter's dtype.
+
+        Parameters
+        ----------
+        value : array, float32 or float64
+            Of the parameter's shape.
+
+        Notes
+        -----
+        Packed forms are made anew when they are next needed, in the memory of those before. What `packed` returned
+        earlier stays safe to use; its products are those of an old or of a new value.
+        """
+        self._changing()[...] = self._fitting("value", value)
+
+    @contextmanager
+    def edit(self) -> Iterator[Array]:
+        """Give a copy of the value to a block, and assign it at the block's end, unless that is an exception.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastattn.layers import Parameter
+        >>> w = Parameter(np.zeros(3))
+        >>> with w.edit() as value:
+        ...     value[1:] = 5
+        >>> w.value
+        array([0., 5., 5.])
+        """
+        value = self._array.copy()
+        yield value
+        self.assign(value)
+
     def packed(self) -> PackedWeights:
         """Return the matrix packed for products; it is packed once for each change of the value.
 
-        Do not use it after the next `touch`: what is packed then takes its memory.
+        Ask for it again after a change: see `assign`.
         """
         if self._packed is None:
-            self._packed = _PackedValue(self.value, self._memory)
+            self._packed = _PackedValue(self._array, self._memory)
         return self._packed
 
     def borrow(self) -> Array:
@@ -81,27 +157,37 @@ class Parameter:
         `give_back` it, and it is lent again without costing new memory.
         """
         array, self._lent = self._lent, None
-        return np.empty_like(self.value) if array is None else array
+        return np.empty_like(self._array) if array is None else array
 
     def give_back(self, array: Array) -> None:
         """Take what `borrow` returned; it may be overwritten from now on."""
         self._lent = array
 
-    def touch(self) -> None:
-        """Say that the value was changed: packed forms are made anew when they are next needed."""
-        self._packed = None
-
     def accumulate(self, gradient: Array) -> None:
-        """Add to the gradient."""
-        if gradient.shape != self.value.shape:
-            raise ShapeError(
-                describe("gradient", f"shape {self.value.shape}, that of the parameter", f"shape {gradient.shape}",
-                         "sum it over the axes that the parameter was broadcast along.")
-            )  # fmt: skip
-        self.gradient += gradient
+        """Add to the gradient an array of its shape and dtype."""
+        self._gradient += gradient_array("gradient", gradient, self._gradient.shape, self._gradient.dtype)
+
+    def _changing(self) -> Array:
+        """The array that kernels read, for the library's own code to write at once."""
+        self._packed = None
+        return self._array
+
+    def _fitting(self, name: str, value: object) -> Array:
+        array = float_array(name, value)
+        if array.shape != self._array.shape:
+            hint = "the parameter keeps its shape; make another layer for another size."
+            expected = f"shape {self._array.shape}, that of the parameter"
+            raise ShapeError(describe(name, expected, f"shape {array.shape}", hint))
+        return array
+
+    def __getstate__(self) -> tuple[Array, Array]:
+        return self._array, self._gradient
+
+    def __setstate__(self, state: tuple[Array, Array]) -> None:
+        self._hold(*state)  # a copy: two parameters with one memory would not know of each other's changes
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={self.value.shape}, dtype={self.value.dtype})"
+        return f"Parameter(shape={self._array.shape}, dtype={self._array.dtype})"
 
 
 class Layer:

@@ -47,8 +47,8 @@ class RecurrentCell(Layer):
         self._dtype = np.dtype(dtype)
         self._weights: tuple[Any, Any, core.Recurrent] | None = None
 
-    def biases(self) -> tuple[Array, Array | None]:
-        """Return the values of the bias of the input's products and, if it is apart, of the state's."""
+    def _biases(self) -> tuple[Array, Array | None]:
+        """Return the bias of the input's products and, if it is apart, of the state's, as the kernels read them."""
         raise NotImplementedError
 
     def check(self, name: str, array: object, *shape: int) -> Array:
@@ -116,7 +116,7 @@ class RecurrentCell(Layer):
         dh = np.empty((sequences.batch, width), self._dtype)
         dc = None if tape.c_first is None else np.empty_like(dh)
         self._kernel().backward(
-            self.w_hidden.packed().panels_transposed(), sequences.batch, sequences.steps, tape.reverse,
+            self.w_hidden.packed()._panels_transposed(), sequences.batch, sequences.steps, tape.reverse,
             sequences.kernel, dy, dh_last, dc_last, dh, dc, tape.gates, tape.aux, tape.before, tape.c_first,
         )  # fmt: skip
         self.accumulate(tape)
@@ -129,16 +129,16 @@ class RecurrentCell(Layer):
     def _kernel(self) -> core.Recurrent:
         w_input, w_hidden = self.w_input.packed(), self.w_hidden.packed()
         if self._weights is None or self._weights[0] is not w_input or self._weights[1] is not w_hidden:
-            kernel = core.Recurrent(self._kind, self.hidden, w_input.panels, self._gate_panels(), *self.biases())
+            kernel = core.Recurrent(self._kind, self.hidden, w_input._packed, self._gate_panels(), *self._biases())
             self._weights = w_input, w_hidden, kernel
         return self._weights[2]
 
     def _gate_panels(self) -> Array:
         """The packed w_hidden, in which every gate begins a panel."""
-        packed, width = self.w_hidden.packed(), core.panel_width(self.w_hidden.value)
+        packed, width = self.w_hidden.packed(), core.panel_width(self.w_hidden._array)
         if self.hidden % width == 0:
-            return packed.panels
+            return packed._packed
         wide = -(-self.hidden // width) * width
         apart = np.zeros((self.hidden, self.gates, wide), self._dtype)
-        apart[:, :, : self.hidden] = self.w_hidden.value.reshape(self.hidden, self.gates, self.hidden)
-        return linear.PackedWeights(apart.reshape(self.hidden, self.gates * wide)).panels
+        apart[:, :, : self.hidden] = self.w_hidden._array.reshape(self.hidden, self.gates, self.hidden)
+        return linear.PackedWeights(apart.reshape(self.hidden, self.gates * wide))._packed

@@ -74,8 +74,8 @@ class Adam:
         self.rate, self.epsilon, self.decay = float(rate), float(epsilon), float(decay)
         self.betas = (float(betas[0]), float(betas[1]))
         self.steps = 0
-        self._m = {name: np.zeros_like(p.value) for name, p in self.parameters.items()}
-        self._v = {name: np.zeros_like(p.value) for name, p in self.parameters.items()}
+        self._m = {name: np.zeros_like(p._array) for name, p in self.parameters.items()}
+        self._v = {name: np.zeros_like(p._array) for name, p in self.parameters.items()}
 
     def step(self, scale: float = 1.0, rate: float | None = None) -> None:
         """Take one step with the gradients times scale, and set them to zero.
@@ -94,9 +94,8 @@ class Adam:
         beta1, beta2 = self.betas
         size, spread = rate / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
         for name, p in self.parameters.items():
-            core.adam(p.value, p.gradient, self._m[name], self._v[name], scale, beta1, beta2, size, spread,
+            core.adam(p._changing(), p._gradient, self._m[name], self._v[name], scale, beta1, beta2, size, spread,
                       self.epsilon, 1 - rate * self.decay)  # fmt: skip
-            p.touch()
 
     def state(self) -> dict[str, Array]:
         """Return copies of all that the next step depends on but the parameters: "steps", "m.<name>", "v.<name>"."""

@@ -47,7 +47,7 @@ class WeightAverage:
     >>> from fastattn.optim import WeightAverage
     >>> w = Parameter(np.zeros(2))
     >>> average = WeightAverage({"w": w}, 0.5)
-    >>> w.value += 4
+    >>> w.assign(np.full(2, 4.0))
     >>> average.update(100)
     >>> average.values["w"], w.value
     (array([2., 2.]), array([4., 4.]))
@@ -73,6 +73,5 @@ class WeightAverage:
         """Let the parameters hold the averages and `values` what they held; a second call undoes the first."""
         for name, p in self.parameters.items():
             kept = p.value.copy()
-            p.value[...] = self.values[name]
+            p.assign(self.values[name])
             self.values[name] = kept
-            p.touch()

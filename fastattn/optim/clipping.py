@@ -35,7 +35,7 @@ def global_norm(parameters: Mapping[str, Parameter]) -> float:
     """
     total = 0.0
     for parameter in parameters.values():
-        total = core.square_sum(parameter.gradient, total)
+        total = core.square_sum(parameter._gradient, total)
     return math.sqrt(total)
 
 

@@ -164,7 +164,8 @@ class Luong(Model):
         self.inputs = [Linear(width, 4 * H, **more) for width in widths]
         for layer in self.inputs:
             assert layer.b is not None
-            layer.b.value[H : 2 * H] = 1  # forget gates start open
+            with layer.b.edit() as value:  # forget gates start open
+                value[H : 2 * H] = 1
         self.cells = [LSTMStep(H, **more) for _ in widths]
         self.feed = Linear(H, 4 * H, bias=False, **more) if config.input_feeding else None
         self.mechanism: Variant | None = None

@@ -36,7 +36,7 @@ class Step(RecurrentCell):
         w = self.w_hidden.packed()
         if self._weights is None or self._weights[0] is not w:
             # There are no inputs: any array stands for their weights.
-            cell = core.Recurrent(self._kind, self.hidden, w.panels, self._gate_panels(), *self.biases())
+            cell = core.Recurrent(self._kind, self.hidden, w._packed, self._gate_panels(), *self._biases())
             self._weights = w, None, cell
         return self._weights[2]
 
@@ -62,9 +62,9 @@ class GRUStep(Step):
         self.b = Parameter(np.zeros(3 * hidden, dtype))
         self.reset = reset
 
-    def biases(self) -> tuple[Array, Array]:
+    def _biases(self) -> tuple[Array, Array]:
         """Return zeros, and the value of b."""
-        return self._no_bias, self.b.value
+        return self._no_bias, self.b._array
 
     def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
         """Return h' (B, H); x, contiguous, is overwritten."""
@@ -126,7 +126,7 @@ class GRURecord:
         """Return the gradient of the state before step t from that of the state after it; sets ``d_x[:, t]``."""
         cell, before = self.cell, np.empty_like(dh)
         cell.kernel().backward(
-            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
+            cell.w_hidden.packed()._panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
             self._gates[t], self._aux[t], self.before[t], None,
         )  # fmt: skip
         return before
@@ -170,8 +170,8 @@ class GRUWalk:
         (batch, steps, width), cell = dh.shape, self.cell
         first = np.empty((batch, width), dh.dtype)
         cell.kernel().backward(
-            cell.w_hidden.packed().panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None, None,
-            first, None, self.d_x, self._aux, self._before, None,
+            cell.w_hidden.packed()._panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None,
+            None, first, None, self.d_x, self._aux, self._before, None,
         )  # fmt: skip
         return first
 

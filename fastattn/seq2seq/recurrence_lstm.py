@@ -25,7 +25,7 @@ class LSTMStep(Step):
     def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
         super().__init__(MEMORY, hidden, rng, dtype)
 
-    def biases(self) -> tuple[Array, None]:
+    def _biases(self) -> tuple[Array, None]:
         """Return zeros."""
         return self._no_bias, None
 
@@ -79,7 +79,7 @@ class LSTMRecord:
         """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
         cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
         cell.kernel().backward(
-            cell.w_hidden.packed().panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
+            cell.w_hidden.packed()._panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
             self._gates[t], self._aux[t], self.before[t], self._aux[t - 1] if t else self._first,
         )  # fmt: skip
         return h_before, c_before
@@ -125,8 +125,8 @@ class LSTMWalk:
         (batch, steps, width), cell = dh.shape, self.cell
         first = np.empty((2, batch, width), dh.dtype)
         cell.kernel().backward(
-            cell.w_hidden.packed().panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None, None,
-            first[0], first[1], self.d_x, self._aux, self._before, self._first,
+            cell.w_hidden.packed()._panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None,
+            None, first[0], first[1], self.d_x, self._aux, self._before, self._first,
         )  # fmt: skip
         return first[0], first[1]
 

@@ -15,9 +15,10 @@ Array = NDArray[Any]
 
 
 class _Parameter(Protocol):
-    value: Array
+    @property
+    def value(self) -> Array: ...
 
-    def touch(self) -> None: ...
+    def assign(self, value: Array) -> None: ...
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
@@ -74,8 +75,7 @@ def restore(parameters: Mapping[str, _Parameter], arrays: Mapping[str, Array], p
     """
     check_tensors(arrays, {name: parameter.value for name, parameter in parameters.items()}, place)
     for name, parameter in parameters.items():
-        parameter.value[...] = arrays[name]
-        parameter.touch()
+        parameter.assign(arrays[name])
 
 
 def _some(names: list[str]) -> str:

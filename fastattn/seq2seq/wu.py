@@ -117,7 +117,8 @@ class Wu(Model):
         self.target_embedding = Embedding(target_size, E, deviation=E**-0.5, **more)
         self.from_target = Linear(E, 4 * H, **more)
         assert self.from_target.b is not None
-        self.from_target.b.value[H : 2 * H] = 1  # the forget gate starts open
+        with self.from_target.b.edit() as value:  # the forget gate starts open
+            value[H : 2 * H] = 1
         self.cell = LSTMStep(H, **more)
         self.attention = General(query_width=H, memory_width=2 * H, **more)
         self.from_state = Linear(H, F, bias=False, **more)

@@ -10,10 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastattn.config as config
+from fastattn.layers import Parameter
 from fastattn.plugin.records import Record
 from fastattn.testing.certificate import Skipped
 
-__all__ = ["close", "differences", "fill", "flatten", "in_a_child", "same", "strided", "threads", "untouched"]
+__all__ = [
+    "assigned",
+    "close",
+    "differences",
+    "fill",
+    "flatten",
+    "in_a_child",
+    "same",
+    "strided",
+    "threads",
+    "untouched",
+]
 
 Array = NDArray[Any]
 
@@ -64,6 +76,23 @@ def differences(function: Callable[[], float], array: Array, step: float = 1e-6)
         array[at] = kept
         gradient[at] = (above - below) / (2 * step)
     return gradient
+
+
+def assigned(parameters: Mapping[str, Parameter], function: Callable[[], Any]) -> tuple[dict[str, Array], Any]:
+    """Return copies of the values of parameters, and the function with these assigned for the time of each call."""
+    values = {name: parameter.value.copy() for name, parameter in parameters.items()}
+
+    def call() -> Any:
+        before = {name: parameter.value.copy() for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.assign(values[name])
+        try:
+            return function()
+        finally:
+            for name, parameter in parameters.items():
+                parameter.assign(before[name])
+
+    return values, call
 
 
 def strided(array: Array) -> Array:

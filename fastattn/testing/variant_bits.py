@@ -171,8 +171,7 @@ def saved_and_loaded(s: VariantSubject) -> str:
     with np.load(file) as saved:
         assert set(saved) == set(found), f"parameters are {sorted(found)}, those saved {sorted(saved)}"
         for name, parameter in found.items():
-            parameter.value[...] = saved[name]
-            parameter.touch()
+            parameter.assign(saved[name])
     same(other.forward()[:2], p.forward()[:2], "outputs with loaded parameters")
     same(other.gradients(*p.cotangents()), p.gradients(*p.cotangents()), "gradients with loaded parameters")
     return f"{len(before)} arrays"

@@ -154,8 +154,8 @@ class VariantSubject:
         rng = np.random.default_rng(seed)
         variant = self.make(query, memory, np.dtype(dtype), seed)
         for parameter in variant.parameters().values():
-            parameter.value[...] += rng.normal(size=parameter.value.shape) * 0.3
-            parameter.touch()
+            with parameter.edit() as value:
+                value += rng.normal(size=parameter.value.shape) * 0.3
         lengths = rng.integers(1, keys + 1, batch)
         lengths[0] = keys
         mask = None

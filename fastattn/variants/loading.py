@@ -64,5 +64,4 @@ def _load(layer: Layer, parts: dict[str, Any], biases: dict[str, Any]) -> None:
             hint = "make the variant with the widths and heads of that layer."
             raise ShapeError(describe(name, f"shape {parameter.value.shape}", f"shape {array.shape}", hint))
     for _, parameter, array in pairs:
-        parameter.value[...] = array
-        parameter.touch()
+        parameter.assign(array)

@@ -64,8 +64,7 @@ class Decoder:
 
 def set_to(parameter, value):
     assert parameter.value.shape == value.shape
-    parameter.value[...] = value
-    parameter.touch()
+    parameter.assign(value)
 
 
 def problem(rng, directions, layer):
