@@ -55,11 +55,16 @@ def float_array(name: str, value: object) -> Array:
     return array
 
 
-def gradient_array(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def gradient_array(
+    name: str,
+    value: object,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    hint: str = "pass the gradient of the output.",
+) -> Array:
     """Return the gradient called `name` of an array of this shape and dtype, in any byte order, or raise."""
     array = as_array(name, value)
     if array.shape != shape:
-        hint = "pass the gradient of the output." if name.startswith("d") else "sum it over what was broadcast."
         raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", hint))
     if array.dtype.char != dtype.char:
         raise DTypeError(describe(name, f"dtype {dtype}", array.dtype, cast(name, array, dtype)))

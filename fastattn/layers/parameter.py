@@ -97,7 +97,7 @@ class Parameter:
 
     @value.setter
     def value(self, value: object) -> None:
-        hint = "call assign(x), or change the copy that `with parameter.edit() as w:` gives."
+        hint = "call assign(value), or change the copy that `with parameter.edit() as w:` gives."
         raise ArgumentError(describe("value", "no assignment", f"one of {type(value).__name__}", hint))
 
     @property
@@ -165,7 +165,8 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add to the gradient an array of its shape and dtype."""
-        self._gradient += gradient_array("gradient", gradient, self._gradient.shape, self._gradient.dtype)
+        hint = "sum it over the axes that the parameter was broadcast along."
+        self._gradient += gradient_array("gradient", gradient, self._array.shape, self._array.dtype, hint)
 
     def _changing(self) -> Array:
         """The array that kernels read, for the library's own code to write at once."""

@@ -47,7 +47,13 @@ advice(
     bias=ones(5),
 )
 
+
 # Layers
+def edited():
+    with PARAMETER.edit() as w:
+        w += 1
+
+
 advice(lambda dy=ones(3): layers.dropout_vjp(X, 0.5, 1)[1](dy), "pass the gradient of the output", dy=X)
 for wrong in ("0.5", 1.0):
     advice(lambda rate=wrong: layers.dropout(X, rate, 1), "pass {rate} for no dropout", rate="0.0")
@@ -86,6 +92,20 @@ advice(
     "sum it over the axes that the parameter was broadcast along",
     gradient=ones(2, 4).sum(0),
 )
+advice(
+    lambda gradient=ones(4, dtype="f8"): Parameter(ones(4)).accumulate(gradient),
+    "pass {gradient}.",
+    gradient="np.asarray(gradient, np.float32)",
+)
+PARAMETER = Parameter(ones(4))
+advice(lambda: setattr(PARAMETER, "value", ones(4)), "call assign(value)", lambda: PARAMETER.assign(ones(4)))
+advice(lambda: setattr(PARAMETER, "value", ones(4)), "change the copy that `with parameter.edit() as w:` gives", edited)
+advice(
+    lambda size=5: Linear(4, size, rng=RNG).w.assign(ones(4, 4)),
+    "the parameter keeps its shape; make another layer for another size",
+    size=4,
+)
+
 
 # Recurrent layers
 SEQUENCES = ones(2, 3, 4)
