@@ -48,7 +48,7 @@ def say(*lines: object) -> None:
     """Write lines to the standard error, made visible; if nobody can read them, they are not missed."""
     if sys.stderr is None:  # print would take that for the standard output
         return
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(Exception):  # it may be closed, full, or an object of the program's own
         for line in lines:
             print(visible(line), file=sys.stderr, flush=True)
 

@@ -65,7 +65,7 @@ def test_the_closest_reference_counts_and_of_equal_ones_the_longest():
 def test_nothing_is_no_error():
     errors = count_errors([], [])
     assert (errors.rate, errors.sequence_rate, errors.accuracy) == (0.0, 0.0, 0.0)
-    assert count_errors([["a"]], [[[]]]).rate == math.inf
+    assert count_errors([["a", "b"]], [[[]]]).rate == 200.0  # as of one token: no rate is infinite
     assert count_errors([[]], [[[]]]) == ErrorCounts(0, 0, 0, 1)
 
 

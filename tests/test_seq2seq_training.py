@@ -234,7 +234,7 @@ def test_a_folder_with_a_run_is_refused(tmp_path):
 def test_another_configuration_is_refused(tmp_path):
     train(tmp_path, max_steps=3)
     with pytest.raises(ConfigError, match=r"another training\.rate, training\.seed"):
-        train(tmp_path, resume=True, rate=0.02, seed=5)
+        train(tmp_path, resume=True, rate=0.2, seed=5)
 
 
 def test_other_data_are_refused(tmp_path):

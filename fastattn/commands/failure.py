@@ -17,7 +17,7 @@ EXIT_CODES = """exit codes:
   0    done
   1    failed: missing or damaged file, full disk, text that cannot be read, ...
   2    the command line or the configuration is wrong
-  130  interrupted by Ctrl-C; training keeps the last good checkpoint (143: by SIGTERM)
+  130  interrupted by Ctrl-C; training keeps the last good checkpoint (143: by SIGTERM, 129: by SIGHUP)
   141  the reader of the output went away
 """
 

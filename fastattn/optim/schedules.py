@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from fastattn.errors import ArgumentError, describe
 
@@ -167,8 +168,16 @@ class ReduceOnPlateau(Schedule):
         if set(state) - {"best"} != {"waited", "reductions"}:
             expected = "the keys waited, reductions and perhaps best"
             raise ArgumentError(describe("state", expected, sorted(state), "the state is that of another schedule."))
+        values: Mapping[str, Any] = state  # from a file, of any type
+        for name in ("waited", "reductions"):
+            if not isinstance(values[name], int):
+                raise ArgumentError(describe(name, "an integer", repr(values[name]), "load what state() returned."))
+            _count(name, values[name])
+        best = values.get("best", math.inf)
+        if not isinstance(best, (int, float)) or math.isnan(best):
+            raise ArgumentError(describe("best", "a number", repr(best), "load what state() returned."))
         self._waited, self._reductions = int(state["waited"]), int(state["reductions"])
-        self._best = self._sign * float(state["best"]) if "best" in state else math.inf
+        self._best = self._sign * float(best) if "best" in state else math.inf
 
 
 def _positive(name: str, number: float) -> None:

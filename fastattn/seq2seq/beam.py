@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.model import Model
-from fastattn.seq2seq.search import Hypothesis, attended, check_limits, forbidden, mean_of_heads
+from fastattn.seq2seq.search import Hypothesis, attended, check_limits, forbid_ids, forbidden, mean_of_heads
 from fastattn.seq2seq.vocabulary import BOS, EOS
 
 __all__ = ["beam_search", "length_factor"]
@@ -103,7 +103,7 @@ def beam_search(
     state: Any = model.encode(source, source_lengths)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
-        log_probabilities[:, never] = -np.inf
+        forbid_ids(log_probabilities, never)
         rows = beams.extend(log_probabilities, of_step)
         if not len(rows):
             return [beams.results(b) for b in range(len(source))]

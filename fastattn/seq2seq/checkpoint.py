@@ -11,7 +11,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def save(
     vocabularies: Mapping[str, Vocabulary],
     keep: int = 3,
     best: bool = False,
+    besides: Collection[int] = (),
 ) -> Path:
     """Write a checkpoint, whole or not at all, and remove old ones.
 
@@ -93,6 +94,8 @@ def save(
         Newest checkpoints that are kept; the best one is kept besides.
     best : bool
         Whether this is the best one so far.
+    besides : collection of int
+        Steps whose checkpoints are kept as well.
 
     Returns
     -------
@@ -129,7 +132,7 @@ def save(
     durable.write_text(run / "latest", folder.name + "\n")
     if best:
         mark_best(folder)
-    _prune(run, keep)
+    _prune(run, keep, besides)
     return folder
 
 
@@ -255,8 +258,8 @@ def _clear(run: Path, step: int) -> None:
             raise CheckpointError(describe_file(folder, problem, "save to another folder, or remove it."))
 
 
-def _prune(run: Path, keep: int) -> None:
-    numbers = steps(run)[:-keep]
+def _prune(run: Path, keep: int, besides: Collection[int]) -> None:
+    numbers = {*steps(run)[:-keep]}.difference(besides)
     best = _pointed(run, "best")
     for number, folder in _candidates(run):
         if number in numbers and folder.name.removesuffix(".old") != best:

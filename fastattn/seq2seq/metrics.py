@@ -1,6 +1,5 @@
 """How good outputs are: edit distance, error rates, and BLEU and chrF by the package sacrebleu."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -70,8 +69,11 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference token, in percent: the WER if tokens are words, the PER if they are phones."""
-        return _percent(self.edits, self.tokens)
+        """Errors per reference token, in percent: the WER if tokens are words, the PER if they are phones.
+
+        References without any token count as one token, so that a rate is always finite.
+        """
+        return _percent(self.edits, max(self.tokens, 1))
 
     @property
     def sequence_rate(self) -> float:
@@ -226,6 +228,4 @@ def _check_counts(outputs: Sequence[object], references: Sequence[object]) -> No
 
 
 def _percent(part: int, whole: int) -> float:
-    if not whole:
-        return 0.0 if not part else math.inf
-    return 100 * part / whole
+    return 100 * part / whole if whole else 0.0

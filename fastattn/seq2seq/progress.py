@@ -1,7 +1,9 @@
 """What a run shows on stderr: a bar on a terminal, plain lines anywhere else, nothing when it is to be quiet."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from fastattn._printing import say, visible
@@ -29,24 +31,27 @@ class Progress:
 
     def begin(self, done: int) -> None:
         """Show the bar, with `done` steps done before."""
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and _on_terminal():
             tqdm = need("tqdm", "seq2seq", "the progress bar")
             # Some terminals, of containers and build servers, say that they have no columns and no rows.
             size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else {"ncols": 80, "nrows": 24}
-            self._bar = tqdm.tqdm(
-                total=self._total, initial=done, desc=visible(self._label) or None, unit="step", leave=False,
-                file=sys.stderr, **size,
-            )  # fmt: skip
+            with self._unless_broken():
+                self._bar = tqdm.tqdm(
+                    total=self._total, initial=done, desc=visible(self._label) or None, unit="step", leave=False,
+                    file=sys.stderr, **size,
+                )  # fmt: skip
 
     def advance(self) -> None:
         """Count one step."""
         if self._bar is not None:
-            self._bar.update()
+            with self._unless_broken():
+                self._bar.update()
 
     def show(self, **values: Any) -> None:
         """Show the figures of a logged step."""
         if self._bar is not None:
-            self._bar.set_postfix_str(visible(_text(values)))
+            with self._unless_broken():
+                self._bar.set_postfix_str(visible(_text(values)))
         else:
             self.line(_text(values))
 
@@ -56,20 +61,39 @@ class Progress:
             return
         text = f"{self._label}: {text}" if self._label else text
         if self._bar is not None:
-            self._bar.write(visible(text), file=sys.stderr)
+            with self._unless_broken():
+                self._bar.write(visible(text), file=sys.stderr)
         else:
             say(text)
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with self._unless_broken():
+                self._bar.close()
+
+    @contextlib.contextmanager
+    def _unless_broken(self) -> Iterator[None]:
+        """Go on without a bar, whatever its writing raises: training matters more."""
+        try:
+            yield
+        except Exception:
+            if self._bar is not None:
+                self._bar.disable = True  # or its end would try to write as well
+            self._bar = None
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except Exception:  # closed, or somebody's own object
+        return False
 
 
 def _has_size() -> bool:
     try:
         return min(os.get_terminal_size(sys.stderr.fileno())) > 1
-    except OSError:
+    except (OSError, ValueError, AttributeError):
         return False
 
 

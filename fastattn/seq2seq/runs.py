@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ __all__ = ["load", "read_config", "settings_of_kinds", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
+
+# Keys that it may lower, which is what helps a run that has diverged. A clip of 0 is none.
+_LOWERED = ("rate", "clip")
 
 _NEWER = "install the fastattn that wrote it."
 
@@ -82,7 +86,7 @@ def train(
     Raises
     ------
     ConfigError
-        If the configuration is wrong, or is not the one that the run began with.
+        If the configuration is wrong, or is not the one that the run began with, but for what it may change.
     TextError
         If the data cannot be used.
     CheckpointError
@@ -92,6 +96,9 @@ def train(
 
     Notes
     -----
+    A resumed run may have other `epochs`, `max_steps`, `patience`, `log_every`, `checkpoint_every` and `keep`, and a
+    lower `rate` or `clip`, which the log records.
+
     A run that was killed at any moment, and resumed with the same configuration and data on the same machine, ends
     with the same bits as one that was never interrupted, for any number of threads before and after.
 
@@ -120,14 +127,14 @@ def train(
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(folder)
     with _alone(folder):
-        found = _found(folder, config, resume)
+        found, changes = _found(folder, config, resume)
         vocabularies = None if found is None else _vocabularies(found)
         corpus = prepare_corpus(config, pairs, validation, vocabularies)
         for report in corpus.reports:
             if report.skipped:
                 say(*str(report).split("\n"))
         sides = corpus.source_vocabulary, corpus.target_vocabulary
-        run = Run(_build(config, *sides), corpus, config, folder, _save)
+        run = Run(_build(config, *sides), corpus, config, folder, _save, changes)
         steps = config.training.max_steps or config.training.epochs * -(
             -corpus.train.count() // config.training.accumulate
         )
@@ -136,7 +143,8 @@ def train(
             restore(run.parameters, found.model, found.folder)
             run.load_state(found.progress, found.state)
             _point(folder, found, run)
-            progress.line(f"going on after step {run.position.step} ({found.folder})")
+            changed = "".join(f", {key} {now} in place of {before}" for key, (before, now) in changes.items())
+            progress.line(f"going on after step {run.position.step} ({found.folder}){changed}")
         elif resume:
             progress.line("no checkpoint to go on from: beginning anew")
         progress.begin(run.position.step)
@@ -186,37 +194,51 @@ def _save(run: Run, best: bool) -> None:
         vocabularies={"source": run.corpus.source_vocabulary, "target": run.corpus.target_vocabulary},
         keep=run.config.training.keep,
         best=best,
+        besides=[run.best.step],
     )
 
 
 def _point(folder: Path, found: Checkpoint, run: Run) -> None:
-    """Let "latest" and "best" name what they should: the process may have ended between the writes of a save."""
-    best = folder / f"checkpoint-{run.best.step:08d}"
+    """Let "latest" and "best" name what they should: the process may have ended between the writes of a save, and the
+    best checkpoint at an end that is none any more may have been its last one."""
+    best = run.final or run.best
+    named = folder / f"checkpoint-{best.step:08d}"
     if found.folder.suffix != ".old":
         durable.write_text(folder / "latest", found.folder.name + "\n")
-    if run.best.value is not None and best.is_dir():
-        checkpoint.mark_best(best)
+    if best.value is None:
+        (folder / "best").unlink(missing_ok=True)
+    elif named.is_dir():
+        checkpoint.mark_best(named)
 
 
-def _found(folder: Path, config: Config, resume: bool) -> Checkpoint | None:
-    """Return the checkpoint to go on from, if any, or raise if the run may not go on with this configuration."""
+def _found(folder: Path, config: Config, resume: bool) -> tuple[Checkpoint | None, dict[str, tuple[float, float]]]:
+    """Return the checkpoint to go on from, if any, and what is lowered; raise if the run may not go on like that."""
     if not checkpoint.steps(folder):
-        return None
+        return None, {}
     if not resume:
         hint = "resume, or choose another folder."
         raise ConfigError(describe_file(folder, "there is a run in this folder already", hint))
     found = checkpoint.load(folder)
-    before, now = (_fixed(json.loads(json.dumps(each.to_dict()))) for each in (_config(found), config))
+    began = _config(found)
+    before, now = (_fixed(json.loads(json.dumps(each.to_dict()))) for each in (began, config))
     changed = sorted(
         f"{section}.{key}"
         for section in before.keys() | now.keys()
         for key in before.get(section, {}).keys() | now.get(section, {}).keys()
         if before.get(section, {}).get(key) != now.get(section, {}).get(key)
     )
-    if changed:
-        problem = f"the run began with another {', '.join(changed)}"
-        raise ConfigError(describe_file(folder, problem, "change it back, or train in a new folder."))
-    return found
+    lowered = {}
+    for key in _LOWERED:
+        former, present = getattr(began.training, key), getattr(config.training, key)
+        if (present or math.inf) < (former or math.inf):
+            lowered[f"training.{key}"] = former, present
+    refused = [key for key in changed if key not in lowered]
+    if refused:
+        problem = f"the run began with another {', '.join(refused)}"
+        could = " and ".join(f"training.{key}" for key in _LOWERED)
+        hint = f"change it back, or train in a new folder; only {could} may be lowered."
+        raise ConfigError(describe_file(folder, problem, hint))
+    return found, lowered
 
 
 def _fixed(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:

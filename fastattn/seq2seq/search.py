@@ -170,6 +170,7 @@ def score_pairs(model: Model, batch: Pairs, *, weights: bool | str = False) -> l
         `finished` says whether the target ends with `EOS`.
     """
     log_probabilities, attended = model.forced(batch, weights=weights)
+    check_numbers(log_probabilities)
     found = []
     for b, (s, t) in enumerate(zip(batch.source_lengths, batch.target_lengths)):
         tokens = np.asarray(batch.target[b, :t], np.int64)
@@ -265,6 +266,19 @@ def forbidden(model: Model, forbid: Sequence[int]) -> Array:
     return ids
 
 
+def check_numbers(log_probabilities: Array) -> None:
+    """Raise if there is a NaN among log-probabilities: no token is more probable than another then."""
+    if np.isnan(log_probabilities).any():
+        hint = "use a checkpoint from before its training diverged."
+        raise ArgumentError(describe("model", "one that gives log-probabilities", "NaN from it", hint))
+
+
+def forbid_ids(log_probabilities: Array, never: Array) -> None:
+    """Make ids impossible, in place, or raise as `check_numbers`."""
+    check_numbers(log_probabilities[:, EOS])  # they are normalised: with one NaN all of a row are
+    log_probabilities[:, never] = -np.inf
+
+
 def attended(weights: Array | None) -> Array:
     """Return the weights, or raise if the model has none."""
     if weights is None:
@@ -293,7 +307,7 @@ def _decode(
     t = 0
     while len(rows):
         log_probabilities, state, of_step = model.step(fed, state)
-        log_probabilities[:, never] = -np.inf
+        forbid_ids(log_probabilities, never)
         fed = choose(log_probabilities, rows, t)
         totals[rows] += log_probabilities[np.arange(len(rows)), fed]
         if keep_weights:

@@ -1,4 +1,4 @@
-"""Asking a loop to stop: Ctrl-C and SIGTERM become a flag that is looked at between two steps."""
+"""Asking a loop to stop: Ctrl-C, SIGTERM and the closing of a terminal become a flag, looked at between two steps."""
 
 import contextlib
 import signal
@@ -43,7 +43,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM within the block into a flag; the second one acts as it did before.
+    """Turn the first SIGINT, SIGTERM or SIGHUP within the block into a flag; the second one acts as it did before.
 
     Yields
     ------
@@ -51,7 +51,8 @@ def stop_requests() -> Iterator[Stop]:
 
     Notes
     -----
-    Only a program's main thread may handle signals; in any other the flag stays 0.
+    Only a program's main thread may handle signals; in any other the flag stays 0. A SIGHUP that is ignored, as under
+    nohup, stays so.
 
     Examples
     --------
@@ -77,7 +78,9 @@ def stop_requests() -> Iterator[Stop]:
         stop.number = number
         restore()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+            continue
         before[number] = signal.getsignal(number) or signal.SIG_DFL
         signal.signal(number, handle)
     try:

@@ -1,6 +1,6 @@
 """Arrays by name: to safetensors and back, and into the parameters of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastattn.errors import CheckpointError, describe_file
 from fastattn.seq2seq._optional import need
 
-__all__ = ["check_tensors", "pack", "restore", "unpack"]
+__all__ = ["check_finite", "check_tensors", "not_finite", "pack", "restore", "unpack"]
 
 Array = NDArray[Any]
 
@@ -62,8 +62,21 @@ def check_tensors(arrays: Mapping[str, Array], expected: Mapping[str, Array], pl
             raise CheckpointError(describe_file(place, problem, hint))
 
 
+def not_finite(arrays: Mapping[str, Array]) -> Iterator[str]:
+    """Yield the names of arrays that have an element that is infinite or NaN."""
+    return (name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all())
+
+
+def check_finite(arrays: Mapping[str, Array], place: object) -> None:
+    """Raise a CheckpointError, with the name of the array, if one is not finite."""
+    for name in not_finite(arrays):
+        hint = "use an earlier checkpoint, or train anew with a lower rate: the run had diverged."
+        raise CheckpointError(describe_file(place, f"{name} is not finite", hint))
+
+
 def restore(parameters: Mapping[str, _Parameter], arrays: Mapping[str, Array], place: object) -> None:
-    """Copy arrays into the parameters of a model; all are checked before the first is copied.
+    """Copy arrays into the parameters of a model; all are checked, for finite numbers
+    too, before the first is copied.
 
     Parameters
     ----------
@@ -74,6 +87,7 @@ def restore(parameters: Mapping[str, _Parameter], arrays: Mapping[str, Array], p
         Where they are from, for messages: `Checkpoint.folder`.
     """
     check_tensors(arrays, {name: parameter.value for name, parameter in parameters.items()}, place)
+    check_finite(arrays, place)
     for name, parameter in parameters.items():
         parameter.assign(arrays[name])
 

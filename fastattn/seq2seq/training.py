@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn.errors import ConfigError, FastattnError, describe_file
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
 from fastattn.optim import (
     Adam,
     Constant,
@@ -26,8 +26,9 @@ from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.runlog import RunLog
+from fastattn.seq2seq.schema import from_table, setting
 from fastattn.seq2seq.signals import Stop, Stopped, stop_requests
-from fastattn.seq2seq.tensors import restore
+from fastattn.seq2seq.tensors import check_finite, not_finite, restore
 from fastattn.seq2seq.validation import Best, mean_loss, translation_metric
 
 __all__ = ["Outcome", "Position", "Run", "make_schedule"]
@@ -75,12 +76,12 @@ class Position:
         Sums since the last line of the log.
     """
 
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    validated: int = -1
+    step: int = setting(0, least=0)
+    epoch: int = setting(0, least=0)
+    batch: int = setting(0, least=0)
+    validated: int = setting(-1, least=-1)
     loss: float = 0.0
-    tokens: int = 0
+    tokens: int = setting(0, least=0)
 
 
 class Run:
@@ -95,6 +96,15 @@ class Run:
         Where the log is; its checkpoints are the business of `save`.
     save : callable
         ``save(run, best)`` writes a checkpoint, `best` if the last validation was the best one.
+    changes : mapping, optional
+        What a resumed run changes in the settings of the steps, for its log.
+
+    Attributes
+    ----------
+    final : Best or None
+        What the validation at the end came to, where the end is no turn of `validate_every`. It counts for what is
+        the best checkpoint, and is forgotten when the run is extended, which then has the bits of one that was as
+        long from the beginning.
 
     Notes
     -----
@@ -104,17 +114,25 @@ class Run:
     """
 
     def __init__(
-        self, model: Model, corpus: Corpus, config: Config, folder: Path, save: Callable[["Run", bool], None]
+        self,
+        model: Model,
+        corpus: Corpus,
+        config: Config,
+        folder: Path,
+        save: Callable[["Run", bool], None],
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
         settings = config.training
-        self.model, self.corpus, self.config, self.folder = model, corpus, config, folder
+        self.model, self.corpus, self.config, self.folder, self.changes = model, corpus, config, folder, changes
         self.position, self.best = Position(), Best()
+        self.final: Best | None = None
         self.parameters = model.parameters()
         self.schedule = make_schedule(settings)
         self.optimizer = Adam(self.parameters, rate=settings.rate, betas=settings.betas, epsilon=settings.epsilon,
                               decay=settings.decay)  # fmt: skip
         self.average = WeightAverage(self.parameters, settings.average) if settings.average else None
-        self._save, self._saved = save, (0, -1)
+        self._save, self._saved = save, (0, -1, False)
+        self._last: Sequence[Batch] = ()  # of the last step
         self._timed: list[float] = [0, 0.0]  # target tokens and seconds since the last line of the log
 
     def weights(self) -> dict[str, Any]:
@@ -133,6 +151,7 @@ class Run:
         return {
             "position": dataclasses.asdict(self.position),
             "best": self.best.to_dict(),
+            "final": None if self.final is None else self.final.to_dict(),
             "schedule": dict(self.schedule.state()),
             "data": self.corpus.digest,
         }
@@ -145,20 +164,35 @@ class Run:
         ConfigError
             If the data are not those that the run began with.
         """
-        if state["data"] != self.corpus.digest:
+        if state.get("data") != self.corpus.digest:
             problem = "the data are not those that the run began with"
             hint = "restore the files and the [vocabulary] section, or train in a new folder."
             raise ConfigError(describe_file(self.folder, problem, hint))
-        self.position = Position(**state["position"])
+        check_finite(arrays, self.folder)
+        try:
+            self._load_numbers(state)
+            if self.average is not None:
+                self.average.exchange()
+                values = {name[len("value.") :]: array for name, array in arrays.items() if name.startswith("value.")}
+                restore(self.parameters, values, self.folder)
+                arrays = {name: array for name, array in arrays.items() if not name.startswith("value.")}
+            self.optimizer.load_state(arrays)
+        except (FastattnError, KeyError, TypeError) as error:
+            problem = f"is no state of this run: {' '.join(str(error).split()).partition(' Hint: ')[0].rstrip('.')}"
+            hint = "use another checkpoint, or train in a new folder."
+            raise CheckpointError(describe_file(self.folder, problem, hint)) from None
+        self._saved = self._mark()
+
+    def _load_numbers(self, state: Mapping[str, Any]) -> None:
+        self.position = position = from_table(Position, state["position"], "position")
         self.best = Best.from_dict(state["best"])
         self.schedule.load_state(state["schedule"])
-        if self.average is not None:
-            self.average.exchange()
-            values = {name[len("value.") :]: array for name, array in arrays.items() if name.startswith("value.")}
-            restore(self.parameters, values, self.folder)
-            arrays = {name: array for name, array in arrays.items() if not name.startswith("value.")}
-        self.optimizer.load_state(arrays)
-        self._saved = self._mark()
+        count = self.corpus.train.count(position.epoch)
+        if position.batch >= count:
+            problem = f"batch {position.batch} of an epoch of {count}"
+            raise CheckpointError(describe_file("position", problem, "use another checkpoint."))
+        if self.finished() and state.get("final") is not None:
+            self.final = Best.from_dict(state["final"])
 
     def finished(self) -> str:
         """Return why the run is over, "" if it is not."""
@@ -179,32 +213,32 @@ class Run:
         Stopped
             After SIGINT or SIGTERM, when a checkpoint of the present state has been written.
         FastattnError
-            If a gradient is infinite or NaN.
+            If the run has diverged: a loss, a gradient or a parameter is infinite or NaN.
         """
-        log = RunLog(self.folder / "log.jsonl", self.position.step)
+        log = RunLog(self.folder / "log.jsonl", self.position.step, finished=bool(self.finished()))
         try:
+            if self.changes:
+                log.write_once(step=self.position.step, epoch=self.position.epoch, changes=self.changes)
             with stop_requests() as stop:
                 self._loop(log, progress, stop)
         finally:
             log.close()
             progress.close()
-        position, best = self.position, self.best
+        position, best = self.position, self.final or self.best
         name = self.config.training.metric
         return Outcome(self.folder, position.step, position.epoch, self.finished(), name, best.value, best.step)
 
     def _loop(self, log: RunLog, progress: Progress, stop: Stop) -> None:
         settings, steps = self.config.training, self._steps()
         while True:
-            is_best = False
-            if self.corpus.validation is not None and self._due(settings.validate_every, self.position.validated):
-                is_best = self._validate(log, progress, stop)
+            is_best = self._must_validate() and self._validate(log, progress, stop)
             if is_best or (not stop.number and self._due(settings.checkpoint_every, self._saved[0])):
                 self._checkpoint(is_best)
             reason = self.finished()
             if stop.number or reason:
                 if self._saved != self._mark():
                     self._checkpoint(False)
-                if reason:
+                if reason and not self._must_validate():
                     return
                 text = f"stopped after step {self.position.step}, which is saved in {self.folder}; go on with --resume"
                 raise Stopped(stop.number, text)
@@ -242,12 +276,11 @@ class Run:
             loss += part
         norm = global_norm(self.parameters)
         if not (math.isfinite(norm) and math.isfinite(loss)):
-            problem = f"step {position.step + 1}: the loss is {loss / tokens}, the norm of its gradient {norm}"
-            hint = "lower training.rate or training.clip, and resume; the last checkpoint is from before."
-            raise FastattnError(describe_file(self.folder, problem, hint))
+            raise self._diverged(f"step {position.step + 1}: the loss is {loss / tokens}, its gradient's norm {norm}")
         rate = self.schedule.rate(position.step + 1)
         self.optimizer.step(clip_scale(norm, settings.clip) if settings.clip else 1.0, rate)
         position.step += 1
+        self._last = group
         if self.average is not None:
             self.average.update(position.step)
         position.loss += loss
@@ -256,13 +289,22 @@ class Run:
         self._timed[1] += time.perf_counter() - began
         return norm, rate
 
+    def _turn(self, every: int) -> bool:
+        """Whether this step is one of every so many, or with 0 the last one of an epoch."""
+        return self.position.step % every == 0 if every else self.position.batch == 0
+
     def _due(self, every: int, last: int) -> bool:
-        """Whether it is time for what was last done after step `last`: every so many steps, or at an epoch's end."""
-        position = self.position
-        if position.step in (0, last):
-            return False
-        turn = position.step % every == 0 if every else position.batch == 0
-        return turn or bool(self.finished())
+        """Whether it is time for what was last done after step `last`: in its turn, and at the end."""
+        return self.position.step not in (0, last) and (self._turn(every) or bool(self.finished()))
+
+    def _must_validate(self) -> bool:
+        """Whether a validation is due: in its turn, or one more at the end."""
+        every = self.config.training.validate_every
+        return (
+            self.corpus.validation is not None
+            and self._due(every, self.position.validated)
+            and (self._turn(every) or self.final is None)
+        )
 
     def _validate(self, log: RunLog, progress: Progress, stop: Stop) -> bool:
         """Measure, and return whether it was better than ever before."""
@@ -280,17 +322,23 @@ class Run:
         loss = mean_loss(self.model, self.corpus.validation, stop.requested)
         if loss is None:
             return False  # interrupted; the resumed run measures again
+        if not math.isfinite(loss):
+            raise self._diverged(f"step {position.step}: the validation loss is {loss}")
         values, value = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}, loss
         if name != "loss":
             metric = translation_metric(self.model, self.corpus, self.config, stop.requested)
             if metric is None:
                 return False
             values[name] = value = metric
-        is_best = self.best.observe(value, position.step, name)
-        self.schedule.observe(-value if HIGHER_IS_BETTER[name] else value)
-        position.validated = position.step
-        shown = {key: number if math.isfinite(number) else None for key, number in values.items()}
-        log.write(step=position.step, epoch=position.epoch, **shown, best=is_best)
+        turn = self._turn(self.config.training.validate_every)
+        if turn:
+            is_best = self.best.observe(value, position.step, name)
+            self.schedule.observe(-value if HIGHER_IS_BETTER[name] else value)
+            position.validated = position.step
+        else:
+            self.final = dataclasses.replace(self.best)
+            is_best = self.final.observe(value, position.step, name)
+        log.write(step=position.step, epoch=position.epoch, **values, best=is_best, **({} if turn else {"final": True}))
         figures = "  ".join(f"{key.replace('_', ' ')} {number:.4g}" for key, number in values.items())
         progress.line(f"step {position.step}  {figures}{'  best so far' if is_best else ''}")
         return is_best
@@ -303,12 +351,27 @@ class Run:
         progress.show(step=position.step, **values)
         position.loss, position.tokens, self._timed = 0.0, 0, [0, 0.0]
 
-    def _mark(self) -> tuple[int, int]:
-        return self.position.step, self.position.validated
+    def _mark(self) -> tuple[int, int, bool]:
+        return self.position.step, self.position.validated, self.final is not None
 
     def _checkpoint(self, best: bool) -> None:
+        self._check_finite()
         self._save(self, best)
         self._saved = self._mark()
+
+    def _check_finite(self) -> None:
+        """Raise if the run has diverged: what is saved must be of use, to those who load it and to a resumed run."""
+        where = f"step {self.position.step}"
+        for name in not_finite({**self.weights(), **self.arrays()}):
+            raise self._diverged(f"{where}: {name} is not finite")
+        # Finite parameters can be so large that nothing else is; the next step, if there is one, would find out.
+        loss = sum(self.model.loss(batch)[0] for batch in self._last)
+        if not math.isfinite(loss):
+            raise self._diverged(f"{where}: the loss is {loss} after it")
+
+    def _diverged(self, problem: str) -> FastattnError:
+        hint = "lower training.rate or training.clip, and resume: the last checkpoint is from before."
+        return FastattnError(describe_file(self.folder, f"{problem}: the run has diverged", hint))
 
 
 def make_schedule(settings: TrainingConfig) -> Schedule:

@@ -12,6 +12,7 @@ from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.corpus import Corpus
 from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER, evaluate
 from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.schema import from_table, setting
 from fastattn.seq2seq.translate import Translator
 
 __all__ = ["Best", "mean_loss", "translation_metric"]
@@ -60,8 +61,8 @@ class Best:
     """
 
     value: float | None = None
-    step: int = 0
-    waited: int = 0
+    step: int = setting(0, least=0)
+    waited: int = setting(0, least=0)
 
     def observe(self, value: float, step: int, metric: str) -> bool:
         """Take note of a validation; return whether it is the best one. NaN never is."""
@@ -79,8 +80,8 @@ class Best:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Best":
-        """Return what `to_dict` was called on."""
-        return cls(**fields)
+        """Return what `to_dict` was called on; a ConfigError if it was not."""
+        return from_table(cls, fields, "best")
 
 
 def translation_metric(
