@@ -9,7 +9,7 @@ import contextlib
 import sys
 import unicodedata
 
-__all__ = ["emit", "say", "show", "visible"]
+__all__ = ["emit", "one_line", "say", "show", "visible"]
 
 
 def visible(text: object) -> str:
@@ -42,6 +42,18 @@ def _visible_character(character: str) -> str:
     if unicodedata.category(character) == "Cn":  # newer than Python's tables: the fonts may know it
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text of several lines as one, made visible.
+
+    Examples
+    --------
+    >>> from fastattn._printing import one_line
+    >>> print(one_line("mask: expected a bool array.\nHint: use mask.astype(bool)."))
+    mask: expected a bool array. Hint: use mask.astype(bool).
+    """
+    return visible(" ".join(part.strip() for part in text.split("\n")))
 
 
 def say(*lines: object) -> None:

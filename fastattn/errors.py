@@ -16,7 +16,7 @@ Characters in what was given that would steer a terminal are shown as escapes. A
 
 from collections.abc import Iterable
 
-from fastattn._printing import visible
+from fastattn._printing import one_line, visible
 
 __all__ = [
     "ArgumentError",
@@ -131,7 +131,7 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     >>> describe_file("pairs.tsv, line 3", "no tab", "put a tab between source and target.")
     'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
     """
-    return visible(" ".join(f"{place}: {problem}. Hint: {hint}".split("\n")))
+    return one_line(f"{place}: {problem}. Hint: {hint}")
 
 
 def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
@@ -161,5 +161,16 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        letter = foreign_letter(str(name)) if close[0].isascii() else ""
+        return f"did you mean {close[0]!r}{f' of ASCII, where {letter}' if letter else ''}?"
     return otherwise or ("use one of these names." if known else "leave it out.")
+
+
+def foreign_letter(name: str) -> str:
+    """Return what the first character of a name is that is not of ASCII, or nothing."""
+    import unicodedata  # loaded for errors only
+
+    for letter in name:
+        if not letter.isascii():
+            return f"{letter!r} is U+{ord(letter):04X}, {unicodedata.name(letter, 'which has no name')}"
+    return ""

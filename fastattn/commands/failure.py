@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from fastattn._printing import say
+from fastattn._printing import one_line, say
 from fastattn.errors import ConfigError, FastattnError
 
 __all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "PIPE", "USAGE", "guarded"]
@@ -74,8 +74,7 @@ def guarded(command: str, run: Callable[[], int]) -> int:
 
 
 def _complain(command: str, text: str) -> None:
-    line = " ".join(part.strip() for part in text.split("\n"))
-    say(f"fastattn {command}: {line}")
+    say(one_line(f"fastattn {command}: {text}"))
 
 
 def _operating_system(error: OSError) -> str:

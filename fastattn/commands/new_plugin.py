@@ -11,6 +11,7 @@ from pathlib import Path
 from fastattn._printing import show
 from fastattn.commands.arguments import Commands, add_command, path
 from fastattn.errors import ConfigError, describe_file
+from fastattn.plugin.names import NAME_HINT, fault_of
 
 __all__ = ["KINDS", "add", "run", "write"]
 
@@ -61,9 +62,9 @@ def write(name: str, kind: str, folder: Path) -> Path:
     ConfigError
         If the name is no name, or the package's folder exists.
     """
-    if not name.isidentifier() or not name.isascii() or name != name.lower() or keyword.iskeyword(name):
-        hint = "use lower case letters, digits and underscores."
-        raise ConfigError(describe_file("NAME", f"{name!r} is no name of a mechanism", hint))
+    wrong = f"{name!r} is no name: it is a word of Python" if keyword.iskeyword(name) else fault_of(name)
+    if wrong:
+        raise ConfigError(describe_file("NAME", wrong, NAME_HINT))
     distribution = f"fastattn-{name.replace('_', '-')}"
     target = folder / distribution
     if target.exists():

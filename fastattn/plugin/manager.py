@@ -12,16 +12,19 @@ The environment decides, before anything of a plugin is imported:
 
 import contextlib
 import importlib
-import importlib.metadata
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from fastattn._printing import one_line, visible
 from fastattn.errors import PluginError, PluginWarning, describe_file, did_you_mean
-from fastattn.plugin.hookspecs import GROUP
+from fastattn.plugin.foreign import contained, said
+from fastattn.plugin.installed import Candidate, installed
+from fastattn.plugin.names import NAME_HINT, fault_of
 from fastattn.plugin.provider import FAMILIES, Hooks, Provider, read
 from fastattn.plugin.records import Record
 
@@ -42,19 +45,33 @@ class Manager:
 
     def __init__(self, plugins: Mapping[str, Any] | None = None) -> None:
         self._given = plugins
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._asking = threading.local()
         self._providers: list[Provider] | None = None
         self._kept: list[tuple[dict[str, Any], str]] = []
 
     def providers(self) -> list[Provider]:
-        """Return all providers, our own first, then by distribution and name."""
+        """Return all providers, our own first, then by distribution and name.
+
+        Notes
+        -----
+        No lock is held while plugins are imported: a thread that imports one, which looks a name up, would wait for a
+        thread that loads all, and that one for the import. Of several threads that load at the same time, the first
+        one's result counts. A plugin that looks a name up while it is itself imported or asked gets the others, and
+        that is not kept.
+        """
+        kept = self._providers
+        if kept is not None:
+            return kept
+        found, problems, settled = self._load()
+        if not settled:
+            return found
         with self._lock:
-            if self._providers is None:
-                found, problems = self._load()
-                self._providers = found
-                for problem in problems:
-                    warnings.warn(problem, PluginWarning, stacklevel=3)
-            return self._providers
+            kept = self._providers = self._providers or found
+        if kept is found:
+            for problem in problems:
+                warnings.warn(visible(problem), PluginWarning, stacklevel=3)
+        return kept
 
     def keep(self, table: dict[str, Any], name: str, made: Any) -> None:
         """Put an object of a plugin into a table of names, where it is found at the price of our own."""
@@ -67,7 +84,7 @@ class Manager:
             table.pop(name, None)
         self._kept.clear()
 
-    def _candidates(self) -> Iterator[tuple[Provider, Callable[[], Any]]]:
+    def _candidates(self) -> Iterator[Candidate]:
         for name, place in BUILT_IN.items():
             yield Provider(name, place, status="built in"), partial(importlib.import_module, place)
         if self._given is not None:
@@ -76,42 +93,49 @@ class Manager:
                 hooked = any(attribute.startswith("fastattn_") for attribute in dir(plugin))
                 yield Provider(name, place), plugin if callable(plugin) and not hooked else partial(_itself, plugin)
             return
-        points = importlib.metadata.entry_points(group=GROUP)
-        for point in sorted(points, key=lambda point: (point.dist.name if point.dist else "", point.name)):
-            package = (point.dist.name, point.dist.version) if point.dist else ("", "")
-            yield Provider(point.name, point.value, *package), point.load
+        yield from installed()
 
-    def _load(self) -> tuple[list[Provider], list[str]]:
-        hooks, found, problems = Hooks(), [], []
+    def _load(self) -> tuple[list[Provider], list[str], bool]:
+        """Return all providers, what is wrong, and whether no plugin was passed over because it is busy."""
+        hooks, found, problems, settled = Hooks(), [], [], True
         wanted = _wanted() if self._given is None else None
         strict = os.environ.get("FASTATTN_PLUGINS_STRICT", "") not in ("", "0")
         taken: set[str] = set()
         for provider, load in self._candidates():
-            found.append(provider)
-            if provider.status != "built in" and wanted is not None:
+            ours = provider.status == "built in"
+            if not ours and wanted is not None:
                 if not wanted & {provider.name, provider.distribution}:
                     provider.status = "disabled"
+                    found.append(provider)
                     continue
                 taken |= {provider.name, provider.distribution}
-            try:
-                if hooks.has_plugin(provider.name):
-                    hint = "remove one of the packages, or ask its author for another name of its entry point."
-                    raise PluginError(describe_file(provider.place, "another plugin has this name", hint))
-                read(hooks, provider, load())
-            except (Exception, SystemExit) as error:
-                said = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-                provider.status, provider.problem = "broken", said
-                if strict or provider.name in BUILT_IN:
-                    raise PluginError(f"plugin {provider}: {said}") from error
-                problems.append(f"plugin {provider} is left out: {said}")
-            else:
-                if provider.problem:
-                    if strict:
-                        raise PluginError(f"plugin {provider}: {provider.problem}")
-                    problems.append(f"plugin {provider}: {provider.problem}")
+            with self._asked(provider) as already:
+                error = None if already else _ask(hooks, provider, load)
+            if already or _half_imported(provider):
+                settled = False
+                continue
+            found.append(provider)
+            if error is not None:
+                provider.status, provider.problem = "broken", said(error)
+            if provider.problem and (strict or (ours and error)):
+                raise PluginError(one_line(f"plugin {provider}: {provider.problem}")) from error
+            if provider.problem:
+                problems.append(f"plugin {provider}{' is left out' if error else ''}: {provider.problem}")
         for name in sorted((wanted or set()) - taken):
             problems.append(f"FASTATTN_PLUGINS names {name!r}, which is not installed")
-        return found, problems
+        return found, problems, settled
+
+    @contextlib.contextmanager
+    def _asked(self, provider: Provider) -> Iterator[bool]:
+        """Note that this thread imports and asks the plugin; tell whether it did already."""
+        names: set[str] = vars(self._asking).setdefault("names", set())
+        already = provider.name in names
+        names.add(provider.name)
+        try:
+            yield already
+        finally:
+            if not already:
+                names.remove(provider.name)
 
     def records(self, family: str) -> dict[str, Record]:
         """Return all records of a family by name; a name with two providers is there as ``provider:name``."""
@@ -172,6 +196,28 @@ class Manager:
 
 def _itself(plugin: Any) -> Any:
     return plugin
+
+
+def _ask(hooks: Hooks, provider: Provider, load: Callable[[], Any]) -> Exception | None:
+    """Import a plugin and read what its hooks return; return what goes wrong."""
+    if provider.status == "broken":  # it could not even be read
+        return PluginError(provider.problem)
+    try:
+        if provider.status != "built in" and (wrong := fault_of(provider.name)):
+            raise PluginError(describe_file(provider.place, wrong, NAME_HINT))
+        if hooks.has_plugin(provider.name):
+            hint = "remove one of the packages, or ask its author for another name of its entry point."
+            raise PluginError(describe_file(provider.place, "another plugin has this name", hint))
+        contained(lambda: read(hooks, provider, load()))
+    except Exception as error:
+        return error
+    return None
+
+
+def _half_imported(provider: Provider) -> bool:
+    """Whether the import of the plugin's module has begun and not ended: it may not have its hooks yet."""
+    module = sys.modules.get(provider.place.partition(":")[0])
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _wanted() -> set[str] | None:

@@ -9,6 +9,7 @@ import pluggy
 
 from fastattn.errors import PluginError, describe_file, did_you_mean
 from fastattn.plugin import hookspecs
+from fastattn.plugin.names import NAME_HINT, fault_of
 from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
 
 __all__ = ["FAMILIES", "Hooks", "Provider", "read"]
@@ -96,15 +97,19 @@ def read(hooks: Hooks, provider: Provider, plugin: object) -> None:
             raise PluginError(describe_file(provider.place, problem, hint))
         others = [other for other in hooks.get_plugins() if other is not plugin]
         records: dict[str, dict[str, Record]] = {}
+        silent: list[str] = []
         for name in known:
             family = name.removeprefix("fastattn_")
             records[family] = {}
-            for returned in hooks.subset_hook_caller(name, others)():
+            answers = hooks.subset_hook_caller(name, others)()
+            for returned in answers:
                 _keep(name, FAMILIES[family], returned, records[family])
+            if not answers:  # pluggy drops None
+                silent.append(f"{name} returned None and is ignored; does it forget to return its list?")
     except BaseException:
         hooks.unregister(plugin)
         raise
-    provider.records, provider.problem = records, wrong
+    provider.records, provider.problem = records, " ".join([wrong, *silent]).strip()
 
 
 def _no_functions(plugin: object) -> list[str]:
@@ -133,9 +138,8 @@ def _keep(hook: str, kind: type[Record], returned: Any, found: dict[str, Record]
             raise PluginError(describe_file(hook, f"returned a {type(given).__name__} in its list", hint))
         name: Any = given.name
         factory: Any = given.factory
-        if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
-            hint = "use lower case letters, digits and underscores."
-            raise PluginError(describe_file(hook, f"{name!r} is no name", hint))
+        if wrong := fault_of(name):
+            raise PluginError(describe_file(hook, wrong, NAME_HINT))
         if not callable(factory) and not (isinstance(factory, str) and ":" in factory):
             hint = "give a class, a function, or where it is: 'package.module:name'."
             raise PluginError(describe_file(hook, f"the factory of {name!r} is {factory!r}", hint))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastattn.errors import PluginError, describe_file
+from fastattn.plugin.foreign import contained, said
 
 __all__ = ["NormalizerRecord", "Record", "ScoreRecord", "VariantRecord"]
 
@@ -72,9 +73,9 @@ class Record:
             hint = "write it as package.module:name."
             raise PluginError(describe_file(self.name, f"{place!r} does not say where the factory is", hint))
         try:
-            found = getattr(importlib.import_module(module), name)
+            found = contained(lambda: getattr(importlib.import_module(module), name))
         except Exception as error:
-            problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
+            problem = f"{place} cannot be imported: {said(error)}"
             hint = "repair or remove the package that provides it."
             raise PluginError(describe_file(self.name, problem, hint)) from error
         if not callable(found):

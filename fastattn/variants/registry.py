@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, describe_file
 from fastattn.plugin import making
+from fastattn.plugin.names import NAME_HINT, fault_of
 from fastattn.plugin.records import VariantRecord
 from fastattn.variants.base import Variant
 
@@ -136,9 +137,8 @@ def register(new: VariantRecord, *, replace: bool = False) -> None:
     ArgumentError
         If there is one of that name, or the name is no name.
     """
-    if not new.name.isidentifier() or new.name != new.name.lower():
-        hint = "use lower case letters, digits and underscores."
-        raise ArgumentError(describe("name", "a lower-case name", repr(new.name), hint))
+    if wrong := fault_of(new.name):
+        raise ArgumentError(describe_file("name", wrong, NAME_HINT))
     if new.name in _RECORDS and not replace:
         hint = "choose another name, or pass replace=True."
         raise ArgumentError(describe("name", "a new name", repr(new.name), hint))
