@@ -40,6 +40,8 @@ DONE = (
     "optim",
     "positions",
     "scores",
+    "variants",
+    "viz",
 )
 
 

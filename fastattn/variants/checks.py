@@ -131,7 +131,7 @@ def check_head_width(query_width: int, heads: int, head_width: int | None) -> in
     if head_width is not None:
         return check_size("head_width", head_width)
     if query_width % heads:
-        hint = "or pass head_width=."
+        hint = "pass a divisor, or head_width=."
         raise ArgumentError(describe("heads", f"a divisor of query_width {query_width}", heads, hint))
     return query_width // heads
 

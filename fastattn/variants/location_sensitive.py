@@ -8,7 +8,7 @@ import numpy as np
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.base import Array, Prepared
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import check_choice, check_size
 from fastattn.variants.recall import Recall, RecallState
 
 __all__ = ["LocationSensitive"]
@@ -99,13 +99,10 @@ class LocationSensitive(Recall):
         if smoothing and sharpening != 1:
             hint = "smoothing spreads the weights, sharpening the opposite."
             raise ArgumentError(describe("sharpening", "1.0 with smoothing", sharpening, hint))
-        if initial not in ("zeros", "uniform"):
-            hint = "it is what stands for weights before the first step."
-            raise ArgumentError(describe("initial", "'zeros' or 'uniform'", repr(initial), hint))
         super().__init__(query_width, memory_width, width, filters, rng, dtype)
         self.smoothing, self.scale, self.cumulative = bool(smoothing), float(sharpening), bool(cumulative)
         self.window = None if window is None else check_size("window", window, 0)
-        self.initial = initial
+        self.initial = check_choice("initial", initial, ("zeros", "uniform"))
         bound = math.sqrt(3 / filter_size)
         self.filters = Parameter(rng.uniform(-bound, bound, (filters, filter_size)).astype(dtype))
 

@@ -12,7 +12,7 @@ from fastattn.layers import Parameter
 from fastattn.scores import Dot as DotScore
 from fastattn.scores.base import Score
 from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike
+from fastattn.variants.checks import NormalizerLike, check_choice
 from fastattn.variants.dot import ScaledDot
 from fastattn.variants.soft import Soft
 
@@ -102,9 +102,7 @@ class LinearCombination(Soft):
         if query_width != memory_width and not set(terms) <= {"x", "y"}:
             hint = "only the terms x and y may differ in width."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
-        if activation not in ("linear", "tanh"):
-            raise ArgumentError(describe("activation", "'linear' or 'tanh'", repr(activation), "tanh bounds scores."))
-        self.terms, self.activation = terms, activation
+        self.terms, self.activation = terms, check_choice("activation", activation, ("linear", "tanh"))
         widths = [query_width if term == "x" else memory_width for term in terms]
         bounds = np.cumsum([0, *widths])
         self._at = {term: slice(int(a), int(b)) for term, a, b in zip(terms, bounds, bounds[1:])}

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Iterable
 from functools import cache
 
+from fastattn.errors import describe_file
+
 __all__ = ["drawable", "families", "spell_out"]
 
 
@@ -15,11 +17,9 @@ def drawable(text: list[str], stacklevel: int) -> tuple[list[str], list[str]]:
     family, missing = families(text)
     if missing:
         some = " ".join(sorted(f"U+{ord(c):04X}" for c in missing)[:5])
-        warnings.warn(
-            f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}. "
-            "Hint: install a font for this script, for example one of Noto Sans.",
-            stacklevel=stacklevel + 1,
-        )
+        problem = f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}"
+        hint = "install a font for this script, for example one of Noto Sans."
+        warnings.warn(describe_file("labels", problem, hint), stacklevel=stacklevel + 1)
     return [spell_out(label, missing) for label in text], family
 
 
