@@ -85,7 +85,8 @@ class Entmax(Normalizer):
         heads = query_shape[1] if len(query_shape) == 4 else 1
         if self._kernel.ndim and len(self._kernel) != heads:
             expected = f"shape ({heads},), one for each head of query"
-            raise ShapeError(describe("alpha", expected, f"shape {self._kernel.shape}", "give one for each head, or one for all."))
+            hint = "give one for each head, or one for all."
+            raise ShapeError(describe("alpha", expected, f"shape {self._kernel.shape}", hint))
         return self._kernel
 
     def reduce(self, d_alpha: Array) -> dict[str, Array]:

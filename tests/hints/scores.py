@@ -76,7 +76,7 @@ advice(
 )
 advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "give one alpha", alpha=1.5)
 advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "or one for each query head", alpha=ones(2))
-advice(lambda alpha=[1.5, 1.5]: attend(normalizer=normalizers.Entmax(alpha)), "or give one for all", alpha=1.5)
+advice(lambda alpha=[1.5, 1.5]: attend(normalizer=normalizers.Entmax(alpha)), "or one for all", alpha=1.5)
 advice(lambda alpha=3: normalizers.Entmax(alpha), "1 is softmax, 2 is sparsemax", alpha=2)
 advice(
     lambda weights=len: normalizers.RowFunctions(weights, 1),

@@ -70,8 +70,7 @@ advice(
     "are targets and sources exchanged?",
     lambda: heatmap(np.array([[1.0, 0.0], [0.5, 0.5]]), target=TWO),
 )
-advice(lambda source=3: heatmap(source=source), "pass source.split(), say", source="a b".split())
-advice(lambda source=3: heatmap(source=source), 'or ["one", "string", "per", "token"]', source=["one", "token"])
+advice(lambda source=3: heatmap(source=source), "pass one str for each, such as text.split()", source="a b".split())
 advice(
     lambda source=[1, 2]: heatmap(source=source), "decode token ids first: vocabulary.decode(ids)", source=["1", "2"]
 )
