@@ -17,7 +17,8 @@ PLAIN = {"schedule": "constant", "validate_every": 0, "sampling": 0.0, "average"
 
 
 def train(folder, resume=False, pairs=DATA, **settings):
-    return seq2seq.train(make_config(**settings), folder, pairs=pairs, resume=resume, quiet=True)
+    first, held_out = pairs
+    return seq2seq.train(make_config(**settings), folder, pairs=first, validation=held_out, resume=resume, quiet=True)
 
 
 def changes(folder):
@@ -146,8 +147,7 @@ def test_a_search_with_a_model_that_gives_nan_says_so(case):
 def spoil(parameter):
     value = parameter.value.copy()
     value[0, 5] = np.nan
-    parameter.value[...] = value
-    parameter.touch()
+    parameter.assign(value)
 
 
 def test_what_is_written_as_json_is_finite(tmp_path):

@@ -23,7 +23,8 @@ EXTENSIONS = {
 
 
 def train(folder, resume=False, **settings):
-    return seq2seq.train(make_config(**settings), folder, pairs=DATA, resume=resume, quiet=True)
+    first, held_out = DATA
+    return seq2seq.train(make_config(**settings), folder, pairs=first, validation=held_out, resume=resume, quiet=True)
 
 
 @pytest.mark.parametrize("parts", EXTENSIONS.values(), ids=EXTENSIONS)

@@ -110,7 +110,7 @@ class Broken:
 def test_an_object_in_place_of_stderr_that_raises_anything(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Broken())
     config = make_config(max_steps=3, log_every=1)
-    assert seq2seq.train(config, tmp_path, pairs=([*DATA[0], ("x" * 50, "y")], DATA[1])).steps == 3
+    assert seq2seq.train(config, tmp_path, pairs=[*DATA[0], ("x" * 50, "y")], validation=DATA[1]).steps == 3
 
 
 @pytest.mark.parametrize("name", ["tqdm", "update", "set_postfix_str", "write", "display"])
@@ -142,7 +142,8 @@ def test_a_bar_that_raises_is_given_up(monkeypatch, name):
 
 def test_a_log_that_cannot_be_opened_is_done_without(tmp_path, capsys):
     (tmp_path / "log.jsonl").mkdir()
-    assert seq2seq.train(make_config(max_steps=5), tmp_path, pairs=DATA, quiet=True).steps == 5
+    config = make_config(max_steps=5)
+    assert seq2seq.train(config, tmp_path, pairs=DATA[0], validation=DATA[1], quiet=True).steps == 5
     assert capsys.readouterr().err.count("log.jsonl: cannot be written: is a directory. Hint: ") == 1
 
 

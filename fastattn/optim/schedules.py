@@ -165,17 +165,12 @@ class ReduceOnPlateau(Schedule):
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Continue from what `state` returned."""
-        if set(state) - {"best"} != {"waited", "reductions"}:
-            expected = "the keys waited, reductions and perhaps best"
-            raise ArgumentError(describe("state", expected, sorted(state), "the state is that of another schedule."))
         values: Mapping[str, Any] = state  # from a file, of any type
-        for name in ("waited", "reductions"):
-            if not isinstance(values[name], int):
-                raise ArgumentError(describe(name, "an integer", repr(values[name]), "load what state() returned."))
-            _count(name, values[name])
-        best = values.get("best", math.inf)
-        if not isinstance(best, (int, float)) or math.isnan(best):
-            raise ArgumentError(describe("best", "a number", repr(best), "load what state() returned."))
+        counts, best = [values.get(name) for name in ("waited", "reductions")], values.get("best", 0.0)
+        right = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(best, (int, float))
+        if set(values) - {"best"} != {"waited", "reductions"} or not right or math.isnan(best):
+            expected, hint = "counts waited and reductions, and perhaps best", "the state is that of another schedule."
+            raise ArgumentError(describe("state", expected, dict(values), hint))
         self._waited, self._reductions = int(state["waited"]), int(state["reductions"])
         self._best = self._sign * float(best) if "best" in state else math.inf
 
