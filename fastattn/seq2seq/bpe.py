@@ -5,8 +5,9 @@ and Birch 2016, "Neural machine translation of rare words with subword units", s
 """
 
 import json
+import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastattn.errors import ArgumentError, describe
@@ -21,6 +22,10 @@ MARK = "\u2581"  # stands for the space before a word
 # What tokenizers calls a character that it does not know: no piece contains a space, so no text can look like it.
 _UNKNOWN = " "
 
+# Letters of a word that are looked at together when merges are learnt, whose work grows with the square of them; a
+# longer word is cut. Text without spaces comes in words as long as its sentences.
+_LONGEST = 256
+
 
 def _tokenizer(model: Any) -> Any:
     package = need("tokenizers", "text", "BPE vocabularies")
@@ -32,7 +37,7 @@ def _tokenizer(model: Any) -> Any:
 def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], Merges]:
     """Return at most `most` pieces, single characters first, and the merges that make them.
 
-    Characters and pairs that occur less than `min_count` times are left out.
+    Characters and pairs that occur less than `min_count` times are left out. Ctrl-C is answered at once.
     """
     lines = [" ".join(text.split()) for text in texts]
     counts = Counter("".join(lines))
@@ -46,7 +51,11 @@ def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], M
         initial_alphabet=[MARK],
         show_progress=False,
     )
-    tokenizer.train_from_iterator([line.translate(rare) for line in lines] if rare else lines, trainer)
+    if any(len(word) > _LONGEST for line in lines for word in line.split(" ")):
+        pieces = package.pre_tokenizers.Split(package.Regex(f".{{1,{_LONGEST}}}"), "isolated")
+        tokenizer.pre_tokenizer = package.pre_tokenizers.Sequence([tokenizer.pre_tokenizer, pieces])
+    texts = [line.translate(rare) for line in lines] if rare else lines
+    _answering_ctrl_c(lambda: tokenizer.train_from_iterator(texts, trainer))
     model = json.loads(tokenizer.to_str())["model"]
     pieces = sorted((piece for piece in model["vocab"] if piece != _UNKNOWN), key=model["vocab"].__getitem__)
     if len(pieces) > most:
@@ -55,6 +64,25 @@ def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], M
                      most + 4, "give a larger max_size, or a min_count that leaves rare characters out.")
         )  # fmt: skip
     return pieces, tuple((left, right) for left, right in model["merges"])
+
+
+def _answering_ctrl_c(call: Callable[[], None]) -> None:
+    """Make a call that looks at no signal: in a thread, so that the one that does is free to."""
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # raised below, where somebody waits for it
+            failure.append(error)
+
+    # A daemon: after Ctrl-C nobody waits for it.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failure:
+        raise failure[0]
 
 
 def splitter(pieces: Sequence[str], merges: Merges) -> Any:

@@ -117,13 +117,20 @@ def _parallel(name: str, pairs: Pairs) -> ParallelText:
 
 
 def _build(config: Config, text: ParallelText) -> tuple[Vocabulary, Vocabulary]:
-    wanted = config.vocabulary
+    wanted, most = config.vocabulary, config.training.max_length
     more: dict[str, Any] = {"min_count": wanted.min_count}
+    empty = Vocabulary((), wanted.source), Vocabulary((), wanted.target)
+    # What is left out for its length teaches nothing; how many pieces a text has is known only when they are.
+    pairs = [
+        pair for pair in zip(text.sources, text.targets)
+        if all(vocabulary.fewest(side) <= most for side, vocabulary in zip(pair, empty))
+    ]  # fmt: skip
+    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     if wanted.shared:
-        both = [*text.sources, *text.targets]
+        both = [*sources, *targets]
         shared = Vocabulary.build(both, wanted.source, max_size=wanted.source_size or None, **more)
         return shared, shared
     return (
-        Vocabulary.build(text.sources, wanted.source, max_size=wanted.source_size or None, **more),
-        Vocabulary.build(text.targets, wanted.target, max_size=wanted.target_size or None, **more),
+        Vocabulary.build(sources, wanted.source, max_size=wanted.source_size or None, **more),
+        Vocabulary.build(targets, wanted.target, max_size=wanted.target_size or None, **more),
     )

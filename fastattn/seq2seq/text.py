@@ -124,6 +124,14 @@ def encode(vocabulary: Vocabulary, text: str) -> NDArray[np.int32]:
     return np.append(vocabulary.encode(vocabulary.split(text)), np.int32(EOS))
 
 
+def _encode_short(vocabulary: Vocabulary, text: str, most: int | None) -> NDArray[np.int32] | None:
+    """Return `encode`, or None if there are more tokens than `most`: what must have more is not split to see it."""
+    if most is not None and vocabulary.fewest(text) > most:
+        return None
+    ids = encode(vocabulary, text)
+    return None if most is not None and len(ids) > most + 1 else ids
+
+
 def encode_pairs(
     pairs: ParallelText, source: Vocabulary, target: Vocabulary, *, max_length: int | None = None, strict: bool = False
 ) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int32]], ParallelText]:
@@ -153,14 +161,12 @@ def encode_pairs(
     encoded: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
     kept = []
     for row, number in enumerate(pairs.numbers):
-        both = encode(source, pairs.sources[row]), encode(target, pairs.targets[row])
-        long = [
-            f"{side} has more than {max_length} tokens"
-            for side, ids in zip(("source", "target"), both)
-            if max_length is not None and len(ids) > max_length + 1
-        ]
-        if account.note(long[0] if long else "", number):
-            encoded.append(both)
+        one = _encode_short(source, pairs.sources[row], max_length)
+        other = None if one is None else _encode_short(target, pairs.targets[row], max_length)
+        long = "source" if one is None else "target" if other is None else ""
+        if account.note(long and f"{long} has more than {max_length} tokens", number):
+            assert one is not None and other is not None
+            encoded.append((one, other))
             kept.append(row)
     report = account.report(strict)
     if not kept:

@@ -69,6 +69,7 @@ class Vocabulary:
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
         self.merges: bpe.Merges = tuple(_merge(pair) for pair in merges)
         self._splitter: Any = None
+        self._longest = max(map(len, own), default=0) if kind == "bpe" else 0
         self._numbers: dict[str, int] = {}
         for number, token in enumerate(own, len(SPECIAL)):
             if not token:
@@ -118,6 +119,20 @@ class Vocabulary:
             counts.update(empty.split(text))
         kept = sorted((token for token, count in counts.items() if count >= min_count), key=lambda t: (-counts[t], t))
         return cls(kept[: None if max_size is None else max_size - len(SPECIAL)], kind)
+
+    def fewest(self, text: str) -> int:
+        """Return a number of tokens that a text has at least, at little cost; but for "bpe" it has as many.
+
+        Examples
+        --------
+        >>> from fastattn.seq2seq import Vocabulary
+        >>> [Vocabulary((), kind).fewest("the cat") for kind in ("word", "char", "bpe")]
+        [2, 7, 2]
+        """
+        if self.kind == "char":
+            return len(text)
+        words = text.split()
+        return max(len(words), sum(map(len, words)) // self._longest) if self._longest else len(words)
 
     def split(self, text: str) -> list[str]:
         """Return the tokens of a text as strings, known or not."""
