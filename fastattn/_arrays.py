@@ -20,6 +20,7 @@ __all__ = [
     "index_array",
     "name_of",
     "read_only",
+    "row_array",
 ]
 
 
@@ -98,6 +99,21 @@ def index_array(name: str, value: object, size: int, also: int | None = None) ->
         wrong = array[outside][0]
     expected = f"integers from 0 to {size - 1}" + ("" if also is None else f", or {also}")
     raise ArgumentError(describe(name, expected, wrong, "the numbers must be those of the vocabulary in use."))
+
+
+def row_array(rows: object, batch: int | None) -> Array:
+    """Return numbers of batch entries as int64 that nobody can change, or raise; None: of a batch of unknown size."""
+    index = as_array("rows", rows)
+    if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+        got = f"{index.dtype} of shape {index.shape}"
+        raise DTypeError(describe("rows", "a 1-D array of integers", got, "pass batch entries."))
+    if index.size:
+        least, most = int(index.min()), int(index.max())
+        if least < 0 or (batch is not None and most >= batch):
+            expected = f"entries from 0 to {batch - 1}" if batch else "entries from 0 on" if batch is None else "none"
+            hint = "they index the batch, and do not count from its end."
+            raise ArgumentError(describe("rows", expected, f"{least} to {most}", hint))
+    return frozen(index.astype(np.int64))
 
 
 def entmax_alpha(value: object) -> Array:

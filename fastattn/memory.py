@@ -20,11 +20,11 @@ from fastattn._arguments import (
     length_array,
     score_arrays,
 )
-from fastattn._arrays import cast
+from fastattn._arrays import cast, row_array
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias
 from fastattn.attention import AttentionOutput, check_scale, kernel_vector
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
 from fastattn.scores.base import Score, resolve
@@ -273,18 +273,10 @@ class Memory:
         -------
         Memory
         """
-        index = as_array("rows", rows)
-        if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
-            got = f"{index.dtype} of shape {index.shape}"
-            raise DTypeError(describe("rows", "a 1-D array of integers", got, "pass batch entries."))
         if self._ndim == 2:
             hint = "prepare key[None], value[None]."
             raise UnsupportedError(describe("rows", "a memory with a batch axis", "one of a single sample", hint))
-        if index.size and not 0 <= int(index.min()) <= int(index.max()) < self._batch:
-            got = f"{index.min()} to {index.max()}"
-            hint = "they index the batch of the memory."
-            raise ArgumentError(describe("rows", f"entries from 0 to {self._batch - 1}", got, hint))
-        index = index.astype(np.int64)
+        index = row_array(rows, self._batch)
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import row_array
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.seq2seq.kinds import build, find, kinds, register
@@ -74,8 +75,9 @@ class State:
 
     def select(self, rows: Array) -> Self:
         """Return the state whose batch entry i is this one's entry ``rows[i]``; memories are not copied."""
-        index = np.asarray(rows, np.int64)
-        changes = {field.name: _select(getattr(self, field.name), index) for field in dataclasses.fields(self)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        index = row_array(rows, next((len(value) for value in values.values() if isinstance(value, np.ndarray)), None))
+        changes = {name: _select(value, index) for name, value in values.items()}
         return dataclasses.replace(self, **changes)
 
 

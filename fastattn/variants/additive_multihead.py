@@ -1,17 +1,17 @@
 """Multi-head attention with an additive score for each head."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import (
     NormalizerLike,
-    check_cotangents,
     check_head_width,
     check_size,
     check_summed,
@@ -26,20 +26,10 @@ class AdditiveHeadsPrepared(Prepared):
 
     Attributes
     ----------
-    heads : list of Prepared
+    heads : tuple of Prepared
     """
 
-    heads: list[Any]
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.heads = [head.select(rows) for head in self.heads]
-        return other
-
-    def fresh(self) -> Self:
-        other = super().fresh()
-        other.heads = [head.fresh() for head in self.heads]
-        return other
+    heads: tuple[Prepared, ...]
 
 
 class AdditiveMultiHead(Variant):
@@ -127,9 +117,9 @@ class AdditiveMultiHead(Variant):
         made = AdditiveHeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         check_summed(made, self.value_width)
         values = self._split(self.value.forward(made.summed))
-        made.heads = [
+        made.heads = tuple(
             head.prepare(made.memory, made.lengths, made.mask, values=own) for head, own in zip(self.heads, values)
-        ]
+        )
         return made
 
     def _split(self, x: Array) -> list[Array]:
@@ -139,7 +129,7 @@ class AdditiveMultiHead(Variant):
     def step(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         found = [head.step(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
         context = self.output.forward(np.concatenate([context for context, _, _ in found], axis=-1))
         return context, np.stack([np.asarray(weights) for _, weights, _ in found], axis=1), state
@@ -152,7 +142,7 @@ class AdditiveMultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         found = [
             head.forward(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)
         ]
@@ -174,7 +164,7 @@ class AdditiveMultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         check_whole(prepared)
         both = [head.vjp(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)]
         found = [output for output, _ in both]
@@ -205,13 +195,13 @@ class AdditiveMultiHead(Variant):
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         check_whole(prepared)
         found = [head.step_vjp(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
         contexts = np.concatenate([one[0] for one in found], axis=-1)
 
         def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+            d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             prepared.tape.append({"contexts": contexts, "d_context": d_context})
             d_query = np.zeros_like(query)
@@ -220,10 +210,11 @@ class AdditiveMultiHead(Variant):
             return d_query, d_state
 
         weights = np.stack([np.asarray(one[1]) for one in found], axis=1)
-        return self.output.forward(contexts), weights, state, backward
+        context = self.output.forward(contexts)
+        return context, weights, state, StepBackward(backward, context, weights, state)
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         gradients = [head.finish(own) for head, own in zip(self.heads, prepared.heads)]
         if tape:
             contexts, d_context = (np.stack([step[name] for step in tape], 1) for name in ("contexts", "d_context"))

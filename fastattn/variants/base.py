@@ -33,9 +33,13 @@ What holds for every variant:
   memory by the context's matrices once; d_memory is then a pair, of the memory and of the values.
 
 Who writes a variant implements `prepare` (or `_prepare`), `step`, `step_vjp` and `finish`; `forward` and `vjp` follow
-by a loop over steps. One without state does better to implement all.
+by a loop over steps. One without state does better to implement all. What is called from outside is checked by the base
+class and its helpers, so that a kernel never meets another memory's state or a gradient of another shape: `_query` and
+`_queries` at the beginning of a step or of all, `StepBackward` as the last line of `step_vjp`, `_take` in `finish`,
+`states` and `per_sample` for what is carried.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -46,14 +50,14 @@ from fastattn._arrays import as_array, float_array, name_of
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
-from fastattn.variants.checks import check_cotangents, check_lengths, check_size
-from fastattn.variants.prepared import AttentionState, Prepared
+from fastattn.variants.backward import StepBackward, check_cotangents
+from fastattn.variants.checks import check_lengths, check_size
+from fastattn.variants.prepared import Prepared, check_prepared, check_whole
+from fastattn.variants.state import AttentionState, check_state
 
 __all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
 
 Array = NDArray[Any]
-# (d_context, d_weights=None, d_state=None) -> (d_query, d_state of the state before)
-StepBackward = Callable[..., tuple[Array, "AttentionState | None"]]
 MemoryGradient = Array | tuple[Array, Array]
 
 
@@ -77,6 +81,10 @@ class Variant(Layer):
         Whether it can be that of a decoder, which goes back step by step over a memory that stays as it is.
     takes_seeds : bool
         Whether `start` takes ``seeds=``, one a sample, of what is random in training.
+    states : tuple of classes
+        Those of its states; `AttentionState` itself if it carries nothing.
+    identity : bytes
+        Drawn when it is made: by it a prepared memory knows its variant, and copies of both know each other.
     """
 
     name: ClassVar[str] = ""
@@ -84,6 +92,7 @@ class Variant(Layer):
     gated: ClassVar[bool] = False
     loops: ClassVar[bool] = True
     takes_seeds: ClassVar[bool] = False
+    states: tuple[type[AttentionState], ...] = (AttentionState,)
     query_width: int
     memory_width: int
     dtype: Any
@@ -94,6 +103,7 @@ class Variant(Layer):
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise DTypeError(describe("dtype", "float32 or float64", self.dtype, "pass np.float32."))
+        self.identity = os.urandom(8)
 
     def prepare(
         self, memory: Array, lengths: Array | None = None, mask: Array | None = None, *, values: Array | None = None
@@ -126,8 +136,7 @@ class Variant(Layer):
                 expected, got = f"bool of shape ({batch}, {keys})", f"{mask.dtype} of shape {mask.shape}"
                 error = DTypeError if mask.dtype != bool else ShapeError
                 raise error(describe("mask", expected, got, "True = may be attended to."))
-            mask = mask.copy()
-        return self._prepare(Prepared(memory, values, known, mask))
+        return self._prepare(Prepared(memory, values, known, mask)).close(self.identity)
 
     def _prepare(self, prepared: Prepared) -> Prepared:
         """Add to a checked memory what this variant needs of it."""
@@ -135,7 +144,8 @@ class Variant(Layer):
 
     def start(self, prepared: Prepared) -> AttentionState:
         """Return the state before the first step."""
-        return AttentionState()
+        check_prepared(prepared, self)
+        return AttentionState(shape=prepared.shape)
 
     def start_search(self, prepared: Prepared) -> AttentionState:
         """Return the state before the first step of a search, where that differs from training."""
@@ -184,7 +194,7 @@ class Variant(Layer):
         -------
         array, shape (B, Tq, Dv), or AttentionOutput
         """
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         state = self.start(prepared) if state is None else state
         contexts, weights = [], []
         for t in range(queries.shape[1]):
@@ -208,9 +218,10 @@ class Variant(Layer):
         -------
         context, weights, state
             As of `step`.
-        backward : callable
+        backward : StepBackward
             ``backward(d_context, d_weights=None, d_state=None) -> (d_query, d_state)``, to be called once, in reverse
-            order of the steps. A d_state is a state of gradients, or None for zeros.
+            order of the steps. A d_state is a state of gradients, or None for zeros. The query, and what the step
+            returned, are not to be changed before.
         """
         raise NotImplementedError
 
@@ -241,7 +252,7 @@ class Variant(Layer):
             ``backward(d_context=None, d_weights=None) -> (d_queries, d_memory)``; `d_weights` needs
             ``return_weights=True``. To be called once.
         """
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         prepared = prepared.fresh()
         state = self.start(prepared) if state is None else state
         contexts, weights, backwards = [], [], []
@@ -277,13 +288,24 @@ class Variant(Layer):
             return AttentionOutput(joined, np.empty((prepared.batch, 0, prepared.keys), self.dtype))
         return AttentionOutput(joined, np.stack([found for found in weights if found is not None], axis=-2))
 
-    def _queries(self, queries: Array, prepared: Prepared) -> Array:
-        """Return queries (B, Tq, Dq) as an array, or raise."""
+    def _queries(self, queries: Array, prepared: Prepared, state: AttentionState | None) -> Array:
+        """Return queries (B, Tq, Dq) as an array, or raise if these, the memory or the state are wrong."""
+        check_prepared(prepared, self)
+        if state is not None:
+            check_state(state, self, prepared)
         return self._float("queries", queries, (prepared.batch, "Tq", self.query_width))
 
-    def _query(self, query: Array, prepared: Prepared) -> Array:
-        """Return a query (B, Dq) as an array, or raise."""
+    def _query(self, query: Array, prepared: Prepared, state: AttentionState) -> Array:
+        """Return a query (B, Dq) as an array, or raise if it, the memory or the state is wrong."""
+        check_prepared(prepared, self)
+        check_state(state, self, prepared)
         return self._float("query", query, (prepared.batch, self.query_width))
+
+    def _take(self, prepared: Prepared) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+        """Return what backward steps left on a memory, for `finish`, or raise if it is not of this variant."""
+        check_prepared(prepared, self)
+        check_whole(prepared)
+        return prepared.take()
 
     def _float(self, name: str, value: object, shape: tuple[int | str, ...]) -> Array:
         array = float_array(name, value)

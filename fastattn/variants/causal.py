@@ -10,9 +10,11 @@ from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, visible
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.checks import NormalizerLike, check_cotangents, check_size, check_state, check_whole
+from fastattn.variants.checks import NormalizerLike, check_size, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
+from fastattn.variants.prepared import check_prepared
 
 __all__ = ["CausalSelfAttention", "CausalState"]
 
@@ -25,7 +27,7 @@ class CausalState(AttentionState):
     steps: tuple[tuple[Array, Array], ...] = ()  # keys and values that `step_vjp` added
 
     def select(self, rows: Array) -> Self:
-        return replace(self, cache=self.cache.select(rows), steps=())  # as of a memory, there is no way back
+        return replace(super().select(rows), steps=())  # as of a memory, there is no way back
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class CausalSelfAttention(MultiHead):
             window=None if window is None else (check_size("window", window, 0), None), sinks=sinks,
             normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
+        self.states = (CausalState,)
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
         if prepared.mask is not None or prepared.values is not None or (prepared.lengths != prepared.keys).any():
@@ -107,12 +110,12 @@ class CausalSelfAttention(MultiHead):
         return super()._prepare(prepared)
 
     def start(self, prepared: Any) -> CausalState:
+        check_prepared(prepared, self)
         rows = slice(None) if prepared.rows is None else prepared.rows
-        return CausalState(prepare(prepared.key[rows], prepared.value[rows]))
+        return CausalState(prepare(prepared.key[rows], prepared.value[rows]), shape=prepared.shape)
 
     def _extend(self, x: Array, state: Any, prepared: Prepared) -> tuple[Array, CausalState, int]:
         """Return the queries of x (B, T, D), the state with x in its cache, and the position of x's first row."""
-        check_state(state, CausalState, prepared)
         first = state.cache.shape[-1]
         placed = self.positions.add(x, first)
         query, key, value = (
@@ -120,7 +123,7 @@ class CausalSelfAttention(MultiHead):
             for layer, heads in ((self.query, self.heads), (self.key, self.key_heads), (self.value, self.key_heads))
         )
         query, key = self.positions.turn(query, first), self.positions.turn(key, first)
-        return query, CausalState(state.cache.extended(key, value)), first
+        return query, CausalState(state.cache.extended(key, value), shape=state.shape), first
 
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
         options: dict[str, Any] = {"causal": "bottom_right"}
@@ -133,7 +136,7 @@ class CausalSelfAttention(MultiHead):
         return options
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, CausalState]:
-        heads, after, first = self._extend(self._query(query, prepared)[:, None], state, prepared)
+        heads, after, first = self._extend(self._query(query, prepared, state)[:, None], state, prepared)
         options = self._options(first, 1, first + 1)
         found: Any
         context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
@@ -142,7 +145,7 @@ class CausalSelfAttention(MultiHead):
     def forward(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
-        x = self._queries(queries, prepared)
+        x = self._queries(queries, prepared, state)
         query, after, first = self._extend(x, self.start(prepared) if state is None else state, prepared)
         options = self._options(first, x.shape[1], first + x.shape[1])
         heads, weights = attend(after.cache, query, self.positions, first, return_weights=return_weights, **options)
@@ -152,7 +155,7 @@ class CausalSelfAttention(MultiHead):
     def vjp(
         self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        x = self._queries(queries, prepared)
+        x = self._queries(queries, prepared, state)
         check_whole(prepared)
         if state is not None:
             hint = "prepare what precedes the queries as the memory."
@@ -186,9 +189,8 @@ class CausalSelfAttention(MultiHead):
     def step_vjp(
         self, query: Array, prepared: Any, state: Any
     ) -> tuple[Array, Array, CausalState, StepBackward]:  # fmt: skip
-        x, positions = self._query(query, prepared)[:, None], self.positions
+        x, positions = self._query(query, prepared, state)[:, None], self.positions
         check_whole(prepared)
-        check_state(state, CausalState, prepared)
         first = state.cache.shape[-1]
         if first != prepared.keys + len(state.steps):
             hint = "make every step with step_vjp, from start() on."
@@ -199,15 +201,13 @@ class CausalSelfAttention(MultiHead):
         )
         turned = positions.turn(heads_of(query, self.heads), first)
         own = positions.turn(heads_of(key, self.key_heads), first), heads_of(value, self.key_heads)
-        after = CausalState(state.cache.extended(*own), (*state.steps, own))
+        after = CausalState(state.cache.extended(*own), (*state.steps, own), shape=state.shape)
         options = self._options(first, 1, first + 1)
         found: Any
         context, found = attend(after.cache, turned, positions, first, return_weights=True, **options)
         output, output_back = self.output.vjp(joined(context)[:, 0])
 
-        def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: Any = None
-        ) -> tuple[Array, CausalGradient]:
+        def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, CausalGradient]:
             keys, values = (
                 np.concatenate([begun, *(step[i] for step in after.steps)], axis=2)
                 for i, begun in enumerate((prepared.key, prepared.value))
@@ -228,10 +228,12 @@ class CausalSelfAttention(MultiHead):
                 prepared.tape.append({"gradient": before})
             return d_query[:, 0], before
 
-        return output, found[:, :, 0], after, backward
+        weights: Array = found[:, :, 0]
+        gradient = np.broadcast_to(self.dtype.type(0), (len(x), self.key_heads, first + 1, self.head_width))
+        return output, weights, after, StepBackward(backward, output, weights, CausalGradient(gradient, gradient))
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         d_memory = np.zeros_like(prepared.memory)
         for entry in tape:
             d_memory += self._memory_vjp(prepared, entry["gradient"])

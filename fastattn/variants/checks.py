@@ -1,28 +1,24 @@
 """Checks of what is given to variants."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array
-from fastattn.attention import AttentionOutput
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn._arrays import as_array, frozen
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.normalizers.base import Normalizer, resolve
-from fastattn.variants.prepared import AttentionState, Prepared
+from fastattn.variants.prepared import Prepared, check_whole
 
 __all__ = [
     "NormalizerLike",
     "check_choice",
-    "check_cotangents",
     "check_head_width",
     "check_lengths",
     "check_normalizer",
     "check_seeds",
     "check_size",
-    "check_state",
     "check_summed",
     "check_whole",
 ]
@@ -30,46 +26,6 @@ __all__ = [
 Array = NDArray[Any]
 # A name, a mapping of a name and settings, or an object.
 NormalizerLike = str | Mapping[str, Any] | Normalizer
-
-
-def check_whole(prepared: Prepared) -> None:
-    """Raise for a selection of rows, which has no way back."""
-    if prepared.rows is not None:
-        hint = "train on what prepare() returned; selections are for search."
-        raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))
-
-
-def check_state(state: object, kind: type[AttentionState], prepared: Prepared) -> None:
-    """Raise unless the state is of a kind, and of the batch of the memory."""
-    if not isinstance(state, kind):
-        hint = "pass what start() or the step before returned."
-        raise DTypeError(describe("state", f"a {kind.__name__}", type(state).__name__, hint))
-    for field in fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, np.ndarray) and len(value) != prepared.batch:
-            hint = "select the same rows of the state and of the memory."
-            raise ShapeError(describe("state", f"{prepared.batch} samples, as the memory has", len(value), hint))
-
-
-def check_cotangents(
-    output: Array | AttentionOutput, d_context: Array | None, d_weights: Array | None
-) -> tuple[Array, Array | None]:
-    """Return the gradients of an output, zeros for a missing d_context, or raise."""
-    context, weights = (output, None) if isinstance(output, np.ndarray) else output[:2]
-    if d_context is None and d_weights is None:
-        hint = "pass the gradient of what the loss depends on."
-        raise ArgumentError(describe("d_context", "at least one of d_context, d_weights", "None", hint))
-    if d_weights is not None and weights is None:
-        hint = "call vjp(..., return_weights=True)."
-        raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
-    if d_context is None:
-        d_context = np.zeros_like(context)
-    for name, given, made in (("d_context", d_context, context), ("d_weights", d_weights, weights)):
-        if given is not None and made is not None and (given.shape != made.shape or given.dtype != made.dtype):
-            got = f"{given.dtype} of shape {given.shape}"
-            hint = f"pass the gradient of {name[2:]}."
-            raise ShapeError(describe(name, f"{made.dtype} of shape {made.shape}", got, hint))
-    return d_context, d_weights
 
 
 def check_size(name: str, value: object, least: int = 1) -> int:
@@ -123,7 +79,7 @@ def check_seeds(seeds: object, batch: int) -> Array:
         error = ShapeError if array.dtype.kind in "iu" else DTypeError
         got = f"{array.dtype} of shape {array.shape}"
         raise error(describe("seeds", f"{batch} integers", got, "pass one seed a sample."))
-    return array.astype(np.uint64)
+    return frozen(array.astype(np.uint64))
 
 
 def check_head_width(query_width: int, heads: int, head_width: int | None) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from fastattn import functional, linear
-from fastattn.errors import ArgumentError, describe
+from fastattn._arrays import float_array, gradient_array
+from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.base import Array, MemoryGradient
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import Recall, RecallPrepared, RecallState
 
 __all__ = ["Coverage", "coverage_loss", "coverage_loss_vjp"]
@@ -98,8 +100,8 @@ class Coverage(Recall):
 
     def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
         if self.fertility is None:
-            return RecallState(state.history + weights)
-        return RecallState(state.history + weights / self._phi(prepared))
+            return RecallState(state.history + weights, shape=state.shape)
+        return RecallState(state.history + weights / self._phi(prepared), shape=state.shape)
 
     def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
         d_history = d_state.history
@@ -111,6 +113,7 @@ class Coverage(Recall):
         return d_history / phi, d_history
 
     def finish(self, prepared: Any) -> MemoryGradient:
+        check_prepared(prepared, self)
         d_phi = prepared.sums.get("phi")
         gradient = super().finish(prepared)
         if self.fertility is None or d_phi is None:
@@ -150,6 +153,10 @@ def coverage_loss_vjp(weights: Array) -> tuple[Array, Callable[[Array], Array]]:
 
     Where a weight equals its coverage the gradient is that of the weight.
     """
+    weights = float_array("weights", weights)
+    if weights.ndim != 3:
+        hint = "choose one head, or call it for each."
+        raise ShapeError(describe("weights", "shape (B, T, S)", f"shape {weights.shape}", hint))
     # Running sums, unlike NumPy's sum, have one order whatever the padding.
     before = np.cumsum(weights, axis=1) - weights
     smaller = weights <= before
@@ -157,6 +164,7 @@ def coverage_loss_vjp(weights: Array) -> tuple[Array, Callable[[Array], Array]]:
     losses = np.cumsum(least, axis=-1)[..., -1] if weights.shape[-1] else np.zeros(weights.shape[:2], weights.dtype)
 
     def backward(d_losses: Array) -> Array:
+        d_losses = gradient_array("d_losses", d_losses, losses.shape, losses.dtype)
         d = np.broadcast_to(d_losses[..., None], weights.shape)
         d_before = np.where(smaller, 0, d)
         later = np.cumsum(d_before[:, ::-1], axis=1)[:, ::-1] - d_before

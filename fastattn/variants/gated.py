@@ -9,8 +9,9 @@ from fastattn import functional, linear
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.checks import check_cotangents
+from fastattn.variants.prepared import check_prepared
 
 __all__ = ["GatedAdditive"]
 
@@ -85,8 +86,8 @@ class GatedAdditive(Additive):
     def step(
         self, query: Array, prepared: Prepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:
-        summed, weights, state = super().step(query, prepared, state)
-        return summed * self._beta(self._query(query, prepared)), weights, state
+        summed, weights, after = super().step(query, prepared, state)
+        return summed * self._beta(self._query(query, prepared, state)), weights, after
 
     def _attended(self, output: Any, beta: Array) -> Any:
         """Return an output with the gate applied to its contexts."""
@@ -96,14 +97,14 @@ class GatedAdditive(Additive):
         self, queries: Array, prepared: Prepared, *, state: AttentionState | None = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
         output = super().forward(queries, prepared, state=state, return_weights=return_weights)
-        found: Array | AttentionOutput = self._attended(output, self._beta(self._queries(queries, prepared)))
+        found: Array | AttentionOutput = self._attended(output, self._beta(self._queries(queries, prepared, state)))
         return found
 
     def vjp(
         self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
         output, soft_back = super().vjp(queries, prepared, state=state, return_weights=return_weights)
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         beta = self._beta(queries)
         found = self._attended(output, beta)
         summed = output if isinstance(output, np.ndarray) else output.context
@@ -119,21 +120,23 @@ class GatedAdditive(Additive):
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
-        summed, weights, state, soft_back = super().step_vjp(query, prepared, state)
-        query = self._query(query, prepared)
+        summed, weights, after, soft_back = super().step_vjp(query, prepared, state)
+        query = self._query(query, prepared, state)
         beta = self._beta(query)
+        context = summed * beta
 
         def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+            d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             d_summed, d_gate = self._gate_vjp(beta, summed, d_context)
             d_query, d_state = soft_back(d_summed, d_weights, d_state)
             prepared.tape[-1]["d_gate"] = d_gate
             return d_query + self.gate.w.packed().matmul_transposed(d_gate), d_state
 
-        return summed * beta, weights, state, backward
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def finish(self, prepared: Any) -> MemoryGradient:
+        check_prepared(prepared, self)
         if prepared.tape:
             queries, d_gate = (np.stack([step[name] for step in prepared.tape]) for name in ("query", "d_gate"))
             assert self.gate.b is not None

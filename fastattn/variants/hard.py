@@ -1,18 +1,21 @@
 """Hard attention: one row of the memory a step, sampled in training and the likeliest at inference."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fastattn import functional, linear
+from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_choice, check_seeds, check_state, check_whole
+from fastattn.variants.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.luong import luong
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import gathered_values
 from fastattn.variants.soft import Soft
+from fastattn.variants.state import per_sample
 
 __all__ = ["Hard", "MovingBaseline", "SampledState", "reinforce"]
 
@@ -32,10 +35,10 @@ class SampledState(AttentionState):
         `d_state` of the last step.
     """
 
-    seeds: Array | None = None
+    seeds: Array | None = field(default=None, metadata=per_sample(dtype=np.uint64))
     steps: int = 0
-    log_probability: Array | None = None
-    entropy: Array | None = None
+    log_probability: Array | None = field(default=None, metadata=per_sample())
+    entropy: Array | None = field(default=None, metadata=per_sample())
 
 
 class HardPrepared(Prepared):
@@ -47,16 +50,6 @@ class HardPrepared(Prepared):
     """
 
     inner: Any
-
-    def fresh(self) -> Self:
-        other = super().fresh()
-        other.inner = self.inner.fresh()
-        return other
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.inner = self.inner.select(rows)
-        return other
 
 
 class Hard(Variant):
@@ -125,6 +118,7 @@ class Hard(Variant):
     """
 
     name = "hard"
+    states = (SampledState,)
     takes_seeds = True
 
     def __init__(
@@ -156,25 +150,25 @@ class Hard(Variant):
 
     def _prepare(self, prepared: Prepared) -> HardPrepared:
         made = HardPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.inner = self.align._prepare(prepared)
+        made.inner = self.align.prepare(made.memory, made.lengths, made.mask, values=made.values)
         return made
 
     def start(self, prepared: Prepared, *, seeds: Any = None) -> SampledState:
         """Return the state before the first step; with seeds (B,), integers, positions are drawn."""
-        if seeds is None:
-            return SampledState()
-        seeds = check_seeds(seeds, prepared.batch)
-        if self.training == "gumbel":
-            return SampledState(seeds)
-        return SampledState(seeds, 0, np.zeros(prepared.batch, self.dtype), np.zeros(prepared.batch, self.dtype))
+        check_prepared(prepared, self)
+        shape, begin = prepared.shape, None
+        if seeds is not None:
+            seeds = check_seeds(seeds, prepared.batch)
+            begin = None if self.training == "gumbel" else np.zeros(prepared.batch, self.dtype)
+        return SampledState(seeds, 0, begin, begin, shape=shape)
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, SampledState]:
+        query = self._query(query, prepared, state)
         run = self._run(query, prepared, state, self.align.step(query, prepared.inner, AttentionState()))
         return run["context"], run["weights"], run["after"]
 
     def _run(self, query: Array, prepared: Any, state: Any, inner: tuple[Any, ...]) -> dict[str, Any]:
         """Choose positions by the probabilities of the inner variant, and keep what the way back needs."""
-        check_state(state, SampledState, prepared)
         expected, p = inner[:2]
         batch, keys = p.shape
         run: dict[str, Any] = {"p": p, "soft": np.zeros(batch, bool), "after": state}
@@ -213,24 +207,23 @@ class Hard(Variant):
 
     def _after(self, state: SampledState, run: dict[str, Any]) -> SampledState:
         if state.log_probability is None or state.entropy is None:
-            return SampledState(state.seeds, state.steps + 1)
+            return SampledState(state.seeds, state.steps + 1, shape=state.shape)
         p, rows = run["p"], np.arange(len(run["p"]))
         run["logs"] = np.empty_like(p)
         core.logarithm(np.ascontiguousarray(p), None, 0, run["logs"])
         drawn = np.where(run["found"] & ~run["soft"], run["logs"][rows, run["at"]], self.dtype.type(0))
         with np.errstate(invalid="ignore"):
             entropy = np.cumsum(np.where(p == 0, self.dtype.type(0), -p * run["logs"]), axis=-1)[:, -1]
-        return SampledState(state.seeds, state.steps + 1, state.log_probability + drawn, state.entropy + entropy)
+        sums = state.log_probability + drawn, state.entropy + entropy
+        return SampledState(state.seeds, state.steps + 1, *sums, shape=state.shape)
 
     def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, SampledState, StepBackward]:
+        query = self._query(query, prepared, state)
         check_whole(prepared)
         inner = self.align.step_vjp(query, prepared.inner, AttentionState())
         run = self._run(query, prepared, state, inner)
 
-        def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: Any = None
-        ) -> tuple[Array, AttentionState | None]:
-            d_context = np.ascontiguousarray(d_context)
+        def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, AttentionState | None]:
             if "one_hot" in run:
                 prepared.tape.append({"weights": run["one_hot"], "d_context": d_context})
             if state.seeds is None or "one_hot" not in run:
@@ -242,7 +235,8 @@ class Hard(Variant):
             d_soft = np.where(run["soft"][:, None], d_context, self.dtype.type(0))
             return inner[3](d_soft, d_p, None)[0], d_state
 
-        return run["context"], run["weights"], run["after"], backward
+        context, weights, after = run["context"], run["weights"], run["after"]
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def _reinforce_vjp(self, run: dict[str, Any], d_weights: Array | None, d_state: Any) -> Array:
         """Return the gradient of p: through log p(s) and the entropy, and for soft samples that of the weights."""
@@ -269,7 +263,7 @@ class Hard(Variant):
         return np.where(p == 0, self.dtype.type(0), d_logs / safe)
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         gradient = self.align.finish(prepared.inner)
         d_values = gathered_values(prepared, tape)
         return (gradient[0], gradient[1] + d_values) if isinstance(gradient, tuple) else gradient + d_values
@@ -304,6 +298,10 @@ class MovingBaseline:
 
     def advantage(self, rewards: Array) -> Array:
         """Take in the rewards (B,) of a batch, and return what they are above the average."""
+        rewards = float_array("rewards", rewards)
+        if rewards.ndim != 1:
+            hint = "pass one reward a sample."
+            raise ShapeError(describe("rewards", "shape (B,)", f"shape {rewards.shape}", hint))
         if len(rewards):
             mean = float(np.cumsum(rewards, dtype=np.float64)[-1]) / len(rewards)
             self.value = self.decay * self.value + (1 - self.decay) * mean
@@ -311,7 +309,7 @@ class MovingBaseline:
         return advantage
 
 
-def reinforce(state: SampledState, advantage: Array, *, reward: float = 1.0, entropy: float = 0.0) -> SampledState:
+def reinforce(state: Any, advantage: Array, *, reward: float = 1.0, entropy: float = 0.0) -> SampledState:
     """Return the d_state of the last step for a loss ``-(R + reward (R - b) log p(s) + entropy H(p))``.
 
     Parameters
@@ -323,10 +321,14 @@ def reinforce(state: SampledState, advantage: Array, *, reward: float = 1.0, ent
     reward, entropy : float
         lambda_r and lambda_e of the paper, which leaves them to cross-validation.
     """
+    if not isinstance(state, SampledState):
+        hint = "pass what the last step returned."
+        raise DTypeError(describe("state", "a SampledState", type(state).__name__, hint))
     if state.log_probability is None:
         hint = "make the variant with training='reinforce', and start with seeds."
         raise ArgumentError(describe("state", "one with log_probability", "one without", hint))
     kind = state.log_probability.dtype.type
+    advantage = gradient_array("advantage", advantage, state.log_probability.shape, state.log_probability.dtype)
     return SampledState(
         log_probability=-kind(reward) * advantage, entropy=np.full(len(advantage), -kind(entropy), kind)
     )

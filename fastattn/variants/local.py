@@ -1,7 +1,7 @@
 """Local attention: a window of the memory around one position, which steps along or is predicted."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn.layers import Linear, Parameter
 from fastattn.variants.base import Array, AttentionState, Prepared
-from fastattn.variants.checks import check_state
+from fastattn.variants.prepared import check_prepared
+from fastattn.variants.state import per_sample
 from fastattn.variants.windowed import Local
 
 __all__ = ["LocalM", "LocalP", "LocalState"]
@@ -19,7 +20,7 @@ __all__ = ["LocalM", "LocalP", "LocalState"]
 class LocalState(AttentionState):
     """How many steps each sample has made, int64 (B,)."""
 
-    position: Array
+    position: Array = field(metadata=per_sample(dtype=np.int64))
 
 
 class LocalM(Local):
@@ -57,6 +58,7 @@ class LocalM(Local):
     """
 
     name = "local_m"
+    states = (LocalState,)
 
     def __init__(
         self,
@@ -72,14 +74,14 @@ class LocalM(Local):
         super().__init__(query_width, memory_width, window, score, width, rng, dtype)
 
     def start(self, prepared: Prepared) -> LocalState:
-        return LocalState(np.zeros(prepared.batch, np.int64))
+        check_prepared(prepared, self)
+        return LocalState(np.zeros(prepared.batch, np.int64), shape=prepared.shape)
 
     def _positions(self, queries: Array, prepared: Prepared, state: Any) -> Array:
-        check_state(state, LocalState, prepared)
         return state.position[:, None] + np.arange(queries.shape[1], dtype=np.float64)
 
     def _after(self, state: Any, steps: int) -> LocalState:
-        return LocalState(state.position + steps)
+        return LocalState(state.position + steps, shape=state.shape)
 
 
 class LocalP(Local):

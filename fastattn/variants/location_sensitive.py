@@ -9,6 +9,7 @@ from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.base import Array, Prepared
 from fastattn.variants.checks import check_choice, check_size
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import Recall, RecallState
 
 __all__ = ["LocationSensitive"]
@@ -107,17 +108,20 @@ class LocationSensitive(Recall):
         self.filters = Parameter(rng.uniform(-bound, bound, (filters, filter_size)).astype(dtype))
 
     def start(self, prepared: Prepared) -> RecallState:
-        history = np.zeros((prepared.batch, prepared.keys), self.dtype)
+        check_prepared(prepared, self)
+        history = np.zeros(prepared.shape, self.dtype)
         if self.initial == "uniform":
             allowed = prepared.allowed()
             counts = np.maximum(allowed.sum(axis=-1, keepdims=True), 1)
             history[...] = np.where(allowed, 1 / counts, 0)
-        return RecallState(history, history if self.cumulative and self.window is not None else None)
+        previous = history if self.cumulative and self.window is not None else None
+        return RecallState(history, previous, shape=prepared.shape)
 
     def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
         if not self.cumulative:
-            return RecallState(weights)
-        return RecallState(state.history + weights, None if state.previous is None else weights)
+            return RecallState(weights, shape=state.shape)
+        previous = None if state.previous is None else weights
+        return RecallState(state.history + weights, previous, shape=state.shape)
 
     def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
         return d_state.history, d_state.history if self.cumulative else None

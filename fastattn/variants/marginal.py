@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastattn import functional
-from fastattn._arrays import cast, float_array
+from fastattn._arrays import cast, float_array, gradient_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.variants.base import Array
@@ -55,7 +55,8 @@ def marginal_likelihood_vjp(
 
     With the posterior ``q_j = p(j) p(y | j) / sum_k p(k) p(y | k)``, these are ``d q_j / p(j)`` and ``d q_j``.
     """
-    weights, given = float_array("weights", weights), float_array("log_likelihoods", log_likelihoods)
+    arrays = ("weights", weights), ("log_likelihoods", log_likelihoods)
+    weights, given = (core.unit(float_array(name, array)) for name, array in arrays)
     if weights.ndim != 3 or given.shape != weights.shape:
         expected = f"shape {weights.shape}" if weights.ndim == 3 else "weights of shape (B, T, S)"
         hint = "one for each sample, step and position."
@@ -64,9 +65,24 @@ def marginal_likelihood_vjp(
         hint = cast("log_likelihoods", given, weights.dtype)
         raise DTypeError(describe("log_likelihoods", f"{weights.dtype}, as weights", given.dtype, hint))
     batch, steps, keys = weights.shape
-    if not keys:
-        return np.full((batch, steps), -np.inf, weights.dtype), lambda d: (np.zeros_like(weights), np.zeros_like(given))
     some = weights != 0
+    if keys:
+        total, posterior = _marginal(weights, given, some)
+    else:
+        total, posterior = np.full((batch, steps), -np.inf, weights.dtype), np.zeros_like(weights)
+
+    def backward(d_total: Array) -> tuple[Array, Array]:
+        d_total = gradient_array("d_total", d_total, total.shape, total.dtype)
+        d = posterior * d_total[..., None]
+        safe = np.where(some, weights, weights.dtype.type(1))
+        return np.where(some, d / safe, weights.dtype.type(0)), d
+
+    return total, backward
+
+
+def _marginal(weights: Array, given: Array, some: Array) -> tuple[Array, Array]:
+    """Return the likelihoods (B, T) and the posteriors (B, T, S)."""
+    batch, steps, keys = weights.shape
     logs = np.empty((batch * steps, keys), weights.dtype)
     core.logarithm(np.ascontiguousarray(weights).reshape(-1, keys), None, 0, logs)
     joint = np.where(some, logs.reshape(weights.shape) + np.where(some, given, 0), weights.dtype.type(-np.inf))
@@ -76,11 +92,4 @@ def marginal_likelihood_vjp(
     largest, share = (np.take_along_axis(x, at, axis=-1)[..., 0] for x in (joint, posterior))
     shares = np.empty((batch, steps), weights.dtype)
     core.logarithm(np.ascontiguousarray(np.where(share == 0, weights.dtype.type(1), share)), None, 0, shares)
-    total: Array = largest - shares
-
-    def backward(d_total: Array) -> tuple[Array, Array]:
-        d = posterior * d_total[..., None]
-        safe = np.where(some, weights, weights.dtype.type(1))
-        return np.where(some, d / safe, weights.dtype.type(0)), d
-
-    return total, backward
+    return largest - shares, posterior

@@ -1,6 +1,6 @@
 """Monotonic attention: expected alignments to train with, and hard ones, found in linear time, to decode with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from fastattn.layers import Parameter
 from fastattn.memory import packed_keys
 from fastattn.variants.additive import Additive, NormedAdditive
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_choice, check_seeds, check_state, check_whole
+from fastattn.variants.checks import check_choice, check_seeds, check_whole
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import gathered_values
+from fastattn.variants.state import per_sample
 
 __all__ = ["HardState", "Monotonic", "MonotonicState"]
 
@@ -32,8 +34,8 @@ class MonotonicState(AttentionState):
         How many steps there were.
     """
 
-    alignment: Array
-    seeds: Array | None = None
+    alignment: Array = field(metadata=per_sample("S"))
+    seeds: Array | None = field(default=None, metadata=per_sample(dtype=np.uint64))
     steps: int = 0
 
 
@@ -47,7 +49,7 @@ class HardState(AttentionState):
         Of the step before; a sample's length once its end was passed.
     """
 
-    position: Array
+    position: Array = field(metadata=per_sample(dtype=np.int64, most="S"))
 
 
 class MonotonicPrepared(Prepared):
@@ -134,6 +136,7 @@ class Monotonic(Variant):
     """
 
     name = "monotonic"
+    states = (MonotonicState, HardState)
     chunk: int = 0
     chunk_align: Additive | None = None
     takes_seeds = True
@@ -185,24 +188,25 @@ class Monotonic(Variant):
         -------
         MonotonicState or HardState
         """
+        check_prepared(prepared, self)
         if check_choice("mode", mode, ("soft", "hard")) == "hard":
             if seeds is not None:
                 raise ArgumentError(describe("seeds", "None in hard mode", "seeds", "noise is for training."))
-            return HardState(np.zeros(prepared.batch, np.int64))
-        alignment = np.zeros((prepared.batch, prepared.keys), self.dtype)
+            return HardState(np.zeros(prepared.batch, np.int64), shape=prepared.shape)
+        alignment = np.zeros(prepared.shape, self.dtype)
         alignment[:, :1] = 1
-        return MonotonicState(alignment, None if seeds is None else check_seeds(seeds, prepared.batch))
+        seeds = None if seeds is None else check_seeds(seeds, prepared.batch)
+        return MonotonicState(alignment, seeds, shape=prepared.shape)
 
     def start_search(self, prepared: Prepared) -> AttentionState:
         return self.start(prepared, mode=self.search)
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, AttentionState]:
-        context, weights, after, _ = self._run(self._query(query, prepared), prepared, state)
+        context, weights, after, _ = self._run(self._query(query, prepared, state), prepared, state)
         return context, weights, after
 
     def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, core.Monotonic]:
         hard = isinstance(state, HardState)
-        check_state(state, HardState if hard else MonotonicState, prepared)
         chunk = self.chunk_align
         call = core.Monotonic(
             self.align._project(query), prepared.key, self.align._vector(), self.r.value, self.chunk,
@@ -218,31 +222,29 @@ class Monotonic(Variant):
         if hard:
             found = np.empty(prepared.batch, np.int64)
             call.forward(context, weights, None, None, None, found)
-            return context, weights, HardState(found), call
+            return context, weights, HardState(found, shape=prepared.shape), call
         energy, chunk_energy, alignment = np.empty(shape, self.dtype), None, weights
         if chunk is not None:
             alignment, chunk_energy = np.empty(shape, self.dtype), np.empty(shape, self.dtype)
         call.forward(context, weights, None if chunk is None else alignment, energy, chunk_energy, None)
-        return context, weights, MonotonicState(alignment, state.seeds, state.steps + 1), call
+        after = MonotonicState(alignment, state.seeds, state.steps + 1, shape=prepared.shape)
+        return context, weights, after, call
 
     def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         check_whole(prepared)
         if isinstance(state, HardState):
             hint = "train with start(prepared), whose alignments are expected ones."
             raise UnsupportedError(describe("state", "one of soft mode on the way back", "one of hard mode", hint))
         context, weights, after, call = self._run(query, prepared, state)
 
-        def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: Any = None
-        ) -> tuple[Array, MonotonicState]:
+        def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, MonotonicState]:
             sums, chunk = self._sums(prepared), self.chunk_align
             d_projected = np.empty((prepared.batch, self.align.width), self.dtype)
             d_chunk = None if chunk is None else np.empty_like(d_projected)
-            d_previous, d_context = np.empty(weights.shape, self.dtype), np.ascontiguousarray(d_context)
+            d_previous = np.empty(weights.shape, self.dtype)
             call.backward(
-                d_context, None if d_weights is None else np.ascontiguousarray(d_weights),
-                None if d_state is None else np.ascontiguousarray(d_state.alignment), d_projected, d_chunk, d_previous,
+                d_context, d_weights, None if d_state is None else d_state.alignment, d_projected, d_chunk, d_previous,
                 sums["key"], sums["v"], sums["r"], sums.get("chunk_key"), sums.get("chunk_v"),
             )  # fmt: skip
             step = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
@@ -253,20 +255,24 @@ class Monotonic(Variant):
             prepared.tape.append(step)
             return d_query, MonotonicState(d_previous)
 
-        return context, weights, after, backward
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def _sums(self, prepared: Any) -> dict[str, Array]:
         if not prepared.sums:
-            sums, batch = prepared.sums, prepared.batch
-            for kind in ("", "chunk_") if self.chunk else ("",):
-                sums[f"{kind}key"] = np.zeros(prepared.key.shape, self.dtype)
-                sums[f"{kind}v"] = np.zeros((batch, self.align.width), self.dtype)
-            sums["r"] = np.zeros((batch, 1), self.dtype)
-        return prepared.sums
+            prepared.sums.update(self._zeros(prepared))
+        sums: dict[str, Array] = prepared.sums
+        return sums
+
+    def _zeros(self, prepared: Any) -> dict[str, Array]:
+        sums = {"r": np.zeros((prepared.batch, 1), self.dtype)}
+        for kind in ("", "chunk_") if self.chunk else ("",):
+            sums[f"{kind}key"] = np.zeros(prepared.key.shape, self.dtype)
+            sums[f"{kind}v"] = np.zeros((prepared.batch, self.align.width), self.dtype)
+        return sums
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
-        sums, prepared.sums = self._sums(prepared), {}
+        tape, sums = self._take(prepared)
+        sums = sums or self._zeros(prepared)
         self.r.accumulate(linear.row_sum(sums["r"]))
         d_memory = np.zeros_like(prepared.memory)
         queries = np.stack([step["query"] for step in tape]) if tape else None

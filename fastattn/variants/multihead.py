@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +15,17 @@ from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import (
     NormalizerLike,
-    check_cotangents,
     check_head_width,
     check_normalizer,
     check_size,
-    check_state,
     check_summed,
     check_whole,
 )
+from fastattn.variants.prepared import check_prepared
 
 __all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
 
@@ -63,11 +63,6 @@ class HeadsPrepared(Prepared):
     key: Array
     value: Array
     attended: Memory
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.attended = self.attended.select(rows)
-        return other
 
 
 class MultiHead(Variant):
@@ -179,20 +174,19 @@ class MultiHead(Variant):
             hint = "the same vectors are added to queries and memory."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
         self.positioned = self.window is not None or self.positions.name != "none"
+        if self.positioned:
+            self.states = (HeadsState,)
 
     def start(self, prepared: Any) -> AttentionState:
-        return HeadsState(0) if self.positioned else AttentionState()
+        check_prepared(prepared, self)
+        return HeadsState(0, shape=prepared.shape) if self.positioned else AttentionState(shape=prepared.shape)
 
-    def _first(self, prepared: Any, state: Any) -> int:
+    def _first(self, state: Any) -> int:
         """Return the position of the first query after a state."""
-        if not self.positioned or state is None:
-            return 0
-        check_state(state, HeadsState, prepared)
-        first: int = state.position
-        return first
+        return state.position if self.positioned and state is not None else 0
 
     def _after(self, state: AttentionState, first: int, steps: int) -> AttentionState:
-        return HeadsState(first + steps) if self.positioned else state
+        return HeadsState(first + steps, shape=state.shape) if self.positioned else state
 
     def _prepare(self, prepared: Prepared) -> HeadsPrepared:
         made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
@@ -227,7 +221,7 @@ class MultiHead(Variant):
     def step(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query, first = self._query(query, prepared), self._first(prepared, state)
+        query, first = self._query(query, prepared, state), self._first(state)
         heads, weights = self._attend(self._query_heads(query[:, None], first), prepared, first, True)
         return self.output.forward(joined(heads)[:, 0]), weights[:, :, 0], self._after(state, first, 1)
 
@@ -243,7 +237,7 @@ class MultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        queries, first = self._queries(queries, prepared), self._first(prepared, state)
+        queries, first = self._queries(queries, prepared, state), self._first(state)
         heads, weights = self._attend(self._query_heads(queries, first), prepared, first, return_weights)
         context = self.output.forward(joined(heads))
         return AttentionOutput(context, weights) if return_weights else context
@@ -256,7 +250,7 @@ class MultiHead(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries, first = self._queries(queries, prepared), self._first(prepared, state)
+        queries, first = self._queries(queries, prepared, state), self._first(state)
         check_whole(prepared)
         positions = self.positions
         projected, query_back = self.query.vjp(positions.add(queries, first))
@@ -296,15 +290,16 @@ class MultiHead(Variant):
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query, first = self._query(query, prepared), self._first(prepared, state)
+        query, first = self._query(query, prepared, state), self._first(state)
         check_whole(prepared)
         placed = self.positions.add(query[:, None], first)
         turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
         context, found = self._attend(turned, prepared, first, True)
         heads, weights, projected = joined(context)[:, 0], found[:, :, 0], joined(turned)[:, 0]
+        output, after = self.output.forward(heads), self._after(state, first, 1)
 
         def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+            d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             d_heads = self.output.w.packed().matmul_transposed(d_context)
             if self.normalizer.name == "softmax":
@@ -322,7 +317,7 @@ class MultiHead(Variant):
             )  # fmt: skip
             return d_query, d_state
 
-        return self.output.forward(heads), weights, self._after(state, first, 1), backward
+        return output, weights, after, StepBackward(backward, output, weights, after)
 
     def _step_back(
         self, prepared: Any, first: int, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
@@ -355,7 +350,7 @@ class MultiHead(Variant):
         return d_projected.reshape(batch, -1)
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         if not tape:
             nothing = np.zeros_like(prepared.memory)
             return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))

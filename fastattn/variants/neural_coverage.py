@@ -1,7 +1,7 @@
 """Coverage kept by a recurrent network: a vector at each position, which remembers what attention has been there."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ from fastattn import functional, linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_size, check_state, check_whole
+from fastattn.variants.checks import check_size, check_whole
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import gathered_values
+from fastattn.variants.state import per_sample
 
 __all__ = ["NeuralCoverage", "NeuralCoverageState"]
 
@@ -26,7 +28,7 @@ class NeuralCoverageState(AttentionState):
         C of the step before.
     """
 
-    coverage: Array
+    coverage: Array = field(metadata=per_sample("S", "coverage_width"))
 
 
 class NeuralCoveragePrepared(Prepared):
@@ -100,6 +102,7 @@ class NeuralCoverage(Variant):
     """
 
     name = "neural_coverage"
+    states = (NeuralCoverageState,)
 
     def __init__(
         self,
@@ -136,13 +139,15 @@ class NeuralCoverage(Variant):
         return made
 
     def start(self, prepared: Prepared) -> NeuralCoverageState:
-        return NeuralCoverageState(np.zeros((prepared.batch, prepared.keys, self.coverage_width), self.dtype))
+        check_prepared(prepared, self)
+        coverage = np.zeros((*prepared.shape, self.coverage_width), self.dtype)
+        return NeuralCoverageState(coverage, shape=prepared.shape)
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, NeuralCoverageState]:
-        query = self._query(query, prepared)
-        check_state(state, NeuralCoverageState, prepared)
+        query = self._query(query, prepared, state)
         context, weights, _ = self._attend(query, prepared, state.coverage)
-        return context, weights, NeuralCoverageState(self._cover(query, prepared, state.coverage, weights)["after"])
+        after = self._cover(query, prepared, state.coverage, weights)["after"]
+        return context, weights, NeuralCoverageState(after, shape=state.shape)
 
     def _attend(self, query: Array, prepared: Any, coverage: Array) -> tuple[Array, Array, core.Steps]:
         """Return contexts and weights, and the kernel's call that can go back."""
@@ -189,17 +194,15 @@ class NeuralCoverage(Variant):
     def step_vjp(
         self, query: Array, prepared: Any, state: Any
     ) -> tuple[Array, Array, NeuralCoverageState, StepBackward]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         check_whole(prepared)
-        check_state(state, NeuralCoverageState, prepared)
         context, weights, _ = self._attend(query, prepared, state.coverage)
         run = self._cover(query, prepared, state.coverage, weights)
+        after = NeuralCoverageState(run["after"], shape=state.shape)
 
-        def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: Any = None
-        ) -> tuple[Array, NeuralCoverageState]:
+        def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, NeuralCoverageState]:
             sums, before = self._sums(prepared), run["before"]
-            step = {"query": query, "weights": weights, "d_context": np.ascontiguousarray(d_context)}
+            step = {"query": query, "weights": weights, "d_context": d_context}
             d_query, d_before = None, None
             if d_state is not None:
                 d_x, d_before = self._cover_vjp(run, d_state.coverage)
@@ -229,19 +232,22 @@ class NeuralCoverage(Variant):
                 NeuralCoverageState(d_coverage if d_before is None else d_coverage + d_before),
             )
 
-        return context, weights, NeuralCoverageState(run["after"]), backward
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def _sums(self, prepared: Any) -> dict[str, Array]:
         if not prepared.sums:
-            shape = prepared.batch, prepared.keys
-            prepared.sums["key"] = np.zeros((*shape, self.width), self.dtype)
-            prepared.sums["gates"] = np.zeros((*shape, 3 * self.coverage_width), self.dtype)
-            prepared.sums["v"] = np.zeros((prepared.batch, self.width), self.dtype)
-        return prepared.sums
+            prepared.sums.update(self._zeros(prepared))
+        sums: dict[str, Array] = prepared.sums
+        return sums
+
+    def _zeros(self, prepared: Prepared) -> dict[str, Array]:
+        batch, keys = prepared.shape
+        shapes = {"key": (batch, keys, self.width), "gates": (batch, keys, 3 * self.coverage_width)}
+        return {name: np.zeros(shape, self.dtype) for name, shape in {**shapes, "v": (batch, self.width)}.items()}
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
-        sums, prepared.sums = self._sums(prepared), {}
+        tape, sums = self._take(prepared)
+        sums = sums or self._zeros(prepared)
         memory, bias = prepared.memory, self.memory_gates.b
         assert bias is not None
         self.v.accumulate(linear.row_sum(sums["v"]))

@@ -1,38 +1,25 @@
-"""What queries meet: a memory made ready once, and what one step leaves for the next."""
+"""What queries meet: a memory made ready once, which stays as it was made."""
 
-import copy
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttentionState", "Prepared"]
+from fastattn._arrays import frozen, read_only, row_array
+from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.variants.state import selected
+
+__all__ = ["Prepared", "check_prepared", "check_whole"]
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class AttentionState:
-    """What a variant carries from one step to the next; this class itself is that of variants that carry nothing.
-
-    Fields are arrays, batch first, or None, or have a `select` of their own.
-    """
-
-    def select(self, rows: Array) -> Self:
-        """Return the state whose batch entry i is this one's entry ``rows[i]``."""
-        index = np.asarray(rows, np.int64)
-        return replace(self, **{field.name: _select(getattr(self, field.name), index) for field in fields(self)})
-
-
-def _select(value: Any, rows: Array) -> Any:
-    if isinstance(value, np.ndarray):
-        return value[rows]
-    return value.select(rows) if hasattr(value, "select") else value
-
-
 class Prepared:
     """A memory, ready to be attended to.
+
+    Once `Variant.prepare` has returned it, nothing of it can be exchanged, and its arrays are read-only. Only `tape`
+    and `sums` change, through backward steps; a copy has its own, empty ones.
 
     Attributes
     ----------
@@ -43,27 +30,53 @@ class Prepared:
     mask : bool array, shape (B, S), or None
     rows : int64 array, or None
         The entries of `memory` that belong to the batch, after `select`.
+    shape : (int, int)
+        B and S.
     tape : list
         What backward steps leave for `Variant.finish`, one after the other.
     sums : dict of str to array
         The same, gradients that they add to, once there are any.
     """
 
+    memory: Array
+    values: Array | None
+    lengths: Array
+    mask: Array | None
+    rows: Array | None
+    shape: tuple[int, int]
+    tape: list[dict[str, Any]]
+    sums: dict[str, Array]
+    _maker: bytes | None = None
+
     def __init__(self, memory: Array, values: Array | None, lengths: Array, mask: Array | None) -> None:
-        self.memory, self.values, self.lengths, self.mask = memory, values, lengths, mask
-        self.rows: Array | None = None
-        self.tape: list[dict[str, Any]] = []
-        self.sums: dict[str, Array] = {}
+        self.memory, self.values, self.rows = memory, values, None
+        self.lengths, self.mask = frozen(lengths), None if mask is None else frozen(mask)
+        self.shape = (len(lengths), memory.shape[1])
+        self.tape, self.sums = [], {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._maker is not None:
+            hint = "prepare() what you want to attend to instead; select(rows) picks entries."
+            raise UnsupportedError(describe(name, "no assignment to a prepared memory", type(value).__name__, hint))
+        super().__setattr__(name, value)
+
+    def close(self, maker: bytes) -> Self:
+        """Make everything read-only, and note which variant it is for; `Variant.prepare` does so."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                super().__setattr__(name, read_only(value))
+        super().__setattr__("_maker", maker)
+        return self
 
     @property
     def batch(self) -> int:
         """Number B of samples."""
-        return len(self.lengths)
+        return self.shape[0]
 
     @property
     def keys(self) -> int:
         """Number S of positions."""
-        return self.memory.shape[1]
+        return self.shape[1]
 
     @property
     def summed(self) -> Array:
@@ -78,22 +91,71 @@ class Prepared:
         return d_memory
 
     def select(self, rows: Array) -> Self:
-        """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing large is copied."""
-        index = np.asarray(rows, np.int64)
-        other = copy.copy(self)
-        other.rows = index if self.rows is None else self.rows[index]
-        other.lengths = np.ascontiguousarray(self.lengths[index])
-        other.mask = None if self.mask is None else self.mask[index]
-        other.tape, other.sums = [], {}
+        """Return a memory whose batch entry i is this one's entry ``rows[i]``; nothing large is copied.
+
+        Parameters
+        ----------
+        rows : int array, shape (B',)
+            From 0 to B - 1, any number of times; copied.
+        """
+        index = row_array(rows, self.batch)
+        other = self._again(lambda value: value if isinstance(value, np.ndarray) else selected(value, index))
+        vars(other).update(
+            rows=index if self.rows is None else frozen(self.rows[index]),
+            lengths=frozen(self.lengths[index]),
+            mask=None if self.mask is None else frozen(self.mask[index]),
+            shape=(len(index), self.keys),
+        )
         return other
 
     def fresh(self) -> Self:
         """Return the same with nothing left by backward steps."""
-        other = copy.copy(self)
-        other.tape, other.sums = [], {}
+        return self._again(_fresh)
+
+    __copy__ = fresh
+
+    def _again(self, change: Callable[[Any], Any]) -> Self:
+        """Return a copy, with its parts changed, that has a tape of its own."""
+        other = object.__new__(type(self))
+        vars(other).update({name: change(value) for name, value in vars(self).items()}, tape=[], sums={})
         return other
+
+    def take(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+        """Return `tape` and `sums`, which are empty afterwards."""
+        left = self.tape, self.sums
+        vars(self).update(tape=[], sums={})
+        return left
 
     def allowed(self) -> Array:
         """Return which positions may be attended to, bool (B, S)."""
         allowed = np.arange(self.keys) < self.lengths[:, None]
         return allowed if self.mask is None else allowed & self.mask
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        maker = state.pop("_maker", None)
+        vars(self).update(state)
+        if maker is not None:
+            self.close(maker)
+
+
+def _fresh(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_fresh(item) for item in value)
+    return value.fresh() if isinstance(value, Prepared) else value
+
+
+def check_prepared(prepared: object, variant: Any) -> None:
+    """Raise unless it is what `prepare` of this variant returned, or of one that it is a copy of."""
+    if not isinstance(prepared, Prepared):
+        hint = "pass variant.prepare(memory, lengths, mask)."
+        raise DTypeError(describe("prepared", "what prepare() returned", type(prepared).__name__, hint))
+    if prepared._maker != variant.identity:
+        hint = "a memory has the keys of one variant: prepare() it by the variant that attends."
+        raise ShapeError(describe("prepared", "a memory of this variant", "one of another variant", hint))
+
+
+def check_whole(prepared: Prepared) -> None:
+    """Raise for a selection of rows, which has no way back."""
+    if prepared.rows is not None:
+        hint = "train on what prepare() returned; selections are for search."
+        raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))

@@ -1,7 +1,7 @@
 """Additive attention whose scores depend on earlier weights: what location-sensitive attention and coverage share."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_size, check_state, check_whole
+from fastattn.variants.checks import check_size, check_whole
+from fastattn.variants.prepared import check_prepared
+from fastattn.variants.state import per_sample
 
 __all__ = ["Recall", "RecallState", "sum_values"]
 
@@ -27,8 +29,8 @@ class RecallState(AttentionState):
         The weights of the step before, where they are not the history but a window needs them.
     """
 
-    history: Array
-    previous: Array | None = None
+    history: Array = field(metadata=per_sample("S"))
+    previous: Array | None = field(default=None, metadata=per_sample("S"))
 
 
 class RecallPrepared(Prepared):
@@ -55,6 +57,7 @@ class Recall(Variant):
     than their query, so all queries at once are steps one after the other.
     """
 
+    states = (RecallState,)
     scale: float = 1.0
     smoothing: bool = False
     window: int | None = None
@@ -85,14 +88,14 @@ class Recall(Variant):
         return made
 
     def start(self, prepared: Prepared) -> RecallState:
-        return RecallState(np.zeros((prepared.batch, prepared.keys), self.dtype))
+        check_prepared(prepared, self)
+        return RecallState(np.zeros(prepared.shape, self.dtype), shape=prepared.shape)
 
     def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, RecallState]:
-        context, weights, after, _ = self._run(self._query(query, prepared), prepared, state)
+        context, weights, after, _ = self._run(self._query(query, prepared, state), prepared, state)
         return context, weights, after
 
     def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, core.Steps]:
-        check_state(state, RecallState, prepared)
         projected = self.query.forward(query)
         first, last = self._range(prepared, state)
         batch, keys = prepared.batch, prepared.keys
@@ -118,13 +121,11 @@ class Recall(Variant):
         return first, np.minimum(middle + self.window + 1, lengths)
 
     def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, StepBackward]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         check_whole(prepared)
         context, weights, after, call = self._run(query, prepared, state)
 
-        def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: Any = None
-        ) -> tuple[Array, RecallState]:
+        def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, RecallState]:
             d_before = None
             if d_state is not None:
                 through, d_before = self._advance_vjp(prepared, weights, d_state)
@@ -132,7 +133,6 @@ class Recall(Variant):
             sums = self._sums(prepared)
             d_projected = np.empty((prepared.batch, self.width), self.dtype)
             d_history = np.empty(weights.shape, self.dtype)
-            d_context = np.ascontiguousarray(d_context)
             call.backward(
                 d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, d_history,
                 None, sums["key"], sums["v"], sums["u"], sums.get("filters"),
@@ -143,20 +143,24 @@ class Recall(Variant):
                 d_history += d_before
             return self.query.w.packed().matmul_transposed(d_projected), RecallState(d_history)
 
-        return context, weights, after, backward
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def _sums(self, prepared: Any) -> dict[str, Array]:
         if not prepared.sums:
-            batch = prepared.batch
-            prepared.sums["key"] = np.zeros((batch, prepared.keys, self.width), self.dtype)
-            for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
-                if parameter is not None:
-                    prepared.sums[name] = np.zeros((batch, *parameter.value.shape), self.dtype)
-        return prepared.sums
+            prepared.sums.update(self._zeros(prepared))
+        sums: dict[str, Array] = prepared.sums
+        return sums
+
+    def _zeros(self, prepared: Prepared) -> dict[str, Array]:
+        sums = {"key": np.zeros((*prepared.shape, self.width), self.dtype)}
+        for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
+            if parameter is not None:
+                sums[name] = np.zeros((prepared.batch, *parameter.value.shape), self.dtype)
+        return sums
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
-        sums, prepared.sums = self._sums(prepared), {}
+        tape, sums = self._take(prepared)
+        sums = sums or self._zeros(prepared)
         memory = prepared.memory
         for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
             if parameter is not None:

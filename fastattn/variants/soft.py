@@ -5,7 +5,7 @@ file does the rest. Nothing is carried from step to step.
 """
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, resolve
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import NormalizerLike, check_cotangents, check_normalizer, check_whole
+from fastattn.variants.checks import NormalizerLike, check_normalizer, check_whole
 
 __all__ = ["Soft", "SoftPrepared"]
 
@@ -41,11 +42,6 @@ class SoftPrepared(Prepared):
     attended: Memory
     score: Score
     location: linear.PackedWeights | None = None
-
-    def select(self, rows: Array) -> Self:
-        other = super().select(rows)
-        other.attended = self.attended.select(rows)
-        return other
 
 
 class Soft(Variant):
@@ -131,7 +127,7 @@ class Soft(Variant):
     def step(
         self, query: Array, prepared: Prepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         output = self._attend(query[:, None], prepared, True)
         return output.context[:, 0], output.weights[:, 0], state
 
@@ -143,7 +139,9 @@ class Soft(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        output: Array | AttentionOutput = self._attend(self._queries(queries, prepared), prepared, return_weights)
+        output: Array | AttentionOutput = self._attend(
+            self._queries(queries, prepared, state), prepared, return_weights
+        )
         return output
 
     def _attend(self, queries: Array, prepared: Any, return_weights: bool) -> Any:
@@ -168,7 +166,7 @@ class Soft(Variant):
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         check_whole(prepared)
         projected = self._project(queries)
         bias = None if prepared.location is None else prepared.location.matmul(queries)
@@ -185,7 +183,7 @@ class Soft(Variant):
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
-        query = self._query(query, prepared)
+        query = self._query(query, prepared, state)
         check_whole(prepared)
         projected = self._project(query)
         bias = None if prepared.location is None else prepared.location.matmul(query[:, None])
@@ -195,7 +193,7 @@ class Soft(Variant):
         context, weights = output.context[:, 0], output.weights[:, 0]
 
         def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+            d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             d_projected, d_score = self._step_back(prepared, projected, bias, weights, d_context, d_weights)
             prepared.tape.append(
@@ -204,7 +202,7 @@ class Soft(Variant):
             )  # fmt: skip
             return self._query_vjp(prepared, query, projected, d_projected, d_score), d_state
 
-        return context, weights, state, backward
+        return context, weights, state, StepBackward(backward, context, weights, state)
 
     def _step_back(
         self, prepared: Any, projected: Array, bias: Array | None, weights: Array, d_context: Array,
@@ -247,7 +245,7 @@ class Soft(Variant):
         return self._project_vjp(query, projected, d_projected)
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         if not tape:
             nothing = np.zeros_like(prepared.memory)
             return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import as_array, float_array, gradient_array
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.variants.base import Array
 from fastattn.variants.checks import check_lengths
@@ -79,6 +79,7 @@ def doubly_stochastic_loss_vjp(
     losses = np.cumsum(lacking * lacking, axis=-1)[:, -1] if keys else np.zeros(batch, weights.dtype)
 
     def backward(d_losses: Array) -> Array:
+        d_losses = gradient_array("d_losses", d_losses, losses.shape, losses.dtype)
         gradient: Array = np.where(counts, (-2 * lacking * d_losses[:, None])[:, None], 0)
         return gradient.astype(weights.dtype, copy=False)
 

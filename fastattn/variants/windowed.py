@@ -11,8 +11,9 @@ from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, kernel_vector
 from fastattn.errors import ArgumentError, describe
 from fastattn.scores.base import KERNEL_ADDITIVE, Score
+from fastattn.variants.backward import check_cotangents
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_cotangents, check_size, check_whole
+from fastattn.variants.checks import check_size, check_whole
 from fastattn.variants.luong import luong
 from fastattn.variants.recall import sum_values
 
@@ -121,14 +122,14 @@ class Local(Variant):
         return state
 
     def step(self, query: Array, prepared: Any, state: AttentionState) -> tuple[Array, Array | None, AttentionState]:
-        run = self._run(self._query(query, prepared)[:, None], prepared, state)
+        run = self._run(self._query(query, prepared, state)[:, None], prepared, state)
         return run["context"][:, 0], run["weights"][:, 0], self._after(state, 1)
 
     def forward(
         self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
         state = self.start(prepared) if state is None else state
-        run = self._run(self._queries(queries, prepared), prepared, state)
+        run = self._run(self._queries(queries, prepared, state), prepared, state)
         context: Array = run["context"]
         return AttentionOutput(context, run["weights"]) if return_weights else context
 
@@ -136,20 +137,21 @@ class Local(Variant):
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
         check_whole(prepared)
-        run = self._run(self._query(query, prepared)[:, None], prepared, state)
+        run = self._run(self._query(query, prepared, state)[:, None], prepared, state)
 
         def backward(
-            d_context: Array, d_weights: Array | None = None, d_state: AttentionState | None = None
+            d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             given = None if d_weights is None else d_weights[:, None]
             return self._back(run, prepared, d_context[:, None], given)[:, 0], None
 
-        return run["context"][:, 0], run["weights"][:, 0], self._after(state, 1), backward
+        context, weights, after = run["context"][:, 0], run["weights"][:, 0], self._after(state, 1)
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def vjp(
         self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared)
+        queries = self._queries(queries, prepared, state)
         check_whole(prepared)
         prepared = prepared.fresh()
         run = self._run(queries, prepared, self.start(prepared) if state is None else state)
@@ -164,8 +166,7 @@ class Local(Variant):
         return output, backward
 
     def finish(self, prepared: Any) -> MemoryGradient:
-        tape, prepared.tape = prepared.tape, []
-        sums, prepared.sums = prepared.sums, {}
+        tape, sums = self._take(prepared)
         d_values = np.zeros(prepared.summed.shape, self.dtype)
         d_memory = np.zeros_like(prepared.memory)
         if tape:

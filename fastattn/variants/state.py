@@ -1,0 +1,149 @@
+"""What one step leaves for the next, and the checks that it is of the memory that it is used with."""
+
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn._arrays import gradient_array, row_array
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+
+if TYPE_CHECKING:
+    from fastattn.variants.prepared import Prepared
+
+__all__ = ["AttentionState", "check_state", "check_state_gradient", "per_sample", "selected"]
+
+Array = NDArray[Any]
+
+
+def per_sample(*axes: str, dtype: Any = None, most: str = "") -> dict[str, Any]:
+    """Return the metadata of a field of a state that is an array (B, ...).
+
+    Parameters
+    ----------
+    *axes : str
+        Sizes behind the batch: "S", the number of positions, or the name of an attribute of the variant.
+    dtype : dtype, optional
+        By default the variant's.
+    most : {"S"}, optional
+        For int64: the largest number there may be, where kernels trust them; the least is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dataclasses import dataclass, field
+    >>> from fastattn.variants import AttentionState, per_sample
+    >>> @dataclass(frozen=True)
+    ... class Attended(AttentionState):
+    ...     total: np.ndarray = field(metadata=per_sample("S"))
+    """
+    return {"axes": axes, "dtype": dtype, "most": most}
+
+
+@dataclass(frozen=True)
+class AttentionState:
+    """What a variant carries from one step to the next; this class itself is that of variants that carry nothing.
+
+    Fields are arrays, batch first, which `per_sample` declares, or whole numbers, or None, or have a `select` of their
+    own. A state of gradients is of the same class.
+
+    Attributes
+    ----------
+    shape : (int, int), or None
+        B and S of the memory that the state belongs to; None: not known.
+    """
+
+    shape: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    def select(self, rows: Array) -> Self:
+        """Return the state whose batch entry i is this one's entry ``rows[i]``."""
+        values = {one.name: getattr(self, one.name) for one in _own_fields(type(self))}
+        batch, keys = self.shape or (next((len(x) for x in values.values() if isinstance(x, np.ndarray)), None), None)
+        index = row_array(rows, batch)
+        shape = None if keys is None else (len(index), keys)
+        return replace(self, **{name: selected(value, index) for name, value in values.items()}, shape=shape)
+
+
+def selected(value: Any, rows: Array) -> Any:
+    """Return entries of what has a batch, also in a tuple, and anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return value[rows]
+    if isinstance(value, tuple):
+        return tuple(selected(item, rows) for item in value)
+    return value.select(rows) if hasattr(value, "select") else value
+
+
+_FIELDS: dict[type, tuple[Field[Any], ...]] = {}
+
+
+def _own_fields(kind: type[AttentionState]) -> tuple[Field[Any], ...]:
+    found = _FIELDS.get(kind)
+    if found is None:
+        found = _FIELDS[kind] = tuple(one for one in fields(kind) if one.name != "shape")
+    return found
+
+
+def check_state(state: object, variant: Any, prepared: "Prepared") -> None:
+    """Raise unless a state is of one of the kinds that the variant has, and of this memory."""
+    kind: Any = type(state)
+    if kind not in variant.states:
+        expected = " or ".join(one.__name__ for one in variant.states)
+        raise DTypeError(describe("state", f"a {expected}", kind.__name__, _START))
+    own: Any = state
+    if own.shape is not None and own.shape != prepared.shape:
+        expected, got = (f"{batch} samples and {keys} positions" for batch, keys in (prepared.shape, own.shape))
+        raise ShapeError(describe("state", f"that of a memory of {expected}", f"one of {got}", _SELECT))
+    for one in _own_fields(kind):
+        value = getattr(own, one.name)
+        if value is None and one.default is None:
+            continue
+        name = f"state.{one.name}"
+        if "axes" in one.metadata:
+            _check_array(name, value, one.metadata, variant, prepared)
+        elif isinstance(value, np.ndarray):
+            if value.shape[:1] != prepared.shape[:1]:
+                raise ShapeError(describe(name, f"{prepared.batch} samples", f"shape {value.shape}", _SELECT))
+        elif one.type is int and (type(value) is not int or value < 0):
+            raise ArgumentError(describe(name, "a whole number from 0 on", repr(value), _START))
+
+
+_START = "pass what start() or the step before returned."
+_SELECT = "start() anew for another memory, and select the same rows of the state and of the memory."
+
+
+def _check_array(name: str, value: object, declared: Any, variant: Any, prepared: "Prepared") -> None:
+    batch, keys = prepared.shape
+    shape = (batch, *(keys if axis == "S" else getattr(variant, axis) for axis in declared["axes"]))
+    dtype = variant.dtype if declared["dtype"] is None else declared["dtype"]
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
+        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise DTypeError(describe(name, f"an array of {np.dtype(dtype)}", got, _START))
+    if value.shape != shape:
+        raise ShapeError(describe(name, f"shape {shape}", f"shape {value.shape}", _SELECT))
+    # As unsigned numbers negative ones are large: one comparison for both ends.
+    if declared["most"] and value.size and value.view(np.uint64).max() > keys:
+        got = f"{value.min()} to {value.max()}"
+        raise ArgumentError(describe(name, f"numbers from 0 to {keys}", got, _START))
+
+
+def check_state_gradient(d_state: Any, after: AttentionState) -> Any:
+    """Return a state of gradients, with arrays that kernels can read, or raise unless it fits the state `after`."""
+    kind = type(after)
+    if type(d_state) is not kind:
+        raise DTypeError(describe("d_state", f"a {kind.__name__}, or None", type(d_state).__name__, _BACK))
+    changes: dict[str, Any] = {}
+    for one in _own_fields(kind):
+        name, made, given = f"d_state.{one.name}", getattr(after, one.name), getattr(d_state, one.name)
+        if given is None and one.default is None:
+            continue
+        if made is None:
+            raise DTypeError(describe(name, "None, as in the state", type(given).__name__, _BACK))
+        if isinstance(made, np.ndarray) and made.dtype.kind == "f":
+            array = np.require(gradient_array(name, given, made.shape, made.dtype), made.dtype, ["C", "A"])
+            if array is not given:
+                changes[one.name] = array
+    return replace(d_state, **changes) if changes else d_state
+
+
+_BACK = "pass what the way back of the step after this one returned, or None."
