@@ -182,7 +182,7 @@ class WrongDtype(Right):
 class ForgetsRows(Right):
     def step(self, query, prepared, state):
         if prepared.rows is not None:
-            prepared.attended = prepared.attended.select(np.zeros(prepared.batch, int))
+            prepared, state = (x.select(np.zeros(prepared.batch, int)) for x in (prepared, state))
         return super().step(query, prepared, state)
 
 

@@ -123,6 +123,7 @@ def gradients(s: VariantSubject) -> str:
         p = s.problem(np.float64, batch=2, steps=3, keys=5, valued=valued, seed=3)
         d_context, d_weights = p.cotangents()
         found = p.gradients(d_context, d_weights)
+
         def loss(p: Problem = p, d_context: Array = d_context, d_weights: Array = d_weights) -> float:
             output = p.forward()
             return float((output.context * d_context).sum() + (output.weights * d_weights).sum())

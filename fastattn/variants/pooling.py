@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, describe
+from fastattn.attention import AttentionOutput
+from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
-from fastattn.variants.base import Array, Prepared
+from fastattn.variants.base import Array, AttentionState, Prepared
 from fastattn.variants.checks import NormalizerLike, check_size
+from fastattn.variants.prepared import check_prepared
 from fastattn.variants.soft import Soft
 
 __all__ = ["Pooling"]
@@ -71,8 +73,17 @@ class Pooling(Soft):
         self.key = Linear(memory_width, width, rng=rng, dtype=dtype)
         self.v = Parameter((rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype))
 
+    def forward(
+        self, queries: Array, prepared: Any = None, *, state: AttentionState | None = None, return_weights: bool = False
+    ) -> Array | AttentionOutput:
+        if prepared is None:
+            hint = "there is no query here: call pool(variant.prepare(memory))."
+            raise DTypeError(describe("prepared", "what prepare() returned", "nothing", hint))
+        return super().forward(queries, prepared, state=state, return_weights=return_weights)
+
     def pool(self, prepared: Prepared) -> Array:
         """Return the one context (B, Dv); its way back is that of `vjp` with queries (B, 1, 0)."""
+        check_prepared(prepared, self)
         found: Any = self.forward(np.empty((prepared.batch, 1, 0), self.dtype), prepared)
         context: Array = found[:, 0]
         return context

@@ -136,8 +136,9 @@ class Local(Variant):
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
+        query = self._query(query, prepared, state)[:, None]
         check_whole(prepared)
-        run = self._run(self._query(query, prepared, state)[:, None], prepared, state)
+        run = self._run(query, prepared, state)
 
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None

@@ -211,7 +211,7 @@ advice(
     key="key[None]",
     value="value[None]",
 )
-advice(lambda rows=[2]: memory().select(rows), "they index the batch of the memory", rows=[1])
+advice(lambda rows=[2]: memory().select(rows), "they index the batch, and do not count from its end", rows=[1])
 advice(
     lambda key=ones(2, 1, 4, dtype="f8"): memory().append(key, np.asarray(ones(2, 1, 6), key.dtype)),
     "pass {key}.",

@@ -5,7 +5,7 @@ import numpy as np
 from fastattn import linear
 from fastattn.errors import ShapeError, describe
 from fastattn.layers import Parameter
-from fastattn.variants import Variant
+from fastattn.variants import StepBackward, Variant
 from fastattn.variants.checks import check_whole
 from fastattn_laplace import loops
 
@@ -27,8 +27,8 @@ class Laplace(Variant):
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
         self.w = Parameter((rng.uniform(0.5, 1.5, memory_width) / np.sqrt(max(memory_width, 1))).astype(dtype))
 
-    def _attend(self, query, prepared):
-        query = self._query(query, prepared)
+    def _attend(self, query, prepared, state):
+        query = self._query(query, prepared, state)
         rows = np.arange(prepared.batch) if prepared.rows is None else prepared.rows
         weights = np.empty((prepared.batch, prepared.keys), self.dtype)
         context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)
@@ -38,14 +38,14 @@ class Laplace(Variant):
 
     def step(self, query, prepared, state):
         """Attend with one query a sample."""
-        return (*self._attend(query, prepared)[1:], state)
+        return (*self._attend(query, prepared, state)[1:], state)
 
     def step_vjp(self, query, prepared, state):
         """Attend with one query a sample, and return the way back."""
+        query, context, weights = self._attend(query, prepared, state)
         check_whole(prepared)
-        query, context, weights = self._attend(query, prepared)
 
-        def backward(d_context, d_weights=None, d_state=None):
+        def backward(d_context, d_weights, d_state):
             if not prepared.tape:
                 shapes = {"memory": prepared.memory.shape, "values": prepared.summed.shape, "w": query.shape}
                 prepared.tape.append({name: np.zeros(shape, self.dtype) for name, shape in shapes.items()})
@@ -57,11 +57,11 @@ class Laplace(Variant):
             )  # fmt: skip
             return d_query, d_state
 
-        return context, weights, state, backward
+        return context, weights, state, StepBackward(backward, context, weights, state)
 
     def finish(self, prepared):
         """Return the gradient of the memory over all steps, and add to that of w."""
-        tape, prepared.tape = prepared.tape, []
+        tape, _ = self._take(prepared)
         if not tape:
             tape = [{"memory": np.zeros_like(prepared.memory), "values": np.zeros_like(prepared.summed)}]
         else:
