@@ -55,9 +55,7 @@ def _load(layer: Layer, parts: dict[str, Any], biases: dict[str, Any]) -> None:
         if (linear.b is None) != (name not in biases):
             got = "biases" if biases else "none"
             hint = f"make the variant with bias={linear.b is None}."
-            raise ArgumentError(
-                describe("bias", f"biases as the layer has ({linear.b is not None})", got, hint)
-            )
+            raise ArgumentError(describe("bias", f"biases as the layer has ({linear.b is not None})", got, hint))
         if linear.b is not None:
             pairs.append((f"{name}.b", linear.b, biases[name]))
     for name, parameter, array in pairs:

@@ -77,7 +77,7 @@ class Pooling(Soft):
         self, queries: Array, prepared: Any = None, *, state: AttentionState | None = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
         if prepared is None:
-            hint = "there is no query here: call pool(variant.prepare(memory))."
+            hint = "there is no query: call pool(variant.prepare(memory))."
             raise DTypeError(describe("prepared", "what prepare() returned", "nothing", hint))
         return super().forward(queries, prepared, state=state, return_weights=return_weights)
 

@@ -56,7 +56,7 @@ class Prepared:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._maker is not None:
-            hint = "prepare() what you want to attend to instead; select(rows) picks entries."
+            hint = "prepare() another memory, or select() rows of this one."
             raise UnsupportedError(describe(name, "no assignment to a prepared memory", type(value).__name__, hint))
         super().__setattr__(name, value)
 

@@ -84,32 +84,31 @@ def _own_fields(kind: type[AttentionState]) -> tuple[Field[Any], ...]:
     return found
 
 
+_START = "pass what start() or the step before returned."
+_SELECT = "start() anew for another memory, and select the same rows of the state and of the memory."
+_BACK = "pass what the way back of the step after this one returned, or None."
+
+
 def check_state(state: object, variant: Any, prepared: "Prepared") -> None:
     """Raise unless a state is of one of the kinds that the variant has, and of this memory."""
     kind: Any = type(state)
     if kind not in variant.states:
         expected = " or ".join(one.__name__ for one in variant.states)
-        raise DTypeError(describe("state", f"a {expected}", kind.__name__, _START))
+        raise _wrong(DTypeError, "state", f"a {expected}", kind.__name__, _START)
     own: Any = state
     if own.shape is not None and own.shape != prepared.shape:
-        expected, got = (f"{batch} samples and {keys} positions" for batch, keys in (prepared.shape, own.shape))
-        raise ShapeError(describe("state", f"that of a memory of {expected}", f"one of {got}", _SELECT))
+        expected, got = (f"one of {batch} samples and {keys} positions" for batch, keys in (prepared.shape, own.shape))
+        raise _wrong(ShapeError, "state", expected, got, _SELECT)
     for one in _own_fields(kind):
-        value = getattr(own, one.name)
+        value, name = getattr(own, one.name), f"state.{one.name}"
         if value is None and one.default is None:
             continue
-        name = f"state.{one.name}"
         if "axes" in one.metadata:
             _check_array(name, value, one.metadata, variant, prepared)
-        elif isinstance(value, np.ndarray):
-            if value.shape[:1] != prepared.shape[:1]:
-                raise ShapeError(describe(name, f"{prepared.batch} samples", f"shape {value.shape}", _SELECT))
+        elif isinstance(value, np.ndarray) and value.shape[:1] != prepared.shape[:1]:
+            raise _wrong(ShapeError, name, f"{prepared.batch} samples", f"shape {value.shape}", _SELECT)
         elif one.type is int and (type(value) is not int or value < 0):
-            raise ArgumentError(describe(name, "a whole number from 0 on", repr(value), _START))
-
-
-_START = "pass what start() or the step before returned."
-_SELECT = "start() anew for another memory, and select the same rows of the state and of the memory."
+            raise _wrong(ArgumentError, name, "a whole number from 0 on", repr(value), _START)
 
 
 def _check_array(name: str, value: object, declared: Any, variant: Any, prepared: "Prepared") -> None:
@@ -118,32 +117,32 @@ def _check_array(name: str, value: object, declared: Any, variant: Any, prepared
     dtype = variant.dtype if declared["dtype"] is None else declared["dtype"]
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise DTypeError(describe(name, f"an array of {np.dtype(dtype)}", got, _START))
+        raise _wrong(DTypeError, name, f"an array of {np.dtype(dtype)}", got, _START)
     if value.shape != shape:
-        raise ShapeError(describe(name, f"shape {shape}", f"shape {value.shape}", _SELECT))
+        raise _wrong(ShapeError, name, f"shape {shape}", f"shape {value.shape}", _SELECT)
     # As unsigned numbers negative ones are large: one comparison for both ends.
     if declared["most"] and value.size and value.view(np.uint64).max() > keys:
-        got = f"{value.min()} to {value.max()}"
-        raise ArgumentError(describe(name, f"numbers from 0 to {keys}", got, _START))
+        raise _wrong(ArgumentError, name, f"numbers from 0 to {keys}", f"{value.min()} to {value.max()}", _START)
 
 
 def check_state_gradient(d_state: Any, after: AttentionState) -> Any:
     """Return a state of gradients, with arrays that kernels can read, or raise unless it fits the state `after`."""
     kind = type(after)
     if type(d_state) is not kind:
-        raise DTypeError(describe("d_state", f"a {kind.__name__}, or None", type(d_state).__name__, _BACK))
+        raise _wrong(DTypeError, "d_state", f"a {kind.__name__}, or None", type(d_state).__name__, _BACK)
     changes: dict[str, Any] = {}
     for one in _own_fields(kind):
         name, made, given = f"d_state.{one.name}", getattr(after, one.name), getattr(d_state, one.name)
         if given is None and one.default is None:
             continue
         if made is None:
-            raise DTypeError(describe(name, "None, as in the state", type(given).__name__, _BACK))
+            raise _wrong(DTypeError, name, "None, as in the state", type(given).__name__, _BACK)
         if isinstance(made, np.ndarray) and made.dtype.kind == "f":
-            array = np.require(gradient_array(name, given, made.shape, made.dtype), made.dtype, ["C", "A"])
+            array = np.require(gradient_array(name, given, made.shape, made.dtype, _BACK), made.dtype, ["C", "A"])
             if array is not given:
                 changes[one.name] = array
     return replace(d_state, **changes) if changes else d_state
 
 
-_BACK = "pass what the way back of the step after this one returned, or None."
+def _wrong(error: type[Exception], name: str, expected: str, got: object, hint: str) -> Exception:
+    return error(describe(name, expected, got, hint))

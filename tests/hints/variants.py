@@ -7,7 +7,7 @@ import numpy as np
 import fastattn
 from fastattn import variants
 from fastattn.plugin import VariantRecord
-from fastattn.variants import hard, loading, marginal, registry, stochastic
+from fastattn.variants import coverage, hard, loading, marginal, registry, stochastic
 from hints import advice, ones
 
 MEMORY, QUERY, QUERIES = ones(2, 5, 4), ones(2, 4), ones(2, 3, 4)
@@ -224,6 +224,38 @@ def selected(together):
     return MONOTONIC.step(ones(1, 4), prepared.select(rows), state.select(rows) if together else state)
 
 
+def of(longer, again):
+    """A step over a memory, perhaps a longer one, with a state of that one or of a shorter one."""
+    memory = MONOTONIC.prepare(np.repeat(MEMORY, 2 if longer else 1, axis=1))
+    return MONOTONIC.step(QUERY, memory, MONOTONIC.start(memory if again else MONOTONIC.prepare(MEMORY)))
+
+
+advice(lambda again=False: of(True, again), "start() anew for another memory", again=True)
+advice(
+    lambda prepared=None: GENERAL.forward(QUERIES, prepared),
+    "pass {prepared}.",
+    lambda: GENERAL.forward(QUERIES, GENERAL.prepare(MEMORY)),
+    prepared="variant.prepare(memory, lengths, mask)",
+)
+advice(
+    lambda variant=MONOTONIC: GENERAL.forward(QUERIES, variant.prepare(MEMORY)),
+    "prepare() it by the variant that attends",
+    variant=GENERAL,
+)
+POOLING = fastattn.create("pooling", memory_width=4, width=3, rng=np.random.default_rng(0))
+advice(
+    lambda: POOLING.forward(MEMORY),
+    "call pool(variant.prepare(memory))",
+    lambda: POOLING.pool(POOLING.prepare(MEMORY)),
+)
+
+
+def exchange():
+    GENERAL.prepare(MEMORY).memory = MEMORY[:1]
+
+
+advice(exchange, "prepare() another memory", lambda: GENERAL.prepare(MEMORY[:1]))
+advice(exchange, "or select() rows of this one", lambda: GENERAL.prepare(MEMORY).select([0]))
 advice(lambda together=False: selected(together), "select the same rows of the state and of the memory", together=True)
 advice(
     lambda mode="hard": step(mode=mode), "train with start(prepared), whose alignments are expected ones", mode="soft"
@@ -264,7 +296,26 @@ advice(
     "call vjp(..., return_weights=True)",
     return_weights=True,
 )
-advice(lambda d_context=QUERY: back(d_context=d_context), "pass the gradient of context", d_context=D_CONTEXT)
+advice(lambda d_context=QUERY: back(d_context=d_context), "pass the gradient of the output", d_context=D_CONTEXT)
+
+
+def steps_back(times=1, d_state=None):
+    """Go back one step of two, with some d_state."""
+    prepared = MONOTONIC.prepare(MEMORY)
+    _, _, after, first = MONOTONIC.step_vjp(QUERY, prepared, MONOTONIC.start(prepared))
+    second = MONOTONIC.step_vjp(QUERY, prepared, after)[3]
+    d_state = d_state(second) if callable(d_state) else d_state
+    for _ in range(times):
+        first(QUERY, None, d_state)
+
+
+advice(lambda times=2: steps_back(times), "call step_vjp again for another way back", times=1)
+advice(
+    lambda d_state=QUERY: steps_back(d_state=d_state),
+    "pass what the way back of the step after this one returned",
+    d_state=lambda second: second(QUERY)[1],
+)
+advice(lambda d_state=QUERY: steps_back(d_state=d_state), "or None", d_state=None)
 
 # Losses
 WEIGHTS = ones(2, 3, 5) / 5
@@ -298,6 +349,18 @@ advice(
     lambda allowed=ones(2, 5): stochastic.doubly_stochastic_loss(WEIGHTS, allowed=allowed),
     "True = may be attended to",
     allowed=ones(2, 5, dtype=bool),
+)
+
+advice(
+    lambda state=None: hard.reinforce(state, ones(2)),
+    "pass what the last step returned",
+    state=hard.SampledState(np.zeros(2, np.uint64), 1, ones(2), ones(2)),
+)
+advice(lambda rewards=ones(2, 1): hard.MovingBaseline().advantage(rewards), "pass one reward a sample", rewards=ones(2))
+advice(
+    lambda weights=WEIGHTS[None]: coverage.coverage_loss(weights),
+    "choose one head, or call it for each",
+    weights=WEIGHTS,
 )
 
 # Parameters of other libraries
