@@ -1,15 +1,23 @@
 """Configurations: what is written is what is used, and every fault is one line that names its key."""
 
+import copy
 import dataclasses
+import datetime
 import json
+import math
 import os
+import pickle
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastattn.errors import ArgumentError, ConfigError, describe
-from fastattn.seq2seq.config import Config, DataConfig, TrainingConfig, load_config
+from fastattn import seq2seq
+from fastattn.errors import ArgumentError, ConfigError, FastattnError, describe
+from fastattn.seq2seq.aliases import ALIASES
+from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig, load_config
 from fastattn.seq2seq.schema import from_table, setting, to_table
 
 
@@ -180,7 +188,7 @@ def test_nothing_can_be_changed(tmp_path):
         ("rate = 2e-3", "rate = true", "training.rate: expected a number, got True."),
         ("rate = 2e-3", 'rate = "2e-3"', "training.rate: expected a number, got '2e-3'. Hint: the default is 0.001."),
         ("rate = 2e-3", "rate = " + "9" * 400, "training.rate: expected a number of at most 64 bits."),
-        ("betas = [0.9, 0.98]", "betas = [0.9]", "training.betas: expected a list of 2 values, got (0.9,)."),
+        ("betas = [0.9, 0.98]", "betas = [0.9]", "training.betas: expected a list of 2 values, got [0.9]."),
         ("betas = [0.9, 0.98]", "betas = 0.9", "training.betas: expected a list of 2 values, got 0.9."),
         ("betas = [0.9, 0.98]", "betas = [0.9, 1]", "training.betas: expected a number below 1, got 1.0."),
         ("betas = [0.9, 0.98]", 'betas = [0.9, "x"]', "training.betas: expected a number, got 'x'."),
@@ -287,3 +295,151 @@ def test_no_table_raises_anything_else(table):
         assert "\n" not in str(error)
     else:
         assert from_table(TrainingConfig, to_table(section), "training") == section
+
+
+MODELS = ["Bahdanau", "Luong", "Transformer", "Wu", "Cho", "Sutskever"]
+EVERY = [
+    DataConfig,
+    VocabularyConfig,
+    TrainingConfig,
+    InferenceConfig,
+    *(getattr(seq2seq, f"{m}Config") for m in MODELS),
+]
+WRONG = ["x", -1, 0, 1.5, True, None, math.nan, math.inf, 10**30, 10**5000, b"x", [1], {"a": 1}, int, object()]
+
+
+def of(section):
+    """The path of a section, its fields, and values that suit some of them."""
+    return section._section, [field.name for field in dataclasses.fields(section)]
+
+
+def said(make, name):
+    """The value of a field, or the error in place of it."""
+    try:
+        return getattr(make(), name)
+    except FastattnError as error:
+        assert str(error).count("Hint: ") == 1 and len(str(error)) < 500
+        return " ".join(str(error).split()).removeprefix("model: ")
+
+
+@pytest.mark.parametrize("section", EVERY, ids=lambda section: section.__name__)
+def test_python_and_a_table_are_checked_alike(section):
+    path, names = of(section)
+    refused = 0
+    for one in ({name: value} for name in names for value in WRONG):
+        [name] = one
+        found = said(partial(section, **one), name)
+        assert found == said(partial(from_table, section, one, path), name)
+        assert found == said(partial(dataclasses.replace, section(), **one), name)
+        refused += isinstance(found, str) and found.startswith((f"{path}.{name}: ", "mechanism"))
+    assert refused > 8 * len(names)
+
+
+@pytest.mark.parametrize("section", EVERY, ids=lambda section: section.__name__)
+def test_what_means_the_same_becomes_the_same(section):
+    default = section()
+    for field in dataclasses.fields(section):
+        value = getattr(default, field.name)
+        same = [value]
+        if type(value) is int:
+            same += [np.int64(value), np.uint16(value), np.array(value)[()]]
+        elif type(value) is float:
+            same += [np.float64(value), *([int(value), np.int8(value)] if value == int(value) else [])]
+        elif type(value) is bool:
+            same += [np.bool_(value)]
+        elif type(value) is str:
+            same += [np.str_(value)]
+        elif type(value) is tuple:
+            same += [list(value), [np.float64(item) for item in value]]
+        for other in same:
+            found = getattr(dataclasses.replace(default, **{field.name: other}), field.name)
+            assert found == value and type(found) is type(value), field.name
+    assert dataclasses.replace(default) == default == copy.deepcopy(default) == pickle.loads(pickle.dumps(default))
+
+
+def test_numbers_that_are_not_the_same_are_refused():
+    for value in (np.float64(8), 8.0, np.float32(8.5), np.bool_(True), "8", np.array([8])):
+        with pytest.raises(ConfigError, match=r"model\.hidden: expected an integer, got"):
+            seq2seq.BahdanauConfig(hidden=value)
+    assert TrainingConfig(rate=np.float32(0.25)).rate == 0.25
+
+
+def test_a_path_is_a_str(tmp_path):
+    assert DataConfig(train=tmp_path / "x").train == str(tmp_path / "x")
+
+
+@pytest.mark.parametrize("wrong", [type("Mine", (), {}), "coverage", [("name", "coverage")], 3])
+def test_a_mechanism_is_a_table(wrong):
+    with pytest.raises(ConfigError, match=r"model\.mechanism: expected a table, got .*in Python pass a dict\."):
+        seq2seq.BahdanauConfig(mechanism=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [object(), {1: 2}, [object()], {"a": {"b": math.nan}}, datetime.date(2020, 1, 1), b"x"]
+)
+def test_a_mechanism_holds_what_a_file_can(wrong):
+    with pytest.raises(ConfigError, match=r"model\.mechanism\.normalizer"):
+        seq2seq.BahdanauConfig(mechanism={"name": "additive", "normalizer": wrong})
+
+
+def test_a_mechanism_is_copied():
+    table = {"name": "additive", "normalizer": {"name": "entmax", "alpha": np.float64(1.3)}}
+    config = seq2seq.BahdanauConfig(mechanism=table)
+    table["normalizer"]["alpha"] = 1.7
+    assert config.mechanism == {"name": "additive", "normalizer": {"name": "entmax", "alpha": 1.3}}
+    assert json.dumps(to_table(config))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "hint"),
+    [
+        (TrainingConfig, "learning_rate", "did you mean 'rate'?"),
+        (TrainingConfig, "lr", "did you mean 'rate'?"),
+        (TrainingConfig, "Learning-Rate", "did you mean 'rate'?"),
+        (TrainingConfig, "batch_size", "did you mean 'tokens_per_batch'?"),
+        (TrainingConfig, "num_epochs", "did you mean 'epochs'?"),
+        (TrainingConfig, "weight_decay", "did you mean 'decay'?"),
+        (TrainingConfig, "max_grad_norm", "did you mean 'clip'?"),
+        (TrainingConfig, "epochz", "did you mean 'epochs'?"),
+        (TrainingConfig, "beam", "it belongs to [inference]."),
+        (InferenceConfig, "num_beams", "did you mean 'beam'?"),
+        (InferenceConfig, "rate", "it belongs to [training]."),
+        (seq2seq.BahdanauConfig, "hidden_size", "did you mean 'hidden'?"),
+        (seq2seq.LuongConfig, "num_layers", "did you mean 'layers'?"),
+        (seq2seq.TransformerConfig, "d_model", "did you mean 'width'?"),
+        (seq2seq.TransformerConfig, "hidden_size", "did you mean 'width'?"),
+        (seq2seq.TransformerConfig, "n_heads", "did you mean 'heads'?"),
+        (seq2seq.TransformerConfig, "num_layers", "did you mean 'encoder_layers'?"),
+        (seq2seq.TransformerConfig, "epochs", "it belongs to [training]."),
+        (VocabularyConfig, "vocab_size", "did you mean 'source_size'?"),
+    ],
+)
+def test_names_of_other_libraries_are_answered_by_ours(section, name, hint):
+    path, _ = of(section)
+    for make in (lambda: section(**{name: 1}), lambda: from_table(section, {name: 1}, path),
+                 lambda: dataclasses.replace(section(), **{name: 1})):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            make()
+        assert str(caught.value) == f"{path}.{name}: unknown key. Hint: {hint}"
+
+
+def test_sections_are_answered_too():
+    for name, hint in (("seed", r"it is a key of \[training\]"), ("lr", r"did you mean 'rate', a key of \[training\]")):
+        with pytest.raises(ConfigError, match=hint):
+            Config(model=Small(), **{name: 1})
+        with pytest.raises(ConfigError, match=hint):
+            Config.from_dict({name: 1}, kinds=KINDS)
+
+
+def test_every_alias_is_for_a_setting_and_none_is_one():
+    known = {name for section in EVERY for name in of(section)[1]}
+    for name, own in ALIASES.items():
+        assert set(own) <= known, name
+
+
+@pytest.mark.parametrize("given", [None, {"rate": 1}, TrainingConfig, DataConfig(), 3])
+def test_a_section_is_made_by_its_class(given):
+    with pytest.raises(ConfigError, match=r"training: expected settings, got .* Hint: pass TrainingConfig\("):
+        Config(model=Small(), training=given)
+    with pytest.raises(ConfigError, match="model: expected settings"):
+        Config(model=Small)

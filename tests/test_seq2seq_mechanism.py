@@ -135,7 +135,7 @@ def test_what_is_random_in_training_of_luong_follows_the_seeds(name):
 
 
 def test_a_score_of_luong_excludes_a_mechanism():
-    with pytest.raises(ArgumentError, match="score: expected 'general' with a mechanism, got 'dot'"):
+    with pytest.raises(ConfigError, match="score: expected 'general' with a mechanism, got 'dot'"):
         LuongConfig(**LITTLE, score="dot", mechanism={"name": "coverage"})
 
 
@@ -216,7 +216,7 @@ def test_the_doubly_stochastic_loss_counts_neither_padding_of_the_source_nor_of_
 )
 @BOTH
 def test_a_loss_of_weights_needs_a_mechanism_and_a_factor(loss, factor, table, config, sizes):
-    with pytest.raises(ArgumentError, match=f"{loss}: expected"):
+    with pytest.raises(ConfigError, match=f"{loss}: expected"):
         build(config(**sizes, mechanism=table, **{loss: factor}), SOURCE_SIZE, TARGET_SIZE, 1)
 
 

@@ -212,7 +212,7 @@ def test_wrong_calls_name_the_argument():
         make("luong-location", longest_source=5).loss(batch)
     with pytest.raises(FastattnError, match="tied: expected one vocabulary"):
         make("transformer-post", tied="all")
-    with pytest.raises(FastattnError, match="heads: expected a divisor of the width 6"):
+    with pytest.raises(FastattnError, match="heads: expected a divisor of width 6"):
         make("transformer-post", heads=4)
     with pytest.raises(FastattnError, match="positions: expected one of sinusoidal"):
         make("transformer-post", positions="relative")

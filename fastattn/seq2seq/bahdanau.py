@@ -1,14 +1,14 @@
 """The encoder-decoder of Bahdanau, Cho and Bengio 2015, the first with attention."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ConfigError, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
 from fastattn.memory import Memory, prepare
@@ -18,6 +18,7 @@ from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRURecord, GRUStep
+from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.seq2seq.tied import TiedEmbedding
 from fastattn.seq2seq.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, Variant
@@ -28,7 +29,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class BahdanauConfig:
+class BahdanauConfig(Section, section="model"):
     """Settings of `Bahdanau`; sizes by default as in the paper's appendix A.2.3.
 
     Attributes
@@ -69,24 +70,30 @@ class BahdanauConfig:
         widths are the decoder's; `attention` is its ``width`` where it needs one.
     """
 
-    kind: str = "bahdanau"
-    embedding: int = 620
-    hidden: int = 1000
-    attention: int = 1000
-    readout: str = "maxout"
-    readout_width: int = 500
-    reset: str = "before"
+    kind: str = setting("bahdanau", choices=("bahdanau",))
+    embedding: int = size(620)
+    hidden: int = size(1000)
+    attention: int = size(1000)
+    readout: str = setting("maxout", choices=("maxout", "linear"))
+    readout_width: int = size(500)
+    reset: str = setting("before", choices=("before", "after"))
     conditional: bool = False
-    dropout: float = 0.0
-    context_dropout: float = 0.0
-    readout_dropout: float | None = None
+    dropout: float = share(0.0)
+    context_dropout: float = share(0.0)
+    readout_dropout: float | None = share(None)
     tied: bool = False
-    label_smoothing: float = 0.0
-    coverage_loss: float = field(default=0.0, metadata={"factor": True})
-    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
+    label_smoothing: float = share(0.0)
+    coverage_loss: float = setting(0.0, least=0)
+    doubly_stochastic_loss: float = setting(0.0, least=0)
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weight_losses(self)
+        if self.tied and (self.readout != "maxout" or self.readout_width != self.embedding):
+            problem = f"needs readout 'maxout' and readout_width {self.embedding}, that of embeddings"
+            got = f"{problem}, got {self.readout!r} and {self.readout_width}"
+            raise ConfigError(describe_file("model.tied", got, "change these, or leave tied away."))
         if self.mechanism is not None:
             mechanism.check(self.mechanism)
 
@@ -168,14 +175,6 @@ class Bahdanau(Model):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        if config.readout not in ("maxout", "linear"):
-            hint = "'maxout' is as published."
-            raise ArgumentError(describe("readout", "'maxout' or 'linear'", repr(config.readout), hint))
-        check_weight_losses(config)
-        if config.tied and (config.readout != "maxout" or config.readout_width != config.embedding):
-            expected = f"readout 'maxout' and readout_width {config.embedding}, that of embeddings, where they are tied"
-            got = f"readout {config.readout!r} and readout_width {config.readout_width}"
-            raise ArgumentError(describe("tied", expected, got, "change these, or leave tied away."))
         E, H, A = config.embedding, config.hidden, config.attention
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.recurrence import GRUStep, GRUWalk
+from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Cho", "ChoConfig"]
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ChoConfig:
+class ChoConfig(Section, section="model"):
     """Settings of `Cho`; sizes by default as in the paper's section 4.2.
 
     Attributes
@@ -41,14 +41,14 @@ class ChoConfig:
         Share of the target's probability that training spreads over the vocabulary.
     """
 
-    kind: str = "cho"
-    embedding: int = 100
-    hidden: int = 1000
-    readout_width: int = 500
-    reset: str = "published"
+    kind: str = setting("cho", choices=("cho",))
+    embedding: int = size(100)
+    hidden: int = size(1000)
+    readout_width: int = size(500)
+    reset: str = setting("published", choices=("published", "before", "after"))
     bidirectional: bool = False
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
+    dropout: float = share(0.0)
+    label_smoothing: float = share(0.0)
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,6 @@ class Cho(Model):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        if config.reset not in ("published", "before", "after"):
-            hint = "'published' is that of the paper's appendix."
-            raise ArgumentError(describe("reset", "'published', 'before' or 'after'", repr(config.reset), hint))
         E, H, wide = config.embedding, config.hidden, 2 * config.readout_width
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config

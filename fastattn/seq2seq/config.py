@@ -9,10 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file
-from fastattn.seq2seq.schema import as_table, from_table, suggest, to_table
+from fastattn.seq2seq.schema import as_table, from_table, other_name, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.textfile import read_whole
 
@@ -63,9 +63,21 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Refuse names of no section, before the dataclass would."""
+        for name in given:
+            if name not in (*_SECTIONS, "model"):
+                raise ConfigError(_unknown_section(name))
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        if not is_dataclass(self.model):
-            raise ConfigError(describe_file("model", f"expected settings, got {self.model!r}", "pass a dataclass."))
+        if not is_dataclass(self.model) or isinstance(self.model, type):
+            hint = "pass BahdanauConfig(), say, or the settings of another kind."
+            raise ConfigError(describe_file("model", f"expected settings, got {shown(self.model)}", hint))
+        for name, section in _SECTIONS.items():
+            if not isinstance(given := getattr(self, name), section):
+                hint = f"pass {section.__name__}(...)."
+                raise ConfigError(describe_file(name, f"expected settings, got {shown(given)}", hint))
         if self.data.train and not self.data.validation:
             self.check_unvalidated()
 
@@ -105,7 +117,7 @@ class Config:
             if name not in (*_SECTIONS, "model"):
                 raise ConfigError(_unknown_section(str(name)))
             if name in _SECTIONS:
-                _check_home(name, as_table(table, name))
+                as_table(table, name)
         found: dict[str, Any] = {
             name: from_table(section, tables.get(name, {}), name) for name, section in _SECTIONS.items()
         }
@@ -168,15 +180,9 @@ def _model(table: Mapping[str, Any], kinds: Mapping[str, type]) -> Any:
 
 def _unknown_section(name: str) -> str:
     for section, cls in _SECTIONS.items():
-        if name in {item.name for item in fields(cls)}:
+        keys = [item.name for item in fields(cls)]
+        if name in keys:
             return describe_file(name, "unknown section", f"it is a key of [{section}].")
+        if (key := other_name(name, keys)) is not None and key not in _SECTIONS:
+            return describe_file(name, "unknown section", f"did you mean {key!r}, a key of [{section}]?")
     return describe_file(f"[{name}]", "unknown section", suggest(name, [*_SECTIONS, "model"]))
-
-
-def _check_home(name: str, table: Mapping[str, Any]) -> None:
-    """Raise if a key belongs to another section."""
-    own = {item.name for item in fields(_SECTIONS[name])}
-    for key in table:
-        for section, cls in _SECTIONS.items():
-            if key not in own and key in {item.name for item in fields(cls)}:
-                raise ConfigError(describe_file(f"{name}.{key}", "unknown key", f"it belongs to [{section}]."))

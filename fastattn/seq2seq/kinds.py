@@ -1,12 +1,12 @@
 """The kinds of encoder-decoders by name, and how one is made from its configuration."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.seq2seq.vocabulary import UNK
+from fastattn.variants.checks import check_size
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.model import Model
@@ -36,17 +36,6 @@ def find(kind: str) -> "type[Model]":
     raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), did_you_mean(kind, _KINDS)))
 
 
-def _check_settings(config: Any) -> None:
-    """Raise unless integers (sizes) are from 1 up, and floats (shares) in [0, 1), or factors from 0 up."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ArgumentError(describe(field.name, "at least 1", value, f"the default is {field.default}."))
-        most, expected = (np.inf, "a number from 0 up") if "factor" in field.metadata else (1, "a share in [0, 1)")
-        if isinstance(value, float) and not 0 <= value < most:
-            raise ArgumentError(describe(field.name, expected, value, f"the default is {field.default}."))
-
-
 def build(
     config: Any, source_vocabulary_size: int, target_vocabulary_size: int, seed: int, dtype: Any = np.float32
 ) -> "Model":
@@ -70,14 +59,12 @@ def build(
     Raises
     ------
     ArgumentError
-        If there is no such kind, or a setting cannot be honoured.
+        If there is no such kind, or a setting cannot be honoured with these vocabularies.
     """
     for name, size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
-        if size <= UNK:
-            hint = "ids 0 to 3 are those of padding, begin, end and unknown."
-            raise ArgumentError(describe(f"{name}_vocabulary_size", "more than 3", size, hint))
-    cls: Any = find(config.kind)
-    _check_settings(config)
+        check_size(f"{name}_vocabulary_size", size, least=UNK + 1)  # ids 0 to 3 are special
+    check_size("seed", seed, least=0)
+    cls: Any = find(getattr(config, "kind", config))
     rng = np.random.default_rng(seed)
     model: Model = cls(config, source_vocabulary_size, target_vocabulary_size, rng=rng, dtype=dtype)
     return model

@@ -1,14 +1,14 @@
 """The encoder-decoder of Luong, Pham and Manning 2015 with global attention, or any other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ConfigError, ShapeError, describe, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import LSTM, Embedding, Linear, Parameter, Stacked
 from fastattn.memory import Memory, prepare
@@ -19,6 +19,7 @@ from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.recurrence_lstm import LSTMStep
+from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.seq2seq.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, Variant
 
@@ -29,7 +30,7 @@ _SCORES = ("dot", "general", "concat", "location")
 
 
 @dataclass(frozen=True)
-class LuongConfig:
+class LuongConfig(Section, section="model"):
     """Settings of `Luong`; sizes by default as in the paper's section 4.1.
 
     Attributes
@@ -55,26 +56,29 @@ class LuongConfig:
         Its widths are the decoder's; `hidden` is its ``width`` where it needs one.
     """
 
-    kind: str = "luong"
-    embedding: int = 1000
-    hidden: int = 1000
-    layers: int = 4
-    score: str = "general"
+    kind: str = setting("luong", choices=("luong",))
+    embedding: int = size(1000)
+    hidden: int = size(1000)
+    layers: int = size(4, most=1000)
+    score: str = setting("general", choices=_SCORES)
     input_feeding: bool = True
-    longest_source: int = 200
-    dropout: float = 0.2
-    label_smoothing: float = 0.0
-    coverage_loss: float = field(default=0.0, metadata={"factor": True})
-    doubly_stochastic_loss: float = field(default=0.0, metadata={"factor": True})
+    longest_source: int = size(200)
+    dropout: float = share(0.2)
+    label_smoothing: float = share(0.0)
+    coverage_loss: float = setting(0.0, least=0)
+    doubly_stochastic_loss: float = setting(0.0, least=0)
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weight_losses(self)
         if self.mechanism is None:
             return
         mechanism.check(self.mechanism)
         if self.score != LuongConfig.score:
             hint = 'leave score away: the mechanism has its own, which "luong" takes as an option.'
-            raise ArgumentError(describe("score", f"{LuongConfig.score!r} with a mechanism", repr(self.score), hint))
+            problem = f"expected {LuongConfig.score!r} with a mechanism, got {self.score!r}"
+            raise ConfigError(describe_file("model.score", problem, hint))
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,6 @@ class Luong(Model):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        if config.score not in _SCORES:
-            hint = "'general' did best in the paper."
-            raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(config.score), hint))
-        if config.layers < 1:
-            raise ArgumentError(describe("layers", "at least 1", config.layers, "the paper has 4."))
-        check_weight_losses(config)
         E, H, score = config.embedding, config.hidden, config.score
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config

@@ -1,23 +1,46 @@
 """Tables of a configuration file as frozen dataclasses: keys, types and ranges are checked, faults named in one line.
 
 A dataclass is its own schema: annotations say the types, `setting` the ranges. Types are bool, int, float, str, tuples
-of them, and mappings, whose keys the class checks; an int is accepted for a float, nothing else is converted.
+of them, and mappings of what TOML can hold, whose keys the class checks. A value is checked in the same way whether it
+comes from a file or from Python. What means the same is converted: an int for a float, a list for a tuple, NumPy's
+numbers, a path for a str; nothing else is.
 """
 
 import dataclasses
 import math
 import operator
+import os
 import types
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from fastattn.errors import ConfigError, FastattnError, describe_file, did_you_mean
+from fastattn.seq2seq.aliases import ALIASES
 
-__all__ = ["Section", "as_table", "check", "from_table", "setting", "suggest", "to_table"]
+__all__ = [
+    "Section",
+    "as_table",
+    "check",
+    "check_keys",
+    "from_table",
+    "other_name",
+    "setting",
+    "share",
+    "shown",
+    "size",
+    "suggest",
+    "to_table",
+]
 
 T = TypeVar("T")
 
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string in quotes"}
+
+_WIDEST = 1_000_000  # beyond it a matrix of two such widths has more elements than any machine holds
+
+_UNKNOWN = "unknown key"
 
 
 def setting(
@@ -58,16 +81,43 @@ def setting(
     return dataclasses.field(default=default, metadata={"setting": metadata})
 
 
-class Section:
-    """Base class of sections whose values are checked however they are made; name it by ``section="data"``."""
+def size(default: int, most: int = _WIDEST) -> Any:
+    """Return the field of a width or a number of things."""
+    return setting(default, least=1, most=most)
 
-    _section = ""
+
+def share(default: float | None) -> Any:
+    """Return the field of a share in [0, 1)."""
+    return setting(default, least=0, below=1)
+
+
+class Section:
+    """Base class of sections, whose values are checked however they are made; name it by ``section="data"``.
+
+    Examples
+    --------
+    >>> from fastattn.seq2seq import TrainingConfig
+    >>> TrainingConfig(learning_rate=0.01)
+    Traceback (most recent call last):
+    fastattn.errors.ConfigError: training.learning_rate: unknown key. Hint: did you mean 'rate'?
+    """
+
+    _section: ClassVar[str] = ""
 
     def __init_subclass__(cls, section: str) -> None:
         cls._section = section
+        _SECTIONS.append(cls)
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        """Refuse names of no field, before the dataclass would."""
+        check_keys(cls, given, cls._section)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check(self, self._section)
+
+
+_SECTIONS: list[type[Section]] = []
 
 
 def from_table(cls: type[T], table: object, path: str) -> T:
@@ -88,18 +138,14 @@ def from_table(cls: type[T], table: object, path: str) -> T:
         If a key is unknown or missing, a value has the wrong type or is out of range, or the class refuses it.
     """
     table = as_table(table, path)
+    check_keys(cls, table, path)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            raise ConfigError(describe_file(f"{path}.{key}", "unknown key", suggest(str(key), fields)))
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in table:
             raise ConfigError(describe_file(f"{path}.{name}", "missing", f"add it to the section [{path}]."))
     hints = get_type_hints(cls)
-    values = {key: _converted(value, hints[key]) for key, value in table.items()}
-    for key, value in values.items():
-        _check_value(value, hints[key], fields[key], f"{path}.{key}")
+    values = {key: _checked(value, hints[key], fields[key], f"{path}.{key}") for key, value in table.items()}
     try:
         return cls(**values)
     except ConfigError:
@@ -111,7 +157,8 @@ def from_table(cls: type[T], table: object, path: str) -> T:
 def as_table(table: object, path: str) -> Mapping[str, Any]:
     """Return a table as it is; anything else is a ConfigError."""
     if not isinstance(table, Mapping):
-        raise ConfigError(describe_file(path, f"expected a table, got {table!r}", f"write a section [{path}]."))
+        hint = f"write a section [{path}], or in Python pass a dict."
+        raise ConfigError(describe_file(path, f"expected a table, got {shown(table)}", hint))
     return table
 
 
@@ -128,69 +175,87 @@ def to_table(instance: Any) -> dict[str, Any]:
 
 
 def check(instance: Any, path: str) -> None:
-    """Raise a ConfigError unless every field of a dataclass has its type and is in its range."""
+    """Raise a ConfigError unless every field of a frozen dataclass has its type and is in its range.
+
+    What means the same as a value of the type becomes one.
+    """
     hints = get_type_hints(type(instance))
     for field in dataclasses.fields(instance):
-        _check_value(getattr(instance, field.name), hints[field.name], field, f"{path}.{field.name}")
+        value = getattr(instance, field.name)
+        checked = _checked(value, hints[field.name], field, f"{path}.{field.name}")
+        if checked is not value:
+            object.__setattr__(instance, field.name, checked)
+
+
+def check_keys(cls: type, keys: Iterable[object], path: str) -> None:
+    """Raise a ConfigError if a key is no field of a dataclass: with the field that it may stand for."""
+    own = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key in keys:
+        if key not in own:
+            name = str(key)
+            home = _home(name) if other_name(name, own) is None else ""
+            hint = f"it belongs to [{home}]." if home else suggest(name, own)
+            raise ConfigError(describe_file(f"{path}.{name}" if path else name, _UNKNOWN, hint))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint for a name that is not known: the closest one, or all."""
+    """Return a hint for a name that is not known: what other libraries call so, the closest one, or all."""
     known = list(known)
-    return did_you_mean(name, known, f"known are {', '.join(known)}.")
+    alias = other_name(name, known)
+    return f"did you mean {alias!r}?" if alias else did_you_mean(name, known, f"known are {', '.join(known)}.")
 
 
-def _converted(value: Any, hint: Any) -> Any:
-    """Make an int a float, and a list a tuple, where the hint says so."""
-    hint = _inner(hint)
-    if hint is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    if get_origin(hint) is tuple and isinstance(value, list):
-        kinds = get_args(hint)
-        return tuple(_converted(item, kinds[0]) for item in value)
-    return value
+def shown(value: object) -> str:
+    """Return a value as a message shows it: not longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a large {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _inner(hint: Any) -> Any:
-    """Return X for ``X | None``, and other hints as they are."""
-    if isinstance(hint, types.UnionType):
-        return next(kind for kind in get_args(hint) if kind is not type(None))
-    return hint
+def _home(name: str) -> str:
+    """Return the section that has a key of that name, "" if none has."""
+    for cls in _SECTIONS:
+        if name in {field.name for field in dataclasses.fields(cls)}:  # type: ignore[arg-type]
+            return cls._section
+    return ""
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value has a type: True is no number, an int is a float as well."""
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+def other_name(name: str, known: Collection[str]) -> str | None:
+    """Return what is known here by a name that other libraries have for it."""
+    plain = name.lower().replace("-", "_")
+    return next((own for own in (plain, *ALIASES.get(plain, ())) if own in known), None)
 
 
-def _check_value(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: str) -> None:
-    if value is None and hint is not _inner(hint):
-        return
-    hint = _inner(hint)
-    if get_origin(hint) is Mapping:
-        as_table(value, path)
-        return
-    if get_origin(hint) is tuple:
-        kinds = get_args(hint)
+def _checked(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: str) -> Any:
+    """Return a value as its field has it, or raise."""
+    kind = _inner(hint)
+    if value is None and hint is not kind:
+        return None
+    if get_origin(kind) is Mapping:
+        return _plain(as_table(value, path), path)
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
         count = None if kinds[-1] is Ellipsis else len(kinds)
-        if not isinstance(value, tuple) or (count is not None and len(value) != count):
+        if not isinstance(value, (tuple, list)) or (count is not None and len(value) != count):
             what = f"a list of {count} values" if count is not None else "a list"
-            raise ConfigError(describe_file(path, f"expected {what}, got {value!r}", _example(field)))
-        for item in value:
-            _check_value(item, kinds[0], field, path)
-        return
-    if hint in _NAMES and not _is(value, hint):
-        raise ConfigError(describe_file(path, f"expected {_NAMES[hint]}, got {value!r}", _example(field)))
-    if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(describe_file(path, f"expected {what}, got {shown(value)}", _example(field)))
+        checked = tuple(_checked(item, kinds[0], field, path) for item in value)
+        return value if checked == value and all(map(operator.is_, checked, value)) else checked
+    value = _converted(value, kind)
+    if kind in _NAMES and type(value) is not kind:
+        if kind is float and type(value) is int:
+            raise ConfigError(describe_file(path, "expected a number of at most 64 bits", _example(field)))
+        raise ConfigError(describe_file(path, f"expected {_NAMES[kind]}, got {shown(value)}", _example(field)))
+    if type(value) is int and abs(value) >= 2**63:
         raise ConfigError(describe_file(path, "expected a number of at most 64 bits", _example(field)))
-    if isinstance(value, float) and not math.isfinite(value):
+    if type(value) is float and not math.isfinite(value):
         raise ConfigError(describe_file(path, f"expected a finite number, got {value}", _example(field)))
     limits: Mapping[str, Any] = field.metadata.get("setting", {})
     if limits.get("choices") and value not in limits["choices"]:
-        hint = suggest(value, limits["choices"])
-        raise ConfigError(describe_file(path, f"expected one of {', '.join(limits['choices'])}, got {value!r}", hint))
+        expected = f"expected one of {', '.join(limits['choices'])}, got {shown(value)}"
+        raise ConfigError(describe_file(path, expected, suggest(value, limits["choices"])))
     for key, words, wrong in (
         ("least", "at least", operator.lt),
         ("most", "at most", operator.gt),
@@ -200,6 +265,49 @@ def _check_value(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: s
         bound = limits.get(key)
         if bound is not None and wrong(value, bound):
             raise ConfigError(describe_file(path, f"expected {words} {bound}, got {value}", _example(field)))
+    return value
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a value as one of a type where it means the same; otherwise as it is. True is no number."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if kind in (int, float) and isinstance(value, (int, np.integer)):
+        value = int(value)
+        return float(value) if kind is float and abs(value) < 2**53 else value
+    if kind is float and isinstance(value, (float, np.floating)):
+        number = float(value)
+        return number if number == value or value != value else value
+    if kind is str and isinstance(value, str):
+        return str.__str__(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def _plain(value: Any, path: str) -> Any:
+    """Return a copy of what TOML can hold, of plain types, or raise."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                problem = f"expected names as keys, got {shown(key)}"
+                raise ConfigError(describe_file(path, problem, "write it as a str."))
+        return {str.__str__(key): _plain(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, path) for item in value]
+    for kind in (bool, int, float, str):
+        value = _converted(value, kind)
+        if type(value) is kind and not (isinstance(value, float) and not math.isfinite(value)):
+            return value
+    hint = "write a number, a string, true or false, or a list or a table of them."
+    raise ConfigError(describe_file(path, f"cannot be {shown(value)}", hint))
+
+
+def _inner(hint: Any) -> Any:
+    """Return X for ``X | None``, and other hints as they are."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in get_args(hint) if kind is not type(None))
+    return hint
 
 
 def _example(field: "dataclasses.Field[Any]") -> str:

@@ -131,7 +131,7 @@ class TrainingConfig(Section, section="training"):
         Checkpoints kept, besides the best.
     """
 
-    seed: int = setting(1)
+    seed: int = setting(1, least=0)
     epochs: int = setting(10, least=0)
     max_steps: int = setting(0, least=0)
     tokens_per_batch: int = setting(4096, least=2)
@@ -186,6 +186,6 @@ class InferenceConfig(Section, section="inference"):
     """
 
     beam: int = setting(5, least=1, most=1000)
-    length_penalty: float = setting(0.6, least=0)
-    coverage_penalty: float = setting(0.0, least=0)
-    max_length: int = setting(200, least=1)
+    length_penalty: float = setting(0.6, least=0, most=100)
+    coverage_penalty: float = setting(0.0, least=0, most=1e6)
+    max_length: int = setting(200, least=1, most=100_000)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
+from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Sutskever", "SutskeverConfig"]
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class SutskeverConfig:
+class SutskeverConfig(Section, section="model"):
     """Settings of `Sutskever`; sizes by default as in the paper's section 3.4.
 
     Attributes
@@ -34,13 +34,13 @@ class SutskeverConfig:
         Share of the target's probability that training spreads over the vocabulary.
     """
 
-    kind: str = "sutskever"
-    embedding: int = 1000
-    hidden: int = 1000
-    layers: int = 4
+    kind: str = setting("sutskever", choices=("sutskever",))
+    embedding: int = size(1000)
+    hidden: int = size(1000)
+    layers: int = size(4, most=1000)
     reverse_source: bool = True
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
+    dropout: float = share(0.0)
+    label_smoothing: float = share(0.0)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,6 @@ class Sutskever(Model):
     ) -> None:
         E, H = config.embedding, config.hidden
         more: Any = {"rng": rng, "dtype": dtype}
-        if config.layers < 1:
-            raise ArgumentError(describe("layers", "at least 1", config.layers, "the paper has 4."))
         self.config = config
         self.source_embedding = Embedding(source_size, E, deviation=E**-0.5, **more)
         widths = [E, *[H] * (config.layers - 1)]

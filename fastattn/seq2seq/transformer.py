@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.memory import Memory
 from fastattn.positions import Positions, create
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.randomness import derive
+from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.seq2seq.tied import TiedEmbedding
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -27,7 +28,7 @@ _POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "t5")
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Section, section="model"):
     """Settings of `Transformer`; by default the paper's base model, but for `tied`.
 
     Attributes
@@ -58,20 +59,26 @@ class TransformerConfig:
     label_smoothing : float
     """
 
-    kind: str = "transformer"
-    width: int = 512
-    heads: int = 8
-    inner: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    norm: str = "post"
+    kind: str = setting("transformer", choices=("transformer",))
+    width: int = size(512)
+    heads: int = size(8)
+    inner: int = size(2048)
+    encoder_layers: int = size(6, most=1000)
+    decoder_layers: int = size(6, most=1000)
+    norm: str = setting("post", choices=("post", "pre"))
     bias: bool = False
-    positions: str = "sinusoidal"
-    longest: int = 1024
-    tied: str = "target"
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    label_smoothing: float = 0.1
+    positions: str = setting("sinusoidal", choices=_POSITIONS)
+    longest: int = size(1024)
+    tied: str = setting("target", choices=_TIES)
+    dropout: float = share(0.1)
+    attention_dropout: float = share(0.0)
+    label_smoothing: float = share(0.1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            problem = f"expected a divisor of width {self.width}, got {self.heads}"
+            raise ConfigError(describe_file("model.heads", problem, "give another number of heads, or another width."))
 
 
 class _Sublayer(Layer):
@@ -370,15 +377,6 @@ class Transformer(Model):
 
 
 def _check(config: TransformerConfig, source_size: int, target_size: int) -> None:
-    allowed_values = {"norm": ("post", "pre"), "tied": _TIES, "positions": _POSITIONS}
-    for name, allowed in allowed_values.items():
-        value = getattr(config, name)
-        if value not in allowed:
-            expected = f"one of {', '.join(allowed)}"
-            raise ArgumentError(describe(name, expected, repr(value), "see TransformerConfig."))
-    if min(config.encoder_layers, config.decoder_layers) < 1:
-        got = f"{config.encoder_layers} and {config.decoder_layers}"
-        raise ArgumentError(describe("encoder_layers, decoder_layers", "at least 1", got, "the paper has 6."))
     if config.tied == "all" and source_size != target_size:
         hint = 'share one vocabulary, or use tied="target".'
         raise ArgumentError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.seq2seq.mechanism import MechanismLoop
 from fastattn.seq2seq.sentences import inside
 from fastattn.variants.coverage import coverage_loss_vjp
@@ -32,7 +32,8 @@ def check_weight_losses(config: Any) -> None:
     for name, usual in _LOSSES.items():
         if getattr(config, name) and config.mechanism is None:
             hint = f'add [model.mechanism] with name = "{usual}".'
-            raise ArgumentError(describe(name, "0 without a mechanism", getattr(config, name), hint))
+            problem = f"expected 0 without a mechanism, got {getattr(config, name)}"
+            raise ConfigError(describe_file(f"model.{name}", problem, hint))
 
 
 def weight_losses_vjp(

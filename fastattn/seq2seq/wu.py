@@ -13,6 +13,7 @@ from fastattn.functional import exp, tanh
 from fastattn.layers import LSTM, Bidirectional, Embedding, Linear, log_softmax
 from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, fed, known, register
 from fastattn.seq2seq.recurrence_lstm import LSTMStep, LSTMWalk
+from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.seq2seq.sentences import check_pairs, inside
 from fastattn.variants import AttentionState, Prepared
 from fastattn.variants.dot import General
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class WuConfig:
+class WuConfig(Section, section="model"):
     """Settings of `Wu`; the default sizes are ours.
 
     Attributes
@@ -37,11 +38,11 @@ class WuConfig:
         Share of the elements of embeddings and of both sides' states dropped in training.
     """
 
-    kind: str = "wu"
-    embedding: int = 200
-    hidden: int = 200
-    readout_width: int = 200
-    dropout: float = 0.2
+    kind: str = setting("wu", choices=("wu",))
+    embedding: int = size(200)
+    hidden: int = size(200)
+    readout_width: int = size(200)
+    dropout: float = share(0.2)
 
 
 @dataclass(frozen=True)
