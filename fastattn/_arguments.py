@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, name_of
+from fastattn._arrays import as_array, cast, name_of, output_array
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
@@ -174,21 +174,8 @@ def check_output(
 
     `out` may overlap neither the inputs nor an array among the options.
     """
-    hint = f"pass np.empty({shape}, {name_of(dtype)}), or leave it away."
-    if not isinstance(out, np.ndarray):
-        raise DTypeError(describe("out", "an array", type(out).__name__, hint))
-    if out.dtype != dtype or not out.dtype.isnative:
-        raise DTypeError(describe("out", f"{dtype}, the dtype of query", out.dtype, hint))
-    if out.shape != shape:
-        raise ShapeError(describe("out", f"shape {shape}", f"shape {out.shape}", hint))
-    if not out.flags.writeable:
-        raise ArgumentError(describe("out", "a writable array", "a read-only one", hint))
-    if not _elements_apart(out):
-        got = f"one of strides {out.strides}, whose elements overlap each other"
-        raise ArgumentError(describe("out", "an array with memory for each element", got, hint))
-    for array in (*inputs, options.mask, options.bias, options.key_lengths, options.seeds):
-        if array is not None and _overlap(out, array):
-            raise ArgumentError(describe("out", "memory of its own", "an array that overlaps an input", hint))
+    every = (*inputs, options.mask, options.bias, options.key_lengths, options.seeds)
+    out = output_array("out", out, shape, dtype, every)
     return (out if core.unit(out) is out else np.empty(shape, dtype)), out
 
 
@@ -325,22 +312,3 @@ def _check_seed(seed: object, batch: int, keys: int) -> Array:
     if given.shape != (batch,):
         raise ShapeError(describe("seed", f"an int or shape ({batch},)", f"shape {given.shape}", hint))
     return np.ascontiguousarray(given, np.uint64)
-
-
-def _elements_apart(array: Array) -> bool:
-    """Whether every axis steps over all that the axes of smaller strides reach."""
-    reach = array.itemsize
-    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
-        if stride < reach:
-            return array.size == 0
-        reach += stride * (n - 1)
-    return True
-
-
-def _overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays share memory; when in doubt, yes. Columns of one array, for one, do not share any."""
-    work: Any = 1000
-    try:
-        return np.shares_memory(a, b, max_work=work)
-    except np.exceptions.TooHardError:
-        return True

@@ -1,6 +1,7 @@
 """Arguments to arrays: what every public function accepts as one."""
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "gradient_array",
     "index_array",
     "name_of",
+    "output_array",
     "read_only",
     "row_array",
 ]
@@ -83,14 +85,17 @@ def frozen(array: Array) -> Array:
 
 
 def index_array(name: str, value: object, size: int, also: int | None = None) -> Array:
-    """Return the argument called `name` as int64 numbers in [0, size), or equal to `also`, or raise."""
-    array = as_array(name, value)
+    """Return the argument called `name` as int64 numbers in [0, size), or equal to `also`, or raise.
+
+    It is a copy, so that what was checked stays so whatever the caller does with the array.
+    """
+    array = np.array(as_array(name, value), order="C")
     if array.dtype.kind not in "iu":
         raise DTypeError(describe(name, "integers", array.dtype, cast(name, array, np.int64)))
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         wrong = array.max()
     else:
-        array = np.ascontiguousarray(array, np.int64).reshape(array.shape)
+        array = array.astype(np.int64, copy=False)
         outside = (array < 0) | (array >= size)
         if also is not None:
             outside &= array != also
@@ -127,3 +132,59 @@ def entmax_alpha(value: object) -> Array:
         raise ArgumentError(describe("alpha", "numbers in [1, 2]", value, hint))
     alpha.flags.writeable = False
     return alpha
+
+
+def output_array(
+    name: str,
+    out: object,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    inputs: Iterable[Array | None],
+    *,
+    contiguous: bool = False,
+    maker: str = "empty",
+) -> Array:
+    """Return the argument called `name` as an array to be written, or raise; it may overlap none of the inputs.
+
+    `maker` is what makes one, for the advice: "empty", or "zeros" if it is added to.
+    """
+    given = [array for array in inputs if array is not None]
+    if type(out) is np.ndarray and out.shape == shape and out.dtype == dtype and out.flags.carray:
+        if out.dtype.isnative and not any(np.may_share_memory(out, array) for array in given):
+            return out  # as nearly all are
+    hint = f"pass np.{maker}({shape}, {name_of(dtype)}), or leave it away."
+    if not isinstance(out, np.ndarray):
+        raise DTypeError(describe(name, "an array", type(out).__name__, hint))
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise DTypeError(describe(name, f"dtype {dtype}", out.dtype, hint))
+    if out.shape != shape:
+        raise ShapeError(describe(name, f"shape {shape}", f"shape {out.shape}", hint))
+    if not out.flags.writeable:
+        raise ArgumentError(describe(name, "a writable array", "a read-only one", hint))
+    if contiguous and not out.flags.carray:
+        raise ArgumentError(describe(name, "a contiguous array", f"one of strides {out.strides}", hint))
+    if not _elements_apart(out):
+        got = f"one of strides {out.strides}, whose elements overlap each other"
+        raise ArgumentError(describe(name, "an array with memory for each element", got, hint))
+    if any(_overlap(out, array) for array in given):
+        raise ArgumentError(describe(name, "memory of its own", "an array that overlaps an input", hint))
+    return out
+
+
+def _elements_apart(array: Array) -> bool:
+    """Whether every axis steps over all that the axes of smaller strides reach."""
+    reach = array.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape) if n > 1):
+        if stride < reach:
+            return array.size == 0
+        reach += stride * (n - 1)
+    return True
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; when in doubt, yes. Columns of one array, for one, do not share any."""
+    work: Any = 1000
+    try:
+        return np.shares_memory(a, b, max_work=work)
+    except np.exceptions.TooHardError:
+        return True

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, entmax_alpha, float_array
+from fastattn._arrays import as_array, cast, entmax_alpha, float_array, output_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -34,7 +34,7 @@ def exp(x: Array, out: Array | None = None) -> Array:
     ----------
     x : array, float32 or float64
     out : array, optional
-        Of x's shape and dtype, contiguous; may be x itself.
+        Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def tanh(x: Array, out: Array | None = None) -> Array:
     ----------
     x : array, float32 or float64
     out : array, optional
-        Of x's shape and dtype, contiguous; may be x itself.
+        Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
     ----------
     x : array, float32 or float64
     out : array, optional
-        Of x's shape and dtype, contiguous; may be x itself.
+        Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
     Returns
     -------
@@ -308,9 +308,9 @@ def _map(function: int, x: Array, out: Array | None) -> Array:
     x = _contiguous("x", x)
     if out is None:
         out = np.empty_like(x)
-    elif out.shape != x.shape or out.dtype != x.dtype or not out.flags.carray:
-        expected = f"a contiguous, writable {x.dtype} array of shape {x.shape}"
-        got = f"{out.dtype} of shape {out.shape}"
-        raise ShapeError(describe("out", expected, got, "leave out= away, or pass np.empty_like(x)."))
+    else:
+        out = output_array("out", out, x.shape, x.dtype, (), contiguous=True)
+        if out.ctypes.data != x.ctypes.data:  # else each element is read before it is written
+            output_array("out", out, x.shape, x.dtype, (x,), contiguous=True)
     core.map_array(function, x, out)
     return out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, read_only
+from fastattn._arrays import cast, float_array, output_array, read_only
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -42,14 +42,22 @@ class PackedWeights:
     """
 
     def __init__(self, w: Array) -> None:
-        w = float_array("w", w)
-        if w.ndim != 2:
-            raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
-        self.shape = w.shape
-        self.dtype = w.dtype.newbyteorder("=")
+        w = _matrix(w)
+        self._shape = w.shape
         self._packed = self._pack(w, transposed=False)
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes K and N."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the matrix and of products with it."""
+        dtype: np.dtype[Any] = self._packed.dtype
+        return dtype
 
     def matmul(self, x: Array, out: Array | None = None, *, bias: Array | None = None, relu: bool = False) -> Array:
         """Return ``x @ w`` for x of shape (..., K), or ``x @ w + bias``, or ``relu(x @ w + bias)``.
@@ -68,7 +76,7 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
-        return _product(x, self._packed, self.shape, out, bias, relu)
+        return _product(x, self._packed, self._shape, out, bias, relu)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -83,7 +91,7 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
-        return _product(dy, self._panels_transposed(), self.shape[::-1], out)
+        return _product(dy, self._panels_transposed(), self._shape[::-1], out)
 
     @property
     def panels(self) -> Array:
@@ -120,6 +128,8 @@ class PackedWeights:
 
 def matmul(x: Array, w: Array) -> Array:
     """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
+    if type(w) is not np.ndarray or w.ndim != 2 or w.dtype.char not in "fd":
+        w = _matrix(w)
     return _product(x, pack_panels(w, transposed=False), w.shape, None)
 
 
@@ -158,10 +168,11 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     rows = math.prod(x.shape[:-1])
     flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
     shape = (x.shape[-1], dy.shape[-1])
+    more: Any = {"contiguous": True, "maker": "zeros"}
     if sums is not None:
-        _check_sum("sums", sums, shape[1:], flat_x.dtype, x, dy)
+        sums = output_array("sums", sums, shape[1:], flat_x.dtype, (x, dy), **more)
     if out is not None:
-        _check_sum("out", out, shape, flat_x.dtype, x, dy)
+        out = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
         core.gemm_tn(flat_x, flat_dy, out, sums, True)
         return out
     dw = np.zeros(shape, flat_x.dtype) if sums is not None else np.empty(shape, flat_x.dtype)
@@ -183,18 +194,21 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
     array, shape (N,)
         `out` if it was given.
     """
-    rows = math.prod(dy.shape[:-1])
-    sums = np.zeros(dy.shape[-1:], dy.dtype.newbyteorder("=")) if out is None else out
-    weight_gradient(np.empty((rows, 0), sums.dtype), dy.reshape(rows, dy.shape[-1]), sums=sums)
-    return sums
+    dy = float_array("dy", dy)
+    dtype = dy.dtype.newbyteorder("=")
+    if out is None:
+        out = np.zeros(dy.shape[-1:], dtype)
+    else:
+        out = output_array("out", out, dy.shape[-1:], dtype, (dy,), contiguous=True, maker="zeros")
+    weight_gradient(np.empty((*dy.shape[:-1], 0), dtype), dy, sums=out)
+    return out
 
 
-def _check_sum(name: str, out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], x: Array, dy: Array) -> None:
-    apart = not np.may_share_memory(out, x) and not np.may_share_memory(out, dy)
-    if out.shape != shape or out.dtype != dtype or not out.flags.carray or not apart:
-        expected = f"a contiguous, writable {dtype} array of shape {shape} apart from x and dy"
-        hint = f"leave {name}= away, or pass np.zeros(shape, dtype)."
-        raise ShapeError(describe(name, expected, f"{out.dtype} of shape {out.shape}", hint))
+def _matrix(value: object) -> Array:
+    w = float_array("w", value)
+    if w.ndim != 2:
+        raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
+    return w
 
 
 def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Array:
@@ -215,24 +229,19 @@ def _product(
     dtype = packed.dtype
     if x.dtype.char != dtype.char:
         raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, cast("x", x, dtype)))
-    wanted = (*x.shape[:-1], shape[1])
-    if out is None:
-        out = np.empty(wanted, packed.dtype)
-    elif out.shape != wanted or out.dtype != packed.dtype or not out.flags.carray or np.may_share_memory(out, x):
-        raise ShapeError(
-            describe(
-                "out",
-                f"a contiguous, writable {packed.dtype} array of shape {wanted} apart from x",
-                f"{out.dtype} of shape {out.shape}",
-                "leave out= away, or pass np.empty(shape, dtype).",
-            )
-        )
     if bias is not None:
+        if type(bias) is not np.ndarray:
+            bias = float_array("bias", bias)
         if bias.shape != shape[1:] or bias.dtype.char != dtype.char:
             expected = f"{dtype} of shape {shape[1:]}"
             got = f"{bias.dtype} of shape {bias.shape}"
             raise ShapeError(describe("bias", expected, got, "pass one number for each column of the matrix."))
         bias = np.require(bias, dtype, ["C", "A"])
+    wanted = (*x.shape[:-1], shape[1])
+    if out is None:
+        out = np.empty(wanted, packed.dtype)
+    else:
+        out = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])
     core.gemm(core.unit(x.reshape(rows, shape[0])), packed, out.reshape(rows, shape[1]), bias, relu)
     return out

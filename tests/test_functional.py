@@ -161,3 +161,38 @@ def test_masked_arrays_are_refused():
     for call in (functional.exp, functional.softmax, lambda x: functional.softmax_vjp(x, x)):
         with pytest.raises(fastattn.DTypeError, match="Hint: "):
             call(x)
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid"])
+def test_an_output_is_the_input_itself_or_apart_from_it(name):
+    function = getattr(functional, name)
+    whole = np.arange(100.0) / 100
+    expected = function(whole[:-1])
+    before = whole.copy()
+    with pytest.raises(fastattn.ArgumentError, match=r"^out: expected memory of its own"):
+        function(whole[:-1], out=whole[1:])
+    assert same_bits(whole, before)
+    apart = np.empty(200)
+    assert same_bits(function(whole[:-1], out=apart[1:100]), expected)
+    assert same_bits(function(whole[:-1], out=whole[:-1]), expected) and same_bits(whole[:-1].copy(), expected)
+    square = np.arange(16.0).reshape(4, 4) / 16
+    expected = function(square.T.copy())
+    assert same_bits(function(square.T, out=square), expected)  # what is not contiguous is copied first
+
+
+WRONG_OUTPUTS = {
+    "a list": [0.0, 0.0],
+    "a number": 0.0,
+    "text": "out",
+    "another dtype": np.empty(2, np.float32),
+    "another byte order": np.empty(2, ">f8"),
+    "every other element": np.empty(4)[::2],
+    "read-only": np.broadcast_to(np.zeros(1), 2),
+    "another shape": np.empty(3),
+}
+
+
+@pytest.mark.parametrize("out", WRONG_OUTPUTS.values(), ids=WRONG_OUTPUTS)
+def test_what_is_no_output(out):
+    with pytest.raises(fastattn.FastattnError, match=r"^out: expected .*\nHint: pass np\.empty"):
+        functional.exp(np.zeros(2), out=out)

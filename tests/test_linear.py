@@ -218,7 +218,7 @@ WRONG = {
     ),
     "out of another dtype": (
         lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3)), np.zeros((3, 3), np.float32)),
-        fastattn.ShapeError,
+        fastattn.DTypeError,
     ),
     "sums of another shape": (
         lambda p: linear.weight_gradient(np.ones((2, 3)), np.ones((2, 3)), sums=np.zeros(2)),
@@ -234,3 +234,62 @@ def test_wrong_calls(name):
     call, error = WRONG[name]
     with pytest.raises(error, match="Hint: "):
         call(linear.PackedWeights(np.ones((5, 6), np.float32)))
+
+
+def overlapping():
+    """Calls that write where they read, by name, with an argument whose memory must not change."""
+    space = np.arange(200.0)
+    packed = linear.PackedWeights(np.ones((4, 4)))
+    x, out = space[:32].reshape(8, 4), space[16:48].reshape(8, 4)
+    apart, square, sums = np.ones((8, 4)), space[60:76].reshape(4, 4), space[60:64]
+    return space, {
+        "matmul, out and x": lambda: packed.matmul(x, out=out),
+        "matmul, out and bias": lambda: packed.matmul(apart, out=out, bias=out[3]),
+        "matmul_transposed, out and dy": lambda: packed.matmul_transposed(x, out=out),
+        "weight_gradient, out and x": lambda: linear.weight_gradient(x, apart, space[:16].reshape(4, 4)),
+        "weight_gradient, out and dy": lambda: linear.weight_gradient(apart, x, space[:16].reshape(4, 4)),
+        "weight_gradient, sums and x": lambda: linear.weight_gradient(x, apart, sums=space[:4]),
+        "weight_gradient, sums and dy": lambda: linear.weight_gradient(apart, x, sums=space[:4]),
+        "weight_gradient, out and sums": lambda: linear.weight_gradient(apart, apart, square, sums=sums),
+        "row_sum, out and dy": lambda: linear.row_sum(x, space[4:8]),
+    }
+
+
+@pytest.mark.parametrize("name", overlapping()[1])
+def test_outputs_apart_from_inputs_and_from_each_other(name):
+    space, calls = overlapping()
+    before = space.copy()
+    with pytest.raises(fastattn.ArgumentError, match=r"^(out|sums): expected memory of its own"):
+        calls[name]()
+    assert same_bits(space, before)
+
+
+def test_columns_of_one_array_are_apart():
+    both = np.zeros((8, 8))
+    x = both[:, :4]
+    x[...] = np.arange(32.0).reshape(8, 4)
+    packed = linear.PackedWeights(np.eye(4))
+    with pytest.raises(fastattn.ArgumentError, match=r"^out: expected a contiguous array"):
+        packed.matmul(x, out=both[:, 4:])
+    assert same_bits(linear.weight_gradient(np.ones((8, 1)), x, sums=np.zeros(4)), x.sum(0)[None])
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_matrix_that_is_none_is_refused(number):
+    w = [np.ones((4, 3), np.int64), np.ones(4), np.ones((4, 3, 1)), "text", None][number]
+    with pytest.raises(fastattn.FastattnError, match=r"^w: expected"):
+        linear.matmul(np.ones((2, 4)), w)
+
+
+def test_lists_are_arrays():
+    assert linear.matmul([[1.0, 2.0]], [[1.0], [1.0]]).tolist() == [[3.0]]
+    assert linear.row_sum([[1.0, 2.0], [3.0, 4.0]]).tolist() == [4.0, 6.0]
+    assert linear.PackedWeights([[1.0], [1.0]]).matmul([[1.0, 2.0]], bias=[5.0]).tolist() == [[8.0]]
+
+
+def test_sizes_of_packed_weights_are_theirs():
+    packed = linear.PackedWeights(np.ones((4, 3)))
+    for name, value in (("shape", (400, 3)), ("dtype", np.float32), ("panels", np.ones(1))):
+        with pytest.raises(AttributeError):
+            setattr(packed, name, value)
+    assert packed.shape == (4, 3) and packed.dtype == np.float64

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import gradient_array
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["Linear"]
@@ -66,14 +67,21 @@ class Linear(Layer):
         return self.w.packed().matmul(x, bias=None if self.b is None else self.b._array)
 
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
-        """Return ``forward(x)``, and the function from its gradient to that of x, which adds to those of w and b."""
+        """Return ``forward(x)``, and the function from its gradient to that of x, which adds to those of w and b.
+
+        x is not copied: leave its numbers as they are until then.
+        """
         return self.forward(x), self.backward(x)
 
     def backward(self, x: Array) -> Callable[[Array], Array]:
         """Return the function from the gradient of ``forward(x)`` to that of x, which adds to those of w and b."""
 
+        w, b = self.w, self.b
+        dtype, shape = w._array.dtype, (*np.shape(x)[:-1], w._array.shape[1])
+
         def backward(dy: Array) -> Array:
-            linear.weight_gradient(x, dy, self.w.gradient, sums=None if self.b is None else self.b.gradient)
-            return self.w.packed().matmul_transposed(dy)
+            dy = gradient_array("dy", dy, shape, dtype)
+            linear.weight_gradient(x, dy, w.gradient, sums=None if b is None else b.gradient)
+            return w.packed().matmul_transposed(dy)
 
         return backward

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import float_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
@@ -63,26 +65,31 @@ class Bidirectional(Layer):
         first, second = self._split(state)
         y1, s1, backward1 = self.forward_layer.vjp(x, first, lengths)
         y2, s2, backward2 = self.backward_layer.vjp(x, second, lengths)
+        y, last = np.concatenate([y1, y2], axis=-1), _join(s1, s2)
+        form, form_of_last = form_of(y), form_of(last)
 
         def backward(dy: Array | None, d_state: Any = None) -> tuple[Array, Any]:
-            dy1, dy2 = self._split(dy)
-            d1, d2 = self._split(d_state)
+            dy1, dy2 = self._split(gradients_of("dy", dy, form))
+            d1, d2 = self._split(gradients_of("d_state", d_state, form_of_last))
             dx1, d01 = backward1(dy1, d1)
             dx2, d02 = backward2(dy2, d2)
             dx1 += dx2
             return dx1, _join(d01, d02)
 
-        return np.concatenate([y1, y2], axis=-1), _join(s1, s2), backward
+        return y, last, backward
 
     def _split(self, joined: Any) -> tuple[Any, Any]:
         """The parts of the two layers of an array, of a pair of arrays, or of None."""
         if joined is None:
             return None, None
         if isinstance(joined, tuple):
-            (h1, h2), (c1, c2) = (self._split(part) for part in joined)
-            return (h1, c1), (h2, c2)
-        width = self.forward_layer.cell.hidden
-        return joined[..., :width], joined[..., width:]
+            first, second = zip(*(self._split(part) for part in joined))
+            return first, second
+        array, width = float_array("state", joined), self.forward_layer.cell.hidden
+        if not array.ndim:
+            hint = "pass a state of both directions, or None."
+            raise ShapeError(describe("state", "an array (B, H)", "a number", hint))
+        return array[..., :width], array[..., width:]
 
 
 class Stacked(Layer):
@@ -111,7 +118,7 @@ class Stacked(Layer):
     def forward(self, x: Array, states: Any = None, lengths: Array | None = None) -> tuple[Array, tuple[Any, ...]]:
         """Return the outputs of the last layer and the last state of each; states is a sequence of first states."""
         last = []
-        for layer, state in zip(self.layers, states or [None] * len(self.layers), strict=True):
+        for layer, state in zip(self.layers, self._each(states)):
             x, after = layer.forward(x, state, lengths)
             last.append(after)
         return x, tuple(last)
@@ -124,7 +131,7 @@ class Stacked(Layer):
         seeds, an int or one uint64 for each sample, choose what is dropped; the layers use different ones.
         """
         last, backwards, drops = [], [], []
-        for number, (layer, state) in enumerate(zip(self.layers, states or [None] * len(self.layers), strict=True)):
+        for number, (layer, state) in enumerate(zip(self.layers, self._each(states))):
             if number and self.dropout:
                 x, undrop = self._drop(x, seeds, number)
                 drops.append(undrop)
@@ -132,9 +139,11 @@ class Stacked(Layer):
             last.append(after)
             backwards.append(backward_one)
 
+        form, form_of_last = form_of(x), form_of(tuple(last))
+
         def backward(dy: Array | None, d_states: Any = None) -> tuple[Array, tuple[Any, ...]]:
-            d, first = dy, []
-            given = list(d_states) if d_states is not None else [None] * len(backwards)
+            d, first = gradients_of("dy", dy, form), []
+            given = gradients_of("d_states", d_states, form_of_last)
             for number in reversed(range(len(backwards))):
                 dx, d_state = backwards[number](d, given[number])
                 first.append(d_state)
@@ -143,6 +152,17 @@ class Stacked(Layer):
             return d, tuple(reversed(first))
 
         return x, tuple(last), backward
+
+    def _each(self, states: Any) -> Sequence[Any]:
+        """The states of all layers; None for each without any."""
+        count = len(self.layers)
+        if states is None:
+            return [None] * count
+        if not isinstance(states, (tuple, list)) or len(states) != count:
+            got = f"{len(states)} of them" if isinstance(states, (tuple, list)) else type(states).__name__
+            hint = "pass one for each layer, or None."
+            raise ShapeError(describe("states", f"a sequence of {count} states", got, hint))
+        return states
 
     def _drop(self, x: Array, seeds: Any, number: int) -> tuple[Array, Callable[[Array], Array]]:
         if seeds is None:

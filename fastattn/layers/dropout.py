@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import as_array, float_array, gradient_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.scores.base import check_number
@@ -80,14 +80,10 @@ def dropout_vjp(x: Array, rate: float, seed: Any) -> tuple[Array, Callable[[Arra
     array([[2., 4., 0., 0.]])
     """
     x = float_array("x", x)
-    seeds, shape = _seeds(x, rate, seed), x.shape
+    seeds, shape, dtype = _seeds(x, rate, seed), x.shape, x.dtype
 
     def backward(dy: Array) -> Array:
-        dy = float_array("dy", dy)
-        if dy.shape != shape:
-            hint = "pass the gradient of the output."
-            raise ShapeError(describe("dy", f"shape {shape}, that of the output", f"shape {dy.shape}", hint))
-        return _apply(dy, rate, seeds)
+        return _apply(gradient_array("dy", dy, shape, dtype), rate, seeds)
 
     return _apply(x, rate, seeds), backward
 
@@ -116,4 +112,4 @@ def _seeds(x: Array, rate: float, seed: Any) -> Array:
         return np.array([core.mix64(base + b) for b in range(x.shape[0])], np.uint64)
     if given.shape != x.shape[:1]:
         raise ShapeError(describe("seed", f"an int or shape ({x.shape[0]},)", f"shape {given.shape}", hint))
-    return np.ascontiguousarray(given).astype(np.uint64)
+    return given.astype(np.uint64)  # a copy

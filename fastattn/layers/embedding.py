@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, index_array
+from fastattn._arrays import gradient_array, index_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.errors import ArgumentError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["Embedding"]
@@ -75,20 +75,17 @@ class Embedding(Layer):
         return self._rows(index_array("ids", ids, self.w._array.shape[0]))
 
     def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
-        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
-        table = self.w._array
-        numbers = index_array("ids", ids, table.shape[0])
+        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w.
+
+        ids are copied: their array may be used for other ids at once.
+        """
+        w, skip = self.w, -1 if self.padding is None else self.padding
+        size, width = w._array.shape
+        numbers = index_array("ids", ids, size)
 
         def backward(dy: Array) -> None:
-            dy = float_array("dy", dy)
-            if dy.shape != (*numbers.shape, table.shape[1]):
-                expected = f"shape {(*numbers.shape, table.shape[1])}, that of the output"
-                raise ShapeError(describe("dy", expected, f"shape {dy.shape}", "pass the gradient of the output."))
-            if dy.dtype.char != table.dtype.char:
-                hint = cast("dy", dy, table.dtype)
-                raise DTypeError(describe("dy", f"dtype {table.dtype}, that of the table", dy.dtype, hint))
-            rows = core.unit(dy.reshape(numbers.size, table.shape[1]))
-            core.scatter(rows, numbers, -1 if self.padding is None else self.padding, self.w._gradient)
+            dy = gradient_array("dy", dy, (*numbers.shape, width), w._array.dtype)
+            core.scatter(core.unit(dy.reshape(numbers.size, width)), numbers, skip, w._gradient)
 
         return self._rows(numbers), backward
 

@@ -11,6 +11,8 @@ from fastattn._arrays import cast, float_array, index_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.affine import Linear
+from fastattn.layers.backward import Once
+from fastattn.scores.base import check_number
 
 __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
 
@@ -161,8 +163,8 @@ def cross_entropy_vjp(
     """
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
     losses, dx = np.empty(len(at)), np.empty_like(rows)
-    weights = projection.w.packed()
-    dw, db = projection.w.borrow(), np.zeros(weights.shape[1], rows.dtype)
+    w, b, weights, once = projection.w, projection.b, projection.w.packed(), Once()
+    dw, db = w.borrow(), np.zeros(weights.shape[1], rows.dtype)
     for number, block in enumerate(_blocks(len(at), projection)):
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
@@ -171,11 +173,13 @@ def cross_entropy_vjp(
     shape = np.shape(x)
 
     def backward(scale: float = 1.0) -> Array:
+        scale = check_number("scale", scale, "pass 1.0 for the loss itself.")
+        once.use()
         if len(at):
-            core.add_scaled(dw, scale, projection.w._gradient)
-            projection.w.give_back(dw)
-            if projection.b is not None:
-                core.add_scaled(db, scale, projection.b._gradient)
+            core.add_scaled(dw, scale, w._gradient)
+            w.give_back(dw)
+            if b is not None:
+                core.add_scaled(db, scale, b._gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)
         if len(at) == math.prod(shape[:-1]):
             return dx.reshape(shape)

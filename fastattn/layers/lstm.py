@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn.errors import ShapeError, describe
+from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrence import MEMORY, RecurrentCell, Tape
 
@@ -95,9 +96,10 @@ class LSTMCell(RecurrentCell):
         x = self.check_input(x, 2)[:, None]
         _, h_next, c_next, tape = self.walk(x, *self.pair(("h", "c"), state, len(x)), None, False, True)
         assert c_next is not None and tape is not None
+        form = form_of((h_next, c_next))
 
         def backward(d_after: tuple[Any, Any]) -> tuple[Array, State]:
-            dx, dh, dc = self.walk_back(tape, None, *d_after)
+            dx, dh, dc = self.walk_back(tape, None, *gradients_of("d_after", d_after, form))
             assert dc is not None
             return dx[:, 0], (dh, dc)
 
@@ -204,9 +206,10 @@ class LSTM(Layer):
         """
         y, h, c, tape = self._walk(x, state, lengths, True)
         assert tape is not None
+        form = form_of((h, c))
 
         def backward(dy: Array | None, d_state: tuple[Any, Any] | None = None) -> tuple[Array, State]:
-            dx, dh, dc = self.cell.walk_back(tape, dy, *(d_state or (None, None)))
+            dx, dh, dc = self.cell.walk_back(tape, dy, *gradients_of("d_state", d_state, form))
             assert dc is not None
             return dx, (dh, dc)
 

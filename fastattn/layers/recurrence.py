@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._arrays import float_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ShapeError, describe
+from fastattn.layers.backward import Once
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.sequences import Sequences, check_rows
 
@@ -31,7 +32,7 @@ class Tape:
     aux: Array
     before: Array
     c_first: Array | None
-    used: bool = False
+    once: Once
 
 
 class RecurrentCell(Layer):
@@ -97,15 +98,12 @@ class RecurrentCell(Layer):
         )
         if aux is None or before is None:
             return y, h_last, c_last, None
-        return y, h_last, c_last, Tape(sequences, reverse, rows, gates, aux, before, c)
+        return y, h_last, c_last, Tape(sequences, reverse, rows, gates, aux, before, c, Once())
 
     def walk_back(
         self, tape: Tape, dy: Array | None, dh_last: Array | None, dc_last: Array | None
     ) -> tuple[Array, Array, Array | None]:
         """Return the gradients of x and of the first h and c; add those of the parameters."""
-        if tape.used:
-            raise ArgumentError(describe("backward", "one call", "a second one", "call vjp again."))
-        tape.used = True
         sequences, width = tape.sequences, self.hidden
         if dy is not None:
             dy = self.check("dy", dy, sequences.batch, sequences.steps, width)
@@ -113,6 +111,7 @@ class RecurrentCell(Layer):
             dh_last = self.check("dh_last", dh_last, sequences.batch, width)
         if dc_last is not None:
             dc_last = self.check("dc_last", dc_last, sequences.batch, width)
+        tape.once.use()
         dh = np.empty((sequences.batch, width), self._dtype)
         dc = None if tape.c_first is None else np.empty_like(dh)
         self._kernel().backward(

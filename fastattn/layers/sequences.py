@@ -44,7 +44,7 @@ class Sequences:
         self._there: Array | None = None
         if lengths is None:
             return
-        given = as_array("lengths", lengths)
+        given = np.array(as_array("lengths", lengths))  # a copy, so that what was checked stays so
         if given.dtype.kind not in "iu":
             raise DTypeError(describe("lengths", "integers", given.dtype, "count the positions of each sample."))
         if given.shape != (self.batch,):
@@ -53,7 +53,7 @@ class Sequences:
         if given.size and (given.min() < 0 or given.max() > self.steps):
             got = f"{int(given.min())} to {int(given.max())}"
             raise ArgumentError(describe("lengths", f"0 to {self.steps}", got, "count positions, not padding."))
-        counts = given.astype(np.int64)
+        counts = given.astype(np.int64, copy=False)
         if (counts == self.steps).all():  # as without lengths
             return
         self.order = np.argsort(-counts, kind="stable").astype(np.int64, copy=False)

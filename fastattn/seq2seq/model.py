@@ -173,7 +173,7 @@ class Model(Layer):
             Without dropout or label smoothing, so that ``exp(loss / count)`` is the perplexity.
         count : int
         """
-        check_pairs(batch)
+        batch = check_pairs(batch)
         x, _ = self.features(batch, fed(batch))
         return cross_entropy(x, self.projection, targets_of(batch), ignore=IGNORED)
 
@@ -199,16 +199,16 @@ class Model(Layer):
         backward : callable
             ``backward(scale)`` adds the gradients of ``scale * loss`` to the parameters'. May be called once.
         """
-        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
+        batch, inputs, seeds = self.training_inputs(batch, seeds, sampling)
         return self.loss_of_features(batch, *self.features_vjp(batch, inputs, seeds))
 
-    def decoder_inputs(self, batch: Pairs, seeds: Array, sampling: float) -> tuple[Array, Array]:
-        """Return what `loss_vjp` feeds the decoder, (B, T), and the seeds as uint64, or raise."""
-        check_pairs(batch)
+    def training_inputs(self, batch: Pairs, seeds: Array, sampling: float) -> tuple[Pairs, Array, Array]:
+        """Return the batch copied, what `loss_vjp` feeds the decoder, (B, T), and the seeds as uint64, or raise."""
+        batch = check_pairs(batch)
         seeds = check_seeds(seeds, len(batch.source))
         if not 0 <= sampling <= 1:
             raise ArgumentError(describe("sampling", "a probability in [0, 1]", sampling, "0 is teacher forcing."))
-        return (self.sampled(batch, seeds, sampling) if sampling else fed(batch)), seeds
+        return batch, self.sampled(batch, seeds, sampling) if sampling else fed(batch), seeds
 
     def loss_of_features(
         self, batch: Pairs, x: Array, features_backward: Callable[[Array], None]
@@ -251,7 +251,7 @@ class Model(Layer):
         weights : array, shape (B, T, S), (B, T, H, S) or (B, T, L, H, S), or None
             0 beyond either length.
         """
-        check_pairs(batch)
+        batch = check_pairs(batch)
         if not isinstance(weights, (bool, np.bool_)) and weights != "layers":
             raise ArgumentError(describe("weights", 'True, False or "layers"', repr(weights), "True suits most uses."))
         x, attended = self.features(batch, fed(batch), weights=weights)

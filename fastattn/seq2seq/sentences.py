@@ -1,11 +1,12 @@
 """Padded arrays of sentences: what a decoder is fed, what it is compared with, and checks of both."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array, frozen
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import dropout_vjp
 from fastattn.seq2seq.randomness import derive
@@ -78,13 +79,24 @@ def check_sentences(name: str, ids: Array, lengths: Array) -> None:
         raise ArgumentError(describe(f"{name}_lengths", f"values from 1 to {ids.shape[1]}", got, hint))
 
 
-def check_pairs(batch: "Pairs") -> None:
-    """Raise unless the arrays of the batch fit together."""
-    check_sentences("source", batch.source, batch.source_lengths)
-    check_sentences("target", batch.target, batch.target_lengths)
-    if len(batch.source) != len(batch.target):
+class _Own(NamedTuple):
+    """A batch whose arrays nobody else has."""
+
+    source: Array
+    source_lengths: Array
+    target: Array
+    target_lengths: Array
+
+
+def check_pairs(batch: "Pairs") -> "Pairs":
+    """Return a copy of the batch that nobody can change, or raise unless its arrays fit together."""
+    own = _Own(*(frozen(as_array(name, getattr(batch, name))) for name in _Own._fields))
+    check_sentences("source", own.source, own.source_lengths)
+    check_sentences("target", own.target, own.target_lengths)
+    if len(own.source) != len(own.target):
         hint = "a batch has pairs of sentences."
-        raise ShapeError(describe("target", f"{len(batch.source)} sentences", len(batch.target), hint))
+        raise ShapeError(describe("target", f"{len(own.source)} sentences", len(own.target), hint))
+    return own
 
 
 def check_seeds(seeds: Array, batch: int) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import gradient_array, index_array
 from fastattn._kernels import core
 from fastattn.layers.parameter import Layer, Parameter
 
@@ -32,15 +33,24 @@ class TiedEmbedding(Layer):
 
     def forward(self, ids: Array) -> Array:
         """Return (..., D)."""
-        return np.ascontiguousarray(self.w.value.T[ids])
+        return self._columns(index_array("ids", ids, self.w._array.shape[1]))
 
     def vjp(self, ids: Array) -> tuple[Array, Callable[[Array], None]]:
-        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w."""
+        """Return ``forward(ids)``, and the function that adds the gradient of its result to that of w.
+
+        ids are copied: their array may be used for other ids at once.
+        """
+        width, size = self.w._array.shape
+        numbers = index_array("ids", ids, size)
 
         def backward(dy: Array) -> None:
-            there, at = np.unique(ids.reshape(-1), return_inverse=True)
-            rows = np.zeros((len(there), dy.shape[-1]), dy.dtype)
-            core.scatter(core.unit(dy.reshape(-1, dy.shape[-1])), at.reshape(-1), -1, rows)
+            dy = gradient_array("dy", dy, (*numbers.shape, width), self.w._array.dtype)
+            there, at = np.unique(numbers.reshape(-1), return_inverse=True)
+            rows = np.zeros((len(there), width), dy.dtype.newbyteorder("="))
+            core.scatter(core.unit(dy.reshape(-1, width)), at.reshape(-1), -1, rows)
             self.w.gradient[:, there] += rows.T
 
-        return self.forward(ids), backward
+        return self._columns(numbers), backward
+
+    def _columns(self, numbers: Array) -> Array:
+        return np.ascontiguousarray(self.w._array.T[numbers])

@@ -48,7 +48,7 @@ def weight_losses_vjp(
     batch, seeds, sampling
         As for `Model.loss_vjp`.
     """
-    inputs, seeds = model.decoder_inputs(batch, seeds, sampling)
+    batch, inputs, seeds = model.training_inputs(batch, seeds, sampling)
     x, features_backward, loop = model._run(batch, inputs, seeds)
     loss, count, plain_backward = model.loss_of_features(batch, x, features_backward)
     assert isinstance(loop, MechanismLoop)

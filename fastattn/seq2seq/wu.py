@@ -152,7 +152,7 @@ class Wu(Model):
 
     def loss(self, batch: Pairs) -> tuple[float, int]:
         """Return minus the log-probability of all target tokens, teacher-forced, and their number."""
-        check_pairs(batch)
+        batch = check_pairs(batch)
         run = _Run(self, batch, fed(batch), None)
         found = marginal_likelihood(run.weights, run.likelihoods())
         return _total(found[inside(batch.target, batch.target_lengths)]), int(np.sum(batch.target_lengths))
@@ -161,7 +161,7 @@ class Wu(Model):
         self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """Return the training loss, the number of target tokens, and the function that adds the gradients."""
-        inputs, seeds = self.decoder_inputs(batch, seeds, sampling)
+        batch, inputs, seeds = self.training_inputs(batch, seeds, sampling)
         run = _Run(self, batch, inputs, seeds)
         found, likelihood_back = marginal_likelihood_vjp(run.weights, run.likelihoods())
         counted = inside(batch.target, batch.target_lengths)
@@ -174,7 +174,7 @@ class Wu(Model):
 
     def forced(self, batch: Pairs, *, weights: bool | str = True) -> tuple[Array, Array | None]:
         """Return the log-probability of every target token, and the weights (B, T, S); see `Model.forced`."""
-        check_pairs(batch)
+        batch = check_pairs(batch)
         run = _Run(self, batch, fed(batch), None)
         (B, T, S), counted = run.weights.shape, inside(batch.target, batch.target_lengths)
         found = mixture(run.weights.reshape(B * T, S), run.likelihoods().reshape(B * T, S)).reshape(B, T)

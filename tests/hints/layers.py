@@ -18,8 +18,8 @@ advice(
     lambda mask=ones(3, dtype=bool): functional.softmax(X, mask=mask), "reshape the mask", mask=ones(3, 1, dtype=bool)
 )
 advice(lambda dy=ones(3): functional.softmax_vjp(X, dy), "pass y's gradient", dy=X)
-advice(lambda out=ones(3): functional.exp(X, out=out), "leave out= away", out=None)
-advice(lambda x=X, out=ones(3): functional.exp(x, out=out), "or pass {out}.", out="np.empty_like(x)")
+advice(lambda out=ones(3): functional.exp(X, out=out), "or leave it away", out=None)
+advice(lambda x=X, out=ones(3): functional.exp(x, out=out), "pass {out}, or", out="np.empty((3, 4), np.float32)")
 
 advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, np.float32)")
 
@@ -27,19 +27,20 @@ advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, 
 advice(lambda w=ones(2, 2, 5): linear.PackedWeights(w), "reshape it to (K, N)", w=W)
 advice(lambda dy=ones(3, 5, dtype="f8"): linear.weight_gradient(X, dy), "pass {dy}.", dy="np.asarray(dy, np.float32)")
 advice(lambda dy=ones(2, 5): linear.weight_gradient(X, dy), "pass the gradient of x @ w", dy=X @ W)
-advice(lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out), "leave out= away", out=None)
+advice(lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out), "or leave it away", out=None)
 advice(
-    lambda out=ones(5, 4), shape=(4, 5), dtype=X.dtype: linear.weight_gradient(X, ones(3, 5), out),
-    "pass {out}.",
-    out="np.zeros(shape, dtype)",
+    lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out),
+    "pass {out}, or",
+    out="np.zeros((4, 5), np.float32)",
 )
-advice(lambda sums=ones(4): linear.weight_gradient(X, ones(3, 5), sums=sums), "leave sums= away", sums=None)
+advice(lambda out=ones(3, 10)[:, ::2]: linear.PackedWeights(W).matmul(X, out), "or leave it away", out=None)
+advice(lambda sums=ones(4): linear.weight_gradient(X, ones(3, 5), sums=sums), "or leave it away", sums=None)
 advice(lambda x=ones(3, 5): linear.matmul(x, W), "the matrix is (4, 5)", x=X)
 advice(lambda x=X.astype("f8"): linear.matmul(x, W), "pass {x}.", x="np.asarray(x, np.float32)")
 advice(
-    lambda out=ones(3), shape=(3, 5), dtype=X.dtype: linear.PackedWeights(W).matmul(X, out),
-    "or pass {out}.",
-    out="np.empty(shape, dtype)",
+    lambda out=ones(3): linear.PackedWeights(W).matmul(X, out),
+    "pass {out}, or",
+    out="np.empty((3, 5), np.float32)",
 )
 advice(
     lambda bias=ones(4): linear.PackedWeights(W).matmul(X, bias=bias),
@@ -115,7 +116,10 @@ advice(
     "pass GRU(...) and GRU(..., reverse=True)",
     backward=GRU(4, 4, rng=RNG, reverse=True),
 )
+BOTH = layers.Bidirectional(GRU4, GRU(4, 4, rng=RNG, reverse=True))
+advice(lambda state=1.0: BOTH.forward(SEQUENCES, state), "pass a state of both directions", state=ones(2, 8))
 STACK = Stacked([GRU4, GRU4], dropout=0.5)
+advice(lambda states=(ones(2, 4),): STACK.forward(SEQUENCES, states), "pass one for each layer, or None", states=None)
 advice(lambda seeds=None: STACK.vjp(SEQUENCES, seeds=seeds), "pass seeds=1, say", seeds=1)
 advice(
     lambda state=ones(2, 4): LSTMCell(4, 4, rng=RNG).forward(ones(2, 4), state),
@@ -133,6 +137,12 @@ def twice(again):
 
 
 advice(lambda again=False: twice(again), "call vjp again", again=True)
+LSTM4 = layers.LSTM(4, 4, rng=RNG)
+advice(
+    lambda d_state=ones(2, 4): LSTM4.vjp(SEQUENCES)[-1](SEQUENCES, d_state),
+    "pass None for a part without any",
+    d_state=(ones(2, 4), None),
+)
 advice(lambda dy=ones(2, 3): GRU4.vjp(SEQUENCES)[-1](dy), "match the sizes of the layer", dy=SEQUENCES)
 advice(lambda dy=ones(2, 3, 4, dtype="f8"): GRU4.vjp(SEQUENCES)[-1](dy), "pass {dy}.", dy="np.asarray(dy, np.float32)")
 advice(
