@@ -77,8 +77,12 @@ class Grid:
             got = f"up to {tuple(extents.max(axis=0).tolist())}, from {int(extents.min())}"
             hint = "pass rows before columns, without the padding."
             raise ArgumentError(describe("extents", f"rows and columns from 0 to {tuple(shape)}", got, hint))
+        self.shape = int(shape[0]), int(shape[1])
+        if math.prod(self.shape) >= 2**63:
+            hint = "pass the rows and columns of feature vectors, a few hundred of each at most."
+            raise ArgumentError(describe("extents", "fewer than 2**63 cells", f"{self.shape} of them", hint))
         rows, columns = extents.astype(np.int64).T[..., None]
-        self.shape, self.lengths = (int(shape[0]), int(shape[1])), (rows * columns)[:, 0]
+        self.lengths = (rows * columns)[:, 0]
         self.cells = int(self.lengths.max(initial=0))
         places = np.arange(self.cells)
         inside = places < self.lengths[:, None]

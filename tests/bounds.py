@@ -33,7 +33,7 @@ from fastattn._reference import Gradients
 from fastattn._reference.attention import run_forward
 from fastattn._reference.gemm import weight_gradient
 from fastattn._reference.scores_additive import activate, preactivation, split_parameters
-from fastattn._reference.scores_product import _norms
+from fastattn._reference.scores_product import _units
 from fastattn._reference.shapes import gather_heads, to_four, to_pairs, unbroadcast
 
 FORWARD_GATE = 4.0
@@ -82,7 +82,7 @@ class Units:
         if name == "general":
             return q @ p["w"] @ _swap(k)
         if name == "cosine":
-            return (q * _norms(q)[1]) @ _swap(k * _norms(k)[1])
+            return _units(q)[0] @ _swap(_units(k)[0])
         if name == "location":
             return q @ p["w"][:, : k.shape[-2]]
         y, slope, argument, _ = self._additive()
@@ -165,10 +165,10 @@ class Units:
             pulled = d_raw @ k
             return pulled @ p["w"].T, _swap(d_raw) @ (q @ p["w"]), {"w": weight_gradient(q, pulled)}
         if name == "cosine":
-            qi, ki = _norms(q)[1], _norms(k)[1]
-            along = d_raw * ((q * qi) @ _swap(k * ki))
-            d_query = (d_raw @ (k * ki) + along.sum(-1)[..., None] * q * qi) * qi
-            return d_query, (_swap(d_raw) @ (q * qi) + along.sum(-2)[..., None] * k * ki) * ki, {}
+            (qu, q_length), (ku, k_length) = _units(q), _units(k)
+            along = d_raw * (qu @ _swap(ku))
+            d_query = (d_raw @ ku + along.sum(-1)[..., None] * qu) / q_length
+            return d_query, (_swap(d_raw) @ qu + along.sum(-2)[..., None] * ku) / k_length, {}
         if name == "location":
             used = p["w"][:, : k.shape[-2]]
             d_w = np.zeros(p["w"].shape)

@@ -113,7 +113,7 @@ def run_training(dtype, edge):
         for alpha in (1.25, 1.5, 2.0):
             core.entmax(x, None, y, alpha, rows, width)
             core.entmax_vjp(y, dy, dx, d_alpha, alpha, rows, width)
-        y, dx, norms = draw(rows, width), draw(rows, width), draw(rows)
+        y, dx, norms = draw(rows, width), draw(rows, width), draw(rows, 2)
         core.softmax(draw(rows, width), ints(2, rows, width).astype(bool), y, rows, width)
         core.softmax_vjp(y, draw(rows, width), dx, rows, width)
         core.normalize(draw(rows, width), y, norms, rows, width)

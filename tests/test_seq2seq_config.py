@@ -180,6 +180,7 @@ def test_nothing_can_be_changed(tmp_path):
             "model.score: expected one of dot, general, got 'dott'. Hint: did you mean 'dot'?",
         ),
         ("seed = 7", "seed = 7.0", "training.seed: expected an integer, got 7.0. Hint: the default is 1."),
+        ("seed = 7", "seed = -1", "training.seed: expected at least 0, got -1. Hint: the default is 1."),
         ("seed = 7", "seed = true", "training.seed: expected an integer, got True."),
         ("seed = 7", "seed = 9223372036854775808", "training.seed: expected a number of at most 64 bits."),
         ("rate = 2e-3", "rate = 0", "training.rate: expected a number above 0, got 0"),

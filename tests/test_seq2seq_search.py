@@ -192,7 +192,7 @@ def test_samples_follow_the_distribution():
 def test_extreme_sampling_is_greedy():
     model, batch = make("bahdanau"), random_pairs(6, 5)
     wanted = [h.tokens.tolist() for h in greedy(model, batch.source, batch.source_lengths)]
-    for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}):
+    for options in ({"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-4}, {"temperature": 1e-310}):
         found = sample(model, batch.source, batch.source_lengths, seeds=np.arange(6), **options)
         assert [h.tokens.tolist() for h in found] == wanted
 

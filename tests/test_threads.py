@@ -125,6 +125,26 @@ def test_a_forked_child_starts_threads_of_its_own(run_python):
     run_python("-c", WORKERS, OPENBLAS_NUM_THREADS="1")
 
 
+SIGNALS = """
+import os, signal
+import numpy as np
+import fastattn
+fastattn.set_num_threads(3)
+q = np.ones((8, 100, 16), np.float32)
+fastattn.attention(q, q, q)
+assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+waited_for = {signal.SIGTERM, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+for number in waited_for:
+    os.kill(os.getpid(), number)
+    assert signal.sigwait(waited_for) == number
+"""
+
+
+def test_signals_are_left_to_the_threads_of_the_program(run_python):
+    run_python("-c", SIGNALS, OPENBLAS_NUM_THREADS="1")
+
+
 SHOW = "import json, fastattn; print(json.dumps(fastattn.show_config(as_dict=True)))"
 
 

@@ -59,6 +59,13 @@ FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t length, int64_t r0, int
 }
 #endif
 
+#undef FA_LEAST_CAP
+#if FA_BITS == 32
+#define FA_LEAST_CAP 0x1p-100f
+#else
+#define FA_LEAST_CAP 0x1p-900
+#endif
+
 FA_INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
 
 /* Elements of a packed query. */
@@ -165,7 +172,10 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
                          real *S, real *slope) {
     int64_t end = padded(n);
     if (a->softcap > 0) {
-        vec cap = vset1((real)a->softcap), inverse = vset1((real)(1 / a->softcap));
+        /* The reciprocal of a cap near 0 is beyond the type: then scores are first multiplied by a power of two. */
+        const real up = a->softcap < (double)FA_LEAST_CAP ? 1 / FA_LEAST_CAP : (real)1;
+        vec cap = vset1((real)a->softcap), inverse = vset1((real)(1 / (a->softcap * (double)up)));
+        if (up != 1) scale_row(S, S, end, up);
         for (int64_t j = 0; j < end; j += VL) {
             vec t = vtanh(vload(S + j) * inverse);
             vstore(S + j, cap * t);

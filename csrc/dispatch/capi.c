@@ -4,16 +4,12 @@
 #include "dispatch.h"
 
 static const fa_level *level;
-static const int *n_threads;
 
-void fa_api_use(const fa_level *chosen, const int *threads) {
-    level = chosen;
-    n_threads = threads;
-}
+void fa_api_use(const fa_level *chosen) { level = chosen; }
 
 static const fa_kernels *kernels(int dtype) { return dtype == FASTATTN_FLOAT64 ? level->f64 : level->f32; }
 
-static int api_threads(void) { return *n_threads; }
+static int api_threads(void) { return fa_threads; }
 
 typedef struct {
     fastattn_task task;
@@ -28,7 +24,7 @@ static void api_one(void *context, int64_t number, int worker) {
 
 static void api_parallel(int64_t tasks, fastattn_task task, void *context) {
     api_call call = {task, context};
-    fa_parallel(tasks, *n_threads, api_one, &call);
+    fa_parallel(tasks, fa_threads, api_one, &call);
 }
 
 static void api_map(int dtype, int function, const void *x, void *y, int64_t n) {
@@ -49,12 +45,12 @@ static int64_t api_packed_bytes(int dtype, int64_t K, int64_t N) {
 
 static int api_pack(int dtype, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                     void *packed) {
-    return fa_gemm_pack(kernels(dtype), w, row_stride, column_stride, K, N, packed, *n_threads);
+    return fa_gemm_pack(kernels(dtype), w, row_stride, column_stride, K, N, packed, fa_threads);
 }
 
 static int api_matmul(int dtype, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
                       int64_t N) {
-    return fa_gemm(kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, *n_threads);
+    return fa_gemm(kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, fa_threads);
 }
 
 const fastattn_api fa_api = {

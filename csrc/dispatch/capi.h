@@ -6,6 +6,6 @@
 
 extern const fastattn_api fa_api;
 
-/* Sets the level whose kernels the table calls, and where the number of threads is kept. */
-void fa_api_use(const fa_level *level, const int *n_threads);
+/* Sets the level whose kernels the table calls. */
+void fa_api_use(const fa_level *level);
 #endif

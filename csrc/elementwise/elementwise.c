@@ -1,10 +1,12 @@
 /* exp, tanh and sigmoid over an array (x may be y), y += scale x, and rows scaled to unit length for cosine scores.
  *
  *   y_t = x_t / |x|,  d_x = (d_y - y (y . d_y)) / |x|;  a zero row gives zeros and a zero gradient.
- * |x| is taken of x / max |x|, so that squares neither overflow nor vanish.
+ * |x| is taken of x / max |x|, so that squares neither overflow nor vanish. 1 / |x| is kept as two factors, of which
+ * the second is a power of two: their product may be beyond the type.
  */
 #define map_run FN(map_run)
 #define add_scaled FN(add_scaled)
+#define power_for FN(power_for)
 #define normalize FN(normalize)
 #define normalize_vjp FN(normalize_vjp)
 
@@ -23,25 +25,34 @@ FA_FUNC void add_scaled(const void *x, double scale, void *y, int64_t first, int
                  last - i);
 }
 
+/* The power of two by which a row is multiplied first, so that neither its length nor the reciprocal leaves the normal
+ * numbers: 1 unless its largest element is within a few decades of the ends of the type. */
+FA_INLINE real power_for(real largest) {
+    const real small = FA_BITS == 32 ? (real)0x1p-100f : (real)0x1p-900;
+    const real up = FA_BITS == 32 ? (real)0x1p64f : (real)0x1p200;
+    return largest < small ? up : largest > 1 / small ? 1 / up : (real)1;
+}
+
 FA_FUNC void normalize(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows, int64_t columns) {
     for (int64_t r = 0; r < rows; r++) {
         const real *src = (const real *)x + r * x_row;
-        real *dst = (real *)y + r * columns;
+        real *dst = (real *)y + r * columns, *saved = (real *)inverse_norm + 2 * r;
         vec size = vset1(0), squares = vset1(0);
         for (int64_t c = 0; c < columns; c += VL) {
             vec v = vload_n(src + c, columns - c);
             size = vmax(size, vmax(v, -v));
         }
-        const real bound = FA_BITS == 32 ? (real)1e37 : (real)1e300;
-        real largest = vhmax(size), scale = largest * bound > 1 ? 1 / largest : bound; /* largest may be -0 */
+        const real largest = vhmax(size), power = power_for(largest); /* largest may be -0 */
+        const real scale = largest != 0 ? 1 / (largest * power) : (real)1;
         for (int64_t c = 0; c < columns; c += VL) {
-            vec v = vload_n(src + c, columns - c) * vset1(scale);
+            vec v = vload_n(src + c, columns - c) * vset1(power) * vset1(scale);
             squares = vfma(v, v, squares);
         }
         real sum = vhsum(squares), inverse = sum == 0 ? (real)0 : scale / (real)sqrt((double)sum);
         for (int64_t c = 0; c < columns; c += VL)
-            vstore_n(dst + c, vload_n(src + c, columns - c) * vset1(inverse), columns - c);
-        ((real *)inverse_norm)[r] = inverse;
+            vstore_n(dst + c, vload_n(src + c, columns - c) * vset1(power) * vset1(inverse), columns - c);
+        saved[0] = inverse;
+        saved[1] = power;
     }
 }
 
@@ -49,7 +60,8 @@ FA_FUNC void normalize_vjp(const void *y, const void *inverse_norm, const void *
                            int64_t columns) {
     for (int64_t r = 0; r < rows; r++) {
         const real *u = (const real *)y + r * columns, *g = (const real *)dy + r * columns;
-        real *d = (real *)dx + r * columns, inverse = ((const real *)inverse_norm)[r];
+        const real *saved = (const real *)inverse_norm + 2 * r;
+        real *d = (real *)dx + r * columns;
         vec along = vset1(0);
         int any = 0;
         for (int64_t c = 0; c < columns; c++) any |= g[c] != 0;
@@ -62,7 +74,8 @@ FA_FUNC void normalize_vjp(const void *y, const void *inverse_norm, const void *
         vec dot = vset1(vhsum(along));
         for (int64_t c = 0; c < columns; c += VL) {
             vec v = vfma(-dot, vload_n(u + c, columns - c), vload_n(g + c, columns - c));
-            vstore_n(d + c, inverse == 0 ? vset1(0) : v * vset1(inverse), columns - c);
+            v = saved[0] == 0 ? vset1(0) : v * vset1(saved[0]) * vset1(saved[1]);
+            vstore_n(d + c, v, columns - c);
         }
     }
 }

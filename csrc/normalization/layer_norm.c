@@ -5,7 +5,8 @@
  *
  * Forward: two passes for the statistics, which are saved, one for y. Back: rows for d_x, then columns for d_gain and
  * d_offset, each a chain over the rows in ascending order that continues what is there. A row whose d_y is zero is
- * not read. Sums over a row run in VL lanes, then halves.
+ * not read. Sums over a row run in VL lanes, then halves. A row whose squares leave the normal numbers is multiplied by
+ * a power of two first; one of equal elements has n = 0, also without an epsilon.
  *
  * Bound: memory; x is read once and y written, the other passes find their row in L1. Back: x and d_y twice.
  */
@@ -13,6 +14,10 @@
 #define layer_norm_back FN(layer_norm_back)
 #define layer_norm_columns FN(layer_norm_columns)
 #define any_nonzero FN(any_nonzero)
+#define norm_row FN(norm_row)
+#define norm_equal FN(norm_equal)
+#define norm_saved FN(norm_saved)
+#define norm_normal FN(norm_normal)
 
 /* Does the statement for vectors c of a row of N elements; `left` lanes of it count, a constant but for the last. */
 #define EACH(N, ...)                                                                                                   \
@@ -22,30 +27,77 @@
         for (const int64_t left = (N)-c; c < (N); c += VL) __VA_ARGS__                                                 \
     } while (0)
 
+#undef NORM_HUGE
+#undef NORM_POWER
+#undef NORM_ROOT
+#undef NORM_LARGEST
+#if FA_BITS == 32
+#define NORM_HUGE 0x1p120f
+#define NORM_POWER 0x1p100f
+#define NORM_ROOT 0x1p50f
+#define NORM_LARGEST 0x1.fffffep127f
+#else
+#define NORM_HUGE 0x1p960
+#define NORM_POWER 0x1p800
+#define NORM_ROOT 0x1p400
+#define NORM_LARGEST 0x1.fffffffffffffp1023
+#endif
+
+FA_INLINE int norm_equal(const real *x, real mean, int64_t n) {
+    for (int64_t c = 0; c < n; c++)
+        if (x[c] != mean) return 0;
+    return 1;
+}
+
 FA_FUNC void layer_norm_rows(const fa_layer_norm *a, int64_t first, int64_t last) {
     const int64_t N = a->N;
     const real *gain = a->gain, *offset = a->offset;
     for (int64_t r = first; r < last; r++) {
         const real *x = (const real *)a->x + r * a->x_row;
-        real *y = (real *)a->y + r * N;
-        vec sum = vset1(0), squares = vset1(0);
-        EACH(N, { sum = sum + vload_n(x + c, left); });
-        const real mean = vhsum(sum) / (real)N;
-        const vec centre = vset1(mean);
-        EACH(N, {
-            vec d = vload_or(x + c, left, mean) - centre; /* zero beyond the row */
-            squares = vfma(d, d, squares);
-        });
-        const real inverse = (real)(1 / sqrt((double)vhsum(squares) / (double)N + a->epsilon));
-        const vec factor = vset1(inverse);
+        real *y = (real *)a->y + r * N, power = 1, mean, total;
+        for (;;) { /* once, or again of the row times a power of two, which y holds meanwhile */
+            vec sum = vset1(0), squares = vset1(0);
+            EACH(N, { sum = sum + vload_n(x + c, left); });
+            mean = vhsum(sum) / (real)N;
+            const vec centre = vset1(mean);
+            EACH(N, {
+                vec d = vload_or(x + c, left, mean) - centre; /* zero beyond the row */
+                squares = vfma(d, d, squares);
+            });
+            total = vhsum(squares);
+            if (power != 1) break;
+            if (!(total <= NORM_HUGE))
+                power = 1 / NORM_POWER;
+            else if (total < 1 / NORM_HUGE && a->epsilon < 1 / (double)NORM_HUGE && !norm_equal(x, mean, N))
+                power = NORM_POWER;
+            else
+                break;
+            scale_row(y, x, N, power);
+            x = y;
+        }
+        const double spread = (double)total / (double)N + a->epsilon * (double)power * (double)power;
+        const real inverse = spread == 0 ? (real)0 : (real)(1 / sqrt(spread));
+        const vec factor = vset1(inverse), centre = vset1(mean);
         EACH(N, {
             vec n = (vload_n(x + c, left) - centre) * factor;
             vstore_n(y + c, vfma(n, vload_n(gain + c, left), vload_n(offset + c, left)), left);
         });
-        ((real *)a->mean)[r] = mean;
-        ((real *)a->inverse)[r] = inverse;
+        ((real *)a->mean)[r] = mean / power;
+        ((real *)a->inverse)[r] = vmin(vset1(NORM_LARGEST), vset1(inverse * power))[0];
     }
 }
+
+/* n = (x - mean) inverse of a row from what was saved: of large elements times a power of two, as theirs was. */
+typedef struct {
+    vec times, centre, factor;
+} norm_row;
+
+FA_INLINE norm_row norm_saved(const fa_layer_norm *a, int64_t r) {
+    const real mean = ((const real *)a->mean)[r], inverse = ((const real *)a->inverse)[r];
+    const real power = inverse < 1 / NORM_ROOT && inverse != 0 ? 1 / NORM_POWER : (real)1;
+    return (norm_row){vset1(power), vset1(-mean * power), vset1(inverse / power)};
+}
+FA_INLINE vec norm_normal(const norm_row *row, vec x) { return vfma(x, row->times, row->centre) * row->factor; }
 
 FA_INLINE int any_nonzero(const real *x, int64_t n) {
     for (int64_t c = 0; c < n; c++)
@@ -63,16 +115,17 @@ FA_FUNC void layer_norm_back(const fa_layer_norm *a, int64_t first, int64_t last
             memset(dx, 0, (size_t)N * sizeof(real));
             continue;
         }
-        const vec centre = vset1(((const real *)a->mean)[r]), factor = vset1(((const real *)a->inverse)[r]);
+        const norm_row row = norm_saved(a, r);
+        const vec factor = vset1(((const real *)a->inverse)[r]);
         vec sum = vset1(0), along = vset1(0);
         EACH(N, { /* g is zero beyond the row */
                   vec g = vload_n(gain + c, left) * vload_n(dy + c, left);
                   sum = sum + g;
-                  along = vfma(g, (vload_n(x + c, left) - centre) * factor, along);
+                  along = vfma(g, norm_normal(&row, vload_n(x + c, left)), along);
         });
         const vec level = vset1(vhsum(sum) / (real)N), tilt = vset1(-vhsum(along) / (real)N);
         EACH(N, {
-            vec g = vload_n(gain + c, left) * vload_n(dy + c, left), n = (vload_n(x + c, left) - centre) * factor;
+            vec g = vload_n(gain + c, left) * vload_n(dy + c, left), n = norm_normal(&row, vload_n(x + c, left));
             vstore_n(dx + c, vfma(n, tilt, g - level) * factor, left);
         });
     }
@@ -86,9 +139,9 @@ FA_FUNC void layer_norm_columns(const fa_layer_norm *a, int64_t first, int64_t l
         const real *x = (const real *)a->x + r * a->x_row + first, *row = (const real *)a->dy + r * a->dy_row;
         const real *dy = row + first;
         if (!any_nonzero(row, N)) continue; /* all of it: what is read does not depend on the thread's columns */
-        const vec centre = vset1(((const real *)a->mean)[r]), factor = vset1(((const real *)a->inverse)[r]);
+        const norm_row saved = norm_saved(a, r);
         EACH(n, {
-            vec d = vload_n(dy + c, left), normal = (vload_n(x + c, left) - centre) * factor;
+            vec d = vload_n(dy + c, left), normal = norm_normal(&saved, vload_n(x + c, left));
             vstore_n(gains + c, vfma(d, normal, vload_n(gains + c, left)), left);
             vstore_n(offsets + c, vload_n(offsets + c, left) + d, left);
         });

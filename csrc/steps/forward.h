@@ -11,6 +11,13 @@
 #define step_context FN(step_context)
 #define step_forward FN(step_forward)
 
+#undef STEP_LOWEST
+#if FA_BITS == 32
+#define STEP_LOWEST -80
+#else
+#define STEP_LOWEST -700
+#endif
+
 /* Asks for a row of values, which the context will need, while arithmetic leaves the bus idle. */
 FA_INLINE void step_ask(const fa_steps *a, const real *value, int64_t j) {
     const char *row = (const char *)(value + j * a->value_strides.row);
@@ -52,16 +59,18 @@ FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, con
     }
 }
 
-/* p[j] from the scores; returns the sum that it was divided by. */
+/* p[j] from the scores; returns the sum of the exponentials or sigmoids. */
 FA_FUNC real step_normalize(const fa_steps *a, const real *score, real *p, int64_t first, int64_t last) {
     real top = NEG_INF;
     for (int64_t j = first; j < last; j++) top = score[j] > top ? score[j] : top;
     const vec base = vset1(top == NEG_INF ? (real)0 : top), lowest = vset1(NEG_INF);
+    /* Sigmoids that would vanish are exponentials to the last bit, and these need only their distances. */
+    const int sigmoid = a->sigmoid && !(top < STEP_LOWEST);
     vec sum = vset1(0);
     for (int64_t j = first; j < last; j += VL) {
         const int64_t n = last - j;
         vec s = vload_or(score + j, n, NEG_INF), e = vexp_soft(s - base);
-        if (a->sigmoid) {
+        if (sigmoid) {
             e = vsigmoid(s);
             ivec none = s == lowest;
             e = (vec)((ivec)e & ~none);
@@ -72,7 +81,7 @@ FA_FUNC real step_normalize(const fa_steps *a, const real *score, real *p, int64
     const real total = vhsum(sum);
     const vec inverse = vset1(total == 0 ? (real)0 : 1 / total);
     for (int64_t j = first; j < last; j += VL) vstore_n(p + j, vload_n(p + j, last - j) * inverse, last - j);
-    return total;
+    return a->sigmoid && !sigmoid ? total * vexp(vset1(top))[0] : total;
 }
 
 FA_FUNC void step_context(const fa_steps *a, const real *score, const real *weights, const real *value, int64_t first,

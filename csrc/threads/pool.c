@@ -1,5 +1,6 @@
 /* Pthread pool: started at first need, idle workers spin for 20 us, offer their processor to others until 300 us have
- * passed, and then sleep; a forked child starts its own.
+ * passed, and then sleep; a forked child starts its own. Workers block the signals of the process, so that these reach
+ * the threads of the program, which may wait for them.
  *
  * One call is served at a time. The caller publishes (task, context, n_tasks), raises the generation counter and works
  * too. Tasks are cut into blocks of neighbours, about eight for each thread. A thread begins with the block of its own
@@ -13,9 +14,11 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+
+atomic_int fa_threads = 1;
 
 static struct {
     atomic_flag busy; /* a call is being served */
@@ -124,16 +127,28 @@ static void initialise(void) {
     pthread_key_create(&workspace_key, free);
 }
 
+/* All but those that a fault of the thread itself raises: blocked, they would end the process without their handler. */
+static void block_signals(sigset_t *before) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
+}
+
 static void start_workers(int wanted) {
     pthread_attr_t attributes;
+    sigset_t before;
     if (pthread_attr_init(&attributes)) return;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    block_signals(&before); /* a thread begins with the mask of the one that creates it */
     while (pool.workers < wanted) {
         pthread_t thread;
         void *seen = (void *)(uintptr_t)atomic_load(&pool.generation);
         if (pthread_create(&thread, &attributes, worker_main, seen)) break; /* fewer threads, same results */
         pool.thread[pool.workers++] = thread;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 

@@ -1,7 +1,11 @@
 /* One pool of worker threads for the whole process, and a workspace for each calling thread. */
 #ifndef FA_POOL_H
 #define FA_POOL_H
+#include <stdatomic.h>
 #include <stdint.h>
+
+/* The most threads that one call should use. Read by calls while another thread may set it. */
+extern atomic_int fa_threads;
 
 typedef void (*fa_task)(void *context, int64_t task, int worker);
 

@@ -96,7 +96,7 @@ cdef extern from "dispatch/capi.h" nogil:
         pass
     const fastattn_api fa_api
     const char *FASTATTN_CAPSULE
-    void fa_api_use(const fa_level *, const int *)
+    void fa_api_use(const fa_level *)
 
-fa_api_use(level, &n_threads)
+fa_api_use(level)
 _C_API = PyCapsule_New(<void *>&fa_api, FASTATTN_CAPSULE, NULL)

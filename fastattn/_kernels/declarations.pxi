@@ -251,4 +251,5 @@ cdef extern from "dispatch/dispatch.h" nogil:
                       int)
 
 cdef extern from "threads/pool.h" nogil:
+    int n_threads "fa_threads"  # atomic: set_num_threads of one thread, calls of the others
     void fa_fail_workspace(int64_t)

@@ -1,7 +1,6 @@
 # Which instruction-set level runs, and how many threads.
 
 cdef const fa_level *level = NULL
-cdef int n_threads = 1
 cdef str level_reason = ""
 cdef str threads_reason = ""
 

@@ -15,10 +15,16 @@ def _swap(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
-def _norms(x: Array) -> tuple[Array, Array]:
-    """Length of every row and its reciprocal, 0 for a zero row."""
-    length = np.sqrt((x * x).sum(axis=-1, keepdims=True))
-    return length, np.where(length == 0, 0.0, 1.0 / np.where(length == 0, 1.0, length))
+def _units(x: Array) -> tuple[Array, Array]:
+    """Rows of length 1, and the lengths that they had; a zero row stays one, of length 1.
+
+    Of x over its largest element, whose squares neither overflow nor vanish.
+    """
+    largest = np.abs(x).max(axis=-1, keepdims=True, initial=0)
+    largest = np.where(largest == 0, 1.0, largest)
+    length = np.sqrt(((x / largest) ** 2).sum(axis=-1, keepdims=True))
+    length = np.where(length == 0, 1.0, length)
+    return x / largest / length, largest * length
 
 
 def forward(spec: Any, query: Array, key: Array) -> Array:
@@ -29,7 +35,7 @@ def forward(spec: Any, query: Array, key: Array) -> Array:
         if spec.name == "general":
             return (query @ spec.parameters["w"]) @ _swap(key)
         if spec.name == "cosine":
-            return (query * _norms(query)[1]) @ _swap(key * _norms(key)[1])
+            return _units(query)[0] @ _swap(_units(key)[0])
         if spec.name == "location":
             return query @ spec.parameters["w"][:, : key.shape[-2]]
     raise ValueError(f"unknown score {spec.name!r}")
@@ -65,12 +71,11 @@ def _general_backward(
 
 def _cosine_backward(query: Array, key: Array, d_raw: Array, allowed: Array) -> tuple[Array, Array]:
     """With n = x / |x|, ds/dq = (n_k - (n_q . n_k) n_q) / |q|, and the same for k; 0 for a zero vector."""
-    q_inverse, k_inverse = _norms(query)[1], _norms(key)[1]
-    q_unit, k_unit = query * q_inverse, key * k_inverse
+    (q_unit, q_length), (k_unit, k_length) = _units(query), _units(key)
     along = np.where(allowed, d_raw * (q_unit @ _swap(k_unit)), 0.0)
     toward_key, toward_query = _dot_backward(q_unit, k_unit, d_raw, allowed)
-    d_query = (toward_key - along.sum(axis=-1)[..., None] * q_unit) * q_inverse
-    d_key = (toward_query - along.sum(axis=-2)[..., None] * k_unit) * k_inverse
+    d_query = (toward_key - along.sum(axis=-1)[..., None] * q_unit) / q_length * query.any(axis=-1, keepdims=True)
+    d_key = (toward_query - along.sum(axis=-2)[..., None] * k_unit) / k_length * key.any(axis=-1, keepdims=True)
     return d_query, d_key
 
 

@@ -71,6 +71,10 @@ class Adam:
         for name, number in (("rate", rate), ("epsilon", epsilon), ("decay", decay)):
             _check(name, number)
         self.parameters = dict(parameters)
+        # Squares of smaller gradients are 0, whose root would leave the step to epsilon alone.
+        least = max((math.sqrt(np.finfo(p.value.dtype).tiny) for p in self.parameters.values()), default=0.0)
+        if epsilon < least:
+            raise ArgumentError(describe("epsilon", f"at least {least:.2g}", epsilon, "1e-8 is usual."))
         self.rate, self.epsilon, self.decay = float(rate), float(epsilon), float(decay)
         self.betas = (float(betas[0]), float(betas[1]))
         self.steps = 0

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
@@ -36,7 +38,17 @@ def global_norm(parameters: Mapping[str, Parameter]) -> float:
     total = 0.0
     for parameter in parameters.values():
         total = core.square_sum(parameter._gradient, total)
-    return math.sqrt(total)
+    if 1e-280 < total < math.inf:
+        return math.sqrt(total)
+    # Squares of float64 may overflow or vanish: those of the gradients over the largest element do not.
+    gradients = [parameter._gradient for parameter in parameters.values()]
+    largest = max((float(np.abs(g).max(initial=0)) for g in gradients), default=0.0)
+    if not 0 < largest < math.inf:
+        return math.sqrt(total)
+    total = 0.0
+    for gradient in gradients:
+        total = core.square_sum(gradient / largest, total)
+    return largest * math.sqrt(total)
 
 
 def clip_scale(norm: float, limit: float) -> float:

@@ -140,12 +140,12 @@ class General(Score):
 
 def cosine_operand(x: Array) -> tuple[Array, Array]:
     x = np.ascontiguousarray(x)
-    y, inverse = np.empty_like(x), np.empty(x.shape[:-1], x.dtype)
-    core.normalize(x, y, inverse, inverse.size, x.shape[-1])
+    y, inverse = np.empty_like(x), np.empty((*x.shape[:-1], 2), x.dtype)
+    core.normalize(x, y, inverse, inverse.size // 2, x.shape[-1])
     return y, inverse
 
 
 def cosine_operand_vjp(y: Array, inverse: Array, dy: Array) -> Array:
     dx = np.empty_like(y)
-    core.normalize_vjp(y, inverse, np.ascontiguousarray(dy), dx, inverse.size, y.shape[-1])
+    core.normalize_vjp(y, inverse, np.ascontiguousarray(dy), dx, inverse.size // 2, y.shape[-1])
     return dx

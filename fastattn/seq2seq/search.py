@@ -140,10 +140,10 @@ def sample(
         raise ArgumentError(describe("top_p", "a share in (0, 1]", top_p, "1 draws from all tokens."))
 
     def choose(log_probabilities: Array, rows: Array, t: int) -> Array:
-        x = log_probabilities.astype(np.float64) / temperature
-        order = np.argsort(-x, axis=-1, kind="stable")[:, :top_k]
-        x = np.take_along_axis(x, order, axis=-1)
-        p = exp(x - x[:, :1])
+        order = np.argsort(-log_probabilities, axis=-1, kind="stable")[:, :top_k]
+        x = np.take_along_axis(log_probabilities, order, axis=-1).astype(np.float64)
+        with np.errstate(over="ignore"):  # at a temperature near 0 all but the most probable are infinitely far from it
+            p = exp((x - x[:, :1]) / temperature)
         before = np.cumsum(p, axis=-1) - p
         p[before >= top_p * (before[:, -1:] + p[:, -1:])] = 0
         until = np.cumsum(p, axis=-1)

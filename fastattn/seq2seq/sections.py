@@ -86,7 +86,7 @@ class TrainingConfig(Section, section="training"):
     Attributes
     ----------
     seed : int
-        Of the parameters' start, of the order of samples, and of dropout.
+        Of the parameters' start, of the order of samples, and of dropout; from 0 up.
     epochs, max_steps : int
         Training ends after either; 0: no limit by it, but one must be given.
     tokens_per_batch : int

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from fastattn import linear
-from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
+from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
 from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
@@ -151,19 +151,13 @@ class NormedAdditive(Additive):
             normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
 
-    def _unit(self) -> tuple[Array, float]:
-        norm = math.sqrt(core.square_sum(self.v.value, 0.0))
-        return self.v.value * self.dtype.type(1 / norm if norm else 0), norm
-
     def _vector(self) -> Array:
-        return self._unit()[0] * self.g.value[0]
+        return cosine_operand(self.v.value[None])[0][0] * self.g.value[0]
 
     def _vector_vjp(self, d_vector: Array) -> None:
-        unit, norm = self._unit()
-        along = linear.matmul(unit[None], d_vector[:, None])[0]
-        self.g.gradient += along
-        if norm:
-            self.v.accumulate((d_vector - unit * along[0]) * self.dtype.type(self.g.value[0] / norm))
+        unit, inverse = cosine_operand(self.v.value[None])
+        self.g.accumulate(linear.matmul(unit, d_vector[:, None])[0])
+        self.v.accumulate(cosine_operand_vjp(unit, inverse, (d_vector * self.g.value[0])[None])[0])
 
 
 def bahdanau(

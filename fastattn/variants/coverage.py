@@ -91,7 +91,8 @@ class Coverage(Recall):
             # Where nothing may be read no weight will be: any number does, but not NaN.
             read = made.allowed()[..., None]
             share = functional.sigmoid(self.fertility.packed().matmul(np.where(read, made.memory, 0)))
-            made.phi = share[..., 0] * self.dtype.type(self.most)
+            # A share that vanishes would make 0 / 0 of a weight of 0.
+            made.phi = np.maximum(share[..., 0], np.finfo(self.dtype).tiny) * self.dtype.type(self.most)
         return made
 
     def _phi(self, prepared: Any) -> Array:
@@ -108,18 +109,17 @@ class Coverage(Recall):
         if self.fertility is None:
             return d_history, d_history
         phi = self._phi(prepared)
-        d_phi = self._sums(prepared).setdefault("phi", np.zeros(phi.shape, self.dtype))
-        d_phi -= d_history * weights / (phi * phi)
+        d_inner = self._sums(prepared).setdefault("phi", np.zeros(phi.shape, self.dtype))
+        d_inner -= d_history * (weights / phi) * (1 - phi / self.dtype.type(self.most))
         return d_history / phi, d_history
 
     def finish(self, prepared: Any) -> MemoryGradient:
         check_prepared(prepared, self)
-        d_phi = prepared.sums.get("phi")
+        d_inner = prepared.sums.get("phi")
         gradient = super().finish(prepared)
-        if self.fertility is None or d_phi is None:
+        if self.fertility is None or d_inner is None:
             return gradient
-        phi = prepared.phi
-        d_inner = (d_phi * phi * (1 - phi / self.dtype.type(self.most)))[..., None]
+        d_inner = d_inner[..., None]
         linear.weight_gradient(prepared.memory, d_inner, self.fertility.gradient)
         d_memory = self.fertility.packed().matmul_transposed(d_inner)
         return (gradient[0] + d_memory, gradient[1]) if isinstance(gradient, tuple) else gradient + d_memory

@@ -177,6 +177,7 @@ advice(
     "load what state() returned",
     state=STATE,
 )
+advice(lambda epsilon=0.0: adam(epsilon=epsilon), "{epsilon} is usual", epsilon="1e-8")
 advice(lambda decay=1.0: optim.WeightAverage(P, decay), "{decay} averages about 1000 steps", decay="0.999")
 advice(lambda limit=0: optim.clip_scale(1.0, limit), "pass {limit} for no limit", limit="math.inf")
 advice(lambda norm=math.nan: optim.clip_scale(norm, 1.0), "lower the learning rate, or look for bad input", norm=1.0)

@@ -74,6 +74,7 @@ advice(
 GRID = Grid([[2, 3]])
 for wrong in ([2, 3], [[2.0, 3.0]]):
     advice(lambda extents=wrong: Grid(extents), "pass (rows, columns) of each sample, as integers", extents=[(2, 3)])
+advice(lambda extents=[[2**32, 2**32]]: Grid(extents), "rows and columns of feature vectors", extents=[[300, 2]])
 advice(lambda extents=[[3, 2]]: Grid(extents, (2, 3)), "pass rows before columns", extents=[[2, 3]])
 advice(lambda extents=[[2, 4]]: Grid(extents, (2, 3)), "without the padding", extents=[[2, 3]])
 advice(lambda shape=None: Grid([[1, 2]], shape).flatten(ones(1, 2, 3, 4)), "pass Grid(..., shape=).", shape=(2, 3))
