@@ -1,6 +1,7 @@
 """Checks of the arguments of attention, and their translation into what the kernels take.
 
-Everything that can be wrong with a call is found here, before anything is computed; `fastattn._kernels.core` trusts it.
+Everything that can be wrong with a call is found here, before anything is computed, and said in the words of the call;
+`fastattn._kernels.core` compares once more what memory depends on.
 """
 
 import operator

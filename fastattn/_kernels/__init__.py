@@ -1,7 +1,7 @@
 """The compiled part: one extension module, ``core``, over the C library in csrc/.
 
-``core`` unpacks arrays, releases the interpreter lock, makes one C call and turns its status into an exception. It is
-private: shapes and options are checked by its callers.
+``core`` checks all that the kernels trust, unpacks arrays, releases the interpreter lock, makes one C call and turns
+its status into an exception. It is private: callers say what is wrong with an argument in the argument's own words.
 """
 
 try:

@@ -5,26 +5,51 @@ cdef class Call:
     cdef fa_attention a
     cdef const fa_kernels *kernels
     cdef tuple keep
+    cdef int kind, axes  # of query
+    cdef int64_t entries  # of the memory
     cdef bint is_double
 
-    def __init__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
-                 double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
-                 seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None,
-                 position_rows=None):
+    def __cinit__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
+                  double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
+                  seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None,
+                  position_rows=None):
         cdef fa_attention *a = &self.a
-        cdef int n = cnp.PyArray_NDIM(query)
+        cdef fa_sizes q, k, v, p
+        cdef int n, kind
+        self.kind = kind = floats(query, "query")
+        tensor(query, "query", kind, 2, 4, &q)
+        tensor(key, "key", kind, 2, 4, &k)
+        tensor(value, "value", kind, 2, 4, &v)
+        self.axes = n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
         self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha,
                      position_rows)
         self.kernels = _kernels(query)
-        self.is_double = cnp.PyArray_TYPE(query) == cnp.NPY_FLOAT64
-        a.B = cnp.PyArray_DIM(query, 0) if n > 2 else 1
-        a.H = cnp.PyArray_DIM(query, 1) if n == 4 else 1
-        a.Hk = cnp.PyArray_DIM(key, 1) if n == 4 else 1
-        a.Tq = cnp.PyArray_DIM(query, n - 2)
+        self.is_double = kind == cnp.NPY_FLOAT64
+        a.B = q.B
+        a.H = q.H
+        a.Hk = k.H if n == 4 else 1
+        a.Tq = q.T
         a.Tk = tk
-        a.D = cnp.PyArray_DIM(query, n - 1)
-        a.Dv = cnp.PyArray_DIM(value, cnp.PyArray_NDIM(value) - 1)
+        a.D = q.D
+        a.Dv = v.D
+        between("query", "features", q.D, 0, FA_WIDEST)
+        between("value", "features", v.D, 0, FA_WIDEST)
+        same("key", "features", k.D, q.D)
+        between("key", "positions", k.T, tk, INT64_MAX)
+        between("value", "positions", v.T, tk, INT64_MAX)
+        same("key", "heads", k.H, a.Hk)
+        same("value", "heads", v.H, a.Hk)
+        same("query", "heads beyond a multiple of those of key", q.H % a.Hk if a.Hk else q.H, 0)
+        between("tk", None, tk, 0, INT64_MAX)
+        between("score", None, score, 0, 1)
+        between("activation", None, activation, 0, 2)
+        between("causal", None, causal, 0, 2)
+        between("left", None, left, -1, FA_FARTHEST)
+        between("right", None, right, -1, FA_FARTHEST)
+        self.entries = k.B if k.B < v.B else v.B
+        if memory_rows is None and position_rows is None:
+            between("key and value", "batch entries", self.entries, q.B, INT64_MAX)
         a.query = _data(query)
         a.key = _data(key)
         a.value = _data(value)
@@ -33,31 +58,79 @@ cdef class Call:
         a.value_strides = _strides3(value)
         a.score = score
         a.activation = activation
-        a.score_vector = _data(score_vector)
+        if score:
+            flat(score_vector, "score_vector", kind, q.D)
+            a.score_vector = _data(score_vector)
         a.scale = scale
         a.softcap = softcap
         if mask is not None:
+            broadcasts(mask, "mask", cnp.NPY_BOOL, n, &q, tk)
             a.mask = <const uint8_t *>_data(mask)
             a.mask_strides = _strides4(mask, n)
         if bias is not None:
+            broadcasts(bias, "bias", kind, n, &q, tk)
             a.bias = _data(bias)
             a.bias_strides = _strides4(bias, n)
-        a.key_lengths = <const int64_t *>_data(key_lengths)
+        if key_lengths is not None:
+            flat(key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
+            a.key_lengths = <const int64_t *>_data(key_lengths)
         a.causal = causal
         a.left = left
         a.right = right
-        a.seeds = <const uint64_t *>_data(seeds)
+        if seeds is not None:
+            flat(seeds, "seeds", cnp.NPY_UINT64, q.B)
+            a.seeds = <const uint64_t *>_data(seeds)
         a.drop_below = drop_below
         a.keep_scale = keep_scale
         if key_panels is not None:
+            tensor(key_panels, "key_panels", kind, 3, 3, &p)  # (entries, Hk, elements)
+            between("key_panels", "batch entries", p.B, self.entries, INT64_MAX)
+            between("key_panels", "heads", p.T, a.Hk, INT64_MAX)
+            between("key_panels", "elements", p.D, self.kernels.panel_elements(score, tk, q.D), INT64_MAX)
             a.key_panels = _data(key_panels)
             a.panels_batch = _axis_stride(key_panels, 3)
             a.panels_head = _axis_stride(key_panels, 2)
-        a.memory_rows = <const int64_t *>_data(memory_rows)
-        a.position_rows = <const int64_t *>_data(position_rows)
-        if alpha is not None:  # contiguous float64, of all heads or of each
+        if memory_rows is not None:
+            flat(memory_rows, "memory_rows", cnp.NPY_INT64, q.B)
+            a.memory_rows = <const int64_t *>_data(memory_rows)
+        if position_rows is not None:
+            flat(position_rows, "position_rows", cnp.NPY_INT64, fa_times(tk, q.B))
+            same("position_rows", "other arrays that say where keys are",
+                 (key_panels is not None) + (memory_rows is not None), 0)
+            a.position_rows = <const int64_t *>_data(position_rows)
+        if alpha is not None:  # of all heads, or of each
+            flat(alpha, "alpha", cnp.NPY_FLOAT64, q.H if cnp.PyArray_NDIM(<cnp.ndarray>alpha) else 1)
+            between("keys", "for sparse weights", tk, 0, INT32_MAX)
+            same("position_rows", "arrays with sparse weights", position_rows is not None, 0)
             a.alpha = <const double *>_data(alpha)
             a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
+
+    cdef inline int numbers(self) except -1:
+        """Check the numbers that kernels index by, which may have changed since the call was made."""
+        if self.a.key_lengths != NULL:
+            inside("key_lengths", self.a.key_lengths, self.a.B, 0, self.a.Tk)
+        if self.a.memory_rows != NULL:
+            inside("memory_rows", self.a.memory_rows, self.a.B, 0, self.entries - 1)
+        if self.a.position_rows != NULL:
+            inside("position_rows", self.a.position_rows, self.a.B * self.a.Tk, 0, self.entries - 1)
+        return 0
+
+    cdef inline int output(self, object array, str name, fa_strides3 *strides, int flags) except -1:
+        """Check an array of context's sizes."""
+        cdef fa_sizes s
+        tensor(array, name, self.kind, self.axes, self.axes, &s, flags)
+        same(name, "batch entries", s.B, self.a.B)
+        same(name, "heads", s.H, self.a.H)
+        same(name, "queries", s.T, self.a.Tq)
+        same(name, "features", s.D, self.a.Dv)
+        strides[0] = _strides3(array)
+        return 0
+
+    cdef inline int rows(self, object array, str name, int64_t width, int flags) except -1:
+        """Check an array of `width` numbers for each row of the call, or None."""
+        if array is not None:
+            flat(array, name, self.kind, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
+        return 0
 
     def use_rows(self, size_t weights, size_t gradient, owner):
         """Normalize rows by functions at these addresses, which `owner` keeps alive; the call has some alpha."""
@@ -68,8 +141,13 @@ cdef class Call:
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
         cdef int status
+        self.numbers()
+        self.output(context, "context", &self.a.context_strides, FA_WRITE)
+        self.rows(weights, "weights", self.a.Tk, FA_WRITE)
+        self.rows(lse, "lse", 1, FA_WRITE)
+        self.rows(row_max, "row_max", 1, FA_WRITE)
+        self.rows(row_sum, "row_sum", 1, FA_WRITE)
         self.a.context = cnp.PyArray_DATA(context)
-        self.a.context_strides = _strides3(context)
         self.a.weights = _data(weights)
         self.a.lse = _data(lse)
         self.a.row_max = _data(row_max)
@@ -88,11 +166,18 @@ cdef class Call:
         """Write all gradients; context, row_max and row_sum are those that forward wrote."""
         cdef fa_attention_grad g
         cdef int status
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector)
+        flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
+        self.rows(weights, "weights", self.a.Tk, FA_READ)
+        same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
+        flat(row_max, "row_max", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
+        flat(row_sum, "row_sum", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
+        flat(delta, "delta", self.kind, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
+        self.rows(d_lse, "d_lse", 1, FA_READ)
         cdef void *p_context = cnp.PyArray_DATA(context)
         cdef void *p_lse = _data(d_lse)
         cdef void *p_delta = cnp.PyArray_DATA(delta)
         cdef void *p_vector = _data(d_vector)
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts)
         g.f.weights = _data(weights)
         g.f.row_max = cnp.PyArray_DATA(row_max)
         g.f.row_sum = cnp.PyArray_DATA(row_sum)
@@ -109,7 +194,10 @@ cdef class Call:
         cdef fa_attention_grad g
         cdef int status
         cdef void *p_vector = _data(d_vector)
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector)
+        same("alpha", "arrays", self.a.alpha != NULL, 1)
+        if d_alpha is not None:
+            flat(d_alpha, "d_alpha", cnp.NPY_FLOAT64, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
         g.d_alpha = <double *>_data(d_alpha)
         if self.a.B == 0 or self.a.H == 0:
             return
@@ -118,53 +206,89 @@ cdef class Call:
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
 
-    cdef void _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
-                        cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts):
+    cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
+                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts, d_vector) except -1:
+        cdef fa_sizes q
+        cdef fa_attention *f = &g.f
+        q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
+        self.numbers()
+        # The way back reads entry b of keys and values for entry b of the batch.
+        same("memory_rows", "arrays on the way back", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
         memset(g, 0, sizeof(fa_attention_grad))
         g.f = self.a
+        f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone
+        self.output(d_context, "d_context", &g.d_context_strides, FA_READ)
+        self.rows(d_weights, "d_weights", f.Tk, FA_READ)
+        self.rows(d_query, "d_query", f.D, FA_WRITE)
+        flat(d_key, "d_key", self.kind, _times(f.B, f.Hk, f.Tk, f.D), FA_WRITE)
+        flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
         g.d_context = cnp.PyArray_DATA(d_context)
-        g.d_context_strides = _strides3(d_context)
         g.d_weights = _data(d_weights)
         g.d_query = cnp.PyArray_DATA(d_query)
         g.d_key = cnp.PyArray_DATA(d_key)
         g.d_value = cnp.PyArray_DATA(d_value)
-        g.d_score_vector = _data(d_vector_parts)
+        if f.score or d_vector is not None:
+            flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
+            flat(d_vector_parts, "d_vector_parts", self.kind, _times(f.B, f.Hk, f.D), FA_WRITE)
+            g.d_score_vector = _data(d_vector_parts)
         g.heads_per_task = 1
         g.batches_per_task = 1
         if d_bias is not None:
+            broadcasts(d_bias, "d_bias", self.kind, self.axes, &q, f.Tk, FA_WRITE)
             g.d_bias = _data(d_bias)
-            g.d_bias_strides = _strides4(d_bias, cnp.PyArray_NDIM(d_context))
+            g.d_bias_strides = _strides4(d_bias, self.axes)
             if g.d_bias_strides.head == 0:
-                g.heads_per_task = self.a.Hk
+                g.heads_per_task = f.Hk
             if g.d_bias_strides.batch == 0:
-                g.batches_per_task = self.a.B
+                g.batches_per_task = f.B
+        return 0
 
 
 def panel_width(dtype_like):
     """Keys in one packed panel for arrays of this dtype."""
+    floats(dtype_like, "dtype_like")
     return _kernels(dtype_like).panel_width
 
 
 def panel_elements(cnp.ndarray key, int score, int64_t tk):
     """Elements of the packed keys of one batch entry and head, for tk keys of key's width and dtype."""
-    return _kernels(key).panel_elements(score, tk, cnp.PyArray_DIM(key, cnp.PyArray_NDIM(key) - 1))
+    cdef fa_sizes k
+    tensor(key, "key", floats(key, "key"), 2, 4, &k)
+    between("score", None, score, 0, 1)
+    between("key", "features", k.D, 0, FA_WIDEST)
+    between("tk", None, tk, 0, FA_WIDEST)
+    return _kernels(key).panel_elements(score, tk, k.D)
 
 
 def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t first, int64_t last,
               cnp.ndarray panels):
     """Pack keys first..last-1 (first a multiple of the panel width) of (B, Hk, T, D) into panels (B, Hk, elements)."""
-    cdef int status
+    cdef int status, kind = floats(key, "key")
+    cdef fa_sizes s, p
+    tensor(key, "key", kind, 4, 4, &s)
+    tensor(panels, "panels", kind, 3, 3, &p, FA_WRITE)
     cdef fa_strides3 strides = _strides3(key)
     cdef const fa_kernels *k = _kernels(key)
     cdef void *p_key = cnp.PyArray_DATA(key)
-    cdef void *p_vector = _data(score_vector)
+    cdef void *p_vector = NULL
     cdef void *p_panels = cnp.PyArray_DATA(panels)
-    cdef int64_t B = cnp.PyArray_DIM(key, 0), Hk = cnp.PyArray_DIM(key, 1), D = cnp.PyArray_DIM(key, 3)
     cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
-    cdef int is_double = cnp.PyArray_TYPE(key) == cnp.NPY_FLOAT64
+    cdef int is_double = kind == cnp.NPY_FLOAT64
+    between("score", None, score, 0, 1)
+    between("activation", None, activation, 0, 2)
+    between("last", None, last, 0, s.T)
+    between("first", None, first, 0, last)
+    same("first", "keys beyond a multiple of a panel", first % k.panel_width, 0)
+    between("key", "features", s.D, 0, FA_WIDEST)
+    between("panels", "batch entries", p.B, s.B, INT64_MAX)
+    between("panels", "heads", p.T, s.H, INT64_MAX)
+    between("panels", "elements", p.D, k.panel_elements(score, last, s.D), INT64_MAX)
+    if score:
+        flat(score_vector, "score_vector", kind, s.D)
+        p_vector = _data(score_vector)
     with nogil:
-        status = fa_pack_keys(k, score, activation, p_key, strides, p_vector, B, Hk, first, last, D, p_panels, batch,
-                              head, is_double, n_threads)
+        status = fa_pack_keys(k, score, activation, p_key, strides, p_vector, s.B, s.H, first, last, s.D, p_panels,
+                              batch, head, is_double, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of prepare")
 
@@ -176,12 +300,33 @@ def query_gradient(int score, int activation, double scale, cnp.ndarray query, c
     (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass, d_context (B, Dv), and d_weights (B, Tk),
     contiguous, or None."""
     cdef fa_query_gradient g
+    cdef fa_sizes q, k, v, d
+    cdef int kind = floats(query, "query")
+    tensor(query, "query", kind, 2, 2, &q)
+    tensor(key, "key", kind, 3, 3, &k)
+    tensor(value, "value", kind, 3, 3, &v)
+    tensor(d_context, "d_context", kind, 2, 2, &d)
+    same("query", "samples", q.T, k.B)
+    same("query", "features", q.D, k.D)
+    same("value", "samples", v.B, k.B)
+    same("value", "positions", v.T, k.T)
+    same("d_context", "samples", d.T, k.B)
+    same("d_context", "features", d.D, v.D)
+    flat(weights, "weights", kind, fa_times(k.B, k.T))
+    flat(d_query, "d_query", kind, fa_times(k.B, k.D), FA_WRITE)
+    flat(d_score, "d_score", kind, fa_times(k.B, k.T), FA_WRITE)
+    if d_weights is not None:
+        flat(d_weights, "d_weights", kind, fa_times(k.B, k.T))
+    between("score", None, score, 0, 1)
+    between("activation", None, activation, 0, 2)
+    if score:
+        flat(score_vector, "score_vector", kind, k.D)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
-    cdef const fa_kernels *k = _kernels(query)
-    g.B = cnp.PyArray_DIM(key, 0)
-    g.Tk = cnp.PyArray_DIM(key, 1)
-    g.D = cnp.PyArray_DIM(key, 2)
-    g.Dv = cnp.PyArray_DIM(value, 2)
+    cdef const fa_kernels *kernels = _kernels(query)
+    g.B = k.B
+    g.Tk = k.T
+    g.D = k.D
+    g.Dv = v.D
     g.score = score
     g.activation = activation
     g.scale = scale
@@ -199,4 +344,4 @@ def query_gradient(int score, int activation, double scale, cnp.ndarray query, c
     g.d_score = cnp.PyArray_DATA(d_score)
     g.d_weights = _data(d_weights)
     with nogil:
-        fa_query_gradient_run(k, &g, n_threads)
+        fa_query_gradient_run(kernels, &g, n_threads)

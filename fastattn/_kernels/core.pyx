@@ -1,7 +1,7 @@
 """Binding of the C kernels: arrays to pointers and strides, no GIL, one C call, status to exception.
 
-Arguments have been checked by the callers (`fastattn.attention`, `linear`, `functional`). What every function here
-relies on: float32 or float64 arrays in native byte order, all of one dtype; unit stride in the last axis (`unit`).
+Whatever a kernel trusts is checked here (checks.pxi), in every function and method: nothing that is handed to this
+module, by whomever, reads or writes beyond an array. Callers check before, for the better text.
 """
 
 import os
@@ -10,13 +10,14 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 cnp.import_array()
 
 include "declarations.pxi"
 include "level.pxi"
+include "checks.pxi"
 
 
 cdef inline const fa_kernels *_kernels(cnp.ndarray a) noexcept:

@@ -1,15 +1,31 @@
 # Matrix products with packed weights, and gradients of weights.
 
+cdef inline int64_t _packed(const fa_kernels *k, int64_t rows, int64_t columns) noexcept:
+    """Elements of a packed (rows, columns) matrix; a size that no array has where they exceed 64 bits."""
+    if fa_times(rows, columns + k.panel_width) == INT64_MAX:
+        return INT64_MAX
+    return k.gemm_packed_elements(rows, columns)
+
+
 def gemm_packed_elements(cnp.ndarray like, int64_t k, int64_t n):
     """Elements of a packed (k, n) matrix of this dtype."""
-    return _kernels(like).gemm_packed_elements(k, n)
+    floats(like, "like")
+    between("k", None, k, 0, FA_WIDEST)
+    between("n", None, n, 0, FA_WIDEST)
+    return _packed(_kernels(like), k, n)
 
 
 def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
     """Pack w, or its transpose, of any strides."""
+    cdef int kind = floats(w, "w")
+    cdef fa_sizes s
+    same("w", "axes", cnp.PyArray_NDIM(w), 2)
+    s.B, s.H, s.T = 1, 1, cnp.PyArray_DIM(w, 0)
+    broadcasts(w, "w", kind, 2, &s, cnp.PyArray_DIM(w, 1))
     cdef int64_t rows = cnp.PyArray_DIM(w, 0), columns = cnp.PyArray_DIM(w, 1), item = cnp.PyArray_ITEMSIZE(w)
     cdef int64_t row = cnp.PyArray_STRIDE(w, 0) // item, column = cnp.PyArray_STRIDE(w, 1) // item
     cdef const fa_kernels *k = _kernels(w)
+    flat(packed, "packed", kind, _packed(k, columns, rows) if transposed else _packed(k, rows, columns), FA_WRITE)
     cdef void *p_w = cnp.PyArray_DATA(w)
     cdef void *p_packed = cnp.PyArray_DATA(packed)
     with nogil:
@@ -21,15 +37,22 @@ def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
 
 def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=False):
     """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
-    cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(y, 1)
-    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    cdef int kind = floats(x, "x")
+    cdef fa_sizes a, c
+    tensor(x, "x", kind, 2, 2, &a)
+    tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
+    same("y", "rows", c.T, a.T)
     cdef const fa_kernels *k = _kernels(x)
+    flat(packed, "packed", kind, _packed(k, a.D, c.D))
+    if bias is not None:
+        flat(bias, "bias", kind, c.D)
+    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_w = cnp.PyArray_DATA(packed)
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef const void *p_bias = _data(bias)
     with nogil:
-        fa_gemm(k, p_x, x_row, p_w, p_y, M, K, N, p_bias, relu, n_threads)
+        fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, n_threads)
 
 
 def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):
@@ -37,7 +60,16 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
     """
-    cdef int64_t M = cnp.PyArray_DIM(x, 0), K = cnp.PyArray_DIM(x, 1), N = cnp.PyArray_DIM(dy, 1)
+    cdef int kind = floats(x, "x")
+    cdef fa_sizes a, d
+    tensor(x, "x", kind, 2, 2, &a)
+    tensor(dy, "dy", kind, 2, 2, &d)
+    same("dy", "rows", d.T, a.T)
+    between("x", "columns", a.D, 0, FA_WIDEST)
+    between("dy", "columns", d.D, 0, FA_WIDEST)
+    flat(dw, "dw", kind, fa_times(a.D, d.D), FA_WRITE)
+    if db is not None:
+        flat(db, "db", kind, d.D, FA_WRITE)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef int64_t dy_row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
     cdef const fa_kernels *k = _kernels(x)
@@ -45,9 +77,9 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dw = cnp.PyArray_DATA(dw)
     cdef void *p_db = _data(db)
-    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef int is_double = kind == cnp.NPY_FLOAT64
     cdef int status
     with nogil:
-        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, M, K, N, is_double, n_threads)
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, a.T, a.D, d.D, is_double, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of weight_gradient")

@@ -9,15 +9,28 @@ cdef class Recurrent:
     cdef fa_recurrent a
     cdef const fa_kernels *kernels
     cdef const void *w_input
+    cdef int64_t w_input_elements, gates
     cdef tuple keep
+    cdef int kind
     cdef bint is_double
 
-    def __init__(self, int cell, int64_t hidden, cnp.ndarray w_input, cnp.ndarray w_hidden, cnp.ndarray b_input,
-                 b_hidden):
+    def __cinit__(self, int cell, int64_t hidden, cnp.ndarray w_input, cnp.ndarray w_hidden, cnp.ndarray b_input,
+                  b_hidden):
+        cdef int kind
+        self.kind = kind = floats(b_input, "b_input")
+        self.kernels = _kernels(b_input)
+        between("cell", None, cell, 0, 2)
+        between("hidden", None, hidden, 0, FA_WIDEST)
+        self.gates = (4 if cell == 2 else 3) * hidden
+        self.w_input_elements = _elements(w_input) if cnp.PyArray_Check(w_input) else 0
+        flat(w_input, "w_input", kind, self.w_input_elements)
+        flat(w_hidden, "w_hidden", kind, fa_times(4 if cell == 2 else 3, _packed(self.kernels, hidden, hidden)))
+        flat(b_input, "b_input", kind, self.gates)
+        if cell != 2:
+            flat(b_hidden, "b_hidden", kind, self.gates)
         memset(&self.a, 0, sizeof(fa_recurrent))
         self.keep = (w_input, w_hidden, b_input, b_hidden)
-        self.kernels = _kernels(b_input)
-        self.is_double = cnp.PyArray_TYPE(b_input) == cnp.NPY_FLOAT64
+        self.is_double = kind == cnp.NPY_FLOAT64
         self.w_input = cnp.PyArray_DATA(w_input)
         self.a.cell = cell
         self.a.H = hidden
@@ -25,14 +38,40 @@ cdef class Recurrent:
         self.a.b_input = cnp.PyArray_DATA(b_input)
         self.a.b_hidden = _data(b_hidden)
 
-    cdef void _sequences(self, fa_recurrent *a, int64_t batch, int64_t steps, bint reverse, sequences):
+    cdef int64_t sequences(self, fa_recurrent *a, int64_t batch, int64_t steps, bint reverse, sequences,
+                           cnp.ndarray gates) except -1:
+        """Describe a batch, whose gates (rows, G H) say how many rows there are."""
+        cdef int64_t rows, i
+        between("batch", None, batch, 0, INT64_MAX)
+        between("steps", None, steps, 0, INT64_MAX)
         a.B = batch
         a.T = steps
         a.reverse = reverse
-        if sequences is not None:
-            a.lengths = <const int64_t *>_data(sequences[0])
-            a.starts = <const int64_t *>_data(sequences[1])
-            a.order = <const int64_t *>_data(sequences[2])
+        if sequences is None:
+            rows = fa_times(batch, steps)
+            flat(gates, "gates", self.kind, fa_times(rows, self.gates), FA_WRITE)
+            return rows
+        rows = 0 if self.gates == 0 or not cnp.PyArray_Check(gates) else _elements(gates) // self.gates
+        flat(gates, "gates", self.kind, rows * self.gates, FA_WRITE)
+        lengths, starts, order = sequences
+        within(lengths, "lengths", batch, 0, steps)
+        within(starts, "starts", batch, 0, INT64_MAX)
+        within(order, "order", batch, 0, batch - 1)
+        a.lengths = <const int64_t *>_data(lengths)
+        a.starts = <const int64_t *>_data(starts)
+        a.order = <const int64_t *>_data(order)
+        for i in range(batch):
+            if a.lengths[i]:
+                between("starts", None, a.starts[i], 0, rows - a.lengths[i])
+            if i:
+                between("lengths", None, a.lengths[i], 0, a.lengths[i - 1])  # longest first
+        return rows
+
+    cdef int each(self, object array, str name, int64_t count, bint wanted, int flags) except -1:
+        """Check an array of H units for each of `count`, or that it is None unless it is wanted."""
+        if wanted or array is not None:
+            flat(array, name, self.kind, fa_times(count, self.a.H), flags)
+        return 0
 
     def forward(self, cnp.ndarray x, int64_t batch, int64_t steps, bint reverse, sequences, h_first, c_first,
                 cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y, inside=None):
@@ -40,19 +79,29 @@ cdef class Recurrent:
         with aux and before (rows, H) for backward. x may be None if gates hold its products. inside (B, H) is what
         else the reset gate of a GRU with reset after acts on."""
         cdef fa_recurrent a = self.a
-        cdef int64_t rows = 0, D = 0, x_row = 0
+        cdef fa_sizes s
+        cdef int64_t D = 0, x_row = 0, rows = self.sequences(&a, batch, steps, reverse, sequences, gates)
         cdef const void *p_x = NULL
+        cdef int status
+        self.each(h_first, "h_first", batch, False, FA_READ)
+        self.each(c_first, "c_first", batch, False, FA_READ)
+        self.each(h_last, "h_last", batch, True, FA_WRITE)
+        self.each(c_last, "c_last", batch, False, FA_WRITE)
+        self.each(aux, "aux", rows, before is not None, FA_WRITE)
+        self.each(before, "before", rows, aux is not None, FA_WRITE)
+        self.each(y, "y", fa_times(batch, steps), False, FA_WRITE)
+        self.each(inside, "inside", batch, False, FA_READ)
+        if x is not None:
+            tensor(x, "x", self.kind, 2, 2, &s)
+            same("x", "rows", s.T, rows)
+            D = s.D
+            same("w_input", "elements", self.w_input_elements, _packed(self.kernels, D, self.gates))
+            x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+            p_x = cnp.PyArray_DATA(x)
         cdef const void *p_h = _data(h_first)
         cdef const void *p_c = _data(c_first)
         cdef void *p_h_last = cnp.PyArray_DATA(h_last)
         cdef void *p_c_last = _data(c_last)
-        cdef int status
-        if x is not None:
-            rows = cnp.PyArray_DIM(x, 0)
-            D = cnp.PyArray_DIM(x, 1)
-            x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-            p_x = cnp.PyArray_DATA(x)
-        self._sequences(&a, batch, steps, reverse, sequences)
         a.gates = cnp.PyArray_DATA(gates)
         a.aux = _data(aux)
         a.before = _data(before)
@@ -70,12 +119,21 @@ cdef class Recurrent:
         """All steps back: gradients of the first states, and in gates, and in aux of a GRU with reset after, those at
         the gates' arguments. dy, dh_last and dc_last may be None: zeros."""
         cdef fa_recurrent a = self.a
+        cdef int64_t rows = self.sequences(&a, batch, steps, reverse, sequences, gates)
+        cdef int status
+        flat(w_hidden_transposed, "w_hidden_transposed", self.kind, _packed(self.kernels, self.gates, a.H))
+        self.each(dy, "dy", fa_times(batch, steps), False, FA_READ)
+        self.each(dh_last, "dh_last", batch, False, FA_READ)
+        self.each(dc_last, "dc_last", batch, False, FA_READ)
+        self.each(dh_first, "dh_first", batch, True, FA_WRITE)
+        self.each(dc_first, "dc_first", batch, False, FA_WRITE)
+        self.each(aux, "aux", rows, True, FA_WRITE)
+        self.each(before, "before", rows, True, FA_READ)
+        self.each(c_first, "c_first", batch, a.cell == 2, FA_READ)
         cdef const void *p_h_last = _data(dh_last)
         cdef const void *p_c_last = _data(dc_last)
         cdef void *p_h = cnp.PyArray_DATA(dh_first)
         cdef void *p_c = _data(dc_first)
-        cdef int status
-        self._sequences(&a, batch, steps, reverse, sequences)
         a.w_hidden_transposed = cnp.PyArray_DATA(w_hidden_transposed)
         a.gates = cnp.PyArray_DATA(gates)
         a.aux = cnp.PyArray_DATA(aux)

@@ -10,18 +10,51 @@ cdef class Steps:
     cdef fa_steps a
     cdef const fa_kernels *kernels
     cdef tuple keep
+    cdef int kind
+    cdef int64_t entries  # of the memory
 
-    def __init__(self, double scale, bint sigmoid, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, rows,
-                 cnp.ndarray first, cnp.ndarray last, mask, vector, history, filters, feature_weights, factor):
+    def __cinit__(self, double scale, bint sigmoid, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, rows,
+                  cnp.ndarray first, cnp.ndarray last, mask, vector, history, filters, feature_weights, factor):
         cdef fa_steps *a = &self.a
+        cdef fa_sizes q, k, v, u, f
+        cdef int kind
+        self.kind = kind = floats(query, "query")
+        tensor(query, "query", kind, 3, 3, &q, FA_READ | FA_FLAT)
+        tensor(key, "key", kind, 3, 3, &k)
+        tensor(value, "value", kind, 3, 3, &v)
+        self.entries = k.B if k.B < v.B else v.B
+        same("key", "features", k.D, q.D)
+        between("query", "features", q.D, 0, FA_WIDEST)
+        same("value", "positions", v.T, k.T)
+        if rows is None:
+            between("key and value", "samples", self.entries, q.B, INT64_MAX)
+        else:
+            flat(rows, "rows", cnp.NPY_INT64, q.B)
+        flat(first, "first", cnp.NPY_INT64, fa_times(q.B, q.T))
+        flat(last, "last", cnp.NPY_INT64, fa_times(q.B, q.T))
+        if mask is not None:
+            flat(mask, "mask", cnp.NPY_BOOL, fa_times(q.B, k.T))
+        if vector is not None:
+            flat(vector, "vector", kind, q.D)
+        if factor is not None:
+            flat(factor, "factor", kind, _times(q.B, q.T, k.T))
         memset(a, 0, sizeof(fa_steps))
+        if feature_weights is not None:
+            tensor(feature_weights, "feature_weights", kind, 2, 2, &u, FA_READ | FA_FLAT)
+            same("feature_weights", "columns", u.D, q.D)
+            flat(history, "history", kind, _times(q.B, q.T, k.T))
+            a.C, a.K = u.T, 1
+            if filters is not None:
+                tensor(filters, "filters", kind, 2, 2, &f, FA_READ | FA_FLAT)
+                same("filters", "rows", f.T, u.T)
+                a.K = f.D
         self.keep = (query, key, value, rows, first, last, mask, vector, history, filters, feature_weights, factor)
         self.kernels = _kernels(query)
-        a.B = cnp.PyArray_DIM(query, 0)
-        a.T = cnp.PyArray_DIM(query, 1)
-        a.D = cnp.PyArray_DIM(query, 2)
-        a.S = cnp.PyArray_DIM(key, 1)
-        a.Dv = cnp.PyArray_DIM(value, 2)
+        a.B = q.B
+        a.T = q.T
+        a.D = q.D
+        a.S = k.T
+        a.Dv = v.D
         a.score = 0 if vector is None else 1
         a.sigmoid = sigmoid
         a.scale = scale
@@ -39,13 +72,31 @@ cdef class Steps:
         a.filters = _data(filters)
         a.feature_weights = _data(feature_weights)
         a.factor = _data(factor)
-        if feature_weights is not None:
-            a.C = cnp.PyArray_DIM(feature_weights, 0)
-            a.K = 1 if filters is None else cnp.PyArray_DIM(filters, 1)
+
+    cdef int numbers(self) except -1:
+        """Check the numbers that kernels index by, which may have changed since the call was made."""
+        cdef int64_t n = self.a.B * self.a.T, i
+        if self.a.memory_rows != NULL:
+            inside("rows", self.a.memory_rows, self.a.B, 0, self.entries - 1)
+        inside("first", self.a.first, n, 0, self.a.S)
+        inside("last", self.a.last, n, 0, self.a.S)
+        return 0
+
+    cdef int each(self, object array, str name, int64_t width, bint wanted, int flags) except -1:
+        """Check an array of `width` numbers for each sample, or that it is None unless it is wanted."""
+        if wanted or array is not None:
+            flat(array, name, self.kind, fa_times(self.a.B, width), flags)
+        return 0
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, cnp.ndarray normalized, cnp.ndarray total):
         """context (B, T, Dv), weights (B, T, S), normalized: before the factor, or weights itself, total (B, T)."""
+        cdef fa_steps *a = &self.a
         cdef int status
+        self.numbers()
+        self.each(context, "context", fa_times(a.T, a.Dv), True, FA_WRITE)
+        self.each(weights, "weights", fa_times(a.T, a.S), True, FA_WRITE)
+        self.each(normalized, "normalized", fa_times(a.T, a.S), True, FA_WRITE)
+        self.each(total, "total", a.T, True, FA_WRITE)
         self.keep += (weights, normalized, total)
         self.a.context = cnp.PyArray_DATA(context)
         self.a.weights = cnp.PyArray_DATA(weights)
@@ -61,6 +112,19 @@ cdef class Steps:
         """After forward, whose arrays are still there: the last four are added to, each (B, ...)."""
         cdef fa_steps a = self.a
         cdef int status
+        self.numbers()
+        same("backward", "calls of forward before it, at least", a.weights != NULL, 1)
+        # The sums of a sample are beside those of the next one.
+        same("rows", "arrays on the way back", a.memory_rows != NULL, 0)
+        self.each(d_context, "d_context", fa_times(a.T, a.Dv), True, FA_READ)
+        self.each(d_weights, "d_weights", fa_times(a.T, a.S), False, FA_READ)
+        self.each(d_query, "d_query", fa_times(a.T, a.D), True, FA_WRITE)
+        self.each(d_history, "d_history", fa_times(a.T, a.S), a.C > 0, FA_WRITE)
+        self.each(d_factor, "d_factor", fa_times(a.T, a.S), a.factor != NULL, FA_WRITE)
+        self.each(d_key, "d_key", fa_times(a.S, a.D), True, FA_WRITE)
+        self.each(d_vector, "d_vector", a.D, a.score != 0, FA_WRITE)
+        self.each(d_feature_weights, "d_feature_weights", fa_times(a.C, a.D), a.C > 0, FA_WRITE)
+        self.each(d_filters, "d_filters", fa_times(a.C, a.K), a.filters != NULL, FA_WRITE)
         a.d_context = cnp.PyArray_DATA(d_context)
         a.d_weights = _data(d_weights)
         a.d_query = cnp.PyArray_DATA(d_query)

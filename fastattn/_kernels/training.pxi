@@ -3,18 +3,28 @@
 def cross_entropy(cnp.ndarray logits, bias, cnp.ndarray targets, double smoothing, bint gradient, cnp.ndarray losses):
     """losses (M,) float64 of logits (M, V) plus bias against int64 targets; with gradient, logits become theirs, and
     otherwise nothing that is worth reading."""
+    cdef int kind = floats(logits, "logits")
+    cdef fa_sizes s
+    tensor(logits, "logits", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
+    if bias is not None:
+        flat(bias, "bias", kind, s.D)
+    within(targets, "targets", s.T, 0, s.D - 1)
+    flat(losses, "losses", cnp.NPY_FLOAT64, s.T, FA_WRITE)
     cdef const fa_kernels *k = _kernels(logits)
-    cdef int64_t rows = cnp.PyArray_DIM(logits, 0), v = cnp.PyArray_DIM(logits, 1)
     cdef void *p_logits = cnp.PyArray_DATA(logits)
     cdef void *p_bias = _data(bias)
     cdef const int64_t *p_targets = <const int64_t *>cnp.PyArray_DATA(targets)
     cdef double *p_losses = <double *>cnp.PyArray_DATA(losses)
     with nogil:
-        fa_cross_entropy(k, p_logits, p_bias, p_targets, smoothing, gradient, p_losses, rows, v, n_threads)
+        fa_cross_entropy(k, p_logits, p_bias, p_targets, smoothing, gradient, p_losses, s.T, s.D, n_threads)
 
 
 def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t columns):
     """y = log-softmax of rows of x plus bias (or None); y may be x."""
+    cdef int kind = floats(x, "x")
+    _two(x, "x", y, "y", kind, rows, columns)
+    if bias is not None:
+        flat(bias, "bias", kind, columns)
     cdef const fa_kernels *k = _kernels(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_bias = _data(bias)
@@ -26,9 +36,14 @@ def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t column
 def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, double scale, double beta1,
          double beta2, double size, double spread, double epsilon, double keep):
     """One step in place, gradient set to zero; the numbers are those of csrc/optim/adam.c."""
+    cdef int kind = floats(value, "value")
+    cdef int64_t n = _elements(value)
+    flat(value, "value", kind, n, FA_WRITE)
+    flat(gradient, "gradient", kind, n, FA_WRITE)
+    flat(m, "m", kind, n, FA_WRITE)
+    flat(v, "v", kind, n, FA_WRITE)
     cdef const fa_kernels *k = _kernels(value)
     cdef fa_adam a
-    cdef int64_t n = cnp.PyArray_SIZE(value)
     a.value = cnp.PyArray_DATA(value)
     a.gradient = cnp.PyArray_DATA(gradient)
     a.m = cnp.PyArray_DATA(m)
@@ -46,8 +61,11 @@ def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, 
 
 def add_scaled(cnp.ndarray x, double scale, cnp.ndarray y):
     """y += scale x, contiguous, one rounding for each element."""
+    cdef int kind = floats(x, "x")
+    cdef int64_t n = _elements(x)
+    flat(x, "x", kind, n)
+    flat(y, "y", kind, n, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
-    cdef int64_t n = cnp.PyArray_SIZE(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
@@ -56,8 +74,9 @@ def add_scaled(cnp.ndarray x, double scale, cnp.ndarray y):
 
 def square_sum(cnp.ndarray x, double start):
     """start plus the sum of the squares of a contiguous array, in float64."""
+    cdef int64_t n = _elements(x) if cnp.PyArray_Check(x) else 0
+    flat(x, "x", floats(x, "x"), n)
     cdef const fa_kernels *k = _kernels(x)
-    cdef int64_t n = cnp.PyArray_SIZE(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef double total = start
     cdef int status
@@ -70,35 +89,57 @@ def square_sum(cnp.ndarray x, double start):
 
 def gather(cnp.ndarray table, cnp.ndarray ids, cnp.ndarray y):
     """y[i] = table[ids[i]] for int64 ids; all contiguous."""
+    cdef int kind = floats(table, "table")
+    cdef int64_t n = _elements(ids) if cnp.PyArray_Check(ids) else 0
+    cdef fa_sizes s
+    tensor(table, "table", kind, 2, 2, &s, FA_READ | FA_FLAT)
+    within(ids, "ids", n, 0, s.T - 1)
+    flat(y, "y", kind, fa_times(n, s.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(table)
-    cdef int64_t n = cnp.PyArray_SIZE(ids), width = cnp.PyArray_DIM(table, 1)
     cdef void *p_table = cnp.PyArray_DATA(table)
     cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
     cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
-        fa_gather(k, p_table, p_ids, p_y, n, width, n_threads)
+        fa_gather(k, p_table, p_ids, p_y, n, s.D, n_threads)
 
 
 def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table):
     """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width)."""
+    cdef int kind = floats(table, "table")
+    cdef fa_sizes s, d
+    tensor(table, "table", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
+    tensor(dy, "dy", kind, 2, 2, &d)
+    same("dy", "columns", d.D, s.D)
+    flat(ids, "ids", cnp.NPY_INT64, d.T)
+    cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
+    cdef int64_t i
+    for i in range(d.T):
+        if p_ids[i] != skip:
+            between("ids", None, p_ids[i], 0, s.T - 1)
     cdef const fa_kernels *k = _kernels(table)
-    cdef int64_t n = cnp.PyArray_SIZE(ids), width = cnp.PyArray_DIM(table, 1)
     cdef int64_t row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
     cdef void *p_dy = cnp.PyArray_DATA(dy)
-    cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
     cdef void *p_table = cnp.PyArray_DATA(table)
     with nogil:
-        fa_scatter(k, p_dy, row, p_ids, n, skip, p_table, width, n_threads)
+        fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, s.D, n_threads)
 
 
 def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsilon, cnp.ndarray y, cnp.ndarray mean,
                cnp.ndarray inverse):
     """y (M, N) from x (M, N); mean and inverse (M,) are for layer_norm_vjp."""
+    cdef int kind = floats(x, "x")
+    cdef fa_sizes s
+    tensor(x, "x", kind, 2, 2, &s)
+    flat(gain, "gain", kind, s.D)
+    flat(offset, "offset", kind, s.D)
+    flat(y, "y", kind, fa_times(s.T, s.D), FA_WRITE)
+    flat(mean, "mean", kind, s.T, FA_WRITE)
+    flat(inverse, "inverse", kind, s.T, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
     cdef fa_layer_norm a
     memset(&a, 0, sizeof(fa_layer_norm))
-    a.rows = cnp.PyArray_DIM(x, 0)
-    a.N = cnp.PyArray_DIM(x, 1)
+    a.rows = s.T
+    a.N = s.D
     a.x = cnp.PyArray_DATA(x)
     a.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     a.gain = cnp.PyArray_DATA(gain)
@@ -114,11 +155,23 @@ def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsil
 def layer_norm_vjp(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarray inverse, cnp.ndarray dy,
                    cnp.ndarray dx, cnp.ndarray d_gain, cnp.ndarray d_offset):
     """dx (M, N), contiguous; d_gain and d_offset (N,) are added to."""
+    cdef int kind = floats(x, "x")
+    cdef fa_sizes s, d
+    tensor(x, "x", kind, 2, 2, &s)
+    tensor(dy, "dy", kind, 2, 2, &d)
+    same("dy", "rows", d.T, s.T)
+    same("dy", "columns", d.D, s.D)
+    flat(gain, "gain", kind, s.D)
+    flat(mean, "mean", kind, s.T)
+    flat(inverse, "inverse", kind, s.T)
+    flat(dx, "dx", kind, fa_times(s.T, s.D), FA_WRITE)
+    flat(d_gain, "d_gain", kind, s.D, FA_WRITE)
+    flat(d_offset, "d_offset", kind, s.D, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
     cdef fa_layer_norm a
     memset(&a, 0, sizeof(fa_layer_norm))
-    a.rows = cnp.PyArray_DIM(x, 0)
-    a.N = cnp.PyArray_DIM(x, 1)
+    a.rows = s.T
+    a.N = s.D
     a.x = cnp.PyArray_DATA(x)
     a.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     a.gain = cnp.PyArray_DATA(gain)
@@ -135,12 +188,17 @@ def layer_norm_vjp(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarra
 
 def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_scale, cnp.ndarray y):
     """y = x with elements of each sample (first axis) dropped; x and y contiguous, seeds uint64 (B,)."""
-    cdef const fa_kernels *k = _kernels(x)
+    cdef int kind = floats(x, "x")
+    between("x", "axes", cnp.PyArray_NDIM(x), 1, INT32_MAX)
     cdef int64_t samples = cnp.PyArray_DIM(x, 0)
-    cdef int64_t elements = cnp.PyArray_SIZE(x) // samples if samples else 0
+    cdef int64_t elements = _elements(x) // samples if samples else 0
+    flat(x, "x", kind, _elements(x))
+    flat(y, "y", kind, _elements(x), FA_WRITE)
+    flat(seeds, "seeds", cnp.NPY_UINT64, samples)
+    cdef const fa_kernels *k = _kernels(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef const uint64_t *p_seeds = <const uint64_t *>cnp.PyArray_DATA(seeds)
-    cdef int is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef int is_double = kind == cnp.NPY_FLOAT64
     with nogil:
         fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, is_double, n_threads)

@@ -5,7 +5,9 @@
  *   fa->map(FASTATTN_FLOAT64, FASTATTN_TANH, x, y, n);
  *
  * No function of the table needs the GIL. Arrays are contiguous where no stride is given, strides count elements, and
- * `dtype` is FASTATTN_FLOAT32 or FASTATTN_FLOAT64. Results have the same bits for any number of threads.
+ * `dtype` is FASTATTN_FLOAT32 or FASTATTN_FLOAT64. Results have the same bits for any number of threads. As C functions
+ * do, they check nothing: sizes, dtypes and pointers are the caller's to get right. Numbers need no alignment but that
+ * of their type; outputs do not overlap inputs unless it says so.
  *
  * Versions: within a major version functions are only appended, and none changes. A plugin runs with every fastattn
  * of the same major version and the same or a later minor one, and fastattn_import refuses any other.

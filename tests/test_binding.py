@@ -1,0 +1,575 @@
+"""The binding alone: every array of every function of `core`, wrong in every way that a kernel would not survive."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from fastattn._kernels import core
+from fastattn.errors import ArgumentError, DTypeError, ShapeError
+
+B, H, HK, TQ, TK, D, DV = 3, 4, 2, 3, 5, 6, 7
+LENGTHS = np.array([5, 3, 3])
+
+
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def panels(key, score=1):
+    return ones(*key.shape[:2], core.panel_elements(key, score, key.shape[2]))
+
+
+def packed(rows, columns):
+    return ones(core.gemm_packed_elements(ones(1), rows, columns))
+
+
+def attention(**changes):
+    """Arguments of `core.Call`: all options, of 4-D arrays with packed keys."""
+    key = ones(B, HK, TK, D)
+    given = {
+        "query": ones(B, H, TQ, D), "key": key, "value": ones(B, HK, TK, DV), "score": 1, "activation": 0,
+        "score_vector": ones(D), "scale": 1.0, "softcap": 0.0, "mask": ones(B, H, TQ, TK, dtype=bool),
+        "bias": ones(H, TQ, TK), "key_lengths": LENGTHS.copy(), "causal": 0, "left": -1, "right": -1,
+        "seeds": ones(B, dtype=np.uint64), "drop_below": 5, "keep_scale": 1.1, "key_panels": panels(key),
+        "memory_rows": np.arange(B), "tk": TK,
+    }  # fmt: skip
+    return {**given, **changes}
+
+
+def plain_call(**changes):
+    return core.Call(**attention(key_panels=None, memory_rows=None, **changes))
+
+
+def forward_outputs():
+    rows = (B, H, TQ)
+    return {
+        "context": ones(*rows, DV), "weights": ones(*rows, TK), "lse": ones(*rows), "row_max": ones(*rows),
+        "row_sum": ones(*rows),
+    }  # fmt: skip
+
+
+def gradients():
+    return {
+        "d_context": ones(B, H, TQ, DV), "d_weights": ones(B, H, TQ, TK), "d_query": ones(B, H, TQ, D),
+        "d_key": ones(B, HK, TK, D), "d_value": ones(B, HK, TK, DV), "d_bias": ones(H, TQ, TK),
+        "d_vector_parts": ones(B * HK, D), "d_vector": ones(D),
+    }  # fmt: skip
+
+
+def steps(**changes):
+    given = {
+        "scale": 1.0, "sigmoid": False, "query": ones(B, TQ, D), "key": ones(B, TK, D), "value": ones(B, TK, DV),
+        "rows": np.arange(B), "first": np.zeros((B, TQ), np.int64), "last": np.full((B, TQ), TK),
+        "mask": ones(B, TK, dtype=bool), "vector": ones(D), "history": ones(B, TQ, TK), "filters": ones(4, 3),
+        "feature_weights": ones(4, D), "factor": ones(B, TQ, TK),
+    }  # fmt: skip
+    return {**given, **changes}
+
+
+def steps_outputs():
+    return {
+        "context": ones(B, TQ, DV), "weights": ones(B, TQ, TK), "normalized": ones(B, TQ, TK), "total": ones(B, TQ)
+    }  # fmt: skip
+
+
+def steps_run():
+    call = core.Steps(**steps(rows=None))
+    call.forward(**steps_outputs())
+    return call
+
+
+def monotonic(**changes):
+    key = ones(B, TK, D)
+    packed_keys = panels(key[:, None])
+    given = {
+        "query": ones(B, D), "key": key, "vector": ones(D), "offset": ones(1), "chunk": 2, "chunk_query": ones(B, D),
+        "chunk_key": ones(B, TK, D), "chunk_vector": ones(D), "panels": packed_keys, "chunk_panels": packed_keys.copy(),
+        "value": ones(B, TK, DV), "rows": np.arange(B), "lengths": LENGTHS.copy(), "mask": ones(B, TK, dtype=bool),
+        "seeds": ones(B, dtype=np.uint64), "step": 0, "noise": 1.0, "previous": ones(B, TK), "start": None,
+    }  # fmt: skip
+    return {**given, **changes}
+
+
+SOFT = dict.fromkeys(("seeds", "previous", "panels", "chunk_panels"))  # what hard steps do not look at
+
+
+def monotonic_outputs():
+    names = ("weights", "alignment", "energy", "chunk_energy")
+    return {"context": ones(B, DV), **{name: ones(B, TK) for name in names}, "found": None}
+
+
+def hard_outputs():
+    unused = dict.fromkeys(("alignment", "energy", "chunk_energy"))
+    return {**monotonic_outputs(), **unused, "found": ones(B, dtype=np.int64)}
+
+
+def monotonic_run():
+    call = core.Monotonic(**monotonic(rows=None))
+    call.forward(**monotonic_outputs())
+    return call
+
+
+def recurrent(cell, **changes):
+    gates = (4 if cell == 2 else 3) * D
+    given = {
+        "cell": cell, "hidden": D, "w_input": packed(DV, gates), "w_hidden": packed(D, D).repeat(gates // D),
+        "b_input": ones(gates), "b_hidden": None if cell == 2 else ones(gates),
+    }  # fmt: skip
+    return {**given, **changes}
+
+
+def run(kind, outputs):
+    """A function that makes an object of `core` and lets it run forward, which is when numbers are compared."""
+
+    def made_and_run(**given):
+        getattr(core, kind)(**given).forward(**outputs())
+
+    return made_and_run
+
+
+ROWS = int(LENGTHS.sum())
+SEQUENCES = LENGTHS.copy(), np.array([0, 5, 8]), np.arange(B)
+
+
+def recurrent_forward(cell):
+    return {
+        "x": ones(ROWS, DV), "batch": B, "steps": TK, "reverse": False, "sequences": SEQUENCES, "h_first": ones(B, D),
+        "c_first": ones(B, D), "h_last": ones(B, D), "c_last": ones(B, D),
+        "gates": ones(ROWS, (4 if cell == 2 else 3) * D), "aux": ones(ROWS, D), "before": ones(ROWS, D),
+        "y": ones(B, TK, D), "inside": ones(B, D),
+    }  # fmt: skip
+
+
+def recurrent_backward(cell):
+    gates = (4 if cell == 2 else 3) * D
+    return {
+        "w_hidden_transposed": packed(gates, D), "batch": B, "steps": TK, "reverse": False, "sequences": SEQUENCES,
+        "dy": ones(B, TK, D), "dh_last": ones(B, D), "dc_last": ones(B, D), "dh_first": ones(B, D),
+        "dc_first": ones(B, D), "gates": ones(ROWS, gates), "aux": ones(ROWS, D), "before": ones(ROWS, D),
+        "c_first": ones(B, D),
+    }  # fmt: skip
+
+
+def rows_of(*names):
+    return {**{name: ones(4, 5) for name in names}, "rows": 4, "columns": 5}
+
+
+SPARSE = {"score_vector": None, "score": 0, "alpha": ones(H, dtype=np.float64)}
+
+# Every function and method that reads or writes arrays: how to call it, and which arrays it writes.
+CALLS = {
+    "Call": (lambda: run("Call", forward_outputs), attention, ""),
+    "Call.table": (
+        lambda: run("Call", forward_outputs),
+        lambda: attention(key_panels=None, memory_rows=None, position_rows=np.full((TK, B), B - 1)),
+        "",
+    ),
+    "Call.sparse": (lambda: run("Call", forward_outputs), lambda: attention(key_panels=None, **SPARSE), ""),
+    "Call.forward": (lambda: core.Call(**attention()).forward, forward_outputs, "context weights lse row_max row_sum"),
+    "Call.backward": (
+        lambda: plain_call().backward,
+        lambda: {**forward_outputs(), "d_lse": ones(B, H, TQ), "delta": ones(B, H, TQ), **gradients(), "lse": ...},
+        "delta d_query d_key d_value d_bias d_vector_parts d_vector",
+    ),
+    "Call.sparse_backward": (
+        lambda: plain_call(**SPARSE).sparse_backward,
+        lambda: {**gradients(), "d_alpha": ones(B, H, TQ, dtype=np.float64)},
+        "d_query d_key d_value d_bias d_vector_parts d_vector d_alpha",
+    ),
+    "pack_keys": (
+        lambda: core.pack_keys,
+        lambda: {
+            "key": ones(B, HK, TK, D), "score": 1, "activation": 0, "score_vector": ones(D), "first": 0, "last": TK,
+            "panels": panels(ones(B, HK, TK, D)),
+        },
+        "panels",
+    ),
+    "query_gradient": (
+        lambda: core.query_gradient,
+        lambda: {
+            "score": 1, "activation": 0, "scale": 1.0, "query": ones(B, D), "key": ones(B, TK, D),
+            "value": ones(B, TK, DV), "score_vector": ones(D), "weights": ones(B, TK), "d_context": ones(B, DV),
+            "d_query": ones(B, D), "d_score": ones(B, TK), "d_weights": ones(B, TK),
+        },
+        "d_query d_score",
+    ),
+    "gemm_pack": (lambda: core.gemm_pack, lambda: {"w": ones(D, DV), "transposed": False, "packed": packed(D, DV)},
+                  "packed"),
+    "gemm": (
+        lambda: core.gemm,
+        lambda: {"x": ones(TK, D), "packed": packed(D, 35), "y": ones(TK, 35), "bias": ones(35)},
+        "y",
+    ),
+    "gemm_tn": (
+        lambda: core.gemm_tn,
+        lambda: {"x": ones(TK, D), "dy": ones(TK, DV), "dw": ones(D, DV), "db": ones(DV)},
+        "dw db",
+    ),
+    "map_array": (lambda: core.map_array, lambda: {"function": 0, "x": ones(9), "y": ones(9)}, "y"),
+    "softmax": (lambda: core.softmax, lambda: {**rows_of("x", "y"), "mask": ones(4, 5, dtype=bool)}, "y"),
+    "softmax_vjp": (lambda: core.softmax_vjp, lambda: rows_of("y", "dy", "dx"), "dx"),
+    "normalize": (lambda: core.normalize, lambda: {**rows_of("x", "y"), "inverse_norm": ones(4, 2)}, "y inverse_norm"),
+    "normalize_vjp": (lambda: core.normalize_vjp, lambda: {**rows_of("y", "dy", "dx"), "inverse_norm": ones(4, 2)}, "dx"),
+    "relu_back": (lambda: core.relu_back, lambda: {"y": ones(9), "d": ones(9)}, "d"),
+    "largest": (
+        lambda: core.largest,
+        lambda: {"x": ones(4, 5), "values": ones(4, 3), "ids": ones(4, 3, dtype=np.int64)},
+        "values ids",
+    ),
+    "rotary": (
+        lambda: core.rotary,
+        lambda: {
+            "x": ones(B, H, TK, D), "cosines": ones(TK, 3), "sines": ones(TK, 3), "interleaved": True,
+            "inverse": False, "y": ones(B, TK, H, D),
+        },
+        "y",
+    ),
+    "entmax": (
+        lambda: core.entmax, lambda: {**rows_of("x", "y"), "mask": ones(4, 5, dtype=bool), "alpha": 1.3}, "y",
+    ),
+    "entmax_vjp": (
+        lambda: core.entmax_vjp,
+        lambda: {**rows_of("y", "dy", "dx"), "alpha": 1.3, "d_alpha": ones(4, dtype=np.float64)},
+        "dx d_alpha",
+    ),
+    "cross_entropy": (
+        lambda: core.cross_entropy,
+        lambda: {
+            "logits": ones(4, 5), "bias": ones(5), "targets": np.arange(4), "smoothing": 0.0, "gradient": True,
+            "losses": ones(4, dtype=np.float64),
+        },
+        "logits losses",
+    ),
+    "log_softmax": (lambda: core.log_softmax, lambda: {**rows_of("x", "y"), "bias": ones(5)}, "y"),
+    "adam": (
+        lambda: core.adam,
+        lambda: {
+            **{name: ones(9) for name in ("value", "gradient", "m", "v")},
+            **dict.fromkeys(("scale", "beta1", "beta2", "size", "spread", "epsilon", "keep"), 1.0),
+        },
+        "value gradient m v",
+    ),
+    "add_scaled": (lambda: core.add_scaled, lambda: {"x": ones(9), "scale": 2.0, "y": ones(9)}, "y"),
+    "square_sum": (lambda: core.square_sum, lambda: {"x": ones(9), "start": 0.0}, ""),
+    "gather": (
+        lambda: core.gather, lambda: {"table": ones(5, 4), "ids": np.arange(3), "y": ones(3, 4)}, "y",
+    ),
+    "scatter": (
+        lambda: core.scatter,
+        lambda: {"dy": ones(3, 4), "ids": np.array([4, 0, -1]), "skip": -1, "table": ones(5, 4)},
+        "table",
+    ),
+    "layer_norm": (
+        lambda: core.layer_norm,
+        lambda: {
+            "x": ones(4, 5), "gain": ones(5), "offset": ones(5), "epsilon": 1e-5, "y": ones(4, 5), "mean": ones(4),
+            "inverse": ones(4),
+        },
+        "y mean inverse",
+    ),
+    "layer_norm_vjp": (
+        lambda: core.layer_norm_vjp,
+        lambda: {
+            "x": ones(4, 5), "gain": ones(5), "mean": ones(4), "inverse": ones(4), "dy": ones(4, 5), "dx": ones(4, 5),
+            "d_gain": ones(5), "d_offset": ones(5),
+        },
+        "dx d_gain d_offset",
+    ),
+    "dropout": (
+        lambda: core.dropout,
+        lambda: {
+            "x": ones(3, 5), "seeds": ones(3, dtype=np.uint64), "drop_below": 9, "keep_scale": 1.0, "y": ones(3, 5)
+        },
+        "y",
+    ),
+    "Recurrent": (lambda: run("Recurrent", lambda: recurrent_forward(0)), lambda: recurrent(0), ""),
+    "Recurrent.lstm": (lambda: run("Recurrent", lambda: recurrent_forward(2)), lambda: recurrent(2), ""),
+    **{
+        f"Recurrent.forward.{cell}": (
+            lambda cell=cell: core.Recurrent(**recurrent(cell)).forward,
+            lambda cell=cell: recurrent_forward(cell),
+            "h_last c_last gates aux before y",
+        )
+        for cell in range(3)
+    },
+    **{
+        f"Recurrent.backward.{cell}": (
+            lambda cell=cell: core.Recurrent(**recurrent(cell)).backward,
+            lambda cell=cell: recurrent_backward(cell),
+            "dh_first dc_first gates aux",
+        )
+        for cell in range(3)
+    },
+    "Steps": (lambda: run("Steps", steps_outputs), steps, ""),
+    "Steps.forward": (lambda: core.Steps(**steps()).forward, steps_outputs, "context weights normalized total"),
+    "Steps.backward": (
+        lambda: steps_run().backward,
+        lambda: {
+            "d_context": ones(B, TQ, DV), "d_weights": ones(B, TQ, TK), "d_query": ones(B, TQ, D),
+            "d_history": ones(B, TQ, TK), "d_factor": ones(B, TQ, TK), "d_key": ones(B, TK, D),
+            "d_vector": ones(B, D), "d_feature_weights": ones(B, 4, D), "d_filters": ones(B, 4, 3),
+        },
+        "d_query d_history d_factor d_key d_vector d_feature_weights d_filters",
+    ),
+    "Monotonic": (lambda: run("Monotonic", monotonic_outputs), monotonic, ""),
+    "Monotonic.hard": (
+        lambda: run("Monotonic", hard_outputs),
+        lambda: monotonic(start=np.zeros(B, np.int64), **SOFT),
+        "",
+    ),
+    "Monotonic.forward": (
+        lambda: core.Monotonic(**monotonic()).forward, monotonic_outputs,
+        "context weights alignment energy chunk_energy",
+    ),
+    "Monotonic.forward.hard": (
+        lambda: core.Monotonic(**monotonic(start=np.zeros(B, np.int64))).forward,
+        hard_outputs,
+        "context weights found",
+    ),
+    "Monotonic.backward": (
+        lambda: monotonic_run().backward,
+        lambda: {
+            "d_context": ones(B, DV), "d_weights": ones(B, TK), "d_alignment": ones(B, TK), "d_query": ones(B, D),
+            "d_chunk_query": ones(B, D), "d_previous": ones(B, TK), "d_key": ones(B, TK, D), "d_vector": ones(B, D),
+            "d_offset": ones(B, 1), "d_chunk_key": ones(B, TK, D), "d_chunk_vector": ones(B, D),
+        },
+        "d_query d_chunk_query d_previous d_key d_vector d_offset d_chunk_key d_chunk_vector",
+    ),
+    "logarithm": (
+        lambda: core.logarithm,
+        lambda: {"x": ones(3, 5), "seeds": ones(3, dtype=np.uint64), "step": 1, "y": ones(3, 5)},
+        "y",
+    ),
+    "uniform": (
+        lambda: core.uniform,
+        lambda: {"seeds": ones(3, dtype=np.uint64), "step": 1, "draw": 0, "u": ones(3, dtype=np.float64)},
+        "u",
+    ),
+}  # fmt: skip
+
+# What has no arrays that a kernel reads or writes.
+OTHERS = {
+    "aligned_empty", "build_info", "gemm_packed_elements", "get_num_threads", "mix64", "panel_elements", "panel_width",
+    "set_num_threads", "unit",
+}  # fmt: skip
+OTHER_METHODS = {"use_rows"}
+# Arrays of any strides, and arrays that may be larger than what is read of them.
+STRIDED = {("Call", "mask"), ("Call", "bias"), ("Call.backward", "d_bias"), ("Call.sparse_backward", "d_bias"),
+           ("gemm_pack", "w")}  # fmt: skip
+
+
+def arguments(name):
+    return {key: value for key, value in CALLS[name][1]().items() if value is not ...}
+
+
+def swapped(array):
+    return array.astype(array.dtype.newbyteorder())
+
+
+def spoilt(array):
+    """Yield what is wrong, and an array of the same shape, or nearly so, that is wrong in this way."""
+    kind = array.dtype.char
+    other = {"f": "d", "d": "f", "l": "i", "q": "i", "L": "l", "Q": "l", "?": "b"}[kind]
+    yield "another dtype", array.astype(other)
+    if kind != "?":
+        yield "swapped bytes", swapped(array)
+        space = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+        space[...] = array
+        yield "unaligned", space
+    for axis in range(array.ndim):
+        yield f"axis {axis} shorter", np.ascontiguousarray(array.take(range(array.shape[axis] - 1), axis))
+    yield "none of it", array[:0].copy()
+    yield "no axes", array.reshape(-1)[:1].reshape(())
+    yield "a list", array.tolist()
+
+
+def test_every_function_is_here():
+    """A function or method that is new to the binding needs a line in CALLS."""
+    here = {name.split(".")[0] for name in CALLS}
+    methods = {tuple(name.split(".")[:2]) for name in CALLS}
+    there = {name for name, value in vars(core).items() if callable(value) and value.__module__ == core.__name__}
+    assert there - {name for name in there if name.startswith("_")} == here | OTHERS
+    for name in here:
+        if inspect.isclass(getattr(core, name)):
+            for method in vars(getattr(core, name)):
+                assert method.startswith("_") or method in OTHER_METHODS or (name, method) in methods, (name, method)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_right_calls_work(name):
+    CALLS[name][0]()(**arguments(name))
+
+
+# Calls that are right with less than what they have, and where any shape is.
+SHORTER = {
+    ("pack_keys", "key"): ("axis 0 shorter", "axis 1 shorter", "axis 3 shorter", "none of it"),
+    ("gemm_pack", "w"): ("axis 1 shorter",),
+    ("largest", "x"): ("axis 1 shorter",),
+    ("gather", "table"): ("axis 0 shorter",),
+    ("Steps", "filters"): ("axis 1 shorter",),
+    ("Monotonic", "offset"): ("no axes",),
+    ("Monotonic.hard", "offset"): ("no axes",),
+    ("square_sum", "x"): ("another dtype", "axis 0 shorter", "none of it", "no axes"),
+}
+
+
+def fits(name, argument, what):
+    if name.startswith("Call") and argument in ("mask", "bias", "d_bias", "alpha") and what == "no axes":
+        return True
+    return what in SHORTER.get((name, argument), ())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_wrong_arrays_are_refused(name):
+    """Each array of each function, spoilt in each way, in words with a hint."""
+    accepted = []
+    for argument, value in arguments(name).items():
+        for what, wrong in spoilt(value) if isinstance(value, np.ndarray) else ():
+            call = CALLS[name][0]()
+            try:
+                call(**{**arguments(name), argument: wrong})
+            except (ArgumentError, DTypeError, ShapeError) as error:
+                assert "Hint: " in str(error)
+            except TypeError:
+                assert what == "a list", (argument, what)
+            else:
+                if not fits(name, argument, what):
+                    accepted.append((argument, what))
+    assert accepted == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_gaps_between_elements_are_refused(name):
+    for argument, value in arguments(name).items():
+        if not isinstance(value, np.ndarray) or value.ndim == 0 or value.shape[-1] < 2:
+            continue
+        wide = np.repeat(value, 2, axis=-1)[..., ::2]
+        if (name.split(".")[0] if argument in ("mask", "bias") else name, argument) in STRIDED:
+            continue
+        given = {**arguments(name), argument: wide}
+        with pytest.raises(ArgumentError, match=rf"^{argument}: expected an aligned array"):
+            CALLS[name][0]()(**given)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if CALLS[name][2]])
+def test_what_is_written_must_be_writable(name):
+    written = CALLS[name][2].split()
+    for argument in written:
+        given = arguments(name)
+        given[argument].flags.writeable = False
+        with pytest.raises(ArgumentError, match=rf"^{argument}: expected an aligned array.* read-only"):
+            CALLS[name][0]()(**given)
+    given = arguments(name)  # and nothing else needs to be
+    for argument, value in given.items():
+        if isinstance(value, np.ndarray) and argument not in written:
+            value.flags.writeable = False
+    CALLS[name][0]()(**given)
+
+
+INDICES = {
+    "key_lengths": ("Call.forward", lambda bad: core.Call(**attention(key_lengths=bad(LENGTHS))), TK),
+    "memory_rows": ("Call.forward", lambda bad: core.Call(**attention(memory_rows=bad(np.arange(B)))), B - 1),
+    "position_rows": (
+        "Call.forward",
+        lambda bad: plain_call(position_rows=bad(np.zeros((TK, B), np.int64))),
+        B - 1,
+    ),
+    "rows": ("Steps.forward", lambda bad: core.Steps(**steps(rows=bad(np.arange(B)))), B - 1),
+    "first": ("Steps.forward", lambda bad: core.Steps(**steps(first=bad(np.zeros((B, TQ), np.int64)))), TK),
+    "last": ("Steps.forward", lambda bad: core.Steps(**steps(last=bad(np.zeros((B, TQ), np.int64)))), TK),
+    "lengths": ("Monotonic.forward", lambda bad: core.Monotonic(**monotonic(lengths=bad(LENGTHS))), TK),
+    "start": (
+        "Monotonic.forward.hard",
+        lambda bad: core.Monotonic(**monotonic(start=bad(np.zeros(B, np.int64)))),
+        TK,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+@pytest.mark.parametrize("beyond", [-1, 1, 2**40, -(2**63)])
+def test_numbers_that_are_indices_are_compared(name, beyond):
+    """Also those that were right when the call was made."""
+    of, make, largest = INDICES[name]
+    held = []
+
+    def bad(array):
+        held.append(array.copy())
+        return held[0]
+
+    call = make(bad)
+    call.forward(**arguments(of))
+    held[0].reshape(-1)[-1] = beyond if beyond < 1 else largest + beyond
+    with pytest.raises(ArgumentError, match=f"^{name}: expected numbers from 0 to {largest}"):
+        call.forward(**arguments(of))
+
+
+@pytest.mark.parametrize("beyond", [-1, 5, 2**40, -(2**63)])
+def test_ids_and_targets_are_compared(beyond):
+    for name, argument, wrong in (
+        ("gather", "ids", np.array([0, beyond, 1])),
+        ("cross_entropy", "targets", np.array([0, 1, 4, beyond])),
+    ):
+        with pytest.raises(ArgumentError, match=f"^{argument}: expected numbers from 0 to 4, got {beyond}"):
+            getattr(core, name)(**{**arguments(name), argument: wrong})
+    with pytest.raises(ArgumentError, match=r"^ids: expected numbers from 0 to 4"):
+        core.scatter(**{**arguments("scatter"), "ids": np.array([0, 4, beyond]), "skip": -7})
+
+
+@pytest.mark.parametrize("cell", range(3))
+@pytest.mark.parametrize(
+    "part, wrong",
+    [
+        *((0, x) for x in ([6, 3, 3], [5, 3, -1], [3, 5, 3])),
+        *((1, x) for x in ([0, 5, 9], [0, -1, 8], [7, 5, 8], [0, 2**62, 8])),
+        *((2, x) for x in ([0, 1, 3], [0, 1, -1])),
+    ],
+)
+def test_sequences_stay_within_their_rows(cell, part, wrong):
+    sequences = [*SEQUENCES]
+    sequences[part] = np.array(wrong)
+    for method, given in (("forward", recurrent_forward(cell)), ("backward", recurrent_backward(cell))):
+        given["sequences"] = tuple(sequences)
+        with pytest.raises(ArgumentError, match=r"^(lengths|starts|order): expected numbers"):
+            getattr(core.Recurrent(**recurrent(cell)), method)(**given)
+
+
+@pytest.mark.parametrize("name, changes", [
+    ("Call", {"tk": TK + 1}), ("Call", {"tk": -1}), ("Call", {"score": 2}), ("Call", {"activation": 3}),
+    ("Call", {"causal": 3}), ("Call", {"left": 2**61 + 1}), ("Call", {"right": -2}), ("Call", {"score_vector": None}),
+    ("Call", {"query": ones(B, 3, TQ, D)}), ("Call", {"position_rows": np.zeros((TK, B), np.int64)}),
+    ("pack_keys", {"first": 1}), ("pack_keys", {"last": TK + 1}), ("pack_keys", {"last": -1}),
+    ("pack_keys", {"score_vector": None}), ("query_gradient", {"score": -1}), ("map_array", {"function": 3}),
+    ("softmax", {"rows": 5}), ("softmax", {"rows": -4, "columns": -5}),
+    ("softmax", {"rows": 2**62, "columns": 2**62}),
+    ("entmax", {"columns": 6}), ("largest", {"values": ones(4, 6), "ids": ones(4, 6, dtype=np.int64)}),
+    ("rotary", {"cosines": ones(TK, 4), "sines": ones(TK, 4)}), ("Recurrent", {"cell": 3}),
+    ("Recurrent", {"hidden": -1}),
+    ("Recurrent", {"hidden": 2**40, "b_hidden": ones(0)}), ("Recurrent", {"b_hidden": None}),
+    ("Recurrent.forward.0", {"steps": 4}), ("Recurrent.forward.0", {"batch": 4}),
+    ("Recurrent.forward.0", {"aux": None}),
+    ("Recurrent.forward.0", {"steps": 2**62, "sequences": None}), ("Recurrent.backward.2", {"c_first": None}),
+    ("Steps", {"history": None}), ("Steps.backward", {"d_history": None}), ("Steps.backward", {"d_filters": None}),
+    ("Monotonic", {"previous": None}), ("Monotonic", {"panels": None}), ("Monotonic", {"chunk": -1}),
+    ("Monotonic", {"chunk_key": None}), ("Monotonic.forward", {"energy": None}),
+    ("Monotonic.forward.hard", {"found": None}), ("Monotonic.backward", {"d_chunk_key": None}),
+    ("Call.backward", {"weights": None}), ("Call.backward", {"d_vector_parts": None, "d_vector": None}),
+])  # fmt: skip
+def test_sizes_and_choices_are_compared(name, changes):
+    with pytest.raises((ArgumentError, DTypeError, ShapeError)):
+        CALLS[name][0]()(**{**arguments(name), **changes})
+
+
+def test_ways_back_that_have_no_way_there():
+    for call, name in (
+        (core.Steps(**steps(rows=None)), "Steps.backward"),
+        (core.Monotonic(**monotonic(rows=None)), "Monotonic.backward"),
+        (core.Call(**attention()), "Call.backward"),  # of a memory whose entries are chosen
+        (plain_call(), "Call.sparse_backward"),  # without an alpha
+    ):
+        with pytest.raises((ArgumentError, ShapeError)):
+            call.backward(**arguments(name)) if "sparse" not in name else call.sparse_backward(**arguments(name))
+    for name in ("Call", "Recurrent", "Steps", "Monotonic"):
+        with pytest.raises(TypeError):
+            getattr(core, name).__new__(getattr(core, name))
