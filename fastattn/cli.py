@@ -5,9 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from fastattn._printing import visible
 from fastattn._version import __version__
 from fastattn.commands import (
     bench,
@@ -23,6 +21,7 @@ from fastattn.commands import (
     translate,
 )
 from fastattn.commands.failure import EXIT_CODES, guarded
+from fastattn.commands.parser import Parser
 
 __all__ = ["main"]
 
@@ -44,22 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if sys.stderr is None:  # print would take that for the standard output
         sys.stderr = open(os.devnull, "w")
-    options = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # whatever the locale: texts are UTF-8
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as left:  # after what is wrong, or after help, whose reader may have gone
+        status = int(left.code or 0)
+        return guarded("help", lambda: status)
     return guarded(options.command, lambda: options.run(options))
 
 
-class _Parser(argparse.ArgumentParser):
-    """One that repeats what it was given only as it can be seen."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(visible(message))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="fastattn",
         description="Attention on CPUs: train models that look back at their input, use them, see what they look at.",
         epilog=f"example:\n  fastattn quickstart\n\n{EXIT_CODES}",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.commands.failure import EXIT_CODES
+from fastattn.errors import FastattnError
 
-__all__ = ["Commands", "add_command", "add_model", "at_least", "number_from", "path", "share"]
+__all__ = ["Commands", "add_command", "add_model", "at_least", "inference", "number_from", "path", "share"]
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns to itself
 
@@ -74,8 +75,29 @@ def share(text: str) -> float:
     return value
 
 
+def inference(name: str) -> Callable[[str], Any]:
+    """Return a type of arguments: what the configuration's [inference] may have under a name."""
+
+    def value(text: str) -> Any:
+        from fastattn.seq2seq.config import InferenceConfig
+        from fastattn.seq2seq.schema import argument
+
+        try:
+            number: float = int(text)
+        except ValueError:
+            number = float(text)
+        try:
+            return argument(InferenceConfig, name, number)
+        except FastattnError as error:
+            expected, _, hint = str(error).partition(": ")[2].partition(".\nHint: ")
+            raise argparse.ArgumentTypeError(f"{expected}; {hint.rstrip('.')}") from None
+
+    value.__name__ = "number"  # as argparse calls it where it is none
+    return value
+
+
 def path(text: str) -> Path:
     """Return a path: a type of arguments, that refuses the empty one, which would mean the present folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("must not be empty" if not text else "must not have a NUL character")
     return Path(text)

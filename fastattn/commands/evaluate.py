@@ -4,8 +4,9 @@ import argparse
 import json
 
 from fastattn._printing import emit, show
-from fastattn.commands.arguments import Commands, add_command, add_model, at_least, path
+from fastattn.commands.arguments import Commands, add_command, add_model, inference, path
 from fastattn.commands.lines import add_pairs, pairs_of
+from fastattn.commands.outputs import check_output
 
 __all__ = ["add", "run"]
 
@@ -35,7 +36,7 @@ def add(commands: Commands) -> None:
     add_pairs(parser)
     parser.add_argument("--metric", nargs="+", choices=_METRICS, metavar="NAME", help=f"some of {', '.join(_METRICS)}")
     parser.add_argument("--group", action="store_true", help="pairs of the same source are several references of one")
-    parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
+    parser.add_argument("--beam", type=inference("beam"), metavar="N", help="sentences kept at every step; 1 is greedy")
     parser.add_argument("--translations", type=path, metavar="FILE", help="write the translations there")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     translator = seq2seq.load(options.folder, options.checkpoint)
     pairs = pairs_of(options)
     if options.translations:
+        check_output(options.translations, options.file, options.target, options.folder)
         options.translations.open("a").close()  # a path that cannot be written is an error before the work, not after
     if options.group:
         groups = group_references(pairs.sources, pairs.targets)

@@ -4,6 +4,7 @@ import argparse
 
 from fastattn._printing import emit
 from fastattn.commands.arguments import Commands, add_command, add_model, path
+from fastattn.commands.outputs import check_output
 from fastattn.errors import ConfigError, describe_file
 
 __all__ = ["add", "run"]
@@ -35,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if suffix not in (*_PAGES, *_PICTURES):
         hint = f"end it in one of {', '.join((*_PICTURES, *_PAGES))}."
         raise ConfigError(describe_file(options.output, "what the file is to be cannot be told from its name", hint))
+    check_output(options.output, options.folder)
     from fastattn import seq2seq
 
     page = suffix in _PAGES  # it has pickers for layers and heads; a picture shows one map

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastattn.commands.arguments import at_least
 from fastattn.errors import TextError, describe_file
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--target", metavar="FILE", help="the targets, line by line those of the sources")
     parser.add_argument(
-        "--columns", type=int, nargs=2, metavar="N", help="which columns of FILE are source and target, from 1 on"
-    )
+        "--columns", type=at_least(1), nargs=2, metavar="N",
+        help="which columns of FILE are source and target, from 1 on",
+    )  # fmt: skip
 
 
 def pairs_of(options: argparse.Namespace) -> "ParallelText":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastattn._printing import emit, say
-from fastattn.commands.arguments import Commands, add_command, add_model, at_least, number_from, share
+from fastattn.commands.arguments import Commands, add_command, add_model, at_least, inference, number_from, share
 from fastattn.commands.lines import in_blocks, numbered_lines, typed
 from fastattn.errors import ConfigError, describe_file
 
@@ -18,9 +18,10 @@ __all__ = ["add", "run"]
 
 _ABOUT = """Translate lines of UTF-8 text: one line of output for each line of input, an empty one for an empty one.
 
-With --best N there are N lines for each, with tabs between the number of the line, the score and the text. With
---json a line is an object with the line's number, the source, and its translations with tokens, scores and, if asked
-for, attention weights."""
+With --best N there are N lines for each, with tabs between the number of the line, the score and the text; where fewer
+translations are found, as for an empty line, the others have score -inf and no text. With --json a line is an object
+with the line's number, the source, and the translations found with tokens, scores and, if asked for, attention
+weights."""
 
 _EXAMPLE = """
 fastattn translate german < sentences.txt > translations.txt
@@ -35,11 +36,12 @@ def add(commands: Commands) -> None:
     parser = add_command(commands, "translate", run, help="translate lines of text", about=_ABOUT, example=_EXAMPLE)
     add_model(parser)
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="one text a line (default: stdin)")
-    parser.add_argument("--beam", type=at_least(1), metavar="N", help="sentences kept at every step; 1 is greedy")
-    parser.add_argument("--best", type=at_least(1), metavar="N", help="translations of each line (default: 1)")
-    parser.add_argument("--length-penalty", type=number_from(0), metavar="X", help="0 favours short sentences")
-    parser.add_argument("--coverage-penalty", type=number_from(0), metavar="X", help="against words left out")
-    parser.add_argument("--max-length", type=at_least(1), metavar="N", help="most tokens of a translation")
+    parser.add_argument("--beam", type=inference("beam"), metavar="N", help="sentences kept at every step; 1 is greedy")
+    parser.add_argument("--best", type=inference("beam"), metavar="N", help="translations of each line (default: 1)")
+    penalties = {"length_penalty": "0 favours short sentences", "coverage_penalty": "against words left out"}
+    for name, about in penalties.items():
+        parser.add_argument(_flag(name), type=inference(name), metavar="X", help=about)
+    parser.add_argument("--max-length", type=inference("max_length"), metavar="N", help="most tokens of a translation")
     parser.add_argument(
         "--replace-unknown", action="store_true", help="put the source word attended to most for an unknown one"
     )
@@ -121,6 +123,7 @@ def _shown(number: int, text: str, found: "Sequence[Translation]", options: argp
         yield json.dumps({"line": number, "source": text, "translations": translations}, ensure_ascii=False)
     elif (options.best or 1) > 1:
         yield from (f"{number}\t{one.score:.6f}\t{one.text}" for one in found)
+        yield from [f"{number}\t-inf\t"] * (options.best - len(found))
     else:
         yield found[0].text
 

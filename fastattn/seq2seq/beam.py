@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search import Hypothesis, attended, check_limits, forbid_ids, forbidden, mean_of_heads
+from fastattn.seq2seq.sections import InferenceConfig
 from fastattn.seq2seq.vocabulary import BOS, EOS
+from fastattn.variants.checks import check_size
 
 __all__ = ["beam_search", "length_factor"]
 
@@ -86,12 +89,12 @@ def beam_search(
     (2, True)
     """
     limits, never = check_limits(source, source_lengths, limit), forbidden(model, forbid)
-    if not 1 <= best <= size:
+    size = argument(InferenceConfig, "beam", size, "size")
+    length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
+    coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)
+    if check_size("best", best) > size:
         hint = "a beam of n finds at most n sentences."
         raise ArgumentError(describe("best", f"from 1 to the beam's size {size}", best, hint))
-    if not (length_penalty >= 0 and coverage_penalty >= 0):
-        got = f"{length_penalty} and {coverage_penalty}"
-        raise ArgumentError(describe("length_penalty, coverage_penalty", "numbers from 0 up", got, "0 is none."))
     if not len(source):
         return []
     try:

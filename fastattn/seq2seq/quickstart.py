@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn.errors import CheckpointError
+from fastattn.errors import CheckpointError, ConfigError, describe_file
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq.bahdanau import BahdanauConfig
 from fastattn.seq2seq.cho import ChoConfig
@@ -121,12 +121,12 @@ def quickstart(
     Raises
     ------
     ConfigError
-        If an interrupted run in the folder was begun with other settings.
+        If an interrupted run in the folder was begun with other settings, or what is to be thrown away is no run.
     """
     folder = Path(folder)
     if again:
         for kind in MODELS:
-            shutil.rmtree(folder / kind, ignore_errors=True)
+            _forget(folder / kind)
         (folder / "errors.json").unlink(missing_ok=True)
     elif (earlier := _earlier(folder)) is not None:
         return earlier
@@ -143,6 +143,13 @@ def quickstart(
     found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}
     durable.write_text(folder / "errors.json", json.dumps(found, indent=1) + "\n")
     return Quickstart(folder, translators, errors, False)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder of a run; raise if it is something else, which somebody may want."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "lock").exists():
+        raise ConfigError(describe_file(folder, "is not of the quickstart", "choose another --folder."))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]]) -> list[Row]:

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_
 
 import numpy as np
 
-from fastattn.errors import ConfigError, FastattnError, describe_file, did_you_mean
+from fastattn.errors import ArgumentError, ConfigError, DTypeError, FastattnError, describe, describe_file, did_you_mean
 from fastattn.seq2seq.aliases import ALIASES
 
 __all__ = [
     "Section",
+    "argument",
     "as_table",
     "check",
     "check_keys",
@@ -228,34 +229,71 @@ def other_name(name: str, known: Collection[str]) -> str | None:
     return next((own for own in (plain, *ALIASES.get(plain, ())) if own in known), None)
 
 
+class _Fault(Exception):
+    """What is wrong with a value: what was expected, what was given, "" if that cannot be shown, and what to do."""
+
+    def __init__(self, expected: str, got: str, hint: str, path: str = "", error: type[FastattnError] = ArgumentError):
+        super().__init__(expected, got, hint, path)
+        self.expected, self.got, self.hint, self.path, self.error = expected, got, hint, path, error
+
+
+def argument(section: type, field: str, value: Any, name: str = "") -> Any:
+    """Return what is given in place of a setting, checked as that is, or raise an error of the argument.
+
+    Parameters
+    ----------
+    section : type
+        A dataclass.
+    field : str
+        The setting.
+    value : object
+    name : str, optional
+        Of the argument, where it is not that of the setting.
+    """
+    [own] = [item for item in dataclasses.fields(section) if item.name == field]
+    try:
+        return _value(value, get_type_hints(section)[field], own)
+    except _Fault as fault:
+        got = fault.got or "a larger one"
+        raise fault.error(describe(f"{name or field}{fault.path}", fault.expected, got, fault.hint)) from None
+
+
 def _checked(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: str) -> Any:
-    """Return a value as its field has it, or raise."""
+    """Return a value as its field has it, or raise a ConfigError."""
+    try:
+        return _value(value, hint, field)
+    except _Fault as fault:
+        problem = f"expected {fault.expected}" + (f", got {fault.got}" if fault.got else "")
+        raise ConfigError(describe_file(f"{path}{fault.path}", problem, fault.hint)) from None
+
+
+def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
+    """Return a value as its field has it, or raise a fault."""
     kind = _inner(hint)
     if value is None and hint is not kind:
         return None
     if get_origin(kind) is Mapping:
-        return _plain(as_table(value, path), path)
+        if not isinstance(value, Mapping):
+            raise _Fault("a table", shown(value), f"write a section [...{field.name}], or in Python pass a dict.")
+        return _plain(value, "")
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         count = None if kinds[-1] is Ellipsis else len(kinds)
         if not isinstance(value, (tuple, list)) or (count is not None and len(value) != count):
             what = f"a list of {count} values" if count is not None else "a list"
-            raise ConfigError(describe_file(path, f"expected {what}, got {shown(value)}", _example(field)))
-        checked = tuple(_checked(item, kinds[0], field, path) for item in value)
+            raise _Fault(what, shown(value), _example(field), error=DTypeError)
+        checked = tuple(_value(item, kinds[0], field) for item in value)
         return value if checked == value and all(map(operator.is_, checked, value)) else checked
     value = _converted(value, kind)
-    if kind in _NAMES and type(value) is not kind:
-        if kind is float and type(value) is int:
-            raise ConfigError(describe_file(path, "expected a number of at most 64 bits", _example(field)))
-        raise ConfigError(describe_file(path, f"expected {_NAMES[kind]}, got {shown(value)}", _example(field)))
+    if kind in _NAMES and type(value) is not kind and not (kind is float and type(value) is int):
+        raise _Fault(_NAMES[kind], shown(value), _example(field), error=DTypeError)
     if type(value) is int and abs(value) >= 2**63:
-        raise ConfigError(describe_file(path, "expected a number of at most 64 bits", _example(field)))
+        raise _Fault("a number of at most 64 bits", "", _example(field))
     if type(value) is float and not math.isfinite(value):
-        raise ConfigError(describe_file(path, f"expected a finite number, got {value}", _example(field)))
+        raise _Fault("a finite number", f"{value}", _example(field))
     limits: Mapping[str, Any] = field.metadata.get("setting", {})
     if limits.get("choices") and value not in limits["choices"]:
-        expected = f"expected one of {', '.join(limits['choices'])}, got {shown(value)}"
-        raise ConfigError(describe_file(path, expected, suggest(value, limits["choices"])))
+        raise _Fault(f"one of {', '.join(limits['choices'])}", shown(value), suggest(value, limits["choices"]))
     for key, words, wrong in (
         ("least", "at least", operator.lt),
         ("most", "at most", operator.gt),
@@ -264,7 +302,7 @@ def _checked(value: Any, hint: Any, field: "dataclasses.Field[Any]", path: str) 
     ):
         bound = limits.get(key)
         if bound is not None and wrong(value, bound):
-            raise ConfigError(describe_file(path, f"expected {words} {bound}, got {value}", _example(field)))
+            raise _Fault(f"{words} {bound}", f"{value}", _example(field))
     return value
 
 
@@ -274,7 +312,7 @@ def _converted(value: Any, kind: Any) -> Any:
         return bool(value)
     if kind in (int, float) and isinstance(value, (int, np.integer)):
         value = int(value)
-        return float(value) if kind is float and abs(value) < 2**53 else value
+        return float(value) if kind is float and abs(value) < 2**63 else value
     if kind is float and isinstance(value, (float, np.floating)):
         number = float(value)
         return number if number == value or value != value else value
@@ -286,12 +324,12 @@ def _converted(value: Any, kind: Any) -> Any:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """Return a copy of what TOML can hold, of plain types, or raise."""
+    """Return a copy of what TOML can hold, of plain types, or raise a fault."""
+    hint = "write a number, a string, true or false, or a list or a table of them."
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                problem = f"expected names as keys, got {shown(key)}"
-                raise ConfigError(describe_file(path, problem, "write it as a str."))
+                raise _Fault("strings as keys", shown(key), hint, path)
         return {str.__str__(key): _plain(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, path) for item in value]
@@ -299,8 +337,7 @@ def _plain(value: Any, path: str) -> Any:
         value = _converted(value, kind)
         if type(value) is kind and not (isinstance(value, float) and not math.isfinite(value)):
             return value
-    hint = "write a number, a string, true or false, or a list or a table of them."
-    raise ConfigError(describe_file(path, f"cannot be {shown(value)}", hint))
+    raise _Fault("what a file can hold", shown(value), hint, path)
 
 
 def _inner(hint: Any) -> Any:

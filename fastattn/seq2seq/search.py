@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array, index_array
+from fastattn._strings import items
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
+from fastattn.scores.base import check_number
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
+from fastattn.seq2seq.sections import MOST_TOKENS
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK
+from fastattn.variants.checks import check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
 
@@ -127,11 +132,14 @@ def sample(
     list of Hypothesis
         `log_probability` is the model's own, at temperature 1.
     """
-    seeds = np.asarray(seeds)
+    seeds = as_array("seeds", seeds)
     if seeds.shape != (len(source),) or seeds.dtype.kind not in "iu":
         got = f"{seeds.dtype} of shape {seeds.shape}"
         raise ShapeError(describe("seeds", f"{len(source)} integers, one a sentence", got, "pass uint64 seeds."))
     seeds = seeds.astype(np.uint64)
+    temperature = check_number("temperature", temperature, "1 is the model's own.")
+    top_p = check_number("top_p", top_p, "1 draws from all tokens.")
+    top_k = None if top_k is None else check_size("top_k", top_k, least=0)
     if not 0 < temperature < np.inf:
         raise ArgumentError(describe("temperature", "a positive number", temperature, "use greedy for the limit 0."))
     if top_k is not None and top_k < 1:
@@ -245,25 +253,28 @@ def mean_of_heads(weights: Array) -> Array:
 def check_limits(source: Array, source_lengths: Array, limit: int | Array | None) -> Array:
     """Return the most tokens of each target, int64 (B,), or raise."""
     check_sentences("source", source, source_lengths)
+    hint = "count target tokens."
     if limit is None:
         return 2 * np.asarray(source_lengths, np.int64) + 10
-    limits = np.asarray(limit)
+    limits = as_array("limit", limit)
     if limits.dtype.kind not in "iu" or limits.shape not in ((), (len(source),)):
         got = f"{limits.dtype} of shape {limits.shape}"
-        raise ShapeError(describe("limit", f"an integer, or {len(source)} of them", got, "count target tokens."))
-    if limits.size and int(limits.min()) < 1:
-        raise ArgumentError(describe("limit", "at least 1", int(limits.min()), "count target tokens."))
+        raise ShapeError(describe("limit", f"an integer, or {len(source)} of them", got, hint))
+    if limits.size and not 1 <= int(limits.min()) <= int(limits.max()) <= MOST_TOKENS:
+        got = f"{limits.min()} to {limits.max()}" if limits.ndim else f"{limits}"
+        raise ArgumentError(describe("limit", f"from 1 to {MOST_TOKENS}", got, hint))
     return np.broadcast_to(limits.astype(np.int64), (len(source),))
 
 
 def forbidden(model: Model, forbid: Sequence[int]) -> Array:
     """Return the ids that are never chosen, or raise."""
     size = model.projection.w.value.shape[1]
-    ids = np.array([PAD, BOS, *forbid], np.int64)
-    if not 0 <= int(ids.min()) <= int(ids.max()) < size or EOS in ids:
+    given = list(items("forbid", "ids", forbid, "pass a list of ids."))
+    ids = index_array("forbid", given, size) if given else np.empty(0, np.int64)
+    if EOS in ids:
         hint = "the end must stay possible."
-        raise ArgumentError(describe("forbid", f"ids below {size} other than {EOS}", list(forbid), hint))
-    return ids
+        raise ArgumentError(describe("forbid", f"ids other than {EOS}", given, hint))
+    return np.append(ids, (PAD, BOS))
 
 
 def check_numbers(log_probabilities: Array) -> None:

@@ -6,7 +6,10 @@ from fastattn.errors import ConfigError, describe_file
 from fastattn.seq2seq.schema import Section, setting
 from fastattn.seq2seq.vocabulary import KINDS
 
-__all__ = ["PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
+__all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
+
+# Of a translation: a search that keeps a beam of 5 for so many steps is done, in minutes and in some tens of megabytes.
+MOST_TOKENS = 100_000
 
 # The keys of `DataConfig` that name files.
 PATHS = ("train", "train_target", "validation", "validation_target")
@@ -182,10 +185,11 @@ class InferenceConfig(Section, section="inference"):
     length_penalty, coverage_penalty : float
         alpha and beta of Wu et al. 2016, equation 14; 0: none.
     max_length : int
-        Tokens after which a translation is cut.
+        Tokens after which a translation is cut, at most 100 000. With a length penalty a search may have to go on until
+        then, as only then no longer sentence can be better.
     """
 
     beam: int = setting(5, least=1, most=1000)
     length_penalty: float = setting(0.6, least=0, most=100)
     coverage_penalty: float = setting(0.0, least=0, most=1e6)
-    max_length: int = setting(200, least=1, most=100_000)
+    max_length: int = setting(200, least=1, most=MOST_TOKENS)

@@ -12,11 +12,13 @@ from fastattn._strings import string, strings
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.seq2seq.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.beam import beam_search
-from fastattn.seq2seq.config import Config
+from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.text import encode
 from fastattn.seq2seq.vocabulary import EOS, SPECIAL, UNK, Vocabulary
+from fastattn.variants.checks import check_size
 
 __all__ = ["Translation", "Translator"]
 
@@ -154,17 +156,21 @@ class Translator:
         list of lists of Translation
         """
         settings = self.config.inference
-        limit = settings.max_length if max_length is None else max_length
-        keep = weights or replace
+        given = {"beam": beam, "length_penalty": length_penalty, "coverage_penalty": coverage_penalty,
+                 "max_length": max_length}  # fmt: skip
+        chosen = dataclasses.replace(
+            settings, **{name: argument(InferenceConfig, name, x) for name, x in given.items() if x is not None}
+        )
+        if check_size("best", best) > chosen.beam:
+            if beam is not None:
+                got = f"{best} with a beam of {beam}"
+                raise ArgumentError(describe("best", "at most the beam's size", got, "widen the beam."))
+            chosen = dataclasses.replace(chosen, beam=argument(InferenceConfig, "beam", best, "best"))
+        size, limit, keep = chosen.beam, chosen.max_length, weights or replace
         more: dict[str, Any] = {
-            "length_penalty": settings.length_penalty if length_penalty is None else length_penalty,
-            "coverage_penalty": settings.coverage_penalty if coverage_penalty is None else coverage_penalty,
+            "length_penalty": chosen.length_penalty,
+            "coverage_penalty": chosen.coverage_penalty,
         }
-        size = settings.beam if beam is None else beam
-        if best < 1 or (beam is not None and best > beam):
-            got = f"{best} with a beam of {size}"
-            raise ArgumentError(describe("best", "at least 1, and at most the beam's size", got, "widen the beam."))
-        size = max(size, best)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             if size == 1:
@@ -204,7 +210,9 @@ class Translator:
         weights : bool
             Whether to return the attention weights.
         """
-        limit = self.config.inference.max_length if max_length is None else max_length
+        settings, first = self.config.inference, check_size("first", first, least=0)
+        limit = settings.max_length if max_length is None else argument(InferenceConfig, "max_length", max_length)
+        check_size("seed", seed, least=0)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             found = sample(
