@@ -33,6 +33,8 @@ __all__ = [
     "describe",
     "describe_file",
     "did_you_mean",
+    "problem_of",
+    "within",
 ]
 
 
@@ -132,6 +134,41 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
     """
     return one_line(f"{place}: {problem}. Hint: {hint}")
+
+
+def problem_of(error: BaseException) -> str:
+    """Return what an error says is wrong, in one line without its hint: to be told within another message.
+
+    Parameters
+    ----------
+    error : exception
+        Of fastattn, or any other.
+
+    Returns
+    -------
+    str
+        Without a full stop.
+
+    Examples
+    --------
+    >>> from fastattn.errors import ArgumentError, describe, describe_file, problem_of
+    >>> error = ArgumentError(describe("hidden", "at least 1", 0, "64 is little."))
+    >>> describe_file("config.json", problem_of(error), "use another checkpoint.")
+    'config.json: hidden: expected at least 1, got 0. Hint: use another checkpoint.'
+    """
+    return " ".join(str(error).split()).partition(" Hint: ")[0].rstrip(".")
+
+
+def within(place: object, error: BaseException) -> str:
+    """Return the message of an error in one line, with the place where it arose before it.
+
+    Examples
+    --------
+    >>> from fastattn.errors import ArgumentError, describe, within
+    >>> within("model", ArgumentError(describe("hidden", "at least 1", 0, "64 is little.")))
+    'model: hidden: expected at least 1, got 0. Hint: 64 is little.'
+    """
+    return f"{visible(place)}: {' '.join(str(error).splitlines())}"
 
 
 def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:

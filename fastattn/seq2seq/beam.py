@@ -89,7 +89,7 @@ def beam_search(
     (2, True)
     """
     limits, never = check_limits(source, source_lengths, limit), forbidden(model, forbid)
-    size = argument(InferenceConfig, "beam", size, "size")
+    size = check_size("size", size)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
     coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)
     if check_size("best", best) > size:

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from fastattn._printing import say
 from fastattn._version import __version__
-from fastattn.errors import ArgumentError, CheckpointError, FastattnError, MissingPackageError, describe_file
+from fastattn.errors import (
+    ArgumentError,
+    CheckpointError,
+    FastattnError,
+    MissingPackageError,
+    describe_file,
+    problem_of,
+)
 from fastattn.seq2seq import durable
 from fastattn.seq2seq.durable import DamagedError
 from fastattn.seq2seq.tensors import pack, unpack
@@ -188,7 +195,7 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
         try:
             found = _read(folder, state)
         except DamagedError as error:
-            notes.append(_fault(error) + ".")
+            notes.append(problem_of(error) + ".")
             continue
         warnings = tuple(f"{note} Using {folder.name} instead." for note in notes)
         for warning in warnings:
@@ -214,7 +221,7 @@ def _read(folder: Path, state: bool) -> Checkpoint:
     except MissingPackageError:
         raise
     except (ValueError, KeyError, RecursionError, FastattnError) as error:
-        problem = f"is not a checkpoint: {_fault(error)}"
+        problem = f"is not a checkpoint: {problem_of(error)}"
         raise DamagedError(describe_file(folder, problem, "use another checkpoint.")) from None
     name = _FOLDER.fullmatch(folder.name)
     if name and int(name[1]) != found.step:
@@ -275,8 +282,3 @@ def _json(run: Path, name: str, content: Mapping[str, Any]) -> bytes:
         return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
         raise CheckpointError(describe_file(run, f"{name} is no JSON: {error}", "save finite numbers only.")) from None
-
-
-def _fault(error: Exception) -> str:
-    """Return the message of an error in one line, without a hint."""
-    return " ".join(str(error).split()).partition(" Hint: ")[0].rstrip(".")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file
+from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file, within
 from fastattn.seq2seq.schema import as_table, from_table, other_name, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.textfile import read_whole
@@ -162,7 +162,7 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     try:
         config = Config.from_dict(tables, kinds=kinds)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(within(path, error)) from None
     places = {name: getattr(config.data, name) for name in PATHS}
     joined: dict[str, Any] = {
         name: os.path.join(path.parent, place) for name, place in places.items() if place not in ("", "-")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._printing import say
-from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.checkpoint import Checkpoint
@@ -178,7 +178,7 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     try:
         built = _build(config, *sides)
     except ConfigError as error:
-        raise CheckpointError(describe_file(found.folder, str(error), _NEWER)) from None
+        raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
     restore(built.parameters(), found.model, found.folder)
     return Translator(built, *sides, config)
 
@@ -254,7 +254,7 @@ def _config(found: Checkpoint) -> Config:
     try:
         return Config.from_dict(found.config, kinds=settings_of_kinds())
     except ConfigError as error:
-        raise CheckpointError(describe_file(found.folder, str(error), _NEWER)) from None
+        raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
 
 
 def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:
@@ -269,7 +269,7 @@ def _build(config: Config, source: Vocabulary, target: Vocabulary) -> Model:
     try:
         return build(config.model, len(source), len(target), config.training.seed)
     except FastattnError as error:
-        raise ConfigError(f"model: {error}") from error
+        raise ConfigError(within("model", error)) from error
 
 
 @contextlib.contextmanager

@@ -16,7 +16,16 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, ConfigError, DTypeError, FastattnError, describe, describe_file, did_you_mean
+from fastattn.errors import (
+    ArgumentError,
+    ConfigError,
+    DTypeError,
+    FastattnError,
+    describe,
+    describe_file,
+    did_you_mean,
+    within,
+)
 from fastattn.seq2seq.aliases import ALIASES
 
 __all__ = [
@@ -152,7 +161,7 @@ def from_table(cls: type[T], table: object, path: str) -> T:
     except ConfigError:
         raise
     except FastattnError as error:
-        raise ConfigError(f"{path}: " + " ".join(str(error).splitlines())) from None
+        raise ConfigError(within(path, error)) from None
 
 
 def as_table(table: object, path: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.optim import (
     Adam,
     Constant,
@@ -178,7 +178,7 @@ class Run:
                 arrays = {name: array for name, array in arrays.items() if not name.startswith("value.")}
             self.optimizer.load_state(arrays)
         except (FastattnError, KeyError, TypeError) as error:
-            problem = f"is no state of this run: {' '.join(str(error).split()).partition(' Hint: ')[0].rstrip('.')}"
+            problem = f"is no state of this run: {problem_of(error)}"
             hint = "use another checkpoint, or train in a new folder."
             raise CheckpointError(describe_file(self.folder, problem, hint)) from None
         self._saved = self._mark()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._strings import items, string, strings
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe, problem_of
 from fastattn.seq2seq import bpe
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
@@ -195,7 +195,7 @@ class Vocabulary:
             if isinstance(error, ArgumentError):
                 raise
             hint = "use the text that to_json returned."
-            got = str(error).partition(".\n")[0] if isinstance(error, DTypeError) else repr(error)
+            got = problem_of(error) if isinstance(error, DTypeError) else repr(error)
             raise ArgumentError(describe("vocabulary", "the JSON of a vocabulary", got, hint)) from None
 
     def __len__(self) -> int:
