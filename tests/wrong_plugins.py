@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy as np
 from fastattn import linear
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Parameter
-from fastattn.normalizers import RowFunctions
+from fastattn.normalizers import Entmax, RowFunctions
 from fastattn.plugin import ScoreRecord, VariantRecord
 from fastattn.scores import Dot as DotScore
 from fastattn.scores import General as GeneralScore
+from fastattn.variants import AttentionState
 from fastattn.variants.dot import Dot, General, ScaledDot
-from fastattn.variants.soft import Soft
+from fastattn.variants.soft import Soft, SoftPrepared
 
 
 def reference(parameters, queries, memory, values, allowed):
@@ -202,6 +204,121 @@ class TakesAnything(Right):
         return np.asarray(value)
 
 
+class SumsOfNumpy(Dot):
+    """Sums over samples and positions as NumPy does, in an order that depends on their number where a row is narrow."""
+
+    def __init__(self, *, query_width, memory_width, rng, dtype=np.float32):
+        super().__init__(query_width=query_width, memory_width=memory_width, dtype=dtype)
+        self.w = Parameter(rng.uniform(0.5, 1.5, memory_width).astype(dtype))
+
+    def _key(self, memory):
+        return memory * self.w.value
+
+    def _key_vjp(self, memory, key, d_key):
+        read = np.where(d_key == 0, 0, memory)
+        self.w.accumulate((d_key * read).sum((0, 1)))
+        return d_key * self.w.value
+
+
+class SumsOfBlas(SumsOfNumpy):
+    """The same by a product of matrices, whose order depends on their sizes."""
+
+    def _key_vjp(self, memory, key, d_key):
+        read = np.where(d_key == 0, 0, memory)
+        rows = (d_key * read).reshape(-1, memory.shape[-1])
+        self.w.accumulate(np.ones(len(rows), memory.dtype) @ rows)
+        return d_key * self.w.value
+
+
+class UncheckedSteps(Right):
+    """The way back of a step takes any gradient, cut and repeated to what it needs."""
+
+    def step_vjp(self, query, prepared, state):
+        context, weights, state, right = super().step_vjp(query, prepared, state)
+
+        def backward(d_context, d_weights=None, d_state=None):
+            return right(np.resize(np.asarray(d_context, context.dtype), context.shape))
+
+        return context, weights, state, backward
+
+
+class StepsBackTwice(Right):
+    """The way back of a step may be called again, and leaves its part for `finish` twice."""
+
+    def step_vjp(self, query, prepared, state):
+        context, weights, state, right = super().step_vjp(query, prepared, state)
+
+        def backward(*gradients):
+            function = right._function
+            found = right(*gradients)
+            right._function = function
+            return found
+
+        return context, weights, state, backward
+
+
+class _RowsFromTheEnd(SoftPrepared):
+    def select(self, rows):
+        return super().select(np.asarray(rows) % self.batch)
+
+
+class RowsFromTheEnd(Right):
+    def _prepare(self, prepared):
+        made = super()._prepare(prepared)
+        made.__class__ = _RowsFromTheEnd
+        return made
+
+
+class _KeepsRows(SoftPrepared):
+    def select(self, rows):
+        other = super().select(rows)
+        vars(other)["rows"] = rows
+        return other
+
+
+class KeepsRows(Right):
+    """Keeps the caller's array of rows, and reads it at every step."""
+
+    def _prepare(self, prepared):
+        made = super()._prepare(prepared)
+        made.__class__ = _KeepsRows
+        return made
+
+    def step(self, query, prepared, state):
+        context, weights, state = super().step(query, prepared, state)
+        if prepared.rows is not None:
+            weights = weights * (prepared.rows >= 0)[:, None] + (prepared.rows == 1)[:, None]
+        return context, weights.astype(context.dtype), state
+
+
+@dataclass(frozen=True)
+class Total(AttentionState):
+    total: np.ndarray
+
+
+class UndeclaredState(Right):
+    """Carries the weights so far, and does not say of what memory they are."""
+
+    states = (Total,)
+
+    def start(self, prepared):
+        return Total(np.zeros((prepared.batch, prepared.keys), self.dtype))
+
+    def step(self, query, prepared, state):
+        context, weights, _ = super().step(query, prepared, state)
+        return context, weights, Total(np.resize(state.total, weights.shape) + weights)
+
+
+class AnyMemory(Right):
+    """Takes what another variant prepared."""
+
+    def _query(self, query, prepared, state):
+        return self._float("query", query, (prepared.batch, self.query_width))
+
+    def _queries(self, queries, prepared, state):
+        return self._float("queries", queries, (prepared.batch, "Tq", self.query_width))
+
+
 class MadeByTheClock(General):
     def __init__(self, **options):
         super().__init__(**{**options, "rng": np.random.default_rng()})
@@ -216,6 +333,22 @@ class ScoreWrongGradient(GeneralScore):
 class ScoreForgetsParameter(GeneralScore):
     def project_vjp(self, operands, d, scale):
         return (*super().project_vjp(operands, d, scale)[:2], {})
+
+
+class ScoreSumsOfNumpy(DotScore):
+    """Its weights of channels have a gradient that NumPy sums over samples and keys."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.parameters = {"w": w}
+
+    def project_key(self, key):
+        return key * self.parameters["w"]
+
+    def project_vjp(self, operands, d, scale):
+        read = np.where(d.key == 0, 0, operands.saved[1])
+        over = tuple(range(read.ndim - 1))
+        return d.query, d.key * self.parameters["w"], {"w": (d.key * read).sum(over)}
 
 
 class ScoreLeaks(DotScore):
@@ -293,12 +426,20 @@ def normalizer(weights, gradient=softmax_back):
     return lambda: RowFunctions(ROW(forward), WAY_BACK(backward))
 
 
+class SumsOfRows(Entmax):
+    """Its gradient of alpha is summed as NumPy does."""
+
+    def reduce(self, d_alpha):
+        return {"alpha": np.asarray(d_alpha.sum(), np.asarray(self.alpha).dtype)}
+
+
 NORMALIZERS = {
     "no_total": (normalizer(no_total, lambda z, p, d: 0.9 * softmax_back(z, p / 0.9, d)), "rows_are_distributions"),
     "no_maximum": (normalizer(no_maximum), "large_scores"),
     "upside_down": (normalizer(upside_down, lambda z, p, d: -softmax_back(z, p, d)), "larger_scores_weigh_more"),
     "halved_gradient": (normalizer(softmax, halved_back), "gradients"),
     "by_position": (normalizer(by_position), "formula"),
+    "sums_of_rows": (lambda: SumsOfRows(alpha=np.array(1.3)), "order_of_sums"),
 }
 
 # What is wrong, and the check that must fail; others may fail too.
@@ -330,10 +471,19 @@ VARIANTS = {
     Overflows: "large_scores",
     TakesAnything: "wrong_calls",
     MadeByTheClock: "can_be_made",
+    SumsOfNumpy: "order_of_sums",
+    SumsOfBlas: "order_of_sums",
+    UncheckedSteps: "step_gradients_are_checked",
+    StepsBackTwice: "step_gradients_are_checked",
+    RowsFromTheEnd: "rows_are_checked",
+    KeepsRows: "rows_are_checked",
+    UndeclaredState: "states_are_checked",
+    AnyMemory: "memories_are_checked",
 }
 SCORES = {
     ScoreWrongGradient: (MATRIX, None, "gradients"),
     ScoreForgetsParameter: (MATRIX, None, "gradients"),
+    ScoreSumsOfNumpy: ({"w": lambda rng, query, key, dtype: rng.normal(size=key).astype(dtype)}, None, "order_of_sums"),
     ScoreLeaks: ({}, None, "poison_in_padding"),
     ScoreWrites: ({}, None, "inputs_untouched"),
     ScoreWrongFormula: ({}, dots, "formula"),

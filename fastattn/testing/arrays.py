@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastattn.config as config
+from fastattn.errors import FastattnError
 from fastattn.layers import Parameter
 from fastattn.plugin.records import Record
 from fastattn.testing.certificate import Skipped
@@ -21,6 +22,8 @@ __all__ = [
     "fill",
     "flatten",
     "in_a_child",
+    "padded",
+    "refused",
     "same",
     "strided",
     "threads",
@@ -50,8 +53,9 @@ def same(left: Any, right: Any, what: str) -> None:
         assert one.dtype == other.dtype, f"{what}: {one.dtype}, not {other.dtype}"
         if one.tobytes() != other.tobytes():
             apart = np.abs(one.astype(np.float64) - other.astype(np.float64))
+            apart = apart[apart == apart]
             wrong = int((one.view(f"u{one.itemsize}") != other.view(f"u{one.itemsize}")).sum()) if one.ndim else 1
-            raise AssertionError(f"{what}: {wrong} of {one.size} elements differ, by up to {np.nanmax(apart):.3g}")
+            raise AssertionError(f"{what}: {wrong} of {one.size} elements differ, by up to {apart.max(initial=0):.3g}")
 
 
 def close(got: Array, wanted: Array, room: float, what: str) -> float:
@@ -62,6 +66,23 @@ def close(got: Array, wanted: Array, room: float, what: str) -> float:
     apart = float(np.abs(got - wanted).max(initial=0)) / size
     assert apart <= room, f"{what}: off by {apart:.3g}, at most {room:.3g} is right"
     return apart
+
+
+def refused(what: str, call: Callable[..., object], *arguments: Any) -> None:
+    """Fail unless a call raises an error of fastattn."""
+    try:
+        call(*arguments)
+    except FastattnError:
+        return
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}, not an error of fastattn") from error
+    raise AssertionError(f"{what} was taken")
+
+
+def padded(array: Array, more: Mapping[int, tuple[int, int]], value: float | None = 0) -> Array:
+    """Return an array with so many more rows before and after along some axes: of a value, or None: as at its ends."""
+    widths = [more.get(axis, (0, 0)) for axis in range(array.ndim)]
+    return np.pad(array, widths, "edge") if value is None else np.pad(array, widths, constant_values=value)
 
 
 def differences(function: Callable[[], float], array: Array, step: float = 1e-6) -> Array:

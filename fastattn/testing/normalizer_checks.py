@@ -23,6 +23,7 @@ from fastattn.testing.arrays import (
     threads,
     untouched,
 )
+from fastattn.testing.attention_sums import compare_sums
 from fastattn.testing.certificate import Skipped
 
 __all__ = ["NORMALIZER_CHECKS", "NormalizerSubject"]
@@ -241,6 +242,11 @@ def any_strides(s: NormalizerSubject) -> None:
     same(q.forward(), p.forward(), "results of strided arrays")
 
 
+def order_of_sums(s: NormalizerSubject) -> None:
+    """Gradients, those of parameters too, keep their bits where zeros are added: padding, samples, queries."""
+    compare_sums(s.problem(batch=10, rows=30, keys=40))
+
+
 def repeated_runs(s: NormalizerSubject) -> None:
     """The same call gives the same bits, with a second object too."""
     p, other = s.problem(), s.problem()
@@ -290,6 +296,6 @@ def large_scores(s: NormalizerSubject) -> None:
 NORMALIZER_CHECKS: tuple[Callable[[NormalizerSubject], object], ...] = (
     can_be_made, shapes_and_dtypes, formula, rows_are_distributions, weights_agree_with_context,
     larger_scores_weigh_more, masks, poison_in_padding, empty_rows, gradients, prepared_memory, any_batch_and_position,
-    any_number_of_threads, any_strides, repeated_runs, forked_child, inputs_untouched, nan_stays_in_its_row,
-    large_scores,
+    any_number_of_threads, any_strides, order_of_sums, repeated_runs, forked_child, inputs_untouched,
+    nan_stays_in_its_row, large_scores,
 )  # fmt: skip

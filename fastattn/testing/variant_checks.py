@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.attention import AttentionOutput
-from fastattn.errors import FastattnError
-from fastattn.testing.arrays import Array, assigned, close, differences, same
+from fastattn.testing.arrays import Array, assigned, close, differences, refused, same
 from fastattn.testing.certificate import Skipped
 from fastattn.testing.variant_bits import (
     any_batch_and_position,
@@ -23,7 +22,14 @@ from fastattn.testing.variant_bits import (
     selected_rows,
     steps_against_all_at_once,
 )
+from fastattn.testing.variant_entries import (
+    memories_are_checked,
+    rows_are_checked,
+    states_are_checked,
+    step_gradients_are_checked,
+)
 from fastattn.testing.variant_subject import Problem, VariantSubject
+from fastattn.testing.variant_sums import order_of_sums
 
 __all__ = ["VARIANT_CHECKS"]
 
@@ -175,13 +181,7 @@ def wrong_calls(s: VariantSubject) -> None:
         "queries of another batch": lambda: p.variant.forward(p.queries[1:], p.prepare()),
     }
     for what, call in calls.items():
-        try:
-            call()
-        except FastattnError:
-            continue
-        except Exception as error:
-            raise AssertionError(f"{what}: {type(error).__name__}, not an error of fastattn") from error
-        raise AssertionError(f"{what} was taken")
+        refused(what, call)
 
 
 def formula(s: VariantSubject) -> str:
@@ -208,6 +208,7 @@ def formula(s: VariantSubject) -> str:
 VARIANT_CHECKS: tuple[Callable[[VariantSubject], object], ...] = (
     can_be_made, shapes_and_dtypes, formula, masks, poison_in_padding, empty_rows, weights_agree_with_context,
     gradients, gradients_add_up, steps_against_all_at_once, step_gradients, repeated_runs,
-    any_batch_and_position, any_padding, any_number_of_threads, any_strides, forked_child,
+    any_batch_and_position, any_padding, any_number_of_threads, any_strides, forked_child, order_of_sums,
     inputs_untouched, selected_rows, saved_and_loaded, nan_stays_in_its_sample, large_scores, wrong_calls,
+    step_gradients_are_checked, rows_are_checked, states_are_checked, memories_are_checked,
 )  # fmt: skip

@@ -148,9 +148,10 @@ class VariantSubject:
         valued: bool = False,
         seed: int = 0,
         size: float = 1.0,
+        widths: tuple[int, int] | None = None,
     ) -> Problem:
-        """Return a problem whose parameters are all away from zero."""
-        query, memory = self.widths
+        """Return a problem whose parameters are all away from zero, of other widths if some are given."""
+        query, memory = self.widths if widths is None else widths
         rng = np.random.default_rng(seed)
         variant = self.make(query, memory, np.dtype(dtype), seed)
         for parameter in variant.parameters().values():
