@@ -16,18 +16,12 @@ from fastattn.testing import check_normalizer, check_plugin, check_score, check_
 from fastattn.testing.score_checks import SCORE_CHECKS
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 
-# Cases of our own that fail a check, and why.
-KNOWN = {
-    "fertility=2.0": {"large_scores": "a fertility that rounds to 0 is divided by"},
-}
-
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_our_variants_conform(case):
     query, memory = widths(case)
     options = {"query_width": query, "memory_width": memory, **case.options}
-    known = next((why for name, why in KNOWN.items() if name in str(case)), None)
-    certificate = check_variant(fastattn.variants.record(case.name), options=options, expected_failures=known)
+    certificate = check_variant(fastattn.variants.record(case.name), options=options)
     assert certificate.passed, str(certificate)
 
 
