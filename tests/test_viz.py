@@ -308,3 +308,43 @@ def test_the_keyboard_and_the_mouse_choose_tokens_and_cells_of_a_picture(browse)
           clientY: box.top + 0.8 * box.height }));"""
     wait = f"byId('picture').decode().then(() => {{ {press} {move} }});"
     assert reading(browse(text, wait)) == "moon: row 2 of 2, column 1 of 3: 0.992"
+
+
+def pixels(png):
+    image = pytest.importorskip("matplotlib.image")
+    return image.imread(io.BytesIO(png))
+
+
+def test_what_is_drawn_shows_itself_in_a_notebook(tmp_path):
+    pytest.importorskip("matplotlib")
+    makers = (
+        lambda: viz.heatmap(softmax(3, 4), "abcd", "ABC", title="shown"),
+        lambda: viz.heatmap(softmax(3, 4), "abcd", "ABC", title="shown").figure,
+        lambda: viz.overlay(GREY, maps_of(2, 3, 4), "ab"),
+    )
+    for make in makers:
+        saved = viz.save(make(), tmp_path / "map.png", dpi=100).read_bytes()
+        np.testing.assert_array_equal(pixels(make()._repr_png_()), pixels(saved))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_titles_and_tokens_that_steer_a_terminal_are_escaped_in_pictures(suffix, tmp_path):
+    """A control character in an SVG is not even XML."""
+    xml = pytest.importorskip("xml.etree.ElementTree")
+    pytest.importorskip("matplotlib")
+    evil = "\x1b[31m\x00\u202e\x85"
+    axes = viz.heatmap(softmax(2, 2), [evil, "a"], ["b", evil], title=f"{evil}\nsecond line")
+    assert axes.get_title() == "\\x1b[31m\\x00\\u202e\\x85\nsecond line"
+    figure = viz.overlay(GREY, maps_of(1, 3, 4), [evil], title=evil)
+    for number, picture in enumerate((axes, figure)):
+        path = viz.save(picture, tmp_path / f"{number}.{suffix}")
+        if suffix == "svg":
+            xml.fromstring(path.read_text())
+
+
+def test_a_title_in_another_script_has_the_fonts_of_labels():
+    pytest.importorskip("matplotlib")
+    with pytest.warns(UserWarning, match=r"no installed font has 1 of the characters.*U\+13000") as caught:
+        axes = viz.heatmap(softmax(2, 2), "ab", "AB", title="\U00013000")
+        axes._repr_png_()
+    assert len(caught) == 1 and axes.get_title() == "\\U00013000" and caught[0].filename == __file__

@@ -338,7 +338,8 @@ def saved_and_loaded(s: ScoreSubject) -> str:
     """An object made from saved parameters gives the same bits."""
     p = s.problem(seed=1)
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **p.score.parameters)
+    parameters: dict[str, Any] = p.score.parameters
+    np.savez(file, **parameters)
     file.seek(0)
     with np.load(file) as saved:
         options = {**fill(s.options, np.random.default_rng(2), *s.widths, np.dtype(np.float32)), **saved}

@@ -161,7 +161,8 @@ def saved_and_loaded(s: VariantSubject) -> str:
     """Parameters that were saved and loaded into another variant give the same bits."""
     p = s.problem(seed=1)
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **{name: parameter.value for name, parameter in p.variant.parameters().items()})
+    values: dict[str, Any] = {name: parameter.value for name, parameter in p.variant.parameters().items()}
+    np.savez(file, **values)
     file.seek(0)
     other = s.problem(seed=2)
     found = other.variant.parameters()

@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Iterable
 from functools import cache
 
+from fastattn._printing import visible
 from fastattn.errors import describe_file
 
-__all__ = ["drawable", "families", "spell_out"]
+__all__ = ["drawable", "drawable_title", "families", "spell_out"]
 
 
 def drawable(text: list[str], stacklevel: int) -> tuple[list[str], list[str]]:
@@ -21,6 +22,12 @@ def drawable(text: list[str], stacklevel: int) -> tuple[list[str], list[str]]:
         hint = "install a font for this script, for example one of Noto Sans."
         warnings.warn(describe_file("labels", problem, hint), stacklevel=stacklevel + 1)
     return [spell_out(label, missing) for label in text], family
+
+
+def drawable_title(title: str, stacklevel: int) -> tuple[str, list[str]]:
+    """Return a title of one or more lines as `drawable` does labels, each line made visible."""
+    lines, family = drawable([visible(line) for line in title.split("\n")], stacklevel + 1)
+    return "\n".join(lines), family
 
 
 def families(text: Iterable[str]) -> tuple[list[str], set[str]]:

@@ -52,7 +52,8 @@ def heatmap(
         Labels of the rows, on the left.
     ax : matplotlib Axes, optional
         Where to draw; by default the only axes of a new figure with a size that fits the tokens. The figure is not one
-        of ``pyplot``: nothing stays in memory, and ``pyplot.show`` does not show it.
+        of ``pyplot``: nothing stays in memory, and ``pyplot.show`` does not show it. Axes of your own show themselves
+        as your figure does.
     head : int, optional
         Which head to draw; by default the mean of all, which the title then says.
     title : str, optional
@@ -72,7 +73,7 @@ def heatmap(
     Returns
     -------
     matplotlib.axes.Axes
-        `save` writes it to a file; its ``.figure`` shows it in a notebook.
+        `save` writes it to a file. A cell of a notebook that ends with it, or with its ``.figure``, shows the picture.
 
     Raises
     ------
@@ -127,7 +128,8 @@ def heatmap(
     _label(ax, [shorten(label, longest) for label in columns], [shorten(label, longest) for label in rows], cell)
     caption = " - ".join(part for part in (title, note) if part)
     if caption:
-        ax.set_title(caption, parse_math=False)
+        text, family = fonts.drawable_title(caption, stacklevel=2)
+        ax.set_title(text, fontfamily=family, parse_math=False)
     if numbers or (numbers is None and max(array.shape) <= NUMBERS_UP_TO):
         _write_numbers(ax, array, image, cell)
     return ax
@@ -157,12 +159,12 @@ def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:
 
 
 def _new_axes(rows: int, columns: int) -> "Axes":
-    from matplotlib.figure import Figure
+    from fastattn.viz.shown import ShownAxes, ShownFigure
 
     cell = min(CELL, SIDE / max(rows, columns))
     # What labels, title and bar need besides the cells; the file is cropped to what is there.
     size = max(columns * cell + 3.0, 4.0), max(rows * cell + 2.2, 2.6)
-    return Figure(figsize=size, layout="constrained").add_subplot()
+    return ShownFigure(figsize=size, layout="constrained").add_subplot(axes_class=ShownAxes)
 
 
 def _cell_inches(ax: "Axes", rows: int, columns: int) -> float:

@@ -74,7 +74,7 @@ def overlay(
     Returns
     -------
     matplotlib.figure.Figure
-        `save` writes it to a file. It is not one of ``pyplot``.
+        `save` writes it to a file. It is not one of ``pyplot``, and is shown where a cell of a notebook ends with it.
 
     Raises
     ------
@@ -117,14 +117,14 @@ def overlay(
     if across < 1:
         raise ArgumentError(describe("columns", "at least 1", columns, "leave it out for a choice."))
     require_matplotlib("viz.overlay")
-    from matplotlib.figure import Figure
+    from fastattn.viz.shown import ShownFigure
 
     down, across = -(-panels // across), min(across, panels)
     height, width = shown.shape[:2]
     scale = min(PANEL, SIDE / across, SIDE / down) / max(height, width)
     # What titles and the bar need besides the panels; the file is cropped to what is there.
     size = max(across * width * scale + 1.2, 2.5), down * (height * scale + 0.35) + 0.6
-    figure = Figure(figsize=size, layout="constrained")
+    figure = ShownFigure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
     grey = shown if shown.ndim == 2 else 0.299 * shown[..., 0] + 0.587 * shown[..., 1] + 0.114 * shown[..., 2]
     written, family = fonts.drawable([shorten(name, longest) for name in names], stacklevel=3)
@@ -144,7 +144,8 @@ def overlay(
     bar = figure.colorbar(image, ax=grid.tolist(), label="weight", fraction=0.03, pad=0.02)
     bar.outline.set_visible(False)
     if title:
-        figure.suptitle(title, parse_math=False)
+        text, family = fonts.drawable_title(title, stacklevel=2)
+        figure.suptitle(text, fontfamily=family, parse_math=False)
     return figure
 
 
