@@ -7,6 +7,7 @@ import pytest
 from checks import same_bits
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
+from fastattn import seq2seq
 from fastattn.errors import FastattnError
 from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.beam import _largest
@@ -46,9 +47,7 @@ SEARCHES = {
     "sample": lambda m, b, rows, **o: [
         [h] for h in sample(m, b.source, b.source_lengths, seeds=rows + 7, temperature=1.5, top_k=5, top_p=0.9, **o)
     ],
-    "beam": lambda m, b, rows, **o: beam_search(
-        m, b.source, b.source_lengths, size=4, best=3, length_penalty=0.7, **o
-    ),
+    "beam": lambda m, b, rows, **o: beam_search(m, b.source, b.source_lengths, size=4, best=3, length_penalty=0.7, **o),
 }
 
 
@@ -86,9 +85,7 @@ def test_a_beam_that_holds_everything_finds_the_best_sentence(name, alpha):
         for row, s in zip(ids, sentences):
             row[: len(s) + 1] = [*s, EOS]
         lengths = np.array([len(s) + 1 for s in sentences])
-        every = Pairs(
-            np.repeat(one.source, len(ids), 0), np.repeat(one.source_lengths, len(ids)), ids, lengths
-        )
+        every = Pairs(np.repeat(one.source, len(ids), 0), np.repeat(one.source_lengths, len(ids)), ids, lengths)
         totals = np.array([h.log_probability for h in score_pairs(model, every)])
         scores = totals / ((5 + lengths) / 6) ** alpha
         order = np.argsort(-scores)[:3]
@@ -243,3 +240,79 @@ def test_the_largest_of_each_row_are_those_of_a_stable_sort(columns, dtype):
         assert values.dtype == np.float64 and ids.dtype == np.int64
         np.testing.assert_array_equal(ids, order)
         np.testing.assert_array_equal(values, np.take_along_axis(x, order, axis=-1))
+
+
+@pytest.fixture(scope="module")
+def translator():
+    config = seq2seq.BahdanauConfig(embedding=4, hidden=4, attention=4, readout_width=4)
+    letters = seq2seq.Vocabulary(list("abc"), "char")
+    model = seq2seq.build(config, len(letters), len(letters), seed=0)
+    return seq2seq.Translator(model, letters, letters, seq2seq.Config(model=config))
+
+
+NO_COUNTS = [0, -1, 1.5, "2", True, np.nan, np.inf, [1], 10**30, b"1"]
+NO_PENALTIES = [-1, -1e-9, np.nan, np.inf, "x", True, [0.5], 1e300]
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "values"),
+    [
+        ("search", "beam", [*NO_COUNTS, 1001]),
+        ("translate", "beam", NO_COUNTS),
+        ("search", "best", [*NO_COUNTS, None, 1001]),
+        ("search", "max_length", [*NO_COUNTS, 100_001, 10**12]),
+        ("search", "length_penalty", NO_PENALTIES),
+        ("search", "coverage_penalty", NO_PENALTIES),
+        ("sample", "max_length", [*NO_COUNTS, 10**12]),
+        ("sample", "temperature", [0, -1, np.nan, np.inf, "x", None, [1.0]]),
+        ("sample", "top_k", [*NO_COUNTS[:-2], b"1"]),
+        ("sample", "top_p", [0, -1, 1.5, np.nan, np.inf, "x", None]),
+        ("sample", "seed", [-1, 1.5, "1", None, np.nan]),
+        ("sample", "first", [-1, 1.5, "1", None]),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_a_wrong_number_is_named_as_it_was_given(translator, method, name, values):
+    for value in values:
+        with pytest.raises(FastattnError) as caught:
+            getattr(translator, method)(["ab"], **{"seed": 1, name: value} if method == "sample" else {name: value})
+        assert str(caught.value).startswith(f"{name}: expected ") and str(caught.value).count("Hint: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("size", NO_COUNTS[:-2]),
+        ("best", [*NO_COUNTS, None, 6]),
+        ("length_penalty", [*NO_PENALTIES, None]),
+        ("coverage_penalty", [*NO_PENALTIES, None]),
+        ("limit", [0, -1, 1.5, "2", True, [1, 2], 10**6, 2**63, [100_001]]),
+        ("forbid", [2, "2", None, [2], [99], [-1], ["a"], [1.5]]),
+    ],
+)
+def test_wrong_numbers_of_a_beam_search(translator, name, values):
+    for value in values:
+        with pytest.raises(FastattnError) as caught:
+            beam_search(translator.model, np.array([[4, 5, 2]]), np.array([3]), **{name: value})
+        assert str(caught.value).startswith(f"{name}: expected ")
+
+
+def test_numbers_of_numpy_are_numbers(translator):
+    given = {"beam": np.int64(2), "best": np.uint8(2), "length_penalty": np.float32(0.5), "coverage_penalty": 0,
+             "max_length": np.int16(4)}  # fmt: skip
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    assert [h.text for h in translator.search(["ab"], **given)[0]] == [
+        h.text for h in translator.search(["ab"], **plain)[0]
+    ]
+
+
+def test_unknown_options_are_those_of_the_method_that_was_called(translator):
+    for name in ("translate", "search", "sample"):
+        with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'beams'"):
+            getattr(translator, name)(["ab"], beams=3)
+
+
+def test_a_long_search_with_a_length_penalty_ends(translator):
+    """Its bound is that of the longest sentence, which is known."""
+    found = translator.search(["ab"], max_length=3000, length_penalty=100.0)[0][0]
+    assert len(found.tokens) <= 3000

@@ -7,12 +7,12 @@ relative to the folder of the file.
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file, within
-from fastattn.seq2seq.schema import as_table, from_table, other_name, shown, suggest, to_table
+from fastattn.seq2seq.schema import as_table, from_table, home_of, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.textfile import read_whole
 
@@ -179,10 +179,5 @@ def _model(table: Mapping[str, Any], kinds: Mapping[str, type]) -> Any:
 
 
 def _unknown_section(name: str) -> str:
-    for section, cls in _SECTIONS.items():
-        keys = [item.name for item in fields(cls)]
-        if name in keys:
-            return describe_file(name, "unknown section", f"it is a key of [{section}].")
-        if (key := other_name(name, keys)) is not None and key not in _SECTIONS:
-            return describe_file(name, "unknown section", f"did you mean {key!r}, a key of [{section}]?")
-    return describe_file(f"[{name}]", "unknown section", suggest(name, [*_SECTIONS, "model"]))
+    home = home_of(name)
+    return describe_file(name if home else f"[{name}]", "unknown section", home or suggest(name, [*_SECTIONS, "model"]))

@@ -35,6 +35,7 @@ __all__ = [
     "check",
     "check_keys",
     "from_table",
+    "home_of",
     "other_name",
     "setting",
     "share",
@@ -49,8 +50,6 @@ T = TypeVar("T")
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string in quotes"}
 
 _WIDEST = 1_000_000  # beyond it a matrix of two such widths has more elements than any machine holds
-
-_UNKNOWN = "unknown key"
 
 
 def setting(
@@ -203,9 +202,25 @@ def check_keys(cls: type, keys: Iterable[object], path: str) -> None:
     for key in keys:
         if key not in own:
             name = str(key)
-            home = _home(name) if other_name(name, own) is None else ""
-            hint = f"it belongs to [{home}]." if home else suggest(name, own)
-            raise ConfigError(describe_file(f"{path}.{name}" if path else name, _UNKNOWN, hint))
+            home = "" if other_name(name, own) else home_of(name, path)
+            hint = home_of(name, path, exact=True) or home or suggest(name, own)
+            raise ConfigError(describe_file(f"{path}.{name}", "unknown key", hint))
+
+
+def home_of(name: str, apart: str = "", exact: bool = False) -> str:
+    """Return a hint at the section, another one than `apart`, that has a key of that name, "" if none has.
+
+    If not `exact`, a name of other libraries will do.
+    """
+    for cls in _SECTIONS:
+        keys = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        if cls._section != apart and name in keys:
+            return f"it belongs to [{cls._section}]."
+    for cls in () if exact else _SECTIONS:
+        keys = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        if cls._section != apart and (key := other_name(name, keys)):
+            return f"did you mean {key!r}, which belongs to [{cls._section}]?"
+    return ""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -222,14 +237,6 @@ def shown(value: object) -> str:
     except ValueError:  # an integer of thousands of digits
         return f"a large {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _home(name: str) -> str:
-    """Return the section that has a key of that name, "" if none has."""
-    for cls in _SECTIONS:
-        if name in {field.name for field in dataclasses.fields(cls)}:  # type: ignore[arg-type]
-            return cls._section
-    return ""
 
 
 def other_name(name: str, known: Collection[str]) -> str | None:

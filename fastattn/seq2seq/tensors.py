@@ -24,7 +24,10 @@ class _Parameter(Protocol):
 def pack(arrays: Mapping[str, Array]) -> bytes:
     """Return arrays as a safetensors file; equal arrays give equal bytes, whatever their order."""
     numpy_format = need("safetensors.numpy", "seq2seq", "checkpoints")
-    data: bytes = numpy_format.save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    # Where there is no room for two copies the package panics; this, which touches none of it, is a MemoryError.
+    np.empty(2 * sum(array.nbytes for array in ordered.values()), np.uint8)
+    data: bytes = numpy_format.save(ordered)
     return data
 
 
