@@ -11,22 +11,25 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, name_of, output_array
+from fastattn._arrays import as_array, cast, frozen, name_of, output_array
 from fastattn._kernels import core
+from fastattn._numbers import check_number, finite_number
 from fastattn._relative import RelativeBias
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
-from fastattn.scores.base import Score, check_number
+from fastattn.scores.base import Score, check_softcap
 
 __all__ = [
     "Options",
     "allocate",
     "as_array",
     "check_arrays",
+    "check_cap",
     "check_mask",
     "check_memory",
     "check_options",
     "check_output",
+    "check_scale",
     "check_sparse",
     "length_array",
     "score_arrays",
@@ -190,7 +193,7 @@ def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def length_array(key_lengths: object, batch: int, keys: int) -> Array:
-    """Return key lengths as int64 (B,), each in [0, keys]."""
+    """Return key lengths as int64 (B,), each in [0, keys], that nobody can change."""
     lengths = as_array("key_lengths", key_lengths)
     if lengths.dtype.kind not in "iu":
         raise DTypeError(describe("key_lengths", "integers", lengths.dtype, cast("key_lengths", lengths, np.int64)))
@@ -204,12 +207,27 @@ def length_array(key_lengths: object, batch: int, keys: int) -> Array:
         expected = f"values from 0 to {keys}, the number of keys"
         got = f"values from {lengths.min()} to {lengths.max()}"
         raise ArgumentError(describe("key_lengths", expected, got, "clip them to the number of keys."))
-    return np.ascontiguousarray(lengths, np.int64)
+    return frozen(lengths.astype(np.int64, copy=False))
+
+
+def check_scale(scale: object, dtype: np.dtype[Any]) -> float:
+    """Return the factor of the raw score, or raise."""
+    return finite_number("scale", scale, dtype, "pass 1.0 for none.")
+
+
+def check_cap(score: Score, dtype: np.dtype[Any]) -> float:
+    """Return the softcap of the score as the kernels read it, 0 for none, or raise."""
+    return 0.0 if score.softcap is None else check_softcap(score.softcap, dtype) or 0.0
 
 
 def score_arrays(score: Score, dtype: np.dtype[Any]) -> None:
-    """Raise unless the parameters of the score have the dtype of query."""
-    for name, array in score.parameters.items():
+    """Raise unless the parameters of the score are arrays as it was made with, of the dtype of query."""
+    parameters: dict[str, Any] = score.parameters  # of anything, once they are assigned to
+    for name, array in parameters.items():
+        if not isinstance(array, np.ndarray) or array.ndim != score.axes.get(name, array.ndim):
+            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            hint = "make a new score for other parameters."
+            raise ShapeError(describe(name, f"an array of {score.axes.get(name, 'some')} axes", got, hint))
         if array.dtype.char != dtype.char:
             raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, cast(name, array, dtype)))
 
@@ -312,4 +330,4 @@ def _check_seed(seed: object, batch: int, keys: int) -> Array:
         return np.array([core.mix64(base + b) for b in range(batch)], np.uint64)
     if given.shape != (batch,):
         raise ShapeError(describe("seed", f"an int or shape ({batch},)", f"shape {given.shape}", hint))
-    return np.ascontiguousarray(given, np.uint64)
+    return frozen(given.astype(np.uint64, copy=False))

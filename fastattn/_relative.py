@@ -60,15 +60,24 @@ class RelativeBias:
     (1, 2, 3, 4)
     """
 
-    __slots__ = ("trained", "values")
+    __slots__ = ("_values", "trained")
 
     def __init__(self, values: Array, *, trained: bool = True) -> None:
+        self.values = values
+        self.trained = trained
+
+    @property
+    def values(self) -> Array:
+        """The numbers; what is assigned is checked."""
+        return self._values
+
+    @values.setter
+    def values(self, values: Array) -> None:
         values = float_array("values", values)
         if values.ndim not in (1, 2):
             hint = "one number for each distance, or a row of them for each head."
             raise ShapeError(describe("values", "shape (R,) or (H, R)", f"shape {values.shape}", hint))
-        self.values = np.ascontiguousarray(values)
-        self.trained = trained
+        self._values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
 
     def array(self, queries: int, keys: int) -> Array:
         """Return the bias as an array (Tq, Tk) or (H, Tq, Tk), a view that may only be read.
@@ -78,11 +87,6 @@ class RelativeBias:
         queries, keys : int
             Tq and Tk.
         """
-        there = max(queries + keys - 1, 0)
-        if self.values.shape[-1] != there:
-            expected = f"{there} distances, of {queries} queries and {keys} keys"
-            hint = "there is one from -(Tq - 1) to Tk - 1."
-            raise ShapeError(describe("bias", expected, f"values of shape {self.values.shape}", hint))
         return diagonals(self.values, queries, keys, False)
 
     def gradient(self, d_array: Array) -> Array:
@@ -109,6 +113,11 @@ def distances(first: int, queries: int, keys: int) -> Array:
 
 def diagonals(values: Array, queries: int, keys: int, writeable: bool) -> Array:
     """Return the view (..., Tq, Tk) of contiguous values (..., Tq + Tk - 1) whose element i, j is j - i + Tq - 1."""
+    there = max(queries + keys - 1, 0)
+    if values.shape[-1] != there or not values.flags.c_contiguous:  # the view would reach beyond them
+        expected = f"{there} distances, of {queries} queries and {keys} keys"
+        hint = "there is one from -(Tq - 1) to Tk - 1."
+        raise ShapeError(describe("bias", expected, f"values of shape {values.shape}", hint))
     shape = (*values.shape[:-1], queries, keys)
     if not queries or not keys:
         return np.zeros(shape, values.dtype)

@@ -11,8 +11,10 @@ from fastattn._arguments import (
     allocate,
     as_array,
     check_arrays,
+    check_cap,
     check_options,
     check_output,
+    check_scale,
     check_sparse,
     score_arrays,
 )
@@ -22,7 +24,7 @@ from fastattn._relative import RelativeBias, diagonals
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
-from fastattn.scores.base import OperandGradients, Operands, Score, check_number, resolve
+from fastattn.scores.base import OperandGradients, Operands, Score, resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
@@ -262,8 +264,10 @@ class _Forward:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
         self.score = chosen = resolve(score)
-        chosen.check(q, k)
         dtype = q.dtype
+        if chosen.parameters:
+            score_arrays(chosen, dtype)
+        chosen.check(q, k)
         rows = q.shape[:-1]
         keys, width = k.shape[-2:]
         self.normalizer = self.alpha = None
@@ -272,12 +276,12 @@ class _Forward:
             self.alpha = check_sparse(self.normalizer, q.shape, keys, return_lse)
         vector = None
         if chosen.parameters:
-            score_arrays(chosen, dtype)
             vector = kernel_vector(chosen)
         self.relative = bias if isinstance(bias, RelativeBias) else None
         self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
         allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
-        self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale)
+        self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
+        cap = 0.0 if chosen.softcap is None else check_cap(chosen, dtype)
         self.operands: Operands | None = None
         if chosen.projects:
             self.operands = operands = chosen.project(q, k, factor)
@@ -285,8 +289,8 @@ class _Forward:
             if operands.bias is not None:
                 extra = operands.bias if extra is None else operands.bias + extra
         self.call = call = core.Call(
-            q, k, v, chosen.kernel, chosen.activation_code, vector, factor, chosen.softcap or 0.0, allowed, extra,
-            lengths, alignment, left, right, seeds, drop_below, keep_scale, None, None, keys, self.alpha,
+            q, k, v, chosen.kernel, chosen.activation_code, vector, factor, cap, allowed, extra, lengths,
+            alignment, left, right, seeds, drop_below, keep_scale, None, None, keys, self.alpha,
         )  # fmt: skip
         if self.normalizer is not None:
             self.normalizer.attach(call)
@@ -381,14 +385,6 @@ class _Forward:
             whole = d_bias if operands.bias is not None and self.relative.trained else None
             d_bias = d_relative if whole is None else self.relative.gradient(whole)
         return Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
-
-
-def check_scale(scale: object) -> float:
-    """Return the factor of the raw score, or raise."""
-    value = check_number("scale", scale, "pass 1.0 for none.")
-    if not math.isfinite(value):
-        raise ArgumentError(describe("scale", "a finite number", scale, "pass 1.0 for none."))
-    return value
 
 
 def kernel_vector(score: Score) -> Array | None:

@@ -12,10 +12,12 @@ from fastattn._arguments import (
     allocate,
     as_array,
     check_arrays,
+    check_cap,
     check_mask,
     check_memory,
     check_options,
     check_output,
+    check_scale,
     check_sparse,
     length_array,
     score_arrays,
@@ -23,7 +25,7 @@ from fastattn._arguments import (
 from fastattn._arrays import cast, row_array
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias
-from fastattn.attention import AttentionOutput, check_scale, kernel_vector
+from fastattn.attention import AttentionOutput, kernel_vector
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
@@ -194,7 +196,8 @@ class Memory:
             mask = own if mask is None else own & check_mask(mask, (*rows, tk))
         options = check_options(query, tk, mask, self._lengths, causal, window, bias, dropout, seed)
         allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
-        factor = score.default_scale(self._width) if scale is None else check_scale(scale)
+        factor = score.default_scale(self._width) if scale is None else check_scale(scale, keys.dtype)
+        cap = 0.0 if score.softcap is None else check_cap(score, keys.dtype)
         projected, vector = query, None
         if score.projects:
             projected = self._project(query)
@@ -207,7 +210,7 @@ class Memory:
         plain = allowed is None and extra is None and seeds is None and alignment == 0 and left < 0 and right < 0
         if beams > 1 and plain and alpha is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            return self._attend_beams(projected, vector, factor, lengths, return_weights, return_lse)
+            return self._attend_beams(projected, vector, factor, cap, lengths, return_weights, return_lse)
         values, panels, memory_rows, table = self._values, self._packed_keys, self._rows, self._table
         if table is not None and alpha is not None:
             # Kernels of sparse weights read every key several times: what the table names is brought together for them.
@@ -216,7 +219,7 @@ class Memory:
             table = None
         call = core.Call(
             projected, keys, values, score.kernel, score.activation_code, vector, factor,
-            score.softcap or 0.0, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
+            cap, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
             panels, memory_rows, tk, alpha, table,
         )  # fmt: skip
         if chosen is not None:
@@ -234,7 +237,14 @@ class Memory:
         return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
 
     def _attend_beams(
-        self, query: Array, vector: Array | None, factor: float, lengths: Array | None, weights: bool, lse: bool
+        self,
+        query: Array,
+        vector: Array | None,
+        factor: float,
+        cap: float,
+        lengths: Array | None,
+        weights: bool,
+        lse: bool,
     ) -> Array | AttentionOutput:
         score, beams, keys = self._score, self._beams, self._keys
         assert self._rows is not None
@@ -245,7 +255,7 @@ class Memory:
 
         call = core.Call(
             together(query), keys, self._values, score.kernel, score.activation_code, vector, factor,
-            score.softcap or 0.0, None, None, None if lengths is None else np.ascontiguousarray(lengths[::beams]),
+            cap, None, None, None if lengths is None else np.ascontiguousarray(lengths[::beams]),
             0, -1, -1, None, 0, 1.0, self._packed_keys, np.ascontiguousarray(self._rows[::beams]), self._tk,
         )  # fmt: skip
         context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)

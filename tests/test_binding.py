@@ -210,7 +210,11 @@ CALLS = {
     "softmax": (lambda: core.softmax, lambda: {**rows_of("x", "y"), "mask": ones(4, 5, dtype=bool)}, "y"),
     "softmax_vjp": (lambda: core.softmax_vjp, lambda: rows_of("y", "dy", "dx"), "dx"),
     "normalize": (lambda: core.normalize, lambda: {**rows_of("x", "y"), "inverse_norm": ones(4, 2)}, "y inverse_norm"),
-    "normalize_vjp": (lambda: core.normalize_vjp, lambda: {**rows_of("y", "dy", "dx"), "inverse_norm": ones(4, 2)}, "dx"),
+    "normalize_vjp": (
+        lambda: core.normalize_vjp,
+        lambda: {**rows_of("y", "dy", "dx"), "inverse_norm": ones(4, 2)},
+        "dx",
+    ),
     "relu_back": (lambda: core.relu_back, lambda: {"y": ones(9), "d": ones(9)}, "d"),
     "largest": (
         lambda: core.largest,

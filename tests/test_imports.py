@@ -14,7 +14,7 @@ PACKAGE = ROOT / "fastattn"
 TIERS = [
     {"_printing"},
     {"errors", "_version"},
-    {"_arrays", "_kernels", "_reference", "_strings", "plugin"},
+    {"_arrays", "_kernels", "_numbers", "_reference", "_strings", "plugin"},
     {"config", "functional", "grid", "linear", "_relative"},
     {"scores", "normalizers"},
     {"jit"},

@@ -1,92 +1,140 @@
-"""Arrays of numbers that are trusted later: whatever the caller does with them, what was checked stays so."""
-
-import dataclasses
+"""What a call keeps for later, and what may be assigned in between: numbers that kernels trust stay as they were, and
+nothing that is assigned reaches a kernel unchecked."""
 
 import numpy as np
 import pytest
-from checks import same_bits
-from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs
 
-from fastattn._arrays import frozen, read_only
-from fastattn.layers import GRU, LSTM, Embedding, Linear, cross_entropy_vjp, dropout_vjp
-from fastattn.seq2seq import build
-from fastattn.seq2seq.tied import TiedEmbedding
+import fastattn
+from fastattn import ArgumentError, DTypeError, ShapeError, scores
+from fastattn.positions import RelativeBias
 
-FAR = 10**9
+F32 = np.float32
 
 
-def embedding(ids):
-    layer = Embedding(9, 3, padding=0, rng=np.random.default_rng(0))
-    y, backward = layer.vjp(ids)
-    return lambda: (backward(np.ones_like(y)), layer.w.gradient)[1]
+def ones(*shape, dtype=F32):
+    return np.ones(shape, dtype)
 
 
-def tied(ids):
-    layer = TiedEmbedding(Linear(3, 9, rng=np.random.default_rng(0)).w)
-    y, backward = layer.vjp(ids)
-    return lambda: (backward(np.ones_like(y)), layer.w.gradient)[1]
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape).astype(F32) for shape in ((2, 3, 4), (2, 5, 4), (2, 5, 6))]
 
 
-def loss(targets):
-    projection = Linear(3, 9, rng=np.random.default_rng(0))
-    _, _, backward = cross_entropy_vjp(np.ones((*targets.shape, 3), np.float32), projection, targets, ignore=2)
-    return lambda: backward()
+@pytest.mark.parametrize("name", ["key_lengths", "seed"])
+@pytest.mark.parametrize("value", [2**40, -(2**40), 0])
+def test_backward_does_not_see_later_lengths_and_seeds(arrays, name, value):
+    given = np.array([5, 3], np.int64 if name == "key_lengths" else np.uint64)
+    options = {"dropout": 0.5, "seed": 7, name: given}
+    context, backward = fastattn.attention_vjp(*arrays, **options)
+    before = backward(np.ones_like(context))
+    given[:] = np.array(value).astype(given.dtype)
+    for one, other in zip(before[:3], backward(np.ones_like(context))[:3]):
+        np.testing.assert_array_equal(one, other)
 
 
-def dropped(seeds):
-    y, backward = dropout_vjp(np.ones((3, 40), np.float32), 0.5, seeds)
-    return lambda: backward(np.ones_like(y))
+def test_prepared_memories_do_not_see_later_lengths_rows_and_masks(arrays):
+    query, key, value = arrays
+    lengths, rows, mask = np.array([5, 3]), np.array([1, 0]), np.ones((2, 1, 5), bool)
+    memory = fastattn.prepare(key, value, key_lengths=lengths, mask=mask)
+    chosen = memory.select(rows)
+    before = memory.attend(query), chosen.attend(query)
+    lengths[:], rows[:], mask[:] = 2**40, -(2**40), False
+    np.testing.assert_array_equal(memory.attend(query), before[0])
+    np.testing.assert_array_equal(chosen.attend(query), before[1])
 
 
-def recurrent(layer):
-    def make(lengths):
-        y, _, backward = layer.vjp(np.ones((3, 8, 2), np.float32), None, lengths)
-        return lambda: backward(np.ones_like(y))[0]
-
-    return make
-
-
-KEPT = {
-    "embedding": embedding,
-    "tied embedding": tied,
-    "cross entropy": loss,
-    "dropout": dropped,
-    "gru": recurrent(GRU(2, 4, rng=np.random.default_rng(0))),
-    "lstm": recurrent(LSTM(2, 4, rng=np.random.default_rng(0))),
-}
+def test_a_relative_bias_fits_its_call_on_the_way_back(arrays):
+    bias = RelativeBias(ones(7))
+    context, backward = fastattn.attention_vjp(*arrays, bias=bias)
+    for wrong in (ones(3), ones(9), ones(2, 6)):
+        bias.values = wrong
+        with pytest.raises(ShapeError, match=r"^bias: expected 7 distances"):
+            backward(np.ones_like(context))
+    bias.values = ones(7, dtype=np.float64)
+    with pytest.raises(DTypeError):
+        backward(np.ones_like(context))
+    bias.values = np.asfortranarray(ones(2, 14))[:, ::2]
+    assert bias.values.flags.c_contiguous
+    with pytest.raises(ShapeError, match=r"^values: expected shape \(R,\) or \(H, R\)"):
+        bias.values = ones(2, 3, 4)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int32])
-@pytest.mark.parametrize("name", KEPT)
-def test_a_buffer_may_be_used_again_before_the_way_back(name, dtype):
-    numbers = np.array([1, 3, 3], dtype)
-    expected = KEPT[name](numbers.copy())()
-    backward = KEPT[name](numbers)
-    numbers[:] = FAR
-    assert same_bits(backward(), expected) and expected.any()
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_arrays_of_a_batch_may_be_used_again_before_the_way_back(name):
-    def run(spoil):
-        model, batch = build(dataclasses.replace(CASES[name]), SOURCE_SIZE, TARGET_SIZE, 1), random_pairs()
-        _, _, backward = model.loss_vjp(batch, seeds=np.arange(len(batch.source), dtype=np.uint64))
-        if spoil:
-            for array in (batch.source, batch.source_lengths, batch.target, batch.target_lengths):
-                array[...] = FAR
-        backward(1.0)
-        return [parameter.gradient for parameter in model.parameters().values()]
-
-    assert same_bits(run(True), run(False))
+def additive():
+    return scores.Additive(ones(8), ones(4, 8), ones(4, 8), ones(8))
 
 
 @pytest.mark.parametrize(
-    "array", [np.arange(6).reshape(2, 3).T, np.zeros((0, 3)), np.float64(3.0), np.ones((2, 2), bool)], ids=str
+    "make",
+    [
+        additive,
+        lambda: scores.Concat(ones(8, 8), ones(8)),
+        lambda: scores.General(ones(4, 4)),
+        lambda: scores.Location(ones(4, 5)),
+    ],
+    ids=["additive", "concat", "general", "location"],
 )
-def test_frozen_is_a_copy_for_good(array):
-    array = np.asarray(array)
-    found = frozen(array)
-    assert same_bits(found, array) and not np.may_share_memory(found, array) and found.flags.c_contiguous
-    for view in (found, read_only(np.array(array))):
-        with pytest.raises(ValueError, match="WRITEABLE"):
-            view.flags.writeable = True
+def test_parameters_of_scores_are_checked_at_each_use(arrays, make):
+    query, key, value = arrays
+    for name in make().parameters:
+        right = make().parameters[name]
+        wrong = {
+            "axes": right[None], "no axes": right.reshape(-1)[:1].reshape(()), "a list": right.tolist(), "none": None,
+            "shorter": right[..., :-1], "another dtype": right.astype(np.float64), "nothing": right[..., :0],
+            "bytes": right.astype(">f4")[..., :-1],
+        }  # fmt: skip
+        for what, array in wrong.items():
+            score = make()
+            score.parameters[name] = array
+            for call in (
+                lambda score=score: fastattn.attention(query, key, value, score=score),
+                lambda score=score: fastattn.attention_vjp(query, key, value, score=score),
+                lambda score=score: fastattn.prepare(key, value, score=score).attend(query),
+            ):
+                with pytest.raises((ShapeError, DTypeError, ArgumentError)) as error:
+                    call()
+                assert "Hint: " in str(error.value), what
+
+
+@pytest.mark.parametrize("changes", [
+    {"softcap": 1e39}, {"softcap": -1.0}, {"softcap": "x"}, {"softcap": np.nan}, {"activation_code": 3},
+    {"activation_code": -1},
+])  # fmt: skip
+def test_attributes_of_scores_are_checked_at_each_use(arrays, changes):
+    query, key, value = arrays
+    score, memory = additive(), fastattn.prepare(key, value, score=additive())
+    for of in (score, memory._score):
+        for name, wrong in changes.items():
+            setattr(of, name, wrong)
+    for call in (lambda: fastattn.attention(query, key, value, score=score), lambda: memory.attend(query)):
+        with pytest.raises((ArgumentError, DTypeError)):
+            call()
+
+
+@pytest.mark.parametrize("dtype, beyond", [(F32, 1e39), (F32, -3.5e38), (np.float64, np.inf), (F32, 10**400)])
+def test_numbers_are_checked_in_the_type_that_they_are_used_in(dtype, beyond):
+    query, key, value = ones(2, 3, 4, dtype=dtype), ones(2, 5, 4, dtype=dtype), ones(2, 5, 6, dtype=dtype)
+    name = np.dtype(dtype).name
+    memory = fastattn.prepare(key, value)
+    for call in (lambda **o: fastattn.attention(query, key, value, **o), lambda **o: memory.attend(query, **o)):
+        with pytest.raises(ArgumentError, match=rf"^scale: expected a finite number in {name}"):
+            call(scale=beyond)
+    if 0 < beyond < np.inf:
+        capped = scores.Dot(softcap=min(beyond, 1e39))
+        with pytest.raises(ArgumentError, match=rf"^softcap: expected a finite number in {name}"):
+            fastattn.attention(query, key, value, score=capped)
+    rng = np.random.default_rng(0)
+    sizes = {"query_width": 4, "memory_width": 4, "rng": rng, "dtype": dtype}
+    for variant, option in (("dot", "scale"), ("location_sensitive", "sharpening"), ("monotonic", "offset"),
+                            ("monotonic", "noise"), ("hard", "temperature")):  # fmt: skip
+        width = {} if variant == "dot" else {"width": 4}
+        with pytest.raises(ArgumentError, match=rf"^{option}: expected a .*finite number in {name}"):
+            fastattn.create(variant, **sizes, **width, **{option: beyond})
+
+
+def test_the_largest_numbers_are_accepted():
+    query = np.zeros((3, 4), F32)
+    for number in (float(np.finfo(F32).max), float(-np.finfo(F32).max)):
+        assert np.isfinite(fastattn.attention(query, query, query, scale=number)).all()
+    with pytest.raises(ArgumentError, match=r"^temperature: expected a positive, finite number in float32"):
+        fastattn.create("hard", query_width=4, memory_width=4, width=4, rng=np.random.default_rng(0), temperature=1e-50)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, float_array, gradient_array
 from fastattn._kernels import core
+from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.scores.base import check_number
 
 __all__ = ["dropout", "dropout_vjp"]
 

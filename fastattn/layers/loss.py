@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import cast, float_array, index_array
 from fastattn._kernels import core
+from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.affine import Linear
 from fastattn.layers.backward import Once
-from fastattn.scores.base import check_number
 
 __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
 

@@ -1,6 +1,7 @@
 """Additive scores: a small feed-forward network with one hidden layer, computed without its hidden layer in memory."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Additive(Score):
 
     name = "additive"
     kernel = KERNEL_ADDITIVE
+    axes: ClassVar[dict[str, int]] = {"v": 1, "w_query": 2, "w_key": 2, "b": 1}
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class Additive(Score):
                 reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
                 hint = f"{reason}; pass {name} of shape (D, Da)."
                 raise ShapeError(describe(argument, f"width {wanted}", f"shape {array.shape}", hint))
+        _check_width(self.parameters)
 
     def query_weight(self, query_width: int) -> Array | None:
         return self.parameters.get("w_query")
@@ -140,6 +143,7 @@ class Concat(Score):
 
     name = "concat"
     kernel = KERNEL_ADDITIVE
+    axes: ClassVar[dict[str, int]] = {"w": 2, "v": 1}
 
     def __init__(self, w: Array, v: Array, activation: str = "tanh", *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
@@ -154,6 +158,7 @@ class Concat(Score):
         if got[0] != wanted:
             expected = f"{wanted} rows, the widths of query and key together"
             raise ShapeError(describe("w", expected, f"shape {got}", "w is (Dq + Dk, Da)."))
+        _check_width(self.parameters)
 
     def query_weight(self, query_width: int) -> Array:
         return self.parameters["w"][:query_width]
@@ -174,6 +179,15 @@ class Concat(Score):
             linear.matmul(d_key, w[split:].T),
             {"w": d_w, "v": d_vector},
         )
+
+
+def _check_width(parameters: dict[str, Array]) -> None:
+    """Raise unless all parameters, which may have been replaced since the score was made, have the Da of v."""
+    width = parameters["v"].shape[0]
+    for name, array in parameters.items():
+        if array.shape[-1] != width:
+            hint = "make a new score for other parameters."
+            raise ShapeError(describe(name, f"last size {width}, that of v", f"shape {array.shape}", hint))
 
 
 def _activation_code(name: str) -> int:

@@ -6,8 +6,7 @@ gradients of query, key and its own parameters (`Score.project_vjp`).
 """
 
 import math
-import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._arrays import float_array
+from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = [
@@ -77,12 +77,15 @@ class Score:
         Gradients come back under the same names.
     softcap : float or None
         If given, scores become ``softcap * tanh(score / softcap)``, before the bias is added.
+    axes : dict of str to int
+        How many axes parameters have, where it is not left to the score to say what is wrong with them.
     projects : bool
         Whether a method of the class makes the kernel's operands differ from query and key; found when it is defined.
     """
 
     name: ClassVar[str] = ""
     kernel: ClassVar[int] = KERNEL_DOT
+    axes: ClassVar[Mapping[str, int]] = {}
     projects: ClassVar[bool] = False
     activation: str = ""
     activation_code: int = 0
@@ -143,26 +146,14 @@ class Score:
 _PROJECTIONS = ("query_weight", "project_query", "project_key", "project_bias", "project", "project_vjp")
 
 
-def check_number(name: str, value: Any, hint: str) -> float:
-    """Return the argument called `name` as a float, or raise a `DTypeError` unless it is one real number."""
-    if type(value) is float:
-        return value
-    try:
-        if not isinstance(value, (str, bytes)) and np.ndim(value) == 0:
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    got = f"{reprlib.repr(value)} of type {type(value).__name__}"
-    raise DTypeError(describe(name, "a number", got, hint))
-
-
-def check_softcap(softcap: float | None) -> float | None:
-    """Return the softcap as a float, or None."""
+def check_softcap(softcap: Any, dtype: "np.dtype[Any] | None" = None) -> float | None:
+    """Return the softcap as a float, or None, or raise; it is used in `dtype`, if that is known."""
     if softcap is None:
         return None
-    value = check_number("softcap", softcap, "leave it out for no cap.")
+    hint = "leave it out for no cap."
+    value = check_number("softcap", softcap, hint) if dtype is None else finite_number("softcap", softcap, dtype, hint)
     if not 0 < value < math.inf:
-        raise ArgumentError(describe("softcap", "a positive number or None", softcap, "leave it out for no cap."))
+        raise ArgumentError(describe("softcap", "a positive number or None", softcap, hint))
     return value
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -116,6 +117,7 @@ class General(Score):
     """
 
     name = "general"
+    axes: ClassVar[dict[str, int]] = {"w": 2}
 
     def __init__(self, w: Array, *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)

@@ -1,6 +1,7 @@
 """Location scores: from the query and the position of the key alone."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Location(Score):
     """
 
     name = "location"
+    axes: ClassVar[dict[str, int]] = {"w": 2}
 
     def __init__(self, w: Array, *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)

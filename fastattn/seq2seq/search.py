@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, index_array
+from fastattn._numbers import check_number
 from fastattn._strings import items
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
-from fastattn.scores.base import check_number
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
 from fastattn.seq2seq.sections import MOST_TOKENS

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn._numbers import finite_number
+from fastattn.errors import ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
@@ -56,9 +57,8 @@ class Dot(Soft):
         if query_width != memory_width:
             hint = "use 'general', which has a matrix between them."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
-        self.scale = self._default_scale() if scale is None else float(scale)
-        if not math.isfinite(self.scale):
-            raise ArgumentError(describe("scale", "a finite number", scale, "leave it out."))
+        given = self._default_scale() if scale is None else scale
+        self.scale = finite_number("scale", given, self.dtype, "leave it out.")
 
     def _default_scale(self) -> float:
         return 1.0

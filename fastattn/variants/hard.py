@@ -8,6 +8,7 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
+from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_whole
@@ -138,10 +139,9 @@ class Hard(Variant):
         check_choice("score", score, ("additive", "dot", "general", "concat"))
         if not 0 <= soft_share <= 1:
             raise ArgumentError(describe("soft_share", "a number from 0 to 1", soft_share, "0.5 is the paper's."))
-        if not 0 < temperature < np.inf:
-            raise ArgumentError(describe("temperature", "a positive number", temperature, "1.0 is a start."))
+        temperature = finite_number("temperature", temperature, self.dtype, "1.0 is a start.", positive=True)
         self.training = check_choice("training", training, ("gumbel", "reinforce"))
-        self.soft_share, self.temperature = float(soft_share), float(temperature)
+        self.soft_share, self.temperature = float(soft_share), temperature
         # The scores of Luong et al. have that of Bahdanau et al. among them, as "concat".
         self.align: Soft = luong(
             query_width=query_width, memory_width=memory_width, score="concat" if score == "additive" else score,

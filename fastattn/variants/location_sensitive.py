@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.base import Array, Prepared
@@ -95,13 +96,12 @@ class LocationSensitive(Recall):
         if check_size("filter_size", filter_size) % 2 == 0:
             hint = "its middle is the key itself."
             raise ArgumentError(describe("filter_size", "an odd number", filter_size, hint))
-        if not math.isfinite(sharpening):
-            raise ArgumentError(describe("sharpening", "a finite number", sharpening, "1.0 is none."))
+        sharpening = finite_number("sharpening", sharpening, np.dtype(dtype), "1.0 is none.")
         if smoothing and sharpening != 1:
             hint = "smoothing spreads the weights, sharpening the opposite."
             raise ArgumentError(describe("sharpening", "1.0 with smoothing", sharpening, hint))
         super().__init__(query_width, memory_width, width, filters, rng, dtype)
-        self.smoothing, self.scale, self.cumulative = bool(smoothing), float(sharpening), bool(cumulative)
+        self.smoothing, self.scale, self.cumulative = bool(smoothing), sharpening, bool(cumulative)
         self.window = None if window is None else check_size("window", window, 0)
         self.initial = check_choice("initial", initial, ("zeros", "uniform"))
         bound = math.sqrt(3 / filter_size)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
+from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
 from fastattn.memory import packed_keys
@@ -155,9 +156,9 @@ class Monotonic(Variant):
     ) -> None:
         super().__init__(query_width, memory_width, dtype)
         for name, value, least in (("offset", offset, -np.inf), ("noise", noise, 0)):
-            if not (np.isfinite(value) and value >= least):
-                expected = "a finite number" + (", 0 or above" if least == 0 else "")
-                raise ArgumentError(describe(name, expected, value, "see the docstring for the paper's."))
+            if finite_number(name, value, self.dtype, "see the docstring for the paper's.") < least:
+                hint = "see the docstring for the paper's."
+                raise ArgumentError(describe(name, "a number from 0 up", value, hint))
         self.noise = float(noise)
         self.search = check_choice("search", search, ("hard", "soft"))
         self.align = NormedAdditive(
