@@ -46,6 +46,18 @@ advice(
 )
 advice(lambda softcap="5": scores.Dot(softcap=softcap), "leave it out for no cap", softcap=None)
 advice(lambda softcap=0: scores.Dot(softcap=softcap), "leave it out for no cap", softcap=None)
+
+
+def replaced(score, **parameters):
+    score.parameters.update(parameters)
+    return score
+
+
+HINT = "make a new score for other parameters"
+advice(lambda score=replaced(scores.General(W), w=V): attend(score=score), HINT, score=scores.General(W))
+advice(lambda score=replaced(scores.Additive(V), b=ones(5)): attend(score=score), HINT, score=scores.Additive(V, b=V))
+advice(lambda scale=1e39: attend(scale=scale), "pass {scale} for none", scale="1.0")
+advice(lambda cap=1e39: attend(score=scores.Dot(softcap=cap)), "leave it out for no cap", cap=None)
 advice(lambda w=V: scores.General(w), "w is ", w=W)
 advice(lambda b=ones(5): scores.Additive(V, b=b), "b is of shape (Da,), as v is", b=V)
 

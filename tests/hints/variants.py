@@ -72,6 +72,7 @@ advice(
 advice(lambda soft_share=2: make("hard", soft_share=soft_share), "{soft_share} is the paper's", soft_share="0.5")
 advice(lambda temperature=0: make("hard", temperature=temperature), "{temperature} is a start", temperature="1.0")
 advice(lambda decay=1.0: hard.MovingBaseline(decay), "{decay} is the paper's", decay="0.9")
+advice(lambda noise=-1: make("monotonic", width=4, noise=noise), "see the docstring for the paper's", noise=1.0)
 advice(
     lambda offset=math.nan: make("monotonic", width=4, offset=offset), "see the docstring for the paper's", offset=-4.0
 )
