@@ -105,7 +105,8 @@ def _read(config: Config) -> list[ParallelText]:
 def _given(pairs: Pairs, validation: Pairs | None) -> list[ParallelText]:
     texts = [_parallel("pairs", pairs), _parallel("validation", () if validation is None else validation)]
     if not texts[0].sources:
-        raise ArgumentError(describe("pairs", "at least one pair to train on", "none", "look at how they are read."))
+        hint = "pass a list: an iterator that was read before has nothing left."
+        raise ArgumentError(describe("pairs", "at least one pair to train on", "none", hint))
     return [text for text in texts if text.sources]
 
 

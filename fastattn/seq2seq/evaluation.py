@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from fastattn._strings import strings
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.metrics import References, Score, bleu, check_texts, chrf, count_errors
 from fastattn.seq2seq.vocabulary import Vocabulary
@@ -71,5 +71,6 @@ def evaluate(
             unit = f"kind:{vocabulary.kind}" if name == "per" else "split:whitespace"
             found[name] = Score(name.upper() if name != "accuracy" else "accuracy", value, f"{unit}|n:{counts.count}")
         else:
-            raise ArgumentError(describe("metrics", f"some of {', '.join(METRICS)}", repr(name), "choose among them."))
+            expected = f"some of {', '.join(METRICS)}"
+            raise ArgumentError(describe("metrics", expected, repr(name), did_you_mean(name, METRICS)))
     return found

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import variants
-from fastattn.errors import ArgumentError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, UnsupportedError, describe, did_you_mean
 from fastattn.variants import AttentionState, Prepared, Variant
 from fastattn.variants.checks import check_normalizer
 
@@ -30,10 +30,9 @@ def check(table: Mapping[str, Any]) -> None:
     for option in table:
         if option != "name" and (option not in known or option in _OWN):
             own = [name for name in known if name not in _OWN]
-            hint = "query_width, memory_width and the like are the decoder's." if option in _OWN else "correct the key."
-            raise ArgumentError(
-                describe(f"mechanism.{option}", f"an option of {table['name']!r}: {', '.join(own)}", "another", hint)
-            )
+            hint = f"leave it out: {option} is the decoder's." if option in _OWN else did_you_mean(option, own)
+            expected = f"an option of {table['name']!r}: {', '.join(own)}"
+            raise ArgumentError(describe(f"mechanism.{option}", expected, "another", hint))
 
 
 def make(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell
 
@@ -55,9 +54,6 @@ class GRUStep(Step):
     """
 
     def __init__(self, hidden: int, *, reset: str, rng: np.random.Generator, dtype: Any) -> None:
-        if reset not in ("before", "after"):
-            hint = "'before' is as published; 'after' is cuDNN's."
-            raise ArgumentError(describe("reset", "'before' or 'after'", repr(reset), hint))
         super().__init__(AFTER if reset == "after" else BEFORE, hidden, rng, dtype)
         self.b = Parameter(np.zeros(3 * hidden, dtype))
         self.reset = reset

@@ -366,7 +366,7 @@ def _inner(hint: Any) -> Any:
 def _example(field: "dataclasses.Field[Any]") -> str:
     default = field.default
     if default is dataclasses.MISSING or default is None or default == "":
-        return "see the documentation of the configuration."
+        return "correct it, or leave it out."
     shown = str(default).lower() if isinstance(default, bool) else default
     shown = list(default) if isinstance(default, tuple) else shown
     return f"the default is {shown!r}." if isinstance(shown, str) and default is shown else f"the default is {shown}."

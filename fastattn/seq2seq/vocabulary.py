@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._strings import items, string, strings
-from fastattn.errors import ArgumentError, DTypeError, describe, problem_of
+from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean, problem_of
 from fastattn.seq2seq import bpe
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
@@ -63,7 +63,7 @@ class Vocabulary:
 
     def __init__(self, tokens: Iterable[str], kind: str = "word", merges: Iterable[Sequence[str]] = ()) -> None:
         if kind not in KINDS:
-            raise ArgumentError(describe("kind", f"one of {', '.join(KINDS)}", repr(kind), "choose one of them."))
+            raise ArgumentError(describe("kind", f"one of {', '.join(KINDS)}", repr(kind), did_you_mean(kind, KINDS)))
         self.kind = kind
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)

@@ -69,8 +69,10 @@ def advice(
             }
             return wrong(**values, **made)
 
-    code_of_wrong = wrong.__code__
-    name = f"{Path(code_of_wrong.co_filename).stem}:{code_of_wrong.co_firstlineno}"
+    place = inspect.currentframe()
+    while place.f_code.co_name != "<module>":
+        place = place.f_back
+    name = f"{Path(place.f_code.co_filename).stem}:{place.f_lineno}"
     same = sum(case.id.split("-")[0] == name for case in CASES)
     CASES.append(Case(f"{name}-{same}" if same else name, wrong, hint.format(**arguments), right))
 

@@ -1,0 +1,109 @@
+"""Hints about configurations."""
+
+from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, read_config
+from fastattn.seq2seq.corpus import prepare_corpus
+from hints import advice, write
+
+VALID = """
+[data]
+train = "pairs.tsv"
+validation = "others.tsv"
+[model]
+hidden = 8
+[training]
+rate = 0.01
+"""
+
+
+def toml(text=VALID, old="", new="", path="a.toml"):
+    return read_config(write(path, text.replace(old, new) if old else text + new))
+
+
+def replaced(old, wrong, right, hint, **more):
+    """A case in which a text of the file is wrong."""
+    advice(lambda new=wrong: toml(old=old, new=new), hint, new=right, **more)
+
+
+advice(lambda path=3: read_config(path), "pass the path of a TOML file, or a Config", lambda: toml())
+advice(lambda: read_config("a.toml"), "name a configuration file that can be read", lambda: toml())
+replaced("", "x = [", "", "correct the TOML there")
+replaced('"pairs.tsv"', "pairs.tsv", '"pairs.tsv"', "text goes in quotes")
+replaced("hidden", "hiden", "hidden", "did you mean 'hidden'?")
+replaced("[model]", "[modell]", "[model]", "did you mean 'model'?")
+replaced("[data]", "[zzz]\n[data]", "[data]", "known are data, vocabulary, training, inference, model")
+replaced("hidden = 8", 'kind = "transfomer"', 'kind = "transformer"', "did you mean 'transformer'?")
+replaced(
+    "hidden = 8",
+    "[model.mechanism]",
+    '[model.mechanism]\nname = "location_sensitive"',
+    'write name = "location_sensitive"',
+)
+replaced("hidden = 8", "mechanism = 3", '[model.mechanism]\nname = "additive"', "write a section [model.mechanism]")
+advice(lambda new="epochs = 3\n" + VALID: toml(new), "it is a key of [training]", new=VALID + "epochs = 3\n")
+replaced("rate", "beam", "rate", "it belongs to [inference]")
+replaced("rate = 0.01", 'rate = "fast"', "rate = 0.001", "the default is 0.001")
+replaced("rate = 0.01", "betas = [0.9]", "betas = [0.9, 0.999]", "the default is [0.9, 0.999]")
+replaced("rate = 0.01", "rate = inf", "rate = 0.001", "the default is 0.001")
+replaced("rate = 0.01", "rate = 0", "rate = 0.001", "the default is 0.001")
+replaced("rate = 0.01", f"epochs = {2**63}", "epochs = 10", "the default is 10")
+replaced("rate = 0.01", 'metric = "los"', 'metric = "loss"', "did you mean 'loss'?")
+replaced("rate = 0.01", 'metric = "xxx"', 'metric = "bleu"', "known are loss, bleu, chrf, wer, per, accuracy")
+replaced('train = "pairs.tsv"', "train = 3", 'train = "3"', "correct it")
+replaced("[data]", "[data]\ncolumns = 3", "[data]", "or leave it out")
+replaced(
+    'train = "pairs.tsv"', 'train_target = "a"', 'train = "b"\ntrain_target = "a"', "name the sources of train_target"
+)
+advice(
+    lambda train="-", validation="-": DataConfig(train=train, validation=validation),
+    "use files",
+    validation="others.tsv",
+)
+replaced(
+    "[model]",
+    "[vocabulary]\nsource_size = 4\n[model]",
+    "[vocabulary]\nsource_size = 5\n[model]",
+    "4 tokens are special",
+)
+replaced(
+    "[model]",
+    '[vocabulary]\nshared = true\nsource = "char"\n[model]',
+    '[vocabulary]\nshared = true\nsource = "char"\ntarget = "char"\n[model]',
+    "give source and target the same kind and size",
+)
+replaced("rate = 0.01", "epochs = 0", "epochs = 0\nmax_steps = 9", "give max_steps as well")
+replaced("rate = 0.01", "tokens_per_batch = 100", "tokens_per_batch = 101", "give at least 101, with the end token")
+replaced("rate = 0.01", 'schedule = "inverse_sqrt"', 'schedule = "inverse_sqrt"\nwarmup = 4000', "4000 steps are usual")
+replaced("rate = 0.01", "warmup = 9", "rate = 0.01", "leave it out")
+replaced("rate = 0.01", "warmup = 9", 'warmup = 9\nschedule = "inverse_sqrt"', 'or use "inverse_sqrt"')
+for right in ({"validation": "others.tsv"}, {"patience": 0}):
+    data = {"train": "pairs.tsv", **{key: value for key, value in right.items() if key == "validation"}}
+    settings = {"patience": right.get("patience", 3)}
+    advice(
+        lambda data={"train": "pairs.tsv"}, settings={"patience": 3}: Config(
+            DataConfig(**data), BahdanauConfig(), training=TrainingConfig(**settings)
+        ),
+        "give data.validation, or leave this out",
+        data=data,
+        settings=settings,
+    )
+advice(lambda model=3: Config(model=model), "pass a dataclass", model=BahdanauConfig())
+
+CONFIG = Config(model=BahdanauConfig())
+PAIRS = [("a", "b")]
+advice(
+    lambda validation=PAIRS, pairs=None, config=CONFIG: prepare_corpus(config, pairs, validation),
+    "or give pairs, too",
+    pairs=PAIRS,
+)
+advice(
+    lambda: prepare_corpus(CONFIG, validation=PAIRS),
+    "name a file in data.validation",
+    lambda: prepare_corpus(
+        Config(DataConfig(train=write("a.tsv", "a\tb\n"), validation=write("b.tsv", "a\tb\n")), BahdanauConfig())
+    ),
+)
+advice(
+    lambda pairs=[]: prepare_corpus(CONFIG, pairs),
+    "pass a list: an iterator that was read before has nothing left",
+    pairs=PAIRS,
+)

@@ -1,0 +1,161 @@
+"""Hints about texts: arguments, files, vocabularies."""
+
+import bz2
+import gzip
+import io
+import lzma
+from unittest import mock
+
+from fastattn import seq2seq
+from fastattn._strings import string, string_pairs
+from fastattn.seq2seq import Vocabulary, encode_pairs, read_lines, read_pairs
+from fastattn.seq2seq.text import ParallelText
+from fastattn.seq2seq.textfile import read_whole
+from hints import advice, write
+
+# Arguments
+advice(lambda value=3: string("text", value), "pass one text as a str", value="3")
+advice(
+    lambda value=b"ab": string("text", value),
+    "decode it: {value}.",
+    lambda: string("text", b"ab".decode("utf-8")),
+    value='.decode("utf-8")',
+)
+VOCABULARY = Vocabulary(["a", "b"])
+advice(
+    lambda tokens="ab": VOCABULARY.encode(tokens),
+    "pass a list of str; a text is to be split first",
+    lambda: VOCABULARY.encode(VOCABULARY.split("ab")),
+)
+PAIRS = ["ab", "cd"]
+advice(
+    lambda pairs=PAIRS: list(string_pairs("pairs", pairs)), "pass pairs=[(source, target), ...]", pairs=[("ab", "cd")]
+)
+advice(
+    lambda pairs=(PAIRS, PAIRS), sources=PAIRS, targets=PAIRS: list(string_pairs("pairs", pairs)),
+    "or of two lists pairs={pairs}.",
+    pairs="zip(sources, targets)",
+)
+
+# Vocabularies
+advice(lambda kind="wrd": Vocabulary(["a"], kind), "did you mean {kind}?", kind="'word'")
+advice(lambda tokens=["a", ""]: Vocabulary(tokens), "leave it out", tokens=["a"])
+advice(lambda tokens=["a", "a"]: Vocabulary(tokens), "list every token once", tokens=["a"])
+MERGES = [("a", "b")]
+advice(lambda kind="word": Vocabulary(["a", "b", "ab"], kind, MERGES), "use kind={kind}.", kind='"bpe"')
+advice(
+    lambda tokens=["a", "b"]: Vocabulary(tokens, "bpe", MERGES),
+    "list both parts and the two joined among the tokens",
+    tokens=["a", "b", "ab"],
+)
+advice(
+    lambda merges=[("a",)]: Vocabulary(["a", "b", "ab"], "bpe", merges), "pass (left, right) for each", merges=MERGES
+)
+advice(
+    lambda merges=["ab"]: Vocabulary(["a", "b", "ab"], "bpe", merges),
+    "pass pairs of tokens, each of them a str",
+    merges=MERGES,
+)
+advice(lambda max_size=4: Vocabulary.build(["a b"], max_size=max_size), "give a larger number", max_size=5)
+advice(lambda max_size=5: Vocabulary.build(["abc"], "bpe", max_size=max_size), "give a larger max_size", max_size=9)
+advice(
+    lambda min_count=1: Vocabulary.build(["aa aa aa aa b"], "bpe", max_size=6, min_count=min_count),
+    "or a min_count that leaves rare characters out",
+    min_count=2,
+)
+advice(lambda ids=[9]: VOCABULARY.decode(ids), "decode with the vocabulary that the ids come from", ids=[4])
+advice(
+    lambda ids=[0.5]: VOCABULARY.decode(ids),
+    "pass ids, such as encode returns",
+    lambda: VOCABULARY.decode(VOCABULARY.encode(["a"])),
+)
+JSON = VOCABULARY.to_json()
+advice(lambda text="{}": Vocabulary.from_json(text), "use the text that to_json returned", text=JSON)
+advice(
+    lambda text=JSON.replace('"format": 1', '"format": 9'): Vocabulary.from_json(text),
+    "install a newer fastattn",
+    text=JSON.replace('"format": 9', '"format": 1'),
+)
+
+
+# Files
+def read(content, name="a.tsv", reader=read_lines, **more):
+    return reader(write(name, content), **more)
+
+
+advice(lambda name="a.tsv": read_lines(name), "name a text file that can be read", lambda: read("a\n"))
+advice(lambda closed=True: read_standard_input(closed), "give it something to read", closed=False)
+
+
+def read_standard_input(closed):
+    with mock.patch("sys.stdin", None if closed else io.TextIOWrapper(io.BytesIO(b"a\n"))):
+        return read_lines("-")
+
+
+PACKED = gzip.compress(b"a\n" * 1000)
+advice(lambda content=PACKED[:20]: read(content), "copy the file once more", content=PACKED)
+advice(
+    lambda content=PACKED[:12] + b"\0" * 9 + PACKED[21:]: read(content), "pack it anew", content=gzip.compress(b"a\n")
+)
+advice(
+    lambda content=PACKED: read(content, reader=lambda place: read_whole(place, 9999)),
+    "unpack it first (gzip -dc)",
+    content=gzip.decompress(PACKED),
+)
+advice(
+    lambda content=lzma.compress(b"a\n"): read(content),
+    "unpack it first (xz -dc)",
+    content=lzma.decompress(lzma.compress(b"a\n")),
+)
+advice(lambda content=bz2.compress(b"a\n"): read(content), "unpack it first (bzip2 -dc)", content=b"a\n")
+advice(lambda content=b"\x93NUMPY\1": read(content), "write its texts to a text file", content=b"a\n")
+for encoding in ("UTF-16", "UTF-32"):
+    advice(
+        lambda content="ä\n".encode(encoding): read(content),
+        f"convert it to UTF-8 (iconv -f {encoding} -t UTF-8)",
+        content="ä\n".encode(encoding).decode(encoding).encode("UTF-8"),
+    )
+advice(lambda content=b"a few words \0 and more": read(content), "name a file of UTF-8 text", content="a b")
+advice(
+    lambda content=b"a\rb\r": read(content),
+    "end them with LF (tr '\\r' '\\n')",
+    content=b"a\rb\r".replace(b"\r", b"\n"),
+)
+advice(
+    lambda content="a" * 99: read(content, reader=lambda place: read_whole(place, 9)),
+    "name the file that is meant",
+    content="a",
+)
+advice(
+    lambda content=b"\xe4\n": read(content, reader=lambda place: read_whole(place, 9)),
+    "save the file as UTF-8",
+    content="ä\n",
+)
+
+
+def pairs(content, target=None, **more):
+    return read(content, reader=read_pairs, target=target and write("b.tsv", target), **more)
+
+
+advice(lambda content="a\nb\n": pairs(content), "put a tab between source and target", content="a\tb\n")
+advice(lambda target=None: pairs("a\nb\n", target), "or name two files", target="c\nd\n")
+advice(lambda target="\n\n": pairs("a\nb\n", target), "name other files", target="c\nd\n")
+advice(lambda content="a\tb\nc\n": pairs(content, strict=True), "correct or remove these lines", content="a\tb\nc\td\n")
+advice(
+    lambda strict=True: pairs("a\tb\nc\n", strict=strict),
+    "training leaves them out unless data.strict is true",
+    strict=False,
+)
+advice(lambda columns=(0, 1): pairs("a\tb\n", columns=columns), "the first column is 1", columns=(1, 2))
+advice(lambda columns=(1, 2): pairs("a\n", "b\n", columns=columns), "leave out columns, or target", columns=None)
+advice(
+    lambda target="b.tsv": [write("a.tsv", "a\n"), write("b.tsv", "b\n"), read_pairs("b.tsv", target)],
+    "name two files",
+    target="a.tsv",
+)
+TEXT = ParallelText(["a b"], ["a b"], [1], seq2seq.text.Report("pairs", 1, 1))
+advice(
+    lambda max_length=1: encode_pairs(TEXT, VOCABULARY, VOCABULARY, max_length=max_length),
+    "raise max_length",
+    max_length=2,
+)
