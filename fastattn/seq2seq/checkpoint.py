@@ -25,6 +25,7 @@ from fastattn.errors import (
     CheckpointError,
     FastattnError,
     MissingPackageError,
+    describe,
     describe_file,
     problem_of,
 )
@@ -120,7 +121,8 @@ def save(
     """
     run = Path(run)
     if step < 0 or keep < 1:
-        raise ArgumentError(f"step: expected step >= 0 and keep >= 1, got {step} and {keep}.\nHint: keep=3 is usual.")
+        expected, got = "step from 0 up and keep from 1 up", f"{step} and {keep}"
+        raise ArgumentError(describe("step, keep", expected, got, "count steps from 0; keep=3 is usual."))
     files = {
         "model.safetensors": pack(model),
         _STATE: pack(state),
@@ -177,7 +179,7 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
     """
     run = Path(run)
     if which not in ("last", "best"):
-        raise ArgumentError(f"which: expected 'last' or 'best', got {which!r}.\nHint: pass one of the two.")
+        raise ArgumentError(describe("which", "'last' or 'best'", repr(which), "pass one of the two."))
     if _FOLDER.fullmatch(run.name) or (run / "manifest.json").exists():
         return _read(run, state)
     candidates = [folder for _, folder in sorted(_candidates(run), key=lambda c: (-c[0], c[1].name))]

@@ -293,7 +293,7 @@ def forbid_ids(log_probabilities: Array, never: Array) -> None:
 def attended(weights: Array | None) -> Array:
     """Return the weights, or raise if the model has none."""
     if weights is None:
-        hint = "ask for none."
+        hint = "ask for no weights, or train another kind of model: 'cho' and 'sutskever' have no attention."
         raise UnsupportedError(describe("weights", "a model with attention", "one without", hint))
     return weights
 

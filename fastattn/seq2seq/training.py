@@ -189,8 +189,7 @@ class Run:
         self.schedule.load_state(state["schedule"])
         count = self.corpus.train.count(position.epoch)
         if position.batch >= count:
-            problem = f"batch {position.batch} of an epoch of {count}"
-            raise CheckpointError(describe_file("position", problem, "use another checkpoint."))
+            raise CheckpointError(f"position: batch {position.batch} of an epoch of {count}")
         if self.finished() and state.get("final") is not None:
             self.final = Best.from_dict(state["final"])
 

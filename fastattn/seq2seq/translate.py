@@ -265,14 +265,11 @@ class Translator:
         source = string("source", source)
         target = None if target is None else string("target", target)
         if not self.source_vocabulary.split(source):
-            raise ArgumentError(describe("source", "a text", repr(source), "there is nothing to attend to."))
+            raise ArgumentError(describe("source", "a text", repr(source), "give a text with a token to attend to."))
         if target is None:
             [[found]] = self.search([source], weights=True, layers=layers)
         else:
             [found] = self.score([source], [target], weights=True, layers=layers)
-        if found.weights is None:
-            hint = "models of kinds 'cho' and 'sutskever' look at no source token; train another kind."
-            raise UnsupportedError(describe("align", "a model with attention", f"kind {self.model.kind!r}", hint))
         return found
 
     def _with_layers(self, source: Array, found: Hypothesis) -> Hypothesis:

@@ -202,7 +202,7 @@ for wrong in ("3", 0):
 advice(lambda forbid=[2]: beam(forbid=forbid), "the end must stay possible", forbid=[3])
 advice(
     lambda model=sutskever(): seq2seq.greedy(model, SOURCE, LENGTHS, limit=3, weights=True),
-    "ask for none",
+    "ask for no weights",
     lambda: seq2seq.greedy(sutskever(), SOURCE, LENGTHS, limit=3),
 )
 
