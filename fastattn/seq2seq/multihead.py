@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.attention import attention_vjp
-from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Layer, Linear
 from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp
@@ -27,13 +26,6 @@ def heads_of(x: Array, heads: int) -> Array:
     return x.reshape(batch, positions, heads, width // heads).transpose(0, 2, 1, 3)
 
 
-def check_heads(width: int, heads: int) -> None:
-    """Raise unless the heads share the width."""
-    if heads < 1 or width % heads:
-        hint = "each head gets width / heads features."
-        raise ArgumentError(describe("heads", f"a divisor of the width {width}", heads, hint))
-
-
 class SelfAttention(Layer):
     """``[heads: attention(x W_q, x W_k, x W_v)] W_o``, the three matrices side by side in `project`.
 
@@ -48,7 +40,6 @@ class SelfAttention(Layer):
     """
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
-        check_heads(width, heads)
         self.width, self.heads = width, heads
         self.project = Linear(width, 3 * width, bias=bias, rng=rng, dtype=dtype)
         self.output = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
@@ -103,7 +94,6 @@ class CrossAttention(Layer):
     """
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
-        check_heads(width, heads)
         self.width, self.heads = width, heads
         self.query = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
         self.project = Linear(width, 2 * width, bias=bias, rng=rng, dtype=dtype)

@@ -56,18 +56,16 @@ def advice(
     wrong: Callable[..., object], hint: str, right: Callable[[], object] | None = None, **arguments: object
 ) -> None:
     """Add a case."""
+    assert hint
     if right is None:
         fields = set(re.findall(r"{(\w+)}", hint))
         values = {name: value for name, value in arguments.items() if name not in fields}
         code = {name: arguments[name] for name in fields}
 
         def right() -> object:
-            known = {n: p.default for n, p in inspect.signature(wrong).parameters.items()}
-            made = {
-                name: eval(str(text), {**vars(fastattn), "np": np, "math": math, **known})
-                for name, text in code.items()
-            }
-            return wrong(**values, **made)
+            defaults = {n: p.default for n, p in inspect.signature(wrong).parameters.items()}
+            known = {**vars(fastattn), **wrong.__globals__, "np": np, "math": math, **defaults}
+            return wrong(**values, **{name: eval(str(text), known) for name, text in code.items()})
 
     place = inspect.currentframe()
     while place.f_code.co_name != "<module>":

@@ -1,7 +1,10 @@
 """Hints about configurations."""
 
+from dataclasses import dataclass
+
 from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, read_config
 from fastattn.seq2seq.corpus import prepare_corpus
+from fastattn.seq2seq.schema import from_table
 from hints import advice, write
 
 VALID = """
@@ -86,7 +89,7 @@ for right in ({"validation": "others.tsv"}, {"patience": 0}):
         data=data,
         settings=settings,
     )
-advice(lambda model=3: Config(model=model), "pass a dataclass", model=BahdanauConfig())
+advice(lambda model=3: Config(model=model), "pass {model}, say", model="BahdanauConfig()")
 
 CONFIG = Config(model=BahdanauConfig())
 PAIRS = [("a", "b")]
@@ -107,3 +110,33 @@ advice(
     "pass a list: an iterator that was read before has nothing left",
     pairs=PAIRS,
 )
+advice(
+    lambda data=3: Config(data, BahdanauConfig()),
+    "pass {data}.",
+    lambda: Config(DataConfig(), BahdanauConfig()),
+    data="DataConfig(...)",
+)
+advice(
+    lambda new="learning_rate = 3\n" + VALID: toml(new),
+    "did you mean 'rate', a key of [training]?",
+    new=VALID.replace("0.01", "3"),
+)
+advice(lambda rate=2**60: TrainingConfig(rate=rate), "the default is {rate}.", rate="0.001")
+advice(
+    lambda table={3: 4}: BahdanauConfig(mechanism={"name": "additive", **table}),
+    "write it as a str",
+    table={"width": 4},
+)
+advice(
+    lambda width=BahdanauConfig: BahdanauConfig(mechanism={"name": "additive", "width": width}),
+    "write a number",
+    width=4,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    width: int
+
+
+advice(lambda table={}: from_table(Settings, table, "model"), "add it to the section [model]", table={"width": 4})

@@ -48,21 +48,19 @@ def transformer(source=8, **given):
 
 # Settings
 advice(lambda kind="bahdanu": find(kind), "did you mean {kind}?", kind="'bahdanau'")
-advice(
-    lambda size=3: build(BahdanauConfig(**GRU), size), "ids 0 to 3 are those of padding, begin, end and unknown", size=4
-)
+advice(lambda size=3: build(BahdanauConfig(**GRU), size), "pass source_vocabulary_size={size}, say", size="64")
 advice(lambda hidden=0: bahdanau(hidden=hidden), "the default is 1000", hidden=4)
 advice(lambda dropout=1.0: bahdanau(dropout=dropout), "the default is {dropout}.", dropout="0.0")
-advice(lambda readout="max": bahdanau(readout=readout), "{readout} is as published", readout="'maxout'")
+advice(lambda readout="max": bahdanau(readout=readout), "did you mean {readout}?", readout="'maxout'")
 advice(
     lambda tied=True, readout_width=3: bahdanau(tied=tied, readout_width=readout_width), "change these", readout_width=4
 )
 advice(lambda tied=True: bahdanau(tied=tied, readout_width=3), "or leave tied away", tied=False)
-advice(lambda reset="never": cho(reset=reset), "{reset} is that of the paper's appendix", reset="'published'")
-advice(lambda reset="never": bahdanau(reset=reset), "{reset} is PyTorch's GRU", reset="'after'")
+advice(lambda reset="never": cho(reset=reset), "known are published, before, after", reset="published")
+advice(lambda reset="never": bahdanau(reset=reset), "known are before, after", reset="after")
 for make in (sutskever, luong):
-    advice(lambda layers=0, make=make: make(layers=layers), "", layers=4)
-advice(lambda score="genral": luong(score=score), "", score="general")
+    advice(lambda layers=0, make=make: make(layers=layers), "the default is {layers}.", layers="4")
+advice(lambda score="genral": luong(score=score), "did you mean {score}?", score="'general'")
 advice(
     lambda options={"score": "dot"}: luong(mechanism={"name": "luong", "score": "dot"}, **options),
     "leave score away: the mechanism has its own",
@@ -75,11 +73,17 @@ advice(
     name='"coverage"',
 )
 advice(lambda positions="rotery": transformer(positions=positions), "did you mean {positions}?", positions="'rotary'")
-advice(lambda norm="layer": transformer(norm=norm), "use one of these names", norm="pre")
-advice(lambda encoder_layers=0: transformer(encoder_layers=encoder_layers), "", encoder_layers=6)
+advice(lambda norm="layer": transformer(norm=norm), "known are post, pre", norm="pre")
+advice(
+    lambda encoder_layers=0: transformer(encoder_layers=encoder_layers),
+    "the default is {encoder_layers}.",
+    encoder_layers="6",
+)
 advice(lambda source=8: transformer(source, tied="all"), "share one vocabulary", source=9)
 advice(lambda tied="all": transformer(tied=tied), "or use tied={tied}.", tied='"target"')
-advice(lambda heads=3: transformer(heads=heads), "each head gets width / heads features", heads=2)
+advice(lambda heads=3: transformer(heads=heads), "give another number of heads", heads=2)
+
+advice(lambda width=4: transformer(heads=3, width=width), "or another width", width=6)
 
 # Mechanisms
 advice(

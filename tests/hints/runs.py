@@ -298,6 +298,25 @@ advice(
 )
 
 
+ALL_TIED = {
+    "kind": "transformer",
+    "tied": "all",
+    "width": 4,
+    "heads": 2,
+    "inner": 4,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+}
+advice(
+    lambda config=lambda config: {**config, "model": ALL_TIED}, vocabularies=lambda found: {**found, "target": seq2seq.Vocabulary(list("abcd"), "char")}: (
+        forged(config=config, vocabularies=vocabularies)
+    ),
+    "install the fastattn that wrote it",
+    config=same,
+    vocabularies=same,
+)
+
+
 def resumed(folder):
     return train(folder, resume=True, max_steps=4)
 

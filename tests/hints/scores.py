@@ -72,7 +72,7 @@ for name, made in (
     arguments = {"concat": "w, v", "additive": "v"}.get(name, "w")
     advice(lambda score=name: attend(score=score), f"pass scores.{type(made).__name__}({arguments})", score=made)
 advice(lambda score="scaled_dt": attend(score=score), "did you mean {score}?", score="'scaled_dot'")
-advice(lambda score="xxx": attend(score=score), "", score="dot")
+advice(lambda score="xxx": attend(score=score), "see fastattn.scores.names()", score="dot")
 advice(lambda name=3: scores.create(name), "see fastattn.scores.names()", lambda: scores.create(scores.names()[-1]))
 advice(lambda normalizer="sofmax": attend(normalizer=normalizer), "did you mean {normalizer}?", normalizer="'softmax'")
 advice(lambda normalizer=3: attend(normalizer=normalizer), 'pass "softmax"', normalizer="softmax")

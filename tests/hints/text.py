@@ -115,7 +115,7 @@ for encoding in ("UTF-16", "UTF-32"):
         f"convert it to UTF-8 (iconv -f {encoding} -t UTF-8)",
         content="ä\n".encode(encoding).decode(encoding).encode("UTF-8"),
     )
-advice(lambda content=b"a few words \0 and more": read(content), "name a file of UTF-8 text", content="a b")
+advice(lambda content=b"a\1\0\2\3": read(content), "name a file of UTF-8 text", content="a b")
 advice(
     lambda content=b"a\rb\r": read(content),
     "end them with LF (tr '\\r' '\\n')",
