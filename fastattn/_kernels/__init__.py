@@ -9,8 +9,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "fastattn._kernels.core":
         raise
-    raise ImportError(
-        f"fastattn: expected its compiled module in {__path__[0]}, got none.\n"
-        "Hint: after 'pip install .' start Python outside the checkout, or build in it by "
-        "'python setup.py build_ext --inplace'."
-    ) from None
+    from fastattn.errors import describe
+
+    here = __file__.removesuffix("__init__.py")
+    hint = "after 'pip install .' start Python elsewhere, or build here: python setup.py build_ext --inplace."
+    raise ImportError(describe("fastattn", f"its compiled module in {here}", "none", hint)) from None

@@ -35,6 +35,6 @@ def need(module: str, extra: str, purpose: str) -> Any:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
             raise  # the package is there, and what it needs itself is not
-        hint = f"pip install 'fastattn[{extra}]'"
+        hint = f"run pip install 'fastattn[{extra}]'."
         problem = f"the package {package} is needed for {purpose} and is not installed"
         raise MissingPackageError(describe_file(module, problem, hint), name=package) from None

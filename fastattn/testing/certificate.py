@@ -70,7 +70,8 @@ class Certificate:
         """Return the certificate, or raise a PluginError that lists what failed."""
         if not self.passed:
             wrong = "; ".join(f"{r.name}: {r.detail}" for r in self.results if r.status == "failed")
-            raise PluginError(describe_file(self.subject, f"does not conform: {wrong}", "print the certificate."))
+            hint = "print(certificate) shows all checks."
+            raise PluginError(describe_file(self.subject, f"does not conform: {wrong}", hint))
         return self
 
     def __str__(self) -> str:

@@ -166,7 +166,7 @@ def records_of(plugin: Any) -> list[Record]:
 
 def _usable(provider: Any) -> list[Record]:
     if provider.status in ("broken", "disabled"):
-        hint = "repair it." if provider.status == "broken" else "FASTATTN_PLUGINS leaves it out."
+        hint = "repair it." if provider.status == "broken" else "name it in FASTATTN_PLUGINS, or unset that."
         raise PluginError(
             describe_file(provider.name, f"is {provider.status}: {provider.problem or 'not loaded'}", hint)
         )

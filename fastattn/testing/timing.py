@@ -66,7 +66,8 @@ class Case:
         failed = set(check(self.record, options=self.options).failed) & set(_NEEDED)
         if failed:
             names = ", ".join(sorted(failed))
-            raise PluginError(describe_file(self.record.name, f"is wrong: {names}", "a wrong result has no time."))
+            hint = "repair it: a wrong result has no time."
+            raise PluginError(describe_file(self.record.name, f"is wrong: {names}", hint))
 
 
 def benchmarks_of(plugin: Any) -> list[Case]:

@@ -142,7 +142,7 @@ def require_matplotlib(name: str = "viz.heatmap") -> None:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        hint = "pip install 'fastattn[viz]'; viz.page() needs no other package."
+        hint = "run pip install 'fastattn[viz]'; viz.page() needs no other package."
         problem = describe(name, "matplotlib to be installed", "no such package", hint)
         raise MissingPackageError(problem, name="matplotlib") from None
 

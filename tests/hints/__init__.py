@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ def advice(
     CASES.append(Case(f"{name}-{same}" if same else name, wrong, hint.format(**arguments), right))
 
 
-def command(*words: object, read: str = "") -> str:
+def command(*words: object, read: str | bytes = "") -> str:
     """Run a command of `fastattn`; raise what it says if it fails, or else return what it prints."""
     import contextlib
     import io
@@ -84,7 +84,7 @@ def command(*words: object, read: str = "") -> str:
 
     out, err = io.StringIO(), io.StringIO()
     before = sys.stdin
-    sys.stdin = io.TextIOWrapper(io.BytesIO(read.encode()))
+    sys.stdin = io.TextIOWrapper(io.BytesIO(read.encode() if isinstance(read, str) else read))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = cli.main([str(word) for word in words])
@@ -147,14 +147,38 @@ def run(case: Case) -> Outcome:
     return Outcome(message, hint, frozenset(sites))
 
 
-def call_sites() -> dict[Site, str]:
-    """Return each call of `describe` and `describe_file` in the package, with its source."""
-    found = {}
+def hints_in_source() -> tuple[dict[Site, str], dict[Site, str]]:
+    """Return each call in the package that makes a message, with its source; and each piece of text of a hint."""
+    calls, pieces = {}, {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        text = path.read_text()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in ("describe", "describe_file"):
-                    place = str(path.relative_to(PACKAGE)), node.lineno, node.col_offset
-                    found[place] = " ".join((ast.get_source_segment(text, node) or "").split())
-    return {place: text for place, text in found.items() if not place[0].startswith("_reference")}
+        file, text = str(path.relative_to(PACKAGE)), path.read_text()
+        tree = ast.parse(text)
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or file.startswith("_reference"):
+                continue
+            if call.func.id in ("describe", "describe_file"):
+                calls[file, call.lineno, call.col_offset] = " ".join((ast.get_source_segment(text, call) or "").split())
+                hint = call.args[-1]
+                for node in _assigned(tree, hint.id) if isinstance(hint, ast.Name) else [hint]:
+                    for part in ast.walk(node):
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str) and len(part.value) > 7:
+                            pieces[file, part.lineno, part.col_offset] = part.value.strip(" .")
+    # Compiled sources are not parsed; their messages are written out.
+    for path in sorted(PACKAGE.rglob("*.p[yx][xi]")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for found in re.findall(r"Hint: ([^{\"\\]+)", line):
+                pieces[str(path.relative_to(PACKAGE)), number, 0] = found.strip(" .")
+    return calls, pieces
+
+
+def _assigned(tree: ast.AST, name: str) -> Iterator[ast.expr]:
+    """Yield what is assigned to a name anywhere in a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and target.id == name:
+                    yield node.value
+                elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    for one, value in zip(target.elts, node.value.elts):
+                        if isinstance(one, ast.Name) and one.id == name:
+                            yield value

@@ -258,3 +258,19 @@ advice(
     "give one more of those that have fewer",
     references=[["a", "b"], ["a", "c"]],
 )
+advice(
+    lambda references=["a b"]: metrics.count_errors([["a", "b"]], references),
+    "split texts",
+    references=[["a b".split()]],
+)
+advice(
+    lambda references=[["a b"]]: metrics.count_errors([["a", "b"]], references),
+    "split texts",
+    references=[["a b".split()]],
+)
+advice(
+    lambda references=["a"]: metrics.chrf(["a"], references),
+    "give a list of references for each output, [] around one alone",
+    references=[["a"]],
+)
+advice(lambda outputs="a": metrics.chrf(outputs, [["a"]]), "pass a list of texts, each of them a str", outputs=["a"])

@@ -1,25 +1,33 @@
 """Hints about plugins: what they hand over, and who asks for it."""
 
+import functools
 import warnings
 from types import ModuleType
+from unittest import mock
+
+import numpy as np
 
 import fastattn
-from fastattn import plugin, scores
-from fastattn.plugin import ScoreRecord, VariantRecord
+from fastattn import plugin, scores, testing
+from fastattn.plugin import ScoreRecord, VariantRecord, manager
+from fastattn.plugin.installed import installed as whole
+from fastattn.plugin.provider import Provider
+from fastattn.variants.dot import Dot
 from hints import Said, advice
 from hints.attention import attend
 
 
+def module_of(hooks):
+    """Make a plugin of what its hooks return, or of functions that return it."""
+    made = ModuleType("plugin_of_a_test")
+    for name, returned in hooks.items():
+        setattr(made, name, returned if callable(returned) else lambda returned=returned: returned)
+    return made
+
+
 def plugins(**given):
-    """Make plugins of functions that say what their hooks return, by name."""
-
-    def module(hooks):
-        made = ModuleType("a_plugin")
-        for name, returned in hooks.items():
-            setattr(made, name, returned if callable(returned) else lambda returned=returned: returned)
-        return made
-
-    return plugin.isolated({name: module(hooks) for name, hooks in given.items()})
+    """Use these plugins, by name, and no other."""
+    return plugin.isolated({name: module_of(hooks) for name, hooks in given.items()})
 
 
 def said(hooks):
@@ -149,3 +157,100 @@ advice(
     "is it from a plugin that is not loaded: one (broken)? See `fastattn plugins`",
     repaired=True,
 )
+
+
+def installed(*names, read=True, **environment):
+    """Look for plugins of these entry points; raise the problem of one."""
+    with mock.patch.dict("os.environ", environment), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [(Provider(name, "plugin_of_a_test"), lambda: module_of(variants(RIGHT))) for name in names]
+        if not read:
+            finder = mock.Mock(side_effect=OSError("no disk"))
+            with mock.patch("importlib.metadata.distributions", lambda: map(finder, [1])):
+                found = whole()
+        with mock.patch("fastattn.plugin.manager.installed", lambda: found):
+            return manager.Manager().providers()
+
+
+def said_of(*names, **more):
+    for row in installed(*names, **more):
+        if row.problem:
+            raise Said(row.problem)
+
+
+for right in (("one",), ("one", "two")):
+    advice(
+        lambda names=("one", "one"): said_of(*names),
+        "remove one of the packages, or ask its author for another name of its entry point",
+        names=right,
+    )
+advice(lambda name="One": said_of(name), "use lower case letters, digits and underscores", name="one")
+advice(lambda read=False: said_of(read=read), "install it anew, or remove it", read=True)
+advice(lambda second="mine": said(variants(RIGHT, VariantRecord(second, len))), "rename one", second="yours")
+
+
+# The conformance kit
+class Wrong(Dot):
+    """Its scores are halved where a reference says that they are not."""
+
+    def _project(self, query):
+        return super()._project(query) / 2
+
+
+def reference(parameters, queries, memory, values, allowed):
+    scores = np.where(allowed[:, None], np.einsum("btd,bsd->bts", queries, memory), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return np.einsum("bts,bsd->btd", weights, values), weights
+
+
+def record(factory):
+    return VariantRecord("mine", factory, reference=reference)
+
+
+@functools.cache
+def certificate(factory):
+    return testing.check_variant(record(factory))
+
+
+advice(lambda: certificate(Wrong).require(), "print(certificate) shows all checks", lambda: str(certificate(Wrong)))
+
+
+def timed(factory):
+    with mock.patch.dict(
+        "fastattn.testing.timing._CHECKS", {VariantRecord: lambda record, options: certificate(factory)}
+    ):
+        return testing.timing.Case(record(factory), {}, "step", len, len).check()
+
+
+advice(lambda factory=Wrong: timed(factory), "repair it: a wrong result has no time", factory=Dot)
+
+
+def records_of(name, hooks=None, **environment):
+    with mock.patch.dict("os.environ", environment), plugins(one=hooks or variants(RIGHT)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return testing.records_of(name)
+
+
+advice(lambda name="two": records_of(name), "install its package", name="one")
+advice(lambda hooks={"fastattn_variants": 3}: records_of("one", hooks), "repair it", hooks=variants(RIGHT))
+
+
+def allowed(**environment):
+    found = [(Provider("one", "plugin_of_a_test"), lambda: module_of(variants(RIGHT)))]
+    with mock.patch.dict("os.environ", environment), mock.patch("fastattn.plugin.manager.installed", lambda: found):
+        plugin.reload()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return testing.records_of("one")
+        finally:
+            plugin.reload()
+
+
+for right in ({"FASTATTN_PLUGINS": "one"}, {}):
+    advice(
+        lambda environment={"FASTATTN_PLUGINS": "two"}: allowed(**environment),
+        "name it in FASTATTN_PLUGINS, or unset that",
+        environment=right,
+    )

@@ -307,10 +307,18 @@ ALL_TIED = {
     "encoder_layers": 1,
     "decoder_layers": 1,
 }
+
+
+def tied(config):
+    return {**config, "model": ALL_TIED}
+
+
+def longer(found):
+    return {**found, "target": seq2seq.Vocabulary(list("abcd"), "char")}
+
+
 advice(
-    lambda config=lambda config: {**config, "model": ALL_TIED}, vocabularies=lambda found: {**found, "target": seq2seq.Vocabulary(list("abcd"), "char")}: (
-        forged(config=config, vocabularies=vocabularies)
-    ),
+    lambda config=tied, vocabularies=longer: forged(config=config, vocabularies=vocabularies),
     "install the fastattn that wrote it",
     config=same,
     vocabularies=same,
