@@ -111,9 +111,9 @@ advice(lambda content=bz2.compress(b"a\n"): read(content), "unpack it first (bzi
 advice(lambda content=b"\x93NUMPY\1": read(content), "write its texts to a text file", content=b"a\n")
 for encoding in ("UTF-16", "UTF-32"):
     advice(
-        lambda content="ä\n".encode(encoding): read(content),
+        lambda content="\u00e4\n".encode(encoding): read(content),
         f"convert it to UTF-8 (iconv -f {encoding} -t UTF-8)",
-        content="ä\n".encode(encoding).decode(encoding).encode("UTF-8"),
+        content="\u00e4\n".encode(encoding).decode(encoding).encode("UTF-8"),
     )
 advice(lambda content=b"a\1\0\2\3": read(content), "name a file of UTF-8 text", content="a b")
 advice(
@@ -129,7 +129,7 @@ advice(
 advice(
     lambda content=b"\xe4\n": read(content, reader=lambda place: read_whole(place, 9)),
     "save the file as UTF-8",
-    content="ä\n",
+    content="\u00e4\n",
 )
 
 
