@@ -136,13 +136,13 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     return one_line(f"{place}: {problem}. Hint: {hint}")
 
 
-def problem_of(error: BaseException) -> str:
+def problem_of(error: object) -> str:
     """Return what an error says is wrong, in one line without its hint: to be told within another message.
 
     Parameters
     ----------
-    error : exception
-        Of fastattn, or any other.
+    error : exception or str
+        Of fastattn, or any other; or its text.
 
     Returns
     -------

@@ -306,7 +306,7 @@ FAILURES = {
     "picture nowhere": (["heatmap", "{model}", "abc", "-o", "{tmp}/none/map.html"], 1, "check the path"),
     "picture is a folder": (["heatmap", "{model}", "abc", "-o", "{tmp}/folder.html"], 1, "/folder.html: Is a dir"),
     "output is a folder": (["evaluate", "{model}", "{tmp}/train.tsv", "--translations", "{tmp}"], 1, "name a file"),
-    "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "nothing to attend to"),
+    "nothing to attend to": (["heatmap", "{model}", "", "-o", "{tmp}/map.html"], 1, "a token to attend to"),
 }  # fmt: skip
 
 

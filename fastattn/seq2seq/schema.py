@@ -290,7 +290,8 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
         return None
     if get_origin(kind) is Mapping:
         if not isinstance(value, Mapping):
-            raise _Fault("a table", shown(value), f"write a section [...{field.name}], or in Python pass a dict.")
+            hint = f'write a table, {field.name} = {{ key = "value" }}, or in Python pass a dict.'
+            raise _Fault("a table", shown(value), hint)
         return _plain(value, "")
     if get_origin(kind) is tuple:
         kinds = get_args(kind)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fastattn.errors import PluginError, describe_file
+from fastattn.errors import PluginError, describe_file, problem_of
 from fastattn.normalizers.base import Normalizer
 from fastattn.plugin.manager import current, isolated
 from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
@@ -166,10 +166,10 @@ def records_of(plugin: Any) -> list[Record]:
 
 def _usable(provider: Any) -> list[Record]:
     if provider.status in ("broken", "disabled"):
-        hint = "repair it." if provider.status == "broken" else "name it in FASTATTN_PLUGINS, or unset that."
-        raise PluginError(
-            describe_file(provider.name, f"is {provider.status}: {provider.problem or 'not loaded'}", hint)
-        )
+        broken = provider.status == "broken"
+        hint = "see `fastattn plugins`, and repair it." if broken else "name it in FASTATTN_PLUGINS, or unset that."
+        problem = problem_of(provider.problem) or "not loaded"
+        raise PluginError(describe_file(provider.name, f"is {provider.status}: {problem}", hint))
     return [record for found in provider.records.values() for record in found.values()]
 
 

@@ -1,9 +1,10 @@
 """Hints of the command line."""
 
+from pathlib import Path
 from unittest import mock
 
-from fastattn.seq2seq import Vocabulary
-from hints import advice, command
+from fastattn.seq2seq import Vocabulary, quickstart
+from hints import advice, command, write
 from hints.runs import run
 
 
@@ -31,6 +32,21 @@ for suffix in (".png", ".html"):
 advice(
     lambda name="My-one": command("new-plugin", name), "use lower case letters, digits and underscores", name="my_one"
 )
+
+
+def evaluated(output):
+    return command("evaluate", run(), write("a.tsv", "ab\tba\n"), "--translations", output, "--metric", "per")
+
+
+advice(lambda output="a.tsv": evaluated(output), "write to another file", output="b.txt")
+
+
+def forgotten(folder):
+    write("run/notes.txt", "mine")
+    quickstart._forget(Path(folder))
+
+
+advice(lambda folder="run": forgotten(folder), "choose another --folder", folder="other")
 
 
 def twice(*words):

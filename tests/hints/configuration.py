@@ -24,7 +24,7 @@ def toml(text=VALID, old="", new="", path="a.toml"):
 
 def replaced(old, wrong, right, hint, **more):
     """A case in which a text of the file is wrong."""
-    advice(lambda new=wrong: toml(old=old, new=new), hint, new=right, **more)
+    advice(lambda new=wrong: toml(old=old, new=new), hint.replace("{", "{{").replace("}", "}}"), new=right, **more)
 
 
 advice(lambda path=3: read_config(path), "pass the path of a TOML file, or a Config", lambda: toml())
@@ -41,7 +41,9 @@ replaced(
     '[model.mechanism]\nname = "location_sensitive"',
     'write name = "location_sensitive"',
 )
-replaced("hidden = 8", "mechanism = 3", '[model.mechanism]\nname = "additive"', "write a section [model.mechanism]")
+replaced(
+    "hidden = 8", "mechanism = 3", 'mechanism = { name = "additive" }', 'write a table, mechanism = { key = "value" }'
+)
 advice(lambda new="epochs = 3\n" + VALID: toml(new), "it is a key of [training]", new=VALID + "epochs = 3\n")
 replaced("rate", "beam", "rate", "it belongs to [inference]")
 replaced("rate = 0.01", 'rate = "fast"', "rate = 0.001", "the default is 0.001")
@@ -121,10 +123,10 @@ advice(
     "did you mean 'rate', a key of [training]?",
     new=VALID.replace("0.01", "3"),
 )
-advice(lambda rate=2**60: TrainingConfig(rate=rate), "the default is {rate}.", rate="0.001")
+advice(lambda rate=2**64: TrainingConfig(rate=rate), "the default is {rate}.", rate="0.001")
 advice(
     lambda table={3: 4}: BahdanauConfig(mechanism={"name": "additive", **table}),
-    "write it as a str",
+    "write a number, a string, true or false",
     table={"width": 4},
 )
 advice(
@@ -140,3 +142,12 @@ class Settings:
 
 
 advice(lambda table={}: from_table(Settings, table, "model"), "add it to the section [model]", table={"width": 4})
+advice(
+    lambda mechanism=3: BahdanauConfig(mechanism=mechanism), "or in Python pass a dict", mechanism={"name": "additive"}
+)
+advice(
+    lambda table=3: Config.from_dict({"training": table}, kinds={}),
+    "write a section [training], or in Python pass a dict",
+    lambda: toml("[training]\n"),
+)
+advice(lambda table=3: from_table(TrainingConfig, table, "training"), "or in Python pass a dict", table={})

@@ -178,8 +178,16 @@ advice(
 
 
 # Search
-def beam(**given):
-    return seq2seq.beam_search(MODEL, SOURCE, LENGTHS, **{"size": 2, "limit": 3, **given})
+def ending():
+    """A model that writes nothing but ends."""
+    model = bahdanau()
+    with model.projection.b.edit() as value:
+        value[seq2seq.EOS] = 99
+    return model
+
+
+def beam(model=MODEL, **given):
+    return seq2seq.beam_search(model, SOURCE, LENGTHS, **{"size": 2, "limit": 3, **given})
 
 
 def sample(seeds=(1,), **given):
@@ -187,12 +195,8 @@ def sample(seeds=(1,), **given):
 
 
 advice(lambda size=2: beam(size=size, best=3), "a beam of n finds at most n sentences", size=3)
-advice(lambda penalty=-1: beam(length_penalty=penalty), "{penalty} is none", penalty="0")
-advice(
-    lambda length_penalty=1e9: beam(length_penalty=length_penalty, limit=100),
-    "{length_penalty} is much already",
-    length_penalty="1",
-)
+advice(lambda penalty=-1: beam(length_penalty=penalty), "the default is {penalty}.", penalty="0.6")
+advice(lambda penalty=100: beam(ending(), length_penalty=penalty, limit=7500), "{penalty} is much already", penalty="1")
 advice(lambda seeds=[0.5]: sample(seeds), "pass uint64 seeds", seeds=np.ones(1, np.uint64))
 advice(
     lambda temperature=0: sample(temperature=temperature),

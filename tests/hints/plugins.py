@@ -233,7 +233,11 @@ def records_of(name, hooks=None, **environment):
 
 
 advice(lambda name="two": records_of(name), "install its package", name="one")
-advice(lambda hooks={"fastattn_variants": 3}: records_of("one", hooks), "repair it", hooks=variants(RIGHT))
+advice(
+    lambda hooks={"fastattn_variants": 3}: records_of("one", hooks),
+    "see `fastattn plugins`, and repair it",
+    hooks=variants(RIGHT),
+)
 
 
 def allowed(**environment):

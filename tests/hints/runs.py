@@ -361,7 +361,7 @@ advice(
 )
 advice(lambda beam=2: translator().search(["ab"], beam=beam, best=3), "widen the beam", beam=3)
 advice(lambda best=0: translator().search(["ab"], best=best), "pass best={best}, say", best="64")
-advice(lambda beam=0: translator().search(["ab"], beam=beam), "pass beam={beam}, say", beam="64")
+advice(lambda beam=0: translator().search(["ab"], beam=beam), "the default is {beam}.", beam="5")
 advice(lambda targets=[]: translator().score(["ab"], targets), "give one target for every source", targets=["ba"])
 advice(
     lambda source="": translator().align(source),
