@@ -122,7 +122,7 @@ def row_array(rows: object, batch: int | None) -> Array:
 
 
 def entmax_alpha(value: object) -> Array:
-    """Return the exponent of entmax as a read-only float array, or raise unless all of it is in [1, 2]."""
+    """Return the exponent of entmax as a frozen float array, or raise unless all of it is in [1, 2]."""
     array = as_array("alpha", value)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
@@ -130,8 +130,7 @@ def entmax_alpha(value: object) -> Array:
     if not bool(((alpha >= 1) & (alpha <= 2)).all()):
         hint = "1 is softmax, 2 is sparsemax."
         raise ArgumentError(describe("alpha", "numbers in [1, 2]", value, hint))
-    alpha.flags.writeable = False
-    return alpha
+    return frozen(alpha)
 
 
 def output_array(

@@ -122,6 +122,9 @@ class PackedWeights:
         panels = self._packed.reshape(-1, rows, width)
         return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedWeights, (self._unpacked(),)  # packed anew, in the form of where it arrives
+
     def __repr__(self) -> str:
         return f"PackedWeights(shape={self.shape}, dtype={self.dtype})"
 

@@ -430,6 +430,19 @@ class Memory:
             self._product = linear.PackedWeights(weight)
         return core.unit(self._score.project_query(query, self._product.matmul))
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self.__slots__}
+        there = {"_keys": self._keys[:, :, : self._tk], "_values": self._values[:, :, : self._tk], "_end": [self._tk]}
+        # What is packed depends on the instruction set, which may be another one where this arrives.
+        return {**state, **there, "_shared": True, "_packed_keys": None, "_form": None, "_product": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._keys, self._values = core.unit(self._keys), core.unit(self._values)
+        if self._table is None:
+            self._packed_keys = packed_keys(self._score, self._keys, 0, self._tk)
+
     def __repr__(self) -> str:
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._keys.dtype})"
 

@@ -132,6 +132,9 @@ class RecurrentCell(Layer):
             self._weights = w_input, w_hidden, kernel
         return self._weights[2]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_weights": None}  # addresses of memory, made anew when it is next called
+
     def _gate_panels(self) -> Array:
         """The packed w_hidden, in which every gate begins a panel."""
         packed, width = self.w_hidden.packed(), core.panel_width(self.w_hidden._array)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import frozen
 from fastattn.errors import DTypeError, describe
 
 __all__ = ["Normalizer", "by_name", "resolve"]
@@ -93,6 +94,4 @@ def _provided(name: str) -> Normalizer:
 
 def constant_alpha(value: float) -> Array:
     """Return a read-only alpha for a normalizer without parameters."""
-    alpha = np.array(value)
-    alpha.flags.writeable = False
-    return alpha
+    return frozen(np.array(value))

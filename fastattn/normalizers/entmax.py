@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arrays import entmax_alpha
+from fastattn._arrays import entmax_alpha, frozen
 from fastattn.errors import ShapeError, describe
 from fastattn.normalizers.base import Normalizer, by_name
 
@@ -71,9 +71,10 @@ class Entmax(Normalizer):
             hint = "give one alpha, or one for each query head."
             raise ShapeError(describe("alpha", "a number, or shape (H,)", f"shape {given.shape}", hint))
         object.__setattr__(self, "alpha", given)
-        kernel = np.array(given, np.float64, order="C")
-        kernel.flags.writeable = False
-        object.__setattr__(self, "_kernel", kernel)
+        object.__setattr__(self, "_kernel", frozen(given.astype(np.float64)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.alpha,)  # checked and frozen again
 
     @property
     def parameters(self) -> dict[str, Array]:

@@ -1,12 +1,14 @@
 """A normalizer from outside: two functions on one row, called by the kernels."""
 
 import ctypes
+import importlib
+import sys
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
-from fastattn.errors import DTypeError, describe
+from fastattn.errors import DTypeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer, constant_alpha
 
 __all__ = ["RowFunctions"]
@@ -32,7 +34,8 @@ class RowFunctions(Normalizer):
     weights, gradient : int, or an object with an ``address``
         Where the functions are: of Numba, ``numba.cfunc("void(CPointer(f8), CPointer(f8), i8)")(function)``, and for
         the gradient ``"void(CPointer(f8), CPointer(f8), CPointer(f8), CPointer(f8), i8)"``; of ctypes and Cython, the
-        address as an integer. They must live as long as this object.
+        address as an integer. They must live as long as this object. An object that a module holds under the name of
+        its Python function goes to other processes by that name; an address means nothing there and does not go.
 
     Notes
     -----
@@ -59,6 +62,15 @@ class RowFunctions(Normalizer):
         """Find the addresses."""
         object.__setattr__(self, "_addresses", (address("weights", self.weights), address("gradient", self.gradient)))
 
+    def __copy__(self) -> Self:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (_Named.of("weights", self.weights), _Named.of("gradient", self.gradient))
+
     def kernel_alpha(self, query_shape: tuple[int, ...]) -> NDArray[Any]:
         """Return an alpha that nobody reads: it chooses the kernels of sparse normalizers."""
         return _SOME_ALPHA
@@ -66,6 +78,39 @@ class RowFunctions(Normalizer):
     def attach(self, call: Any) -> None:
         """Hand over the functions."""
         call.use_rows(*self._addresses, self)
+
+
+class _Named:
+    """A compiled function by the name under which a module holds it: it unpickles as that function."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    @classmethod
+    def of(cls, argument: str, function: Any) -> "_Named":
+        """Find the name of a function, or raise."""
+        python = getattr(function, "__wrapped__", function)
+        module, name = str(getattr(python, "__module__", "")), str(getattr(python, "__qualname__", ""))
+        if _held(module, name) is not function:
+            hint = "define it in a module, where a `numba.cfunc` keeps the name of its Python function."
+            got = f"{name or function!r}, which no module holds by that name"
+            raise UnsupportedError(describe(argument, "a function that another process can import", got, hint))
+        return cls(module, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _imported, (self.module, self.name)
+
+
+def _held(module: str, name: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _imported(module: str, name: str) -> Any:
+    importlib.import_module(module)
+    return _held(module, name)
 
 
 def address(name: str, function: Any) -> int:

@@ -13,6 +13,7 @@ adds to the gradients of parameters. A row's result depends on its position alon
 positions at once.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,9 +84,16 @@ class Positions(Layer):
 
 
 class Table:
-    """Rows 0, 1, ... of a table that grows as it is read."""
+    """Rows 0, 1, ... of a table that grows as it is read.
 
-    def __init__(self, make: Any, dtype: Any) -> None:
+    Parameters
+    ----------
+    make : function
+        ``make(first, count)`` gives rows, float64. It goes with copies to other processes, so it is no lambda.
+    dtype : dtype
+    """
+
+    def __init__(self, make: Callable[[int, int], Array], dtype: Any) -> None:
         self.make, self.rows = make, make(0, 64).astype(dtype)
 
     def __call__(self, first: int, count: int) -> Array:

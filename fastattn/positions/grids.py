@@ -1,5 +1,6 @@
 """Positions in two dimensions, added to feature grids before they become a memory."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Sinusoidal2D(_TwoHalves):
 
     def __init__(self, width: int, *, dtype: Any = np.float32) -> None:
         super().__init__(width, dtype)
-        self._table = Table(lambda first, count: sinusoids(first, count, width // 2), dtype)
+        self._table = Table(partial(sinusoids, width=width // 2), dtype)
 
     def _halves(self, rows: int, columns: int) -> tuple[Array, Array]:
         return self._table(0, rows), self._table(0, columns)

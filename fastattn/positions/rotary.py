@@ -1,6 +1,8 @@
 """Rotary position embedding."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,12 @@ __all__ = ["Rotary"]
 
 Array = NDArray[Any]
 _LAYOUTS = ("interleaved", "half")
+
+
+def _rows(first: int, count: int, of: Callable[[float], float], rates: list[float]) -> Array:
+    """A function of the angles of positions first.. at all rates, float64."""
+    angles = [[of(p * rate) for rate in rates] for p in range(first, first + count)]
+    return np.array(angles, np.float64).reshape(count, len(rates))
 
 
 class Rotary(Positions):
@@ -83,15 +91,8 @@ class Rotary(Positions):
         if not (math.isfinite(base) and base > 0):
             raise ArgumentError(describe("base", "a positive number", base, "the paper has 10000."))
         self.layout = layout
-        n = self.part
-        rates = [float(base) ** (-2 * i / n) for i in range(n // 2)]
-
-        def rows(first: int, count: int, function: Any) -> Array:
-            angles = [[function(p * rate) for rate in rates] for p in range(first, first + count)]
-            return np.array(angles, np.float64).reshape(count, n // 2)
-
-        self._cosines = Table(lambda first, count: rows(first, count, math.cos), dtype)
-        self._sines = Table(lambda first, count: rows(first, count, math.sin), dtype)
+        rates = [float(base) ** (-2 * i / self.part) for i in range(self.part // 2)]
+        self._cosines, self._sines = (Table(partial(_rows, of=of, rates=rates), dtype) for of in (math.cos, math.sin))
 
     def turn(self, x: Array, first: int = 0) -> Array:
         return self._turned(x, first, False)

@@ -1,6 +1,7 @@
 """Absolute positions, added to inputs: sinusoids and learned embeddings."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Sinusoidal(Positions):
     adds = True
 
     def __init__(self, width: int, *, dtype: Any = np.float32) -> None:
-        self._rows = Table(lambda first, count: sinusoids(first, count, width), dtype)
+        self._rows = Table(partial(sinusoids, width=width), dtype)
 
     def add(self, x: Array, first: int = 0) -> Array:
         return x + self._rows(first, x.shape[1])

@@ -23,6 +23,9 @@ class Stopped(KeyboardInterrupt):
         super().__init__(text)
         self.number = number
 
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.number, str(self))
+
 
 class Stop:
     """Whether somebody asked the loop to stop.

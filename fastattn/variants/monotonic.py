@@ -11,6 +11,7 @@ from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
 from fastattn.memory import packed_keys
+from fastattn.scores.base import Score
 from fastattn.variants.additive import Additive, NormedAdditive
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_whole
@@ -62,18 +63,32 @@ class MonotonicPrepared(Prepared):
         Of the energy that moves, and of that of chunks, or None.
     panels, chunk_panels : array, shape (B, 1, elements)
         The same, packed for soft steps.
+    scores : pair of scores
+        What they are packed for; None where there are no chunks.
     """
 
     key: Array
     chunk_key: Array | None
     panels: Array
     chunk_panels: Array | None
+    scores: tuple[Score, Score | None]
 
+    def pack(self) -> None:
+        """Pack the keys."""
+        score, chunk_score = self.scores
+        self.panels, self.chunk_panels = packed_keys(score, self.key[:, None], 0, self.keys), None
+        if self.chunk_key is not None and chunk_score is not None:
+            self.chunk_panels = packed_keys(chunk_score, self.chunk_key[:, None], 0, self.keys)
 
-def _packed(align: Additive, memory: Array) -> tuple[Array, Array]:
-    """Return the keys (B, S, Da) of a memory, and these packed."""
-    key = align._key(memory)
-    return key, packed_keys(align._score(), key[:, None], 0, key.shape[1])
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("panels", "chunk_panels")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        maker = state.pop("_maker", None)
+        super().__setstate__(state)
+        self.pack()  # anew: the form depends on the instruction set of where it arrives
+        if maker is not None:
+            self.close(maker)
 
 
 class Monotonic(Variant):
@@ -168,10 +183,10 @@ class Monotonic(Variant):
 
     def _prepare(self, prepared: Prepared) -> MonotonicPrepared:
         made = MonotonicPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.key, made.panels = _packed(self.align, made.memory)
-        made.chunk_key, made.chunk_panels = None, None
-        if self.chunk_align is not None:
-            made.chunk_key, made.chunk_panels = _packed(self.chunk_align, made.memory)
+        chunk = self.chunk_align
+        made.key, made.chunk_key = self.align._key(made.memory), None if chunk is None else chunk._key(made.memory)
+        made.scores = self.align._score(), None if chunk is None else chunk._score()
+        made.pack()
         return made
 
     def start(self, prepared: Prepared, *, mode: str = "soft", seeds: Any = None) -> AttentionState:

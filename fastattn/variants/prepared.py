@@ -133,7 +133,8 @@ class Prepared:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         maker = state.pop("_maker", None)
-        vars(self).update(state)
+        # A copy of an array may have other strides: those of `np.broadcast_to` become dense, in any order.
+        vars(self).update({n: np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x for n, x in state.items()})
         if maker is not None:
             self.close(maker)
 

@@ -1,6 +1,7 @@
 """Hints of scores and normalizers."""
 
 import ctypes
+import pickle
 
 from fastattn import normalizers, scores
 from hints import advice, ones
@@ -94,4 +95,19 @@ advice(
     lambda weights=len: normalizers.RowFunctions(weights, 1),
     "or the address of a C function",
     weights=ctypes.cast(ctypes.CFUNCTYPE(None)(lambda: None), ctypes.c_void_p).value,
+)
+
+
+class Weights:
+    """What `numba.cfunc` makes: an address, and the Python function whose name it has."""
+
+    address = 1
+    __wrapped__ = type("", (), {"__module__": __name__, "__qualname__": "WEIGHTS"})
+
+
+WEIGHTS = Weights()
+advice(
+    lambda weights=1: pickle.dumps(normalizers.RowFunctions(weights, WEIGHTS)),
+    "define it in a module, where a `numba.cfunc` keeps the name of its Python function",
+    weights=WEIGHTS,
 )
