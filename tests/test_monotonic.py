@@ -161,8 +161,7 @@ def test_a_hard_step_reads_no_key_but_those_that_it_passes(case):
     for t in range(6):
         key, memory = prepared.key.copy(), problem.memory.copy()
         prepared = problem.prepare()
-        prepared.key = np.full_like(key, np.nan)
-        prepared.memory = np.full_like(memory, np.nan)
+        vars(prepared).update(key=np.full_like(key, np.nan), memory=np.full_like(memory, np.nan))
         for b, last in enumerate(np.minimum(clean[2][:, t], 19)):
             prepared.key[b, state.position[b] : last + 1] = key[b, state.position[b] : last + 1]
             first = max(0, last - 2) if case is MOCHA else last
@@ -189,7 +188,7 @@ def test_hard_steps_have_the_same_bits_in_any_batch_at_any_padding_and_for_selec
         _, _, state = problem.variant.step(problem.queries[:, t], prepared, state)
     context, weights, _ = problem.variant.step(problem.queries[rows, 2], prepared.select(rows), state.select(rows))
     assert same_bits((context, weights), (whole[0][rows, 2], whole[1][rows, 2]))
-    prepared.memory = np.concatenate([problem.memory, problem.memory])
+    vars(prepared).update(memory=np.concatenate([problem.memory, problem.memory]))
     with pytest.raises(ShapeError, match="select"):
         problem.variant.step(problem.queries[rows, 2], prepared.select(rows), state)
 
