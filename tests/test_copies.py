@@ -530,6 +530,7 @@ EXEMPT = {
         "plugin.manager.Manager", "plugin.provider.Hooks", "seq2seq.progress.Progress", "seq2seq.runlog.RunLog",
         "seq2seq.training.Run", "seq2seq.report.Account",
     ],
+    "part of the command line": ["commands.parser.Parser"],
     "part of a test suite": [
         "testing.certificate.Certificate", "testing.certificate.Result", "testing.normalizer_checks.NormalizerSubject",
         "testing.score_checks.ScoreSubject", "testing.timing.Case", "testing.variant_subject.Problem",
