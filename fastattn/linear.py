@@ -123,7 +123,7 @@ class PackedWeights:
         return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedWeights, (self._unpacked(),)  # packed anew, in the form of where it arrives
+        return PackedWeights, (self._unpacked(),)  # packed anew, in the form of the kernels there
 
     def __repr__(self) -> str:
         return f"PackedWeights(shape={self.shape}, dtype={self.dtype})"

@@ -433,7 +433,7 @@ class Memory:
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.__slots__}
         there = {"_keys": self._keys[:, :, : self._tk], "_values": self._values[:, :, : self._tk], "_end": [self._tk]}
-        # What is packed depends on the instruction set, which may be another one where this arrives.
+        # What is packed is a copy in a form that belongs to the kernels: it is made anew where this arrives.
         return {**state, **there, "_shared": True, "_packed_keys": None, "_form": None, "_product": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

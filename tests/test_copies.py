@@ -536,7 +536,7 @@ EXEMPT = {
         "testing.score_checks.ScoreSubject", "testing.timing.Case", "testing.variant_subject.Problem",
         "testing.variant_subject.VariantSubject",
     ],
-    "tests of its own below": ["normalizers.rows.RowFunctions"],
+    "tests of its own": ["normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure"],
 }  # fmt: skip
 
 
@@ -574,6 +574,16 @@ def test_every_public_class_has_a_case():
     assert not missing, f"no case in tests/test_copies.py for {sorted(missing)}"
 
 
+def test_a_figure_can_be_pickled():
+    pytest.importorskip("matplotlib")
+    from fastattn import viz
+
+    figure = viz.heatmap(np.eye(3), list("abc"), list("xyz")).figure
+    for other in (copy.deepcopy(figure), pickled(figure)):
+        assert type(other) is type(figure) and type(other.axes[0]) is type(figure.axes[0])
+        assert [label.get_text() for label in other.axes[0].get_xticklabels()] == list("abc")
+
+
 def test_a_process_pool_translates():
     one = translator()
     texts = [["ab", "c"], ["ccc"], ["abcabc", ""]]
@@ -591,7 +601,7 @@ for use, made in pickle.load(sys.stdin.buffer):
 
 
 def test_what_was_pickled_on_one_level_of_instructions_is_used_on_another():
-    """Packed forms differ from level to level, and are not what is pickled; so do bits, a little."""
+    """What is packed is not what is pickled, and bits differ a little from level to level."""
     x = ones(3, 5, 4)
     problem = variant_cases.make(variant_cases.Case("monotonic", {"width": 11, "offset": 0.0}), np.float32)
     prepared = problem.prepare()

@@ -86,7 +86,7 @@ class MonotonicPrepared(Prepared):
     def __setstate__(self, state: dict[str, Any]) -> None:
         maker = state.pop("_maker", None)
         super().__setstate__(state)
-        self.pack()  # anew: the form depends on the instruction set of where it arrives
+        self.pack()  # anew, in the form of the kernels here
         if maker is not None:
             self.close(maker)
 
