@@ -174,6 +174,16 @@ def test_global_norm(dtype):
     assert global_norm({}) == 0.0 and clip_scale(0.0, 1.0) == 1.0 and clip_scale(0.9, 1.0) == 1.0
 
 
+@pytest.mark.parametrize("kind", [Adam, WeightAverage])
+def test_an_optimizer_keeps_to_its_parameters(kind):
+    found = parameters()
+    one = kind(found, **({"rate": 0.1} if kind is Adam else {"decay": 0.9}))
+    found["w"] = one.parameters["w"] = Parameter(np.ones(1))
+    assert one.parameters["w"].value.shape == SHAPES["w"]
+    with pytest.raises(AttributeError):
+        one.parameters = found
+
+
 def test_constant_and_inverse_square_root():
     assert [Constant(3.0).rate(step) for step in (1, 10)] == [3.0, 3.0]
     width, warmup = 512, 4000

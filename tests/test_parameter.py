@@ -163,10 +163,10 @@ def test_a_copy_is_another_parameter(make):
 
 def test_two_that_borrow_get_two_arrays():
     w = Parameter(np.ones((2, 3)))
-    first, second = w.borrow(), w.borrow()
+    first, second = w._borrow(), w._borrow()
     assert first.shape == second.shape == (2, 3) and not np.may_share_memory(first, second)
-    w.give_back(first)
-    assert w.borrow() is first and w.borrow() is not first
+    w._give_back(first)
+    assert w._borrow() is first and w._borrow() is not first
 
 
 @pytest.mark.parametrize("rows", [1, 9])

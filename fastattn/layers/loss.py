@@ -164,7 +164,7 @@ def cross_entropy_vjp(
     rows, at, wanted = _rows(x, projection, targets, smoothing, ignore)
     losses, dx = np.empty(len(at)), np.empty_like(rows)
     w, b, weights, once = projection.w, projection.b, projection.w.packed(), Once()
-    dw, db = w.borrow(), np.zeros(weights.shape[1], rows.dtype)
+    dw, db = w._borrow(), np.zeros(weights.shape[1], rows.dtype)
     for number, block in enumerate(_blocks(len(at), projection)):
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
@@ -177,7 +177,7 @@ def cross_entropy_vjp(
         once.use()
         if len(at):
             core.add_scaled(dw, scale, w._gradient)
-            w.give_back(dw)
+            w._give_back(dw)
             if b is not None:
                 core.add_scaled(db, scale, b._gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)

@@ -151,16 +151,16 @@ class Parameter:
             self._packed = _PackedValue(self._array, self._memory)
         return self._packed
 
-    def borrow(self) -> Array:
+    def _borrow(self) -> Array:
         """Return an array like the value, whose elements are arbitrary, for a gradient that cannot be added yet.
 
-        `give_back` it, and it is lent again without costing new memory.
+        `_give_back` it, and it is lent again without costing new memory.
         """
         array, self._lent = self._lent, None
         return np.empty_like(self._array) if array is None else array
 
-    def give_back(self, array: Array) -> None:
-        """Take what `borrow` returned; it may be overwritten from now on."""
+    def _give_back(self, array: Array) -> None:
+        """Take what `_borrow` returned; it may be overwritten from now on."""
         self._lent = array
 
     def accumulate(self, gradient: Array) -> None:

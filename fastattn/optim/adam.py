@@ -70,16 +70,21 @@ class Adam:
                 raise ArgumentError(describe(name, "a number in [0, 1)", beta, "0.9 and 0.999 are usual."))
         for name, number in (("rate", rate), ("epsilon", epsilon), ("decay", decay)):
             _check(name, number)
-        self.parameters = dict(parameters)
+        self._parameters = dict(parameters)
         # Squares of smaller gradients are 0, whose root would leave the step to epsilon alone.
-        least = max((math.sqrt(np.finfo(p.value.dtype).tiny) for p in self.parameters.values()), default=0.0)
+        least = max((math.sqrt(np.finfo(p.value.dtype).tiny) for p in self._parameters.values()), default=0.0)
         if epsilon < least:
             raise ArgumentError(describe("epsilon", f"at least {least:.2g}", epsilon, "1e-8 is usual."))
         self.rate, self.epsilon, self.decay = float(rate), float(epsilon), float(decay)
         self.betas = (float(betas[0]), float(betas[1]))
         self.steps = 0
-        self._m = {name: np.zeros_like(p._array) for name, p in self.parameters.items()}
-        self._v = {name: np.zeros_like(p._array) for name, p in self.parameters.items()}
+        self._m = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
+        self._v = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """By name; another dict each time, since an optimizer keeps to its parameters."""
+        return dict(self._parameters)
 
     def step(self, scale: float = 1.0, rate: float | None = None) -> None:
         """Take one step with the gradients times scale, and set them to zero.
@@ -97,7 +102,7 @@ class Adam:
         self.steps += 1
         beta1, beta2 = self.betas
         size, spread = rate / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
-        for name, p in self.parameters.items():
+        for name, p in self._parameters.items():
             core.adam(p._changing(), p._gradient, self._m[name], self._v[name], scale, beta1, beta2, size, spread,
                       self.epsilon, 1 - rate * self.decay)  # fmt: skip
 

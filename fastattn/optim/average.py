@@ -56,13 +56,18 @@ class WeightAverage:
     def __init__(self, parameters: Mapping[str, Parameter], decay: float) -> None:
         if not 0 <= decay < 1:
             raise ArgumentError(describe("decay", "a number in [0, 1)", decay, "0.999 averages about 1000 steps."))
-        self.parameters, self.decay = dict(parameters), float(decay)
-        self.values = {name: p.value.copy() for name, p in self.parameters.items()}
+        self._parameters, self.decay = dict(parameters), float(decay)
+        self.values = {name: p.value.copy() for name, p in self._parameters.items()}
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """By name; another dict each time."""
+        return dict(self._parameters)
 
     def update(self, step: int) -> None:
         """Take in the values after step `step`, counted from 1."""
         part = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, p in self.parameters.items():
+        for name, p in self._parameters.items():
             average, value = self.values[name].reshape(-1), p.value.reshape(-1)
             for first in range(0, average.size, _BLOCK):
                 change = value[first : first + _BLOCK] - average[first : first + _BLOCK]
@@ -71,7 +76,7 @@ class WeightAverage:
 
     def exchange(self) -> None:
         """Let the parameters hold the averages and `values` what they held; a second call undoes the first."""
-        for name, p in self.parameters.items():
+        for name, p in self._parameters.items():
             kept = p.value.copy()
             p.assign(self.values[name])
             self.values[name] = kept

@@ -224,7 +224,7 @@ class Batches:
         for indices in self.plan(epoch)[start:]:
             source, source_lengths = pad([self.source[i] for i in indices])
             target, target_lengths = pad([self.target[i] for i in indices])
-            yield Batch(source, source_lengths, target, target_lengths, indices)
+            yield Batch(source, source_lengths, target, target_lengths, indices.copy())
 
     def __repr__(self) -> str:
         return f"Batches({len(self.source)} samples, at most {self.tokens_per_batch} tokens)"
