@@ -56,7 +56,7 @@ class Parameter:
     -----
     Each access to `value` or `gradient` makes a new view of the same memory, in 0.2 us: nothing that is done to a view,
     such as setting its shape, reaches the kernels, which read arrays that are never handed out (`_array`,
-    `_gradient`).
+    `_gradient`). A copy, by `copy` or `pickle`, has its own value and gradient.
 
     Examples
     --------
