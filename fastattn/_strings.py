@@ -1,11 +1,12 @@
 """Arguments to strings: what every public function accepts as a text, and as several."""
 
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 
-from fastattn.errors import DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe
 
-__all__ = ["items", "string", "string_pairs", "strings"]
+__all__ = ["items", "path_name", "string", "string_pairs", "strings"]
 
 _PAIRS = 'pairs like [("ein Hund", "a dog"), ...]: tuples of a source and a target'
 
@@ -36,6 +37,17 @@ def strings(name: str, value: object, hint: str = "pass a list of texts, each of
             yield text.rstrip("\r\n") if of_file else text
 
     return checked()
+
+
+def path_name(name: str, value: object) -> str:
+    """Return the argument called `name` as a path, or raise."""
+    hint = "pass a path as a str or a pathlib.Path."
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise DTypeError(describe(name, "a path", type(value).__name__, hint))
+    found: str = os.fsdecode(value)
+    if not found or "\0" in found:
+        raise ArgumentError(describe(name, "a path", "a text with a NUL character" if found else "an empty text", hint))
+    return found
 
 
 def string_pairs(name: str, value: object) -> Iterator[tuple[str, str]]:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastattn import seq2seq, viz
 from fastattn.commands.lines import numbered_lines
-from fastattn.errors import ConfigError, TextError
+from fastattn.errors import ConfigError, FastattnError, TextError
 from fastattn.seq2seq import read_config, read_lines, read_pairs, textfile
 
 TEXT = "ein Hund\ta dog\nr\u00f6te\tred\n\u732b\ta cat\n"
@@ -142,12 +143,23 @@ def test_carriage_returns_inside_lines_stay(place):
     assert read_lines(place(b"a\r\nb\r\n")).texts == ["a", "b"]
 
 
-@pytest.mark.parametrize("path", ["\0", "a\0b", "/dev/full/x"])
-def test_paths_that_are_none(path):
+@pytest.mark.parametrize("wrong", [None, 3, ["a"], "", "a\0b", b"a\0"])
+def test_a_path_is_a_path(wrong, tmp_path):
+    config = seq2seq.Config(model=seq2seq.ChoConfig())
+    for name, read in (("path", read_lines), ("path", read_pairs), ("config", read_config), ("folder", seq2seq.load),
+                       ("folder", lambda x: seq2seq.train(config, x, pairs=[("a", "b")])),
+                       ("run", seq2seq.checkpoint.load), ("path", lambda x: viz.save("<html>", x))):  # fmt: skip
+        with pytest.raises(FastattnError, match=f"^{name}: expected a path, got") as caught:
+            read(wrong)
+        assert isinstance(caught.value, (TypeError, ValueError))
+
+
+def test_a_path_that_is_no_file(tmp_path):
     for read in (read_lines, read_config):
-        with pytest.raises((TextError, ConfigError)) as caught:
-            read(path)
-        assert "\n" not in str(caught.value)
+        for path in ("/dev/full/x", tmp_path, "x" * 5000):
+            with pytest.raises((TextError, ConfigError)) as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
 
 
 @given(st.text(st.characters(exclude_characters="\0\r", exclude_categories=("Cs",))))

@@ -19,6 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastattn._printing import say
+from fastattn._strings import path_name
 from fastattn._version import __version__
 from fastattn.errors import (
     ArgumentError,
@@ -119,7 +120,7 @@ def save(
     -----
     Equal contents give equal files. A damaged checkpoint of a later step is renamed to ``.damaged``.
     """
-    run = Path(run)
+    run = Path(path_name("run", run))
     if step < 0 or keep < 1:
         expected, got = "step from 0 up and keep from 1 up", f"{step} and {keep}"
         raise ArgumentError(describe("step, keep", expected, got, "count steps from 0; keep=3 is usual."))
@@ -152,7 +153,7 @@ def mark_best(folder: Path) -> None:
 
 def steps(run: str | os.PathLike[str]) -> list[int]:
     """Return the steps of the checkpoints in the folder of a run, in ascending order; they are not read."""
-    return sorted({number for number, _ in _candidates(Path(run))})
+    return sorted({number for number, _ in _candidates(Path(path_name("run", run)))})
 
 
 def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True) -> Checkpoint:
@@ -177,7 +178,7 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
     CheckpointError
         In one line, if there is no good checkpoint, or one is of a newer format.
     """
-    run = Path(run)
+    run = Path(path_name("run", run))
     if which not in ("last", "best"):
         raise ArgumentError(describe("which", "'last' or 'best'", repr(which), "pass one of the two."))
     if _FOLDER.fullmatch(run.name) or (run / "manifest.json").exists():

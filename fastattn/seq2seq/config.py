@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from fastattn.errors import ConfigError, DTypeError, TextError, describe, describe_file, within
+from fastattn._strings import path_name
+from fastattn.errors import ConfigError, TextError, describe_file, within
 from fastattn.seq2seq.schema import as_table, from_table, home_of, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.textfile import read_whole
@@ -144,11 +145,7 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     ConfigError
         In one line that begins with the path of the file, if it cannot be read or is not as it should be.
     """
-    try:
-        path = Path(path)
-    except TypeError:
-        hint = "pass the path of a TOML file, or a Config."
-        raise DTypeError(describe("config", "a path", type(path).__name__, hint)) from None
+    path = Path(path_name("config", path))
     try:
         tables = tomllib.loads(read_whole(path, _LONGEST))
     except TextError as error:
@@ -156,7 +153,7 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     except OSError as error:
         hint = "name a configuration file that can be read."
         raise ConfigError(describe_file(path, (error.strerror or "cannot be read").lower(), hint)) from None
-    except (ValueError, RecursionError) as error:  # ValueError: of TOML, or a NUL in the path
+    except (ValueError, RecursionError) as error:  # ValueError: of TOML, or a number of too many digits
         hint = "correct the TOML there; text goes in quotes."
         raise ConfigError(describe_file(path, f"{error}".rstrip("."), hint)) from None
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._printing import say
+from fastattn._strings import path_name
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
 from fastattn.seq2seq import checkpoint, durable
 from fastattn.seq2seq._optional import need
@@ -125,7 +126,7 @@ def train(
         raise ConfigError(describe_file(place, "missing", hint))
     require([config.training.metric])
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
-    folder = Path(folder)
+    folder = Path(path_name("folder", folder))
     with _alone(folder):
         found, changes = _found(folder, config, resume)
         vocabularies = None if found is None else _vocabularies(found)
@@ -170,7 +171,7 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     CheckpointError
         If there is no good checkpoint, or it does not fit its configuration.
     """
-    folder = Path(folder)
+    folder = Path(path_name("folder", folder))
     if which == "best" and not (folder / "best").exists():
         which = "last"
     found = checkpoint.load(folder, which, state=False)

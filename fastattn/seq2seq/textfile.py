@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from fastattn._strings import path_name
 from fastattn.errors import TextError, describe_file
 
 __all__ = ["LONGEST", "decode", "lines", "name_of", "not_text", "read_whole"]
@@ -74,10 +75,8 @@ def lines(place: Place) -> Iterator[bytes]:
         raise TextError(describe_file(name, "its gzip data end too early", "copy the file once more.")) from None
     except (zlib.error, gzip.BadGzipFile) as error:
         raise TextError(describe_file(name, f"its gzip data are damaged ({error})", "pack it anew.")) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if isinstance(error, TextError):
-            raise
-        problem = (getattr(error, "strerror", None) or str(error)).lower()
+    except OSError as error:
+        problem = (error.strerror or str(error)).lower()
         hint = "name a text file that can be read, or - for the standard input."
         raise TextError(describe_file(name, problem, hint)) from None
 
@@ -133,7 +132,7 @@ def not_text(head: bytes) -> tuple[str, str] | None:
 
 def name_of(place: Place) -> str:
     """Return the path as a str."""
-    return os.fsdecode(place)
+    return path_name("path", place)
 
 
 def _lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:

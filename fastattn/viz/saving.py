@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastattn._strings import path_name
 from fastattn.errors import ArgumentError, DTypeError, describe
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def save(picture: "Axes | Figure | str", path: "str | os.PathLike[str]", *, dpi:
     ...     print(file.name, file.read_text()[:15])
     weights.html <!doctype html>
     """
-    path = Path(path)
+    path = Path(path_name("path", path))
     suffix = path.suffix.lower()
     if isinstance(picture, str):
         _check_suffix(path, suffix, PAGES, "a page")

@@ -25,7 +25,7 @@ CODES = {0, 1, 2, 130, 141, 143}
 NOTES = re.compile(
     r"(.*: )?(step \d+  |no checkpoint to go on from|going on after step )|\d+ words to learn|model \d of 2|"
     r"fastattn \w+: line \d+: |fastattn score: \d+ pairs, perplexity|"
-    r"\S*: .*\b(\d+ of \d+ lines? kept|lines?: [\d, .-]+$)"
+    r"[^:]*: (\d+ of \d+ lines? kept$|.*: \d+ lines?: [\d, .-]+$)"
 )
 
 CONFIG = """

@@ -90,16 +90,32 @@ def value_for(field, random):
     return random.choice(pool)
 
 
+def mechanism(random):
+    """A table of any variant and some of its options, which may be wrong."""
+    from fastattn import variants
+
+    name = random.choice(variants.names())
+    table = {"name": name}
+    for _ in range(random.choice([0, 0, 1, 2])):
+        table[random.choice([*variants.options(name), "width", "heads"])] = random.choice(VALUES)
+    if random.random() < 0.2:
+        alpha = random.choice([1.0, 1.3, 2.0, *VALUES])
+        table["normalizer"] = random.choice(["sparsemax", "entmax15", {"name": "entmax", "alpha": alpha}])
+    return table
+
+
 def changed(tables, kind, random):
     """Change something in the tables."""
     known, models = settings()
     known["model"] = models[kind]
-    name = random.choice(list(known))
+    name = random.choice([*known, "model"])
     table = tables.setdefault(name, {})
     if not isinstance(table, dict):
         return
     what = random.randrange(12)
-    if what < 7:
+    if name == "model" and random.random() < 0.4:
+        table["mechanism"] = mechanism(random)
+    elif what < 7:
         key = random.choice(list(known[name]))
         table[key] = value_for(known[name][key], random)
     elif what == 7 and table:
