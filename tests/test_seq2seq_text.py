@@ -59,7 +59,7 @@ def test_columns_can_be_chosen(tmp_path):
     pairs = read_pairs(path, columns=(3, 2))
     assert (pairs.sources, pairs.targets) == (["b", "f"], ["a", "e"])
     assert pairs.report.skipped == {"line has 2 columns": (2,)}
-    with pytest.raises(ArgumentError, match="numbers from 1 on"):
+    with pytest.raises(ArgumentError, match="columns: expected at least 1, got 0"):
         read_pairs(path, columns=(0, 1))
 
 

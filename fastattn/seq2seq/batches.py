@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn._strings import items
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.seq2seq.vocabulary import PAD
+from fastattn.variants.checks import check_size
 
 __all__ = ["Batch", "Batches", "group", "mix64", "pad", "sample_seeds"]
 
@@ -84,6 +87,16 @@ def sample_seeds(seed: int, epoch: int, indices: Array) -> NDArray[np.uint64]:
     return _numbers(seed, epoch, _SEEDS, indices)
 
 
+def _sequences(name: str, value: object) -> list[Any]:
+    """Return an iterable of sequences of ids as a list, or raise."""
+    hint = "pass a list of arrays of ids, such as encode returns."
+    found = list(items(name, "sequences of ids", value, hint))
+    for place, sequence in enumerate(found):
+        if not hasattr(sequence, "__len__") or isinstance(sequence, (str, bytes)):
+            raise DTypeError(describe(f"{name}[{place}]", "a sequence of ids", type(sequence).__name__, hint))
+    return found
+
+
 def pad(sequences: Sequence[Array]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return sequences of numbers as rows of one array filled up with PAD, and their lengths.
 
@@ -94,6 +107,7 @@ def pad(sequences: Sequence[Array]) -> tuple[NDArray[np.int32], NDArray[np.int64
     (array([[5, 2, 0],
            [6, 7, 2]], dtype=int32), array([2, 3]))
     """
+    sequences = _sequences("sequences", sequences)
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     ids = np.full((len(sequences), int(lengths.max(initial=0))), PAD, np.int32)
     for row, sequence in zip(ids, sequences):
@@ -123,7 +137,10 @@ def group(lengths: Array, tokens_per_batch: int, order: Array | None = None) -> 
     ArgumentError
         If one sample alone is longer than `tokens_per_batch`.
     """
-    lengths = np.asarray(lengths)
+    lengths, tokens_per_batch = as_array("lengths", lengths), check_size("tokens_per_batch", tokens_per_batch)
+    if lengths.ndim not in (1, 2) or (lengths.size and lengths.dtype.kind not in "iu"):
+        got = f"{lengths.dtype} of shape {lengths.shape}"
+        raise DTypeError(describe("lengths", "integers of shape (N,) or (N, k)", got, "pass one length a sample."))
     lengths = lengths[:, None] if lengths.ndim == 1 else lengths
     chosen = np.arange(len(lengths)) if order is None else np.asarray(order, np.int64)
     chosen = chosen[np.lexsort(lengths[chosen].T)]
@@ -188,11 +205,12 @@ class Batches:
         shuffle: bool = True,
         pool: int = 50,
     ) -> None:
+        source, target = _sequences("source", source), _sequences("target", target)
         if len(source) != len(target):
             hint = "give one target for every source."
             raise ShapeError(describe("target", f"{len(source)} samples, as in source", f"{len(target)} samples", hint))
-        if pool < 1:
-            raise ArgumentError(describe("pool", "at least 1", pool, "50 suits most corpora."))
+        pool, tokens_per_batch = check_size("pool", pool), check_size("tokens_per_batch", tokens_per_batch)
+        check_size("seed", seed, least=0)
         self.source, self.target = source, target
         self.tokens_per_batch, self.seed, self.shuffle = tokens_per_batch, seed, shuffle
         self._lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)
@@ -203,7 +221,7 @@ class Batches:
 
     def plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the indices of the samples of every batch of an epoch, in order."""
-        key = epoch if self.shuffle else 0
+        key = check_size("epoch", epoch, least=0) if self.shuffle else 0
         if self._planned is None or self._planned[0] != key:
             self._planned = key, self._shuffled(key) if self.shuffle else group(self._lengths, self.tokens_per_batch)
         return self._planned[1]

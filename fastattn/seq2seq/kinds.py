@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.seq2seq.vocabulary import UNK
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import check_choice, check_size
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.model import Model
@@ -29,9 +29,9 @@ def kinds() -> tuple[str, ...]:
     return tuple(sorted(_KINDS))
 
 
-def find(kind: str) -> "type[Model]":
+def find(kind: object) -> "type[Model]":
     """Return the class of a kind, or raise."""
-    if kind in _KINDS:
+    if isinstance(kind, str) and kind in _KINDS:
         return _KINDS[kind]
     raise ArgumentError(describe("kind", f"one of {', '.join(kinds())}", repr(kind), did_you_mean(kind, _KINDS)))
 
@@ -64,6 +64,7 @@ def build(
     for name, size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
         check_size(f"{name}_vocabulary_size", size, least=UNK + 1)  # ids 0 to 3 are special
     check_size("seed", seed, least=0)
+    check_choice("dtype", getattr(dtype, "__name__", str(dtype)), ("float32", "float64"))
     cls: Any = find(getattr(config, "kind", config))
     rng = np.random.default_rng(seed)
     model: Model = cls(config, source_vocabulary_size, target_vocabulary_size, rng=rng, dtype=dtype)

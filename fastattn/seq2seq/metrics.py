@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fastattn._strings import items, strings
 from fastattn.errors import ShapeError, describe
 from fastattn.seq2seq._optional import need
+from fastattn.variants.checks import check_choice
 
 __all__ = ["ErrorCounts", "Score", "bleu", "chrf", "count_errors", "edit_distance", "group_references"]
 
@@ -32,6 +33,9 @@ def edit_distance(left: Sequence[object], right: Sequence[object]) -> int:
     >>> edit_distance("K AE T S".split(), "K AH T".split())
     2
     """
+    hint = "pass lists of tokens, or two texts to be compared by characters."
+    left = left if isinstance(left, str) else list(items("left", "a sequence of tokens", left, hint))
+    right = right if isinstance(right, str) else list(items("right", "a sequence of tokens", right, hint))
     first, last_left, last_right = 0, len(left), len(right)
     while first < min(last_left, last_right) and left[first] == right[first]:
         first += 1
@@ -190,6 +194,7 @@ def bleu(outputs: Iterable[str], references: References, *, tokenize: str = "13a
         If sacrebleu is not installed.
     """
     metrics = need("sacrebleu.metrics", "eval", "BLEU")
+    check_choice("tokenize", tokenize, ("13a", *sorted(metrics.BLEU.TOKENIZERS)))
     # force: sacrebleu would warn of tokenized text, which "none" is for.
     return _score(metrics.BLEU(tokenize=tokenize, lowercase=lowercase, force=True), outputs, references)
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, index_array
 from fastattn._numbers import check_number
-from fastattn._strings import items
+from fastattn._strings import items, strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
 from fastattn.seq2seq.sections import MOST_TOKENS
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import check_seeds, check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
 
@@ -132,11 +132,7 @@ def sample(
     list of Hypothesis
         `log_probability` is the model's own, at temperature 1.
     """
-    seeds = as_array("seeds", seeds)
-    if seeds.shape != (len(source),) or seeds.dtype.kind not in "iu":
-        got = f"{seeds.dtype} of shape {seeds.shape}"
-        raise ShapeError(describe("seeds", f"{len(source)} integers, one a sentence", got, "pass uint64 seeds."))
-    seeds = seeds.astype(np.uint64)
+    seeds = check_seeds(seeds, len(as_array("source", source)))
     temperature = check_number("temperature", temperature, "1 is the model's own.")
     top_p = check_number("top_p", top_p, "1 draws from all tokens.")
     top_k = None if top_k is None else check_size("top_k", top_k, least=0)
@@ -226,8 +222,11 @@ def replace_unknown(
     >>> replace_unknown(["the", "<unk>"], np.array([7, 3]), weights, ["le", "Mali"])
     ['the', 'Mali']
     """
-    if len(tokens) != len(ids) or len(weights) < len(ids):
-        got = f"{len(ids)} ids and {len(weights)} rows of weights"
+    hint = "pass a list of str; a text is to be split first."
+    tokens, source = list(strings("tokens", tokens, hint)), list(strings("source", source, hint))
+    ids, weights = as_array("ids", ids), as_array("weights", weights)
+    if ids.shape != (len(tokens),) or weights.ndim not in (2, 3) or len(weights) < len(ids):
+        got = f"ids of shape {ids.shape} and weights of shape {weights.shape}"
         hint = "pass ids and weights of the same hypothesis."
         raise ShapeError(describe("tokens", "as many tokens as ids, and weights for each", got, hint))
     replaced = list(tokens)
@@ -250,12 +249,13 @@ def mean_of_heads(weights: Array) -> Array:
     return total / weights.shape[1]
 
 
-def check_limits(source: Array, source_lengths: Array, limit: int | Array | None) -> Array:
-    """Return the most tokens of each target, int64 (B,), or raise."""
+def check_limits(source: object, source_lengths: object, limit: int | Array | None) -> tuple[Array, Array, Array]:
+    """Return sources and their lengths as arrays, and the most tokens of each target, int64 (B,), or raise."""
+    source, source_lengths = as_array("source", source), as_array("source_lengths", source_lengths)
     check_sentences("source", source, source_lengths)
     hint = "count target tokens."
     if limit is None:
-        return 2 * np.asarray(source_lengths, np.int64) + 10
+        return source, source_lengths, 2 * source_lengths.astype(np.int64) + 10
     limits = as_array("limit", limit)
     if limits.dtype.kind not in "iu" or limits.shape not in ((), (len(source),)):
         got = f"{limits.dtype} of shape {limits.shape}"
@@ -263,7 +263,7 @@ def check_limits(source: Array, source_lengths: Array, limit: int | Array | None
     if limits.size and not 1 <= int(limits.min()) <= int(limits.max()) <= MOST_TOKENS:
         got = f"{limits.min()} to {limits.max()}" if limits.ndim else f"{limits}"
         raise ArgumentError(describe("limit", f"from 1 to {MOST_TOKENS}", got, hint))
-    return np.broadcast_to(limits.astype(np.int64), (len(source),))
+    return source, source_lengths, np.broadcast_to(limits.astype(np.int64), (len(source),))
 
 
 def forbidden(model: Model, forbid: Sequence[int]) -> Array:
@@ -308,7 +308,8 @@ def _decode(
     choose: Callable[[Array, Array, int], Array],
 ) -> list[Hypothesis]:
     """Extend every sentence by one chosen token after the other."""
-    limits, never = check_limits(source, source_lengths, limit), forbidden(model, forbid)
+    source, source_lengths, limits = check_limits(source, source_lengths, limit)
+    never = forbidden(model, forbid)
     batch = len(source)
     tokens: list[list[int]] = [[] for _ in range(batch)]
     weights: list[list[Array]] = [[] for _ in range(batch)]

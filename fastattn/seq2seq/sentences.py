@@ -11,6 +11,7 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import dropout_vjp
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.vocabulary import BOS, PAD
+from fastattn.variants.checks import check_kind
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.model import Pairs
@@ -66,10 +67,11 @@ def targets_of(batch: "Pairs") -> Array:
 
 def check_sentences(name: str, ids: Array, lengths: Array) -> None:
     """Raise unless `ids` are (B, T) integers and `lengths` (B,) integers from 1 to T."""
+    check_kind(name, ids, np.ndarray, "pass np.array(ids), sentences padded to one length.")
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         got = f"{ids.dtype} of shape {ids.shape}"
         raise DTypeError(describe(name, "an array of ids (sentences, positions)", got, "pad sentences to one length."))
-    lengths = np.asarray(lengths)
+    lengths = as_array(f"{name}_lengths", lengths)
     if lengths.shape != ids.shape[:1] or lengths.dtype.kind not in "iu":
         got = f"{lengths.dtype} of shape {lengths.shape}"
         raise ShapeError(describe(f"{name}_lengths", f"{len(ids)} integers", got, "pass one length a sentence."))
@@ -90,6 +92,9 @@ class _Own(NamedTuple):
 
 def check_pairs(batch: "Pairs") -> "Pairs":
     """Return a copy of the batch that nobody can change, or raise unless its arrays fit together."""
+    if not all(hasattr(batch, name) for name in _Own._fields):
+        hint = "pass a fastattn.seq2seq.Batch."
+        raise DTypeError(describe("batch", f"an object with {', '.join(_Own._fields)}", type(batch).__name__, hint))
     own = _Own(*(frozen(as_array(name, getattr(batch, name))) for name in _Own._fields))
     check_sentences("source", own.source, own.source_lengths)
     check_sentences("target", own.target, own.target_lengths)

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from fastattn.errors import ArgumentError, TextError, describe, describe_file
 from fastattn.seq2seq import textfile
 from fastattn.seq2seq.report import Account, Report
+from fastattn.seq2seq.schema import argument
+from fastattn.seq2seq.sections import DataConfig
 from fastattn.seq2seq.vocabulary import EOS, Vocabulary
+from fastattn.variants.checks import check_kind
 
 __all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
@@ -157,6 +160,7 @@ def encode_pairs(
     TextError
         If no pair is left, or with `strict` if one is left out.
     """
+    check_kind("pairs", pairs, ParallelText, "pass what read_pairs returned.")
     account = Account(pairs.report.name, pairs.report)
     encoded: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
     kept = []
@@ -181,9 +185,7 @@ def encode_pairs(
 
 
 def _columns(path: Path, columns: tuple[int, int] | None) -> Iterator[tuple[str, str, str]]:
-    first, second = columns or (1, 2)
-    if min(first, second) < 1:
-        raise ArgumentError(describe("columns", "numbers from 1 on", columns, "the first column is 1."))
+    first, second = (1, 2) if columns is None else argument(DataConfig, "columns", columns)
     for line in textfile.lines(path):
         text, reason = _text(line)
         cells = text.split("\t")

@@ -18,7 +18,7 @@ from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.text import encode
 from fastattn.seq2seq.vocabulary import EOS, SPECIAL, UNK, Vocabulary
-from fastattn.variants.checks import check_size
+from fastattn.variants.checks import check_kind, check_size
 
 __all__ = ["Translation", "Translator"]
 
@@ -98,7 +98,13 @@ class Translator:
         *,
         tokens_per_batch: int = 2048,
     ) -> None:
-        self.model, self.config, self.tokens_per_batch = model, config, tokens_per_batch
+        hint = "load() makes a whole Translator from a folder."
+        check_kind("model", model, Model, hint)
+        check_kind("source_vocabulary", source_vocabulary, Vocabulary, hint)
+        check_kind("target_vocabulary", target_vocabulary, Vocabulary, hint)
+        check_kind("config", config, Config, hint)
+        self.model, self.config = model, config
+        self.tokens_per_batch = check_size("tokens_per_batch", tokens_per_batch)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
 
     def translate(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastattn._strings import items, string, strings
 from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean, problem_of
 from fastattn.seq2seq import bpe
+from fastattn.variants.checks import check_size
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
 
@@ -67,7 +68,8 @@ class Vocabulary:
         self.kind = kind
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
-        self.merges: bpe.Merges = tuple(_merge(pair) for pair in merges)
+        hint = "pass (left, right) for each."
+        self.merges: bpe.Merges = tuple(_merge(pair) for pair in items("merges", "pairs of tokens", merges, hint))
         self._splitter: Any = None
         self._longest = max(map(len, own), default=0) if kind == "bpe" else 0
         self._numbers: dict[str, int] = {}
@@ -106,9 +108,8 @@ class Vocabulary:
             The most frequent token first, equally frequent ones in the order of their code points; pieces in the order
             in which they were learnt. It depends on the texts alone, and but for "bpe" not on their order.
         """
-        for name, number, least in (("max_size", max_size, len(SPECIAL) + 1), ("min_count", min_count, 1)):
-            if number is not None and number < least:
-                raise ArgumentError(describe(name, f"at least {least}", number, "give a larger number."))
+        max_size = None if max_size is None else check_size("max_size", max_size, least=len(SPECIAL) + 1)
+        min_count = check_size("min_count", min_count)
         texts = strings("texts", texts)
         if kind == "bpe":
             pieces, merges = bpe.learn(texts, (max_size or 8000) - len(SPECIAL), min_count)

@@ -15,6 +15,7 @@ __all__ = [
     "NormalizerLike",
     "check_choice",
     "check_head_width",
+    "check_kind",
     "check_lengths",
     "check_normalizer",
     "check_seeds",
@@ -26,6 +27,12 @@ __all__ = [
 Array = NDArray[Any]
 # A name, a mapping of a name and settings, or an object.
 NormalizerLike = str | Mapping[str, Any] | Normalizer
+
+
+def check_kind(name: str, value: object, kind: type, hint: str) -> None:
+    """Raise unless an argument is an object of a class."""
+    if not isinstance(value, kind):
+        raise DTypeError(describe(name, f"a {kind.__name__}", type(value).__name__, hint))
 
 
 def check_size(name: str, value: object, least: int = 1) -> int:
