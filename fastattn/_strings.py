@@ -39,9 +39,8 @@ def strings(name: str, value: object, hint: str = "pass a list of texts, each of
     return checked()
 
 
-def path_name(name: str, value: object) -> str:
+def path_name(name: str, value: object, hint: str = "pass a path as a str or a pathlib.Path.") -> str:
     """Return the argument called `name` as a path, or raise."""
-    hint = "pass a path as a str or a pathlib.Path."
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise DTypeError(describe(name, "a path", type(value).__name__, hint))
     found: str = os.fsdecode(value)

@@ -145,7 +145,7 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     ConfigError
         In one line that begins with the path of the file, if it cannot be read or is not as it should be.
     """
-    path = Path(path_name("config", path))
+    path = Path(path_name("config", path, "pass the path of a TOML file, or a Config."))
     try:
         tables = tomllib.loads(read_whole(path, _LONGEST))
     except TextError as error:

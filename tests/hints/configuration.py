@@ -44,7 +44,7 @@ replaced(
 replaced(
     "hidden = 8", "mechanism = 3", 'mechanism = { name = "additive" }', 'write a table, mechanism = { key = "value" }'
 )
-advice(lambda new="epochs = 3\n" + VALID: toml(new), "it is a key of [training]", new=VALID + "epochs = 3\n")
+advice(lambda new="epochs = 3\n" + VALID: toml(new), "it belongs to [training]", new=VALID + "epochs = 3\n")
 replaced("rate", "beam", "rate", "it belongs to [inference]")
 replaced("rate = 0.01", 'rate = "fast"', "rate = 0.001", "the default is 0.001")
 replaced("rate = 0.01", "betas = [0.9]", "betas = [0.9, 0.999]", "the default is [0.9, 0.999]")
@@ -120,7 +120,7 @@ advice(
 )
 advice(
     lambda new="learning_rate = 3\n" + VALID: toml(new),
-    "did you mean 'rate', a key of [training]?",
+    "did you mean 'rate', which belongs to [training]?",
     new=VALID.replace("0.01", "3"),
 )
 advice(lambda rate=2**64: TrainingConfig(rate=rate), "the default is {rate}.", rate="0.001")

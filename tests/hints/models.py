@@ -13,7 +13,7 @@ from fastattn.seq2seq import (
     TransformerConfig,
     metrics,
 )
-from fastattn.seq2seq.batches import pad
+from fastattn.seq2seq.batches import group, pad
 from fastattn.seq2seq.evaluation import evaluate
 from fastattn.seq2seq.kinds import find
 from hints import advice
@@ -115,7 +115,7 @@ advice(
     tokens_per_batch=9,
 )
 advice(lambda texts=[*A, *A]: Batches(texts, B, tokens_per_batch=9), "give one target for every source", texts=A)
-advice(lambda pool=0: Batches(A, B, tokens_per_batch=9, pool=pool), "{pool} suits most corpora", pool="50")
+advice(lambda pool=0: Batches(A, B, tokens_per_batch=9, pool=pool), "pass pool={pool}, say", pool="64")
 
 # Calls
 SOURCE, LENGTHS = pad(A)
@@ -197,7 +197,7 @@ def sample(seeds=(1,), **given):
 advice(lambda size=2: beam(size=size, best=3), "a beam of n finds at most n sentences", size=3)
 advice(lambda penalty=-1: beam(length_penalty=penalty), "the default is {penalty}.", penalty="0.6")
 advice(lambda penalty=100: beam(ending(), length_penalty=penalty, limit=7500), "{penalty} is much already", penalty="1")
-advice(lambda seeds=[0.5]: sample(seeds), "pass uint64 seeds", seeds=np.ones(1, np.uint64))
+advice(lambda seeds=[0.5]: sample(seeds), "pass one seed a sample", seeds=np.ones(1, np.uint64))
 advice(
     lambda temperature=0: sample(temperature=temperature),
     "use greedy for the limit 0",
@@ -278,3 +278,20 @@ advice(
     references=[["a"]],
 )
 advice(lambda outputs="a": metrics.chrf(outputs, [["a"]]), "pass a list of texts, each of them a str", outputs=["a"])
+
+# Arguments of another sort
+advice(lambda sequences=3: pad(sequences), "pass a list of arrays of ids, such as encode returns", sequences=[[4, 2]])
+advice(lambda sequences=[3]: pad(sequences), "pass a list of arrays of ids, such as encode returns", sequences=[[4, 2]])
+advice(lambda lengths=[0.5]: group(lengths, 8), "pass one length a sample", lengths=[3])
+advice(
+    lambda left=3: metrics.edit_distance(left, ["a"]),
+    "pass lists of tokens, or two texts to be compared by characters",
+    left=["a"],
+)
+advice(lambda batch=3: MODEL.loss(batch), "pass a fastattn.seq2seq.Batch", batch=BATCH)
+WORDS = seq2seq.Vocabulary(["a"])
+advice(
+    lambda config=None: seq2seq.Translator(MODEL, WORDS, WORDS, config),
+    "load() makes a whole Translator from a folder",
+    config=seq2seq.Config(model=MODEL.config),
+)

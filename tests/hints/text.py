@@ -7,7 +7,7 @@ import lzma
 from unittest import mock
 
 from fastattn import seq2seq
-from fastattn._strings import string, string_pairs
+from fastattn._strings import path_name, string, string_pairs
 from fastattn.seq2seq import Vocabulary, encode_pairs, read_lines, read_pairs
 from fastattn.seq2seq.text import ParallelText
 from fastattn.seq2seq.textfile import read_whole
@@ -37,6 +37,9 @@ advice(
     pairs="zip(sources, targets)",
 )
 
+advice(lambda path="": path_name("path", path), "pass a path as a str or a pathlib.Path", path="pairs.tsv")
+advice(lambda path=3: path_name("path", path), "pass a path as a str or a pathlib.Path", path="pairs.tsv")
+
 # Vocabularies
 advice(lambda kind="wrd": Vocabulary(["a"], kind), "did you mean {kind}?", kind="'word'")
 advice(lambda tokens=["a", ""]: Vocabulary(tokens), "leave it out", tokens=["a"])
@@ -56,7 +59,7 @@ advice(
     "pass pairs of tokens, each of them a str",
     merges=MERGES,
 )
-advice(lambda max_size=4: Vocabulary.build(["a b"], max_size=max_size), "give a larger number", max_size=5)
+advice(lambda max_size=4: Vocabulary.build(["a b"], max_size=max_size), "pass max_size={max_size}, say", max_size="64")
 advice(lambda max_size=5: Vocabulary.build(["abc"], "bpe", max_size=max_size), "give a larger max_size", max_size=9)
 advice(
     lambda min_count=1: Vocabulary.build(["aa aa aa aa b"], "bpe", max_size=6, min_count=min_count),
@@ -146,7 +149,7 @@ advice(
     "training leaves them out unless data.strict is true",
     strict=False,
 )
-advice(lambda columns=(0, 1): pairs("a\tb\n", columns=columns), "the first column is 1", columns=(1, 2))
+advice(lambda columns=(0, 1): pairs("a\tb\n", columns=columns), "correct it, or leave it out", columns=(1, 2))
 advice(lambda columns=(1, 2): pairs("a\n", "b\n", columns=columns), "leave out columns, or target", columns=None)
 advice(
     lambda target="b.tsv": [write("a.tsv", "a\n"), write("b.tsv", "b\n"), read_pairs("b.tsv", target)],
