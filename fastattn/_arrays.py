@@ -65,7 +65,7 @@ def gradient_array(
     dtype: np.dtype[Any],
     hint: str = "pass the gradient of the output.",
 ) -> Array:
-    """Return the gradient called `name` of an array of this shape and dtype, in any byte order, or raise."""
+    """Return an array of this shape and dtype, in any byte order, or raise: a gradient of what has these."""
     array = as_array(name, value)
     if array.shape != shape:
         raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", hint))

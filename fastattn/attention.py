@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from fastattn._arguments import (
     allocate,
-    as_array,
     check_arrays,
     check_cap,
     check_options,
@@ -18,10 +17,10 @@ from fastattn._arguments import (
     check_sparse,
     score_arrays,
 )
-from fastattn._arrays import cast
+from fastattn._arrays import gradient_array
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias, diagonals
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
 from fastattn.scores.base import OperandGradients, Operands, Score, resolve
@@ -394,12 +393,7 @@ def kernel_vector(score: Score) -> Array | None:
 
 
 def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    array = as_array(name, value)
-    if array.shape != shape:
-        raise ShapeError(describe(name, f"shape {shape}", f"shape {array.shape}", f"pass the gradient of {name[2:]}."))
-    if array.dtype.char != dtype.char:
-        raise DTypeError(describe(name, f"{dtype}, the dtype of query", array.dtype, cast(name, array, dtype)))
-    return array
+    return gradient_array(name, value, shape, dtype, f"pass the gradient of {name[2:]}.")
 
 
 def _sum_to(array: Array, shape: tuple[int, ...]) -> Array:

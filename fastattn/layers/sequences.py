@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, float_array
+from fastattn._arrays import as_array, gradient_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
@@ -84,9 +84,4 @@ def check_rows(name: str, array: object, shape: tuple[int, ...], dtype: Any) -> 
         flags = array.flags
         if flags.c_contiguous and flags.aligned:
             return array
-    given = float_array(name, array)
-    if given.shape != shape:
-        raise ShapeError(describe(name, f"shape {shape}", f"shape {given.shape}", "match the sizes of the layer."))
-    if given.dtype.char != dtype.char:
-        raise DTypeError(describe(name, f"dtype {dtype}, that of the layer", given.dtype, cast(name, given, dtype)))
-    return np.require(given, dtype, ["C", "A"])
+    return np.require(gradient_array(name, array, shape, dtype, "match the sizes of the layer."), dtype, ["C", "A"])
