@@ -540,6 +540,19 @@ def test_translations_never_go_to_what_is_read(way, model, tmp_path, capsys, mon
         assert status == 2 and "is read by this command" in err and output.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["best", "latest", "lock", "log.jsonl"])
+def test_a_run_never_writes_over_its_data(name, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    config = write_corpus(tmp_path, CONFIG.replace("train.tsv", f"run/{name}"))
+    data = tmp_path / "run" / name
+    (tmp_path / "train.tsv").rename(data)
+    before = data.read_bytes()
+    status, _, err = run(capsys, "train", config, "--folder", tmp_path / "run", "--quiet")
+    assert (status, len(err.splitlines())) == (2, 1) and "Hint: train in another folder" in err
+    assert data.read_bytes() == before
+    assert run(capsys, "train", config, "--folder", tmp_path / "other", "--quiet")[0] == 0
+
+
 def test_translations_may_go_anywhere_else(model, tmp_path, capsys):
     file = tmp_path / "x.tsv"
     file.write_text("abc\tcba\n")

@@ -20,6 +20,7 @@ from fastattn.seq2seq.corpus import Pairs, prepare_corpus
 from fastattn.seq2seq.evaluation import require
 from fastattn.seq2seq.model import Model, build, find, kinds
 from fastattn.seq2seq.progress import Progress
+from fastattn.seq2seq.sections import PATHS
 from fastattn.seq2seq.tensors import restore
 from fastattn.seq2seq.training import Outcome, Run
 from fastattn.seq2seq.translate import Translator
@@ -127,6 +128,7 @@ def train(
     require([config.training.metric])
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(path_name("folder", folder))
+    _check_apart(config, folder)
     with _alone(folder):
         found, changes = _found(folder, config, resume)
         vocabularies = None if found is None else _vocabularies(found)
@@ -271,6 +273,16 @@ def _build(config: Config, source: Vocabulary, target: Vocabulary) -> Model:
         return build(config.model, len(source), len(target), config.training.seed)
     except FastattnError as error:
         raise ConfigError(within("model", error)) from error
+
+
+def _check_apart(config: Config, folder: Path) -> None:
+    """Raise if a file of the data is one that the run writes."""
+    for own in (folder / name for name in ("best", "latest", "lock", "log.jsonl")):
+        for key in PATHS:
+            place = getattr(config.data, key)
+            if own.is_file() and os.path.isfile(place) and os.path.samefile(own, place):
+                problem = f"{place} is a file that the run in {folder} writes"
+                raise ConfigError(describe_file(f"data.{key}", problem, "train in another folder."))
 
 
 @contextlib.contextmanager

@@ -153,7 +153,7 @@ def from_table(cls: type[T], table: object, path: str) -> T:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in table:
             raise ConfigError(describe_file(f"{path}.{name}", "missing", f"add it to the section [{path}]."))
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     values = {key: _checked(value, hints[key], fields[key], f"{path}.{key}") for key, value in table.items()}
     try:
         return cls(**values)
@@ -188,7 +188,7 @@ def check(instance: Any, path: str) -> None:
 
     What means the same as a value of the type becomes one.
     """
-    hints = get_type_hints(type(instance))
+    hints = _hints(type(instance))
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         checked = _checked(value, hints[field.name], field, f"{path}.{field.name}")
@@ -268,7 +268,7 @@ def argument(section: type, field: str, value: Any, name: str = "") -> Any:
     """
     [own] = [item for item in dataclasses.fields(section) if item.name == field]
     try:
-        return _value(value, get_type_hints(section)[field], own)
+        return _value(value, _hints(section)[field], own)
     except _Fault as fault:
         got = fault.got or "a larger one"
         raise fault.error(describe(f"{name or field}{fault.path}", fault.expected, got, fault.hint)) from None
@@ -355,6 +355,16 @@ def _plain(value: Any, path: str) -> Any:
         if type(value) is kind and not (isinstance(value, float) and not math.isfinite(value)):
             return value
     raise _Fault("what a file can hold", shown(value), hint, path)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; looking them up takes longer than all checks."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
 
 
 def _inner(hint: Any) -> Any:

@@ -161,22 +161,16 @@ class Translator:
         -------
         list of lists of Translation
         """
-        settings = self.config.inference
-        given = {"beam": beam, "length_penalty": length_penalty, "coverage_penalty": coverage_penalty,
-                 "max_length": max_length}  # fmt: skip
-        chosen = dataclasses.replace(
-            settings, **{name: argument(InferenceConfig, name, x) for name, x in given.items() if x is not None}
-        )
-        if check_size("best", best) > chosen.beam:
+        size, limit, keep = self._setting("beam", beam), self._setting("max_length", max_length), weights or replace
+        more: dict[str, Any] = {
+            "length_penalty": self._setting("length_penalty", length_penalty),
+            "coverage_penalty": self._setting("coverage_penalty", coverage_penalty),
+        }
+        if check_size("best", best) > size:
             if beam is not None:
                 got = f"{best} with a beam of {beam}"
                 raise ArgumentError(describe("best", "at most the beam's size", got, "widen the beam."))
-            chosen = dataclasses.replace(chosen, beam=argument(InferenceConfig, "beam", best, "best"))
-        size, limit, keep = chosen.beam, chosen.max_length, weights or replace
-        more: dict[str, Any] = {
-            "length_penalty": chosen.length_penalty,
-            "coverage_penalty": chosen.coverage_penalty,
-        }
+            size = argument(InferenceConfig, "beam", best, "best")
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             if size == 1:
@@ -216,8 +210,7 @@ class Translator:
         weights : bool
             Whether to return the attention weights.
         """
-        settings, first = self.config.inference, check_size("first", first, least=0)
-        limit = settings.max_length if max_length is None else argument(InferenceConfig, "max_length", max_length)
+        limit, first = self._setting("max_length", max_length), check_size("first", first, least=0)
         check_size("seed", seed, least=0)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
@@ -277,6 +270,10 @@ class Translator:
         else:
             [found] = self.score([source], [target], weights=True, layers=layers)
         return found
+
+    def _setting(self, name: str, given: object) -> Any:
+        """Return what is given in place of a setting of the configuration, or that setting."""
+        return getattr(self.config.inference, name) if given is None else argument(InferenceConfig, name, given)
 
     def _with_layers(self, source: Array, found: Hypothesis) -> Hypothesis:
         """Return a hypothesis for source ids with the weights of all layers."""

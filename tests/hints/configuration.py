@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, read_config
+from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, read_config, train
 from fastattn.seq2seq.corpus import prepare_corpus
 from fastattn.seq2seq.schema import from_table
 from hints import advice, write
@@ -151,3 +151,14 @@ advice(
     lambda: toml("[training]\n"),
 )
 advice(lambda table=3: from_table(TrainingConfig, table, "training"), "or in Python pass a dict", table={})
+
+
+def beside(folder="run"):
+    """Train on a file that has the name of one of a run's."""
+    write("run/best", "a b\tb a\n" * 4)
+    sizes = {"embedding": 4, "hidden": 4, "attention": 4, "readout_width": 2}
+    config = Config(DataConfig(train="run/best"), BahdanauConfig(**sizes), training=TrainingConfig(max_steps=1))
+    return train(config, folder, quiet=True)
+
+
+advice(beside, "train in another folder", folder="other")
