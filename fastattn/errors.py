@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_LONGEST = 1000  # characters of what a message quotes
+
+
 class FastattnError(Exception):
     """Base class of all exceptions that fastattn defines."""
 
@@ -108,7 +111,8 @@ def describe(argument: str, expected: str, got: object, hint: str) -> str:
     fastattn.errors.ShapeError: key: expected last size 8, got last size 4.
     Hint: project the keys to the width of the query.
     """
-    return f"{visible(argument)}: expected {visible(expected)}, got {visible(got)}.\nHint: {visible(hint)}"
+    found = _shortened(visible(got))
+    return f"{visible(argument)}: expected {visible(expected)}, got {found}.\nHint: {visible(hint)}"
 
 
 def describe_file(place: object, problem: str, hint: str) -> str:
@@ -133,7 +137,12 @@ def describe_file(place: object, problem: str, hint: str) -> str:
     >>> describe_file("pairs.tsv, line 3", "no tab", "put a tab between source and target.")
     'pairs.tsv, line 3: no tab. Hint: put a tab between source and target.'
     """
-    return one_line(f"{place}: {problem}. Hint: {hint}")
+    return one_line(f"{place}: {_shortened(problem)}. Hint: {hint}")
+
+
+def _shortened(text: str) -> str:
+    """Return a text of at most `_LONGEST` characters: what was given may be of any length."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 40]}... ({len(text)} characters)"
 
 
 def problem_of(error: object) -> str:

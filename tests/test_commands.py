@@ -96,7 +96,9 @@ def test_train_prints_the_outcome(model, tmp_path, capsys):
     outcome = json.loads(out)
     assert (status, outcome["steps"], outcome["reason"]) == (0, 60, "max_steps")
     lines = err.splitlines()
-    assert lines[0].startswith("step 20  loss ") and "tokens per second" in lines[0]
+    assert lines[0].startswith("model: bahdanau: ") and lines[0].endswith("besides those of the vocabularies")
+    assert lines[1].startswith("vocabularies of ") and lines[1].endswith(" in training)")
+    assert lines[2].startswith("step 20  loss ") and "tokens per second" in lines[2]
     assert any("validation loss" in line and "best so far" in line for line in lines)
     assert {"log.jsonl", "best", "latest"} <= {path.name for path in (tmp_path / "here").iterdir()}
     status, out, _ = run(capsys, "train", tmp_path / "words.toml", "--folder", tmp_path / "here", "--resume", "--quiet")

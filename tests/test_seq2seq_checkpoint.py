@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -430,3 +431,79 @@ print(step - least)
 
 def test_a_trainer_killed_at_any_moment_loses_nothing_it_had_saved(run_python):
     assert int(run_python("-W", "ignore", "-c", KILLED).stdout) >= 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run whose best checkpoint is not its last one."""
+    import training_runs
+
+    from fastattn import seq2seq
+
+    folder = tmp_path_factory.mktemp("trained")
+    config = training_runs.make_config(rate=0.3, max_steps=12, schedule="constant", keep=9, checkpoint_every=1)
+    outcome = seq2seq.train(config, folder, pairs=training_runs.DATA[0], validation=training_runs.DATA[1], quiet=True)
+    assert outcome.best_step < 12
+    return folder, outcome.best_step
+
+
+def without_checkpoints(run, best):
+    for path in run.glob("checkpoint-*"):
+        shutil.rmtree(path)
+
+
+# What is done to a run, and which checkpoint `load` takes then, with what it says: "best", "last", or an error.
+HALF_DELETED = {
+    "nothing": (lambda run, best: None, "best", ""),
+    "best": (lambda run, best: os.unlink(run / "best"), "best", "/best: is missing. Using checkpoint-"),
+    "best, and its checkpoint": (
+        lambda run, best: (os.unlink(run / "best"), shutil.rmtree(run / f"checkpoint-{best:08d}")), "last",
+        "/best: is missing. Using checkpoint-00000012 instead.",
+    ),
+    "best, and a file of its checkpoint": (
+        lambda run, best: (os.unlink(run / "best"), os.unlink(run / f"checkpoint-{best:08d}" / "config.json")), "last",
+        "/best: is missing. Using checkpoint-00000012 instead.",
+    ),
+    "the best checkpoint": (
+        lambda run, best: shutil.rmtree(run / f"checkpoint-{best:08d}"), "last", " Using checkpoint-00000012 ",
+    ),
+    "what best says": (lambda run, best: (run / "best").write_text(""), "last", "Using checkpoint-00000012 instead."),
+    "all": (without_checkpoints, "", "has no checkpoint"),
+    "best and latest": (
+        lambda run, best: (os.unlink(run / "best"), os.unlink(run / "latest")), "best", "/best: is missing. Using",
+    ),
+    "the log": (lambda run, best: os.unlink(run / "log.jsonl"), "best", ""),
+    "an old manifest": (lambda run, best: newer(run / f"checkpoint-{best:08d}"), "", "install a newer fastattn"),
+}  # fmt: skip
+
+
+def newer(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksum"]
+    manifest["format"] = 99
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "checksum": durable._checksum(manifest)}))
+
+
+@pytest.mark.parametrize("name", HALF_DELETED)
+def test_what_is_used_in_place_of_a_missing_best_checkpoint_is_said(tmp_path, trained, capsys, name):
+    from fastattn import seq2seq
+    from fastattn.seq2seq import runs
+
+    change, expected, said = HALF_DELETED[name]
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    change(run, trained[1])
+    if not expected:
+        with pytest.raises(CheckpointError, match=said):
+            seq2seq.load(run)
+        return
+    found = []
+    restored = runs._restored
+    runs._restored = lambda checkpoint, *more: (found.append(checkpoint.step), restored(checkpoint, *more))[1]
+    try:
+        seq2seq.load(run)
+    finally:
+        runs._restored = restored
+    err = capsys.readouterr().err
+    assert found == [trained[1] if expected == "best" else 12]
+    assert said in err and len(err.splitlines()) == bool(said)

@@ -132,8 +132,8 @@ def test_a_bar_that_raises_is_given_up(monkeypatch, name):
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(tqdm if name == "tqdm" else tqdm.tqdm, name, broken)
-    progress = Progress(5)
-    progress.begin(0)
+    progress = Progress()
+    progress.begin(0, 5)
     progress.advance()
     progress.show(loss=1.0)
     progress.line("text")

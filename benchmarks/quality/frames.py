@@ -165,7 +165,7 @@ def fit(
     digest = samples[0].digest() + samples[1].digest()
     run = Run(model, Corpus(vocabulary, vocabulary, train, held_out, None, (), digest), config, folder, _save)
     folder.mkdir(parents=True, exist_ok=True)
-    progress = Progress(settings.max_steps, label=label)
+    progress = Progress(label=label)
     if checkpoint.steps(folder):
         found = checkpoint.load(folder)
         if found.config != _plain(config):
@@ -173,7 +173,7 @@ def fit(
             raise CheckpointError(describe_file(folder, problem, "choose another folder for --runs."))
         restore(run.parameters, found.model, found.folder)
         run.load_state(found.progress, found.state)
-    progress.begin(run.position.step)
+    progress.begin(run.position.step, settings.max_steps)
     outcome = run.run(progress)
     best(folder, model)
     return outcome

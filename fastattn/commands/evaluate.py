@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from fastattn._printing import emit, show
+from fastattn._printing import emit, say, show
 from fastattn.commands.arguments import Commands, add_command, add_model, inference, path
 from fastattn.commands.lines import add_pairs, pairs_of
 from fastattn.commands.outputs import check_output
@@ -60,6 +60,11 @@ def run(options: argparse.Namespace) -> int:
         sources, references = list(groups), list(groups.values())
     else:
         sources, references = pairs.sources, [[target] for target in pairs.targets]
+    if (most := translator.most_tokens) is not None:
+        cut = sum(len(translator.source_vocabulary.split(source)) > most for source in sources)
+        if cut:
+            longer = f"{cut} of {len(sources)} sources are longer than the {most} tokens"
+            say(f"fastattn evaluate: {longer} for which the model has positions; only their beginnings are translated")
     outputs = translator.translate(sources, beam=options.beam)
     if options.translations:
         options.translations.write_text("".join(f"{output}\n" for output in outputs), encoding="utf-8")

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from fastattn import seq2seq
 
     translator = seq2seq.load(options.folder, options.checkpoint)
-    limit = translator.config.training.max_length
+    limit, most = translator.config.training.max_length, translator.most_tokens
     # Somebody who types wants an answer to every line.
     size = 1 if options.file == "-" and typed() else _BLOCK
     for block in in_blocks(numbered_lines(options.file), size):
@@ -69,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
                 say(f"fastattn translate: line {number}: empty, and so is its translation")
             elif (count := len(translator.source_vocabulary.split(text))) > limit:
                 note = f"line {number}: {count} tokens, more than the {limit} of the longest training text"
+                if most is not None and count > most:
+                    note += f"; the first {most}, for which the model has positions, are translated"
                 say(f"fastattn translate: {note}")
         for (number, text), found in zip(block, _translated(translator, texts, options, block[0][0])):
             for line in _shown(number, text, found, options):

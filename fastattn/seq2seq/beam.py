@@ -88,7 +88,7 @@ def beam_search(
     >>> len(found), found[0].score >= found[1].score
     (2, True)
     """
-    source, source_lengths, limits = check_limits(source, source_lengths, limit)
+    source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
     never = forbidden(model, forbid)
     size = check_size("size", size)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)

@@ -32,6 +32,8 @@ from fastattn.errors import (
 )
 from fastattn.seq2seq import durable
 from fastattn.seq2seq.durable import DamagedError
+from fastattn.seq2seq.schema import as_table
+from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.tensors import pack, unpack
 from fastattn.seq2seq.vocabulary import Vocabulary
 
@@ -212,18 +214,21 @@ def _read(folder: Path, state: bool) -> Checkpoint:
     files, about = durable.read_folder(folder, skip=() if state else (_STATE,))
     try:
         tensors = {name: unpack(files[name], folder / name) for name in ("model.safetensors", _STATE) if name in files}
-        config, progress = json.loads(files["config.json"]), json.loads(files["state.json"])
+        config, progress = (as_table(parse_json(files[name]), name) for name in ("config.json", "state.json"))
         vocabularies = {
             name.removesuffix(_VOCABULARY): Vocabulary.from_json(data.decode())
             for name, data in files.items()
             if name.endswith(_VOCABULARY)
         }
         found = Checkpoint(
-            folder, about["step"], tensors["model.safetensors"], tensors.get(_STATE, {}), config, progress, vocabularies
-        )
+            folder, about["step"], tensors["model.safetensors"], tensors.get(_STATE, {}), dict(config), dict(progress),
+            vocabularies,
+        )  # fmt: skip
+        if type(found.step) is not int or found.step < 0:
+            raise ValueError(f"step {found.step!r}")
     except MissingPackageError:
         raise
-    except (ValueError, KeyError, RecursionError, FastattnError) as error:
+    except (ValueError, KeyError, FastattnError) as error:
         problem = f"is not a checkpoint: {problem_of(error)}"
         raise DamagedError(describe_file(folder, problem, "use another checkpoint.")) from None
     name = _FOLDER.fullmatch(folder.name)

@@ -101,6 +101,7 @@ class Cho(Model):
 
     kind = "cho"
     settings = ChoConfig
+    attends = False
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import CheckpointError, describe_file
+from fastattn.seq2seq.strict_json import parse_json
 
 __all__ = ["FORMAT", "DamagedError", "NewerError", "read_folder", "remove_folder", "write_folder", "write_text"]
 
@@ -151,7 +152,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     damaged = DamagedError(describe_file(path, "is not a manifest as it was written", _BACKUP))
     try:
-        manifest = json.loads(_read_file(path, None))
+        manifest = parse_json(_read_file(path, None))
         if manifest.pop("checksum") != _checksum(manifest):
             raise damaged
         if manifest["format"] > FORMAT:
@@ -160,7 +161,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         for name, (size, digest) in manifest["files"].items():
             if not (_NAME.fullmatch(name) and isinstance(size, int) and isinstance(digest, str)):
                 raise damaged
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise damaged from None
     return dict(manifest)
 

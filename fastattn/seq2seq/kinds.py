@@ -37,7 +37,11 @@ def find(kind: object) -> "type[Model]":
 
 
 def build(
-    config: Any, source_vocabulary_size: int, target_vocabulary_size: int, seed: int, dtype: Any = np.float32
+    config: Any,
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    seed: int | np.random.Generator,
+    dtype: Any = np.float32,
 ) -> "Model":
     """Return a new model.
 
@@ -47,7 +51,7 @@ def build(
         The settings of a model, with its `kind`.
     source_vocabulary_size, target_vocabulary_size : int
         The special ids included.
-    seed : int
+    seed : int or numpy.random.Generator
         Of the parameters' start.
     dtype : dtype
         float32 or float64.
@@ -63,9 +67,8 @@ def build(
     """
     for name, size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
         check_size(f"{name}_vocabulary_size", size, least=UNK + 1)  # ids 0 to 3 are special
-    check_size("seed", seed, least=0)
     check_choice("dtype", getattr(dtype, "__name__", str(dtype)), ("float32", "float64"))
     cls: Any = find(getattr(config, "kind", config))
-    rng = np.random.default_rng(seed)
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(check_size("seed", seed, least=0))
     model: Model = cls(config, source_vocabulary_size, target_vocabulary_size, rng=rng, dtype=dtype)
     return model

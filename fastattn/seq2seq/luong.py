@@ -16,7 +16,7 @@ from fastattn.scores import Additive, Score
 from fastattn.seq2seq import mechanism
 from fastattn.seq2seq.lookback import Lookback
 from fastattn.seq2seq.luong_decoder import AtOnce, StepByStep
-from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.model import Longest, Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.recurrence_lstm import LSTMStep
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -178,6 +178,12 @@ class Luong(Model):
         self.from_context = Linear(H, H, bias=False, **more)
         self.from_state = Linear(H, H, bias=False, **more)
         self.projection = Linear(H, target_size, **more)
+
+    def longest(self) -> Longest:
+        """Return how long sentences may be: a location score has a column for each position of the source."""
+        if self.config.score != "location":
+            return super().longest()
+        return Longest(source=self.config.longest_source, key="longest_source")
 
     def _score(self) -> str | Score:
         return Additive(self.v.value) if self.config.score == "concat" else "dot"

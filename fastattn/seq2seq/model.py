@@ -27,6 +27,7 @@ from fastattn.seq2seq.sentences import (
 
 # What every file of a model needs, from one place.
 __all__ = [
+    "Longest",
     "Model",
     "Pairs",
     "State",
@@ -81,6 +82,23 @@ class State:
         return dataclasses.replace(self, **changes)
 
 
+@dataclasses.dataclass(frozen=True)
+class Longest:
+    """How long the sentences are that a model has positions for.
+
+    Attributes
+    ----------
+    source, target : int or None
+        Most tokens, the end included; None: any number.
+    key : str
+        Of the setting that says so, in the section ``[model]``.
+    """
+
+    source: int | None = None
+    target: int | None = None
+    key: str = ""
+
+
 def _select(value: Any, rows: Array) -> Any:
     if isinstance(value, np.ndarray):
         return value[rows]
@@ -107,12 +125,21 @@ class Model(Layer):
         The name under which `build` finds the class.
     settings : type
         The dataclass of its configuration, whose defaults are those of the paper.
+    attends : bool
+        Whether its steps give attention weights.
     """
 
     kind: ClassVar[str] = ""
     settings: ClassVar[type]
+    attends: ClassVar[bool] = True
     config: Any
     projection: Linear
+
+    def longest(self) -> Longest:
+        """Return how long sentences may be; for most models, of any length."""
+        mechanism = getattr(self, "mechanism", None)
+        most = getattr(mechanism, "longest", None)
+        return Longest() if most is None else Longest(source=most, key="mechanism.longest")
 
     @abstractmethod
     def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastattn._printing import say, visible
@@ -13,31 +13,29 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Progress of a known number of steps.
+    """Progress of a run.
 
     Parameters
     ----------
-    total : int
-        Steps of the whole run, about.
     label : str
         Stands in front of the bar and of every line.
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, total: int, *, label: str = "", quiet: bool = False) -> None:
-        self._total, self._label, self._quiet = total, label, quiet
+    def __init__(self, *, label: str = "", quiet: bool = False) -> None:
+        self._label, self._quiet = label, quiet
         self._bar: Any = None
 
-    def begin(self, done: int) -> None:
-        """Show the bar, with `done` steps done before."""
+    def begin(self, done: int, total: int) -> None:
+        """Show the bar, with `done` steps done before, and about `total` in the whole run."""
         if not self._quiet and _on_terminal():
             tqdm = need("tqdm", "seq2seq", "the progress bar")
             # Some terminals, of containers and build servers, say that they have no columns and no rows.
             size: dict[str, Any] = {"dynamic_ncols": True} if _has_size() else {"ncols": 80, "nrows": 24}
             with self._unless_broken():
                 self._bar = tqdm.tqdm(
-                    total=self._total, initial=done, desc=visible(self._label) or None, unit="step", leave=False,
+                    total=total, initial=done, desc=visible(self._label) or None, unit="step", leave=False,
                     file=sys.stderr, **size,
                 )  # fmt: skip
 
@@ -65,6 +63,11 @@ class Progress:
                 self._bar.write(visible(text), file=sys.stderr)
         else:
             say(text)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Show some such lines."""
+        for text in texts:
+            self.line(text)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -17,13 +17,17 @@ from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.checkpoint import Checkpoint
 from fastattn.seq2seq.config import Config, load_config
 from fastattn.seq2seq.corpus import Pairs, prepare_corpus
+from fastattn.seq2seq.durable import DamagedError
 from fastattn.seq2seq.evaluation import require
 from fastattn.seq2seq.model import Model, build, find, kinds
 from fastattn.seq2seq.progress import Progress
+from fastattn.seq2seq.prospect import check_inference, prospect, size_of, takes_time
 from fastattn.seq2seq.sections import PATHS
+from fastattn.seq2seq.sizes import Blank, OversizeError
 from fastattn.seq2seq.tensors import restore
 from fastattn.seq2seq.training import Outcome, Run
 from fastattn.seq2seq.translate import Translator
+from fastattn.seq2seq.validation import Best
 from fastattn.seq2seq.vocabulary import Vocabulary
 
 __all__ = ["load", "read_config", "settings_of_kinds", "train"]
@@ -34,6 +38,10 @@ _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "ke
 # Keys that it may lower, which is what helps a run that has diverged. A clip of 0 is none.
 _LOWERED = ("rate", "clip")
 
+# Arrays that a model may draw for each of its parameters.
+_DRAWS = 4
+
+_FITTING = "use the configuration and the vocabularies that were saved with it."
 _NEWER = "install the fastattn that wrote it."
 
 
@@ -129,28 +137,36 @@ def train(
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(path_name("folder", folder))
     _check_apart(config, folder)
+    progress = Progress(label=label, quiet=quiet)
+    about = prospect(config)
     with _alone(folder):
         found, changes = _found(folder, config, resume)
+        if pairs is None and takes_time(config.data):
+            progress.lines(about)
+            about = []
         vocabularies = None if found is None else _vocabularies(found)
         corpus = prepare_corpus(config, pairs, validation, vocabularies)
         for report in corpus.reports:
             if report.skipped:
                 say(*str(report).split("\n"))
+        progress.lines(about)
         sides = corpus.source_vocabulary, corpus.target_vocabulary
-        run = Run(_build(config, *sides), corpus, config, folder, _save, changes)
-        steps = config.training.max_steps or config.training.epochs * -(
-            -corpus.train.count() // config.training.accumulate
-        )
-        progress = Progress(steps, label=label, quiet=quiet)
+        model = _build(config, *sides) if found is None else _restored(found, config, sides)
+        progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
+        run = Run(model, corpus, config, folder, _save, changes)
         if found is not None:
-            restore(run.parameters, found.model, found.folder)
             run.load_state(found.progress, found.state)
+            if run.position.step != found.step:
+                problem = f"has the state of step {run.position.step} and the manifest of step {found.step}"
+                raise CheckpointError(describe_file(found.folder, problem, "use another checkpoint."))
             _point(folder, found, run)
             changed = "".join(f", {key} {now} in place of {before}" for key, (before, now) in changes.items())
             progress.line(f"going on after step {run.position.step} ({found.folder}){changed}")
         elif resume:
             progress.line("no checkpoint to go on from: beginning anew")
-        progress.begin(run.position.step)
+        settings = config.training
+        steps = settings.max_steps or settings.epochs * -(-corpus.train.count() // settings.accumulate)
+        progress.begin(run.position.step, steps)
         return run.run(progress)
 
 
@@ -162,7 +178,8 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     folder : path
         Of a run, or of one of its checkpoints.
     which : {"best", "last"}
-        Which checkpoint of a run; without validation data the best is the last.
+        Which checkpoint of a run; without validation data the best is the last. What is used in place of one that is
+        missing or damaged is said on the standard error stream.
 
     Returns
     -------
@@ -175,15 +192,43 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     """
     folder = Path(path_name("folder", folder))
     if which == "best" and not (folder / "best").exists():
-        which = "last"
-    found = checkpoint.load(folder, which, state=False)
+        found = _best_without_pointer(folder, checkpoint.load(folder, state=False))
+    else:
+        found = checkpoint.load(folder, which, state=False)
     config, sides = _config(found), _vocabularies(found)
+    return Translator(_restored(found, config, sides), *sides, config)
+
+
+def _best_without_pointer(folder: Path, last: Checkpoint) -> Checkpoint:
+    """Return what the file `best` should name, by what the last checkpoint says; that itself if none was the best."""
     try:
-        built = _build(config, *sides)
-    except ConfigError as error:
+        best = Best.from_dict(last.progress.get("final") or last.progress.get("best"))
+    except ConfigError:
+        best = Best()
+    if last.folder == folder or best.value is None:
+        return last
+    found, named = last, folder / f"checkpoint-{best.step:08d}"
+    if named.is_dir():
+        with contextlib.suppress(DamagedError):
+            found = checkpoint.load(named, state=False)
+    say(f"fastattn: {folder / 'best'}: is missing. Using {found.folder.name} instead.")
+    return found
+
+
+def _restored(found: Checkpoint, config: Config, sides: tuple[Vocabulary, Vocabulary]) -> Model:
+    """Return the model of a checkpoint; one larger than its tensors is never made."""
+    tensors = found.model.values()
+    blank = Blank(sum(array.size for array in tensors), _DRAWS * len(tensors))
+    try:
+        model = build(config.model, len(sides[0]), len(sides[1]), blank)
+        check_inference(model, config)
+    except OversizeError:
+        problem = "its tensors have fewer parameters than the model that config.json describes"
+        raise CheckpointError(describe_file(found.folder, problem, _FITTING)) from None
+    except FastattnError as error:
         raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
-    restore(built.parameters(), found.model, found.folder)
-    return Translator(built, *sides, config)
+    restore(model.parameters(), found.model, found.folder)
+    return model
 
 
 def _save(run: Run, best: bool) -> None:

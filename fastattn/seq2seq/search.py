@@ -70,7 +70,8 @@ def greedy(
     source : int array, shape (B, S)
     source_lengths : int array, shape (B,)
     limit : int or int array of shape (B,), optional
-        Most tokens of a target; by default twice the source's and 10 more.
+        Most tokens of a target; by default twice the source's and 10 more. A model that has positions for fewer gives
+        fewer.
     forbid : sequence of int
         Ids that are not to be chosen, `UNK` for one; `PAD` and `BOS` never are.
     weights : bool
@@ -249,13 +250,19 @@ def mean_of_heads(weights: Array) -> Array:
     return total / weights.shape[1]
 
 
-def check_limits(source: object, source_lengths: object, limit: int | Array | None) -> tuple[Array, Array, Array]:
-    """Return sources and their lengths as arrays, and the most tokens of each target, int64 (B,), or raise."""
+def check_limits(
+    model: Model, source: object, source_lengths: object, limit: int | Array | None
+) -> tuple[Array, Array, Array]:
+    """Return sources and their lengths as arrays, and the most tokens of each target, int64 (B,), or raise.
+
+    A model that has positions for fewer tokens than asked for gets no more.
+    """
     source, source_lengths = as_array("source", source), as_array("source_lengths", source_lengths)
     check_sentences("source", source, source_lengths)
     hint = "count target tokens."
+    most = min(model.longest().target or MOST_TOKENS, MOST_TOKENS)
     if limit is None:
-        return source, source_lengths, 2 * source_lengths.astype(np.int64) + 10
+        return source, source_lengths, np.minimum(2 * source_lengths.astype(np.int64) + 10, most)
     limits = as_array("limit", limit)
     if limits.dtype.kind not in "iu" or limits.shape not in ((), (len(source),)):
         got = f"{limits.dtype} of shape {limits.shape}"
@@ -263,7 +270,7 @@ def check_limits(source: object, source_lengths: object, limit: int | Array | No
     if limits.size and not 1 <= int(limits.min()) <= int(limits.max()) <= MOST_TOKENS:
         got = f"{limits.min()} to {limits.max()}" if limits.ndim else f"{limits}"
         raise ArgumentError(describe("limit", f"from 1 to {MOST_TOKENS}", got, hint))
-    return source, source_lengths, np.broadcast_to(limits.astype(np.int64), (len(source),))
+    return source, source_lengths, np.broadcast_to(np.minimum(limits, most).astype(np.int64), (len(source),))
 
 
 def forbidden(model: Model, forbid: Sequence[int]) -> Array:
@@ -308,7 +315,7 @@ def _decode(
     choose: Callable[[Array, Array, int], Array],
 ) -> list[Hypothesis]:
     """Extend every sentence by one chosen token after the other."""
-    source, source_lengths, limits = check_limits(source, source_lengths, limit)
+    source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
     never = forbidden(model, forbid)
     batch = len(source)
     tokens: list[list[int]] = [[] for _ in range(batch)]

@@ -81,6 +81,7 @@ class Sutskever(Model):
 
     kind = "sutskever"
     settings = SutskeverConfig
+    attends = False
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastattn.errors import CheckpointError, describe_file
 from fastattn.seq2seq._optional import need
+from fastattn.seq2seq.strict_json import parse_json
 
 __all__ = ["check_finite", "check_tensors", "not_finite", "pack", "restore", "unpack"]
 
@@ -35,6 +36,7 @@ def unpack(data: bytes, place: object) -> dict[str, Array]:
     """Return the arrays of a safetensors file; a CheckpointError that begins with `place` if it is none."""
     numpy_format = need("safetensors.numpy", "seq2seq", "checkpoints")
     try:
+        parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])  # a name that comes twice is refused
         arrays: dict[str, Array] = numpy_format.load(data)
     except Exception as error:  # whatever it raises, the file is not one that was saved here
         hint = "use another checkpoint."

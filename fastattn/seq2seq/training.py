@@ -26,7 +26,7 @@ from fastattn.seq2seq.evaluation import HIGHER_IS_BETTER
 from fastattn.seq2seq.model import Model
 from fastattn.seq2seq.progress import Progress
 from fastattn.seq2seq.runlog import RunLog
-from fastattn.seq2seq.schema import from_table, setting
+from fastattn.seq2seq.schema import as_table, from_table, setting
 from fastattn.seq2seq.signals import Stop, Stopped, stop_requests
 from fastattn.seq2seq.tensors import check_finite, not_finite, restore
 from fastattn.seq2seq.validation import Best, mean_loss, translation_metric
@@ -186,7 +186,7 @@ class Run:
     def _load_numbers(self, state: Mapping[str, Any]) -> None:
         self.position = position = from_table(Position, state["position"], "position")
         self.best = Best.from_dict(state["best"])
-        self.schedule.load_state(state["schedule"])
+        self.schedule.load_state(as_table(state["schedule"], "schedule"))
         count = self.corpus.train.count(position.epoch)
         if position.batch >= count:
             raise CheckpointError(f"position: batch {position.batch} of an epoch of {count}")

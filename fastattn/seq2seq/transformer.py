@@ -12,7 +12,7 @@ from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.memory import Memory
 from fastattn.positions import Positions, create
-from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.model import Longest, Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.randomness import derive
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -266,6 +266,12 @@ class Transformer(Model):
         positions = {"name": config.positions, **({"longest": config.longest} if config.positions == "learned" else {})}
         self.source_positions = create(positions, bidirectional=True, **sizes)
         self.target_positions = create(positions, bidirectional=False, **sizes)
+
+    def longest(self) -> Longest:
+        """Return how long sentences may be: with learned positions, as long as these go."""
+        if self.config.positions != "learned":
+            return Longest()
+        return Longest(self.config.longest, self.config.longest, "longest")
 
     def _embed(
         self, table: Any, positions: Positions, ids: Array, drop: Drop, place: int

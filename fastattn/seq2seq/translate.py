@@ -76,7 +76,9 @@ class Translator:
 
     Notes
     -----
-    A text gets the same bits whatever other texts it is given with. An empty text has an empty translation.
+    A text gets the same bits whatever other texts it is given with. An empty text has an empty translation. Where the
+    model has positions for so many tokens only (`most_tokens`), the beginning of a longer text is translated, and
+    translations are no longer than that.
 
     Examples
     --------
@@ -106,6 +108,12 @@ class Translator:
         self.model, self.config = model, config
         self.tokens_per_batch = check_size("tokens_per_batch", tokens_per_batch)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of a source that the model has positions for; None: any number."""
+        most = self.model.longest().source
+        return None if most is None else most - 1  # and the end
 
     def translate(
         self,
@@ -243,6 +251,13 @@ class Translator:
         source = [encode(self.source_vocabulary, text) for text in sources]
         target = [encode(self.target_vocabulary, text) for text in targets]
         lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)
+        longest = self.model.longest()
+        for name, side, most in (("sources", source, longest.source), ("targets", target, longest.target)):
+            for number, ids in enumerate(side):
+                if most is not None and len(ids) > most:
+                    expected = f"at most {most - 1} tokens, for which the model has positions (model.{longest.key})"
+                    hint = "leave the pair out, or train with more positions."
+                    raise ArgumentError(describe(f"{name}[{number}]", expected, len(ids) - 1, hint))
         found: list[Translation | None] = [None] * len(sources)
         for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1)))):
             batch = Batch(*pad([source[i] for i in rows]), *pad([target[i] for i in rows]), rows)
@@ -290,8 +305,8 @@ class Translator:
         replace: bool,
     ) -> list[list[Translation]]:
         texts = list(strings("texts", texts))
-        split = [self.source_vocabulary.split(text) for text in texts]
-        encoded = [encode(self.source_vocabulary, text) for text in texts]
+        split = [self.source_vocabulary.split(text)[: self.most_tokens] for text in texts]
+        encoded = [np.append(self.source_vocabulary.encode(tokens), np.int32(EOS)) for tokens in split]
         lengths = np.array([len(ids) for ids in encoded], np.int64)
         wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
         found = [[Translation("", [_END], [_END], 0.0, 0.0, True)] for _ in texts]

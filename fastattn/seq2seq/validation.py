@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class Best:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Best":
+    def from_dict(cls, fields: object) -> "Best":
         """Return what `to_dict` was called on; a ConfigError if it was not."""
         return from_table(cls, fields, "best")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastattn._strings import items, string, strings
 from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean, problem_of
 from fastattn.seq2seq import bpe
+from fastattn.seq2seq.strict_json import parse_json
 from fastattn.variants.checks import check_size
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
@@ -187,12 +188,12 @@ class Vocabulary:
     def from_json(cls, text: str) -> "Vocabulary":
         """Return the vocabulary that `to_json` wrote; anything else is an ArgumentError."""
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             if content["format"] > _FORMAT:
                 hint = "install a newer fastattn."
                 raise ArgumentError(describe("vocabulary", f"format {_FORMAT} at most", content["format"], hint))
             return cls(content["tokens"], content["kind"], content.get("merges", ()))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, ArgumentError):
                 raise
             hint = "use the text that to_json returned."
