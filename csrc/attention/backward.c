@@ -13,7 +13,10 @@
  *   3. P and g on the strips
  *   4. d_value += P^T d_context;   dot: d_key += g^T query, d_query += g key;   additive: additive_backward
  *
- * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, each one chain.
+ * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, where all heads of a
+ * query that share the key head follow each other. Each block is one chain, and blocks are added (micro/sums.h); a turn
+ * is FA_QUERY_TURN rows. Sums for the score vector and for a bias that pairs share are kept in float64, the first from
+ * rows of 64 pairs and blocks.
  * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs.
  *
  * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of
@@ -32,7 +35,13 @@
 #define backward_strips FN(backward_strips)
 #define backward_delta FN(backward_delta)
 
+#define backward_keep FN(backward_keep)
+#define backward_settle FN(backward_settle)
+#define backward_queries FN(backward_queries)
+#define add_bias_gradient FN(add_bias_gradient)
+
 #define FA_QUERY_BLOCK 48
+#define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
 
 typedef struct {
     const fa_attention_grad *g;
@@ -42,11 +51,13 @@ typedef struct {
     int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
     int careful;      /* leave masked pairs out of every product */
     /* The outer block: its keys (additive: their exponentials), rows_stride apart, and its sums, ldd and ldv apart, in
-     * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums. */
+     * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums; of kept: so do
+     * the pairs, which begin with the panel's in high and low and go on with those of its values. */
     const real *rows;
     int64_t rows_stride;
-    real *d_key, *d_value;
-    unsigned started;
+    real *d_key, *d_value, *high, *low, *d_key_block;
+    unsigned started, kept;
+    double *d_v_total;
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
     real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
@@ -62,27 +73,32 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->ldv = padded(a->Dv);
     s->block_keys = additive ? 2 * PW : 4 * PW;
     int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
-    s->key_panels = take(&w, panels * panel_stride(a->score, a->D));
-    s->value_panels = take(&w, panels * a->Dv * PW);
-    s->keys = take(&w, s->block_keys * s->ldd);
-    s->d_keys = take(&w, s->block_keys * s->ldd);
-    s->d_values = take(&w, s->block_keys * s->ldv);
+    s->key_panels = take(&w, panels, panel_stride(a->score, a->D));
+    s->value_panels = take(&w, panels * PW, a->Dv);
+    s->keys = take(&w, s->block_keys, s->ldd);
+    s->d_keys = take(&w, s->block_keys, s->ldd);
+    s->d_values = take(&w, s->block_keys, s->ldv);
+    const int turns = a->H / a->Hk * a->Tq > FA_QUERY_TURN;
+    s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
+    s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
+    s->d_key_block = take(&w, additive ? PW : 0, s->ldd);
+    s->d_v_total = (double *)take(&w, additive ? (int64_t)(sizeof(double) / sizeof(real)) : 0, s->ldd);
     s->ldq = additive ? query_width(a) : s->ldd;
-    s->queries = take(&w, Q * s->ldq);
-    s->exponentials = additive ? take(&w, Q * s->ldd) : NULL;
-    s->query_lost = additive ? take(&w, Q * s->ldd) : NULL;
-    s->key_lost = additive ? take(&w, s->block_keys * s->ldd) : NULL;
-    s->raw_queries = additive ? take(&w, Q * s->ldd) : s->queries;
-    s->d_context = take(&w, Q * s->ldv);
-    s->d_query = take(&w, Q * s->ldd);
-    s->S = take(&w, Q * PW);
-    s->dP = take(&w, Q * PW);
-    s->slope = take(&w, a->softcap > 0 ? Q * PW : 0);
-    s->v = take(&w, additive ? s->ldd : 0); /* the score vector, zeros beyond D */
-    s->d_v = take(&w, additive ? s->ldd : 0);
-    s->q_flags = (uint8_t *)take(&w, Q);
-    s->k_flags = (uint8_t *)take(&w, s->block_keys);
-    s->live = (uint8_t *)take(&w, Q * PW);
+    s->queries = take(&w, Q, s->ldq);
+    s->exponentials = additive ? take(&w, Q, s->ldd) : NULL;
+    s->query_lost = additive ? take(&w, Q, s->ldd) : NULL;
+    s->key_lost = additive ? take(&w, s->block_keys, s->ldd) : NULL;
+    s->raw_queries = additive ? take(&w, Q, s->ldd) : s->queries;
+    s->d_context = take(&w, Q, s->ldv);
+    s->d_query = take(&w, Q, s->ldd);
+    s->S = take(&w, Q, PW);
+    s->dP = take(&w, Q, PW);
+    s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
+    s->v = take(&w, additive ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
+    s->d_v = take(&w, additive ? s->ldd : 0, 1);
+    s->q_flags = (uint8_t *)take(&w, Q, 1);
+    s->k_flags = (uint8_t *)take(&w, s->block_keys, 1);
+    s->live = (uint8_t *)take(&w, Q, PW);
     return w - workspace;
 }
 
@@ -92,6 +108,24 @@ FA_FUNC int64_t backward_tasks(const fa_attention_grad *g) {
 FA_FUNC int64_t backward_workspace(const fa_attention_grad *g) {
     backward_state s;
     return backward_layout(&s, g, (char *)64);
+}
+
+/* d_bias += dS of n keys of a row. */
+FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n,
+                               const real *dS) {
+    const fa_strides4 *strides = &g->d_bias_strides;
+    const int64_t step = strides->column;
+    const int64_t at = b * strides->batch + h * strides->head + i * strides->row + j0 * step;
+    if (g->d_bias_wide) {
+        double *db = (double *)g->d_bias + at;
+        for (int64_t j = 0; j < n; j++) db[j * step] += (double)dS[j];
+        return;
+    }
+    real *db = (real *)g->d_bias + at;
+    if (step == 1)
+        for (int64_t j = 0; j < n; j++) db[j] += dS[j];
+    else
+        for (int64_t j = 0; j < n; j++) db[j * step] += dS[j];
 }
 
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
@@ -113,8 +147,9 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     micro_gemm(1, rows, n, s->d_context, s->ldv, 1, s->value_panels + p * a->Dv * PW, PW, s->dP, PW, a->Dv);
 
     const real scale = a->score == FA_SCORE_DOT ? (real)1 : (real)a->scale; /* dot: the scale is in the queries */
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t head = s->hk * s->group + (r0 + r) / a->Tq, query = (r0 + r) % a->Tq;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        int64_t head = s->hk * s->group + row.head, query = row.query;
         int64_t at = (s->b * a->H + head) * a->Tq + query;
         real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
         real sum = ((const real *)a->row_sum)[at], top = ((const real *)a->row_max)[at];
@@ -141,14 +176,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
             vstore(S + j, P);
             vstore(dP + j, dS);
         }
-        if (g->d_bias && count_bias) {
-            real *db = (real *)g->d_bias + s->b * g->d_bias_strides.batch + head * g->d_bias_strides.head +
-                       query * g->d_bias_strides.row + j0 * g->d_bias_strides.column;
-            if (g->d_bias_strides.column == 1)
-                for (int64_t j = 0; j < n; j++) db[j] += dP[j];
-            else
-                for (int64_t j = 0; j < n; j++) db[j * g->d_bias_strides.column] += dP[j];
-        }
+        if (g->d_bias && count_bias) add_bias_gradient(g, s->b, head, query, j0, n, dP);
         if (slope)
             for (int64_t j = 0; j < end; j += VL) {
                 ivec zero = vload(dP + j) == vset1(0); /* slope may be NaN where masked */
@@ -166,26 +194,27 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
     const fa_attention *a = s->a;
     real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
     const real *keys = s->rows + p * PW * s->rows_stride;
-    const int fresh = !(s->started >> p & 1), dot = a->score == FA_SCORE_DOT;
+    const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, dot = a->score == FA_SCORE_DOT;
     s->started |= 1u << p;
-    if (fresh && (s->careful || !dot)) memset(d_key, 0, (size_t)(n * s->ldd) * sizeof(real));
-    if (fresh && s->careful) memset(d_value, 0, (size_t)(n * s->ldv) * sizeof(real));
     if (s->careful)
-        careful_product(n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
+        careful_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
     else
-        micro_gemm(fresh, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
+        micro_gemm(mode, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
     if (dot && s->careful) {
-        careful_product(n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
-        careful_product(rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
+        careful_product(mode, n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
+        careful_product(MICRO_ADD, rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
     } else if (dot) {
-        micro_gemm(fresh, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
-        micro_gemm(0, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
+        micro_gemm(mode, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
+        micro_gemm(MICRO_ADD, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
     } else {
         const uint8_t *k_flags = s->k_flags + p * PW;
+        real *dk = s->d_key_block;
+        memset(dk, 0, (size_t)(n * s->ldd) * sizeof(real));
+        memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
         if (a->activation == FA_TANH)
             additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
                                     s->q_flags, k_flags);
-        additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, d_query, d_key, s->d_v,
+        additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, d_query, dk, s->d_v,
                           s->q_flags, k_flags);
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < n; j++) {
@@ -193,8 +222,54 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
                 if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
                 additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
                                          s->scores.key + (j0 + j) * a->key_strides.row, a->D, d_query + i * s->ldd,
-                                         d_key + j * s->ldd, s->d_v);
+                                         dk + j * s->ldd, s->d_v);
             }
+        for (int64_t c = 0; c < n * s->ldd; c += VL)
+            vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
+        for (int64_t t = 0; t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
+    }
+}
+
+/* The sums of the outer block's `count` keys so far to their pairs, after a turn. */
+FA_FUNC void backward_keep(backward_state *s, int64_t count) {
+    for (int64_t j = 0, p = 0; j < count; j += PW, p++) {
+        if (!(s->started >> p & 1)) continue;
+        const int64_t n = count - j < PW ? count - j : PW, at = j * (s->ldd + s->ldv), of_values = at + n * s->ldd;
+        real *high = s->high, *low = s->low;
+        if (!(s->kept >> p & 1)) {
+            memset(high + at, 0, (size_t)(n * (s->ldd + s->ldv)) * sizeof(real));
+            memset(low + at, 0, (size_t)(n * (s->ldd + s->ldv)) * sizeof(real));
+        }
+        sum_keep(high + at, low + at, s->d_key + j * s->ldd, n * s->ldd);
+        sum_keep(high + of_values, low + of_values, s->d_value + j * s->ldv, n * s->ldv);
+        s->kept |= 1u << p;
+    }
+    s->started = 0;
+}
+
+/* The other way: what was kept becomes the sums. */
+FA_FUNC void backward_settle(backward_state *s, int64_t count) {
+    if (!s->kept) return;
+    backward_keep(s, count);
+    for (int64_t j = 0, p = 0; j < count; j += PW, p++) {
+        if (!(s->kept >> p & 1)) continue;
+        const int64_t n = count - j < PW ? count - j : PW, at = j * (s->ldd + s->ldv), of_values = at + n * s->ldd;
+        sum_settle(s->d_key + j * s->ldd, s->high + at, s->low + at, n * s->ldd);
+        sum_settle(s->d_value + j * s->ldv, s->high + of_values, s->low + of_values, n * s->ldv);
+    }
+    s->started = s->kept;
+}
+
+/* Gradients of `rows` queries from row r0: from the output into rows of ldd, or back. */
+FA_FUNC void backward_queries(const backward_state *s, int64_t r0, int64_t rows, real *d_query, int back) {
+    const fa_attention *a = s->a;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        real *out = d_query + (row.head * a->Tq + row.query) * a->D, *in = s->d_query + r * s->ldd;
+        if (back)
+            memcpy(out, in, (size_t)a->D * sizeof(real));
+        else
+            load_block(in, s->ldd, out, 0, 1, a->D, 1);
     }
 }
 
@@ -271,29 +346,32 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
     real *d_value = (real *)g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
     const real of_act = additive && a->activation == FA_TANH ? (real)4 : (real)1;
     int finite = 1;
+    const int in_place = whole_d && s->group == 1; /* rows of a block of queries lie in the output as they do here */
     memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
-    if (additive) memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
+    for (int64_t t = 0; additive && t < s->ldd; t++) s->d_v_total[t] = 0;
 
     for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
         const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
         const int64_t stop = last < length ? last : length;
         s->d_key = whole_d ? d_key + first * a->D : s->d_keys;
         s->d_value = whole_v ? d_value + first * a->Dv : s->d_values;
-        s->started = 0;
+        s->started = s->kept = 0;
         if (first < stop) backward_pack(s, value, first, stop);
         for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
             const int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
+            if (r0 && r0 % FA_QUERY_TURN == 0) backward_keep(s, stop - first);
             if (!fa_rows_reach(a, length, r0, rows, first, stop)) continue;
             backward_load(s, r0, rows);
-            real *dq = whole_d ? d_query + r0 * a->D : s->d_query;
-            if (!whole_d) load_block(dq, s->ldd, d_query + r0 * a->D, a->D, rows, a->D, 1);
+            real *dq = in_place ? d_query + r0 * a->D : s->d_query;
+            if (!in_place) backward_queries(s, r0, rows, d_query, 0);
             for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
                 int64_t n = stop - j0 < PW ? stop - j0 : PW;
                 if (backward_strips(s, r0, rows, length, j0, n, p, count_bias)) backward_block(s, dq, rows, j0, n, p);
             }
-            if (!whole_d) load_block(d_query + r0 * a->D, a->D, dq, s->ldd, rows, a->D, 1);
+            if (!in_place) backward_queries(s, r0, rows, d_query, 1);
             finite &= !has_nonfinite(dq, rows * s->ldd);
         }
+        backward_settle(s, stop - first);
         for (int64_t j0 = first, p = 0; j0 < last; j0 += PW, p++) {
             const int64_t n = last - j0 < PW ? last - j0 : PW;
             /* keys beyond the length, and panels that no row reached */
@@ -332,7 +410,7 @@ FA_FUNC void backward_task(const fa_attention_grad *g, int64_t task, void *works
             }
             if (g->d_score_vector) {
                 real *dv = (real *)g->d_score_vector + (s.b * a->Hk + s.hk) * a->D;
-                memcpy(dv, s.d_v, (size_t)a->D * sizeof(real));
+                for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s.d_v_total[t];
             }
         }
 }

@@ -11,8 +11,9 @@
  *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB; for one tile, of the chunk
  *   5.     softcap, bias, masks on the strip (skipped where nothing applies)
  *   6.     running maximum, exponentials, running sum
- *   7.     context tile += strip x values             values are read in place, or from an aligned copy
- *   8.   merge the chunk's (maximum, sum, context) into the row's totals
+ *   7.     context tile += strip x values             values are read in place, or from an aligned copy; each strip is
+ *                                                       one chain
+ *   8.   merge the chunk's (maximum, sum, context) into the row's totals, whose rounding errors are kept apart
  *   9. divide, write context, lse, weights
  *
  * Numerics. A row's arithmetic depends on its own keys alone: panels and chunks lie at fixed multiples of PW and
@@ -20,7 +21,8 @@
  * computed by different threads give the same bits.
  * Masked values must not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite
  * and has masked pairs is computed again with those pairs left out, in the same order, which leaves all other bits
- * alone.
+ * alone. Sums of exponentials times values may overflow where their mean does not: a task with a context that is not
+ * finite is computed once more with exponentials times a power of two, which the division takes out again.
  * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of
  * scores.
  */
@@ -35,7 +37,11 @@
 #define forward_workspace FN(forward_workspace)
 #define forward_task FN(forward_task)
 #define forward_merge FN(forward_merge)
+#define forward_settle FN(forward_settle)
 #define forward_finish FN(forward_finish)
+#define forward_divide FN(forward_divide)
+#define forward_pass FN(forward_pass)
+#define forward_down FN(forward_down)
 #define forward_gather FN(forward_gather)
 
 /* Lays a worker's workspace out; returns its size in bytes. */
@@ -47,23 +53,26 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *wo
     int64_t panels = a->key_panels ? 0 : one_tile && !a->position_rows ? 1 : FA_CHUNK / PW;
     s->few = one_tile && !a->key_panels && !a->position_rows;
     s->lds = one_tile ? FA_CHUNK : FA_STRIP;
-    s->queries = take(&w, rows * width);
-    s->panels = take(&w, panels * panel_stride(a->score, a->D));
-    s->keys = take(&w, a->position_rows ? FA_CHUNK * a->D : 0);
-    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !a->position_rows ? 0 : FA_CHUNK * ldv);
-    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0);
-    s->strip = take(&w, MR * s->lds);
-    s->acc = take(&w, MR * ldv);
-    s->max = take(&w, rows);
-    s->sum = take(&w, rows);
-    s->total = take(&w, rows * ldv);
-    s->q_flags = (uint8_t *)take(&w, rows);
-    s->live = (uint8_t *)take(&w, MR * s->lds);
+    s->queries = take(&w, rows, width);
+    s->panels = take(&w, panels, panel_stride(a->score, a->D));
+    s->keys = take(&w, a->position_rows ? FA_CHUNK : 0, a->D);
+    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !a->position_rows ? 0 : FA_CHUNK, ldv);
+    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0, 1);
+    s->strip = take(&w, MR, s->lds);
+    s->acc = take(&w, MR, ldv);
+    s->max = take(&w, rows, 1);
+    s->sum = take(&w, rows, 1);
+    s->total = take(&w, rows, ldv);
+    s->lost = take(&w, a->Tk > FA_CHUNK ? rows : 0, ldv + VL);
+    s->q_flags = (uint8_t *)take(&w, rows, 1);
+    s->live = (uint8_t *)take(&w, MR, s->lds);
     return w - workspace;
 }
 
 FA_FUNC int64_t forward_chunks(const fa_attention *a) { return (a->Tk + FA_CHUNK - 1) / FA_CHUNK; }
-FA_FUNC int64_t forward_partial(const fa_attention *a) { return a->H / a->Hk * a->Tq * (padded(a->Dv) + 2) + PW; }
+FA_FUNC int64_t forward_partial(const fa_attention *a) {
+    return fa_size_mul(fa_size_mul(a->H / a->Hk, a->Tq), padded(a->Dv) + 2) + PW;
+}
 FA_FUNC int64_t forward_tasks(const fa_attention *a) {
     int64_t rows = a->H / a->Hk * a->Tq;
     if (a->partials) return a->B * a->Hk * forward_chunks(a);
@@ -75,25 +84,54 @@ FA_FUNC int64_t forward_workspace(const fa_attention *a) {
 }
 
 /* Step 8: a chunk's maximum m, sum l and context acc of row r into its totals. */
-FA_FUNC void forward_merge(const forward_state *s, int64_t r, real m, real l, const real *acc) {
+FA_FUNC void forward_merge(forward_state *s, int64_t r, real m, real l, const real *acc) {
     real *total = s->total + r * s->ldv;
     if (m == NEG_INF && l == 0) return; /* nothing was read */
     if (s->max[r] == NEG_INF && s->sum[r] == 0) {
         s->max[r] = m;
         s->sum[r] = l;
         memcpy(total, acc, (size_t)s->ldv * sizeof(real));
+        memset(s->lost + r * (s->ldv + VL), 0, (size_t)(s->ldv + VL) * sizeof(real));
         return;
     }
-    real top = m > s->max[r] ? m : s->max[r];
+    real top = m > s->max[r] ? m : s->max[r], *lost = s->lost + r * (s->ldv + VL), sum[VL], part[VL];
     vec old = vexp_soft(vset1(s->max[r] - top)), new = vexp_soft(vset1(m - top));
     s->max[r] = top;
-    s->sum[r] = vfma(vset1(l), new, vset1(s->sum[r]) * old)[0];
-    for (int64_t c = 0; c < s->ldv; c += VL) vstore(total + c, vfma(vload(acc + c), new, vload(total + c) * old));
+    vstore(sum, vset1(s->sum[r]) * old);
+    vstore(part, vset1(l) * new);
+    scale_row(lost, lost, s->ldv + VL, old[0]);
+    sum_keep(sum, lost + s->ldv, part, VL);
+    s->sum[r] = sum[0];
+    for (int64_t c = 0; c < s->ldv; c += VL) {
+        vstore(part, vload(acc + c) * new);
+        vstore(total + c, vload(total + c) * old);
+        sum_keep(total + c, lost + c, part, VL);
+    }
+}
+
+/* The rounding errors of the merges of row r into its sums. */
+FA_INLINE void forward_settle(forward_state *s, int64_t r) {
+    real *total = s->total + r * s->ldv, *lost = s->lost + r * (s->ldv + VL);
+    sum_settle(total, total, lost, s->ldv);
+    sum_settle(s->sum + r, s->sum + r, lost + s->ldv, 1);
+}
+
+/* out = total * inverse / down. A mean of finite numbers is finite: without dropout rounding alone may overflow. */
+FA_INLINE void forward_divide(forward_state *s, real *out, const real *total, real inverse) {
+    const vec f = vset1(inverse / s->down), zero = vset1(0);
+    const vec bound = vset1(s->down == 1 || s->a->seeds ? (real)INFINITY : FA_LARGEST);
+    const int64_t n = s->a->Dv;
+    for (int64_t c = 0; c < n; c += VL) {
+        const vec x = vload(total + c);
+        vec y = x * f + zero; /* no zero is negative: how a row was cut into strips must not show */
+        if (s->down != 1) y = vselect_lt(vmax(x, -x), vset1((real)INFINITY), vmin(bound, vmax(-bound, y)), y);
+        s->unfit = vfma(y, zero, s->unfit);
+        vstore_n(out + c, y, n - c);
+    }
 }
 
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */
-FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query, real max, real sum,
-                            const real *total) {
+FA_FUNC void forward_finish(forward_state *s, int64_t head, int64_t query, real max, real sum, const real *total) {
     const fa_attention *a = s->a;
     real *out = (real *)a->context + s->b * a->context_strides.batch + head * a->context_strides.head +
                 query * a->context_strides.row;
@@ -102,7 +140,7 @@ FA_FUNC void forward_finish(const forward_state *s, int64_t head, int64_t query,
     if (empty)
         memset(out, 0, (size_t)a->Dv * sizeof(real));
     else
-        scale_row(out, total, a->Dv, inverse);
+        forward_divide(s, out, total, inverse);
     int64_t at = (s->b * a->H + head) * a->Tq + query;
     if (a->row_max) ((real *)a->row_max)[at] = max;
     if (a->row_sum) ((real *)a->row_sum)[at] = sum;
@@ -155,6 +193,7 @@ FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_
     s->width = query_width(a);
     s->ldv = padded(a->Dv);
     s->length = fa_key_length(a, s->b);
+    s->down = 1;
 }
 
 /* Where chunk `chunk` of a head leaves its totals. */
@@ -166,12 +205,22 @@ FA_INLINE void forward_totals(forward_state *s, int64_t head_task, int64_t chunk
     s->total = at + 2 * s->rows;
 }
 
-FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) {
+/* A power of two with which the exponentials of a row, dropout included, sum to less than 1. */
+FA_FUNC real forward_down(const fa_attention *a, int64_t b) {
+    const double most = (double)fa_key_length(a, b) * (a->seeds ? a->keep_scale : 1);
+    real down = (real)0.5;
+    while ((double)down * most >= 0.5) down *= (real)0.5;
+    return down;
+}
+
+/* Returns whether all contexts are finite; scaled: 0, or 1 for exponentials times a power of two. */
+FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, int scaled) {
     forward_state s;
     const int64_t pieces =
         a->partials ? forward_chunks(a) : (a->H / a->Hk * a->Tq + a->rows_per_task - 1) / a->rows_per_task;
     const int64_t head_task = task / pieces, piece = task % pieces;
     forward_rows(&s, a, head_task, a->partials ? 0 : piece, workspace);
+    if (scaled) s.down = forward_down(a, s.b);
     int64_t begin = 0, end = a->Tk; /* the keys of this task */
     if (a->partials) {
         begin = piece * FA_CHUNK;
@@ -255,11 +304,19 @@ FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) 
             }
         }
     }
-    if (a->partials) return;
+    if (a->partials) return 1;
     row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
-        if (s.sum[r] != -1)
+        if (s.sum[r] != -1) {
+            if (!(s.max[r] == NEG_INF && s.sum[r] == 0)) forward_settle(&s, r);
             forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
+        }
+    const real unfit = vhsum(s.unfit);
+    return unfit == unfit;
+}
+
+FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) {
+    if (!forward_pass(a, task, workspace, 0)) forward_pass(a, task, workspace, 1);
 }
 
 /* Step 8 for a head whose chunks were separate tasks: the same merges in the same order as in one task. */
@@ -276,6 +333,13 @@ FA_FUNC void forward_join(const fa_attention *a, int64_t head_task, void *worksp
         for (int64_t r = 0; r < s.rows; r++) forward_merge(&s, r, part.max[r], part.sum[r], part.total + r * s.ldv);
     }
     fa_row row = fa_task_row(a, 0);
-    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
+    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
+        if (!(s.max[r] == NEG_INF && s.sum[r] == 0)) forward_settle(&s, r);
         forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
+    }
+    const real unfit = vhsum(s.unfit);
+    if (unfit == unfit) return;
+    fa_attention whole = *a; /* one task of all rows and keys, whose workspace is as large */
+    whole.partials = NULL;
+    forward_pass(&whole, head_task, workspace, 1);
 }

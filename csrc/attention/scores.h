@@ -1,8 +1,8 @@
 /* What forward and backward share: which keys a row may read, the scores of one tile, the options on a row of scores.
  *
- * A task's rows are the queries of all heads that share one key head, flattened: row r is query r % Tq of the
- * (r / Tq)-th head of the group. Keys are walked in panels of PW, always at multiples of PW from key 0, so that a row
- * meets the same blocks whatever else is computed with it.
+ * A task's rows are the queries of all heads that share one key head, flattened: row r is query r / group of the
+ * (r % group)-th head of the group, so that queries that follow move no row. Keys are walked in panels of PW, always at
+ * multiples of PW from key 0, so that a row meets the same blocks whatever else is computed with it.
  */
 #define score_source FN(score_source)
 #define score_tile FN(score_tile)
@@ -27,11 +27,12 @@ typedef struct {
     int64_t head, query; /* head within the group */
 } fa_row;
 FA_FUNC fa_row fa_task_row(const fa_attention *a, int64_t r) {
-    fa_row row = {r < a->Tq ? 0 : r / a->Tq, r < a->Tq ? r : r % a->Tq};
+    const int64_t group = a->H / a->Hk;
+    fa_row row = {group == 1 ? 0 : r % group, group == 1 ? r : r / group};
     return row;
 }
 FA_FUNC fa_row fa_next_row(const fa_attention *a, fa_row row) {
-    if (++row.query == a->Tq) row.query = 0, row.head++;
+    if (++row.head * a->Hk == a->H) row.head = 0, row.query++;
     return row;
 }
 typedef struct {
@@ -51,8 +52,9 @@ FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t que
 }
 /* Whether some of `rows` rows from row r0 of a task may read some of keys lo..hi-1. */
 FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t length, int64_t r0, int64_t rows, int64_t lo, int64_t hi) {
-    for (int64_t r = 0; r < rows; r++) {
-        fa_range k = fa_row_range(a, length, (r0 + r) % a->Tq);
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        fa_range k = fa_row_range(a, length, row.query);
         if (k.lo < k.hi && k.lo < hi && k.hi > lo) return 1;
     }
     return 0;
@@ -76,13 +78,13 @@ FA_INLINE int64_t query_width(const fa_attention *a) {
 /* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there),
  * then a row of corrections and one that holds PW flags. */
 FA_INLINE int64_t panel_stride(int score, int64_t D) {
-    return score == FA_SCORE_ADDITIVE ? ((D + 3) / 4 * 4 + 2) * PW : D * PW;
+    return fa_size_mul(score == FA_SCORE_ADDITIVE ? (D + 3) / 4 * 4 + 2 : D, PW);
 }
 
-/* Cuts `count` elements off a workspace, on a 64-byte boundary. */
-FA_INLINE real *take(char **workspace, int64_t count) {
+/* Cuts rows * columns elements off a workspace, on a 64-byte boundary. */
+FA_INLINE real *take(char **workspace, int64_t rows, int64_t columns) {
     real *p = (real *)*workspace;
-    *workspace += (count * (int64_t)sizeof(real) + 63) / 64 * 64;
+    *workspace += (fa_size_mul(fa_size_mul(rows, columns), sizeof(real)) + 63) / 64 * 64;
     return p;
 }
 
@@ -214,15 +216,15 @@ FA_FUNC void row_dropout(const fa_attention *a, int64_t b, int64_t h, int64_t i,
     for (uint32_t j = 0; j < (uint32_t)n; j++) P[j] = fa_key_hash(row_key, first + j) < below ? (real)0 : P[j] * keep;
 }
 
-/* C[r] += sum_k A[r][k] B[k] over live pairs; the same chains as micro_gemm. live has A's layout. */
-FA_FUNC void careful_product(int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda, int64_t ska,
-                             const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
+/* micro_gemm over live pairs: the same chains. live has A's layout, the mode is MICRO_FRESH or MICRO_ADD. */
+FA_FUNC void careful_product(int mode, int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda,
+                             int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t k = 0; k < n; k++) {
-            if (!live[r * lda + k * ska]) continue;
-            vec x = vset1(A[r * lda + k * ska]);
-            for (int64_t c = 0; c < width; c += VL)
-                vstore(C + r * ldc + c, vfma(x, vload(B + k * ldb + c), vload(C + r * ldc + c)));
+        for (int64_t c = 0; c < width; c += VL) {
+            vec sum = vset1(0);
+            for (int64_t k = 0; k < n; k++)
+                if (live[r * lda + k * ska]) sum = vfma(vset1(A[r * lda + k * ska]), vload(B + k * ldb + c), sum);
+            vstore(C + r * ldc + c, mode == MICRO_ADD ? vload(C + r * ldc + c) + sum : sum);
         }
 }
 

@@ -43,13 +43,13 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->a = a;
     s->width = query_width(a);
     s->lds = (a->Tk + PW - 1) / PW * PW;
-    s->queries = take(&w, rows * s->width);
-    s->panels = take(&w, a->key_panels ? 0 : (rows <= MR ? 1 : FA_CHUNK / PW) * panel_stride(a->score, a->D));
-    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? s->width : 0);
-    s->S = take(&w, rows * s->lds);
-    s->slope = take(&w, a->softcap > 0 ? s->lds : 0);
-    s->weights = take(&w, s->lds);
-    s->q_flags = (uint8_t *)take(&w, rows);
+    s->queries = take(&w, rows, s->width);
+    s->panels = take(&w, a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW, panel_stride(a->score, a->D));
+    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? s->width : 0, 1);
+    s->S = take(&w, rows, s->lds);
+    s->slope = take(&w, a->softcap > 0 ? s->lds : 0, 1);
+    s->weights = take(&w, s->lds, 1);
+    s->q_flags = (uint8_t *)take(&w, rows, 1);
     return sparse_row_layout(&s->row, s->lds, w);
 }
 

@@ -10,11 +10,28 @@
  */
 #define sparse_forward_tasks FN(sparse_forward_tasks)
 #define sparse_forward_workspace FN(sparse_forward_workspace)
+#define sparse_bound FN(sparse_bound)
 #define sparse_forward FN(sparse_forward)
 
 FA_FUNC int64_t sparse_forward_tasks(const fa_attention *a) {
     const int64_t rows = a->H / a->Hk * a->Tq;
     return a->B * a->Hk * ((rows + a->rows_per_task - 1) / a->rows_per_task);
+}
+
+/* A mean of finite values is finite: rounding alone carries it beyond the largest number, where halves of it stay. */
+FA_FUNC void sparse_bound(sparse_state *s, real *out) {
+    const fa_attention *a = s->a;
+    const vec largest = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
+    vec unfit = vset1(0);
+    for (int64_t c = 0; c < a->Dv; c += VL) unfit = vfma(vload_n(out + c, a->Dv - c), vset1(0), unfit);
+    const real sum = vhsum(unfit);
+    if (sum == sum) return;
+    for (int64_t i = 0; i < s->row.n; i++) s->weights[i] *= (real)0.5;
+    sparse_sum(&s->row, s->weights, s->value, a->value_strides.row, a->Dv, out);
+    for (int64_t c = 0; c < a->Dv; c += VL) {
+        const vec half = vload_n(out + c, a->Dv - c), x = half + half;
+        vstore_n(out + c, vselect_lt(vmax(half, -half), infinity, vmin(largest, vmax(-largest, x)), half), a->Dv - c);
+    }
 }
 
 FA_FUNC int64_t sparse_forward_workspace(const fa_attention *a) {
@@ -52,5 +69,6 @@ FA_FUNC void sparse_forward(const fa_attention *a, int64_t task, void *workspace
         real *out = (real *)a->context + b * a->context_strides.batch + head * a->context_strides.head +
                     row.query * a->context_strides.row;
         sparse_sum(&s.row, s.weights, s.value, a->value_strides.row, a->Dv, out);
+        if (!a->seeds) sparse_bound(&s, out);
     }
 }

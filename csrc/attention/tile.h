@@ -22,7 +22,10 @@ typedef struct {
     int64_t lds; /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
     real *queries, *panels, *keys, *values, *v, *strip, *acc;
     real *max, *sum, *total; /* of the task's rows, over the chunks so far */
+    real *lost;              /* rounding errors of total and, in a vector behind, of sum */
     uint8_t *q_flags, *live;
+    real down;  /* a power of two that exponentials are multiplied by before they meet values */
+    vec unfit;  /* NaN once a context was not finite */
 } forward_state;
 
 /* One tile: up to MR rows of the task, what they may read, and their running softmax. */
@@ -81,15 +84,17 @@ FA_INLINE int softmax_strip(int rows, int64_t end, real *strip, int64_t lds, rea
 }
 
 /* Step 7 for one or two rows of wide values, which then stream from memory: whole rows of values in order, four at
- * a time, instead of a strip of columns of all of them. The same chains as micro_gemm. */
-FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, int64_t ldp, const real *V, int64_t stride,
-                          real *acc, int64_t width) {
-    if (fresh) memset(acc, 0, (size_t)(rows * width) * sizeof(real));
+ * a time, instead of a strip of columns of all of them. The same chains as micro_gemm; apart: as many rows as acc, for
+ * a sum that is to be added. */
+FA_FUNC void context_wide(int mode, int rows, int64_t n, const real *P, int64_t ldp, const real *V, int64_t stride,
+                          real *acc, real *apart, int64_t width) {
+    real *sums = mode == MICRO_ADD ? apart : acc;
+    memset(sums, 0, (size_t)(rows * width) * sizeof(real));
     for (int64_t j = 0; j < n; j += 4) {
         const int depth = n - j < 4 ? (int)(n - j) : 4;
         for (int r = 0; r < rows; r++) {
             const real *p = P + r * ldp + j, *v = V + j * stride;
-            real *to = acc + r * width;
+            real *to = sums + r * width;
             for (int64_t c = 0; c < width; c += VL) {
                 vec sum = vload(to + c);
                 if (depth == 4) {
@@ -102,6 +107,8 @@ FA_FUNC void context_wide(int fresh, int rows, int64_t n, const real *P, int64_t
             }
         }
     }
+    for (int64_t c = 0; mode == MICRO_ADD && c < rows * width; c += VL)
+        vstore(acc + c, vload(acc + c) + vload(apart + c));
 }
 
 /* Step 4 for keys from..to-1 of a chunk. */
@@ -132,7 +139,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
                          int64_t hi, int careful) {
     const fa_attention *a = s->a;
     const int rows = t->rows, elementwise = a->softcap > 0 || a->bias || a->mask;
-    int masked_pairs = a->mask || a->bias, fresh = 1;
+    int masked_pairs = a->mask || a->bias, mode = MICRO_FRESH;
     const real *raw[MR];
     for (int r = 0; r < rows; r++) {
         raw[r] = forward_query(s, t->head[r], t->query[r]);
@@ -164,7 +171,9 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         int scaled = softmax_strip(rows, end, strip, s->lds, t->m, t->l, factor);
         if (a->seeds)
             for (int r = 0; r < rows; r++) row_dropout(a, s->b, t->head[r], t->query[r], from, n, strip + r * s->lds);
-        if (scaled && !fresh)
+        if (s->down != 1)
+            for (int r = 0; r < rows; r++) scale_row(strip + r * s->lds, strip + r * s->lds, end, s->down);
+        if (scaled && mode == MICRO_ADD)
             for (int r = 0; r < rows; r++) {
                 if (factor[r] == 1) continue;
                 vec f = vset1(factor[r]);
@@ -173,14 +182,13 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             }
         const real *V = chunk->values + (from - chunk->first) * chunk->values_stride;
         if (careful) {
-            if (fresh) memset(s->acc, 0, (size_t)(rows * s->ldv) * sizeof(real));
-            careful_product(rows, n, strip, s->live, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
+            careful_product(mode, rows, n, strip, s->live, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
         } else if (rows <= 2 && s->ldv > NV * VL) {
-            context_wide(fresh, rows, n, strip, s->lds, V, chunk->values_stride, s->acc, s->ldv);
+            context_wide(mode, rows, n, strip, s->lds, V, chunk->values_stride, s->acc, s->acc + rows * s->ldv, s->ldv);
         } else {
-            micro_gemm(fresh, rows, s->ldv, strip, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, n);
+            micro_gemm(mode, rows, s->ldv, strip, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, n);
         }
-        fresh = 0;
+        mode = MICRO_ADD;
         from = to;
     }
     return careful || !masked_pairs || !has_nonfinite(s->acc, rows * s->ldv);

@@ -42,7 +42,7 @@ void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t column
                 int64_t *ids, int n_threads);
 void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
                int n_threads);
-void fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
+int fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
                 void *table, int64_t width, int n_threads);
 void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, int n_threads);
 void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,

@@ -118,7 +118,7 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
     a->state_row = a->H;
     if (x) fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, NULL, 0, n_threads);
     int by_entries, threads = share(&w, n_threads, &by_entries);
-    int64_t state = aligned(a->B * a->H * w.item);
+    int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, a->H), w.item));
     w.workspace_bytes = aligned(k->recurrent_workspace());
     w.workspace = fa_workspace(w.workspace_bytes * threads + 4 * state);
     if (!w.workspace) return FA_NO_MEMORY;
@@ -160,7 +160,8 @@ int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_l
     if (a->B == 0 || a->H == 0) return FA_OK;
     a->state_row = w.panels * k->panel_width;
     int by_entries, threads = share(&w, n_threads, &by_entries);
-    int64_t state = aligned(a->B * a->state_row * w.item), gates = aligned(2 * a->B * gates_of(a) * a->H * w.item);
+    int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, a->state_row), w.item));
+    int64_t gates = aligned(fa_size_mul(fa_size_mul(a->B, a->H), 2 * gates_of(a) * w.item));
     w.workspace_bytes = aligned(k->recurrent_workspace());
     w.workspace = fa_workspace(w.workspace_bytes * threads + 2 * state + gates);
     if (!w.workspace) return FA_NO_MEMORY;

@@ -51,9 +51,10 @@ int fa_forward(const fa_kernels *k, fa_attention *a, int is_double, int n_thread
     int64_t chunks = k->forward_chunks(a), partial_bytes = 0;
     const int by_chunk =
         n_threads > 1 && per_task == rows && rows <= FA_LEAST_ROWS_PER_TASK && heads < 2 * n_threads && chunks > 1;
-    if (by_chunk) partial_bytes = aligned(heads * chunks * k->forward_partial(a) * (is_double ? 8 : 4));
+    const int64_t partial = by_chunk ? fa_size_mul(k->forward_partial(a), is_double ? 8 : 4) : 0;
+    if (by_chunk) partial_bytes = aligned(fa_size_mul(fa_size_mul(heads, chunks), partial));
     attention_call call = {k, a, 0, aligned(k->forward_workspace(a))};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads + partial_bytes);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads) + partial_bytes);
     if (!call.workspace) return FA_NO_MEMORY;
     if (by_chunk) a->partials = call.workspace + call.workspace_bytes * n_threads;
     fa_parallel(k->forward_tasks(a), n_threads, forward_one, &call);
@@ -90,9 +91,9 @@ void fa_sum_parts(const void *parts, int64_t n, int64_t width, int is_double, vo
             ((double *)sums)[t] = sum;
         } else {
             const float *part = parts;
-            float sum = 0;
-            for (int64_t p = 0; p < n; p++) sum += part[p * width + t];
-            ((float *)sums)[t] = sum;
+            double sum = 0;
+            for (int64_t p = 0; p < n; p++) sum += (double)part[p * width + t];
+            ((float *)sums)[t] = (float)sum;
         }
     }
 }
@@ -106,7 +107,7 @@ int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, 
     delta_call deltas = {k, g, context, d_lse, delta, rows, 256};
     fa_parallel(ceil_div(rows, deltas.block), n_threads, delta_one, &deltas);
     attention_call call = {k, g, 0, aligned(k->backward_workspace(g))};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->backward_tasks(g), n_threads, backward_one, &call);
     if (d_score_vector_sum) fa_sum_parts(g->d_score_vector, a->B * a->Hk, a->D, is_double, d_score_vector_sum);

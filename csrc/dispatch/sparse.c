@@ -36,7 +36,7 @@ int fa_sparse_forward(const fa_kernels *k, fa_attention *a, int n_threads) {
         per_task = ceil_div(per_task / 2, 6) * 6;
     a->rows_per_task = per_task;
     sparse_call call = {k, a, 0, aligned(k->sparse_forward_workspace(a))};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->sparse_forward_tasks(a), n_threads, forward_one, &call);
     return FA_OK;
@@ -52,7 +52,7 @@ int fa_sparse_backward(const fa_kernels *k, fa_attention_grad *g, int is_double,
     const fa_attention *a = &g->f;
     n_threads = threads_for(1.5 * sparse_work(a), n_threads);
     sparse_call call = {k, g, 0, aligned(k->sparse_backward_workspace(g))};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->backward_tasks(g), n_threads, backward_one, &call);
     if (d_score_vector_sum) fa_sum_parts(g->d_score_vector, a->B * a->Hk, a->D, is_double, d_score_vector_sum);
@@ -87,7 +87,7 @@ static int entmax_rows(entmax_call *c, int is_double, int n_threads) {
     c->item = is_double ? 8 : 4;
     c->block = ceil_div(c->rows, n_threads == 1 ? 1 : 4 * n_threads);
     c->workspace_bytes = aligned(c->k->entmax_workspace(c->columns));
-    c->workspace = fa_workspace(c->workspace_bytes * n_threads);
+    c->workspace = fa_workspace(fa_size_mul(c->workspace_bytes, n_threads));
     if (!c->workspace) return FA_NO_MEMORY;
     fa_parallel(ceil_div(c->rows, c->block), n_threads, entmax_one, c);
     return FA_OK;

@@ -27,7 +27,7 @@ int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads
     if (a->B == 0 || a->T == 0) return FA_OK;
     n_threads = threads_for((back ? 2.5 : 1) * (double)a->B * (double)a->T * (double)a->S * each, n_threads);
     steps_call call = {.k = k, .a = a, .workspace_bytes = aligned(k->step_workspace(a)), .back = back};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(a->B, n_threads, steps_one, &call);
     return FA_OK;
@@ -53,7 +53,7 @@ int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n
     if (a->B == 0) return FA_OK;
     n_threads = threads_for((back ? 2.5 : 1) * (double)a->B * rows * (energies + (double)a->Dv), n_threads);
     monotonic_call call = {.k = k, .a = a, .workspace_bytes = aligned(k->monotonic_workspace(a)), .back = back};
-    call.workspace = fa_workspace(call.workspace_bytes * n_threads);
+    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(a->B, n_threads, monotonic_one, &call);
     return FA_OK;

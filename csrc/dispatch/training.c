@@ -94,7 +94,7 @@ static void square_sum_one(void *context, int64_t task, int worker) {
 
 int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads) {
     const int64_t blocks = ceil_div(n, BLOCK);
-    elements_call call = {.k = k, .x = x, .n = n, .partial = fa_workspace(blocks * (int64_t)sizeof(double))};
+    elements_call call = {.k = k, .x = x, .n = n, .partial = fa_workspace(fa_size_mul(blocks, sizeof(double)))};
     if (!call.partial) return FA_NO_MEMORY;
     fa_parallel(blocks, threads_for((double)n * WORK_PER_ELEMENT / 4, n_threads), square_sum_one, &call);
     for (int64_t i = 0; i < blocks; i++) *sum += call.partial[i];
@@ -157,7 +157,8 @@ typedef struct {
     const void *x;
     const int64_t *ids;
     void *y;
-    int64_t n, x_row, skip, width, block;
+    const int64_t *lists;
+    int64_t n, x_row, width, block;
 } table_call;
 
 static void gather_one(void *context, int64_t task, int worker) {
@@ -177,16 +178,42 @@ void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void 
 static void scatter_one(void *context, int64_t task, int worker) {
     table_call *c = context;
     (void)worker;
-    c->k->scatter(c->x, c->x_row, c->ids, c->n, c->skip, c->y, c->width, task * c->block,
+    c->k->scatter(c->x, c->x_row, c->ids, c->lists, c->n, c->y, c->width, task * c->block,
                   least((task + 1) * c->block, c->width));
 }
 
-void fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
-                void *table, int64_t width, int n_threads) {
-    table_call call = {.k = k, .x = dy, .x_row = dy_row, .ids = ids, .y = table, .n = n, .skip = skip, .width = width};
+/* lists (2 n), for embedding/embedding.c, by a table of 2^bits places that has the first row of each number. */
+static void list_rows(const int64_t *ids, int64_t n, int64_t skip, int64_t *lists, int64_t *places, int bits) {
+    int64_t *last = places + ((int64_t)1 << bits); /* rows of each place's number: its last one so far */
+    for (int64_t i = 0; i < (int64_t)1 << bits; i++) places[i] = -1;
+    for (int64_t i = 0; i < n; i++) {
+        lists[i] = lists[n + i] = -1;
+        if (ids[i] == skip) continue;
+        uint64_t at = (uint64_t)ids[i] * 0x9e3779b97f4a7c15u >> (64 - bits);
+        while (places[at] >= 0 && ids[places[at]] != ids[i]) at = (at + 1) & (((uint64_t)1 << bits) - 1);
+        if (places[at] < 0)
+            places[at] = i;
+        else
+            lists[n + last[at]] = i;
+        last[at] = i;
+        lists[i] = places[at];
+    }
+}
+
+int fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
+               void *table, int64_t width, int n_threads) {
+    int bits = 1;
+    if (n == 0 || width == 0) return FA_OK;
+    while (bits < 56 && (int64_t)1 << bits < 2 * n) bits++;
+    int64_t *lists = fa_workspace(fa_size_mul(2 * n + ((int64_t)2 << bits), sizeof(int64_t)));
+    if (!lists) return FA_NO_MEMORY;
+    list_rows(ids, n, skip, lists, lists + 2 * n, bits);
+    table_call call = {.k = k, .x = dy, .x_row = dy_row, .ids = ids, .lists = lists, .y = table, .n = n};
+    call.width = width;
     n_threads = threads_for((double)n * (double)width * 4, n_threads);
     call.block = ceil_div(ceil_div(width, n_threads), k->panel_width) * k->panel_width;
-    if (width) fa_parallel(ceil_div(width, call.block), n_threads, scatter_one, &call);
+    fa_parallel(ceil_div(width, call.block), n_threads, scatter_one, &call);
+    return FA_OK;
 }
 
 typedef struct {

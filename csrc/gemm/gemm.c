@@ -17,7 +17,7 @@
 #define GEMM_DEPTH 2048 /* in float32 half a megabyte of a panel */
 #endif
 
-FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return (N + PW - 1) / PW * PW * K; }
+FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return fa_size_mul((N + PW - 1) / PW * PW, K); }
 
 FA_FUNC void gemm_pack(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
                        int64_t panel0, int64_t panel1) {

@@ -2,6 +2,7 @@
 #include "../vec/vec.h"
 #include "../vec/math.h"
 #include "../micro/micro.h"
+#include "../micro/sums.h"
 #include "../additive/additive.h"
 #include "../additive/pack.h"
 #include "../additive/tile.h"
@@ -37,7 +38,7 @@
 #include "../steps/monotonic.h"
 
 FA_FUNC int64_t FN(panel_elements)(int32_t score, int64_t Tk, int64_t D) {
-    return (Tk + PW - 1) / PW * panel_stride(score, D);
+    return fa_size_mul((Tk + PW - 1) / PW, panel_stride(score, D));
 }
 FA_FUNC void FN(pack_keys_run)(int32_t score, int32_t activation, const void *key, int64_t row_stride,
                                const void *score_vector, int64_t first, int64_t last, int64_t D, void *panels) {
@@ -69,6 +70,7 @@ static const fa_kernels FN(kernels) = {
     tn_rows,
     tn_pack,
     tn_run,
+    tn_settle,
     map_run,
     softmax_rows,
     softmax_rows_vjp,

@@ -1,10 +1,15 @@
-/* Register tile: C[r][c] (+)= sum_k A[r * lda + k * ska] * B[k * ldb + c],  r < rows, c < vectors * VL.
+/* Register tile: sum_k A[r * lda + k * ska] * B[k * ldb + c],  r < rows, c < vectors * VL, in one of three modes:
+ * MICRO_FRESH writes it to C[r][c], MICRO_ADD adds it to C[r][c], MICRO_CONTINUE begins with C[r][c].
  *
  * A is read by scalar broadcast, so any strides do (P and its transpose alike); B and C by whole vectors.
- * Every element of C is one chain of multiply-adds in ascending k, whatever the tile: a row has the same bits alone,
- * among others, and when k is cut into pieces that continue in C.
+ * Every sum is one chain of multiply-adds in ascending k, whatever the tile: a row has the same bits alone and among
+ * others. The error of a chain grows with its length, so that long sums are cut into pieces that are added.
  * 6 x 4 vectors = 24 accumulators on 32 registers (6 x 2 on 16): 10 loads for 24 multiply-adds.
  */
+#ifndef FA_MICRO_MODES
+#define FA_MICRO_MODES
+enum { MICRO_CONTINUE = 0, MICRO_FRESH = 1, MICRO_ADD = 2 };
+#endif
 #define micro_body FN(micro_body)
 #define micro_fn FN(micro_fn)
 #define micro_table FN(micro_table)
@@ -15,13 +20,13 @@
 typedef void (*micro_fn)(const real *A, int64_t lda, int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc,
                          int64_t K);
 
-FA_INLINE void micro_body(const int rows, const int vectors, const int fresh, const real *A, int64_t lda, int64_t ska,
+FA_INLINE void micro_body(const int rows, const int vectors, const int mode, const real *A, int64_t lda, int64_t ska,
                           const real *B, int64_t ldb, real *C, int64_t ldc, int64_t K) {
     vec acc[MR][NV];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int n = 0; n < vectors; n++) acc[r][n] = fresh ? vset1(0) : vload(C + r * ldc + n * VL);
+        for (int n = 0; n < vectors; n++) acc[r][n] = mode == MICRO_CONTINUE ? vload(C + r * ldc + n * VL) : vset1(0);
     for (int64_t k = 0; k < K; k++) {
         vec b[NV];
 #pragma GCC unroll 4
@@ -38,17 +43,23 @@ FA_INLINE void micro_body(const int rows, const int vectors, const int fresh, co
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (int n = 0; n < vectors; n++) vstore(C + r * ldc + n * VL, acc[r][n]);
+        for (int n = 0; n < vectors; n++) {
+            real *c = C + r * ldc + n * VL;
+            vstore(c, mode == MICRO_ADD ? vload(c) + acc[r][n] : acc[r][n]);
+        }
 }
 
 #define FA_MICRO_ARGS                                                                                                  \
     const real *A, int64_t lda, int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc, int64_t K
 #define FA_MICRO(rows, vectors)                                                                                        \
     FA_FUNC void FN(micro_##rows##x##vectors)(FA_MICRO_ARGS) {                                                         \
-        micro_body(rows, vectors, 0, A, lda, ska, B, ldb, C, ldc, K);                                                  \
+        micro_body(rows, vectors, MICRO_CONTINUE, A, lda, ska, B, ldb, C, ldc, K);                                     \
     }                                                                                                                  \
     FA_FUNC void FN(micro_fresh_##rows##x##vectors)(FA_MICRO_ARGS) {                                                   \
-        micro_body(rows, vectors, 1, A, lda, ska, B, ldb, C, ldc, K);                                                  \
+        micro_body(rows, vectors, MICRO_FRESH, A, lda, ska, B, ldb, C, ldc, K);                                        \
+    }                                                                                                                  \
+    FA_FUNC void FN(micro_add_##rows##x##vectors)(FA_MICRO_ARGS) {                                                     \
+        micro_body(rows, vectors, MICRO_ADD, A, lda, ska, B, ldb, C, ldc, K);                                          \
     }
 #if NV == 4
 #define FA_MICRO_ROW(rows) FA_MICRO(rows, 1) FA_MICRO(rows, 2) FA_MICRO(rows, 3) FA_MICRO(rows, 4)
@@ -66,13 +77,14 @@ FA_MICRO_ROW(4)
 FA_MICRO_ROW(5)
 FA_MICRO_ROW(6)
 
-/* [fresh][rows - 1][vectors - 1] */
-static const micro_fn micro_table[2][MR][NV] = {
-    {FA_MICRO_LIST(, 1), FA_MICRO_LIST(, 2), FA_MICRO_LIST(, 3), FA_MICRO_LIST(, 4), FA_MICRO_LIST(, 5),
-     FA_MICRO_LIST(, 6)},
-    {FA_MICRO_LIST(fresh_, 1), FA_MICRO_LIST(fresh_, 2), FA_MICRO_LIST(fresh_, 3), FA_MICRO_LIST(fresh_, 4),
-     FA_MICRO_LIST(fresh_, 5), FA_MICRO_LIST(fresh_, 6)},
-};
+/* [mode][rows - 1][vectors - 1] */
+#define FA_MICRO_LISTS(pre)                                                                                            \
+    {                                                                                                                  \
+        FA_MICRO_LIST(pre, 1), FA_MICRO_LIST(pre, 2), FA_MICRO_LIST(pre, 3), FA_MICRO_LIST(pre, 4),                    \
+            FA_MICRO_LIST(pre, 5), FA_MICRO_LIST(pre, 6)                                                               \
+    }
+static const micro_fn micro_table[3][MR][NV] = {FA_MICRO_LISTS(), FA_MICRO_LISTS(fresh_), FA_MICRO_LISTS(add_)};
+#undef FA_MICRO_LISTS
 #undef FA_MICRO_ARGS
 #undef FA_MICRO
 #undef FA_MICRO_ROW
@@ -86,14 +98,14 @@ FA_INLINE int balanced_rows(int64_t left) {
 }
 
 /* The same product for any number of rows and of columns; columns are rounded up to whole vectors in B and C. */
-FA_FUNC void micro_gemm(int fresh, int64_t rows, int64_t columns, const real *A, int64_t lda, int64_t ska,
+FA_FUNC void micro_gemm(int mode, int64_t rows, int64_t columns, const real *A, int64_t lda, int64_t ska,
                         const real *B, int64_t ldb, real *C, int64_t ldc, int64_t K) {
     int64_t vectors = (columns + VL - 1) / VL;
     for (int64_t n = 0; n < vectors; n += NV) {
         int width = (int)(vectors - n < NV ? vectors - n : NV);
         for (int64_t r = 0; r < rows;) {
             int tile = balanced_rows(rows - r);
-            micro_table[fresh][tile - 1][width - 1](A + r * lda, lda, ska, B + n * VL, ldb, C + r * ldc + n * VL, ldc,
+            micro_table[mode][tile - 1][width - 1](A + r * lda, lda, ska, B + n * VL, ldb, C + r * ldc + n * VL, ldc,
                                                     K);
             r += tile;
         }

@@ -4,7 +4,7 @@
  *   d_gain = sum_rows d_y n,  d_offset = sum_rows d_y
  *
  * Forward: two passes for the statistics, which are saved, one for y. Back: rows for d_x, then columns for d_gain and
- * d_offset, each a chain over the rows in ascending order that continues what is there. A row whose d_y is zero is
+ * d_offset, sums over the rows in ascending order, added to what is there. A row whose d_y is zero is
  * not read. Sums over a row run in VL lanes, then halves. A row whose squares leave the normal numbers is multiplied by
  * a power of two first; one of equal elements has n = 0, also without an epsilon.
  *
@@ -18,6 +18,7 @@
 #define norm_equal FN(norm_equal)
 #define norm_saved FN(norm_saved)
 #define norm_normal FN(norm_normal)
+#define norm_keep FN(norm_keep)
 
 /* Does the statement for vectors c of a row of N elements; `left` lanes of it count, a constant but for the last. */
 #define EACH(N, ...)                                                                                                   \
@@ -30,17 +31,14 @@
 #undef NORM_HUGE
 #undef NORM_POWER
 #undef NORM_ROOT
-#undef NORM_LARGEST
 #if FA_BITS == 32
 #define NORM_HUGE 0x1p120f
 #define NORM_POWER 0x1p100f
 #define NORM_ROOT 0x1p50f
-#define NORM_LARGEST 0x1.fffffep127f
 #else
 #define NORM_HUGE 0x1p960
 #define NORM_POWER 0x1p800
 #define NORM_ROOT 0x1p400
-#define NORM_LARGEST 0x1.fffffffffffffp1023
 #endif
 
 FA_INLINE int norm_equal(const real *x, real mean, int64_t n) {
@@ -83,7 +81,7 @@ FA_FUNC void layer_norm_rows(const fa_layer_norm *a, int64_t first, int64_t last
             vstore_n(y + c, vfma(n, vload_n(gain + c, left), vload_n(offset + c, left)), left);
         });
         ((real *)a->mean)[r] = mean / power;
-        ((real *)a->inverse)[r] = vmin(vset1(NORM_LARGEST), vset1(inverse * power))[0];
+        ((real *)a->inverse)[r] = vmin(vset1(FA_LARGEST), vset1(inverse * power))[0];
     }
 }
 
@@ -131,20 +129,44 @@ FA_FUNC void layer_norm_back(const fa_layer_norm *a, int64_t first, int64_t last
     }
 }
 
-/* Columns first..last-1 of all rows; the two sums stay in L1. */
+/* Columns first..last-1 of all rows, NORM_COLUMNS at a time: sums of NORM_BLOCK rows that count, which stay in L1, and
+ * those of all blocks in float64 (micro/sums.h). */
+#define NORM_COLUMNS 256
+#define NORM_BLOCK 64
+
+FA_INLINE void norm_keep(real *block, double *total, int64_t n) {
+    for (int64_t c = 0; c < n; c++) {
+        total[c] += (double)block[c];
+        block[c] = 0;
+    }
+}
+
 FA_FUNC void layer_norm_columns(const fa_layer_norm *a, int64_t first, int64_t last) {
-    const int64_t N = a->N, n = last - first;
-    real *gains = (real *)a->d_gain + first, *offsets = (real *)a->d_offset + first;
-    for (int64_t r = 0; r < a->rows; r++) {
-        const real *x = (const real *)a->x + r * a->x_row + first, *row = (const real *)a->dy + r * a->dy_row;
-        const real *dy = row + first;
-        if (!any_nonzero(row, N)) continue; /* all of it: what is read does not depend on the thread's columns */
-        const norm_row saved = norm_saved(a, r);
-        EACH(n, {
-            vec d = vload_n(dy + c, left), normal = norm_normal(&saved, vload_n(x + c, left));
-            vstore_n(gains + c, vfma(d, normal, vload_n(gains + c, left)), left);
-            vstore_n(offsets + c, vload_n(offsets + c, left) + d, left);
-        });
+    for (int64_t c0 = first; c0 < last; c0 += NORM_COLUMNS) {
+        const int64_t N = a->N, n = last - c0 < NORM_COLUMNS ? last - c0 : NORM_COLUMNS;
+        real gains[NORM_COLUMNS] = {0}, offsets[NORM_COLUMNS] = {0};
+        double all_gains[NORM_COLUMNS] = {0}, all_offsets[NORM_COLUMNS] = {0};
+        int64_t count = 0;
+        for (int64_t r = 0; r < a->rows; r++) {
+            const real *x = (const real *)a->x + r * a->x_row + c0, *row = (const real *)a->dy + r * a->dy_row;
+            const real *dy = row + c0;
+            if (!any_nonzero(row, N)) continue; /* all of it: what is read does not depend on the thread's columns */
+            const norm_row saved = norm_saved(a, r);
+            EACH(n, {
+                vec d = vload_n(dy + c, left), normal = norm_normal(&saved, vload_n(x + c, left));
+                vstore_n(gains + c, vfma(d, normal, vload_n(gains + c, left)), left);
+                vstore_n(offsets + c, vload_n(offsets + c, left) + d, left);
+            });
+            if (++count % NORM_BLOCK) continue;
+            norm_keep(gains, all_gains, n);
+            norm_keep(offsets, all_offsets, n);
+        }
+        norm_keep(gains, all_gains, n);
+        norm_keep(offsets, all_offsets, n);
+        for (int64_t c = 0; c < n; c++) {
+            ((real *)a->d_gain)[c0 + c] += (real)all_gains[c];
+            ((real *)a->d_offset)[c0 + c] += (real)all_offsets[c];
+        }
     }
 }
 #undef EACH

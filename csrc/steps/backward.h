@@ -1,4 +1,5 @@
-/* Gradients of one sample's steps (features.h has the formulas); what is summed over steps is added to.
+/* Gradients of one sample's steps (features.h has the formulas); what is summed over steps is added to, the sum of each
+ * step by itself.
  *
  *   dW_j = d_context . value_j + d_weight_j       d_factor_j = p_j dW_j        dP_j = factor_j dW_j
  *   dS_j = scale p_j (dP_j - sum_k p_k dP_k)      times 1 - sigmoid(score_j) where p is of sigmoids
@@ -18,6 +19,7 @@
 #define step_back_additive FN(step_back_additive)
 #define step_back_features FN(step_back_features)
 #define step_backward FN(step_backward)
+#define step_add FN(step_add)
 
 /* Leaves dS in m->score. */
 FA_FUNC void step_score_gradient(const fa_steps *a, const step_memory *m, int64_t row, const real *value, int64_t first,
@@ -107,8 +109,8 @@ FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const r
                 vstore_n(dk + d, vload_n(dk + d, n) + g, n);
             }
         }
-        micro_gemm(0, a->C, a->D, m->features + j, m->Sp, 1, m->tile, m->Dp, m->d_u, m->Dp, rows);
-        micro_gemm(1, rows, a->C, m->tile, m->Dp, 1, m->u_transposed, m->Cp, m->d_block, m->Cp, a->D);
+        micro_gemm(MICRO_ADD, a->C, a->D, m->features + j, m->Sp, 1, m->tile, m->Dp, m->d_u, m->Dp, rows);
+        micro_gemm(MICRO_FRESH, rows, a->C, m->tile, m->Dp, 1, m->u_transposed, m->Cp, m->d_block, m->Cp, a->D);
         for (int64_t c = 0; c < a->C; c++)
             for (int r = 0; r < rows; r++) m->d_features[c * m->side + a->K + j + r] = m->d_block[r * m->Cp + c];
     }
@@ -135,8 +137,7 @@ FA_FUNC void step_back_features(const fa_steps *a, const step_memory *m, int64_t
         const real *df = m->d_features + c * m->side + K;
         for (int64_t k = 0; k < K; k += 4 * VL) {
             vec sum[4];
-            for (int i = 0; i < 4; i++)
-                sum[i] = k + i * VL < K ? vload_n(d_filter + k + i * VL, K - k - i * VL) : vset1(0);
+            for (int i = 0; i < 4; i++) sum[i] = vset1(0);
             for (int64_t j = first; j < last; j++) {
                 const vec d = vset1(df[j]);
                 const real *h = m->history + j + k;
@@ -145,9 +146,15 @@ FA_FUNC void step_back_features(const fa_steps *a, const step_memory *m, int64_t
                     if (k + i * VL < K) sum[i] = vfma(d, vload_n(h + i * VL, K - k - i * VL), sum[i]);
             }
             for (int i = 0; i < 4; i++)
-                if (k + i * VL < K) vstore_n(d_filter + k + i * VL, sum[i], K - k - i * VL);
+                if (k + i * VL < K)
+                    vstore_n(d_filter + k + i * VL, vload_n(d_filter + k + i * VL, K - k - i * VL) + sum[i],
+                             K - k - i * VL);
         }
     }
+}
+
+FA_INLINE void step_add(real *sums, const real *x, int64_t n) {
+    for (int64_t d = 0; d < n; d += VL) vstore_n(sums + d, vload_n(sums + d, n - d) + vload_n(x + d, n - d), n - d);
 }
 
 FA_FUNC void step_backward(const fa_steps *a, int64_t b, void *workspace) {
@@ -161,18 +168,12 @@ FA_FUNC void step_backward(const fa_steps *a, int64_t b, void *workspace) {
     real *d_key = (real *)a->d_key + b * a->S * a->D;
     real *d_vector = additive ? (real *)a->d_vector + b * a->D : NULL;
     real *d_weights = a->C ? (real *)a->d_feature_weights + b * a->C * a->D : NULL;
-    if (additive) {
-        memset(m.d_v, 0, (size_t)m.Dp * item);
-        memcpy(m.d_v, d_vector, (size_t)a->D * item);
-    }
-    for (int64_t c = 0; c < a->C; c++) {
-        memset(m.d_u + c * m.Dp, 0, (size_t)m.Dp * item);
-        memcpy(m.d_u + c * m.Dp, d_weights + c * a->D, (size_t)a->D * item);
-    }
     for (int64_t t = 0; t < a->T; t++) {
         const int64_t row = b * a->T + t, at = row * a->S, first = a->first[row], last = a->last[row];
         const real *query = (const real *)a->query + row * a->D;
         memset(m.d_query, 0, (size_t)m.Dp * item);
+        memset(m.d_v, 0, (size_t)m.Dp * item);
+        memset(m.d_u, 0, (size_t)(a->C * m.Dp) * item);
         if (a->d_factor) memset((real *)a->d_factor + at, 0, (size_t)a->S * item);
         step_score_gradient(a, &m, row, value, first, last);
         if (a->C) {
@@ -184,11 +185,11 @@ FA_FUNC void step_backward(const fa_steps *a, int64_t b, void *workspace) {
         else
             step_back_dot(a, &m, query, key, d_key, first, last);
         memcpy((real *)a->d_query + row * a->D, m.d_query, (size_t)a->D * item);
+        if (additive) step_add(d_vector, m.d_v, a->D);
+        for (int64_t c = 0; c < a->C; c++) step_add(d_weights + c * a->D, m.d_u + c * m.Dp, a->D);
         if (a->C) {
             memset((real *)a->d_history + at, 0, (size_t)a->S * item);
             step_back_features(a, &m, b, (real *)a->d_history + at, first, last);
         }
     }
-    if (additive) memcpy(d_vector, m.d_v, (size_t)a->D * item);
-    for (int64_t c = 0; c < a->C; c++) memcpy(d_weights + c * a->D, m.d_u + c * m.Dp, (size_t)a->D * item);
 }

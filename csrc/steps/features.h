@@ -50,24 +50,24 @@ FA_FUNC int64_t step_carve(const fa_steps *a, step_memory *m, real *base) {
         used += (n);                                                                                                   \
     } while (0)
     FA_PART(v, m->Dp);
-    FA_PART(u, a->C * m->Dp);
-    FA_PART(u_transposed, a->D * m->Cp);
+    FA_PART(u, fa_size_mul(a->C, m->Dp));
+    FA_PART(u_transposed, fa_size_mul(a->D, m->Cp));
     FA_PART(history, m->side);
-    FA_PART(features, a->C * m->Sp);
-    FA_PART(tile, STEP_ROWS * m->Dp);
+    FA_PART(features, fa_size_mul(a->C, m->Sp));
+    FA_PART(tile, fa_size_mul(STEP_ROWS, m->Dp));
     FA_PART(score, m->Sp);
     FA_PART(d_query, m->Dp);
     FA_PART(d_v, m->Dp);
-    FA_PART(d_u, a->C * m->Dp);
-    FA_PART(d_block, STEP_ROWS * m->Cp);
-    FA_PART(d_features, a->C * m->side);
+    FA_PART(d_u, fa_size_mul(a->C, m->Dp));
+    FA_PART(d_block, fa_size_mul(STEP_ROWS, m->Cp));
+    FA_PART(d_features, fa_size_mul(a->C, m->side));
 #undef FA_PART
     return used;
 }
 
 FA_FUNC int64_t step_workspace(const fa_steps *a) {
     step_memory m;
-    return step_carve(a, &m, NULL) * (int64_t)sizeof(real);
+    return fa_size_mul(step_carve(a, &m, NULL), sizeof(real));
 }
 
 /* Copies of what all steps read, with zeros up to whole vectors. */
@@ -127,5 +127,5 @@ FA_FUNC void step_sums(const fa_steps *a, const step_memory *m, const real *quer
             vstore(row + d, marked[r] ? vload_n(query + d, n) + vload_n(k + d, n) : vset1(0));
         }
     }
-    micro_gemm(0, rows, a->D, m->features + j, 1, m->Sp, m->u, m->Dp, m->tile, m->Dp, a->C);
+    micro_gemm(MICRO_CONTINUE, rows, a->D, m->features + j, 1, m->Sp, m->u, m->Dp, m->tile, m->Dp, a->C);
 }

@@ -81,7 +81,7 @@ FA_FUNC int64_t monotonic_carve(const fa_monotonic *a, chunk_memory *w, real *ba
 
 FA_FUNC int64_t monotonic_workspace(const fa_monotonic *a) {
     chunk_memory w;
-    return monotonic_carve(a, &w, NULL) * (int64_t)sizeof(real);
+    return fa_size_mul(monotonic_carve(a, &w, NULL), sizeof(real));
 }
 
 /* A normal deviate of (seed, step, key) by Box and Muller's formula; a hash of dropout that no dropout has. */
@@ -268,15 +268,12 @@ FA_FUNC void monotonic_forward(const fa_monotonic *a, int64_t b, void *workspace
 /* From the gradients of energies in m->score to those of query, keys and vector. */
 FA_FUNC void monotonic_energies_back(const fa_steps *s, const chunk_memory *w, int64_t b, const void *query,
                                      const real *key, void *d_query, void *d_key, void *d_vector, int64_t last) {
-    const size_t bytes = (size_t)s->D * sizeof(real);
-    real *sums = (real *)d_vector + b * s->D;
     step_pack(s, &w->m);
     memset(w->m.d_query, 0, (size_t)w->m.Dp * sizeof(real));
     memset(w->m.d_v, 0, (size_t)w->m.Dp * sizeof(real));
-    memcpy(w->m.d_v, sums, bytes);
     step_back_additive(s, &w->m, (const real *)query + b * s->D, key, (real *)d_key + b * s->S * s->D, 0, last);
-    memcpy((real *)d_query + b * s->D, w->m.d_query, bytes);
-    memcpy(sums, w->m.d_v, bytes);
+    memcpy((real *)d_query + b * s->D, w->m.d_query, (size_t)s->D * sizeof(real));
+    step_add((real *)d_vector + b * s->D, w->m.d_v, s->D);
 }
 
 FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspace) {
@@ -306,7 +303,9 @@ FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspac
     real *d_previous = (real *)a->d_previous + at, *d_offset = (real *)a->d_offset + b;
     memset(d_previous, 0, (size_t)a->S * sizeof(real));
     monotonic_scan_back(&w, d_align, d_previous, last);
-    for (int64_t j = 0; j < last; j++) *d_offset += w.m.score[j];
+    real sum = 0;
+    for (int64_t j = 0; j < last; j++) sum += w.m.score[j];
+    *d_offset += sum;
     monotonic_energies_back(&w.align, &w, b, a->query, (const real *)a->key + b * a->key_strides.batch, a->d_query,
                             a->d_key, a->d_vector, last);
 }

@@ -12,6 +12,8 @@
 #define _GNU_SOURCE
 #include "pool.h"
 
+#include "../sizes.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -220,6 +222,7 @@ void fa_fail_workspace(int64_t n) { atomic_store(&fail_after, n); }
 
 void *fa_workspace(int64_t bytes) {
     if (atomic_load(&fail_after) > 0 && atomic_fetch_sub(&fail_after, 1) == 1) return NULL;
+    if (bytes >= FA_MOST) return NULL;
     if (bytes <= mine.bytes) return mine.memory;
     pthread_once(&once, initialise);
     free(mine.memory);

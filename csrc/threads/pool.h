@@ -14,7 +14,8 @@ typedef void (*fa_task)(void *context, int64_t task, int worker);
  * is being served (from a second Python thread, or from inside a task) runs all its tasks on the calling thread. */
 void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context);
 
-/* At least `bytes` bytes on a 64-byte boundary, kept by the calling thread until its next call; NULL: out of memory. */
+/* At least `bytes` bytes on a 64-byte boundary, kept by the calling thread until its next call; NULL: out of memory.
+ * Sizes are made by fa_size_mul. */
 void *fa_workspace(int64_t bytes);
 
 /* Makes the n-th call of fa_workspace from now fail; 0: none. For tests. */

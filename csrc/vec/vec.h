@@ -72,6 +72,7 @@
 #define dvec FN(dvec)
 #define vwiden FN(vwiden)
 #define vadd_wide FN(vadd_wide)
+#define vnarrow FN(vnarrow)
 #define vhsum_wide FN(vhsum_wide)
 
 #endif /* FA_VEC_H */
@@ -84,6 +85,7 @@ typedef int32_t ireal;
 #define FA_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, whose bits end up lowest */
 #define FA_MANTISSA 23
 #define FA_EXP_BIAS 127
+#define FA_LARGEST 0x1.fffffep127f
 #else
 #define FA_SUFFIX f64
 typedef double real;
@@ -91,9 +93,11 @@ typedef int64_t ireal;
 #undef FA_MAGIC
 #undef FA_MANTISSA
 #undef FA_EXP_BIAS
+#undef FA_LARGEST
 #define FA_MAGIC 6755399441055744.0
 #define FA_MANTISSA 52
 #define FA_EXP_BIAS 1023
+#define FA_LARGEST 0x1.fffffffffffffp1023
 #endif
 
 typedef real vec __attribute__((vector_size(FA_VBYTES)));
@@ -348,6 +352,18 @@ FA_INLINE void vadd_wide(dvec sums[2], vec x) {
     vwiden(wide, x);
     sums[0] = sums[0] + wide[0];
     if (FA_BITS == 32) sums[1] = sums[1] + wide[1];
+}
+FA_INLINE vec vnarrow(const dvec wide[2]) {
+#if FA_BITS == 64
+    return (vec)wide[0];
+#elif defined(FA_LEVEL_AVX512)
+    return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)wide[0])),
+                                   _mm512_cvtpd_ps((__m512d)wide[1]), 1);
+#elif defined(FA_LEVEL_AVX2)
+    return (vec)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)wide[1]), _mm256_cvtpd_ps((__m256d)wide[0]));
+#else
+    return (vec){(real)wide[0][0], (real)wide[0][1], (real)wide[1][0], (real)wide[1][1]};
+#endif
 }
 FA_INLINE double vhsum_wide(const dvec sums[2]) {
     dvec all = sums[0] + sums[1];

@@ -209,6 +209,7 @@ cdef class Call:
     cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
                        cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts, d_vector) except -1:
         cdef fa_sizes q
+        cdef int kind
         cdef fa_attention *f = &g.f
         q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
         self.numbers()
@@ -234,8 +235,12 @@ cdef class Call:
         g.heads_per_task = 1
         g.batches_per_task = 1
         if d_bias is not None:
-            broadcasts(d_bias, "d_bias", self.kind, self.axes, &q, f.Tk, FA_WRITE)
+            kind = floats(d_bias, "d_bias")
+            if kind != cnp.NPY_FLOAT64:
+                kind = self.kind
+            broadcasts(d_bias, "d_bias", kind, self.axes, &q, f.Tk, FA_WRITE)
             g.d_bias = _data(d_bias)
+            g.d_bias_wide = kind == cnp.NPY_FLOAT64
             g.d_bias_strides = _strides4(d_bias, self.axes)
             if g.d_bias_strides.head == 0:
                 g.heads_per_task = f.Hk

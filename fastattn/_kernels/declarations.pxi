@@ -52,6 +52,7 @@ cdef extern from "fastattn.h" nogil:
         void *d_key
         void *d_value
         void *d_bias
+        int32_t d_bias_wide
         fa_strides4 d_bias_strides
         void *d_score_vector
         int64_t heads_per_task, batches_per_task
@@ -232,7 +233,7 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_rotary_run(const fa_kernels *, const fa_rotary *, int)
     void fa_largest(const fa_kernels *, const void *, int64_t, int64_t, int64_t, void *, int64_t *, int)
     void fa_gather(const fa_kernels *, const void *, const int64_t *, void *, int64_t, int64_t, int)
-    void fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)
+    int fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)
     void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
                     int)

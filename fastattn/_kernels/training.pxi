@@ -120,8 +120,11 @@ def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table):
     cdef int64_t row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_table = cnp.PyArray_DATA(table)
+    cdef int status
     with nogil:
-        fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, s.D, n_threads)
+        status = fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, s.D, n_threads)
+    if status:
+        raise MemoryError("fastattn: no memory for the workspace of an embedding's gradient")
 
 
 def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsilon, cnp.ndarray y, cnp.ndarray mean,

@@ -1,0 +1,188 @@
+"""Sums of many rows in float32: the bound of docs/semantics.md for any number of them.
+
+C is the error over eps * A, where A is the sum with absolute values in place of its terms, times 1 + S for what follows
+from scores of size S. Terms of one sign, or all alike, are the hard case: their rounding errors add up.
+"""
+
+import numpy as np
+import pytest
+from checks import same_bits
+
+import fastattn
+from fastattn import functional, linear, scores
+from fastattn.layers import Embedding, LayerNorm
+
+EPS = float(np.finfo(np.float32).eps)
+RNG = np.random.default_rng(0)
+ROWS = pytest.mark.parametrize("rows", [300, 3000, 40_000])
+
+
+def positive(*shape):
+    return RNG.random(shape).astype(np.float32)
+
+
+def alike(*shape):
+    return np.full(shape, 0.7, np.float32)
+
+
+KINDS = pytest.mark.parametrize("draw", [positive, alike], ids=lambda f: f.__name__)
+
+
+def wide(*arrays):
+    return (x.astype(np.float64) for x in arrays)
+
+
+def size(found, expected, unit):
+    """The largest C."""
+    return float((np.abs(found - expected) / (EPS * unit + 1e-30)).max())
+
+
+def softmax(s):
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@ROWS
+@KINDS
+def test_gradients_of_keys_and_values(rows, draw):
+    q, k, v, d = (draw(n, 8) for n in (rows, 6, 6, rows))
+    q *= np.float32(0.1)
+    k *= np.linspace(0.05, 0.1, 6, dtype=np.float32)[:, None]
+    v *= np.linspace(-1, 1, 6, dtype=np.float32)[:, None]
+    bias = np.zeros(6, np.float32)
+    _, backward = fastattn.attention_vjp(q, k, v, bias=bias, scale=1.0)
+    found = backward(d)
+    q, k, v, d = wide(q, k, v, d)
+    s = 1 + (np.abs(q) @ np.abs(k.T)).max()
+    p, dp, dp_unit = softmax(q @ k.T), d @ v.T, np.abs(d) @ np.abs(v.T)
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True))
+    unit = s * p * (dp_unit + (p * dp_unit).sum(-1, keepdims=True))
+    assert size(found.value, p.T @ d, s * (p.T @ np.abs(d))) <= 8
+    assert size(found.key, ds.T @ q, unit.T @ np.abs(q)) <= 8
+    assert size(found.bias, ds.sum(0), unit.sum(0)) <= 8
+
+
+@ROWS
+@KINDS
+@pytest.mark.parametrize("normalizer", ["sparsemax", "entmax15"])
+def test_gradients_of_values_with_sparse_weights(rows, draw, normalizer):
+    q, k, v, d = (draw(n, 4) for n in (rows, 5, 5, rows))
+    output, backward = fastattn.attention_vjp(q, k, v, normalizer=normalizer, return_weights=True)
+    found = backward(d)
+    weights, d = wide(output.weights, d)
+    assert size(found.value, weights.T @ d, 6 * weights.T @ np.abs(d)) <= 8
+
+
+@pytest.mark.parametrize("rows", [300, 5000])
+@KINDS
+@pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+def test_gradients_of_an_additive_score(rows, draw, normalizer):
+    q, k, v, d = (draw(n, 6) for n in (rows, 4, 4, rows))
+    k *= np.linspace(0.1, 1, 4, dtype=np.float32)[:, None]
+    v *= np.linspace(-1, 1, 4, dtype=np.float32)[:, None]
+    w = draw(6)
+    options = {"score": scores.Additive(w), "normalizer": normalizer, "return_weights": True}
+    output, backward = fastattn.attention_vjp(q, k, v, **options)
+    found = backward(d)
+    q, k, v, d, p, w = wide(q, k, v, d, output.weights, w)
+    y = np.tanh(q[:, None] + k)
+    dp, dp_unit = d @ v.T, np.abs(d) @ np.abs(v.T)
+    slope = p if normalizer == "softmax" else (p > 0) / (p > 0).sum(-1, keepdims=True)
+    factor = p if normalizer == "softmax" else (p > 0)
+    ds = factor * (dp - (slope * dp).sum(-1, keepdims=True))
+    unit = factor * (dp_unit + (slope * dp_unit).sum(-1, keepdims=True))
+    of_v, of_v_unit = np.einsum("ij,ijd->d", ds, y), np.einsum("ij,ijd->d", unit, np.abs(y))
+    slopes = w * (1 - y * y)
+    of_k, of_k_unit = np.einsum("ij,ijd->jd", ds, slopes), np.einsum("ij,ijd->jd", unit, np.abs(slopes) + w)
+    assert size(found.score["v"], of_v, 6 * of_v_unit) <= 8
+    assert size(found.key, of_k, 6 * of_k_unit) <= 8
+
+
+@pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+@pytest.mark.parametrize(("heads", "key_heads"), [(1, 1), (4, 2), (3, 1), (60, 1)])
+@pytest.mark.parametrize("score", ["scaled_dot", "additive"])
+def test_queries_that_follow_move_no_bit(normalizer, heads, key_heads, score):
+    rows = 1700 // heads
+    draw = RNG.standard_normal
+    q, d = (draw((2, heads, rows, 5)).astype(np.float32) for _ in range(2))
+    k, v = (draw((2, key_heads, 7, 5)).astype(np.float32) for _ in range(2))
+    score = score if score == "scaled_dot" else scores.Additive(np.ones(5, np.float32))
+    _, backward = fastattn.attention_vjp(q, k, v, score=score, normalizer=normalizer)
+    expected = backward(d)
+    more = ((0, 0), (0, 0), (0, 111), (0, 0))
+    _, backward = fastattn.attention_vjp(np.pad(q, more), k, v, score=score, normalizer=normalizer)
+    found = backward(np.pad(d, more))
+    assert same_bits(found.key, expected.key) and same_bits(found.value, expected.value)
+    if isinstance(score, scores.Additive):
+        assert same_bits(found.score["v"], expected.score["v"])
+
+
+@pytest.mark.parametrize("keys", [48, 500, 5000, 100_000])
+@KINDS
+def test_contexts_of_many_keys(keys, draw):
+    q, k, v = draw(3, 8), draw(keys, 8) * np.float32(0.1), draw(keys, 8)
+    found = fastattn.attention(q, k, v)
+    q, k, v = wide(q, k, v)
+    p = softmax(q @ k.T / 8**0.5)
+    s = 1 + (q @ k.T / 8**0.5).max()
+    assert size(found, p @ v, s * (p @ v)) <= 8
+
+
+@pytest.mark.parametrize("rows", [300, 3000, 100_000])
+@KINDS
+def test_gradients_of_weights(rows, draw):
+    x, dy = draw(rows, 7), draw(rows, 3)
+    sums = np.zeros(3, np.float32)
+    found = linear.weight_gradient(x, dy, sums=sums)
+    x, dy = wide(x, dy)
+    assert size(found, x.T @ dy, x.T @ dy) <= 8
+    assert size(sums, dy.sum(0), dy.sum(0)) <= 8
+
+
+def test_ones_are_counted():
+    ones = np.broadcast_to(np.float32(1), (2**24 + 2**22, 1))
+    assert linear.row_sum(ones)[0] == 2**24 + 2**22
+
+
+def test_small_terms_are_not_lost_behind_large_ones():
+    x = np.ones((2**22, 1), np.float32)
+    x[0] = 2**26
+    expected = 2**26 + 2**22 - 1
+    assert abs(linear.row_sum(x)[0] - expected) <= 8 * EPS * expected
+
+
+def test_gradients_of_weights_that_overflow_stay_infinite():
+    x = np.full((40_000, 1), 1e35, np.float32)
+    with np.errstate(over="ignore"):
+        assert linear.row_sum(x)[0] == np.inf
+
+
+@pytest.mark.parametrize("rows", [300, 30_000])
+@KINDS
+def test_gradients_of_gains_and_offsets(rows, draw):
+    x, dy = draw(rows, 5) * np.linspace(-1, 2, 5, dtype=np.float32), draw(rows, 5)
+    layer = LayerNorm(5)
+    layer.vjp(x)[1](dy)
+    x, dy = wide(x, dy)
+    mean, deviation = x.mean(-1, keepdims=True), np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    unit = (np.abs(x) + np.abs(mean)) / deviation
+    assert size(layer.gain.gradient, ((x - mean) / deviation * dy).sum(0), (unit * dy).sum(0)) <= 8
+    assert size(layer.offset.gradient, dy.sum(0), dy.sum(0)) <= 8
+
+
+@pytest.mark.parametrize("rows", [300, 30_000])
+@KINDS
+def test_gradients_of_one_row_of_a_table(rows, draw):
+    dy = draw(rows, 37)
+    layer = Embedding(4, 37, rng=np.random.default_rng(0))
+    ids = np.full(rows, 2)
+    ids[5] = 1
+    layer.vjp(ids)[1](dy)
+    expected = np.zeros((4, 37))
+    np.add.at(expected, ids, dy.astype(np.float64))
+    assert size(layer.w.gradient, expected, expected) <= 1
+
+
+def test_softmax_of_many_columns():
+    x = np.zeros((1, 2**20), np.float32)
+    assert abs(functional.softmax(x)[0, 0] * 2**20 - 1) <= 8 * EPS
