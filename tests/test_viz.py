@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
+import variant_cases
 
 from fastattn import viz
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
@@ -32,6 +33,14 @@ def data_of(text):
 
 
 @pytest.mark.parametrize("draw", [viz.heatmap, viz.page])
+@pytest.mark.parametrize("case", {case.name: case for case in variant_cases.CASES}.values(), ids=str)
+def test_weights_of_every_mechanism_are_weights(draw, case):
+    problem = variant_cases.make(case, np.float32, keys=7, steps=4)
+    weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
+    draw(weights[0], "ABCDEFG", "abcd")
+
+
+@pytest.mark.parametrize("draw", [viz.heatmap, viz.page])
 @pytest.mark.parametrize(
     "weights, source, target, error, hint",
     [
@@ -39,7 +48,7 @@ def data_of(text):
         (softmax(3, 2), "abc", "AB", ShapeError, "swapaxes"),
         (softmax(4, 5), "abc", "AB", ShapeError, "cut padding off"),
         (np.full((2, 3), np.nan), "abc", "AB", ArgumentError, "numbers from 0 to 1"),
-        (softmax(2, 3) * 0.5, "abc", "AB", ArgumentError, "normalized=False"),
+        (np.full((2, 3), 0.5), "abc", "AB", ArgumentError, "normalized=False"),
         (softmax(2, 3) - 0.5, "abc", "AB", ArgumentError, "after the softmax"),
         (np.ones((2, 3), int), "abc", "AB", DTypeError, "float32"),
         (softmax(2, 3), [1, 2, 3], "AB", DTypeError, "decode token ids"),
@@ -128,7 +137,7 @@ def maps_of(*shape, seed=0):
         (GREY, maps_of(2, 3, 4)[None], "ab", ShapeError, "maps: .*one picture"),
         (GREY, np.empty((0, 3, 4)), "", ShapeError, "maps: .*at least one token"),
         (GREY, maps_of(2, 3, 4) * np.nan, "ab", ArgumentError, "maps: .*numbers from 0 to 1"),
-        (GREY, maps_of(2, 3, 4)[:, :2], "ab", ArgumentError, "maps: .*normalized=False"),
+        (GREY, np.full((2, 3, 4), 0.5), "ab", ArgumentError, "maps: .*normalized=False"),
         (GREY, maps_of(2, 3, 4), [1, 2], DTypeError, "tokens"),
     ],
 )

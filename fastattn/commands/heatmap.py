@@ -45,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from fastattn import viz
 
     draw = viz.page if page else viz.heatmap
-    # Local and monotonic attention may leave a share of the weight to no key.
-    viz.save(draw(found.map(), found.source_tokens, found.tokens, normalized=False), options.output)
+    viz.save(draw(found.map(), found.source_tokens, found.tokens), options.output)
     if options.target is None:
         emit(found.text)
     return 0

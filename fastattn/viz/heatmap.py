@@ -68,7 +68,7 @@ def heatmap(
     longest : int
         Tokens wider than this many letters lose their middle.
     normalized : bool
-        Whether each row must sum to 1 within 1e-3, or be 0 throughout.
+        Whether no row may sum to more than 1, within 1e-3; to less it may, as of local and monotonic attention.
 
     Returns
     -------

@@ -29,7 +29,7 @@ def check_weights(name: str, weights: object, targets: int, sources: int, axes: 
     axes : str
         Names of the axes that may stand before Tq, for example "LH": any number of the last ones.
     normalized : bool
-        Whether each row must sum to 1, or be 0 throughout.
+        Whether no row may sum to more than 1; to less it may, as of local and monotonic attention.
     """
     array = float_array(name, weights)
     shape = array.shape
@@ -48,12 +48,12 @@ def check_weights(name: str, weights: object, targets: int, sources: int, axes: 
         raise ArgumentError(describe(name, "numbers from 0 to 1", got, hint))
     if normalized and array.size:
         total = array.sum(axis=-1, dtype=np.float64)
-        off = (np.abs(total - 1) > TOLERANCE) & (np.abs(array).max(axis=-1) > 0)
+        off = total > 1 + TOLERANCE
         if off.any():
             where = np.unravel_index(int(off.argmax()), total.shape)
             got = f"a sum of {total[where]:.4g} in row {tuple(map(int, where))}"
-            hint = "pass normalized=False if these weights need not sum to 1; are targets and sources exchanged?"
-            raise ArgumentError(describe(name, "rows that sum to 1, or of zeros", got, hint))
+            hint = "pass normalized=False if these weights may sum to more; are targets and sources exchanged?"
+            raise ArgumentError(describe(name, "rows that sum to 1, or to less", got, hint))
     return array
 
 

@@ -69,7 +69,7 @@ def overlay(
     longest : int
         Tokens wider than this many letters lose their middle.
     normalized : bool
-        Whether each map must sum to 1 within 1e-3, or be 0 throughout.
+        Whether no map may sum to more than 1, within 1e-3; to less it may, as of local and monotonic attention.
 
     Returns
     -------

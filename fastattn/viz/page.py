@@ -45,7 +45,7 @@ def page(
     layers, heads : sequence of str, optional
         Their names; by default their numbers.
     normalized : bool
-        Whether each row must sum to 1 within 1e-3, or be 0 throughout.
+        Whether no row may sum to more than 1, within 1e-3; to less it may, as of local and monotonic attention.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def picture_page(
         A str counts as its characters.
     title : str, optional
     normalized : bool
-        Whether each map must sum to 1 within 1e-3, or be 0 throughout.
+        Whether no map may sum to more than 1, within 1e-3; to less it may, as of local and monotonic attention.
 
     Returns
     -------

@@ -62,11 +62,11 @@ advice(lambda weights=ones(1, 2) * 3: heatmap(weights), "pass weights, that is s
 advice(lambda weights=EVEN * [[1, np.nan]]: heatmap(weights), "without the rows of padding", weights=EVEN)
 advice(
     lambda normalized=True: heatmap(ones(1, 2), normalized=normalized),
-    "pass normalized={normalized} if these weights need not sum to 1",
+    "pass normalized={normalized} if these weights may sum to more",
     normalized="False",
 )
 advice(
-    lambda weights=ones(2, 2) * [[0.5], [0.25]]: heatmap(weights, target=TWO),
+    lambda weights=ones(2, 2) * [[0.75], [0.25]]: heatmap(weights, target=TWO),
     "are targets and sources exchanged?",
     lambda: heatmap(np.array([[1.0, 0.0], [0.5, 0.5]]), target=TWO),
 )
