@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,13 +109,41 @@ def test_a_new_package_works_and_conforms(tmp_path, run_python, capsys):
     assert done.returncode == 0, done.stdout
 
 
+def test_what_a_compiled_package_is_built_with_is_said(tmp_path, capsys):
+    main(["new-plugin", "mine", "--kind", "cython", "--folder", str(tmp_path)])
+    said, readme = capsys.readouterr().out, (tmp_path / "fastattn-mine" / "README.md").read_text()
+    built = set(tomllib.loads((tmp_path / "fastattn-mine" / "pyproject.toml").read_text())["build-system"]["requires"])
+    for text in (said, readme):
+        tools = set(re.findall("'([a-z]+>=.*?)'", text))
+        assert tools == {need for need in built if not need.startswith(("numpy", "fastattn"))}
+        assert text.count("--no-build-isolation") == text.count("pip install") - 1
+
+
 def test_names_that_are_none_and_folders_that_exist_are_refused(tmp_path, capsys):
-    for name in ("Two", "a-b", "class", ""):
-        with pytest.raises(ConfigError, match="no name"):
-            write(name, "python", tmp_path)
+    for kind in KINDS:
+        for name in (
+            *("Two", "a-b", "", "2x", "näme", "a b"), *("_", "_x", "x_", "a__b"),
+            *("class", "import", "none", "true", "lambda"), *("dot", "luong", "cosine", "sparsemax"),
+        ):  # fmt: skip
+            with pytest.raises(ConfigError, match=r"is no (new )?name"):
+                write(name, kind, tmp_path)
+    for name, kind in (("parameter", "python"), ("variant", "numba"), ("shape_error", "numba"), ("score", "cython")):
+        with pytest.raises(ConfigError, match="is what the package is made from"):
+            write(name, kind, tmp_path)
+    assert not list(tmp_path.iterdir())
     write("mine", "python", tmp_path)
     assert main(["new-plugin", "mine", "--folder", str(tmp_path)]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["numpy", "fastattn", "match", "type", "test", "formula", "loops", "np", "x2"])
+def test_names_of_other_packages_and_of_soft_keywords_make_packages(name, tmp_path):
+    for kind in KINDS:
+        folder = write(name, kind, tmp_path / kind)
+        for path in folder.rglob("*.py"):
+            compile(path.read_text(), str(path), "exec")
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        assert project["entry-points"]["fastattn.plugins"] == {name: f"fastattn_{name}"}
 
 
 def test_templates_hold_every_file_of_the_examples():

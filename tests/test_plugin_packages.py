@@ -110,6 +110,19 @@ def test_a_new_package_installs_and_conforms(environment, kind, tmp_path):
     run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["python", "numba", "cython"])
+def test_the_commands_of_a_readme_work_as_they_are_written(environment, kind, tmp_path):
+    """In an environment that has fastattn, and nothing else that the text does not install."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    wheel = next((environment.wheels / ROOT.name).glob("*.whl"))
+    run(tmp_path / "venv" / "bin" / "python", "-m", "pip", "install", "-q", wheel)
+    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
+    run("fastattn", "new-plugin", "mine", "--kind", kind, cwd=tmp_path, PATH=path)
+    folder = tmp_path / "fastattn-mine"
+    written = re.search("^```\n(.*?)^```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    run("bash", "-ec", written, cwd=folder, PATH=path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -3,6 +3,7 @@
 import argparse
 import importlib.resources
 import keyword
+import re
 import string
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
@@ -20,6 +21,8 @@ KINDS = {
     "numba": "a variant whose loops are Numba functions",
     "cython": "a score whose loops are compiled, on the C interface",
 }
+# What a compiled package is built with, besides the fastattn that it is built against.
+TOOLS = "pip install 'setuptools>=77' 'cython>=3.1'"
 
 
 def add(commands: Commands) -> None:
@@ -42,11 +45,12 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the package and say what to do with it."""
     folder = write(options.name, options.kind, options.folder)
-    build = " --no-build-isolation" if options.kind == "cython" else ""
+    compiled = options.kind == "cython"
     show(
         f"{folder}: a package with {KINDS[options.kind]}.",
         "",
-        f"  pip install{build} -e '{folder}[test]'",
+        *([f"  {TOOLS}"] if compiled else []),
+        f"  pip install{' --no-build-isolation' if compiled else ''} -e '{folder}[test]'",
         f"  fastattn check {options.name}",
         f"  pytest {folder}",
         f"  fastattn bench --plugin {options.name}",
@@ -60,25 +64,44 @@ def write(name: str, kind: str, folder: Path) -> Path:
     Raises
     ------
     ConfigError
-        If the name is no name, or the package's folder exists.
+        If no package can have the name, or its folder exists.
     """
-    wrong = f"{name!r} is no name: it is a word of Python" if keyword.iskeyword(name) else fault_of(name)
+    templates = dict(_templates(importlib.resources.files("fastattn.commands") / "templates" / kind, ""))
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    wrong = fault_of(name) or _taken(name, class_name, "\n".join(templates.values()))
     if wrong:
-        raise ConfigError(describe_file("NAME", wrong, NAME_HINT))
+        raise ConfigError(describe_file("NAME", wrong, f"{NAME_HINT[:-1]}, my_attention, say."))
     distribution = f"fastattn-{name.replace('_', '-')}"
     target = folder / distribution
     if target.exists():
         raise ConfigError(describe_file(target, "exists", "choose another name, or another --folder."))
     values = {
         "name": name, "package": f"fastattn_{name}", "distribution": distribution,
-        "class_name": "".join(word.capitalize() for word in name.split("_")),
+        "class_name": class_name,
     }  # fmt: skip
-    for place, text in _templates(importlib.resources.files("fastattn.commands") / "templates" / kind, ""):
+    for place, text in templates.items():
         place = place.replace("package/", f"fastattn_{name}/").replace("bench.py", f"bench_{name}.py")
         file = target / place
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(string.Template(text).substitute(values), encoding="utf-8")
     return target
+
+
+def _taken(name: str, class_name: str, templates: str) -> str:
+    """Return why no package can have a name that is well formed, or nothing."""
+    if not all(name.split("_")) or not name[0].isalpha():
+        return f"{name!r} is no name of a package: it begins, ends or has a gap with an underscore"
+    if keyword.iskeyword(name) or keyword.iskeyword(class_name):
+        return f"{name!r} is no name: {name if keyword.iskeyword(name) else class_name} is a word of Python"
+    from fastattn.normalizers.registry import fastattn_normalizers
+    from fastattn.scores.registry import fastattn_scores
+    from fastattn.variants.registry import fastattn_variants
+
+    if any(name == own.name for own in (*fastattn_variants(), *fastattn_scores(), *fastattn_normalizers())):
+        return f"{name!r} is no new name: fastattn has one, which a plugin does not replace"
+    # The class of that name would hide what it is made from.
+    used = {part for line in re.findall("^from .* import (.*)$", templates, re.MULTILINE) for part in line.split(", ")}
+    return f"{name!r} is no name: {class_name} is what the package is made from" if class_name in used else ""
 
 
 def _templates(folder: Traversable, above: str) -> Iterator[tuple[str, str]]:
