@@ -319,6 +319,36 @@ def test_reinforce_checks_its_state_and_advantage():
     assert MovingBaseline().advantage([1.0, 3.0]).tolist() == [0.8, 2.8]
 
 
+RNG = np.random.default_rng(0)
+OPTIONS = [
+    ("dtype", [{"dtype": x} for x in ("x", dict, int, "float16", object())], "additive"),
+    ("dtype", [{"dtype": int}], "normed_additive"),
+    ("rng", [{"rng": x} for x in (5, None, np.random)], "additive"),
+    ("width", [{"width": x} for x in ("4", None, 4.0, 0)], "normed_additive"),
+    ("heads", [{"heads": x} for x in ("2", 2.0, [2])], "multihead"),
+    ("scale", [{"scale": x} for x in ("x", [], np.inf)], "dot"),
+    ("fertility", [{"fertility": x} for x in ("x", [], -1)], "coverage"),
+    ("soft_share", [{"soft_share": x} for x in ("x", {}, 2)], "hard"),
+    ("temperature", [{"temperature": x} for x in ("x", None, 0)], "hard"),
+    ("score", [{"score": x} for x in ([], 3, "x")], "luong"),
+    ("score", [{"score": x} for x in ([], 3, "x")], "hard"),
+    ("offset", [{"offset": x} for x in ("x", None, np.nan)], "monotonic"),
+    ("noise", [{"noise": x} for x in ("x", None, -1)], "mocha"),
+    ("sharpening", [{"sharpening": x} for x in ("x", None)], "location_sensitive"),
+    ("terms", [{"terms": x} for x in (5, [[]], "xy", ())], "linear"),
+]
+
+
+@pytest.mark.parametrize(("argument", "options", "name"), OPTIONS)
+def test_options_of_wrong_types_are_refused_by_name(argument, options, name):
+    sizes = {"query_width": 4, "memory_width": 4, "rng": RNG}
+    sizes |= {"width": 4} if "width" in fastattn.variants.options(name) else {}
+    sizes |= {"heads": 2} if "heads" in fastattn.variants.options(name) else {}
+    for wrong in options:
+        with pytest.raises((ArgumentError, DTypeError), match=f"^{argument}: "):
+            fastattn.create(name, **{**sizes, **wrong})
+
+
 def test_pooling_says_what_it_is_for():
     pooling = fastattn.create("pooling", memory_width=5, width=8, rng=np.random.default_rng(0))
     memory = np.ones((2, 4, 5), np.float32)
@@ -326,3 +356,9 @@ def test_pooling_says_what_it_is_for():
         pooling.forward(memory)
     with pytest.raises(DTypeError, match=r"^prepared: "):
         pooling.pool(memory)
+
+
+def test_what_is_no_record_is_not_registered():
+    for wrong in ("additive", None, fastattn.variants.Variant):
+        with pytest.raises(DTypeError, match=r"^new: "):
+            fastattn.variants.register(wrong)

@@ -4,7 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from fastattn.errors import ArgumentError, PluginError, describe, did_you_mean
+import numpy as np
+
+from fastattn.errors import ArgumentError, DTypeError, PluginError, describe, did_you_mean
 from fastattn.plugin.records import Record
 
 __all__ = ["accepts", "make", "needed", "options"]
@@ -35,8 +37,8 @@ def make(record: Record, given: Mapping[str, Any], kind: type) -> Any:
 
     Raises
     ------
-    ArgumentError
-        If there is no such option, or one is missing.
+    ArgumentError, DTypeError
+        If there is no such option, or one is missing, or the generator is none.
     PluginError
         If the factory cannot be imported, or made something else.
     """
@@ -49,6 +51,10 @@ def make(record: Record, given: Mapping[str, Any], kind: type) -> Any:
         if name not in given:
             hint = "pass rng=np.random.default_rng(0)." if name == "rng" else f"pass {name}=."
             raise ArgumentError(describe(name, f"a value, which {record.name!r} needs", "nothing", hint))
+    rng = given.get("rng")
+    if (rng is not None or "rng" in needed(record)) and not isinstance(rng, np.random.Generator):
+        hint = "pass rng=np.random.default_rng(0)."
+        raise DTypeError(describe("rng", "a numpy.random.Generator", type(rng).__name__, hint))
     made = record.load()(**given)
     if not isinstance(made, kind):
         hint = f"its factory must return a {kind.__module__}.{kind.__name__}; tell its author."

@@ -11,7 +11,7 @@ from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike, check_size
+from fastattn.variants.checks import NormalizerLike, check_dtype, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Additive", "Concat", "NormedAdditive", "bahdanau"]
@@ -145,7 +145,7 @@ class NormedAdditive(Additive):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        self.g = Parameter(np.full(1, width**-0.5 if width > 0 else 1, dtype))
+        self.g = Parameter(np.full(1, check_size("width", width) ** -0.5, check_dtype(dtype)))
         super().__init__(
             query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=True,
             normalizer=normalizer, rng=rng, dtype=dtype,

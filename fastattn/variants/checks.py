@@ -14,6 +14,7 @@ from fastattn.variants.prepared import Prepared, check_whole
 __all__ = [
     "NormalizerLike",
     "check_choice",
+    "check_dtype",
     "check_head_width",
     "check_kind",
     "check_lengths",
@@ -33,6 +34,17 @@ def check_kind(name: str, value: object, kind: type, hint: str) -> None:
     """Raise unless an argument is an object of a class."""
     if not isinstance(value, kind):
         raise DTypeError(describe(name, f"a {kind.__name__}", type(value).__name__, hint))
+
+
+def check_dtype(given: Any) -> Any:
+    """Return float32 or float64 as a dtype, or raise."""
+    try:
+        dtype = np.dtype(given)
+    except TypeError:
+        dtype = None
+    if dtype not in (np.float32, np.float64):
+        raise DTypeError(describe("dtype", "float32 or float64", given if dtype is None else dtype, "pass np.float32."))
+    return dtype
 
 
 def check_size(name: str, value: object, least: int = 1) -> int:

@@ -9,6 +9,7 @@ from fastattn import functional, linear
 from fastattn._arrays import float_array, gradient_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
+from fastattn.scores.base import check_number
 from fastattn.variants.base import Array, MemoryGradient
 from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import Recall, RecallPrepared, RecallState
@@ -80,7 +81,7 @@ class Coverage(Recall):
         super().__init__(query_width, memory_width, width, 1, rng, dtype)
         self.most, self.fertility = fertility, None
         if fertility is not None:
-            if not 0 < fertility < np.inf:
+            if not 0 < check_number("fertility", fertility, "2 is the paper's.") < np.inf:
                 hint = "2 is the paper's; leave it out for coverage without fertility."
                 raise ArgumentError(describe("fertility", "a positive number or None", fertility, hint))
             self.fertility = Parameter(np.zeros((memory_width, 1), dtype))

@@ -10,6 +10,7 @@ from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.scores.base import check_number
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.luong import luong
@@ -137,7 +138,7 @@ class Hard(Variant):
     ) -> None:
         super().__init__(query_width, memory_width, dtype)
         check_choice("score", score, ("additive", "dot", "general", "concat"))
-        if not 0 <= soft_share <= 1:
+        if not 0 <= check_number("soft_share", soft_share, "0.5 is the paper's.") <= 1:
             raise ArgumentError(describe("soft_share", "a number from 0 to 1", soft_share, "0.5 is the paper's."))
         temperature = finite_number("temperature", temperature, self.dtype, "1.0 is a start.", positive=True)
         self.training = check_choice("training", training, ("gumbel", "reinforce"))
@@ -292,7 +293,7 @@ class MovingBaseline:
     """
 
     def __init__(self, decay: float = 0.9) -> None:
-        if not 0 <= decay < 1:
+        if not 0 <= check_number("decay", decay, "0.9 is the paper's.") < 1:
             raise ArgumentError(describe("decay", "a number from 0 to 1, without 1", decay, "0.9 is the paper's."))
         self.decay, self.value = decay, 0.0
 

@@ -123,7 +123,7 @@ def records() -> Mapping[str, VariantRecord]:
     return MappingProxyType(found)
 
 
-def register(new: VariantRecord, *, replace: bool = False) -> None:
+def register(new: Any, *, replace: bool = False) -> None:
     """Add a variant.
 
     Parameters
@@ -137,6 +137,9 @@ def register(new: VariantRecord, *, replace: bool = False) -> None:
     ArgumentError
         If there is one of that name, or the name is no name.
     """
+    if not isinstance(new, VariantRecord):
+        hint = "pass VariantRecord('my_attention', MyAttention)."
+        raise DTypeError(describe("new", "a VariantRecord", type(new).__name__, hint))
     if wrong := fault_of(new.name):
         raise ArgumentError(describe_file("name", wrong, NAME_HINT))
     if new.name in _RECORDS and not replace:

@@ -95,14 +95,14 @@ class LinearCombination(Soft):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(query_width, memory_width, dtype, normalizer)
-        terms = tuple(terms)
-        if not terms or len(set(terms)) < len(terms) or not set(terms) <= set(_TERMS):
+        known = isinstance(terms, (list, tuple)) and all(term in tuple(_TERMS) for term in terms)
+        if not known or not terms or len(set(terms)) < len(terms):
             hint = "a term is elementwise, x the query and y a row of the memory."
             raise ArgumentError(describe("terms", f"some of {', '.join(_TERMS)}", repr(terms), hint))
         if query_width != memory_width and not set(terms) <= {"x", "y"}:
             hint = "only the terms x and y may differ in width."
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
-        self.terms, self.activation = terms, check_choice("activation", activation, ("linear", "tanh"))
+        self.terms, self.activation = tuple(terms), check_choice("activation", activation, ("linear", "tanh"))
         widths = [query_width if term == "x" else memory_width for term in terms]
         bounds = np.cumsum([0, *widths])
         self._at = {term: slice(int(a), int(b)) for term, a, b in zip(terms, bounds, bounds[1:])}

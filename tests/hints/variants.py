@@ -135,6 +135,13 @@ advice(
     lambda name="dot": registry.register(VariantRecord(name, len)), "choose another name", lambda: registered("mine_2")
 )
 advice(
+    lambda new=len: registry.register(new),
+    "pass {new}.",
+    lambda: registered("mine_2"),
+    new="VariantRecord('my_attention', MyAttention)",
+)
+advice(lambda rng=7: make(rng=rng), "pass rng={rng}.", rng="np.random.default_rng(0)")
+advice(
     lambda replace=False: registry.register(registry.record("dot"), replace=replace),
     "or pass replace={replace}.",
     replace="True",
