@@ -275,6 +275,18 @@ def test_states_without_a_memory_are_compared_by_their_arrays():
         same.select([3])
 
 
+@every_variant
+def test_nan_in_a_query_reaches_the_row_that_reads_it_and_no_other(case):
+    problem = make(case, np.float32, masked=False)
+    if not problem.queries.shape[-1]:
+        pytest.skip("it reads no query")
+    whole = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
+    problem.queries[1, 0, 0] = np.nan
+    found = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
+    assert np.isnan(found.context[1, 0]).any() and np.isnan(found.weights[1]).any()
+    assert same_bits(found.context[::2], whole.context[::2]) and same_bits(found.weights[::2], whole.weights[::2])
+
+
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(5), size=(3, 4))
 LOSSES = {
     "coverage": lambda w=WEIGHTS: coverage_loss_vjp(w),

@@ -189,11 +189,13 @@ class Hard(Variant):
             sums = np.cumsum(p, axis=-1)
             at = np.minimum((sums < u[:, None] * sums[:, -1:]).sum(axis=-1), keys - 1)
             run["soft"] = v < self.soft_share
-        found = p[rows, at] != 0
+        share = p[rows, at]
+        found, unknown = share != 0, share != share
         weights = np.zeros_like(p)
-        weights[rows, at] = found
+        weights[rows, at] = np.where(unknown, share, found)
         entries = rows if prepared.rows is None else prepared.rows
         context = np.where(found[:, None], prepared.summed[entries, at], self.dtype.type(0))
+        context[unknown] = np.nan
         soft = run["soft"][:, None]
         run |= {"at": at, "found": found, "one_hot": np.where(soft, self.dtype.type(0), weights)}
         run |= {"context": np.where(soft, expected, context), "weights": np.where(soft, p, weights)}

@@ -79,8 +79,9 @@ class Local(Variant):
         """Attend with queries (B, T, Dq), and keep all that the way back needs."""
         positions = self._positions(queries, prepared, state)
         lengths = prepared.lengths[:, None]
-        first = np.clip(np.ceil(positions - self.window), 0, lengths).astype(np.int64)
-        last = np.clip(np.floor(positions + self.window) + 1, first, lengths).astype(np.int64)
+        around = np.where(positions == positions, positions, 0)  # the factor of a position that is NaN is NaN, too
+        first = np.clip(np.ceil(around - self.window), 0, lengths).astype(np.int64)
+        last = np.clip(np.floor(around + self.window) + 1, first, lengths).astype(np.int64)
         factor = self._factor(positions, prepared.keys)
         projected = np.ascontiguousarray(self.align._project(queries))
         call = core.Steps(
