@@ -109,6 +109,14 @@ def test_a_new_package_works_and_conforms(tmp_path, run_python, capsys):
     assert done.returncode == 0, done.stdout
 
 
+def test_the_commands_of_readmes_differ_only_where_something_is_compiled(tmp_path):
+    found = {}
+    for kind in KINDS:
+        readme = (write(f"of_{kind}", kind, tmp_path) / "README.md").read_text()
+        found[kind] = re.search("^```\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)[1].replace(kind, "kind")
+    assert found["numba"] == found["python"] != found["cython"]
+
+
 def test_what_a_compiled_package_is_built_with_is_said(tmp_path, capsys):
     main(["new-plugin", "mine", "--kind", "cython", "--folder", str(tmp_path)])
     said, readme = capsys.readouterr().out, (tmp_path / "fastattn-mine" / "README.md").read_text()

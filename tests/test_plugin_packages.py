@@ -110,7 +110,7 @@ def test_a_new_package_installs_and_conforms(environment, kind, tmp_path):
     run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["python", "numba", "cython"])
+@pytest.mark.parametrize("kind", ["python", "cython"])  # numba's are those of python
 def test_the_commands_of_a_readme_work_as_they_are_written(environment, kind, tmp_path):
     """In an environment that has fastattn, and nothing else that the text does not install."""
     venv.create(tmp_path / "venv", with_pip=True)
