@@ -112,13 +112,15 @@ def row_array(rows: object, batch: int | None) -> Array:
     if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
         got = f"{index.dtype} of shape {index.shape}"
         raise DTypeError(describe("rows", "a 1-D array of integers", got, "pass batch entries."))
-    if index.size:
-        least, most = int(index.min()), int(index.max())
-        if least < 0 or (batch is not None and most >= batch):
+    found = index.astype(np.int64)
+    if len(found):
+        # As unsigned numbers negative ones are large, and so are those that int64 does not hold.
+        end = 2**63 if batch is None else batch
+        if int(found.view(np.uint64).max()) >= end:
             expected = f"entries from 0 to {batch - 1}" if batch else "entries from 0 on" if batch is None else "none"
             hint = "they index the batch, and do not count from its end."
-            raise ArgumentError(describe("rows", expected, f"{least} to {most}", hint))
-    return frozen(index.astype(np.int64))
+            raise ArgumentError(describe("rows", expected, f"{index.min()} to {index.max()}", hint))
+    return frozen(found)
 
 
 def entmax_alpha(value: object) -> Array:

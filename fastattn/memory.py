@@ -286,7 +286,10 @@ class Memory:
         if self._ndim == 2:
             hint = "prepare key[None], value[None]."
             raise UnsupportedError(describe("rows", "a memory with a batch axis", "one of a single sample", hint))
-        index = row_array(rows, self._batch)
+        return self._at(row_array(rows, self._batch))
+
+    def _at(self, index: Array) -> "Memory":
+        """As `select`, for rows that were checked."""
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))

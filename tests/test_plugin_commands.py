@@ -130,7 +130,7 @@ def test_what_a_compiled_package_is_built_with_is_said(tmp_path, capsys):
 def test_names_that_are_none_and_folders_that_exist_are_refused(tmp_path, capsys):
     for kind in KINDS:
         for name in (
-            *("Two", "a-b", "", "2x", "näme", "a b"), *("_", "_x", "x_", "a__b"),
+            *("Two", "a-b", "", "2x", "n\u00e4me", "a b"), *("_", "_x", "x_", "a__b"),
             *("class", "import", "none", "true", "lambda"), *("dot", "luong", "cosine", "sparsemax"),
         ):  # fmt: skip
             with pytest.raises(ConfigError, match=r"is no (new )?name"):

@@ -7,9 +7,9 @@ import numpy as np
 
 from fastattn import functional, linear
 from fastattn._arrays import float_array, gradient_array
+from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
-from fastattn.scores.base import check_number
 from fastattn.variants.base import Array, MemoryGradient
 from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import Recall, RecallPrepared, RecallState

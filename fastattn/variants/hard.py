@@ -8,9 +8,8 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
-from fastattn._numbers import finite_number
+from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.scores.base import check_number
 from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.luong import luong

@@ -51,7 +51,7 @@ class HardState(AttentionState):
         Of the step before; a sample's length once its end was passed.
     """
 
-    position: Array = field(metadata=per_sample(dtype=np.int64, most="S"))
+    position: Array = field(metadata=per_sample(dtype=np.int64))
 
 
 class MonotonicPrepared(Prepared):

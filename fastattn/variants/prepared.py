@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import frozen, read_only, row_array
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
-from fastattn.variants.state import selected
+from fastattn.memory import Memory
 
 __all__ = ["Prepared", "check_prepared", "check_whole"]
 
@@ -47,12 +47,13 @@ class Prepared:
     tape: list[dict[str, Any]]
     sums: dict[str, Array]
     _maker: bytes | None = None
+    _expected: dict[type, Any]  # what the arrays of a state must be, by its class, once one was checked
 
     def __init__(self, memory: Array, values: Array | None, lengths: Array, mask: Array | None) -> None:
         self.memory, self.values, self.rows = memory, values, None
         self.lengths, self.mask = frozen(lengths), None if mask is None else frozen(mask)
         self.shape = (len(lengths), memory.shape[1])
-        self.tape, self.sums = [], {}
+        self.tape, self.sums, self._expected = [], {}, {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._maker is not None:
@@ -98,8 +99,11 @@ class Prepared:
         rows : int array, shape (B',)
             From 0 to B - 1, any number of times; copied.
         """
-        index = row_array(rows, self.batch)
-        other = self._again(lambda value: value if isinstance(value, np.ndarray) else selected(value, index))
+        return self._at(row_array(rows, self.batch))
+
+    def _at(self, index: Array) -> Self:
+        """As `select`, for rows that were checked; they are for the parts too, which are of the same batch."""
+        other = self._again(lambda part: part._at(index))
         vars(other).update(
             rows=index if self.rows is None else frozen(self.rows[index]),
             lengths=frozen(self.lengths[index]),
@@ -110,14 +114,20 @@ class Prepared:
 
     def fresh(self) -> Self:
         """Return the same with nothing left by backward steps."""
-        return self._again(_fresh)
+        return self._again(lambda part: part.fresh() if isinstance(part, Prepared) else part)
 
     __copy__ = fresh
 
     def _again(self, change: Callable[[Any], Any]) -> Self:
-        """Return a copy, with its parts changed, that has a tape of its own."""
+        """Return a copy that has a tape of its own, with those of its parts changed that are memories."""
         other = object.__new__(type(self))
-        vars(other).update({name: change(value) for name, value in vars(self).items()}, tape=[], sums={})
+        found = vars(other)
+        found.update(vars(self), tape=[], sums={}, _expected={})
+        for name, value in vars(self).items():
+            if isinstance(value, (Prepared, Memory)):
+                found[name] = change(value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], Prepared):
+                found[name] = tuple(change(part) for part in value)
         return other
 
     def take(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
@@ -137,12 +147,6 @@ class Prepared:
         vars(self).update({n: np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x for n, x in state.items()})
         if maker is not None:
             self.close(maker)
-
-
-def _fresh(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_fresh(item) for item in value)
-    return value.fresh() if isinstance(value, Prepared) else value
 
 
 def check_prepared(prepared: object, variant: Any) -> None:

@@ -17,7 +17,7 @@ __all__ = ["AttentionState", "check_state", "check_state_gradient", "per_sample"
 Array = NDArray[Any]
 
 
-def per_sample(*axes: str, dtype: Any = None, most: str = "") -> dict[str, Any]:
+def per_sample(*axes: str, dtype: Any = None) -> dict[str, Any]:
     """Return the metadata of a field of a state that is an array (B, ...).
 
     Parameters
@@ -26,8 +26,6 @@ def per_sample(*axes: str, dtype: Any = None, most: str = "") -> dict[str, Any]:
         Sizes behind the batch: "S", the number of positions, or the name of an attribute of the variant.
     dtype : dtype, optional
         By default the variant's.
-    most : {"S"}, optional
-        For int64: the largest number there may be, where kernels trust them; the least is 0.
 
     Examples
     --------
@@ -38,7 +36,7 @@ def per_sample(*axes: str, dtype: Any = None, most: str = "") -> dict[str, Any]:
     ... class Attended(AttentionState):
     ...     total: np.ndarray = field(metadata=per_sample("S"))
     """
-    return {"axes": axes, "dtype": dtype, "most": most}
+    return {"axes": axes, "dtype": dtype}
 
 
 @dataclass(frozen=True)
@@ -99,30 +97,33 @@ def check_state(state: object, variant: Any, prepared: "Prepared") -> None:
     if own.shape is not None and own.shape != prepared.shape:
         expected, got = (f"one of {batch} samples and {keys} positions" for batch, keys in (prepared.shape, own.shape))
         raise _wrong(ShapeError, "state", expected, got, _SELECT)
-    for one in _own_fields(kind):
-        value, name = getattr(own, one.name), f"state.{one.name}"
-        if value is None and one.default is None:
+    declared = prepared._expected.get(kind)
+    if declared is None:
+        declared = prepared._expected[kind] = [_expectation(one, variant, prepared) for one in _own_fields(kind)]
+    for name, optional, shape, dtype, whole in declared:
+        value: Any = getattr(own, name)
+        if value is None and optional:
             continue
-        if "axes" in one.metadata:
-            _check_array(name, value, one.metadata, variant, prepared)
+        if shape is not None:
+            if type(value) is not np.ndarray or value.dtype != dtype:
+                got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+                raise _wrong(DTypeError, f"state.{name}", f"an array of {dtype}", got, _START)
+            if value.shape != shape:
+                raise _wrong(ShapeError, f"state.{name}", f"shape {shape}", f"shape {value.shape}", _SELECT)
+        elif whole and (type(value) is not int or value < 0):
+            raise _wrong(ArgumentError, f"state.{name}", "a whole number from 0 on", repr(value), _START)
         elif isinstance(value, np.ndarray) and value.shape[:1] != prepared.shape[:1]:
-            raise _wrong(ShapeError, name, f"{prepared.batch} samples", f"shape {value.shape}", _SELECT)
-        elif one.type is int and (type(value) is not int or value < 0):
-            raise _wrong(ArgumentError, name, "a whole number from 0 on", repr(value), _START)
+            raise _wrong(ShapeError, f"state.{name}", f"{prepared.batch} samples", f"shape {value.shape}", _SELECT)
 
 
-def _check_array(name: str, value: object, declared: Any, variant: Any, prepared: "Prepared") -> None:
-    batch, keys = prepared.shape
-    shape = (batch, *(keys if axis == "S" else getattr(variant, axis) for axis in declared["axes"]))
-    dtype = variant.dtype if declared["dtype"] is None else declared["dtype"]
-    if not isinstance(value, np.ndarray) or value.dtype != dtype:
-        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise _wrong(DTypeError, name, f"an array of {np.dtype(dtype)}", got, _START)
-    if value.shape != shape:
-        raise _wrong(ShapeError, name, f"shape {shape}", f"shape {value.shape}", _SELECT)
-    # As unsigned numbers negative ones are large: one comparison for both ends.
-    if declared["most"] and value.size and value.view(np.uint64).max() > keys:
-        raise _wrong(ArgumentError, name, f"numbers from 0 to {keys}", f"{value.min()} to {value.max()}", _START)
+def _expectation(one: Field[Any], variant: Any, prepared: "Prepared") -> tuple[str, bool, Any, Any, bool]:
+    """Return the name of a field, whether it may be None, its shape and dtype if these are declared, if it counts."""
+    shape = dtype = None
+    if "axes" in one.metadata:
+        batch, keys = prepared.shape
+        shape = (batch, *(keys if axis == "S" else getattr(variant, axis) for axis in one.metadata["axes"]))
+        dtype = np.dtype(one.metadata["dtype"] or variant.dtype)
+    return one.name, one.default is None, shape, dtype, one.type is int
 
 
 def check_state_gradient(d_state: Any, after: AttentionState) -> Any:
