@@ -116,6 +116,4 @@ class StepBackward:
             d_state = check_state_gradient(d_state, self._state)
         function, self._function = self._function, None
         # Copies, since `finish` reads them when the caller may have used their memory again.
-        return function(
-            np.array(d_context, order="C"), None if d_weights is None else np.array(d_weights, order="C"), d_state
-        )
+        return function(d_context.copy(), None if d_weights is None else d_weights.copy(), d_state)

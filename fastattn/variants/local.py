@@ -137,6 +137,10 @@ class LocalP(Local):
         share = functional.sigmoid(self.v_p.packed().matmul(self._inner(queries))[..., 0])
         return share * prepared.lengths[:, None].astype(self.dtype)
 
+    def _middle(self, positions: Array) -> Array:
+        # The factor makes all of the window NaN.
+        return np.where(positions == positions, positions, self.dtype.type(0))
+
     def _apart(self, positions: Array, keys: int) -> Array:
         return np.arange(keys, dtype=self.dtype) - positions[..., None]
 

@@ -58,6 +58,10 @@ class Local(Variant):
     def _positions(self, queries: Array, prepared: Prepared, state: AttentionState) -> Array:
         """Return p (B, T), float."""
 
+    def _middle(self, positions: Array) -> Array:
+        """Return where windows are: the positions, without NaN."""
+        return positions
+
     def _factor(self, positions: Array, keys: int) -> Array | None:
         """Return g (B, T, S), or None for 1."""
         return None
@@ -79,9 +83,9 @@ class Local(Variant):
         """Attend with queries (B, T, Dq), and keep all that the way back needs."""
         positions = self._positions(queries, prepared, state)
         lengths = prepared.lengths[:, None]
-        around = np.where(positions == positions, positions, 0)  # the factor of a position that is NaN is NaN, too
-        first = np.clip(np.ceil(around - self.window), 0, lengths).astype(np.int64)
-        last = np.clip(np.floor(around + self.window) + 1, first, lengths).astype(np.int64)
+        middle = self._middle(positions)
+        first = np.minimum(np.maximum(np.ceil(middle - self.window), 0), lengths).astype(np.int64)
+        last = np.minimum(np.maximum(np.floor(middle + self.window) + 1, first), lengths).astype(np.int64)
         factor = self._factor(positions, prepared.keys)
         projected = np.ascontiguousarray(self.align._project(queries))
         call = core.Steps(
