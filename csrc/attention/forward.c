@@ -40,6 +40,7 @@
 #define forward_settle FN(forward_settle)
 #define forward_finish FN(forward_finish)
 #define forward_divide FN(forward_divide)
+#define forward_finite FN(forward_finite)
 #define forward_pass FN(forward_pass)
 #define forward_down FN(forward_down)
 #define forward_gather FN(forward_gather)
@@ -121,13 +122,21 @@ FA_INLINE void forward_divide(forward_state *s, real *out, const real *total, re
     const vec f = vset1(inverse / s->down), zero = vset1(0);
     const vec bound = vset1(s->down == 1 || s->a->seeds ? (real)INFINITY : FA_LARGEST);
     const int64_t n = s->a->Dv;
+    ivec most = s->most;
     for (int64_t c = 0; c < n; c += VL) {
         const vec x = vload(total + c);
         vec y = x * f + zero; /* no zero is negative: how a row was cut into strips must not show */
         if (s->down != 1) y = vselect_lt(vmax(x, -x), vset1((real)INFINITY), vmin(bound, vmax(-bound, y)), y);
-        s->unfit = vfma(y, zero, s->unfit);
+        most = vmax_bits(most, y);
         vstore_n(out + c, y, n - c);
     }
+    s->most = most;
+}
+
+/* Whether all contexts so far are finite. */
+FA_INLINE int forward_finite(const forward_state *s) {
+    const real none = vhsum((vec)s->most * vset1(0));
+    return none == none;
 }
 
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */
@@ -311,8 +320,7 @@ FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, i
             if (!(s.max[r] == NEG_INF && s.sum[r] == 0)) forward_settle(&s, r);
             forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
         }
-    const real unfit = vhsum(s.unfit);
-    return unfit == unfit;
+    return forward_finite(&s);
 }
 
 FA_FUNC void forward_task(const fa_attention *a, int64_t task, void *workspace) {
@@ -337,8 +345,7 @@ FA_FUNC void forward_join(const fa_attention *a, int64_t head_task, void *worksp
         if (!(s.max[r] == NEG_INF && s.sum[r] == 0)) forward_settle(&s, r);
         forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
     }
-    const real unfit = vhsum(s.unfit);
-    if (unfit == unfit) return;
+    if (forward_finite(&s)) return;
     fa_attention whole = *a; /* one task of all rows and keys, whose workspace is as large */
     whole.partials = NULL;
     forward_pass(&whole, head_task, workspace, 1);

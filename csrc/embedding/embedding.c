@@ -19,7 +19,10 @@ FA_FUNC void scatter_rows(const void *dy, int64_t dy_row, const int64_t *ids, co
     for (int64_t i = 0; i < n; i++) {
         if (lists[i] != i) continue;
         real *dst = (real *)table + ids[i] * width;
-        for (int64_t c = first; c < last; c += 2 * VL) {
+        const real *alone = (const real *)dy + i * dy_row;
+        for (int64_t c = first; next[i] < 0 && c < last; c += VL) /* the same bits */
+            vstore_n(dst + c, vload_n(dst + c, last - c) + vload_n(alone + c, last - c), last - c);
+        for (int64_t c = first; next[i] >= 0 && c < last; c += 2 * VL) {
             const int64_t left = last - c, behind = left - VL;
             dvec sums[2][2] = {{{0}, {0}}, {{0}, {0}}};
             for (int64_t j = i; j >= 0; j = next[j]) {

@@ -93,7 +93,7 @@ typedef struct {
 FA_INLINE norm_row norm_saved(const fa_layer_norm *a, int64_t r) {
     const real mean = ((const real *)a->mean)[r], inverse = ((const real *)a->inverse)[r];
     const real power = inverse < 1 / NORM_ROOT && inverse != 0 ? 1 / NORM_POWER : (real)1;
-    return (norm_row){vset1(power), vset1(-mean * power), vset1(inverse / power)};
+    return (norm_row){vset1(power), vset1(-mean * power), vset1(power == 1 ? inverse : inverse / power)};
 }
 FA_INLINE vec norm_normal(const norm_row *row, vec x) { return vfma(x, row->times, row->centre) * row->factor; }
 
@@ -131,7 +131,7 @@ FA_FUNC void layer_norm_back(const fa_layer_norm *a, int64_t first, int64_t last
 
 /* Columns first..last-1 of all rows, NORM_COLUMNS at a time: sums of NORM_BLOCK rows that count, which stay in L1, and
  * those of all blocks in float64 (micro/sums.h). */
-#define NORM_COLUMNS 256
+#define NORM_COLUMNS 512
 #define NORM_BLOCK 64
 
 FA_INLINE void norm_keep(real *block, double *total, int64_t n) {
