@@ -16,6 +16,7 @@ __all__ = [
     "cast",
     "entmax_alpha",
     "float_array",
+    "float_axes",
     "frozen",
     "gradient_array",
     "index_array",
@@ -55,6 +56,16 @@ def float_array(name: str, value: object) -> Array:
     array = as_array(name, value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
+    return array
+
+
+def float_axes(name: str, value: object, axes: str, width: int | None = None) -> Array:
+    """Return the argument called `name` as a float array with these axes, such as "B, T, D", or raise; the last is of
+    size `width` if that is given."""
+    array = float_array(name, value)
+    if array.ndim != axes.count(",") + 1 or (width is not None and array.shape[-1] != width):
+        wanted = f"shape ({axes})" + ("" if width is None else f" with last size {width}")
+        raise ShapeError(describe(name, wanted, f"shape {array.shape}", "add, merge or project axes."))
     return array
 
 

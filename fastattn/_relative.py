@@ -96,7 +96,12 @@ class RelativeBias:
         ----------
         d_array : array, shape (Tq, Tk) or (H, Tq, Tk)
         """
-        queries, keys = d_array.shape[-2:]
+        d_array = float_array("d_array", d_array)
+        queries, keys = d_array.shape[-2:] if d_array.ndim > 1 else (0, 0)
+        if d_array.shape[:-2] != self.values.shape[:-1] or max(queries + keys - 1, 0) != self.values.shape[-1]:
+            hint = "pass the gradient of array(Tq, Tk)."
+            expected = "the shape of an array that these values make"
+            raise ShapeError(describe("d_array", expected, f"shape {d_array.shape}", hint))
         d_values = np.zeros_like(self.values)
         for i in range(queries):
             d_values[..., queries - 1 - i : queries - 1 - i + keys] += d_array[..., i, :]

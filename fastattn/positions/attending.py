@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import float_axes, gradient_array
 from fastattn.attention import Gradients, attention_vjp
 from fastattn.memory import Memory
 from fastattn.positions.base import Positions
@@ -32,7 +33,7 @@ def attend(
     **options
         Of `Memory.attend`.
     """
-    keys = memory.shape[-1]
+    query, keys = float_axes("query", query, "B, H, Tq, d"), memory.shape[-1]
     bias: Any = positions.bias(first, query.shape[2], keys)
     if positions.content:
         bias = positions.scores(query, first, keys) * query.dtype.type(1 / math.sqrt(query.shape[-1]))
@@ -60,6 +61,7 @@ def attend_vjp(
     **options
         Of `fastattn.attention`.
     """
+    query, key = float_axes("query", query, "B, H, Tq, d"), float_axes("key", key, "B, H, Tk, d")
     queries, keys = query.shape[2], key.shape[2]
     found: Any
     if not positions.content:
@@ -81,6 +83,7 @@ def attend_vjp(
     added = positions.sums(weights, first)
 
     def content_backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
+        d_context = gradient_array("d_context", d_context, context.shape, context.dtype)
         own = positions.sums_vjp(d_context, first, keys, weights if gather else None)
         given = own if d_weights is None else d_weights if own is None else d_weights + own
         gradients = back(d_context, d_weights=given)

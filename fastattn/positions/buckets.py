@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import as_array, cast, float_axes
 from fastattn._kernels import core
 from fastattn._relative import RelativeBias, distances
-from fastattn.errors import ArgumentError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
 
@@ -53,7 +54,10 @@ def relative_buckets(apart: Array, buckets: int = 32, farthest: int = 128, bidir
     >>> relative_buckets(np.array([0, -1, -7, -8, -20, -500, 1, 500])).tolist()
     [0, 1, 7, 8, 10, 15, 17, 31]
     """
-    apart = np.asarray(apart, np.int64)
+    apart = as_array("apart", apart)
+    if apart.dtype.kind not in "iu":
+        raise DTypeError(describe("apart", "integers", apart.dtype, cast("apart", apart, np.int64)))
+    apart = apart.astype(np.int64)
     each = buckets // 2 if bidirectional else buckets
     if each < 2 or buckets % (1 + bidirectional) or farthest <= each // 2:
         expected = f"an even number of at least {2 + 2 * bidirectional}, and farthest beyond half of a side"
@@ -139,4 +143,5 @@ class RelativeBuckets(Positions):
         return RelativeBias(self.table.value[self._of(first, queries, keys)].T)
 
     def bias_vjp(self, d_bias: Array, first: int, queries: int, keys: int) -> None:
+        d_bias = float_axes("d_bias", d_bias, "H, R", max(queries + keys - 1, 0))
         core.scatter(np.ascontiguousarray(d_bias.T), self._of(first, queries, keys), -1, self.table.gradient)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array
+from fastattn._arrays import cast, float_array, float_axes
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import Embedding
 from fastattn.layers.parameter import Layer
@@ -140,6 +140,7 @@ class Learned2D(_TwoHalves):
 
     def add_vjp(self, dx: Array) -> None:
         half = self.width // 2
+        dx = float_axes("dx", dx, "B, R, C, D", self.width)
         batch, rows, columns = dx.shape[:3]
         of_row = np.broadcast_to(np.arange(rows)[:, None], (batch, rows, columns))
         of_column = np.broadcast_to(np.arange(columns), (batch, rows, columns))

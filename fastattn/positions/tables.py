@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import float_axes
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Embedding
 from fastattn.positions.base import Positions, Table
@@ -54,9 +55,11 @@ class Sinusoidal(Positions):
     adds = True
 
     def __init__(self, width: int, *, dtype: Any = np.float32) -> None:
+        self.width = width
         self._rows = Table(partial(sinusoids, width=width), dtype)
 
     def add(self, x: Array, first: int = 0) -> Array:
+        x = float_axes("x", x, "B, T, D", self.width)
         return x + self._rows(first, x.shape[1])
 
 
@@ -95,12 +98,14 @@ class Learned(Positions):
         self.rows = Embedding(longest, width, deviation=max(width, 1) ** -0.5, rng=rng, dtype=dtype)
 
     def add(self, x: Array, first: int = 0) -> Array:
-        longest = len(self.rows.w.value)
+        longest, width = self.rows.w.value.shape
+        x = float_axes("x", x, "B, T, D", width)
         if first + x.shape[1] > longest:
             hint = "make it with a larger longest=; what was not learnt is not known."
             raise ArgumentError(describe("positions", f"at most {longest}", first + x.shape[1], hint))
         return x + self.rows.w.value[first : first + x.shape[1]]
 
     def add_vjp(self, dx: Array, first: int = 0) -> None:
+        dx = float_axes("dx", dx, "B, T, D")
         ids = np.broadcast_to(np.arange(first, first + dx.shape[1]), dx.shape[:2])
         self.rows.vjp(ids)[1](dx)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import row_array
-from fastattn.errors import ArgumentError, describe
+from fastattn._arrays import as_array, row_array
+from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.seq2seq.kinds import build, find, kinds, register
 from fastattn.seq2seq.randomness import uniform
@@ -33,6 +33,7 @@ __all__ = [
     "State",
     "build",
     "check_sentences",
+    "check_tokens",
     "dropping",
     "fed",
     "find",
@@ -74,10 +75,16 @@ class Pairs(Protocol):
 class State:
     """Where the decoding of a batch of sentences stands: a model's arrays, batch first, and its memories."""
 
+    @property
+    def batch(self) -> int | None:
+        """The number of sentences, or None, if no field says it."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return next((len(value) for value in values if isinstance(value, np.ndarray)), None)
+
     def select(self, rows: Array) -> Self:
         """Return the state whose batch entry i is this one's entry ``rows[i]``; memories are not copied."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        index = row_array(rows, next((len(value) for value in values.values() if isinstance(value, np.ndarray)), None))
+        index = row_array(rows, self.batch)
         changes = {name: _select(value, index) for name, value in values.items()}
         return dataclasses.replace(self, **changes)
 
@@ -105,6 +112,17 @@ def _select(value: Any, rows: Array) -> Any:
     if isinstance(value, tuple):
         return tuple(_select(item, rows) for item in value)
     return value.select(rows) if hasattr(value, "select") else value
+
+
+def check_tokens(tokens: object, state: Any) -> Array:
+    """Return the tokens of a step as an array, or raise unless there is one for each sentence."""
+    array = as_array("tokens", tokens)
+    batch = getattr(state, "batch", None)
+    if array.ndim != 1 or batch not in (None, len(array)):
+        expected = "one token for each sentence" + ("" if batch is None else f", shape ({batch},)")
+        hint = "pass BOS, or what was chosen, for each."
+        raise ShapeError(describe("tokens", expected, f"shape {array.shape}", hint))
+    return array
 
 
 class Model(Layer):
@@ -184,7 +202,8 @@ class Model(Layer):
         weights : array, shape (B, S) or (B, H, S), or None
             What the decoder attended to.
         """
-        x, state, weights = self.advance(np.asarray(tokens), state)
+        tokens = check_tokens(tokens, state)
+        x, state, weights = self.advance(tokens, state)
         return log_softmax(self.projection.forward(x)), state, weights
 
     def loss(self, batch: Pairs) -> tuple[float, int]:

@@ -11,7 +11,7 @@ from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
 from fastattn.functional import exp, tanh
 from fastattn.layers import LSTM, Bidirectional, Embedding, Linear, log_softmax
-from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, dropping, fed, known, register
+from fastattn.seq2seq.model import Model, Pairs, State, check_sentences, check_tokens, dropping, fed, known, register
 from fastattn.seq2seq.recurrence_lstm import LSTMStep, LSTMWalk
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.seq2seq.sentences import check_pairs, inside
@@ -137,7 +137,7 @@ class Wu(Model):
 
     def step(self, tokens: Array, state: WuState) -> tuple[Array, WuState, Array]:
         """Feed one token to each sentence; see `Model.step`. The mixture is taken over the whole vocabulary."""
-        x = self.from_target.forward(self.target_embedding.forward(np.asarray(tokens)))
+        x = self.from_target.forward(self.target_embedding.forward(check_tokens(tokens, state)))
         hidden, cell = self.cell.forward(x, state.hidden, state.cell)
         memory = state.memory
         _, weights, _ = self.attention.step(hidden, memory, AttentionState())

@@ -229,6 +229,11 @@ advice(
 )
 WEIGHTS = np.ones((1, 1))
 advice(
+    lambda tokens=seq2seq.BOS: MODEL.step(tokens, MODEL.encode(SOURCE, LENGTHS)),
+    "pass BOS, or what was chosen, for each",
+    tokens=[seq2seq.BOS],
+)
+advice(
     lambda ids=[3, 3]: seq2seq.replace_unknown(["?"], ids, WEIGHTS, ["a"]),
     "pass ids and weights of the same hypothesis",
     ids=[3],

@@ -16,6 +16,11 @@ def create(given, **sizes):
 
 advice(lambda dtype=int: positions.Alibi(2, dtype=dtype), "pass {dtype}.", dtype="np.float32")
 advice(lambda buckets=3: positions.relative_buckets([1], buckets), "the paper has {buckets} and 128", buckets="32")
+advice(lambda apart=[1.5]: positions.relative_buckets(apart), "pass {apart}", apart="np.asarray(apart, np.int64)")
+advice(lambda x=ones(5, 4): positions.Sinusoidal(4).add(x), "add, merge or project axes", x=ones(1, 5, 4))
+advice(
+    lambda d=ones(2, 2): positions.RelativeBias(ones(4)).gradient(d), "pass the gradient of array(Tq, Tk)", d=ones(2, 3)
+)
 advice(lambda clip=0: RelativeVectors(4, clip=clip, rng=RNG), "the paper has {clip}.", clip="16")
 advice(lambda part=3: Rotary(4, part=part), "features are turned in pairs", part=2)
 advice(lambda layout="halves": Rotary(4, layout=layout), "{layout} is that of Llama", layout='"half"')

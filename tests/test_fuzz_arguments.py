@@ -1,0 +1,69 @@
+"""5000 random wrong calls of all that takes or returns arrays, and that all of it is among them."""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastattn
+
+sys.path.append(str(Path(__file__).parent / "fuzz"))
+
+import arguments
+import entries
+import spoil
+
+# Public names that neither take nor return arrays, by module.
+LEFT_OUT = {
+    "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ errors "
+    "functional get_include get_num_threads linear normalizers scores set_num_threads show_config variants",
+    "fastattn.positions": "NAMES",
+    "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig ChoConfig Config DataConfig InferenceConfig LuongConfig "
+    "Outcome Stopped SutskeverConfig TrainingConfig TransformerConfig Translation Translator Vocabulary "
+    "VocabularyConfig WuConfig checkpoint encode encode_pairs kinds load metrics read_config read_lines read_pairs "
+    "train",
+    "fastattn.variants": "check_normalized",
+}
+# Pictures of arrays, errors, configurations, checks of plugins: no kernel is behind them.
+OTHER_MODULES = {"cli", "commands", "config", "errors", "jit", "plugin", "testing", "viz"}
+
+
+def modules():
+    yield fastattn
+    for found in pkgutil.iter_modules(fastattn.__path__, "fastattn."):
+        name = found.name.removeprefix("fastattn.")
+        if not name.startswith("_") and name not in OTHER_MODULES and name != "attention":
+            yield importlib.import_module(found.name)
+
+
+def test_every_public_name_is_called():
+    """What is new needs an entry in tests/fuzz/entries.py, or a place in LEFT_OUT."""
+    public = {f"{module.__name__}.{name}" for module in modules() for name in module.__all__}
+    left_out = {f"{module}.{name}" for module, names in LEFT_OUT.items() for name in names.split()}
+    assert public - entries.COVERED - left_out == set()
+    assert left_out - public == set()
+
+
+@pytest.mark.parametrize("first", range(0, 5000, 1000))
+def test_random_calls_work_or_are_refused(first):
+    found, counts = arguments.search(1000, seed=7, first=first)
+    assert not found, "\n".join(found)
+    assert counts.total() >= 1000
+
+
+def test_what_a_call_may_not_do_is_noticed():
+    def writes(array):
+        array[...] = 3
+
+    def raises(array):
+        raise IndexError("raw")
+
+    for function in (writes, raises):
+        z = spoil.Case(np.random.default_rng(0))
+        z.spoil_within = lambda value: value
+        with pytest.raises(spoil.WrongAnswerError, match=inspect.unwrap(function).__name__):
+            z.call(function, np.ones(3))
