@@ -92,8 +92,11 @@ def _sequences(name: str, value: object) -> list[Any]:
     hint = "pass a list of arrays of ids, such as encode returns."
     found = list(items(name, "sequences of ids", value, hint))
     for place, sequence in enumerate(found):
-        if not hasattr(sequence, "__len__") or isinstance(sequence, (str, bytes)):
-            raise DTypeError(describe(f"{name}[{place}]", "a sequence of ids", type(sequence).__name__, hint))
+        if not isinstance(sequence, np.ndarray):
+            found[place] = sequence = as_array(f"{name}[{place}]", sequence)
+        if sequence.ndim != 1 or (sequence.dtype.kind not in "iu" and sequence.size):
+            got = f"{sequence.dtype} of shape {sequence.shape}"
+            raise DTypeError(describe(f"{name}[{place}]", "a sequence of ids", got, hint))
     return found
 
 

@@ -20,6 +20,7 @@ from fastattn.functional import exp
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
 from fastattn.seq2seq.sections import MOST_TOKENS
+from fastattn.seq2seq.sentences import check_pairs
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK
 from fastattn.variants.checks import check_seeds, check_size
 
@@ -133,7 +134,8 @@ def sample(
     list of Hypothesis
         `log_probability` is the model's own, at temperature 1.
     """
-    seeds = check_seeds(seeds, len(as_array("source", source)))
+    check_sentences("source", source, source_lengths)
+    seeds = check_seeds(seeds, len(source))
     temperature = check_number("temperature", temperature, "1 is the model's own.")
     top_p = check_number("top_p", top_p, "1 draws from all tokens.")
     top_k = None if top_k is None else check_size("top_k", top_k, least=0)
@@ -174,6 +176,7 @@ def score_pairs(model: Model, batch: Pairs, *, weights: bool | str = False) -> l
     list of Hypothesis
         `finished` says whether the target ends with `EOS`.
     """
+    batch = check_pairs(batch)
     log_probabilities, attended = model.forced(batch, weights=weights)
     check_numbers(log_probabilities)
     found = []
