@@ -91,6 +91,10 @@ def test_the_command(small, tmp_path, capsys):
     assert [said["word"] for said in found["said"]] == ["pronounce"]
     assert sum(row["errors"]["count"] for row in found["errors"]["fixed"]) == len(small.test)
 
+    assert main(["quickstart", "--folder", str(folder), "--steps", "12", "--say", "\x1b[31mred\x9b"]) == 0
+    out, err = capsys.readouterr()
+    assert "\\x1b[31mred\\x9b" in out and (out + err).replace("\n", "").isprintable()
+
 
 @pytest.mark.slow
 def test_an_interrupted_quickstart_goes_on(small, tmp_path, monkeypatch):

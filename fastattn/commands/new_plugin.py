@@ -22,7 +22,7 @@ KINDS = {
     "cython": "a score whose loops are compiled, on the C interface",
 }
 # What a compiled package is built with, besides the fastattn that it is built against.
-TOOLS = "pip install 'setuptools>=77' 'cython>=3.1'"
+TOOLS = "pip install 'setuptools>=77.0.1' 'cython>=3.1'"
 
 
 def add(commands: Commands) -> None:
