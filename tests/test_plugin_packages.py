@@ -1,4 +1,4 @@
-"""The example packages, built as wheels and installed with fastattn's own into a new virtual environment."""
+"""Packages in new virtual environments: the example plugins beside fastattn's own wheel, and set-ups as documented."""
 
 import json
 import os
@@ -7,13 +7,13 @@ import subprocess
 import venv
 from pathlib import Path
 
+import documents
 import pytest
 
 import fastattn
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "plugins").glob("fastattn-*"))
-NEEDED = ["setuptools>=77", "cython>=3.1", "numpy>=2", "numba>=0.61", "pluggy>=1.5", "pytest>=9", "pytest-benchmark>=5"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,29 +33,47 @@ def run(*command, check=True, cwd=None, **variables):
     return done
 
 
+def needed():
+    """What building, running and testing plugins takes."""
+    content = documents.project()
+    tests = [one for one in content["project"]["optional-dependencies"]["test"] if one.startswith("pytest")]
+    return [*content["build-system"]["requires"], *content["project"]["dependencies"], *tests]
+
+
+def copy_of(source, target):
+    """Copy what is or could be committed of a source tree."""
+    names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=source, check=False)
+    files = names.stdout.split("\n") if names.returncode == 0 else None
+    for path in source.rglob("*") if files is None else [source / name for name in files if name]:
+        if path.is_file() and not {"build", "__pycache__", ".git"} & set(path.relative_to(source).parts):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    return target
+
+
 class Environment:
-    def __init__(self, folder):
+    def __init__(self, folder, *packages):
         self.folder, self.wheels = folder, folder / "wheels"
         venv.create(folder / "venv", with_pip=True)
         self.python = folder / "venv" / "bin" / "python"
-        self.pip("install", "-q", *NEEDED)
+        if packages:
+            self.pip("install", "-q", *packages)
 
     def pip(self, *arguments, **variables):
         return run(self.python, "-m", "pip", "--disable-pip-version-check", *arguments, **variables)
 
     def install(self, source, **variables):
         """Build a wheel of a copy of a source tree, so that nothing is left in it, and install it."""
-        copy = self.folder / "sources" / source.name
-        names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=source, check=False)
-        files = names.stdout.split("\n") if names.returncode == 0 else None
-        for path in source.rglob("*") if files is None else [source / name for name in files if name]:
-            if path.is_file() and not {"build", "__pycache__", ".git"} & set(path.relative_to(source).parts):
-                target = copy / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
+        copy = copy_of(source, self.folder / "sources" / source.name)
         place = self.wheels / source.name
         self.pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", place, copy, **variables)
         self.pip("install", "-q", "--no-deps", "--force-reinstall", *place.glob("*.whl"))
+
+    def follow(self, lines, cwd, **variables):
+        """Run lines in a shell as somebody would who has this environment, and nothing else."""
+        variables.update(PATH=f"{self.python.parent}:/usr/bin:/bin", PIP_DISABLE_PIP_VERSION_CHECK="1")
+        return run("/bin/bash", "-eo", "pipefail", "-c", lines, cwd=cwd, **variables)
 
     def fastattn(self, *arguments, **options):
         return run(self.folder / "venv" / "bin" / "fastattn", *arguments, cwd=self.folder, **options)
@@ -63,7 +81,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    made = Environment(tmp_path_factory.mktemp("packages"))
+    made = Environment(tmp_path_factory.mktemp("packages"), *needed())
     made.install(ROOT, FASTATTN_BUILD_LEVELS="generic")  # in a third of the time; plugins see no level
     for example in EXAMPLES:
         made.install(example)
@@ -101,13 +119,64 @@ def test_the_commands_check_and_time_it(environment, example):
     assert rows and all(row["microseconds"] > 0 for row in rows)
 
 
-@pytest.mark.parametrize("kind", ["python", "numba", "cython"])
-def test_a_new_package_installs_and_conforms(environment, kind, tmp_path):
-    name = f"new_{kind}"
-    environment.fastattn("new-plugin", name, "--kind", kind, "--folder", tmp_path)
-    environment.install(tmp_path / f"fastattn-new-{kind}")
-    environment.fastattn("check", name)
-    run(environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def users(environment, tmp_path_factory):
+    """An environment with fastattn and what it needs, and nothing else."""
+    [wheel] = (environment.wheels / ROOT.name).glob("*.whl")
+    return Environment(tmp_path_factory.mktemp("users"), wheel)
+
+
+@pytest.mark.parametrize("kind", ["cython", "python", "numba"])  # the first one has the least to build on
+def test_a_new_package_works_as_its_readme_says(users, kind, tmp_path):
+    users.fastattn("new-plugin", f"new_{kind}", "--kind", kind, "--folder", tmp_path)
+    folder = tmp_path / f"fastattn-new-{kind}"
+    [lines] = documents.scripts(folder / "README.md")
+    users.follow(lines, folder, PYTEST_ADDOPTS="-p no:cacheprovider --benchmark-disable")
+    assert "checks passed" in users.fastattn("check", f"new_{kind}").stdout
+
+
+TRAINING = """
+[data]
+train = "test.tsv"
+[model]
+embedding = 8
+hidden = 8
+attention = 8
+readout_width = 8
+[training]
+epochs = 1
+"""
+
+# What stands in for what takes minutes; after it, what must work in the environment that the text makes.
+FOLLOWED = {
+    "README.md": (
+        {"fastattn quickstart\n": "fastattn quickstart --steps 2 --quiet\n", "pip install '.[test]' && pytest": ""},
+        "",
+    ),  # the second line is what .ci/run does first
+    "CONTRIBUTING.md": (
+        {},
+        "python -m pytest -q -p no:cacheprovider tests/test_{functional,hints,package,plugins,quickstart,viz}.py "
+        "tests/test_seq2seq_{checkpoint,metrics,vocabulary}.py\nruff check .\ncython-lint --help >/dev/null",
+    ),
+    "docs/training.md": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_the_first_commands_of_a_page_work_in_a_new_environment(page, tmp_path):
+    tree = copy_of(ROOT, tmp_path / "tree")
+    pairs = "".join(f"{word}\t{word[::-1]}\n" for word in ("ein Hund", "rennt", "ein", "Hund", "ein Hund rennt"))
+    (tree / "test.tsv").write_text(pairs)
+    (tree / "sentences.txt").write_text("ein Hund\n")
+    (tree / "german.toml").write_text(TRAINING)
+    replaced, then = FOLLOWED[page]
+    lines = documents.scripts(ROOT / page)[0]
+    for old, new in replaced.items():
+        assert old in lines
+        lines = lines.replace(old, new)
+    bare = Environment(tmp_path / "bare")
+    # One level builds in a third of the time.
+    bare.follow(f"{lines}\n{then}", tree, FASTATTN_BUILD_LEVELS="generic", HOME=str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["python", "cython"])  # numba's are those of python
