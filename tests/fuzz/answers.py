@@ -21,12 +21,9 @@ SECONDS = 60  # of one case: none has much to do
 MEMORY = 3 << 30  # bytes beyond what is in use: a size that is too large is to be a MemoryError
 
 CODES = {0, 1, 2, 130, 141, 143}
-# Lines on the standard error that are no failure: progress, notes, and reports of lines that were left out.
-NOTES = re.compile(
-    r"(.*: )?(step \d+  |no checkpoint to go on from|going on after step )|\d+ words to learn|model \d of 2|"
-    r"fastattn \w+: line \d+: |fastattn score: \d+ pairs, perplexity|"
-    r"[^:]*: (\d+ of \d+ lines? kept$|.*: \d+ lines?: [\d, .-]+$)"
-)
+# Lines of commands on the standard error that are no failure. Progress and reports do not begin with a command.
+NOTES = re.compile(r"fastattn \w+: line \d+: |fastattn score: \d+ pairs, perplexity")
+RAW = re.compile(r"Traceback|Warning\b|Error\b")
 
 CONFIG = """
 [data]
@@ -109,13 +106,11 @@ def fault_of(answer):
         return answer.raised
     if not isinstance(answer.status, int) or answer.status not in CODES:
         return f"exit status {answer.status}"
-    lines = [line for line in answer.err.splitlines() if not NOTES.match(line)]
-    if len(lines) != (answer.status != 0):
-        return f"{len(lines)} lines on stderr with exit status {answer.status}:\n{answer.err[:2000]}"
+    lines = [line for line in answer.err.splitlines() if line.startswith("fastattn") and not NOTES.match(line)]
+    if len(lines) != (answer.status != 0) or RAW.search(answer.err):
+        return f"{len(lines)} failures on stderr with exit status {answer.status}:\n{answer.err[:2000]}"
     if any(not character.isprintable() for character in answer.err.replace("\n", "")):
         return f"control characters on stderr: {answer.err!r}"
-    if lines and not lines[0].startswith("fastattn"):
-        return f"a line that does not begin with the command: {lines[0]}"
     if lines and (lines[0].count("Hint: ") > 1 or re.search(r"[^.]\.\.($| Hint)", lines[0])):
         return f"two hints or full stops: {lines[0]}"
     if lines and len(lines[0]) > 4000:
