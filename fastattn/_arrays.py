@@ -91,7 +91,12 @@ def read_only(array: Array) -> Array:
 
 
 def frozen(array: Array) -> Array:
-    """Return a contiguous copy that nobody can change: for numbers that were checked once and are trusted later."""
+    """Return a contiguous copy that nobody can change: for numbers that were checked once and are trusted later.
+
+    What is one already is not copied again.
+    """
+    if type(array.base) is bytes and array.flags.c_contiguous:
+        return array.view()
     return np.ndarray(array.shape, array.dtype, array.tobytes())
 
 

@@ -194,8 +194,9 @@ class Memory:
         if self._mask is not None:
             own = check_mask(self._mask, (*rows, tk))
             mask = own if mask is None else own & check_mask(mask, (*rows, tk))
-        options = check_options(query, tk, mask, self._lengths, causal, window, bias, dropout, seed)
-        allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
+        # The lengths were checked when the memory was made, and are nobody else's.
+        lengths, options = self._lengths, check_options(query, tk, mask, None, causal, window, bias, dropout, seed)
+        allowed, extra, _, alignment, left, right, seeds, drop_below, keep_scale = options
         factor = score.default_scale(self._width) if scale is None else check_scale(scale, keys.dtype)
         cap = 0.0 if score.softcap is None else check_cap(score, keys.dtype)
         projected, vector = query, None
