@@ -34,6 +34,7 @@ from fastattn.seq2seq import (
     recurrence_lstm,
     report,
     signals,
+    sizes,
     tied,
     training,
     validation,
@@ -342,11 +343,12 @@ CASES = {
     "position": (lambda: training.Position(), unchanged),
     "best": (lambda: validation.Best(), unchanged),
     "checkpoint": (lambda: seq2seq.checkpoint.Checkpoint(Path("x"), 1, {}, {}, {}, {}, {}), unchanged),
+    "longest": (lambda: seq2seq.model.Longest(5, None, "longest"), unchanged),
     "stop": (signals.Stop, unchanged),
     "stopped": (lambda: signals.Stopped(15, "stopped"), unchanged),
     **{
         f"error {error.__name__}": (lambda error=error: error("a text"), unchanged)
-        for error in (*errors_of(errors), durable.DamagedError, durable.NewerError)
+        for error in (*errors_of(errors), durable.DamagedError, durable.NewerError, sizes.OversizeError)
     },
     "error with several arguments": (lambda: errors.MissingPackageError("text", name="x", path="y"), unchanged),
     "moving baseline": (
@@ -526,6 +528,7 @@ EXEMPT = {
         "seq2seq.recurrence.GRURecord", "seq2seq.recurrence.GRUWalk", "seq2seq.recurrence_lstm.LSTMRecord",
         "seq2seq.recurrence_lstm.LSTMWalk", "variants.backward.StepBackward",
     ],
+    "counts what is made while a model is read": ["seq2seq.sizes.Blank"],
     "holds an open file, a terminal, or what belongs to a process": [
         "plugin.manager.Manager", "plugin.provider.Hooks", "seq2seq.progress.Progress", "seq2seq.runlog.RunLog",
         "seq2seq.training.Run", "seq2seq.report.Account",
