@@ -80,6 +80,7 @@ def test_the_command(small, tmp_path, capsys):
     assert "1 to 4" in out and "13 to 20" in out and "all" in out
     assert "\n  attention  " in out and "\n  bahdanau   " in out and "(not in the dictionary)" in out
     assert "with attention: step" in err and "without: step" in err
+    assert err.startswith(f"no models in {folder} yet: training two, which takes some minutes")
     assert (folder / "attention.png").read_bytes()[:4] == b"\x89PNG"
     page = (folder / "attention.html").read_text()
     assert "src=" not in page and "http://" not in page.replace("http://www.w3.org", "")
@@ -94,6 +95,17 @@ def test_the_command(small, tmp_path, capsys):
     assert main(["quickstart", "--folder", str(folder), "--steps", "12", "--say", "\x1b[31mred\x9b"]) == 0
     out, err = capsys.readouterr()
     assert "\\x1b[31mred\\x9b" in out and (out + err).replace("\n", "").isprintable()
+
+
+@pytest.mark.slow
+def test_a_callback_that_raises_ends_nothing(small, tmp_path):
+    def tell(line):
+        raise RuntimeError(line)
+
+    assert not quickstart.quickstart(tmp_path, dictionary=small, steps=3, quiet=True, tell=tell).reused
+    for text in ("[" * 10**5, '{"attention": 1}', '{"attention": [{"errors": "x"}]}', "[1]", '{"attention": [3]}'):
+        (tmp_path / "errors.json").write_text(text)
+        assert quickstart._earlier(tmp_path) is None
 
 
 @pytest.mark.slow

