@@ -145,6 +145,7 @@ RESUMED = {
     "a best value that is a text": (in_json(STATE, ("best", "value"), "x"), "best.value"),
     "a best value that is infinite": (text(STATE, b'"value": ', b'"value": 1e999, "x": '), "the number 1e999"),
     "a schedule that is a text": (in_json(STATE, ("schedule",), "x"), "schedule"),
+    "a schedule with a huge count": (in_json(STATE, ("schedule", "reductions"), 10**400), "state"),
     "a schedule with a negative count": (in_json(STATE, ("schedule", "reductions"), -(10**6)), "state"),
     "moments that are NaN": (number(np.nan, "state.safetensors"), "is not finite"),
     "moments of a diverged run": (number(np.inf, "state.safetensors"), "is not finite"),

@@ -167,7 +167,7 @@ class ReduceOnPlateau(Schedule):
         """Continue from what `state` returned."""
         values: Mapping[str, Any] = state  # from a file, of any type
         counts, best = [values.get(name) for name in ("waited", "reductions")], values.get("best", 0.0)
-        right = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(best, (int, float))
+        right = all(isinstance(count, int) and 0 <= count < 2**53 for count in counts) and isinstance(best, (int, float))
         if set(values) - {"best"} != {"waited", "reductions"} or not right or math.isnan(best):
             expected, hint = "counts waited and reductions, and perhaps best", "the state is that of another schedule."
             raise ArgumentError(describe("state", expected, dict(values), hint))
