@@ -167,8 +167,9 @@ class ReduceOnPlateau(Schedule):
         """Continue from what `state` returned."""
         values: Mapping[str, Any] = state  # from a file, of any type
         counts, best = [values.get(name) for name in ("waited", "reductions")], values.get("best", 0.0)
-        right = all(isinstance(count, int) and 0 <= count < 2**53 for count in counts) and isinstance(best, (int, float))
-        if set(values) - {"best"} != {"waited", "reductions"} or not right or math.isnan(best):
+        right = all(isinstance(count, int) and 0 <= count < 2**53 for count in counts)
+        right = right and isinstance(best, (int, float)) and not math.isnan(best)
+        if set(values) - {"best"} != {"waited", "reductions"} or not right:
             expected, hint = "counts waited and reductions, and perhaps best", "the state is that of another schedule."
             raise ArgumentError(describe("state", expected, dict(values), hint))
         self._waited, self._reductions = int(state["waited"]), int(state["reductions"])
