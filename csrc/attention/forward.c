@@ -120,23 +120,26 @@ FA_INLINE void forward_settle(forward_state *s, int64_t r) {
 /* out = total * inverse / down. A mean of finite numbers is finite: without dropout rounding alone may overflow. */
 FA_INLINE void forward_divide(forward_state *s, real *out, const real *total, real inverse) {
     const vec f = vset1(inverse / s->down), zero = vset1(0);
-    const vec bound = vset1(s->down == 1 || s->a->seeds ? (real)INFINITY : FA_LARGEST);
     const int64_t n = s->a->Dv;
-    ivec most = s->most;
+    ivec unfit = s->unfit;
     for (int64_t c = 0; c < n; c += VL) {
-        const vec x = vload(total + c);
-        vec y = x * f + zero; /* no zero is negative: how a row was cut into strips must not show */
-        if (s->down != 1) y = vselect_lt(vmax(x, -x), vset1((real)INFINITY), vmin(bound, vmax(-bound, y)), y);
-        most = vmax_bits(most, y);
+        const vec y = vload(total + c) * f + zero; /* no zero is negative: how a row was cut must not show */
+        unfit |= (ivec)(y * zero);
         vstore_n(out + c, y, n - c);
     }
-    s->most = most;
+    s->unfit = unfit;
+    if (s->down == 1 || s->a->seeds) return;
+    const vec bound = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
+    for (int64_t c = 0; c < n; c += VL) {
+        const vec x = vload(total + c), y = vload_n(out + c, n - c);
+        vstore_n(out + c, vselect_lt(vmax(x, -x), infinity, vmin(bound, vmax(-bound, y)), y), n - c);
+    }
 }
 
 /* Whether all contexts so far are finite. */
 FA_INLINE int forward_finite(const forward_state *s) {
-    const real none = vhsum((vec)s->most * vset1(0));
-    return none == none;
+    const real sum = vhsum((vec)s->unfit); /* of zeros of either sign, or NaN */
+    return sum == sum;
 }
 
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */

@@ -27,6 +27,7 @@ typedef struct {
     int64_t head, query; /* head within the group */
 } fa_row;
 FA_FUNC fa_row fa_task_row(const fa_attention *a, int64_t r) {
+    if (r == 0) return (fa_row){0, 0};
     const int64_t group = a->H / a->Hk;
     fa_row row = {group == 1 ? 0 : r % group, group == 1 ? r : r / group};
     return row;

@@ -25,7 +25,7 @@ typedef struct {
     real *lost;              /* rounding errors of total and, in a vector behind, of sum */
     uint8_t *q_flags, *live;
     real down;  /* a power of two that exponentials are multiplied by before they meet values */
-    ivec most;  /* largest magnitudes of contexts, by their bits */
+    ivec unfit; /* bits of all contexts times 0 */
 } forward_state;
 
 /* One tile: up to MR rows of the task, what they may read, and their running softmax. */
