@@ -85,7 +85,8 @@ class RelativeVectors(Positions):
         if query is not None:
             width = query.shape[-1]
             rows, given = d_rows.reshape(-1, d_rows.shape[-1]), np.ascontiguousarray(query).reshape(-1, width)
-            linear.weight_gradient(rows, given, self.key.gradient)
+            # The gradient is the second factor: its rows of zeros are not counted, whatever the query is there.
+            self.key.accumulate(np.ascontiguousarray(linear.weight_gradient(given, rows).T))
         return self.key.packed().matmul(d_rows)
 
     def sums(self, weights: Array, first: int) -> Array | None:
