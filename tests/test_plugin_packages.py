@@ -179,19 +179,6 @@ def test_the_first_commands_of_a_page_work_in_a_new_environment(page, tmp_path):
     bare.follow(f"{lines}\n{then}", tree, FASTATTN_BUILD_LEVELS="generic", HOME=str(tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["python", "cython"])  # numba's are those of python
-def test_the_commands_of_a_readme_work_as_they_are_written(environment, kind, tmp_path):
-    """In an environment that has fastattn, and nothing else that the text does not install."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    wheel = next((environment.wheels / ROOT.name).glob("*.whl"))
-    run(tmp_path / "venv" / "bin" / "python", "-m", "pip", "install", "-q", wheel)
-    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
-    run("fastattn", "new-plugin", "mine", "--kind", kind, cwd=tmp_path, PATH=path)
-    folder = tmp_path / "fastattn-mine"
-    written = re.search("^```\n(.*?)^```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
-    run("bash", "-ec", written, cwd=folder, PATH=path)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
