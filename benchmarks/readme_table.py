@@ -96,9 +96,9 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole["versions"] = {key: value for part in parts for key, value in part["versions"].items()}
     whole["import"] = next((part["import"] for part in reversed(parts) if part.get("import")), None)
     whole["command"] = (
-        "python -m benchmarks.compare --threads "
+        f"python -m benchmarks.compare {'CASES ' if len(parts) > 1 else ''}--threads "
         + " ".join(str(run["threads"]) for run in whole["runs"])
-        + (" CASES ..., in parts" if len(parts) > 1 else "")
+        + (", in parts" if len(parts) > 1 else "")
     )
     order = {case.name: place for place, case in enumerate(CASES)}
     whole["runs"] = [

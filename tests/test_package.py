@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 
 import fastattn
@@ -28,6 +29,14 @@ def test_the_version_has_one_source():
     exec((ROOT / "fastattn" / "_version.py").read_text(), names)
     assert fastattn.__version__ == names["__version__"]
     assert f"## {fastattn.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_a_package_has_one_oldest_version():
+    """`tests/minimum/run` installs it."""
+    found = {}
+    for requirement in documents.requirements()[0]:
+        name, _, version = requirement.partition(">=")
+        assert version and found.setdefault(name, version) == version, requirement
 
 
 @installed
