@@ -95,7 +95,8 @@ def frozen(array: Array) -> Array:
 
     What is one already is not copied again.
     """
-    if type(array.base) is bytes and array.flags.c_contiguous:
+    base: object = array.base
+    if isinstance(base, bytes) and array.flags.c_contiguous:
         return array.view()
     return np.ndarray(array.shape, array.dtype, array.tobytes())
 
