@@ -8,7 +8,7 @@ from checks import same_bits
 from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
 from fastattn import seq2seq
-from fastattn.errors import FastattnError
+from fastattn.errors import ArgumentError, FastattnError, ShapeError
 from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.beam import _largest
 
@@ -205,6 +205,8 @@ def test_unknown_words_are_replaced_by_what_they_are_aligned_with():
     assert replace_unknown(["<unk>", "is", "a"], np.array([UNK, 7, 8]), heads, ["Bo", "Oslo"])[0] == "Oslo"
     with pytest.raises(FastattnError, match="tokens"):
         replace_unknown(["a"], ids, weights, ["Bo"])
+    with pytest.raises(ShapeError, match="weights of shape"):
+        replace_unknown(["<unk>"], np.array([UNK]), np.empty((1, 0)), ["Bo"])
 
 
 def test_no_sentences_give_none_and_wrong_options_say_so():
@@ -316,3 +318,10 @@ def test_a_long_search_with_a_length_penalty_ends(translator):
     """Its bound is that of the longest sentence, which is known."""
     found = translator.search(["ab"], max_length=3000, length_penalty=100.0)[0][0]
     assert len(found.tokens) <= 3000
+
+
+def test_targets_beyond_the_vocabulary_are_named():
+    model, batch = make("bahdanau"), random_pairs(2, 5)
+    batch.target[1, 0] = 10**6
+    with pytest.raises(ArgumentError, match="target: expected integers from 0"):
+        score_pairs(model, batch)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, row_array
+from fastattn._arrays import as_array, index_array, row_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.seq2seq.kinds import build, find, kinds, register
@@ -300,8 +300,8 @@ class Model(Layer):
         batch = check_pairs(batch)
         if not isinstance(weights, (bool, np.bool_)) and weights != "layers":
             raise ArgumentError(describe("weights", 'True, False or "layers"', repr(weights), "True suits most uses."))
+        targets = index_array("target", targets_of(batch).reshape(-1), self.projection.w.value.shape[1], IGNORED)
         x, attended = self.features(batch, fed(batch), weights=weights)
-        targets = targets_of(batch).reshape(-1)
         at = np.flatnonzero(targets != IGNORED)
         rows = x.reshape(len(targets), x.shape[-1])
         result = np.zeros(len(targets), x.dtype)

@@ -229,7 +229,8 @@ def replace_unknown(
     hint = "pass a list of str; a text is to be split first."
     tokens, source = list(strings("tokens", tokens, hint)), list(strings("source", source, hint))
     ids, weights = as_array("ids", ids), as_array("weights", weights)
-    if ids.shape != (len(tokens),) or weights.ndim not in (2, 3) or len(weights) < len(ids):
+    fits = ids.shape == (len(tokens),) and weights.ndim in (2, 3) and len(weights) >= len(ids)
+    if not fits or 0 in weights.shape[1:]:
         got = f"ids of shape {ids.shape} and weights of shape {weights.shape}"
         hint = "pass ids and weights of the same hypothesis."
         raise ShapeError(describe("tokens", "as many tokens as ids, and weights for each", got, hint))
