@@ -1,5 +1,6 @@
 """Arguments to arrays: what every public function accepts as one."""
 
+import reprlib
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "entmax_alpha",
     "float_array",
     "float_axes",
+    "float_dtype",
     "frozen",
     "gradient_array",
     "index_array",
@@ -99,6 +101,17 @@ def frozen(array: Array) -> Array:
     if isinstance(base, bytes) and array.flags.c_contiguous:
         return array.view()
     return np.ndarray(array.shape, array.dtype, array.tobytes())
+
+
+def float_dtype(value: object) -> "np.dtype[Any]":
+    """Return the argument called `dtype` as float32 or float64, or raise."""
+    try:
+        dtype = np.dtype(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise DTypeError(describe("dtype", "float32 or float64", reprlib.repr(value), "pass np.float32.")) from None
+    if dtype.char not in "fd":
+        raise DTypeError(describe("dtype", "float32 or float64", dtype, "pass np.float32."))
+    return dtype
 
 
 def index_array(name: str, value: object, size: int, also: int | None = None) -> Array:

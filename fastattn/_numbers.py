@@ -1,4 +1,4 @@
-"""Arguments that are one number."""
+"""Arguments that are one number, or one of some words."""
 
 import math
 import reprlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, DTypeError, describe
 
-__all__ = ["check_number", "finite_number"]
+__all__ = ["check_choice", "check_number", "check_size", "finite_number", "number_in"]
 
 _LARGEST = {"f": float(np.finfo(np.float32).max), "d": float(np.finfo(np.float64).max)}
 
@@ -36,3 +36,45 @@ def finite_number(name: str, value: Any, dtype: "np.dtype[Any]", hint: str, *, p
         return number
     kind = "positive, finite" if positive else "finite"
     raise ArgumentError(describe(name, f"a {kind} number in {dtype.name}", reprlib.repr(value), hint))
+
+
+def number_in(
+    name: str,
+    value: Any,
+    hint: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float = math.inf,
+) -> float:
+    """Return the argument called `name` as a float, or raise unless it is one number of a range.
+
+    The range begins with `least`, or above `above`; it ends with `most`, or below `below`.
+    """
+    number = check_number(name, value, hint)
+    begins = number >= least if least is not None else above is None or number > above
+    if begins and (number <= most if most is not None else number < below):
+        return number
+    begin = f"from {least}" if least is not None else "" if above is None else f"above {above}"
+    end = f"to {most}" if most is not None else f"below {below}"
+    raise ArgumentError(describe(name, " ".join(f"a number {begin} {end}".split()), reprlib.repr(value), hint))
+
+
+def check_size(name: str, value: object, least: int = 1, hint: str = "") -> int:
+    """Return an integer argument of at least `least`, or raise."""
+    hint = hint or f"pass {name}=64, say."
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(describe(name, "an integer", type(value).__name__, hint))
+    if not least <= value < 2**63:
+        expected = f"at least {least}" if value < least else "an integer of 64 bits"
+        raise ArgumentError(describe(name, expected, reprlib.repr(value), hint))
+    return int(value)
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...], hint: str = "") -> str:
+    """Return one of some words, or raise."""
+    if not isinstance(value, str) or value not in known:
+        expected = " or ".join(map(repr, known))
+        raise ArgumentError(describe(name, expected, reprlib.repr(value), hint or f"pass {name}={known[0]!r}."))
+    return value

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import as_array, float_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
@@ -43,7 +43,7 @@ class Bidirectional(Layer):
     """
 
     def __init__(self, forward_layer: Any, backward_layer: Any) -> None:
-        if forward_layer.reverse or not backward_layer.reverse:
+        if getattr(forward_layer, "reverse", None) is not False or getattr(backward_layer, "reverse", None) is not True:
             hint = "pass GRU(...) and GRU(..., reverse=True)."
             raise ArgumentError(describe("backward_layer", "the layer with reverse=True", "another", hint))
         self.forward_layer, self.backward_layer = forward_layer, backward_layer
@@ -82,7 +82,7 @@ class Bidirectional(Layer):
         """The parts of the two layers of an array, of a pair of arrays, or of None."""
         if joined is None:
             return None, None
-        if isinstance(joined, tuple):
+        if isinstance(joined, tuple) and joined:
             first, second = zip(*(self._split(part) for part in joined))
             return first, second
         array, width = float_array("state", joined), self.forward_layer.cell.hidden
@@ -168,11 +168,12 @@ class Stacked(Layer):
         if seeds is None:
             hint = "pass seeds=1, say."
             raise ArgumentError(describe("seeds", "an int, or one for each sample, with dropout", "None", hint))
-        if np.ndim(seeds) == 0:
-            mixed: Any = core.mix64(int(seeds) + number)
-        else:
-            mixed = np.array([core.mix64(int(seed) + number) for seed in seeds], np.uint64)
-        return dropout_vjp(x, self.dropout, mixed)
+        given = as_array("seeds", seeds)
+        if given.dtype.kind not in "iu" or given.ndim > 1:
+            hint = "pass seeds=1, say, or an array (B,)."
+            raise DTypeError(describe("seeds", "integers", f"{given.dtype} of shape {given.shape}", hint))
+        mixed = np.array([core.mix64(int(seed) + number) for seed in np.atleast_1d(given)], np.uint64)
+        return dropout_vjp(x, self.dropout, mixed if given.ndim else mixed[0])
 
 
 def _join(first: Any, second: Any) -> Any:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import gradient_array, index_array
 from fastattn._kernels import core
+from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
@@ -61,8 +62,9 @@ class Embedding(Layer):
         deviation: float = 1.0,
         dtype: Any = np.float32,
     ) -> None:
-        if padding is not None and not 0 <= padding < size:
-            hint = "it is the id of a row of the table; leave it away for none."
+        size, width = check_size("size", size, 0), check_size("width", width, 0)
+        hint = "it is the id of a row of the table; leave it away for none."
+        if padding is not None and check_size("padding", padding, 0, hint) >= size:
             raise ArgumentError(describe("padding", f"an id from 0 to {size - 1}", padding, hint))
         value = (deviation * rng.standard_normal((size, width))).astype(dtype)
         if padding is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, describe
+from fastattn._numbers import check_choice
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell, Tape
 
@@ -70,8 +70,7 @@ class GRUCell(RecurrentCell):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        if reset not in ("after", "before"):
-            raise ArgumentError(describe("reset", "'after' or 'before'", repr(reset), "'after' is PyTorch's GRU."))
+        reset = check_choice("reset", reset, ("after", "before"), "'after' is PyTorch's GRU.")
         bound = 1 / math.sqrt(max(hidden, 1))
 
         def draw(*shape: int) -> Parameter:

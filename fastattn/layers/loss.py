@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import cast, float_array, index_array
 from fastattn._kernels import core
-from fastattn._numbers import check_number
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn._numbers import check_number, number_in
+from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.affine import Linear
 from fastattn.layers.backward import Once
 
@@ -205,8 +205,7 @@ def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore
     if wanted.shape != x.shape[:-1]:
         expected = f"shape {x.shape[:-1]}, the leading shape of x"
         raise ShapeError(describe("targets", expected, f"shape {wanted.shape}", "pass one target for each row of x."))
-    if not 0 <= smoothing < 1:
-        raise ArgumentError(describe("smoothing", "a number in [0, 1)", smoothing, "pass 0.0 for none; 0.1 is usual."))
+    number_in("smoothing", smoothing, "pass 0.0 for none; 0.1 is usual.", least=0, below=1)
     wanted = wanted.reshape(-1)
     at = np.flatnonzero(wanted != ignore)
     flat = np.ascontiguousarray(x.reshape(wanted.size, inputs), projection.w._array.dtype)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import cast, float_array, gradient_array
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn._numbers import check_size, number_in
+from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["LayerNorm"]
@@ -51,11 +52,10 @@ class LayerNorm(Layer):
     """
 
     def __init__(self, width: int, *, epsilon: float = 1e-5, dtype: Any = np.float32) -> None:
-        if not epsilon >= 0:
-            raise ArgumentError(describe("epsilon", "a number from 0 up", epsilon, "1e-5 is usual."))
+        width = check_size("width", width, 0)
         self.gain = Parameter(np.ones(width, dtype))
         self.offset = Parameter(np.zeros(width, dtype))
-        self.epsilon = float(epsilon)
+        self.epsilon = number_in("epsilon", epsilon, "1e-5 is usual.", least=0)
 
     def forward(self, x: Array) -> Array:
         """Return x (..., N) normalized."""

@@ -1,6 +1,7 @@
 """Adam and AdamW."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array
 from fastattn._kernels import core
+from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 
@@ -65,18 +67,18 @@ class Adam:
         epsilon: float = 1e-8,
         decay: float = 0.0,
     ) -> None:
-        for name, beta in zip(("betas[0]", "betas[1]"), betas):
-            if not 0 <= beta < 1:
-                raise ArgumentError(describe(name, "a number in [0, 1)", beta, "0.9 and 0.999 are usual."))
-        for name, number in (("rate", rate), ("epsilon", epsilon), ("decay", decay)):
-            _check(name, number)
+        hint = "0.9 and 0.999 are usual."
+        both: Any = betas
+        if not isinstance(both, (tuple, list)) or len(both) != 2:
+            raise ArgumentError(describe("betas", "a pair of numbers", reprlib.repr(both), hint))
+        first, second = (number_in(f"betas[{i}]", beta, hint, least=0, below=1) for i, beta in enumerate(both))
+        rate, epsilon, decay = _checked("rate", rate), _checked("epsilon", epsilon), _checked("decay", decay)
         self._parameters = dict(parameters)
         # Squares of smaller gradients are 0, whose root would leave the step to epsilon alone.
         least = max((math.sqrt(np.finfo(p.value.dtype).tiny) for p in self._parameters.values()), default=0.0)
         if epsilon < least:
             raise ArgumentError(describe("epsilon", f"at least {least:.2g}", epsilon, "1e-8 is usual."))
-        self.rate, self.epsilon, self.decay = float(rate), float(epsilon), float(decay)
-        self.betas = (float(betas[0]), float(betas[1]))
+        self.rate, self.epsilon, self.decay, self.betas = rate, epsilon, decay, (first, second)
         self.steps = 0
         self._m = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
         self._v = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
@@ -96,9 +98,9 @@ class Adam:
         rate : float, optional
             Learning rate of this step, for example of a schedule.
         """
-        _check("scale", scale)
+        scale = _checked("scale", scale)
         rate = self.rate if rate is None else rate
-        _check("rate", rate)
+        rate = _checked("rate", rate)
         self.steps += 1
         beta1, beta2 = self.betas
         size, spread = rate / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
@@ -159,6 +161,5 @@ class AdamW(Adam):
         super().__init__(parameters, rate=rate, betas=betas, epsilon=epsilon, decay=decay)
 
 
-def _check(name: str, number: float) -> None:
-    if not 0 <= number < math.inf:
-        raise ArgumentError(describe(name, "a finite number from 0 up", number, f"check how {name} is computed."))
+def _checked(name: str, number: float) -> float:
+    return number_in(name, number, f"check how {name} is computed.", least=0)

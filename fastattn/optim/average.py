@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
+from fastattn._numbers import number_in
 from fastattn.layers import Parameter
 
 __all__ = ["WeightAverage"]
@@ -54,9 +54,8 @@ class WeightAverage:
     """
 
     def __init__(self, parameters: Mapping[str, Parameter], decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ArgumentError(describe("decay", "a number in [0, 1)", decay, "0.999 averages about 1000 steps."))
-        self._parameters, self.decay = dict(parameters), float(decay)
+        self.decay = number_in("decay", decay, "0.999 averages about 1000 steps.", least=0, below=1)
+        self._parameters = dict(parameters)
         self.values = {name: p.value.copy() for name, p in self._parameters.items()}
 
     @property

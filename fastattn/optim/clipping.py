@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.errors import ArgumentError, describe
+from fastattn._numbers import number_in
 from fastattn.layers import Parameter
 
 __all__ = ["clip_scale", "global_norm"]
@@ -69,9 +69,7 @@ def clip_scale(norm: float, limit: float) -> float:
     -----
     Pascanu, Mikolov, Bengio 2013, algorithm 1.
     """
-    if not 0 < limit:
-        raise ArgumentError(describe("limit", "a number above 0", limit, "pass math.inf for no limit."))
-    if not 0 <= norm < math.inf:
-        hint = "a gradient overflowed or is NaN: lower the learning rate, or look for bad input."
-        raise ArgumentError(describe("norm", "a finite number from 0 up", norm, hint))
+    limit = number_in("limit", limit, "pass math.inf for no limit.", above=0, most=math.inf)
+    hint = "a gradient overflowed or is NaN: lower the learning rate, or look for bad input."
+    norm = number_in("norm", norm, hint, least=0)
     return 1.0 if norm <= limit else limit / norm

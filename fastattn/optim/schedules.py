@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fastattn._numbers import check_choice, number_in
 from fastattn.errors import ArgumentError, describe
 
 __all__ = ["Constant", "InverseSquareRoot", "ReduceOnPlateau", "Schedule"]
@@ -29,9 +30,10 @@ class Schedule:
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Continue from what `state` returned."""
-        if set(state) != set(self.state()):
+        given: Any = state  # from a file, of any type
+        if not isinstance(given, Mapping) or set(given) != set(self.state()):
             expected = f"the keys {sorted(self.state())}"
-            raise ArgumentError(describe("state", expected, sorted(state), "the state is that of another schedule."))
+            raise ArgumentError(describe("state", expected, repr(given), "the state is that of another schedule."))
 
 
 class Constant(Schedule):
@@ -127,16 +129,12 @@ class ReduceOnPlateau(Schedule):
         _positive("rate", rate)
         _count("patience", patience)
         _count("warmup", warmup)
-        if not 0 < factor < 1:
-            raise ArgumentError(describe("factor", "a number between 0 and 1", factor, "0.5 halves the rate."))
-        for name, number in (("threshold", threshold), ("lowest", lowest)):
-            if not 0 <= number < math.inf:
-                raise ArgumentError(describe(name, "a finite number from 0 up", number, "0.0 is usual."))
-        if better not in ("lower", "higher"):
-            hint = 'pass "lower" for a loss, "higher" for an accuracy.'
-            raise ArgumentError(describe("better", '"lower" or "higher"', repr(better), hint))
-        self.highest, self.factor, self.patience, self.threshold = float(rate), factor, patience, threshold
-        self.better, self.lowest, self.warmup = better, lowest, warmup
+        self.highest, self.patience, self.warmup = float(rate), patience, warmup
+        self.factor = number_in("factor", factor, "0.5 halves the rate.", above=0, below=1)
+        self.threshold = number_in("threshold", threshold, "0.0 is usual.", least=0)
+        self.lowest = number_in("lowest", lowest, "0.0 is usual.", least=0)
+        hint = 'pass "lower" for a loss, "higher" for an accuracy.'
+        self.better = check_choice("better", better, ("lower", "higher"), hint)
         self._sign = 1.0 if better == "lower" else -1.0
         self._best: float = math.inf  # times the sign
         self._waited = 0
@@ -165,7 +163,8 @@ class ReduceOnPlateau(Schedule):
 
     def load_state(self, state: Mapping[str, float]) -> None:
         """Continue from what `state` returned."""
-        values: Mapping[str, Any] = state  # from a file, of any type
+        given: Any = state  # from a file, of any type
+        values: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
         counts, best = [values.get(name) for name in ("waited", "reductions")], values.get("best", 0.0)
         right = all(isinstance(count, int) and 0 <= count < 2**53 for count in counts)
         right = right and isinstance(best, (int, float)) and not math.isnan(best)
@@ -176,11 +175,10 @@ class ReduceOnPlateau(Schedule):
         self._best = self._sign * float(best) if "best" in state else math.inf
 
 
-def _positive(name: str, number: float) -> None:
-    if not 0 < number < math.inf:
-        raise ArgumentError(describe(name, "a finite number above 0", number, f"check how {name} is computed."))
+def _positive(name: str, number: float) -> float:
+    return number_in(name, number, f"check how {name} is computed.", above=0)
 
 
 def _count(name: str, number: int, least: int = 0) -> None:
-    if number < least or number != int(number):
+    if number_in(name, number, f"{name} counts.", least=least) != int(number):
         raise ArgumentError(describe(name, f"an integer from {least} up", repr(number), f"{name} counts."))

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._arrays import float_dtype
+from fastattn._numbers import check_size
 from fastattn._relative import RelativeBias, distances
-from fastattn.errors import DTypeError, describe
 from fastattn.positions.base import Positions
 
 __all__ = ["Alibi", "alibi_slopes"]
@@ -69,9 +70,7 @@ class Alibi(Positions):
     name = "alibi"
 
     def __init__(self, heads: int, *, dtype: Any = np.float32) -> None:
-        self.slopes = alibi_slopes(heads).astype(dtype)
-        if self.slopes.dtype.char not in "fd":
-            raise DTypeError(describe("dtype", "float32 or float64", self.slopes.dtype, "pass np.float32."))
+        self.slopes = alibi_slopes(check_size("heads", heads)).astype(float_dtype(dtype))
 
     def bias(self, first: int, queries: int, keys: int) -> RelativeBias:
         apart = distances(first, queries, keys)

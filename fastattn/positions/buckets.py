@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, cast, float_axes
 from fastattn._kernels import core
+from fastattn._numbers import check_size
 from fastattn._relative import RelativeBias, distances
 from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.layers.parameter import Parameter
@@ -58,10 +59,11 @@ def relative_buckets(apart: Array, buckets: int = 32, farthest: int = 128, bidir
     if apart.dtype.kind not in "iu":
         raise DTypeError(describe("apart", "integers", apart.dtype, cast("apart", apart, np.int64)))
     apart = apart.astype(np.int64)
+    hint = "the paper has 32 and 128."
+    buckets, farthest = check_size("buckets", buckets, hint=hint), check_size("farthest", farthest, hint=hint)
     each = buckets // 2 if bidirectional else buckets
     if each < 2 or buckets % (1 + bidirectional) or farthest <= each // 2:
         expected = f"an even number of at least {2 + 2 * bidirectional}, and farthest beyond half of a side"
-        hint = "the paper has 32 and 128."
         raise ArgumentError(describe("buckets", expected, f"{buckets} and farthest {farthest}", hint))
     steps = np.array(_steps(each, farthest), np.int64)
     before = np.searchsorted(steps, np.abs(apart), side="right")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import cast, float_array, float_axes
+from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import Embedding
 from fastattn.layers.parameter import Layer
@@ -22,8 +23,9 @@ class _TwoHalves(Layer):
     """Base class: ``x_ij + [row_i; column_j]``, half of the width each."""
 
     def __init__(self, width: int, dtype: Any) -> None:
-        if width < 2 or width % 2:
-            raise ArgumentError(describe("width", "an even number", width, "rows and columns get a half each."))
+        hint = "rows and columns get a half each."
+        if check_size("width", width, 2, hint) % 2:
+            raise ArgumentError(describe("width", "an even number", width, hint))
         self.width, self.dtype = width, np.dtype(dtype)
 
     def _halves(self, rows: int, columns: int) -> tuple[Array, Array]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import float_array, float_dtype
 from fastattn._kernels import core
+from fastattn._numbers import check_choice, check_size, number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.positions.base import Positions, Table
 
@@ -79,18 +80,14 @@ class Rotary(Positions):
         layout: str = "interleaved",
         dtype: Any = np.float32,
     ) -> None:
-        self.width = width
-        self.part = width if part is None else part
-        if self.part % 2 or not 0 <= self.part <= width:
-            hint = "features are turned in pairs."
+        hint = "features are turned in pairs."
+        self.width = check_size("width", width, 0)
+        self.part = width if part is None else check_size("part", part, 0, hint)
+        if self.part % 2 or self.part > width:
             raise ArgumentError(describe("part", f"an even number from 0 to {width}", self.part, hint))
-        if layout not in _LAYOUTS:
-            raise ArgumentError(
-                describe("layout", f"one of {', '.join(_LAYOUTS)}", repr(layout), '"half" is that of Llama.')
-            )
-        if not (math.isfinite(base) and base > 0):
-            raise ArgumentError(describe("base", "a positive number", base, "the paper has 10000."))
-        self.layout = layout
+        self.layout = check_choice("layout", layout, _LAYOUTS, '"half" is that of Llama.')
+        base = number_in("base", base, "the paper has 10000.", above=0)
+        dtype = float_dtype(dtype)
         rates = [float(base) ** (-2 * i / self.part) for i in range(self.part // 2)]
         self._cosines, self._sines = (Table(partial(_rows, of=of, rates=rates), dtype) for of in (math.cos, math.sin))
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.errors import ArgumentError, describe
+from fastattn._numbers import check_size
 from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
 
@@ -68,9 +68,8 @@ class RelativeVectors(Positions):
     def __init__(
         self, width: int, *, clip: int = 16, values: bool = True, rng: np.random.Generator, dtype: Any = np.float32
     ) -> None:
-        if clip < 1:
-            raise ArgumentError(describe("clip", "at least 1", clip, "the paper has 16."))
-        self.clip = clip
+        self.clip = clip = check_size("clip", clip, hint="the paper has 16.")
+        width = check_size("width", width, 0)
         shape = (2 * clip + 1, width)
         self.key = Parameter((max(width, 1) ** -0.5 * rng.standard_normal(shape)).astype(dtype))
         if values:

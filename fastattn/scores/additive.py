@@ -191,7 +191,7 @@ def _check_width(parameters: dict[str, Array]) -> None:
 
 
 def _activation_code(name: str) -> int:
-    if name in _ACTIVATIONS:
-        return _ACTIVATIONS.index(name)
+    if str(name) in _ACTIVATIONS:
+        return _ACTIVATIONS.index(str(name))
     hint = did_you_mean(name, _ACTIVATIONS)
     raise ArgumentError(describe("activation", f"one of {', '.join(_ACTIVATIONS)}", repr(name), hint))

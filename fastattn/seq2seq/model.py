@@ -252,8 +252,7 @@ class Model(Layer):
         """Return the batch copied, what `loss_vjp` feeds the decoder, (B, T), and the seeds as uint64, or raise."""
         batch = check_pairs(batch)
         seeds = check_seeds(seeds, len(batch.source))
-        if not 0 <= sampling <= 1:
-            raise ArgumentError(describe("sampling", "a probability in [0, 1]", sampling, "0 is teacher forcing."))
+        sampling = number_in("sampling", sampling, "0 is teacher forcing.", least=0, most=1)
         return batch, self.sampled(batch, seeds, sampling) if sampling else fed(batch), seeds
 
     def loss_of_features(
@@ -298,7 +297,7 @@ class Model(Layer):
             0 beyond either length.
         """
         batch = check_pairs(batch)
-        if not isinstance(weights, (bool, np.bool_)) and weights != "layers":
+        if not isinstance(weights, (bool, np.bool_)) and str(weights) != "layers":
             raise ArgumentError(describe("weights", 'True, False or "layers"', repr(weights), "True suits most uses."))
         targets = index_array("target", targets_of(batch).reshape(-1), self.projection.w.value.shape[1], IGNORED)
         x, attended = self.features(batch, fed(batch), weights=weights)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._arrays import float_dtype
 from fastattn import linear
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
 from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike, check_dtype, check_size
+from fastattn.variants.checks import NormalizerLike, check_size
 from fastattn.variants.soft import Soft
 
 __all__ = ["Additive", "Concat", "NormedAdditive", "bahdanau"]
@@ -145,7 +146,7 @@ class NormedAdditive(Additive):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        self.g = Parameter(np.full(1, check_size("width", width) ** -0.5, check_dtype(dtype)))
+        self.g = Parameter(np.full(1, check_size("width", width) ** -0.5, float_dtype(dtype)))
         super().__init__(
             query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=True,
             normalizer=normalizer, rng=rng, dtype=dtype,

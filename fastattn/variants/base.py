@@ -46,12 +46,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array, name_of
+from fastattn._arrays import as_array, float_array, float_dtype, name_of
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
 from fastattn.variants.backward import StepBackward, check_cotangents
-from fastattn.variants.checks import check_dtype, check_lengths, check_size
+from fastattn.variants.checks import check_lengths, check_size
 from fastattn.variants.prepared import Prepared, check_prepared, check_whole
 from fastattn.variants.state import AttentionState, check_state
 
@@ -100,7 +100,7 @@ class Variant(Layer):
     def __init__(self, query_width: int, memory_width: int, dtype: Any) -> None:
         self.query_width = check_size("query_width", query_width, 0)
         self.memory_width = check_size("memory_width", memory_width, 0)
-        self.dtype = check_dtype(dtype)
+        self.dtype = float_dtype(dtype)
         self.identity = os.urandom(8)
 
     def prepare(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, frozen
+from fastattn._numbers import check_choice, check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.normalizers.base import Normalizer, resolve
 from fastattn.variants.prepared import Prepared, check_whole
@@ -14,7 +15,6 @@ from fastattn.variants.prepared import Prepared, check_whole
 __all__ = [
     "NormalizerLike",
     "check_choice",
-    "check_dtype",
     "check_head_width",
     "check_kind",
     "check_lengths",
@@ -36,26 +36,6 @@ def check_kind(name: str, value: object, kind: type, hint: str) -> None:
         raise DTypeError(describe(name, f"a {kind.__name__}", type(value).__name__, hint))
 
 
-def check_dtype(given: Any) -> Any:
-    """Return float32 or float64 as a dtype, or raise."""
-    try:
-        dtype = np.dtype(given)
-    except TypeError:
-        dtype = None
-    if dtype not in (np.float32, np.float64):
-        raise DTypeError(describe("dtype", "float32 or float64", given if dtype is None else dtype, "pass np.float32."))
-    return dtype
-
-
-def check_size(name: str, value: object, least: int = 1) -> int:
-    """Return an integer argument of at least `least`, or raise."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(describe(name, "an integer", type(value).__name__, f"pass {name}=64, say."))
-    if value < least:
-        raise ArgumentError(describe(name, f"at least {least}", value, f"pass {name}=64, say."))
-    return int(value)
-
-
 def check_lengths(
     lengths: object, batch: int, most: int, name: str = "lengths", counted: str = "positions of the memory"
 ) -> Array:
@@ -69,14 +49,6 @@ def check_lengths(
         got = f"{array.min()} to {array.max()}"
         raise ArgumentError(describe(name, f"values from 0 to {most}", got, f"they count {counted}."))
     return array.astype(np.int64)
-
-
-def check_choice(name: str, value: object, known: tuple[str, ...]) -> str:
-    """Return one of some words, or raise."""
-    if not isinstance(value, str) or value not in known:
-        expected = " or ".join(map(repr, known))
-        raise ArgumentError(describe(name, expected, repr(value), f"pass {name}={known[0]!r}."))
-    return value
 
 
 def check_normalizer(given: object) -> Normalizer:

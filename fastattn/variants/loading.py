@@ -1,9 +1,12 @@
 """Parameters of other libraries' multi-head attention."""
 
+import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from fastattn._strings import items
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
 
@@ -28,8 +31,9 @@ def load_torch(layer: Layer, state: Any) -> None:
 def load_keras(layer: Layer, weights: Any) -> None:
     """See `MultiHead.load_keras`."""
     names = ("query", "key", "value", "output")
+    hint = "pass the layer's get_weights()."
+    weights = list(items("weights", "4 arrays, or 8 with biases", weights, hint))
     if len(weights) not in (4, 8):
-        hint = "pass the layer's get_weights()."
         raise ArgumentError(describe("weights", "4 arrays, or 8 with biases", len(weights), hint))
     each = len(weights) // 4
     arrays = [np.asarray(array) for array in weights]
@@ -41,9 +45,10 @@ def load_keras(layer: Layer, weights: Any) -> None:
 
 
 def _entry(state: Any, name: str) -> Any:
-    if name not in state:
+    if not isinstance(state, Mapping) or name not in state:
         hint = "pass the state_dict() of a torch.nn.MultiheadAttention."
-        raise ArgumentError(describe("state", f"an entry {name!r}", f"{', '.join(state)}", hint))
+        got = reprlib.repr(list(state) if isinstance(state, Mapping) else state)
+        raise ArgumentError(describe("state", f"an entry {name!r}", got, hint))
     return state[name]
 
 

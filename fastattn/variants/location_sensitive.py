@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._arrays import float_dtype
 from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.base import Array, Prepared
-from fastattn.variants.checks import check_choice, check_dtype, check_size
+from fastattn.variants.checks import check_choice, check_size
 from fastattn.variants.prepared import check_prepared
 from fastattn.variants.recall import Recall, RecallState
 
@@ -96,7 +97,7 @@ class LocationSensitive(Recall):
         if check_size("filter_size", filter_size) % 2 == 0:
             hint = "its middle is the key itself."
             raise ArgumentError(describe("filter_size", "an odd number", filter_size, hint))
-        sharpening = finite_number("sharpening", sharpening, check_dtype(dtype), "1.0 is none.")
+        sharpening = finite_number("sharpening", sharpening, float_dtype(dtype), "1.0 is none.")
         if smoothing and sharpening != 1:
             hint = "smoothing spreads the weights, sharpening the opposite."
             raise ArgumentError(describe("sharpening", "1.0 with smoothing", sharpening, hint))

@@ -47,7 +47,7 @@ class Local(Variant):
     ) -> None:  # fmt: skip
         super().__init__(query_width, memory_width, dtype)
         self.window = check_size("window", window)
-        if score == "location":
+        if str(score) == "location":
             hint = "a window moves, so that positions in it have no weights of their own."
             raise ArgumentError(describe("score", "'dot', 'general' or 'concat'", repr(score), hint))
         self.align = luong(

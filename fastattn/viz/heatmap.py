@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe
 from fastattn.viz import fonts
 from fastattn.viz.inputs import check_weights
@@ -112,8 +113,7 @@ def heatmap(
         got = f"{len(rows)} target and {len(columns)} source tokens"
         hint = "leave empty sentences out, or keep their end-of-sentence tokens."
         raise ShapeError(describe("weights", "at least one token on either side", got, hint))
-    if not 0 < vmax < np.inf:
-        raise ArgumentError(describe("vmax", "a positive number", vmax, "pass weights.max(), say."))
+    vmax = number_in("vmax", vmax, "pass weights.max(), say.", above=0)
     array, note = _choose_head(array, head)
     require_matplotlib()
     if ax is None:
@@ -151,7 +151,8 @@ def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:
     """Return weights (Tq, Tk), and what the title has to say of them."""
     heads = array.shape[0] if array.ndim == 3 else 0
     if head is not None:
-        if not -heads <= head < heads:
+        given: Any = head
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or not -heads <= head < heads:
             expected = f"a head from 0 to {heads - 1}" if heads else "None for weights without heads"
             raise ArgumentError(describe("head", expected, head, "pass one of those, or leave it out."))
         return array[head], ""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, float_array
+from fastattn._numbers import check_size, number_in
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.viz import fonts
 from fastattn.viz.heatmap import SIDE, require_matplotlib
@@ -108,14 +109,11 @@ def overlay(
     array = check_maps(maps, len(names), normalized)
     if vmax is None:
         vmax = float(array.max()) or 1.0
-    if not 0 < vmax < np.inf:
-        raise ArgumentError(describe("vmax", "a positive number", vmax, "leave it out for the largest weight."))
-    if not 0 < opacity <= 1:
-        raise ArgumentError(describe("opacity", "a number above 0 and up to 1", opacity, "0.6 shows both."))
+    vmax = number_in("vmax", vmax, "leave it out for the largest weight.", above=0)
+    opacity = number_in("opacity", opacity, "0.6 shows both.", above=0, most=1)
     panels = len(names) + 1
     across = -(-panels // -(-panels // max(ACROSS, math.isqrt(panels)))) if columns is None else columns
-    if across < 1:
-        raise ArgumentError(describe("columns", "at least 1", columns, "leave it out for a choice."))
+    across = check_size("columns", across, hint="leave it out for a choice.")
     require_matplotlib("viz.overlay")
     from fastattn.viz.shown import ShownFigure
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ShapeError, describe
+from fastattn._strings import items
+from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.palette import STEPS, colour, ink
 from fastattn.viz.tokens import labels
@@ -112,8 +113,15 @@ def gallery(
     >>> text.count("<table")
     1
     """
+    hint = "pass (weights, source, target) of each pair."
+    given: Any = list(items("examples", "a list of examples", examples, hint))
+    examples = given
     if not examples:
-        raise ShapeError(describe("examples", "at least one", 0, "pass (weights, source, target) of each pair."))
+        raise ShapeError(describe("examples", "at least one", 0, hint))
+    for number, example in enumerate(given):
+        if not isinstance(example, (tuple, list)) or len(example) != 3:
+            got = type(example).__name__
+            raise DTypeError(describe(f"examples[{number}]", "a tuple of three", got, hint))
     found: list[dict[str, Any]] = []
     sizes: tuple[int, int] | None = None
     for number, (weights, source, target) in enumerate(examples):

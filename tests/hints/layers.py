@@ -197,3 +197,6 @@ advice(lambda better="best": plateau(better=better), "{better} for an accuracy",
 advice(
     lambda state={"a": 1}: plateau().load_state(state), "the state is that of another schedule", state=plateau().state()
 )
+advice(lambda betas=0.9: adam(betas=betas), "0.9 and 0.999 are usual", betas=(0.9, 0.999))
+advice(lambda seeds="x": STACK.vjp(SEQUENCES, seeds=seeds), "pass seeds={seeds}, say", seeds="1")
+advice(lambda seeds=[0.5]: STACK.vjp(SEQUENCES, seeds=seeds), "or an array (B,)", seeds=[1, 2])

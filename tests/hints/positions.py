@@ -96,3 +96,5 @@ for wrong in (0, "4"):
         lambda: config.set_num_threads(config.get_num_threads()),
         n=4,
     )
+advice(lambda dtype="x": positions.Alibi(2, dtype=dtype), "pass {dtype}.", dtype="np.float32")
+advice(lambda shape=3: Grid([[2, 3]], shape), "pass (rows, columns)", shape=(2, 3))

@@ -87,6 +87,7 @@ advice(
     text=b"a\xff".decode("utf-8", errors="replace"),
 )
 
+
 # Files
 def read(content, name="a.tsv", reader=read_lines, **more):
     return reader(write(name, content), **more)
@@ -168,3 +169,5 @@ advice(
     "raise max_length",
     max_length=2,
 )
+advice(lambda columns=1: pairs("a\tb\n", columns=columns), "pass two numbers, (source, target)", columns=(1, 2))
+advice(lambda path=None: read_lines(path), "pass a str, or a pathlib.Path", lambda: read("a\n"))

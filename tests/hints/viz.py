@@ -145,3 +145,4 @@ advice(
     lambda: viz.save(viz.page(*EXAMPLE), "a.html"),
     path=".html",
 )
+advice(lambda examples=[EVEN]: viz.gallery(examples), "pass (weights, source, target) of each pair", examples=[EXAMPLE])
