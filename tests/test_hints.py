@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import inspect
 import pkgutil
 
 import hints
@@ -38,3 +39,16 @@ def test_every_hint_is_provoked_in_all_its_parts():
     assert not missing, "no case in tests/hints/ for these:\n" + "\n".join(
         f"fastattn/{file}:{line}: {text}" for (file, line, _), text in sorted(missing.items())
     )
+
+
+NONSENSE = (None, "x", b"x", object(), [], {}, -1, 1.5, float("nan"), 2**70, lambda: 0)
+SLOW = ("runs", "commands", "importing")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in hints.CASES if case.id.split(":")[0] not in SLOW], ids=lambda case: case.id
+)
+def test_nonsense_in_place_of_an_argument_is_an_error_of_ours(case):
+    names = inspect.signature(case.wrong).parameters
+    found = {(name, repr(value)): hints.raw_error(case, name, value) for name in names for value in NONSENSE}
+    assert not any(found.values()), {call: error for call, error in found.items() if error}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array, index_array
 from fastattn._numbers import check_number
 from fastattn._strings import items, strings
-from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
@@ -279,7 +279,11 @@ def check_limits(
 
 def forbidden(model: Model, forbid: Sequence[int]) -> Array:
     """Return the ids that are never chosen, or raise."""
-    size = model.projection.w.value.shape[1]
+    projection = getattr(model, "projection", None)
+    if projection is None:
+        hint = "pass what build returned, or the model of a translator."
+        raise DTypeError(describe("model", "a Model", type(model).__name__, hint))
+    size = projection.w.value.shape[1]
     given = list(items("forbid", "ids", forbid, "pass a list of ids."))
     ids = index_array("forbid", given, size) if given else np.empty(0, np.int64)
     if EOS in ids:

@@ -18,7 +18,7 @@ from fastattn.seq2seq.report import Account, Report
 from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.sections import DataConfig
 from fastattn.seq2seq.vocabulary import EOS, Vocabulary
-from fastattn.variants.checks import check_kind
+from fastattn.variants.checks import check_kind, check_size
 
 __all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
@@ -161,6 +161,7 @@ def encode_pairs(
         If no pair is left, or with `strict` if one is left out.
     """
     check_kind("pairs", pairs, ParallelText, "pass what read_pairs returned.")
+    max_length = None if max_length is None else check_size("max_length", max_length)
     account = Account(pairs.report.name, pairs.report)
     encoded: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
     kept = []

@@ -10,12 +10,14 @@ defaults and NumPy are known. Where following takes more than other arguments, a
 """
 
 import ast
+import contextlib
 import inspect
 import math
 import os
 import re
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,7 +79,6 @@ def advice(
 
 def command(*words: object, read: str | bytes = "") -> str:
     """Run a command of `fastattn`; raise what it says if it fails, or else return what it prints."""
-    import contextlib
     import io
 
     from fastattn import cli
@@ -182,3 +183,20 @@ def _assigned(tree: ast.AST, name: str) -> Iterator[ast.expr]:
                     for one, value in zip(target.elts, node.value.elts):
                         if isinstance(one, ast.Name) and one.id == name:
                             yield value
+
+
+def raw_error(case: Case, name: str, value: object) -> str:
+    """Return the error of something else that a case's call raises inside fastattn with nonsense as an argument."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.chdir(folder):
+        warnings.simplefilter("ignore")
+        try:
+            case.wrong(**{name: value})
+        except (errors.FastattnError, Said, OSError, MemoryError):
+            return ""
+        except Exception as error:
+            files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+            ours = [place for place, file in enumerate(files) if file.startswith(str(PACKAGE))]
+            cases = [place for place, file in enumerate(files) if file.startswith(str(Path(__file__).parent))]
+            # A case may do something with its arguments itself, before it calls fastattn, or within it.
+            return repr(error) if ours and ours[-1] > cases[-1] and ours[0] > cases[-1] else ""
+    return ""

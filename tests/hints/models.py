@@ -300,3 +300,4 @@ advice(
     "load() makes a whole Translator from a folder",
     config=seq2seq.Config(model=MODEL.config),
 )
+advice(lambda model=None: seq2seq.greedy(model, SOURCE, LENGTHS, limit=3), "pass what build returned", model=MODEL)

@@ -184,7 +184,7 @@ for right in (("one",), ("one", "two")):
         "remove one of the packages, or ask its author for another name of its entry point",
         names=right,
     )
-advice(lambda name="One": said_of(name), "use lower case letters, digits and underscores", name="one")
+advice(lambda name="One": said_of(str(name)), "use lower case letters, digits and underscores", name="one")
 advice(lambda read=False: said_of(read=read), "install it anew, or remove it", read=True)
 advice(lambda second="mine": said(variants(RIGHT, VariantRecord(second, len))), "rename one", second="yours")
 

@@ -169,5 +169,3 @@ advice(
     "raise max_length",
     max_length=2,
 )
-advice(lambda columns=1: pairs("a\tb\n", columns=columns), "pass two numbers, (source, target)", columns=(1, 2))
-advice(lambda path=None: read_lines(path), "pass a str, or a pathlib.Path", lambda: read("a\n"))

@@ -125,15 +125,20 @@ advice(
     score="dot",
 )
 
+
 # Names
+def registered(name):
+    """Register a variant for a moment; if the name is taken, say so."""
+    registry.register(VariantRecord(name, len))
+    del registry._RECORDS[name]
+
+
 advice(
-    lambda name="Mine": registry.register(VariantRecord(name, len)),
+    lambda name="Mine": registered(name),
     "use lower case letters, digits and underscores",
     lambda: registered("mine_2"),
 )
-advice(
-    lambda name="dot": registry.register(VariantRecord(name, len)), "choose another name", lambda: registered("mine_2")
-)
+advice(lambda name="dot": registered(name), "choose another name", lambda: registered("mine_2"))
 advice(
     lambda new=len: registry.register(new),
     "pass {new}.",
@@ -146,11 +151,6 @@ advice(
     "or pass replace={replace}.",
     replace="True",
 )
-
-
-def registered(name):
-    registry.register(VariantRecord(name, len))
-    del registry._RECORDS[name]
 
 
 advice(
