@@ -44,7 +44,7 @@ def number_in(
     hint: str,
     *,
     least: float | None = None,
-    above: float | None = None,
+    above: float = -math.inf,
     most: float | None = None,
     below: float = math.inf,
 ) -> float:
@@ -53,12 +53,17 @@ def number_in(
     The range begins with `least`, or above `above`; it ends with `most`, or below `below`.
     """
     number = check_number(name, value, hint)
-    begins = number >= least if least is not None else above is None or number > above
+    begins = number >= least if least is not None else number > above
     if begins and (number <= most if most is not None else number < below):
         return number
-    begin = f"from {least}" if least is not None else "" if above is None else f"above {above}"
-    end = f"to {most}" if most is not None else f"below {below}"
-    raise ArgumentError(describe(name, " ".join(f"a number {begin} {end}".split()), reprlib.repr(value), hint))
+    if most is None and below == math.inf:
+        expected = f"a finite number from {least} up" if least is not None else f"a finite number above {above}"
+    elif most == math.inf:
+        expected = f"a number above {above}"
+    else:
+        left, right = "(" if least is None else "[", ")" if most is None else "]"
+        expected = f"a number in {left}{above if least is None else least}, {below if most is None else most}{right}"
+    raise ArgumentError(describe(name, expected, reprlib.repr(value), hint))
 
 
 def check_size(name: str, value: object, least: int = 1, hint: str = "") -> int:

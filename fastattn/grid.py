@@ -75,10 +75,11 @@ class Grid:
         if shape is None:
             largest = extents.max(axis=0).tolist() if len(extents) else [0, 0]
             shape = largest[0], largest[1]
-        both: Any = shape
-        if not isinstance(both, (tuple, list)) or len(both) != 2:
-            raise ShapeError(describe("shape", "a pair of integers", reprlib.repr(both), "pass (rows, columns)."))
-        shape = check_size("shape", both[0], 0), check_size("shape", both[1], 0)
+        else:
+            both: Any = shape
+            if not isinstance(both, (tuple, list)) or len(both) != 2:
+                raise ShapeError(describe("shape", "a pair of integers", reprlib.repr(both), "pass (rows, columns)."))
+            shape = check_size("shape", both[0], 0), check_size("shape", both[1], 0)
         if (extents < 0).any() or (extents > np.array(shape)).any():
             got = f"up to {tuple(extents.max(axis=0).tolist())}, from {int(extents.min())}"
             hint = "pass rows before columns, without the padding."

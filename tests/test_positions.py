@@ -368,7 +368,7 @@ SIZES = {"query_width": 8, "memory_width": 8, "heads": 2, "rng": np.random.defau
         (DTypeError, "a name or a mapping", lambda: fastattn.create("multihead", positions=3, **SIZES)),
         (ArgumentError, "even number", lambda: Rotary(5)),
         (ArgumentError, "layout", lambda: Rotary(4, layout="other")),
-        (ArgumentError, "positive", lambda: Rotary(4, base=0)),
+        (ArgumentError, "a finite number above 0", lambda: Rotary(4, base=0)),
         (ShapeError, "width and dtype", lambda: Rotary(4).turn(draw(1, 2, 3, 6))),
         (ShapeError, "float32 of shape", lambda: Rotary(4).turn(draw(1, 2, 3, 4, dtype=np.float64))),
         (ArgumentError, "longest", lambda: Learned(4, longest=3, rng=np.random.default_rng(0)).add(draw(1, 4, 4))),

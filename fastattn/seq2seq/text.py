@@ -161,7 +161,7 @@ def encode_pairs(
         If no pair is left, or with `strict` if one is left out.
     """
     check_kind("pairs", pairs, ParallelText, "pass what read_pairs returned.")
-    max_length = None if max_length is None else check_size("max_length", max_length)
+    max_length = None if max_length is None else check_size("max_length", max_length, least=0)
     account = Account(pairs.report.name, pairs.report)
     encoded: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
     kept = []
