@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array, index_array
 from fastattn._numbers import check_number
 from fastattn._strings import items, strings
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
 from fastattn.seq2seq.model import Model, Pairs, check_sentences
 from fastattn.seq2seq.randomness import uniform
 from fastattn.seq2seq.sections import MOST_TOKENS
 from fastattn.seq2seq.sentences import check_pairs
 from fastattn.seq2seq.vocabulary import BOS, EOS, PAD, UNK
-from fastattn.variants.checks import check_seeds, check_size
+from fastattn.variants.checks import check_kind, check_seeds, check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
 
@@ -261,6 +261,7 @@ def check_limits(
 
     A model that has positions for fewer tokens than asked for gets no more.
     """
+    check_kind("model", model, Model, "pass what build returned, or the model of a translator.")
     source, source_lengths = as_array("source", source), as_array("source_lengths", source_lengths)
     check_sentences("source", source, source_lengths)
     hint = "count target tokens."
@@ -279,11 +280,7 @@ def check_limits(
 
 def forbidden(model: Model, forbid: Sequence[int]) -> Array:
     """Return the ids that are never chosen, or raise."""
-    projection = getattr(model, "projection", None)
-    if projection is None:
-        hint = "pass what build returned, or the model of a translator."
-        raise DTypeError(describe("model", "a Model", type(model).__name__, hint))
-    size = projection.w.value.shape[1]
+    size = model.projection.w.value.shape[1]
     given = list(items("forbid", "ids", forbid, "pass a list of ids."))
     ids = index_array("forbid", given, size) if given else np.empty(0, np.int64)
     if EOS in ids:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import float_dtype
 from fastattn import linear
+from fastattn._arrays import float_dtype
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
