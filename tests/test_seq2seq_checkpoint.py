@@ -441,7 +441,10 @@ def trained(tmp_path_factory):
     from fastattn import seq2seq
 
     folder = tmp_path_factory.mktemp("trained")
-    config = training_runs.make_config(rate=0.3, max_steps=12, schedule="constant", keep=9, checkpoint_every=1)
+    # Nothing is translated right so early: no validation is better than the first one, on any machine.
+    config = training_runs.make_config(
+        metric="accuracy", rate=1e-6, max_steps=12, schedule="constant", keep=9, checkpoint_every=1
+    )
     outcome = seq2seq.train(config, folder, pairs=training_runs.DATA[0], validation=training_runs.DATA[1], quiet=True)
     assert outcome.best_step < 12
     return folder, outcome.best_step
