@@ -95,11 +95,8 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole["smoke"] = any(part["smoke"] for part in parts)
     whole["versions"] = {key: value for part in parts for key, value in part["versions"].items()}
     whole["import"] = next((part["import"] for part in reversed(parts) if part.get("import")), None)
-    whole["command"] = (
-        f"python -m benchmarks.compare {'CASES ' if len(parts) > 1 else ''}--threads "
-        + " ".join(str(run["threads"]) for run in whole["runs"])
-        + (", in parts" if len(parts) > 1 else "")
-    )
+    threads = " ".join(str(run["threads"]) for run in whole["runs"])
+    whole["command"] = f"python -m benchmarks.compare {'CASES ' if len(parts) > 1 else ''}--threads {threads}"
     order = {case.name: place for place, case in enumerate(CASES)}
     whole["runs"] = [
         {**run, "results": sorted(
