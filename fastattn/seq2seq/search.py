@@ -134,6 +134,7 @@ def sample(
     list of Hypothesis
         `log_probability` is the model's own, at temperature 1.
     """
+    source = as_array("source", source)
     check_sentences("source", source, source_lengths)
     seeds = check_seeds(seeds, len(source))
     temperature = check_number("temperature", temperature, "1 is the model's own.")
