@@ -1,33 +1,48 @@
-"""The planted faults are in order: each says what it breaks, names tests that exist, and still applies."""
-
-import shutil
-import subprocess
-from pathlib import Path
+"""The planted faults are in order: each says what it breaks, names tests that exist, and still finds its text."""
 
 import pytest
-from faults.run import HERE, ROOT, read_fault
+from faults.run import ROOT, Change, all_faults, read_faults
 
-PATCHES = sorted(HERE.glob("*.patch"))
+FAULTS = [fault for found in all_faults().values() for fault in found]
 
 
-@pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
-def test_a_patch_is_in_order(path):
-    fault = read_fault(path)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_in_order(fault):
     files = [argument for argument in fault.tests if argument.startswith("tests/")]
     assert files
     assert not [name for name in files if not (ROOT / name.partition("::")[0]).exists()]
+    for change in fault.changes:
+        assert (ROOT / change.file).read_text().count(change.find) == 1, change
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-@pytest.mark.parametrize("path", PATCHES, ids=lambda path: path.stem)
-def test_a_patch_applies(path):
-    done = subprocess.run(["git", "apply", "--check", path], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+def test_names_are_used_once():
+    names = [fault.name for fault in FAULTS]
+    assert sorted(set(names)) == sorted(names)
 
 
-@pytest.mark.parametrize("text", ["", "# tests: tests/test_x.py\n", "# fault: x\n", "diff\n# fault: x\n# tests: y\n"])
-def test_a_header_is_required(tmp_path, text):
-    path = Path(tmp_path, "bad.patch")
-    path.write_text(text)
-    with pytest.raises(ValueError, match="expected a header line"):
-        read_fault(path)
+def test_a_text_must_be_there_once(tmp_path):
+    (tmp_path / "a.c").write_text("one two two")
+    assert Change("a.c", "one", "1").plant(tmp_path) == "one two two"
+    assert (tmp_path / "a.c").read_text() == "1 two two"
+    for absent in ("one", "two"):
+        with pytest.raises(ValueError, match="expected this once"):
+            Change("a.c", absent, "2").plant(tmp_path)
+
+
+WHOLE = {"name": "n", "breaks": "b", "tests": "tests/test_x.py", "find": "x", "put": "y"}
+
+
+@pytest.mark.parametrize("changed", [{key: None} for key in WHOLE] + [{"put": "x"}])
+def test_what_a_fault_needs(tmp_path, changed):
+    path = tmp_path / "a.c.toml"
+    rows = {**WHOLE, **changed}
+    path.write_text("[[fault]]\n" + "".join(f'{key} = "{value}"\n' for key, value in rows.items() if value is not None))
+    with pytest.raises(ValueError, match=r"missing|expected find and put"):
+        read_faults(path, "a.c")
+
+
+def test_a_whole_fault_is_read(tmp_path):
+    path = tmp_path / "a.c.toml"
+    path.write_text("[[fault]]\n" + "".join(f'{key} = "{value}"\n' for key, value in WHOLE.items()))
+    (fault,) = read_faults(path, "a.c")
+    assert fault == ("n", "b", ("tests/test_x.py",), (Change("a.c", "x", "y"),))

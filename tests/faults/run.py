@@ -1,17 +1,24 @@
 """Planted faults: shows that the tests notice what they are there to notice.
 
-Each ``*.patch`` beside this file breaks the library in one way. The tree is copied, built and tested unbroken; then
-every patch in turn is applied to the copy, the copy is rebuilt in place, and the tests that the patch names must fail.
-A patch is a ``git diff`` under a header of two comment lines::
+The faults of a file stand under its name in ``<path of the file>.toml``. Each breaks the library in one way: a piece
+of text that the file has exactly once is replaced by another, so that a change beside it does not matter::
 
-    # fault: the causal limit is one key too far
-    # tests: tests/test_semantics.py -k causal
+    [[fault]]
+    name = 'causal-one-key-too-far'
+    breaks = 'the causal limit is one key too far'
+    tests = 'tests/test_semantics.py -k causal'
+    find = '''row + 1'''
+    put = '''row + 2'''
+
+A fault of several places has a ``[[fault.change]]`` with ``find`` and ``put`` for each, ``file`` too if another.
+The tree is copied, built and tested unbroken; then every fault in turn is planted in the copy, the copy is rebuilt in
+place, and the tests that the fault names must fail.
 
 Use:
-    python tests/faults/run.py [--levels avx512,generic] [--timeout 600] [NAME ...]
+    python tests/faults/run.py [--levels avx512,generic] [--timeout 600] [NAME or FILE ...]
 
-The exit status is 0 when every fault was caught, 1 when one survived, 2 when a patch is stale, does not build, or its
-tests fail without it.
+FILE is the start of a path: all faults of csrc/, say. The exit status is 0 when every fault was caught, 1 when one
+survived, 2 when a text is not there exactly once, the tree does not build, or its tests fail without the fault.
 """
 
 import argparse
@@ -21,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,28 +41,53 @@ LEFT_OUT = shutil.ignore_patterns(
 CAUGHT, SURVIVED, BROKEN = "caught", "SURVIVED", "ERROR"
 
 
+class Change(NamedTuple):
+    """A text of a file, of which there must be one, and what is put in its place."""
+
+    file: str
+    find: str
+    put: str
+
+    def plant(self, root):
+        """Replace the text, and return the file's as it was; a ValueError unless the text is there once."""
+        path = root / self.file
+        text = path.read_text()
+        if text.count(self.find) != 1:
+            raise ValueError(f"{self.file}: expected this once, it is there {text.count(self.find)} times: {self.find}")
+        path.write_text(text.replace(self.find, self.put))
+        return text
+
+
 class Fault(NamedTuple):
-    path: Path
+    name: str
     what: str
     tests: tuple[str, ...]
+    changes: tuple[Change, ...]
 
 
-def read_fault(path):
-    """Return the fault that a patch file describes; a missing header line is a ValueError."""
-    header = {}
-    for line in path.read_text().splitlines():
-        if not line.startswith("#"):
-            break
-        key, _, value = line.lstrip("# ").partition(":")
-        header[key.strip()] = value.strip()
-    for key in ("fault", "tests"):
-        if not header.get(key):
-            raise ValueError(f"{path.name}: expected a header line '# {key}: ...'")
-    return Fault(path, header["fault"], tuple(shlex.split(header["tests"])))
+def read_faults(path, broken):
+    """Return the faults of the file `broken`, which a TOML file describes; what is missing there is a ValueError."""
+    faults = []
+    for row in tomllib.loads(path.read_text())["fault"]:
+        changes = row.get("change", [{key: row[key] for key in ("find", "put") if key in row}])
+        name = f"{path.name}: {row.get('name')}"
+        if missing := {"name", "breaks", "tests"} - set(row):
+            raise ValueError(f"{name}: {', '.join(sorted(missing))} missing")
+        if any(not {"find", "put"} <= set(change) or change["find"] == change["put"] for change in changes):
+            raise ValueError(f"{name}: expected find and put, and a difference between them")
+        found = tuple(Change(change.get("file", broken), change["find"], change["put"]) for change in changes)
+        faults.append(Fault(row["name"], row["breaks"], tuple(shlex.split(row["tests"])), found))
+    return faults
+
+
+def all_faults():
+    """Return every fault, by the path of the file that it breaks."""
+    paths = {path.relative_to(HERE).with_suffix("").as_posix(): path for path in sorted(HERE.rglob("*.toml"))}
+    return {broken: read_faults(path, broken) for broken, path in paths.items()}
 
 
 class Tree:
-    """A copy of the project that can be built, tested and patched."""
+    """A copy of the project that can be built, tested and broken."""
 
     def __init__(self, root, levels, timeout):
         self.root = root
@@ -63,7 +96,6 @@ class Tree:
             **os.environ,
             "PYTHONPATH": str(root),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "GIT_CEILING_DIRECTORIES": str(root.parent),  # git apply is to see a plain folder
         }
         if levels:
             self.environment["FASTATTN_BUILD_LEVELS"] = levels
@@ -87,9 +119,6 @@ class Tree:
     def test(self, arguments):
         return self.run(sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *arguments)
 
-    def patch(self, path, *options):
-        return self.run("git", "apply", "--whitespace=nowarn", *options, str(path))
-
 
 def first_failure(output):
     for line in output.splitlines():
@@ -100,10 +129,11 @@ def first_failure(output):
 
 def judge(tree, fault):
     """Plant one fault, look whether its tests fail, take it out again; return the verdict and a detail."""
-    planted = tree.patch(fault.path)
-    if planted.returncode:
-        return BROKEN, "the patch does not apply: " + last_line(planted.stdout)
+    before = {}
     try:
+        for change in fault.changes:
+            text = change.plant(tree.root)
+            before.setdefault(change.file, text)
         built = tree.build()
         if built.returncode:
             return BROKEN, "does not build: " + first_error(built.stdout)
@@ -118,8 +148,11 @@ def judge(tree, fault):
         if done.returncode < 0 or done.returncode > 128:
             return CAUGHT, f"the interpreter died (status {done.returncode})"
         return BROKEN, f"pytest status {done.returncode}: " + last_line(done.stdout)
+    except ValueError as error:
+        return BROKEN, str(error)
     finally:
-        tree.patch(fault.path, "-R")
+        for file, text in before.items():
+            (tree.root / file).write_text(text)
 
 
 def first_error(text):
@@ -154,8 +187,8 @@ def examine(tree, faults):
     rows = []
     for fault in faults:
         verdict, detail = judge(tree, fault)
-        rows.append((fault.path.stem, fault.what, verdict, detail))
-        print(f"{fault.path.stem}: {verdict}, {detail}", file=sys.stderr, flush=True)
+        rows.append((fault.name, fault.what, verdict, detail))
+        print(f"{fault.name}: {verdict}, {detail}", file=sys.stderr, flush=True)
     report(rows)
     verdicts = [row[2] for row in rows]
     print(f"\n{verdicts.count(CAUGHT)} of {len(rows)} caught")
@@ -164,17 +197,20 @@ def examine(tree, faults):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="patches without suffix (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="faults, or starts of paths (default: all)")
     parser.add_argument("--levels", help="build only these levels, which is quicker")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one build or one test run")
     options = parser.parse_args(argv)
-    known = {path.stem: path for path in sorted(HERE.glob("*.patch"))}
-    unknown = set(options.names) - set(known)
-    if unknown:
-        parser.error(f"no such patch: {', '.join(sorted(unknown))}")
-    faults = [read_fault(known[name]) for name in options.names or known]
-    if not faults:
-        parser.error("there are no patches")
+    known = all_faults()
+    faults = [fault for found in known.values() for fault in found]
+    if options.names:
+        chosen = [fault for fault in faults if fault.name in options.names]
+        for name in set(options.names) - {fault.name for fault in chosen}:
+            there = [fault for file, found in known.items() if file.startswith(name) for fault in found]
+            if not there:
+                parser.error(f"no fault and no file with faults is called {name}")
+            chosen += [fault for fault in there if fault not in chosen]
+        faults = chosen
     with tempfile.TemporaryDirectory(prefix="fastattn-faults-") as folder:
         copy = Path(folder, "tree")
         shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
