@@ -7,63 +7,57 @@ Environment:
 """
 
 import os
+import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = [
-    "csrc/threads/pool.c",
-    "csrc/dispatch/capi.c",
-    "csrc/dispatch/dispatch.c",
-    "csrc/dispatch/run.c",
-    "csrc/dispatch/gradient.c",
-    "csrc/dispatch/recurrent.c",
-    "csrc/dispatch/query_gradient.c",
-    "csrc/dispatch/steps.c",
-    "csrc/dispatch/noise.c",
-    "csrc/dispatch/training.c",
-    "csrc/dispatch/sparse.c",
-]
+KERNELS = "csrc/levels/level.c"
+SOURCES = sorted(map(str, Path("csrc/run").glob("*.c")))
 
 
-SHARED = {"avx512bf16": "avx512"}  # levels whose kernels are those of another, in its file
+class Level(NamedTuple):
+    """A line of csrc/levels.def, which says what the fields are."""
 
+    name: str
+    vectors: str
+    machine: str
+    needs: str
+    probe: str
 
-def x86_probe(target, function):
-    return f"""\
-#ifndef __x86_64__
-#error another machine
-#elif defined(__clang__)
-#pragma clang attribute push(__attribute__((target("{target}"))), apply_to = function)
+    def probe_source(self):
+        """A file that compiles when the compiler can make the level: one that ignores the pragma is refused too."""
+        check = "" if self.machine == "any" else f"#ifndef __{self.machine}__\n#error another machine\n#endif\n"
+        header = {"x86_64": "#include <immintrin.h>\n", "aarch64": "#include <arm_neon.h>\n"}.get(self.machine, "")
+        if not self.needs:
+            return f"{check}{header}{self.probe}\n"
+        return f"""\
+{check}#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("{self.needs}"))), apply_to = function)
 #else
-#pragma GCC target("{target}")
+#pragma GCC target("{self.needs}")
 #endif
-#include <immintrin.h>
-{function}
+{header}{self.probe}
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
 """
 
+    def macros(self, bits):
+        """What levels/level.c is compiled with."""
+        needs = [("FA_NEEDS", f'"{self.needs}"')] if self.needs else []
+        return [("FA_LEVEL", self.name), ("FA_VEC_FILE", f'"{self.vectors}.h"'), ("FA_BITS", str(bits)), *needs]
 
-# Level -> a file that compiles when the compiler can make that level. The level units carry the same pragma, so no
-# file needs flags of its own. An intrinsic is called because a compiler that ignores the pragma must be refused too.
-AVX2 = "avx2,fma,f16c"
-AVX512 = f"avx512f,avx512bw,avx512dq,avx512vl,{AVX2}"
-LEVELS = {
-    "generic": "int probe;\n",
-    "avx2": x86_probe(AVX2, "__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }"),
-    "avx512": x86_probe(AVX512, "__m512 f(__m512 a) { return _mm512_fmadd_ps(a, a, a); }"),
-    "avx512bf16": x86_probe(f"{AVX512},avx512bf16", "__m512bh f(__m512 a) { return _mm512_cvtne2ps_pbh(a, a); }"),
-    "neon": "#ifndef __aarch64__\n#error another machine\n#endif\n"
-    "#include <arm_neon.h>\nfloat32x4_t f(float32x4_t a) { return vfmaq_f32(a, a, a); }\n",
-}
+
+LEVEL_LINE = re.compile(r'LEVEL\((\w+), (\w+), (\w+), "([^"]*)",\s*"([^"]*)"\)')
+LEVELS = {found[0]: Level(*found) for found in LEVEL_LINE.findall(Path("csrc/levels.def").read_text())}
 
 SANITIZE = os.environ.get("FASTATTN_SANITIZE", "") not in ("", "0")
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
@@ -106,12 +100,11 @@ class BuildExt(build_ext):
         levels = self.choose_levels()
         print("fastattn: levels built:", ", ".join(levels), flush=True)
         (extension,) = self.extensions
-        extension.sources += [f"csrc/levels/{level}.c" for level in levels if level not in SHARED]
-        extension.define_macros += [(f"FA_HAVE_{level.upper()}", "1") for level in levels]
+        self.units = [(LEVELS[level], bits) for level in levels if LEVELS[level].vectors == level for bits in (32, 64)]
 
         # Objects of another configuration are not reused, so a sanitizer build and a plain one may share build/.
         stamp = Path(self.build_temp, "configuration.txt")
-        configuration = repr((self.compiler.compiler_so, COMPILE_ARGS, extension.define_macros, DIRECTIVES))
+        configuration = repr((self.compiler.compiler_so, COMPILE_ARGS, extension.define_macros, DIRECTIVES, LEVELS))
         if not stamp.exists() or stamp.read_text() != configuration:
             stamp.unlink(missing_ok=True)
             self.force = True
@@ -127,7 +120,7 @@ class BuildExt(build_ext):
             raise SystemExit(
                 f"FASTATTN_BUILD_LEVELS: expected some of {', '.join(LEVELS)}, got {', '.join(sorted(unknown))}"
             )
-        wanted = {"generic", *listed, *(SHARED[level] for level in listed if level in SHARED)} if listed else LEVELS
+        wanted = {"generic", *listed, *(LEVELS[level].vectors for level in listed)} if listed else LEVELS
         levels = [level for level in LEVELS if level in wanted and self.compiler_takes(level)]
         if "generic" not in levels:
             raise SystemExit(f"fastattn needs GCC or Clang: {self.compiler.compiler_so[0]!r} cannot compile C")
@@ -138,22 +131,31 @@ class BuildExt(build_ext):
 
     def compiler_takes(self, level):
         source = Path(self.build_temp, f"probe_{level}.c")
-        source.write_text(LEVELS[level])
+        source.write_text(LEVELS[level].probe_source())
         command = [*self.compiler.compiler_so, "-c", str(source), "-o", str(source.with_suffix(".o"))]
         try:
             return subprocess.run(command, capture_output=True).returncode == 0
         except OSError as error:
             raise SystemExit(f"fastattn needs GCC or Clang: {command[0]!r} does not run: {error.strerror}") from None
 
-    def compile_all(self, sources, output_dir=None, **options):
-        """Stand-in for ``compiler.compile`` that gives each file its own worker and skips objects that are current."""
-        objects = self.compiler.object_filenames(sources, output_dir=output_dir)
-        for name in objects:
+    def compile_all(self, sources, output_dir=None, macros=(), **options):
+        """Stand-in for ``compiler.compile``: the kernels of each level beside the sources, each file by a worker of its
+        own; objects that are current are kept."""
+        jobs = [(source, output_dir, list(macros)) for source in sources]
+        for level, bits in self.units:
+            folder = str(Path(output_dir, f"{level.name}_f{bits}"))
+            jobs.append((KERNELS, folder, [*macros, *level.macros(bits)]))
+        names = [self.compiler.object_filenames([source], output_dir=folder)[0] for source, folder, _ in jobs]
+
+        def compile_one(job, name):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-        pending = [source for source, name in zip(sources, objects) if self.force or out_of_date(Path(name))]
+            if self.force or out_of_date(Path(name)):
+                source, folder, defined = job
+                self.compile_one([source], output_dir=folder, macros=defined, **options)
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda source: self.compile_one([source], output_dir=output_dir, **options), pending))
-        return objects
+            list(pool.map(compile_one, jobs, names))
+        return names
 
 
 def out_of_date(obj):
@@ -170,7 +172,7 @@ def out_of_date(obj):
 core = Extension(
     "fastattn._kernels.core",
     sources=["fastattn/_kernels/core.pyx", *SOURCES],
-    depends=["setup.py", *sorted(map(str, [*Path("csrc").rglob("*.[ch]"), *Path("fastattn").rglob("*.pxi")]))],
+    depends=["setup.py", *sorted(str(path) for path in [*Path("csrc").rglob("*.*"), *Path("fastattn").rglob("*.pxi")])],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=[*COMPILE_ARGS, "-MMD"],

@@ -9,7 +9,7 @@ from fastattn._printing import show
 from fastattn._version import __version__
 from fastattn.errors import ArgumentError, describe
 
-_MOST_THREADS = 256  # FA_MAX_THREADS of csrc/threads/pool.h
+_MOST_THREADS = 256  # FA_MAX_THREADS of csrc/run/pool.h
 
 __all__ = ["get_include", "get_num_threads", "set_num_threads", "show_config"]
 

@@ -142,7 +142,7 @@ def known_sources():
     folders = [documents.ROOT / name for name in ("fastattn", "csrc", "tests")]
     yield documents.ROOT / "setup.py"
     for folder in folders:
-        yield from (path for path in folder.rglob("*") if path.suffix in (".py", ".c", ".h"))
+        yield from (path for path in folder.rglob("*") if path.suffix in (".py", ".c", ".def", ".h", ".inl"))
 
 
 def commands():

@@ -34,8 +34,8 @@ TIERS = [
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 
 TEXT_SUFFIXES = {
-    ".c", ".cfg", ".css", ".h", ".html", ".js", ".md", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml", ".txt",
-    ".yml",
+    ".c", ".cfg", ".css", ".def", ".h", ".html", ".inl", ".js", ".md", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml",
+    ".txt", ".yml",
 }  # fmt: skip
 TOP_FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py"]
 TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "docs"]
@@ -153,7 +153,7 @@ def test_outsiders_use_public_names_only(folder):
             assert not private, f"{relative(path)} imports {name}"
 
 
-@pytest.mark.parametrize("path", sources(ROOT / "csrc", ".c", ".h"), ids=relative)
+@pytest.mark.parametrize("path", sources(ROOT / "csrc", ".c", ".def", ".h", ".inl"), ids=relative)
 def test_the_c_library_knows_no_python(path):
     assert "Python.h" not in re.findall(r"#\s*include\s*[<\"]([^>\"]+)", path.read_text())
 

@@ -8,12 +8,9 @@
  * vexp_soft flushes results below the smallest normal number to zero: in a softmax they are below 1e-37 of the largest
  * weight, and subnormal arithmetic is many times slower. vexp is the complete function.
  */
-#define vexp_reduced FN(vexp_reduced)
-#define vexp_parts FN(vexp_parts)
-#define vexp_soft FN(vexp_soft)
-#define vexp FN(vexp)
-#define vtanh FN(vtanh)
-#define vsigmoid FN(vsigmoid)
+#ifndef FA_VEC_MATH_H
+#define FA_VEC_MATH_H
+#include "vec.h"
 
 #if FA_BITS == 32
 #define FA_LOG2E 1.44269504088896341f
@@ -24,13 +21,6 @@
 #define FA_EXP_MAX 88.8f           /* above: overflows */
 #define FA_TANH_MAX 10.0f          /* tanh rounds to 1 from about 9.01 */
 #else
-#undef FA_LOG2E
-#undef FA_LN2_HI
-#undef FA_LN2_LO
-#undef FA_EXP_SOFT_MIN
-#undef FA_EXP_MIN
-#undef FA_EXP_MAX
-#undef FA_TANH_MAX
 #define FA_LOG2E 1.44269504088896340736
 #define FA_LN2_HI 0.6931471803691238
 #define FA_LN2_LO 1.908214929270587816144e-10
@@ -102,3 +92,4 @@ FA_INLINE vec vtanh(vec x) {
 
 /* At most 3 ulp. */
 FA_INLINE vec vsigmoid(vec x) { return vset1(1) / (vset1(1) + vexp(-x)); }
+#endif

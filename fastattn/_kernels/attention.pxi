@@ -7,7 +7,6 @@ cdef class Call:
     cdef tuple keep
     cdef int kind, axes  # of query
     cdef int64_t entries  # of the memory
-    cdef bint is_double
 
     def __cinit__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
                   double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
@@ -25,7 +24,6 @@ cdef class Call:
         self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha,
                      position_rows)
         self.kernels = _kernels(query)
-        self.is_double = kind == cnp.NPY_FLOAT64
         a.B = q.B
         a.H = q.H
         a.Hk = k.H if n == 4 else 1
@@ -156,7 +154,7 @@ cdef class Call:
             if self.a.alpha != NULL:
                 status = fa_sparse_forward(self.kernels, &self.a, n_threads)
             else:
-                status = fa_forward(self.kernels, &self.a, self.is_double, n_threads)
+                status = fa_forward(self.kernels, &self.a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention")
 
@@ -184,7 +182,7 @@ cdef class Call:
         if self.a.B == 0 or self.a.H == 0:
             return
         with nogil:
-            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, self.is_double, p_vector, n_threads)
+            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, p_vector, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
 
@@ -202,7 +200,7 @@ cdef class Call:
         if self.a.B == 0 or self.a.H == 0:
             return
         with nogil:
-            status = fa_sparse_backward(self.kernels, &g, self.is_double, p_vector, n_threads)
+            status = fa_sparse_backward(self.kernels, &g, p_vector, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
 
@@ -278,7 +276,6 @@ def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t 
     cdef void *p_vector = NULL
     cdef void *p_panels = cnp.PyArray_DATA(panels)
     cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     between("score", None, score, 0, 1)
     between("activation", None, activation, 0, 2)
     between("last", None, last, 0, s.T)
@@ -293,7 +290,7 @@ def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t 
         p_vector = _data(score_vector)
     with nogil:
         status = fa_pack_keys(k, score, activation, p_key, strides, p_vector, s.B, s.H, first, last, s.D, p_panels,
-                              batch, head, is_double, n_threads)
+                              batch, head, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of prepare")
 

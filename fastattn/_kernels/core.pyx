@@ -92,7 +92,7 @@ include "steps.pxi"
 include "monotonic.pxi"
 
 # The table of functions for compiled plugins.
-cdef extern from "dispatch/capi.h" nogil:
+cdef extern from "run/capi.h" nogil:
     ctypedef struct fastattn_api:
         pass
     const fastattn_api fa_api

@@ -1,6 +1,6 @@
 # The C library as Cython sees it: structures, kernels, entry points.
 
-cdef extern from "fastattn.h" nogil:
+cdef extern from "kernels.h" nogil:
     ctypedef struct fa_strides3:
         int64_t batch, head, row
 
@@ -187,33 +187,33 @@ cdef extern from "fastattn.h" nogil:
         const void *inside
 
     ctypedef struct fa_kernels:
-        int64_t panel_width
+        int64_t panel_width, element_bytes
         int64_t (*panel_elements)(int32_t, int64_t, int64_t) noexcept nogil
         int64_t (*gemm_packed_elements)(int64_t, int64_t) noexcept nogil
-        void (*map)(int32_t, const void *, void *, int64_t) noexcept nogil
-        void (*softmax)(const void *, const uint8_t *, void *, int64_t, int64_t) noexcept nogil
-        void (*softmax_vjp)(const void *, const void *, void *, int64_t, int64_t) noexcept nogil
-        void (*normalize)(const void *, int64_t, void *, void *, int64_t, int64_t) noexcept nogil
-        void (*normalize_vjp)(const void *, const void *, const void *, void *, int64_t, int64_t) noexcept nogil
+        void (*map_elements)(int32_t, const void *, void *, int64_t) noexcept nogil
+        void (*softmax_forward)(const void *, const uint8_t *, void *, int64_t, int64_t) noexcept nogil
+        void (*softmax_backward)(const void *, const void *, void *, int64_t, int64_t) noexcept nogil
+        void (*normalize_forward)(const void *, int64_t, void *, void *, int64_t, int64_t) noexcept nogil
+        void (*normalize_backward)(const void *, const void *, const void *, void *, int64_t, int64_t) noexcept nogil
 
     ctypedef struct fa_level:
         const char *name
         const fa_kernels *f32
         const fa_kernels *f64
 
-cdef extern from "dispatch/dispatch.h" nogil:
+cdef extern from "run/run.h" nogil:
     int fa_levels()
     const fa_level *fa_level_at(int)
     int fa_level_supported(int)
-    int fa_forward(const fa_kernels *, fa_attention *, int, int)
-    int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, int, void *, int)
+    int fa_forward(const fa_kernels *, fa_attention *, int)
+    int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, void *, int)
     int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, const void *, int64_t, int64_t,
-                     int64_t, int64_t, int64_t, void *, int64_t, int64_t, int, int)
+                     int64_t, int64_t, int64_t, void *, int64_t, int64_t, int)
     int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
     int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t,
                 const void *, int, int)
     int fa_gemm_tn(const fa_kernels *, const void *, int64_t, const void *, int64_t, void *, void *, int, int64_t,
-                   int64_t, int64_t, int, int)
+                   int64_t, int64_t, int)
 
     void fa_cross_entropy(const fa_kernels *, void *, const void *, const int64_t *, double, int, double *, int64_t,
                           int64_t, int)
@@ -235,22 +235,21 @@ cdef extern from "dispatch/dispatch.h" nogil:
     void fa_gather(const fa_kernels *, const void *, const int64_t *, void *, int64_t, int64_t, int)
     int fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)
     void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
-    void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t, int,
+    void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t,
                     int)
     int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
     int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads)
-    void fa_log(const void *, const uint64_t *, int64_t, void *, int64_t, int64_t, int)
+    void fa_log(const fa_kernels *, const void *, const uint64_t *, int64_t, void *, int64_t, int64_t)
     void fa_uniform(const uint64_t *, int64_t, int64_t, double *, int64_t)
     void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
-                             const void *, const void *, void *, void *, int, int)
-    int fa_recurrent_backward(const fa_kernels *, fa_recurrent *, const void *, const void *, void *, void *, int, int)
+                             const void *, const void *, void *, void *, int)
+    int fa_recurrent_backward(const fa_kernels *, fa_recurrent *, const void *, const void *, void *, void *, int)
     int fa_sparse_forward(const fa_kernels *, fa_attention *, int)
-    int fa_sparse_backward(const fa_kernels *, fa_attention_grad *, int, void *, int)
-    int fa_entmax(const fa_kernels *, const void *, const uint8_t *, void *, double, int64_t, int64_t, int, int)
-    int fa_entmax_vjp(const fa_kernels *, const void *, const void *, void *, double *, double, int64_t, int64_t, int,
-                      int)
+    int fa_sparse_backward(const fa_kernels *, fa_attention_grad *, void *, int)
+    int fa_entmax(const fa_kernels *, const void *, const uint8_t *, void *, double, int64_t, int64_t, int)
+    int fa_entmax_vjp(const fa_kernels *, const void *, const void *, void *, double *, double, int64_t, int64_t, int)
 
-cdef extern from "threads/pool.h" nogil:
+cdef extern from "run/pool.h" nogil:
     int n_threads "fa_threads"  # atomic: set_num_threads of one thread, calls of the others
     void fa_fail_workspace(int64_t)

@@ -1,7 +1,7 @@
 # Monotonic and hard attention, step by step, with gradients.
 
 cdef class Monotonic:
-    """One step of monotonic attention for each of B samples, forward and back; csrc/steps/monotonic.h has formulas.
+    """One step of monotonic attention for each of B samples, forward and back; csrc/decoder/monotonic.inl has formulas.
 
     query and chunk_query (B, D), vectors (D,), offset (1,), lengths and rows (B,) int64, mask (B, S) bool, seeds (B,)
     uint64, previous (B, S): contiguous, or None where there may be none; key and chunk_key (., S, D), value (., S, Dv):
@@ -176,12 +176,12 @@ def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
     flat(y, "y", kind, fa_times(s.T, s.D), FA_WRITE)
     if seeds is not None:
         flat(seeds, "seeds", cnp.NPY_UINT64, s.T)
+    cdef const fa_kernels *k = _kernels(x)
     cdef const uint64_t *p_seeds = <const uint64_t *>_data(seeds)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     with nogil:
-        fa_log(p_x, p_seeds, step, p_y, s.T, s.D, is_double)
+        fa_log(k, p_x, p_seeds, step, p_y, s.T, s.D)
 
 
 def uniform(cnp.ndarray seeds, int64_t step, int64_t draw, cnp.ndarray u):

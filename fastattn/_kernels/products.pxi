@@ -77,9 +77,8 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dw = cnp.PyArray_DATA(dw)
     cdef void *p_db = _data(db)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     cdef int status
     with nogil:
-        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, a.T, a.D, d.D, is_double, n_threads)
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, a.T, a.D, d.D, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of weight_gradient")

@@ -12,7 +12,6 @@ cdef class Recurrent:
     cdef int64_t w_input_elements, gates
     cdef tuple keep
     cdef int kind
-    cdef bint is_double
 
     def __cinit__(self, int cell, int64_t hidden, cnp.ndarray w_input, cnp.ndarray w_hidden, cnp.ndarray b_input,
                   b_hidden):
@@ -30,7 +29,6 @@ cdef class Recurrent:
             flat(b_hidden, "b_hidden", kind, self.gates)
         memset(&self.a, 0, sizeof(fa_recurrent))
         self.keep = (w_input, w_hidden, b_input, b_hidden)
-        self.is_double = kind == cnp.NPY_FLOAT64
         self.w_input = cnp.PyArray_DATA(w_input)
         self.a.cell = cell
         self.a.H = hidden
@@ -109,7 +107,7 @@ cdef class Recurrent:
         a.inside = _data(inside)
         with nogil:
             status = fa_recurrent_forward(self.kernels, &a, p_x, x_row, self.w_input, rows, D, p_h, p_c, p_h_last,
-                                          p_c_last, self.is_double, n_threads)
+                                          p_c_last, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of a recurrent layer")
 
@@ -141,6 +139,6 @@ cdef class Recurrent:
         a.dy = _data(dy)
         a.memory_first = _data(c_first)
         with nogil:
-            status = fa_recurrent_backward(self.kernels, &a, p_h_last, p_c_last, p_h, p_c, self.is_double, n_threads)
+            status = fa_recurrent_backward(self.kernels, &a, p_h_last, p_c_last, p_h, p_c, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of a recurrent layer's gradients")

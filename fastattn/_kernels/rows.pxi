@@ -15,7 +15,7 @@ def map_array(int function, cnp.ndarray x, cnp.ndarray y):
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
-        k.map(function, p_x, p_y, n)
+        k.map_elements(function, p_x, p_y, n)
 
 
 def softmax(cnp.ndarray x, mask, cnp.ndarray y, int64_t rows, int64_t columns):
@@ -29,7 +29,7 @@ def softmax(cnp.ndarray x, mask, cnp.ndarray y, int64_t rows, int64_t columns):
     cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
     cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
-        k.softmax(p_x, p_mask, p_y, rows, columns)
+        k.softmax_forward(p_x, p_mask, p_y, rows, columns)
 
 
 cdef int _two(object x, str x_name, object y, str y_name, int kind, int64_t rows, int64_t columns) except -1:
@@ -51,7 +51,7 @@ def softmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dx = cnp.PyArray_DATA(dx)
     with nogil:
-        k.softmax_vjp(p_y, p_dy, p_dx, rows, columns)
+        k.softmax_backward(p_y, p_dy, p_dx, rows, columns)
 
 
 def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t rows, int64_t columns):
@@ -64,7 +64,7 @@ def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t ro
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
     with nogil:
-        k.normalize(p_x, columns, p_y, p_n, rows, columns)
+        k.normalize_forward(p_x, columns, p_y, p_n, rows, columns)
 
 
 def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows,
@@ -80,7 +80,7 @@ def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.n
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dx = cnp.PyArray_DATA(dx)
     with nogil:
-        k.normalize_vjp(p_y, p_n, p_dy, p_dx, rows, columns)
+        k.normalize_backward(p_y, p_n, p_dy, p_dx, rows, columns)
 
 
 def mix64(x):

@@ -10,10 +10,9 @@ def entmax(cnp.ndarray x, mask, cnp.ndarray y, double alpha, int64_t rows, int64
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
     cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     cdef int status
     with nogil:
-        status = fa_entmax(k, p_x, p_mask, p_y, alpha, rows, columns, is_double, n_threads)
+        status = fa_entmax(k, p_x, p_mask, p_y, alpha, rows, columns, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of entmax")
 
@@ -30,9 +29,8 @@ def entmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double al
     cdef void *p_dy = cnp.PyArray_DATA(dy)
     cdef void *p_dx = cnp.PyArray_DATA(dx)
     cdef double *p_alpha = <double *>_data(d_alpha)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     cdef int status
     with nogil:
-        status = fa_entmax_vjp(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, is_double, n_threads)
+        status = fa_entmax_vjp(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of entmax")

@@ -1,7 +1,7 @@
 # Decoder steps over earlier weights, with gradients.
 
 cdef class Steps:
-    """T steps of attention for each of B samples, forward and back; csrc/steps/ has formulas and layouts.
+    """T steps of attention for each of B samples, forward and back; csrc/decoder/ has formulas and layouts.
 
     query (B, T, D), history and factor (B, T, S), first and last (B, T) int64, mask (B, S) bool, rows (B,) int64,
     vector (D,), filters (C, K), feature_weights (C, D): contiguous, or None; key (., S, D) and value (., S, Dv): any

@@ -35,7 +35,7 @@ def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t column
 
 def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, double scale, double beta1,
          double beta2, double size, double spread, double epsilon, double keep):
-    """One step in place, gradient set to zero; the numbers are those of csrc/optim/adam.c."""
+    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl."""
     cdef int kind = floats(value, "value")
     cdef int64_t n = _elements(value)
     flat(value, "value", kind, n, FA_WRITE)
@@ -202,6 +202,5 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef const uint64_t *p_seeds = <const uint64_t *>cnp.PyArray_DATA(seeds)
-    cdef int is_double = kind == cnp.NPY_FLOAT64
     with nogil:
-        fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, is_double, n_threads)
+        fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, n_threads)

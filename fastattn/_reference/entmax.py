@@ -45,8 +45,9 @@ def _last(inside: Array) -> Array:
 def rows(z: Array, alpha: float) -> Array:
     """Weights of rows (N, S), -inf where masked but not all of a row, in extended precision: thresholds cancel digits.
 
-    For other alpha than 1, 1.5 and 2 by Newton's method on t' in y = 1 + e (z - t'), see csrc/normalizers/entmax.h:
-    the sum is convex and falls with t', so that steps from t' = 0 rise to the threshold and never pass it.
+    For other alpha than 1, 1.5 and 2 by Newton's method on t' in y = 1 + e (z - t'), see
+    csrc/attention/normalizers/entmax.inl: the sum is convex and falls with t', so that steps from t' = 0 rise to the
+    threshold and never pass it.
     """
     z = z.astype(np.longdouble)
     z = z - z.max(axis=-1, keepdims=True)

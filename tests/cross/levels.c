@@ -6,8 +6,8 @@
  * C is the error over eps * unit, where a unit is the sum with absolute values in place of its terms, times 1 + S for
  * what follows from scores of size S (tests/bounds.py has the full derivation).
  */
-#include "dispatch/dispatch.h"
-#include "dropout/dropout.h"
+#include "run/run.h"
+#include "dropout.h"
 
 #include <float.h>
 #include <math.h>
@@ -80,7 +80,7 @@ static const problem problems[] = {
 
 /* Value, slope, and the units of both for an argument x that errs by eps * X. */
 static double activate(int activation, double x, double X, double *slope, double *y_unit, double *slope_unit) {
-    /* Factored sigmoids do not fall below 1 / cap (additive/additive.h). */
+    /* Factored sigmoids do not fall below 1 / cap (attention/scores/additive.inl). */
     const double floor_unit = is_double ? ldexp(1, -250) / DBL_EPSILON : ldexp(1, -30) / FLT_EPSILON;
     double y, f;
     if (activation == FA_RELU) {
@@ -235,12 +235,12 @@ static void check_attention(const problem *p) {
         }
     }
 
-    if (fa_forward(kernels, a, is_double, 3)) failures++;
+    if (fa_forward(kernels, a, 3)) failures++;
     compare("context", a->context, out[0], out[1], no, 4);
     compare("weights", a->weights, weights[0], weights[1], pairs, 4);
     void *first = malloc((size_t)no * item());
     memcpy(first, a->context, (size_t)no * item());
-    if (fa_forward(kernels, a, is_double, 1)) failures++;
+    if (fa_forward(kernels, a, 1)) failures++;
     if (memcmp(first, a->context, (size_t)no * item()))
         printf("%s: 1 thread, other bits   WRONG\n", p->name), failures++;
 
@@ -250,7 +250,7 @@ static void check_attention(const problem *p) {
     if (p->bias) g.d_bias = as_real(filled(H * Tk, 0), H * Tk), g.d_bias_strides = a->bias_strides;
     void *delta = malloc((size_t)rows * item()), *d_vector = malloc((size_t)D * item());
     if (p->score == FA_SCORE_ADDITIVE) g.d_score_vector = malloc((size_t)(B * Hk * D) * item());
-    if (fa_backward(kernels, &g, a->context, NULL, delta, is_double, g.d_score_vector ? d_vector : NULL, 3)) failures++;
+    if (fa_backward(kernels, &g, a->context, NULL, delta, g.d_score_vector ? d_vector : NULL, 3)) failures++;
     compare("d_query", g.d_query, dq[0], dq[1], nq, 8);
     compare("d_key", g.d_key, dk[0], dk[1], nk, 8);
     compare("d_value", g.d_value, dv[0], dv[1], nv, 8);
@@ -281,7 +281,7 @@ static void check_products(int64_t M, int64_t K, int64_t N, int transposed) {
     for (int64_t m = 0; m < M; m++)
         for (int64_t n = 0; n < N; n++) b[0][n] += dy[m * N + n], b[1][n] += fabs(dy[m * N + n]);
     void *rb = malloc((size_t)N * item());
-    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, rb, 0, M, K, N, is_double, 2)) failures++;
+    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, rb, 0, M, K, N, 2)) failures++;
     compare("d_w", rd, d[0], d[1], K * N, 8);
     compare("d_b", rb, b[0], b[1], N, 8);
 }
@@ -347,7 +347,7 @@ static void check_rows(void) {
             y[i] = f == FA_MAP_EXP ? exp(x[i]) : f == FA_MAP_TANH ? tanh(x[i]) : 1 / (1 + exp(-x[i]));
             unit[i] = fabs(y[i]);
         }
-        kernels->map(f, rx, ry, n);
+        kernels->map_elements(f, rx, ry, n);
         compare(f == FA_MAP_EXP    ? "exp"
                 : f == FA_MAP_TANH ? "tanh"
                                    : "sigmoid",
@@ -357,11 +357,11 @@ static void check_rows(void) {
     case_name = "softmax";
     for (int64_t i = 0; i < n; i++) sum += exp(x[i]);
     for (int64_t i = 0; i < n; i++) y[i] = exp(x[i]) / sum, unit[i] = y[i] * 21;
-    kernels->softmax(rx, NULL, ry, 1, n);
+    kernels->softmax_forward(rx, NULL, ry, 1, n);
     compare("y", ry, y, unit, n, 4);
     for (int64_t i = 0; i < n; i++) y[i] = at(ry, i), along += y[i] * d[i], along_unit += y[i] * fabs(d[i]);
     for (int64_t i = 0; i < n; i++) unit[i] = y[i] * (fabs(d[i]) + along_unit), y[i] *= d[i] - along;
-    kernels->softmax_vjp(ry, as_real(d, n), rd, 1, n);
+    kernels->softmax_backward(ry, as_real(d, n), rd, 1, n);
     compare("d_x", rd, y, unit, n, 8);
 }
 

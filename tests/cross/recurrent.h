@@ -115,7 +115,7 @@ static void check_recurrent(int cell, int64_t H) {
     void *last = space(rB * H), *last_memory = memory ? space(rB * H) : NULL;
     fa_recurrent b = a;
     if (fa_recurrent_forward(kernels, &b, as_real(x, rows * rD), rD, w_input, rows, rD, first, memory, last,
-                             last_memory, is_double, 2))
+                             last_memory, 2))
         failures++;
 
     moment *m = calloc((size_t)rows, sizeof *m);
@@ -133,7 +133,7 @@ static void check_recurrent(int cell, int64_t H) {
     b.w_hidden_transposed = w_back, b.dy = as_real(dy, rows * H), b.memory_first = memory;
     void *d_first = space(rB * H), *d_memory = memory ? space(rB * H) : NULL;
     if (fa_recurrent_backward(kernels, &b, as_real(dh, rB * H), memory ? as_real(dc, rB * H) : NULL, d_first, d_memory,
-                              is_double, 2))
+                              2))
         failures++;
     for (int64_t s = 0; s < rB; s++)
         for (int64_t t = rT - 1; t >= 0; t--) {

@@ -4,8 +4,8 @@
  * that of one thread.
  */
 #define _GNU_SOURCE
-#include "dispatch/dispatch.h"
-#include "threads/pool.h"
+#include "run/run.h"
+#include "run/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -49,9 +49,9 @@ static void compute(const caller *c, float *results, int n_threads) {
     a->context = results, a->row_max = rows[0], a->row_sum = rows[1];
     g.d_query = results + CONTEXT, g.d_key = results + 2 * CONTEXT, g.d_value = results + 2 * CONTEXT + KEYS;
     float *weight = results + 2 * CONTEXT + 2 * KEYS;
-    int status = fa_forward(kernels, a, 0, n_threads);
-    status |= fa_backward(kernels, &g, a->context, NULL, delta, 0, NULL, n_threads);
-    status |= fa_gemm_tn(kernels, c->query, D, c->d_context, D, weight, weight + WEIGHT, 0, B * T, D, D, 0, n_threads);
+    int status = fa_forward(kernels, a, n_threads);
+    status |= fa_backward(kernels, &g, a->context, NULL, delta, NULL, n_threads);
+    status |= fa_gemm_tn(kernels, c->query, D, c->d_context, D, weight, weight + WEIGHT, 0, B * T, D, D, n_threads);
     if (status) failures++;
 }
 

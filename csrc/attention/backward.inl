@@ -1,0 +1,436 @@
+/* Fused attention, backward, by recomputation: nothing of size Tq x Tk was saved, only each row's maximum and sum.
+ *
+ *   P_ij  = e^(s_ij - m_i) / l_i                        dP_ij = keep_ij (d_context_i . v_j) + d_weights_ij
+ *   dS_ij = P_ij (dP_ij - delta_i)                      delta_i = sum_j P_ij dP_ij - d_lse_i   (passed in)
+ *   d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
+ *   g_ij = dS_ij softcap'_ij scale                      d_query, d_key, d_v: g through the score function
+ *
+ * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in
+ * order, so that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of
+ * FA_QUERY_BLOCK queries:
+ *   1. S  = scores of the block, as in the forward pass, options included          queries x PW
+ *   2. dP = d_context x value^T, from value panels packed like keys
+ *   3. P and g on the strips
+ *   4. d_value += P^T d_context;   dot: d_key += g^T query, d_query += g key;   additive: additive_backward
+ *
+ * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, where all heads of a
+ * query that share the key head follow each other. Each block is one chain, and blocks are added (tile/sums.inl); a
+ * turn is FA_QUERY_TURN rows. Sums for the score vector and for a bias that pairs share are kept in float64, the first
+ * from rows of 64 pairs and blocks.
+ * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs.
+ *
+ * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of
+ * scores.
+ */
+#ifndef FA_ATTENTION_BACKWARD_INL
+#define FA_ATTENTION_BACKWARD_INL
+#include "../kernels.h"
+#include "../vec/vec.h"
+#include "../vec/math.h"
+#include "../tile/fma.inl"
+#include "../tile/sums.inl"
+#include "scores/additive.inl"
+#include "scores/additive_pack.inl"
+#include "scores/additive_backward.inl"
+#include "rows.inl"
+
+#define FA_QUERY_BLOCK 48
+#define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
+
+typedef struct {
+    const fa_attention_grad *g;
+    const fa_attention *a;
+    score_source scores;
+    int64_t b, hk, group, ldq, block_keys;
+    int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
+    int careful;      /* leave masked pairs out of every product */
+    /* The outer block: its keys (additive: their exponentials), rows_stride apart, and its sums, ldd and ldv apart, in
+     * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums; of kept: so do
+     * the pairs, which begin with the panel's in high and low and go on with those of its values. */
+    const real *rows;
+    int64_t rows_stride;
+    real *d_key, *d_value, *high, *low, *d_key_block;
+    unsigned started, kept;
+    double *d_v_total;
+    real *key_panels, *value_panels, *keys, *d_keys, *d_values;
+    real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
+    uint8_t *q_flags, *k_flags, *live;
+} backward_state;
+
+FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, char *workspace) {
+    const fa_attention *a = &g->f;
+    int additive = a->score == FA_SCORE_ADDITIVE;
+    char *w = workspace;
+    s->a = a;
+    s->g = g;
+    s->ldd = additive ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
+    s->ldv = padded(a->Dv);
+    s->block_keys = additive ? 2 * PW : 4 * PW;
+    int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
+    s->key_panels = take(&w, panels, panel_stride(a->score, a->D));
+    s->value_panels = take(&w, panels * PW, a->Dv);
+    s->keys = take(&w, s->block_keys, s->ldd);
+    s->d_keys = take(&w, s->block_keys, s->ldd);
+    s->d_values = take(&w, s->block_keys, s->ldv);
+    const int turns = a->H / a->Hk * a->Tq > FA_QUERY_TURN;
+    s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
+    s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
+    s->d_key_block = take(&w, additive ? PW : 0, s->ldd);
+    s->d_v_total = (double *)take(&w, additive ? (int64_t)(sizeof(double) / sizeof(real)) : 0, s->ldd);
+    s->ldq = additive ? query_width(a) : s->ldd;
+    s->queries = take(&w, Q, s->ldq);
+    s->exponentials = additive ? take(&w, Q, s->ldd) : NULL;
+    s->query_lost = additive ? take(&w, Q, s->ldd) : NULL;
+    s->key_lost = additive ? take(&w, s->block_keys, s->ldd) : NULL;
+    s->raw_queries = additive ? take(&w, Q, s->ldd) : s->queries;
+    s->d_context = take(&w, Q, s->ldv);
+    s->d_query = take(&w, Q, s->ldd);
+    s->S = take(&w, Q, PW);
+    s->dP = take(&w, Q, PW);
+    s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
+    s->v = take(&w, additive ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
+    s->d_v = take(&w, additive ? s->ldd : 0, 1);
+    s->q_flags = (uint8_t *)take(&w, Q, 1);
+    s->k_flags = (uint8_t *)take(&w, s->block_keys, 1);
+    s->live = (uint8_t *)take(&w, Q, PW);
+    return w - workspace;
+}
+
+FA_FUNC int64_t attention_backward_tasks(const fa_attention_grad *g) {
+    return (g->f.B / g->batches_per_task) * (g->f.Hk / g->heads_per_task);
+}
+FA_FUNC int64_t attention_backward_workspace(const fa_attention_grad *g) {
+    backward_state s;
+    return backward_layout(&s, g, (char *)64);
+}
+
+/* d_bias += dS of n keys of a row. */
+FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n,
+                               const real *dS) {
+    const fa_strides4 *strides = &g->d_bias_strides;
+    const int64_t step = strides->column;
+    const int64_t at = b * strides->batch + h * strides->head + i * strides->row + j0 * step;
+    if (g->d_bias_wide) {
+        double *db = (double *)g->d_bias + at;
+        for (int64_t j = 0; j < n; j++) db[j * step] += (double)dS[j];
+        return;
+    }
+    real *db = (real *)g->d_bias + at;
+    if (step == 1)
+        for (int64_t j = 0; j < n; j++) db[j] += dS[j];
+    else
+        for (int64_t j = 0; j < n; j++) db[j * step] += dS[j];
+}
+
+/* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
+ * becomes g. Returns 0 when no row may read any of the keys. */
+FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t length, int64_t j0, int64_t n,
+                            int64_t p, int count_bias) {
+    const fa_attention *a = s->a;
+    const fa_attention_grad *g = s->g;
+    int64_t end = padded(n);
+    if (!fa_rows_reach(a, length, r0, rows, j0, j0 + n)) return 0;
+    const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
+    for (int64_t r = 0; r < rows;) {
+        int tile = balanced_rows(rows - r);
+        const real *raw[MR];
+        for (int i = 0; i < tile; i++) raw[i] = s->raw_queries + (r + i) * s->ldd;
+        score_tile(&s->scores, tile, s->queries + r * s->ldq, s->q_flags + r, raw, panel, j0, n, s->S + r * PW, PW);
+        r += tile;
+    }
+    micro_gemm(1, rows, n, s->d_context, s->ldv, 1, s->value_panels + p * a->Dv * PW, PW, s->dP, PW, a->Dv);
+
+    const real scale = a->score == FA_SCORE_DOT ? (real)1 : (real)a->scale; /* dot: the scale is in the queries */
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        int64_t head = s->hk * s->group + row.head, query = row.query;
+        int64_t at = (s->b * a->H + head) * a->Tq + query;
+        real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
+        real sum = ((const real *)a->row_sum)[at], top = ((const real *)a->row_max)[at];
+        real delta = ((const real *)g->delta)[at], inverse = sum == 0 ? (real)0 : 1 / sum;
+        fa_range k = fa_row_range(a, length, query);
+        int options = a->softcap > 0 || a->bias || a->mask || n < end || k.lo > j0 || k.hi < j0 + n;
+        if (options) row_options(a, s->b, head, query, k, j0, n, S, slope);
+        if (s->careful)
+            for (int64_t j = 0; j < n; j++) s->live[r * PW + j] = S[j] != NEG_INF;
+        if (a->seeds) row_dropout(a, s->b, head, query, j0, n, dP);
+        if (g->d_weights) {
+            const real *dw = (const real *)g->d_weights + at * a->Tk + j0;
+            for (int64_t j = 0; j < n; j++) dP[j] += dw[j];
+        }
+        vec base = vset1(top == NEG_INF ? (real)0 : top), f = vset1(inverse), d = vset1(delta), gs = vset1(scale);
+        const vec lowest = vset1(NEG_INF);
+        for (int64_t j = 0; j < end; j += VL) {
+            vec score = vload(S + j), P = vexp_soft(score - base) * f;
+            vec dS = P * (vload(dP + j) - d);
+            if (options) { /* what may not be read has a score of -inf: its dP and delta do not count, NaN or not */
+                ivec masked = score == lowest;
+                dS = (vec)((ivec)dS & ~masked);
+            }
+            vstore(S + j, P);
+            vstore(dP + j, dS);
+        }
+        if (g->d_bias && count_bias) add_bias_gradient(g, s->b, head, query, j0, n, dP);
+        if (slope)
+            for (int64_t j = 0; j < end; j += VL) {
+                ivec zero = vload(dP + j) == vset1(0); /* slope may be NaN where masked */
+                vstore(dP + j, (vec)((ivec)(vload(dP + j) * vload(slope + j)) & ~zero));
+            }
+        if (scale != 1)
+            for (int64_t j = 0; j < end; j += VL) vstore(dP + j, vload(dP + j) * gs);
+        if (a->seeds) row_dropout(a, s->b, head, query, j0, n, S);
+    }
+    return 1;
+}
+
+/* Step 4 for one block of rows and one panel. */
+FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t p) {
+    const fa_attention *a = s->a;
+    real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
+    const real *keys = s->rows + p * PW * s->rows_stride;
+    const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, dot = a->score == FA_SCORE_DOT;
+    s->started |= 1u << p;
+    if (s->careful)
+        careful_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
+    else
+        micro_gemm(mode, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
+    if (dot && s->careful) {
+        careful_product(mode, n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
+        careful_product(MICRO_ADD, rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
+    } else if (dot) {
+        micro_gemm(mode, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
+        micro_gemm(MICRO_ADD, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
+    } else {
+        const uint8_t *k_flags = s->k_flags + p * PW;
+        real *dk = s->d_key_block;
+        memset(dk, 0, (size_t)(n * s->ldd) * sizeof(real));
+        memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
+        if (a->activation == FA_TANH)
+            additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
+                                    s->q_flags, k_flags);
+        additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, d_query, dk, s->d_v,
+                          s->q_flags, k_flags);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < n; j++) {
+                real g = s->dP[i * PW + j];
+                if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
+                additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
+                                         s->scores.key + (j0 + j) * a->key_strides.row, a->D, d_query + i * s->ldd,
+                                         dk + j * s->ldd, s->d_v);
+            }
+        for (int64_t c = 0; c < n * s->ldd; c += VL)
+            vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
+        for (int64_t t = 0; t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
+    }
+}
+
+/* The sums of the outer block's `count` keys so far to their pairs, after a turn. */
+FA_FUNC void backward_keep(backward_state *s, int64_t count) {
+    for (int64_t j = 0, p = 0; j < count; j += PW, p++) {
+        if (!(s->started >> p & 1)) continue;
+        const int64_t n = count - j < PW ? count - j : PW, at = j * (s->ldd + s->ldv), of_values = at + n * s->ldd;
+        real *high = s->high, *low = s->low;
+        if (!(s->kept >> p & 1)) {
+            memset(high + at, 0, (size_t)(n * (s->ldd + s->ldv)) * sizeof(real));
+            memset(low + at, 0, (size_t)(n * (s->ldd + s->ldv)) * sizeof(real));
+        }
+        sum_keep(high + at, low + at, s->d_key + j * s->ldd, n * s->ldd);
+        sum_keep(high + of_values, low + of_values, s->d_value + j * s->ldv, n * s->ldv);
+        s->kept |= 1u << p;
+    }
+    s->started = 0;
+}
+
+/* The other way: what was kept becomes the sums. */
+FA_FUNC void backward_settle(backward_state *s, int64_t count) {
+    if (!s->kept) return;
+    backward_keep(s, count);
+    for (int64_t j = 0, p = 0; j < count; j += PW, p++) {
+        if (!(s->kept >> p & 1)) continue;
+        const int64_t n = count - j < PW ? count - j : PW, at = j * (s->ldd + s->ldv), of_values = at + n * s->ldd;
+        sum_settle(s->d_key + j * s->ldd, s->high + at, s->low + at, n * s->ldd);
+        sum_settle(s->d_value + j * s->ldv, s->high + of_values, s->low + of_values, n * s->ldv);
+    }
+    s->started = s->kept;
+}
+
+/* Gradients of `rows` queries from row r0: from the output into rows of ldd, or back. */
+FA_FUNC void backward_queries(const backward_state *s, int64_t r0, int64_t rows, real *d_query, int back) {
+    const fa_attention *a = s->a;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        real *out = d_query + (row.head * a->Tq + row.query) * a->D, *in = s->d_query + r * s->ldd;
+        if (back)
+            memcpy(out, in, (size_t)a->D * sizeof(real));
+        else
+            load_block(in, s->ldd, out, 0, 1, a->D, 1);
+    }
+}
+
+/* Packs keys and values first..stop-1, the outer block. */
+FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, int64_t stop) {
+    const fa_attention *a = s->a;
+    const int64_t count = stop - first;
+    s->rows = s->scores.key + first * a->key_strides.row;
+    s->rows_stride = a->key_strides.row;
+    pack_key_panels(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels,
+                    (fa_ahead){0});
+    const int additive = a->score == FA_SCORE_ADDITIVE;
+    const int copied = additive || unaligned_rows(s->rows, s->rows_stride, a->D);
+    if (additive)
+        for (int64_t j = 0; j < count; j++)
+            additive_pack_row(a->activation, s->rows + j * s->rows_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
+                              s->k_flags + j, s->key_lost + j * s->ldd);
+    else if (copied)
+        load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
+    if (copied) {
+        s->rows = s->keys;
+        s->rows_stride = s->ldd;
+    }
+    value += first * a->value_strides.row;
+    for (int64_t j = 0; j < count; j += PW)
+        pack_panel(s->value_panels + j * a->Dv, value + j * a->value_strides.row, a->value_strides.row,
+                   count - j < PW ? count - j : PW, a->Dv);
+}
+
+/* Packs queries and d_context of `rows` rows from row r0, the inner block. */
+FA_FUNC void backward_load(backward_state *s, int64_t r0, int64_t rows) {
+    const fa_attention *a = s->a;
+    const fa_strides3 *ds = &s->g->d_context_strides;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        int64_t head = s->hk * s->group + row.head;
+        const real *q = (const real *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
+                        row.query * a->query_strides.row;
+        const real *d = (const real *)s->g->d_context + s->b * ds->batch + head * ds->head + row.query * ds->row;
+        load_block(s->d_context + r * s->ldv, s->ldv, d, 0, 1, a->Dv, 1);
+        real *lost = a->score == FA_SCORE_ADDITIVE ? s->query_lost + r * s->ldd : NULL;
+        pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r, lost);
+        if (!lost) continue;
+        for (int64_t t = a->D; t < s->ldd; t++) lost[t] = 0;
+        load_block(s->exponentials + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
+        load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
+    }
+}
+
+/* n rows of D columns times the score's factor (dot: scale, additive: v and the constant of act'), from rows ldd apart
+ * into contiguous rows, which may be the same. */
+FA_FUNC void backward_store(const backward_state *s, const real *src, real *dst, int64_t n, real factor) {
+    const int64_t D = s->a->D;
+    const int additive = s->a->score == FA_SCORE_ADDITIVE;
+    if (!additive && factor == 1 && src == dst) return;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < D; c += VL) {
+            vec f = additive ? vload(s->v + c) * vset1(factor) : vset1(factor);
+            vstore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
+        }
+}
+
+/* One (batch, key head): all blocks of keys. d_query accumulates in the output. Returns 0 if something non-finite came
+ * out. */
+FA_FUNC int backward_head(backward_state *s, int count_bias) {
+    const fa_attention *a = s->a;
+    const fa_attention_grad *g = s->g;
+    const int additive = a->score == FA_SCORE_ADDITIVE, whole_d = s->ldd == a->D, whole_v = s->ldv == a->Dv;
+    const int64_t rows_total = s->group * a->Tq, length = fa_key_length(a, s->b);
+    const real *value = (const real *)a->value + s->b * a->value_strides.batch + s->hk * a->value_strides.head;
+    s->scores.key = (const real *)a->key + s->b * a->key_strides.batch + s->hk * a->key_strides.head;
+    real *d_query = (real *)g->d_query + (s->b * a->H + s->hk * s->group) * a->Tq * a->D;
+    real *d_key = (real *)g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
+    real *d_value = (real *)g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
+    const real of_act = additive && a->activation == FA_TANH ? (real)4 : (real)1;
+    int finite = 1;
+    const int in_place = whole_d && s->group == 1; /* rows of a block of queries lie in the output as they do here */
+    memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
+    for (int64_t t = 0; additive && t < s->ldd; t++) s->d_v_total[t] = 0;
+
+    for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
+        const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
+        const int64_t stop = last < length ? last : length;
+        s->d_key = whole_d ? d_key + first * a->D : s->d_keys;
+        s->d_value = whole_v ? d_value + first * a->Dv : s->d_values;
+        s->started = s->kept = 0;
+        if (first < stop) backward_pack(s, value, first, stop);
+        for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
+            const int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
+            if (r0 && r0 % FA_QUERY_TURN == 0) backward_keep(s, stop - first);
+            if (!fa_rows_reach(a, length, r0, rows, first, stop)) continue;
+            backward_load(s, r0, rows);
+            real *dq = in_place ? d_query + r0 * a->D : s->d_query;
+            if (!in_place) backward_queries(s, r0, rows, d_query, 0);
+            for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
+                int64_t n = stop - j0 < PW ? stop - j0 : PW;
+                if (backward_strips(s, r0, rows, length, j0, n, p, count_bias)) backward_block(s, dq, rows, j0, n, p);
+            }
+            if (!in_place) backward_queries(s, r0, rows, d_query, 1);
+            finite &= !has_nonfinite(dq, rows * s->ldd);
+        }
+        backward_settle(s, stop - first);
+        for (int64_t j0 = first, p = 0; j0 < last; j0 += PW, p++) {
+            const int64_t n = last - j0 < PW ? last - j0 : PW;
+            /* keys beyond the length, and panels that no row reached */
+            int64_t set = !(s->started >> p & 1) || stop < j0 ? 0 : stop - j0 < n ? stop - j0 : n;
+            real *dk = s->d_key + p * PW * s->ldd, *dv = s->d_value + p * PW * s->ldv;
+            memset(dk + set * s->ldd, 0, (size_t)((n - set) * s->ldd) * sizeof(real));
+            memset(dv + set * s->ldv, 0, (size_t)((n - set) * s->ldv) * sizeof(real));
+            finite &= !has_nonfinite(dk, set * s->ldd) && !has_nonfinite(dv, set * s->ldv);
+            backward_store(s, dk, d_key + j0 * a->D, n, of_act);
+            if (!whole_v) load_block(d_value + j0 * a->Dv, a->Dv, dv, s->ldv, n, a->Dv, 1);
+        }
+    }
+    for (int64_t r = 0; r < rows_total; r++) {
+        real *row = d_query + r * a->D; /* row by row: these are D apart, not ldd */
+        backward_store(s, row, row, 1, additive ? of_act : (real)a->scale);
+    }
+    return finite;
+}
+
+FA_FUNC void attention_backward(const fa_attention_grad *g, int64_t task, void *workspace) {
+    backward_state s;
+    backward_layout(&s, g, workspace);
+    const fa_attention *a = s.a;
+    int64_t head_tasks = a->Hk / g->heads_per_task;
+    s.group = a->H / a->Hk;
+    s.scores = (score_source){.a = a, .v = s.v, .key_row = a->key_strides.row, .ldq = s.ldq};
+    if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.ldd);
+    for (int64_t i = 0; i < g->batches_per_task; i++)
+        for (int64_t j = 0; j < g->heads_per_task; j++) {
+            s.b = task / head_tasks * g->batches_per_task + i;
+            s.hk = task % head_tasks * g->heads_per_task + j;
+            s.careful = 0;
+            if (!backward_head(&s, 1)) {
+                s.careful = 1;
+                backward_head(&s, 0);
+            }
+            if (g->d_score_vector) {
+                real *dv = (real *)g->d_score_vector + (s.b * a->Hk + s.hk) * a->D;
+                for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s.d_v_total[t];
+            }
+        }
+}
+
+/* delta_i = d_context_i . context_i + sum_j weights_ij d_weights_ij - d_lse_i for rows row0..row1-1 of (B, H, Tq).
+ * d_weights needs f.weights; rows that read nothing get 0. */
+FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
+                                      int64_t row0, int64_t row1) {
+    const fa_attention *a = &g->f;
+    for (int64_t at = row0; at < row1; at++) {
+        int64_t b = at / a->Tq / a->H, h = at / a->Tq % a->H, i = at % a->Tq;
+        const real *o = (const real *)context + at * a->Dv;
+        const real *d = (const real *)g->d_context + b * g->d_context_strides.batch + h * g->d_context_strides.head +
+                        i * g->d_context_strides.row;
+        vec sum = vset1(0);
+        for (int64_t c = 0; c < a->Dv; c += VL) sum = vfma(vload_n(o + c, a->Dv - c), vload_n(d + c, a->Dv - c), sum);
+        if (g->d_weights) {
+            const real *w = (const real *)a->weights + at * a->Tk, *dw = (const real *)g->d_weights + at * a->Tk;
+            for (int64_t j = 0; j < a->Tk; j += VL) {
+                vec x = vload_n(w + j, a->Tk - j), y = vload_n(dw + j, a->Tk - j);
+                ivec used = x != vset1(0); /* a masked pair's d_weights may be anything */
+                sum = vfma(x, (vec)((ivec)y & used), sum);
+            }
+        }
+        real value = vhsum(sum) - (d_lse ? ((const real *)d_lse)[at] : (real)0);
+        ((real *)delta)[at] = ((const real *)a->row_sum)[at] == 0 ? (real)0 : value;
+    }
+}
+#endif

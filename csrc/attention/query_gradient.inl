@@ -1,0 +1,90 @@
+/* Gradient of one query a sample, for decoders whose next query depends on this context: the weights are those that
+ * the forward pass returned, and gradients of keys and values are left to one pass over all steps (backward.c).
+ *
+ *   dP_j = d_context . value_j + d_weights_j    delta = sum_j P_j dP_j
+ *   dS_j = scale P_j (dP_j - delta)             d_query = sum_j dS_j key_j                           dot
+ *                                                         sum_j dS_j v * act'(query + key_j)         additive
+ *
+ * query (B, D), key (B, Tk, D), value (B, Tk, Dv), weights (B, Tk), d_context (B, Dv)
+ * d_query (B, D), d_score (B, Tk): dS; both contiguous
+ *
+ * A pair of weight 0 counts for nothing, and its key and value are not read: they may be masked. Order of sums: keys
+ * ascending; a product of d_context and a value in four chains that are joined at its end.
+ *
+ * Bound: B Tk (Dv + D) multiply-adds and as many loads, and for additive scores B Tk D values of act', about 16
+ * operations each. That is small beside the step's matrix products (3 D D B and more) while Tk is below D.
+ */
+#ifndef FA_ATTENTION_QUERY_GRADIENT_INL
+#define FA_ATTENTION_QUERY_GRADIENT_INL
+#include "../kernels.h"
+#include "../vec/vec.h"
+#include "../vec/math.h"
+
+FA_INLINE real product_in_chains(const real *a, const real *b, int64_t n) {
+    vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
+    int64_t c = 0;
+    for (; c + 4 * VL <= n; c += 4 * VL)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) sum[i] = vfma(vload(a + c + i * VL), vload(b + c + i * VL), sum[i]);
+    for (; c < n; c += VL) sum[0] = vfma(vload_n(a + c, n - c), vload_n(b + c, n - c), sum[0]);
+    return vhsum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+FA_INLINE void query_gradient_row(const int score, const int activation, const fa_query_gradient *g, int64_t b) {
+    const real *query = (const real *)g->query + b * g->query_row;
+    const real *key = (const real *)g->key + b * g->key_strides.batch;
+    const real *value = (const real *)g->value + b * g->value_strides.batch;
+    const real *weights = (const real *)g->weights + b * g->Tk;
+    const real *d_context = (const real *)g->d_context + b * g->d_context_row;
+    const real *d_weights = g->d_weights ? (const real *)g->d_weights + b * g->Tk : NULL;
+    const real *v = g->score_vector;
+    real *d_query = (real *)g->d_query + b * g->D, *d_score = (real *)g->d_score + b * g->Tk;
+    const real scale = (real)g->scale;
+    const vec one = vset1(1), zero = vset1(0);
+    real delta = 0;
+    for (int64_t j = 0; j < g->Tk; j++) {
+        d_score[j] = 0;
+        if (weights[j] == 0) continue;
+        d_score[j] = product_in_chains(d_context, value + j * g->value_strides.row, g->Dv);
+        if (d_weights) d_score[j] += d_weights[j];
+        delta += weights[j] * d_score[j];
+    }
+    for (int64_t j = 0; j < g->Tk; j++)
+        if (weights[j] != 0) d_score[j] = scale * (weights[j] * (d_score[j] - delta));
+    for (int64_t t = 0; t < g->D; t += VL) {
+        const int64_t n = g->D - t;
+        const vec q = vload_n(query + t, n);
+        vec sum = zero;
+        for (int64_t j = 0; j < g->Tk; j++) {
+            if (weights[j] == 0) continue;
+            vec k = vload_n(key + j * g->key_strides.row + t, n), slope;
+            if (score == FA_SCORE_DOT) {
+                slope = k;
+            } else if (activation == FA_RELU) {
+                slope = vselect_lt(zero, q + k, one, (q + k) * zero); /* 0 at x <= 0, NaN at NaN */
+            } else if (activation == FA_TANH) {
+                vec y = vtanh(q + k);
+                slope = vfma(-y, y, one);
+            } else {
+                vec y = vsigmoid(q + k);
+                slope = vfma(-y, y, y);
+            }
+            sum = vfma(vset1(d_score[j]), slope, sum);
+        }
+        vstore_n(d_query + t, score == FA_SCORE_DOT ? sum : sum * vload_n(v + t, n), n);
+    }
+}
+
+FA_FUNC void query_backward(const fa_query_gradient *g, int64_t first, int64_t last) {
+    for (int64_t b = first; b < last; b++) {
+        if (g->score == FA_SCORE_DOT)
+            query_gradient_row(FA_SCORE_DOT, FA_TANH, g, b);
+        else if (g->activation == FA_TANH)
+            query_gradient_row(FA_SCORE_ADDITIVE, FA_TANH, g, b);
+        else if (g->activation == FA_SIGMOID)
+            query_gradient_row(FA_SCORE_ADDITIVE, FA_SIGMOID, g, b);
+        else
+            query_gradient_row(FA_SCORE_ADDITIVE, FA_RELU, g, b);
+    }
+}
+#endif

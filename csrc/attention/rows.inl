@@ -1,0 +1,232 @@
+/* What forward and backward share: which keys a row may read, the scores of one tile, the options on a row of scores.
+ *
+ * A task's rows are the queries of all heads that share one key head, flattened: row r is query r / group of the
+ * (r % group)-th head of the group, so that queries that follow move no row. Keys are walked in panels of PW, always at
+ * multiples of PW from key 0, so that a row meets the same blocks whatever else is computed with it.
+ */
+#ifndef FA_ATTENTION_ROWS_INL
+#define FA_ATTENTION_ROWS_INL
+#include "../kernels.h"
+#include "../sizes.h"
+#include "../dropout.h"
+#include "../vec/vec.h"
+#include "../vec/math.h"
+#include "../tile/fma.inl"
+#include "scores/additive.inl"
+#include "scores/additive_pack.inl"
+#include "scores/additive_tile.inl"
+
+/* Row r of a task, and its successor. */
+typedef struct {
+    int64_t head, query; /* head within the group */
+} fa_row;
+FA_FUNC fa_row fa_task_row(const fa_attention *a, int64_t r) {
+    if (r == 0) return (fa_row){0, 0};
+    const int64_t group = a->H / a->Hk;
+    fa_row row = {group == 1 ? 0 : r % group, group == 1 ? r : r / group};
+    return row;
+}
+FA_FUNC fa_row fa_next_row(const fa_attention *a, fa_row row) {
+    if (++row.head * a->Hk == a->H) row.head = 0, row.query++;
+    return row;
+}
+typedef struct {
+    int64_t lo, hi; /* keys lo..hi-1 */
+} fa_range;
+FA_FUNC int64_t fa_key_length(const fa_attention *a, int64_t b) { return a->key_lengths ? a->key_lengths[b] : a->Tk; }
+FA_FUNC int64_t fa_memory_row(const fa_attention *a, int64_t b) { return a->memory_rows ? a->memory_rows[b] : b; }
+FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t query) {
+    int64_t position = query + (a->causal == FA_BOTTOM_RIGHT ? length - a->Tq : 0);
+    fa_range k = {0, length};
+    if (a->causal != FA_NOT_CAUSAL && position + 1 < k.hi) k.hi = position + 1;
+    if (a->right >= 0 && position + a->right + 1 < k.hi) k.hi = position + a->right + 1;
+    if (a->left >= 0 && position - a->left > k.lo) k.lo = position - a->left;
+    if (k.hi < 0) k.hi = 0;
+    if (k.lo > k.hi) k.lo = k.hi;
+    return k;
+}
+/* Whether some of `rows` rows from row r0 of a task may read some of keys lo..hi-1. */
+FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t length, int64_t r0, int64_t rows, int64_t lo, int64_t hi) {
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        fa_range k = fa_row_range(a, length, row.query);
+        if (k.lo < k.hi && k.lo < hi && k.hi > lo) return 1;
+    }
+    return 0;
+}
+
+#undef FA_LEAST_CAP
+#if FA_BITS == 32
+#define FA_LEAST_CAP 0x1p-100f
+#else
+#define FA_LEAST_CAP 0x1p-900
+#endif
+
+FA_INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
+
+/* Elements of a packed query. */
+FA_INLINE int64_t query_width(const fa_attention *a) {
+    return a->score == FA_SCORE_ADDITIVE ? additive_query_width(a->D) : a->D;
+}
+
+/* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there),
+ * then a row of corrections and one that holds PW flags. */
+FA_INLINE int64_t panel_stride(int score, int64_t D) {
+    return fa_size_mul(score == FA_SCORE_ADDITIVE ? (D + 3) / 4 * 4 + 2 : D, PW);
+}
+
+/* Cuts rows * columns elements off a workspace, on a 64-byte boundary. */
+FA_INLINE real *take(char **workspace, int64_t rows, int64_t columns) {
+    real *p = (real *)*workspace;
+    *workspace += (fa_size_mul(fa_size_mul(rows, columns), sizeof(real)) + 63) / 64 * 64;
+    return p;
+}
+
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the
+ * score vector of additive scores; `ahead` is asked for during the exponentials of a panel. */
+FA_FUNC void pack_key_panels(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
+                             int64_t last, int64_t D, real *panels, fa_ahead ahead) {
+    for (int64_t j = first; j < last; j += PW) {
+        int64_t n = last - j < PW ? last - j : PW;
+        pack_panel(panels, key + j * stride, stride, n, D);
+        if (score == FA_SCORE_ADDITIVE) additive_pack_panel(activation, panels, v, n, D, ahead);
+        panels += panel_stride(score, D);
+    }
+}
+
+/* dst[0..n) = factor * src[0..n), touching nothing beyond. */
+FA_INLINE void scale_row(real *dst, const real *src, int64_t n, real factor) {
+    const vec f = vset1(factor);
+    int64_t c = 0;
+    for (; c + VL <= n; c += VL) vstore(dst + c, vload(src + c) * f);
+    if (c < n) vstore_n(dst + c, vload_n(src + c, n - c) * f, n - c);
+}
+
+/* n rows of `width` columns into rows of ld, times `factor`; the columns beyond become zero. */
+FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, int64_t n, int64_t width, real factor) {
+    for (int64_t i = 0; i < n; i++) {
+        scale_row(dst + i * ld, src + i * stride, width, factor);
+        for (int64_t c = width; c < ld; c++) dst[i * ld + c] = 0;
+    }
+}
+
+/* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that
+ * crosses a cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
+FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
+    return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
+}
+
+/* Where the scores of one task come from. */
+typedef struct {
+    const fa_attention *a;
+    const real *key; /* of this batch entry and key head */
+    const real *v;   /* additive: score vector with zeros up to a multiple of 4 */
+    int64_t key_row; /* row stride of keys */
+    int64_t ldq;     /* row stride of packed queries */
+} score_source;
+
+/* Packs one query row: scaled, with zeros up to ldq, for dot products; see additive_pack_query for additive scores.
+ * lost may be NULL. */
+FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag, real *lost) {
+    *flag = 0;
+    if (s->a->score == FA_SCORE_ADDITIVE)
+        additive_pack_query(s->a->activation, row, s->v, s->a->D, dst, flag, lost);
+    else
+        load_block(dst, s->ldq, row, 0, 1, s->a->D, (real)s->a->scale);
+}
+
+/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; rows of S are lds apart, and
+ * lanes up to the next whole vector hold numbers of no meaning. raw[r] is the unpacked query row. */
+FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const uint8_t *q_flags, const real *const *raw,
+                        const real *panel, int64_t j0, int64_t n, real *S, int64_t lds) {
+    const fa_attention *a = s->a;
+    if (a->score == FA_SCORE_DOT) {
+        int vectors = (int)((n + VL - 1) / VL);
+        for (int c = 0; c < vectors; c += NV)
+            micro_table[1][rows - 1][(vectors - c < NV ? vectors - c : NV) - 1](q, s->ldq, 1, panel + c * VL, PW,
+                                                                                S + c * VL, lds, a->D);
+        return;
+    }
+    const real scale = (real)a->scale;
+    const int64_t D4 = (a->D + 3) / 4 * 4;
+    const uint8_t *k_flags = (const uint8_t *)(panel + (D4 + 1) * PW);
+    int any = 0;
+    for (int64_t j = 0; j < n; j++) any |= k_flags[j];
+    for (int r = 0; r < rows; r++) any |= q_flags[r];
+    additive_tile(rows, a->activation, any, q, s->ldq, panel, s->v, D4, n, scale, S, lds);
+    if (!(any & FA_DIRECT)) return;
+    for (int r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            if ((q_flags[r] | k_flags[j]) & FA_DIRECT)
+                S[r * lds + j] =
+                    scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * s->key_row, s->v, a->D);
+}
+
+/* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes
+ * -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap. */
+FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i, fa_range k, int64_t j0, int64_t n,
+                         real *S, real *slope) {
+    int64_t end = padded(n);
+    if (a->softcap > 0) {
+        /* The reciprocal of a cap near 0 is beyond the type: then scores are first multiplied by a power of two. */
+        const real up = a->softcap < (double)FA_LEAST_CAP ? 1 / FA_LEAST_CAP : (real)1;
+        vec cap = vset1((real)a->softcap), inverse = vset1((real)(1 / (a->softcap * (double)up)));
+        if (up != 1) scale_row(S, S, end, up);
+        for (int64_t j = 0; j < end; j += VL) {
+            vec t = vtanh(vload(S + j) * inverse);
+            vstore(S + j, cap * t);
+            if (slope) vstore(slope + j, vfma(-t, t, vset1(1)));
+        }
+    }
+    if (a->bias) {
+        const real *bias = (const real *)a->bias + b * a->bias_strides.batch + h * a->bias_strides.head +
+                           i * a->bias_strides.row + j0 * a->bias_strides.column;
+        int64_t step = a->bias_strides.column;
+        if (step == 1)
+            for (int64_t j = 0; j < n; j++) S[j] += bias[j];
+        else
+            for (int64_t j = 0; j < n; j++) S[j] += bias[j * step];
+        /* -inf masks, also a score that is NaN or +inf */
+        for (int64_t j = 0; j < n; j++) S[j] = bias[j * step] == NEG_INF ? NEG_INF : S[j];
+    }
+    if (a->mask) {
+        const uint8_t *mask = a->mask + b * a->mask_strides.batch + h * a->mask_strides.head + i * a->mask_strides.row +
+                              j0 * a->mask_strides.column;
+        int64_t step = a->mask_strides.column;
+        if (step == 1)
+            for (int64_t j = 0; j < n; j++) S[j] = mask[j] ? S[j] : NEG_INF;
+        else
+            for (int64_t j = 0; j < n; j++) S[j] = mask[j * step] ? S[j] : NEG_INF;
+    }
+    for (int64_t j = 0; j < k.lo - j0 && j < end; j++) S[j] = NEG_INF;
+    for (int64_t j = k.hi - j0 > 0 ? (k.hi - j0 < n ? k.hi - j0 : n) : 0; j < end; j++) S[j] = NEG_INF;
+}
+
+/* P[j] of dropped keys becomes 0, of kept ones P[j] / (1 - p). */
+FA_FUNC void row_dropout(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n, real *P) {
+    uint64_t row_key = fa_row_key(a->seeds[b], h, i);
+    const real keep = (real)a->keep_scale;
+    const uint32_t below = a->drop_below, first = (uint32_t)j0;
+    for (uint32_t j = 0; j < (uint32_t)n; j++) P[j] = fa_key_hash(row_key, first + j) < below ? (real)0 : P[j] * keep;
+}
+
+/* micro_gemm over live pairs: the same chains. live has A's layout, the mode is MICRO_FRESH or MICRO_ADD. */
+FA_FUNC void careful_product(int mode, int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda,
+                             int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < width; c += VL) {
+            vec sum = vset1(0);
+            for (int64_t k = 0; k < n; k++)
+                if (live[r * lda + k * ska]) sum = vfma(vset1(A[r * lda + k * ska]), vload(B + k * ldb + c), sum);
+            vstore(C + r * ldc + c, mode == MICRO_ADD ? vload(C + r * ldc + c) + sum : sum);
+        }
+}
+
+/* True when some element is infinite or NaN; n is a multiple of VL. */
+FA_FUNC int has_nonfinite(const real *p, int64_t n) {
+    vec z = vset1(0);
+    for (int64_t i = 0; i < n; i += VL) z = vfma(vload(p + i), vset1(0), z);
+    real s = vhsum(z);
+    return s != s;
+}
+#endif

@@ -1,0 +1,116 @@
+/* Rows, queries and panels of additive scores: exponentials, flags and corrections (additive.h says what and why). */
+#ifndef FA_ATTENTION_SCORES_ADDITIVE_PACK_INL
+#define FA_ATTENTION_SCORES_ADDITIVE_PACK_INL
+#include "../../kernels.h"
+#include "../../vec/vec.h"
+#include "../../vec/math.h"
+#include "additive.inl"
+
+/* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
+typedef struct {
+    const char *at[2];
+    int64_t lines[2];
+} fa_ahead;
+
+FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
+    for (int i = 0; i < 2; i++)
+        for (; lines > 0 && ahead->lines[i] > 0; lines--, ahead->lines[i]--, ahead->at[i] += 64)
+            __builtin_prefetch(ahead->at[i], 0, 2);
+}
+
+/* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
+ * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
+ * elements, receives these too unless it is NULL. */
+FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int64_t D, real *E, int64_t ld,
+                               uint8_t *flag, real *lost) {
+    const real a = additive_factor(activation);
+    ivec largest = {0};
+    vec correction = vset1(0);
+    for (int64_t t = 0; t < D; t += VL) {
+        vec s = vload_n(x + t, D - t);
+        if (a == 0) {
+            vstore_n(E + t, s, D - t);
+            continue;
+        }
+        s = s * vset1(a);
+        largest = vmax_bits(largest, s);
+        vec n, q = vexp_parts(s, &n); /* anything at all out of range: overwritten below */
+        vec m = vset1(1) + q;
+        vstore_n(E + t, vscale2(m, n), D - t);
+        if (activation != FA_TANH) continue;
+        vec e = additive_lost(q, m);
+        correction = vfma(vload_n(v + t, D - t), e, correction);
+        if (lost) vstore_n(lost + t, e, D - t);
+    }
+    for (int64_t t = D; t < ld; t++) E[t] = 0;
+    if (lost)
+        for (int64_t t = activation == FA_TANH ? D : 0; t < ld; t++) lost[t] = 0;
+    real top = 0;
+    for (int i = 0; i < VL; i++) {
+        real size = ((vec)largest)[i];
+        top = size <= top ? top : size; /* a NaN stays */
+        if (size != size) break;
+    }
+    *flag = additive_flag(top);
+    if (*flag != FA_DIRECT) return vhsum(correction);
+    for (int64_t t = 0; t < D; t++) E[t] = 1;
+    if (lost) memset(lost, 0, (size_t)ld * sizeof(real));
+    return 0;
+}
+
+/* The same for a whole panel whose lanes are n keys: panel[t][j] = x_jt becomes E_jt; zero rows follow up to D4, then a
+ * row of corrections and PW flags. Keys beyond n are zero. */
+FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int64_t n, int64_t D, fa_ahead ahead) {
+    const real a = additive_factor(activation);
+    const int64_t D4 = (D + 3) / 4 * 4;
+    real *corrections = panel + D4 * PW;
+    uint8_t *flags = (uint8_t *)(corrections + PW);
+    memset(panel + D * PW, 0, (size_t)((D4 - D + 2) * PW) * sizeof(real));
+    if (a == 0) return;
+    const int64_t rounds = (n + VL - 1) / VL * ((D + 7) / 8);
+    const int64_t asked = rounds ? (ahead.lines[0] + ahead.lines[1] + rounds - 1) / rounds : 0;
+    for (int64_t j = 0; j < n; j += VL) {
+        ivec largest = {0}, used;
+        vec correction = vset1(0);
+        for (int i = 0; i < VL; i++) used[i] = -(ireal)(j + i < n);
+        for (int64_t t = 0; t < D; t++) {
+            if (t % 8 == 0) fa_ask(&ahead, asked);
+            vec k, s = vload(panel + t * PW + j) * vset1(a);
+            largest = vmax_bits(largest, s);
+            vec q = vexp_parts(s, &k), m = vset1(1) + q;
+            vstore(panel + t * PW + j, (vec)((ivec)vscale2(m, k) & used)); /* without a key: 0, not e^0 */
+            if (activation == FA_TANH) correction = vfma(vset1(v[t]), additive_lost(q, m), correction);
+        }
+        vstore(corrections + j, correction);
+        for (int64_t i = j; i < j + VL && i < n; i++) {
+            flags[i] = additive_flag(((vec)largest)[i - j]);
+            if (flags[i] != FA_DIRECT) continue;
+            corrections[i] = 0;
+            for (int64_t t = 0; t < D; t++) panel[t * PW + i] = 1;
+        }
+    }
+}
+
+/* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */
+FA_INLINE int64_t additive_query_width(int64_t D) { return 2 * ((D + 3) / 4 * 4) + 4; }
+
+FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, int64_t D, real *q, uint8_t *flag,
+                                 real *lost) {
+    int64_t D4 = (D + 3) / 4 * 4;
+    q[2 * D4] = additive_pack_row(activation, x, v, D, q, D4, flag, lost);
+    vec out_of_range = vset1(0), correction = vset1(0);
+    for (int64_t t = 0; t < D4; t += VL) {
+        vec e = vload_n(q + t, D4 - t), w = vload_n(v + t, D4 - t), p = w * e;
+        vec lost = vfma_once(w, e, -p);
+        vstore_n(q + D4 + t, p, D4 - t);
+        correction = correction + vselect_lt(vset1(0), e, lost / e, vset1(0));
+        out_of_range = out_of_range + vselect_lt(vmax(p, -p), vset1(FA_ADDITIVE_HUGE), vset1(0), vset1(1));
+    }
+    if (activation != FA_TANH) return;
+    if (vhsum(out_of_range) > 0) *flag = FA_DIRECT;
+    if (*flag == FA_DIRECT)
+        for (int64_t t = 0; t < 2 * D4 + 1; t++) q[t] = t < D4;
+    else
+        q[2 * D4] += vhsum(correction) / 2;
+}
+#endif

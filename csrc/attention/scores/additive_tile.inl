@@ -1,0 +1,98 @@
+/* Additive scores of one tile of queries against one panel of keys (additive.h has the formula and the bound). */
+#ifndef FA_ATTENTION_SCORES_ADDITIVE_TILE_INL
+#define FA_ATTENTION_SCORES_ADDITIVE_TILE_INL
+#include "../../kernels.h"
+#include "../../vec/vec.h"
+#include "../../vec/math.h"
+#include "additive.inl"
+
+FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const real *q, int64_t ldq,
+                                  const real *k, const real *v, int64_t D4, real *S, int64_t lds, real scale) {
+    vec acc[MR];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) acc[r] = vset1(0);
+    if (activation == FA_RELU) {
+        for (int64_t t = 0; t < D4; t++) {
+            vec kt = vload(k + t * PW), vt = vset1(v[t]);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) acc[r] = vfma(vt, vmax(vset1(0), vset1(q[r * ldq + t]) + kt), acc[r]);
+        }
+    } else {
+        const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
+        for (int64_t t = 0; t < D4; t += 4) {
+            vec kt[4], vt[4];
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++) {
+                kt[c] = vload(k + (t + c) * PW);
+                vt[c] = vset1(v[t + c]);
+            }
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) {
+                const real *e = q + r * ldq + t, *ve = e + D4;
+                vec n[4], d[4];
+#pragma GCC unroll 4
+                for (int c = 0; c < 4; c++) {
+                    d[c] = vfma(vset1(e[c]), kt[c], one);
+                    n[c] = activation == FA_TANH ? vfma_once(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
+                    if (capped) {
+                        if (activation == FA_TANH) n[c] = vselect_lt(d[c], cap, n[c], vt[c] * cap);
+                        d[c] = vmin(cap, d[c]);
+                    }
+                }
+                vec n01 = vfma(n[0], d[1], n[1] * d[0]), n23 = vfma(n[2], d[3], n[3] * d[2]);
+                vec d01 = d[0] * d[1], d23 = d[2] * d[3];
+                acc[r] = acc[r] + vfma(n01, d23, n23 * d01) / (d01 * d23);
+            }
+        }
+    }
+    const vec k_correction = vload(k + D4 * PW);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        vec s = activation == FA_TANH ? (acc[r] + vset1(q[r * ldq + 2 * D4])) + k_correction : acc[r];
+        vstore(S + r * lds, s * vset1(scale));
+    }
+}
+
+#define FA_TILE(R, ACTIVATION, CAPPED) additive_tile_body(R, ACTIVATION, CAPPED, q, ldq, k, v, D4, s, lds, scale)
+#define FA_ROWS(R)                                                                                                     \
+    case R:                                                                                                            \
+        if (activation == FA_RELU)                                                                                     \
+            FA_TILE(R, FA_RELU, 0);                                                                                    \
+        else if (activation == FA_TANH && capped)                                                                      \
+            FA_TILE(R, FA_TANH, 1);                                                                                    \
+        else if (activation == FA_TANH)                                                                                \
+            FA_TILE(R, FA_TANH, 0);                                                                                    \
+        else                                                                                                           \
+            FA_TILE(R, FA_SIGMOID, 1);                                                                                 \
+        break;
+/* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row
+ * and no key is flagged: the cap would change nothing. */
+FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, int64_t ldq, const real *panel,
+                           const real *v, int64_t D4, int64_t n, real scale, real *S, int64_t lds) {
+    for (int64_t j = 0; j < n; j += VL) {
+        const real *k = panel + j;
+        real *s = S + j;
+        switch (rows) {
+            FA_ROWS(1)
+            FA_ROWS(2)
+            FA_ROWS(3)
+            FA_ROWS(4)
+            FA_ROWS(5)
+            FA_ROWS(6)
+        }
+    }
+}
+#undef FA_ROWS
+#undef FA_TILE
+
+/* One score by the activation itself, for rows and keys out of the factored range. */
+FA_FUNC real additive_direct(int activation, const real *q, const real *k, const real *v, int64_t D) {
+    vec acc = vset1(0);
+    for (int64_t t = 0; t < D; t += VL) {
+        vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t);
+        vec y = activation == FA_TANH ? vtanh(x) : activation == FA_SIGMOID ? vsigmoid(x) : vmax(vset1(0), x);
+        acc = vfma(vload_n(v + t, D - t), y, acc);
+    }
+    return vhsum(acc);
+}
+#endif

@@ -1,0 +1,179 @@
+/* Attention with sparse weights, backward, by recomputation: nothing was saved.
+ *
+ *   dP_ij = keep_ij (d_context_i . v_j) + d_weights_ij           for the keys of row i that have a weight
+ *   dS_ij = s_ij (dP_ij - delta_i)                               ops/entmax.inl
+ *   d_value_j += keep_ij P_ij d_context_i                        d_bias_ij = dS_ij
+ *   g_ij = dS_ij softcap'_ij scale;   d_query, d_key, d_v: g through the score function
+ *
+ * A task is one (batch, key head), or all that share a bias, in order. It walks blocks of rows; scores and weights as
+ * in the forward pass, then for each row the keys of its list, ascending. Order of sums: d_query_i over keys
+ * ascending, one chain; d_key_j and d_value_j over rows ascending, one chain for each turn of FA_SPARSE_TURN rows
+ * (tile/sums.inl). A key without a weight is neither read nor written.
+ *
+ * Bound for D = Dv = 64 on two 512-bit units: 64 multiply-adds for a vector of scores; for each key with a weight
+ * 2 Dv + 2 D multiply-adds (additive: about 40 D operations, for the activation) and twice as many loads.
+ */
+#ifndef FA_ATTENTION_SPARSE_BACKWARD_INL
+#define FA_ATTENTION_SPARSE_BACKWARD_INL
+#include "../kernels.h"
+#include "../dropout.h"
+#include "../vec/vec.h"
+#include "../tile/sums.inl"
+#include "scores/additive_backward.inl"
+#include "rows.inl"
+#include "backward.inl"
+#include "query_gradient.inl"
+#include "sparse.inl"
+#include "normalizers/entmax.inl"
+#include "../ops/entmax.inl"
+
+#define FA_SPARSE_TURN 384
+
+typedef struct {
+    sparse_state f;
+    const fa_attention_grad *g;
+    real *d_query, *d_v;
+    real *d_key, *d_value; /* of a turn: the outputs, or with more turns than one turn and turn + Tk D */
+    real *turn, *low;
+    double *d_v_total, *dP, *dS; /* dS: with a normalizer from outside only */
+} sparse_backward_state;
+
+FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attention_grad *g, char *workspace) {
+    const fa_attention *a = &g->f;
+    char *w = sparse_layout(&s->f, a, sparse_rows(a), workspace);
+    s->g = g;
+    s->d_v = take(&w, a->score == FA_SCORE_ADDITIVE ? a->D : 0, 1);
+    const int turns = a->H / a->Hk * a->Tq > FA_SPARSE_TURN;
+    s->turn = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
+    s->low = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
+    s->d_v_total = (double *)take(&w, a->score == FA_SCORE_ADDITIVE ? 2 : 0, a->D);
+    s->dP = (double *)w;
+    w += s->f.lds * (int64_t)sizeof(double);
+    s->dS = (double *)w;
+    w += a->row_gradient ? s->f.lds * (int64_t)sizeof(double) : 0;
+    return w - workspace;
+}
+
+FA_FUNC int64_t sparse_backward_workspace(const fa_attention_grad *g) {
+    sparse_backward_state s;
+    return sparse_backward_layout(&s, g, (char *)64);
+}
+
+FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
+    const fa_attention_grad *g = s->g;
+    const fa_attention *a = &g->f;
+    const sparse_row *row = &s->f.row;
+    const int64_t b = s->f.b, head = s->f.first_head + at.head, number = (b * a->H + head) * a->Tq + at.query;
+    const real *d_context = (const real *)g->d_context + b * g->d_context_strides.batch +
+                            head * g->d_context_strides.head + at.query * g->d_context_strides.row;
+    const real *query = sparse_query(&s->f, at);
+    const real *d_weights = g->d_weights ? (const real *)g->d_weights + number * a->Tk : NULL;
+    const uint64_t row_key = a->seeds ? fa_row_key(a->seeds[b], head, at.query) : 0;
+    real *d_query = s->d_query + (at.head * a->Tq + at.query) * a->D;
+    double *dP = s->dP, *d_alpha = g->d_alpha ? g->d_alpha + number : NULL;
+    for (int64_t i = 0; i < row->n; i++) {
+        const int64_t j = row->key[i];
+        const int dropped = a->seeds && fa_key_hash(row_key, (uint32_t)j) < a->drop_below;
+        const real keep = dropped ? (real)0 : a->seeds ? (real)a->keep_scale : (real)1;
+        dP[i] = 0;
+        if (!dropped) {
+            dP[i] = (double)(keep * product_in_chains(d_context, s->f.value + j * a->value_strides.row, a->Dv));
+            sparse_add(s->d_value + j * a->Dv, (real)row->p[i] * keep, d_context, a->Dv);
+        }
+        if (d_weights) dP[i] += (double)d_weights[j];
+    }
+    if (a->row_gradient) {
+        if (row->n) a->row_gradient(row->y, row->p, dP, s->dS, row->n);
+        dP = s->dS;
+    } else {
+        entmax_back(row, a->alpha[head * a->alpha_stride], dP, d_alpha);
+    }
+    for (int64_t i = 0; g->d_bias && i < row->n; i++) {
+        const real dS = (real)dP[i];
+        add_bias_gradient(g, b, head, at.query, row->key[i], 1, &dS);
+    }
+    for (int64_t i = 0; i < row->n; i++) {
+        const int64_t j = row->key[i];
+        const real *key = s->f.scores.key + j * a->key_strides.row;
+        real x = (real)dP[i];
+        if (a->softcap > 0) x *= s->f.slope[j];
+        x *= (real)a->scale;
+        if (x == 0) continue;
+        if (a->score == FA_SCORE_ADDITIVE) {
+            additive_backward_direct(a->activation, x, query, key, a->D, d_query, s->d_key + j * a->D, s->d_v);
+        } else {
+            sparse_add(s->d_key + j * a->D, x, query, a->D);
+            sparse_add(d_query, x, key, a->D);
+        }
+    }
+}
+
+/* Adds the sums of a turn to the outputs. */
+FA_FUNC void sparse_keep(sparse_backward_state *s, real *d_key, real *d_value) {
+    const fa_attention *a = s->f.a;
+    const int64_t keys = a->Tk * a->D, values = a->Tk * a->Dv;
+    sum_keep(d_key, s->low, s->d_key, keys);
+    sum_keep(d_value, s->low + keys, s->d_value, values);
+    memset(s->turn, 0, (size_t)(keys + values) * sizeof(real));
+}
+
+/* One (batch, key head): all its rows. */
+FA_FUNC void sparse_backward_head(sparse_backward_state *s, int64_t b, int64_t hk) {
+    const fa_attention_grad *g = s->g;
+    const fa_attention *a = &g->f;
+    const int64_t total = a->H / a->Hk * a->Tq, block = sparse_rows(a);
+    const int additive = a->score == FA_SCORE_ADDITIVE;
+    sparse_load(&s->f, b, hk);
+    s->d_query = (real *)g->d_query + (b * a->H + s->f.first_head) * a->Tq * a->D;
+    real *d_key = (real *)g->d_key + (b * a->Hk + hk) * a->Tk * a->D;
+    real *d_value = (real *)g->d_value + (b * a->Hk + hk) * a->Tk * a->Dv;
+    const int turns = total > FA_SPARSE_TURN;
+    s->d_key = turns ? s->turn : d_key;
+    s->d_value = turns ? s->turn + a->Tk * a->D : d_value;
+    memset(s->d_query, 0, (size_t)(total * a->D) * sizeof(real));
+    memset(d_key, 0, (size_t)(a->Tk * a->D) * sizeof(real));
+    memset(d_value, 0, (size_t)(a->Tk * a->Dv) * sizeof(real));
+    if (turns) {
+        memset(s->turn, 0, (size_t)(a->Tk * (a->D + a->Dv)) * sizeof(real));
+        memset(s->low, 0, (size_t)(a->Tk * (a->D + a->Dv)) * sizeof(real));
+    }
+    for (int64_t t = 0; additive && t < a->D; t++) s->d_v_total[t] = 0;
+    for (int64_t row0 = 0; row0 < total; row0 += block) {
+        const int64_t rows = total - row0 < block ? total - row0 : block;
+        sparse_scores(&s->f, row0, rows);
+        fa_row row = fa_task_row(a, row0);
+        for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+            if (turns && row0 + r && (row0 + r) % FA_SPARSE_TURN == 0) sparse_keep(s, d_key, d_value);
+            if (additive) memset(s->d_v, 0, (size_t)a->D * sizeof(real));
+            sparse_weights(&s->f, r, row);
+            sparse_backward_row(s, row);
+            for (int64_t t = 0; additive && t < a->D; t++) s->d_v_total[t] += (double)s->d_v[t];
+        }
+    }
+    if (turns) {
+        sparse_keep(s, d_key, d_value);
+        sum_settle(d_key, d_key, s->low, a->Tk * a->D);
+        sum_settle(d_value, d_value, s->low + a->Tk * a->D, a->Tk * a->Dv);
+    }
+    if (!additive) return;
+    for (int64_t t = 0; g->d_score_vector && t < a->D; t++)
+        ((real *)g->d_score_vector)[(b * a->Hk + hk) * a->D + t] = (real)s->d_v_total[t];
+    /* additive_backward_direct leaves v out, and 4 for tanh */
+    const vec of_act = vset1(a->activation == FA_TANH ? (real)4 : (real)1);
+    for (int64_t i = 0; i < total + a->Tk; i++) {
+        real *at = i < total ? s->d_query + i * a->D : d_key + (i - total) * a->D;
+        for (int64_t c = 0; c < a->D; c += VL)
+            vstore_n(at + c, vload_n(at + c, a->D - c) * (vload_n(s->f.v + c, a->D - c) * of_act), a->D - c);
+    }
+}
+
+FA_FUNC void sparse_backward(const fa_attention_grad *g, int64_t task, void *workspace) {
+    sparse_backward_state s;
+    sparse_backward_layout(&s, g, workspace);
+    const int64_t head_tasks = g->f.Hk / g->heads_per_task;
+    for (int64_t i = 0; i < g->batches_per_task; i++)
+        for (int64_t j = 0; j < g->heads_per_task; j++)
+            sparse_backward_head(&s, task / head_tasks * g->batches_per_task + i,
+                                 task % head_tasks * g->heads_per_task + j);
+}
+#endif

@@ -1,0 +1,79 @@
+/* Attention with sparse weights, forward: for a block of rows of one (batch, key head)
+ *   1. scores of all keys                              rows x Tk, kept (sparse.h)
+ *   2. options on a row: softcap, bias, masks
+ *   3. its weights (attention/normalizers/entmax.inl): a list of keys
+ *   4. dropout, then context = sum of the values of these keys alone; what is masked or has no weight is not read
+ *
+ * A row depends on its own keys alone, so blocks, tasks and threads change no bit. A task is rows_per_task rows.
+ * Bound for D = 64 on two 512-bit units: 64 multiply-adds for a vector of scores, about 12 other operations, and 2 Dv
+ * for each key with a weight; nothing of the dense product of weights and values is left.
+ */
+#ifndef FA_ATTENTION_SPARSE_FORWARD_INL
+#define FA_ATTENTION_SPARSE_FORWARD_INL
+#include "../kernels.h"
+#include "../dropout.h"
+#include "../vec/vec.h"
+#include "rows.inl"
+#include "forward.inl"
+#include "sparse.inl"
+
+FA_FUNC int64_t sparse_forward_tasks(const fa_attention *a) {
+    const int64_t rows = a->H / a->Hk * a->Tq;
+    return a->B * a->Hk * ((rows + a->rows_per_task - 1) / a->rows_per_task);
+}
+
+/* A mean of finite values is finite: rounding alone carries it beyond the largest number, where halves of it stay. */
+FA_FUNC void sparse_bound(sparse_state *s, real *out) {
+    const fa_attention *a = s->a;
+    const vec largest = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
+    vec unfit = vset1(0);
+    for (int64_t c = 0; c < a->Dv; c += VL) unfit = vfma(vload_n(out + c, a->Dv - c), vset1(0), unfit);
+    const real sum = vhsum(unfit);
+    if (sum == sum) return;
+    for (int64_t i = 0; i < s->row.n; i++) s->weights[i] *= (real)0.5;
+    sparse_sum(&s->row, s->weights, s->value, a->value_strides.row, a->Dv, out);
+    for (int64_t c = 0; c < a->Dv; c += VL) {
+        const vec half = vload_n(out + c, a->Dv - c), x = half + half;
+        vstore_n(out + c, vselect_lt(vmax(half, -half), infinity, vmin(largest, vmax(-largest, x)), half), a->Dv - c);
+    }
+}
+
+FA_FUNC int64_t sparse_forward_workspace(const fa_attention *a) {
+    sparse_state s;
+    return sparse_layout(&s, a, a->rows_per_task, (char *)64) - (char *)64;
+}
+
+FA_FUNC void sparse_forward(const fa_attention *a, int64_t task, void *workspace) {
+    sparse_state s;
+    const int64_t total = a->H / a->Hk * a->Tq, blocks = (total + a->rows_per_task - 1) / a->rows_per_task;
+    int64_t b, hk;
+    sparse_layout(&s, a, a->rows_per_task, workspace);
+    forward_head(a, task / blocks, &b, &hk);
+    sparse_load(&s, b, hk);
+    const int64_t row0 = task % blocks * a->rows_per_task;
+    const int64_t rows = total - row0 < a->rows_per_task ? total - row0 : a->rows_per_task;
+    sparse_scores(&s, row0, rows);
+    fa_row row = fa_task_row(a, row0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        const int64_t head = s.first_head + row.head;
+        sparse_weights(&s, r, row);
+        for (int64_t i = 0; i < s.row.n; i++) s.weights[i] = (real)s.row.p[i];
+        if (a->weights) {
+            real *w = (real *)a->weights + ((b * a->H + head) * a->Tq + row.query) * a->Tk;
+            memset(w, 0, (size_t)a->Tk * sizeof(real));
+            for (int64_t i = 0; i < s.row.n; i++) w[s.row.key[i]] = s.weights[i];
+        }
+        if (a->seeds) {
+            const uint64_t row_key = fa_row_key(a->seeds[b], head, row.query);
+            for (int64_t i = 0; i < s.row.n; i++)
+                s.weights[i] = fa_key_hash(row_key, (uint32_t)s.row.key[i]) < a->drop_below
+                                   ? (real)0
+                                   : s.weights[i] * (real)a->keep_scale;
+        }
+        real *out = (real *)a->context + b * a->context_strides.batch + head * a->context_strides.head +
+                    row.query * a->context_strides.row;
+        sparse_sum(&s.row, s.weights, s.value, a->value_strides.row, a->Dv, out);
+        if (!a->seeds) sparse_bound(&s, out);
+    }
+}
+#endif

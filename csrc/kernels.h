@@ -1,0 +1,225 @@
+/* The types that cross from the binding into the kernels, and the table of kernels of one ISA level.
+ *
+ * Sizes: B batch, H query heads, Hk key heads (Hk divides H), Tq queries, Tk keys, D query and key width, Dv value
+ * width. Strides are in elements, signed and 64-bit. Columns of query, key, value and outputs have stride 1.
+ */
+#ifndef FASTATTN_H
+#define FASTATTN_H
+
+#include <stdint.h>
+
+#include "sizes.h"
+
+enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1 };
+enum fa_score { FA_SCORE_DOT = 0, FA_SCORE_ADDITIVE = 1 };
+enum fa_activation { FA_TANH = 0, FA_SIGMOID = 1, FA_RELU = 2 };
+enum fa_causal { FA_NOT_CAUSAL = 0, FA_TOP_LEFT = 1, FA_BOTTOM_RIGHT = 2 };
+
+typedef struct {
+    int64_t batch, head, row;
+} fa_strides3;
+typedef struct {
+    int64_t batch, head, row, column;
+} fa_strides4;
+
+/* A normalizer from outside: weights of the n keys that a row may read, and the way back. No array overlaps another. */
+typedef void (*fa_row_weights)(const double *scores, double *weights, int64_t n);
+typedef void (*fa_row_gradient)(const double *scores, const double *weights, const double *d_weights, double *d_scores,
+                                int64_t n);
+
+typedef struct fa_attention {
+    int64_t B, H, Hk, Tq, Tk, D, Dv;
+    const void *query, *key, *value;
+    fa_strides3 query_strides, key_strides, value_strides;
+
+    int32_t score, activation, causal;
+    double scale;             /* multiplies the raw score */
+    double softcap;           /* 0: none */
+    const void *score_vector; /* additive: v, D elements */
+
+    const uint8_t *mask; /* 1 = may attend; NULL: none */
+    fa_strides4 mask_strides;
+    const void *bias;
+    fa_strides4 bias_strides;
+    const int64_t *key_lengths; /* B, or NULL */
+    int64_t left, right;        /* window; -1: unbounded */
+
+    const uint64_t *seeds; /* B, or NULL: no dropout */
+    uint32_t drop_below;   /* a key is dropped when its 32-bit hash is below this */
+    double keep_scale;
+
+    /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and
+     * panels. position_rows (Tk, B) does so for each position; it has no panels and no memory_rows beside it. */
+    const void *key_panels;
+    int64_t panels_batch, panels_head;
+    const int64_t *memory_rows, *position_rows;
+
+    /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. */
+    void *context;
+    fa_strides3 context_strides;
+    void *weights, *lse;
+    void *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
+
+    int64_t rows_per_task;
+    /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
+     * pieces of forward_partial elements, for forward_join. NULL: a task reads all its keys. */
+    void *partials;
+
+    /* alpha-entmax instead of softmax: of query head h, alpha[h * alpha_stride]; NULL: softmax. Rows then have no
+     * lse, row_max and row_sum. */
+    const double *alpha;
+    int64_t alpha_stride;
+    fa_row_weights row_weights; /* in place of alpha-entmax, with any alpha; NULL: none */
+    fa_row_gradient row_gradient;
+} fa_attention;
+
+typedef struct fa_attention_grad {
+    fa_attention f; /* the forward's description; row_max and row_sum filled */
+    const void *d_context;
+    fa_strides3 d_context_strides;
+    const void *delta;     /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
+    const void *d_weights; /* contiguous (B, H, Tq, Tk), or NULL */
+    /* Contiguous outputs. d_key and d_value are (B, Hk, Tk, width). */
+    void *d_query, *d_key, *d_value;
+    void *d_bias;        /* laid out by bias_grad_strides; zero on entry; NULL: not wanted */
+    int32_t d_bias_wide; /* d_bias is of float64, for a bias that pairs share */
+    fa_strides4 d_bias_strides;
+    void *d_score_vector; /* additive: (B, Hk, D) partial sums */
+    int64_t heads_per_task, batches_per_task;
+    double *d_alpha; /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
+} fa_attention_grad;
+
+/* One step of Adam on a parameter (ops/adam.inl). */
+typedef struct fa_adam {
+    void *value, *gradient, *m, *v;
+    double scale, beta1, beta2, size, spread, epsilon, keep;
+} fa_adam;
+
+/* Layer normalization of rows of N elements; arrays without a stride are contiguous (ops/layer_norm.inl). */
+typedef struct fa_layer_norm {
+    int64_t rows, N;
+    const void *x, *gain, *offset, *dy;
+    int64_t x_row, dy_row;
+    double epsilon;
+    void *y, *mean, *inverse; /* mean and inverse: rows, saved for the way back */
+    void *dx, *d_gain, *d_offset;
+} fa_layer_norm;
+
+/* One query for each sample; see attention/query_gradient.inl. */
+typedef struct fa_query_gradient {
+    int64_t B, Tk, D, Dv;
+    int32_t score, activation;
+    double scale;
+    const void *query, *key, *value, *score_vector, *weights, *d_context;
+    int64_t query_row, d_context_row;
+    fa_strides3 key_strides, value_strides; /* head: unused */
+    void *d_query, *d_score;
+    const void *d_weights; /* (B, Tk), contiguous, or NULL: zeros */
+} fa_query_gradient;
+
+enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };
+
+/* A recurrent layer over B samples of up to T positions, H units, 3 (GRU) or 4 (LSTM) gates G. Samples are entries,
+ * longest first: entry i is sample order[i], with lengths[i] positions, whose rows start at starts[i]; all three NULL:
+ * sample i, T, i T. At one step only the first entries are still running. */
+typedef struct fa_recurrent {
+    int64_t B, T, H;
+    int32_t cell, reverse;
+    const int64_t *lengths, *starts, *order;
+
+    /* Packed (H, H) for each gate, one after another, for the steps; (G H, H), packed as one, for the steps back. */
+    const void *w_hidden, *w_hidden_transposed;
+    const void *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
+
+    /* One row for each position. Products with x become gates, and these the gradients at the gates' arguments. */
+    void *gates;  /* (rows, G H) */
+    void *aux;    /* (rows, H) GRU_AFTER: U_n h + c_n, then its gradient; GRU_BEFORE: r * h; LSTM: c; NULL: not kept */
+    void *before; /* (rows, H) h before the step; NULL with aux */
+    void *y;      /* (B, T, H), padding left alone; NULL: not wanted */
+
+    /* One row for each entry, state_row elements apart. Step s reads h from state[s % 2], writes the other. */
+    void *state[2];
+    void *reset;  /* GRU_BEFORE: r * h */
+    void *memory; /* LSTM: c */
+    int64_t state_row;
+
+    /* Back: d_state gathers the gradient of h, d_gates holds G H elements of one step, d_memory the gradient of c. */
+    const void *dy;           /* (B, T, H), or NULL: zeros */
+    const void *memory_first; /* LSTM: c before the first step, contiguous by sample */
+    void *d_state, *d_gates, *d_memory;
+
+    const void *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
+} fa_recurrent;
+
+/* T steps of attention for each of B samples, over earlier weights or ranges of keys (decoder/steps.inl). Arrays
+ * without strides are contiguous, and laid out as decoder/steps_forward.inl and decoder/steps_backward.inl say. */
+typedef struct fa_steps {
+    int64_t B, T, S, D, Dv;
+    int64_t C, K; /* features and the odd size of their filters; C = 0: none */
+    int32_t score, sigmoid;
+    double scale;
+    const void *query, *key, *value, *vector; /* vector: additive, tanh */
+    fa_strides3 key_strides, value_strides;   /* head: unused */
+    const int64_t *memory_rows;               /* B, or NULL */
+    const int64_t *first, *last;              /* (B, T): the keys of a step */
+    const uint8_t *mask;                      /* (B, S), or NULL */
+    const void *history, *filters, *feature_weights;
+    const void *factor; /* NULL: 1, and weights are normalized */
+    void *context, *weights, *normalized, *total;
+
+    const void *d_context, *d_weights;
+    void *d_query, *d_history, *d_factor;
+    void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to */
+} fa_steps;
+
+/* Features of heads turned by the angles of their positions: ops/rotary.inl. */
+typedef struct fa_rotary {
+    const void *x;
+    fa_strides3 x_strides;
+    const void *cosines, *sines; /* (T, n / 2) */
+    void *y;
+    int64_t B, H, T, D, n;
+    int32_t interleaved, inverse;
+} fa_rotary;
+
+/* One step of monotonic attention for each of B samples, with a softmax over chunks or not (decoder/monotonic.inl). */
+typedef struct fa_monotonic {
+    int64_t B, S, D, Dv;
+    int64_t chunk; /* w; 0: none */
+    int32_t hard;
+    const void *query, *key, *vector, *offset, *value;
+    const void *chunk_query, *chunk_key, *chunk_vector;
+    const void *panels, *chunk_panels; /* soft: packed keys, an entry panels_batch elements */
+    int64_t panels_batch;
+    fa_strides3 key_strides, chunk_key_strides, value_strides; /* head: unused */
+    const int64_t *memory_rows, *lengths;                      /* B; memory_rows or NULL */
+    const uint8_t *mask;                                       /* (B, S), or NULL */
+    const uint64_t *seeds;                                     /* B, or NULL: no noise */
+    int64_t step;
+    double noise;
+    const void *previous;
+    const int64_t *start; /* hard: B, and where it ended */
+    int64_t *found;
+    void *context, *weights, *alignment, *energy, *chunk_energy; /* alignment: with chunks, else weights are */
+
+    const void *d_context, *d_weights, *d_alignment; /* the last two or NULL: zeros */
+    void *d_query, *d_chunk_query, *d_previous;
+    void *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
+} fa_monotonic;
+
+/* The kernels of one level and element type; kernels.def lists them. */
+typedef struct fa_kernels {
+    int64_t panel_width;   /* keys, or columns of packed weights, in a panel */
+    int64_t element_bytes; /* of what lies in memory */
+#define KERNEL(result, name, arguments) result(*name) arguments;
+#include "kernels.def"
+} fa_kernels;
+
+enum fa_map { FA_MAP_EXP = 0, FA_MAP_TANH = 1, FA_MAP_SIGMOID = 2 };
+
+typedef struct fa_level {
+    const char *name, *needs; /* levels.def */
+    const fa_kernels *f32, *f64;
+} fa_level;
+
+#endif

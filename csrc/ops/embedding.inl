@@ -1,0 +1,39 @@
+/* Rows of a table by number:  y_i = w[ids_i],  and back  d_w[r] += sum_i d_y_i  over ids_i = r, in ascending order of
+ * i, in float64.
+ *
+ * gather: rows first..last-1 of y. scatter: columns first..last-1 of all rows, so that threads share no element.
+ * lists[i] is the first row of i's number, or -1: not read; lists[n + i] the next row of its number, or -1.
+ * Bound: memory, one row read and one written; back one read, and one of the table read and written for each number.
+ */
+#ifndef FA_OPS_EMBEDDING_INL
+#define FA_OPS_EMBEDDING_INL
+#include "../vec/vec.h"
+
+FA_FUNC void gather(const void *table, const int64_t *ids, void *y, int64_t width, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++)
+        memcpy((real *)y + i * width, (const real *)table + ids[i] * width, (size_t)width * sizeof(real));
+}
+
+FA_FUNC void scatter(const void *dy, int64_t dy_row, const int64_t *ids, const int64_t *lists, int64_t n, void *table,
+                     int64_t width, int64_t first, int64_t last) {
+    const int64_t *next = lists + n;
+    for (int64_t i = 0; i < n; i++) {
+        if (lists[i] != i) continue;
+        real *dst = (real *)table + ids[i] * width;
+        const real *alone = (const real *)dy + i * dy_row;
+        for (int64_t c = first; next[i] < 0 && c < last; c += VL) /* the same bits */
+            vstore_n(dst + c, vload_n(dst + c, last - c) + vload_n(alone + c, last - c), last - c);
+        for (int64_t c = first; next[i] >= 0 && c < last; c += 2 * VL) {
+            const int64_t left = last - c, behind = left - VL;
+            dvec sums[2][2] = {{{0}, {0}}, {{0}, {0}}};
+            for (int64_t j = i; j >= 0; j = next[j]) {
+                const real *src = (const real *)dy + j * dy_row + c;
+                vadd_wide(sums[0], vload_n(src, left));
+                if (behind > 0) vadd_wide(sums[1], vload_n(src + VL, behind));
+            }
+            vstore_n(dst + c, vload_n(dst + c, left) + vnarrow(sums[0]), left);
+            if (behind > 0) vstore_n(dst + c + VL, vload_n(dst + c + VL, behind) + vnarrow(sums[1]), behind);
+        }
+    }
+}
+#endif

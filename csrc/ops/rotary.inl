@@ -1,0 +1,38 @@
+/* Rotary positions:  (a, b) at position t  ->  (a cos - b sin, b cos + a sin),  n / 2 pairs of the n first features,
+ * cos and sin (T, n / 2); inverse: with -sin. Pair i is features i and i + n / 2, or `interleaved` 2 i and 2 i + 1.
+ *
+ * x (B, H, T, D) by strides, of unit stride in its last axis; y (B, T, H, D) contiguous. Rows first..last-1 of B T.
+ * Products and sums are rounded one by one, so that all levels and loops have the same bits.
+ * Bound: memory, B H T D elements read and written; 3 n / D operations an element.
+ */
+#ifndef FA_OPS_ROTARY_INL
+#define FA_OPS_ROTARY_INL
+#include "../kernels.h"
+#include "../vec/vec.h"
+
+FA_FUNC void rotary(const fa_rotary *a, int64_t first, int64_t last) {
+    const int64_t half = a->n / 2, D = a->D;
+    const real sign = a->inverse ? (real)-1 : (real)1;
+    for (int64_t row = first; row < last; row++) {
+        const int64_t b = row / a->T, t = row % a->T;
+        const real *cosine = (const real *)a->cosines + t * half, *sine = (const real *)a->sines + t * half;
+        for (int64_t h = 0; h < a->H; h++) {
+            const real *x = (const real *)a->x + b * a->x_strides.batch + h * a->x_strides.head + t * a->x_strides.row;
+            real *restrict y = (real *)a->y + (row * a->H + h) * D;
+            if (a->interleaved)
+                for (int64_t i = 0; i < half; i++) {
+                    const real s = sign * sine[i];
+                    y[2 * i] = x[2 * i] * cosine[i] - x[2 * i + 1] * s;
+                    y[2 * i + 1] = x[2 * i + 1] * cosine[i] + x[2 * i] * s;
+                }
+            else
+                for (int64_t i = 0; i < half; i++) {
+                    const real s = sign * sine[i];
+                    y[i] = x[i] * cosine[i] - x[half + i] * s;
+                    y[half + i] = x[half + i] * cosine[i] + x[i] * s;
+                }
+            if (a->n < D) memcpy(y + a->n, x + a->n, (size_t)(D - a->n) * sizeof(real));
+        }
+    }
+}
+#endif

@@ -1,0 +1,77 @@
+/* The levels of this build and what the machine allows of them.
+ *
+ * A level needs its instructions (cpuid) and an operating system that saves its registers (XGETBV): a kernel or a
+ * hypervisor may mask either.
+ */
+#include <string.h>
+
+#include "run.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+/* A level that was not built has no tables: their addresses are NULL then. */
+#define LEVEL(name, vectors, machine, needs, probe)                                                                    \
+    extern const fa_kernels fa_kernels_##vectors##_f32 __attribute__((weak));                                          \
+    extern const fa_kernels fa_kernels_##vectors##_f64 __attribute__((weak));
+#include "../levels.def"
+
+static const fa_level levels[] = {
+#define LEVEL(name, vectors, machine, needs, probe)                                                                    \
+    {#name, needs, &fa_kernels_##vectors##_f32, &fa_kernels_##vectors##_f64},
+#include "../levels.def"
+};
+#define LEVELS (int)(sizeof levels / sizeof levels[0])
+
+const fa_level *fa_level_at(int index) {
+    for (int i = 0; i < LEVELS; i++)
+        if (levels[i].f32 && index-- == 0) return &levels[i];
+    return NULL;
+}
+int fa_levels(void) {
+    int n = 0;
+    while (fa_level_at(n)) n++;
+    return n;
+}
+
+/* What the processor and the operating system both allow, in the words of compilers. */
+static int allowed(const char *word, size_t length) {
+#if defined(__x86_64__)
+    uint32_t a, b, c, d, c1, b7, a71 = 0, subleaves, state, state_high;
+    if (__get_cpuid_max(0, 0) < 7) return 0;
+    __cpuid(1, a, b, c1, d);
+    if (!(c1 >> 27 & 1)) return 0; /* the operating system uses XSAVE */
+    __asm__ volatile("xgetbv" : "=a"(state), "=d"(state_high) : "c"(0));
+    __cpuid_count(7, 0, subleaves, b7, c, d);
+    if (subleaves) __cpuid_count(7, 1, a71, b, c, d);
+    const int ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6; /* with opmask, upper zmm, zmm16-31 */
+    const struct {
+        const char *name;
+        int there;
+    } words[] = {
+        {"fma", ymm && c1 >> 28 & 1 && c1 >> 12 & 1},
+        {"f16c", ymm && c1 >> 28 & 1 && c1 >> 29 & 1},
+        {"avx2", ymm && c1 >> 28 & 1 && b7 >> 5 & 1},
+        {"avx512f", zmm && b7 >> 16 & 1},
+        {"avx512dq", zmm && b7 >> 17 & 1},
+        {"avx512bw", zmm && b7 >> 30 & 1},
+        {"avx512vl", zmm && b7 >> 31 & 1},
+        {"avx512bf16", zmm && a71 >> 5 & 1},
+    };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strlen(words[i].name) == length && memcmp(words[i].name, word, length) == 0) return words[i].there;
+#else
+    (void)word, (void)length;
+#endif
+    return 0;
+}
+
+int fa_level_supported(int index) {
+    for (const char *word = fa_level_at(index)->needs; *word;) {
+        const size_t length = strcspn(word, ",");
+        if (!allowed(word, length)) return 0;
+        word += length + (word[length] == ',');
+    }
+    return 1;
+}

@@ -1,0 +1,185 @@
+/* Vector functions by AVX-512 F, BW, DQ and VL; generic.h says what each one does. */
+#ifndef FA_VEC_AVX512_H
+#define FA_VEC_AVX512_H
+#define FA_VBYTES 64
+#define NV 4
+#include <immintrin.h>
+
+#include "types.h"
+
+#define vset1 vset1
+#define vload_n vload_n
+#define vload_or vload_or
+#define vstore_n vstore_n
+#define vfma vfma
+#define vselect_lt vselect_lt
+#define vmax vmax
+#define vmin vmin
+#define vmax_bits vmax_bits
+#define vhmax vhmax
+#define vscale2 vscale2
+#define vscale2_or_zero vscale2_or_zero
+#define vsqrt vsqrt
+#define vwiden vwiden
+#define vnone_above vnone_above
+#define vpack_above vpack_above
+#define dsum dsum
+#define dabove dabove
+
+#if FA_BITS == 32
+#define vhsum vhsum
+#define vquotient vquotient
+#define vnarrow vnarrow
+#define vtranspose vtranspose
+
+FA_INLINE __mmask16 vlanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
+FA_INLINE vec vset1(real x) { return (vec)_mm512_set1_ps(x); }
+FA_INLINE vec vload_n(const real *p, int64_t n) {
+    return n >= VL ? vload(p) : (vec)_mm512_maskz_loadu_ps(vlanes(n), p);
+}
+FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
+    return n >= VL ? vload(p) : (vec)_mm512_mask_loadu_ps(_mm512_set1_ps(other), vlanes(n), p);
+}
+FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
+    if (n >= VL)
+        vstore(p, v);
+    else
+        _mm512_mask_storeu_ps(p, vlanes(n), (__m512)v);
+}
+FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
+    return (vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)t, _CMP_LT_OQ), (__m512)b, (__m512)a);
+}
+FA_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+FA_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+FA_INLINE ivec vmax_bits(ivec a, vec x) {
+    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
+    return (ivec)_mm512_max_epi32((__m512i)a, (__m512i)b);
+}
+FA_INLINE real vhmax(vec v) { return _mm512_reduce_max_ps((__m512)v); }
+FA_INLINE real vhsum(vec v) {
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+FA_INLINE vec vscale2(vec p, vec n) { return (vec)_mm512_scalef_ps((__m512)p, (__m512)n); }
+FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
+    const __mmask16 in = _mm512_cmp_ps_mask((__m512)x, (__m512)lowest, _CMP_NLT_UQ);
+    return (vec)_mm512_maskz_scalef_ps(in, (__m512)p, (__m512)n);
+}
+FA_INLINE vec vsqrt(vec x) { return (vec)_mm512_sqrt_ps((__m512)x); }
+/* By an estimate of 1 / b, one Newton step and the remainder: the division unit takes 16 cycles for a vector, and the
+ * five divisions of an LSTM's unit were half of its time. */
+FA_INLINE vec vquotient(vec a, vec b) {
+    vec r = (vec)_mm512_rcp14_ps((__m512)b);
+    r = vfma(vfma(-b, r, vset1(1)), r, r);
+    vec q = a * r;
+    return vfma(vfma(-q, b, a), r, q);
+}
+FA_INLINE void vwiden(dvec wide[2], vec x) {
+    wide[0] = (dvec)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
+    wide[1] = (dvec)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
+}
+FA_INLINE vec vnarrow(const dvec wide[2]) {
+    return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)wide[0])),
+                                   _mm512_cvtpd_ps((__m512d)wide[1]), 1);
+}
+/* Rows of a square of VL become its columns. */
+FA_INLINE void vtranspose(vec *rows) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) a[i] = (__m512)rows[i];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        __m512 lo0 = _mm512_unpacklo_ps(a[i], a[i + 1]), hi0 = _mm512_unpackhi_ps(a[i], a[i + 1]);
+        __m512 lo1 = _mm512_unpacklo_ps(a[i + 2], a[i + 3]), hi1 = _mm512_unpackhi_ps(a[i + 2], a[i + 3]);
+        b[i] = _mm512_shuffle_ps(lo0, lo1, 0x44);
+        b[i + 1] = _mm512_shuffle_ps(lo0, lo1, 0xee);
+        b[i + 2] = _mm512_shuffle_ps(hi0, hi1, 0x44);
+        b[i + 3] = _mm512_shuffle_ps(hi0, hi1, 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512 p = _mm512_shuffle_f32x4(b[c], b[c + 4], 0x88), q = _mm512_shuffle_f32x4(b[c], b[c + 4], 0xdd);
+        __m512 u = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0x88);
+        __m512 w = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0xdd);
+        rows[c] = (vec)_mm512_shuffle_f32x4(p, u, 0x88);
+        rows[c + 8] = (vec)_mm512_shuffle_f32x4(p, u, 0xdd);
+        rows[c + 4] = (vec)_mm512_shuffle_f32x4(q, w, 0x88);
+        rows[c + 12] = (vec)_mm512_shuffle_f32x4(q, w, 0xdd);
+    }
+}
+FA_INLINE int vnone_above(const vec *x, vec limit) {
+    __mmask16 out = 0xffff;
+    for (int c = 0; c < 4; c++) out &= _mm512_cmp_ps_mask((__m512)x[c], (__m512)limit, _CMP_LE_OQ);
+    return out == 0xffff;
+}
+FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real limit, int64_t j) {
+    const __mmask16 in = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_NLE_UQ);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_ps(packed + n, _mm512_maskz_compress_ps(in, (__m512)x));
+    _mm512_storeu_si512(key + n, _mm512_maskz_compress_epi32(in, _mm512_add_epi32(_mm512_set1_epi32((int)j), lanes)));
+    return n + __builtin_popcount(in);
+}
+
+#else
+FA_INLINE __mmask8 vlanes(int64_t n) { return (__mmask8)((1u << n) - 1); }
+FA_INLINE vec vset1(real x) { return (vec)_mm512_set1_pd(x); }
+FA_INLINE vec vload_n(const real *p, int64_t n) {
+    return n >= VL ? vload(p) : (vec)_mm512_maskz_loadu_pd(vlanes(n), p);
+}
+FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
+    return n >= VL ? vload(p) : (vec)_mm512_mask_loadu_pd(_mm512_set1_pd(other), vlanes(n), p);
+}
+FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
+    if (n >= VL)
+        vstore(p, v);
+    else
+        _mm512_mask_storeu_pd(p, vlanes(n), (__m512d)v);
+}
+FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
+    return (vec)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)x, (__m512d)t, _CMP_LT_OQ), (__m512d)b, (__m512d)a);
+}
+FA_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_pd((__m512d)a, (__m512d)b); }
+FA_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_pd((__m512d)a, (__m512d)b); }
+FA_INLINE ivec vmax_bits(ivec a, vec x) {
+    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
+    return (ivec)_mm512_max_epi64((__m512i)a, (__m512i)b);
+}
+FA_INLINE real vhmax(vec v) { return _mm512_reduce_max_pd((__m512d)v); }
+FA_INLINE vec vscale2(vec p, vec n) { return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
+FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
+    const __mmask8 in = _mm512_cmp_pd_mask((__m512d)x, (__m512d)lowest, _CMP_NLT_UQ);
+    return (vec)_mm512_maskz_scalef_pd(in, (__m512d)p, (__m512d)n);
+}
+FA_INLINE vec vsqrt(vec x) { return (vec)_mm512_sqrt_pd((__m512d)x); }
+FA_INLINE void vwiden(dvec wide[2], vec x) {
+    wide[0] = (dvec)x;
+    wide[1] = (dvec){0};
+}
+FA_INLINE int vnone_above(const vec *x, vec limit) {
+    __mmask8 out = 0xff;
+    for (int c = 0; c < 4; c++) out &= _mm512_cmp_pd_mask((__m512d)x[c], (__m512d)limit, _CMP_LE_OQ);
+    return out == 0xff;
+}
+FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real limit, int64_t j) {
+    const __mmask8 in = _mm512_cmp_pd_mask((__m512d)x, _mm512_set1_pd(limit), _CMP_NLE_UQ);
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm512_storeu_pd(packed + n, _mm512_maskz_compress_pd(in, (__m512d)x));
+    _mm256_storeu_si256((__m256i *)(key + n),
+                        _mm256_maskz_compress_epi32(in, _mm256_add_epi32(_mm256_set1_epi32((int)j), lanes)));
+    return n + __builtin_popcount(in);
+}
+#endif
+
+FA_INLINE double dsum(dvec v) { return _mm512_reduce_add_pd((__m512d)v); }
+FA_INLINE dvec dabove(dvec v, dvec limit, int64_t *count) {
+    const __mmask8 in = _mm512_cmp_pd_mask((__m512d)v, (__m512d)limit, _CMP_GT_OQ);
+    *count += __builtin_popcount(in);
+    return (dvec)_mm512_maskz_mov_pd(in, (__m512d)v);
+}
+
+#include "generic.h"
+#endif

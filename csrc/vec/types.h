@@ -1,0 +1,58 @@
+/* Types and sizes of one element type at one vector width, FA_VBYTES, which a level's file sets.
+ *
+ *   real, vec, ivec     element, vector of VL elements, integer vector of the same lanes
+ *   dvec                vector of DL float64 numbers, as wide
+ *   PW                  panel width in elements: 256 bytes at every level, so packed data has one layout
+ *   MR, NV              rows and vectors of one register tile: MR * NV accumulators
+ */
+#ifndef FA_VEC_TYPES_H
+#define FA_VEC_TYPES_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef FA_BITS /* this file, or one that includes it, is read by itself */
+#define FA_BITS 32
+#endif
+#ifndef FA_VBYTES /* the level generic */
+#define FA_VBYTES 16
+#define NV 2
+#endif
+#define MR 6
+#define FA_INLINE static inline __attribute__((always_inline, unused))
+#define FA_FUNC static __attribute__((unused))
+
+#if FA_BITS == 32
+typedef float real;
+typedef int32_t ireal;
+#define FA_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, whose bits end up lowest */
+#define FA_MANTISSA 23
+#define FA_EXP_BIAS 127
+#define FA_LARGEST 0x1.fffffep127f
+#else
+typedef double real;
+typedef int64_t ireal;
+#define FA_MAGIC 6755399441055744.0
+#define FA_MANTISSA 52
+#define FA_EXP_BIAS 1023
+#define FA_LARGEST 0x1.fffffffffffffp1023
+#endif
+
+#define VL ((int)(FA_VBYTES / sizeof(real)))
+#define DL ((int)(FA_VBYTES / sizeof(double)))
+#define PW ((int)(256 / sizeof(real)))
+#define NEG_INF (-(real)INFINITY)
+
+typedef real vec __attribute__((vector_size(FA_VBYTES)));
+typedef ireal ivec __attribute__((vector_size(FA_VBYTES)));
+typedef double dvec __attribute__((vector_size(FA_VBYTES)));
+typedef int64_t lvec __attribute__((vector_size(FA_VBYTES)));
+
+FA_INLINE vec vload(const real *p) {
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+FA_INLINE void vstore(real *p, vec v) { memcpy(p, &v, sizeof v); }
+#endif
