@@ -85,7 +85,7 @@ def python(arguments):
     if arguments[:2] == ["-m", "pytest"]:
         return pytest(arguments[2:])
     os.chdir(documents.ROOT)
-    sys.path.insert(0, str(documents.ROOT))
+    sys.path.append(str(documents.ROOT))  # behind the fastattn under test
     original = argparse.ArgumentParser.parse_args
 
     def parse(self, *given, **options):
