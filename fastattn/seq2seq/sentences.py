@@ -106,7 +106,7 @@ def check_pairs(batch: "Pairs") -> "Pairs":
 
 def check_seeds(seeds: Array, batch: int) -> Array:
     """Return the seeds of `batch` sentences as uint64, or raise."""
-    array = np.asarray(seeds)
+    array = as_array("seeds", seeds)
     if array.dtype.kind not in "iu" or array.shape != (batch,):
         got = f"{array.dtype} of shape {array.shape}"
         raise ShapeError(describe("seeds", f"{batch} integers, one a sentence", got, "pass uint64 seeds."))
