@@ -292,7 +292,7 @@ def forge(files, rng):
         elif rng.random() < 0.02:
             del files[name]
         else:
-            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # broken already
+            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):  # broken
                 files[name] = (forge_tensors if name.endswith(".safetensors") else forge_json)(files[name], rng)
     return files, about, named
 
