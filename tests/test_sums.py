@@ -139,6 +139,13 @@ def test_gradients_of_weights(rows, draw):
     assert size(sums, dy.sum(0), dy.sum(0)) <= 8
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 0.9])
+def test_a_million_rows_that_are_alike(value):
+    rows = np.full((10**6, 1), value, np.float32)
+    expected = float(rows[0, 0]) * len(rows)
+    assert abs(float(linear.row_sum(rows)[0]) - expected) <= 8 * EPS * expected
+
+
 def test_ones_are_counted():
     ones = np.broadcast_to(np.float32(1), (2**24 + 2**22, 1))
     assert linear.row_sum(ones)[0] == 2**24 + 2**22
