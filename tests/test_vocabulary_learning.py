@@ -1,7 +1,7 @@
 """Learning a vocabulary: nothing of a text that is left out for its length, no word too long for it, and Ctrl-C."""
 
-import random
 import os
+import random
 import signal
 import subprocess
 import sys
