@@ -23,7 +23,7 @@ def fastattn(arguments):
     from fastattn.cli import main
 
     if arguments[:1] == ["quickstart"]:
-        from fastattn.seq2seq import pronunciation
+        from fastattn.seq2seq.text import pronunciation
 
         words = pronunciation.load_dictionary()
         small = pronunciation.Dictionary(*(dict(list(part.items())[::100]) for part in vars(words).values()))

@@ -25,20 +25,10 @@ from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE
 import fastattn
 from fastattn import errors, grid, layers, linear, normalizers, optim, plugin, positions, scores, seq2seq
 from fastattn.plugin import provider
-from fastattn.seq2seq import (
-    durable,
-    metrics,
-    quickstart,
-    recurrence,
-    recurrence_lstm,
-    report,
-    signals,
-    sizes,
-    tied,
-    training,
-    validation,
-)
-from fastattn.seq2seq import multihead as heads
+from fastattn.seq2seq import metrics, quickstart
+from fastattn.seq2seq.models import multihead as heads
+from fastattn.seq2seq.models import recurrence, recurrence_lstm, tied
+from fastattn.seq2seq.runs import durable, report, signals, sizes, training, validation
 from fastattn.variants import hard
 
 PACKAGE = Path(fastattn.__file__).parent

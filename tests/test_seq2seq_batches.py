@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, ShapeError
 from fastattn.seq2seq import EOS, PAD, Batches
-from fastattn.seq2seq.batches import group, mix64, pad, sample_seeds
+from fastattn.seq2seq.text.batches import group, mix64, pad, sample_seeds
 
 
 def numbers(start, count, below):

@@ -11,9 +11,10 @@ import pytest
 
 from fastattn.errors import ArgumentError, CheckpointError, MissingPackageError
 from fastattn.layers import Linear
-from fastattn.seq2seq import Vocabulary, durable
-from fastattn.seq2seq.checkpoint import load, mark_best, save, steps
-from fastattn.seq2seq.tensors import check_tensors, pack, restore
+from fastattn.seq2seq import Vocabulary
+from fastattn.seq2seq.runs import durable
+from fastattn.seq2seq.runs.checkpoint import load, mark_best, save, steps
+from fastattn.seq2seq.runs.tensors import check_tensors, pack, restore
 
 VOCABULARIES = {"source": Vocabulary(["a", "b"]), "target": Vocabulary(["x", "\u00e9"], "char")}
 
@@ -490,7 +491,7 @@ def newer(folder):
 @pytest.mark.parametrize("name", HALF_DELETED)
 def test_what_is_used_in_place_of_a_missing_best_checkpoint_is_said(tmp_path, trained, capsys, name):
     from fastattn import seq2seq
-    from fastattn.seq2seq import runs
+    from fastattn.seq2seq.runs import running as runs
 
     change, expected, said = HALF_DELETED[name]
     run = tmp_path / "run"

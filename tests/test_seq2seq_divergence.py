@@ -10,8 +10,9 @@ from training_runs import DATA, make_config
 from fastattn import seq2seq
 from fastattn.cli import main
 from fastattn.errors import ArgumentError, CheckpointError, ConfigError, FastattnError
-from fastattn.seq2seq import checkpoint, training
-from fastattn.seq2seq.runlog import read_log
+from fastattn.seq2seq import checkpoint
+from fastattn.seq2seq.runs import training
+from fastattn.seq2seq.runs.runlog import read_log
 
 PLAIN = {"schedule": "constant", "validate_every": 0, "sampling": 0.0, "average": 0.0, "clip": 0.0}
 

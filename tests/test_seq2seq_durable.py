@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fastattn.errors import CheckpointError
-from fastattn.seq2seq import durable
-from fastattn.seq2seq.durable import DamagedError, NewerError, read_folder, remove_folder, write_folder, write_text
+from fastattn.seq2seq.runs import durable
+from fastattn.seq2seq.runs.durable import DamagedError, NewerError, read_folder, remove_folder, write_folder, write_text
 
 FILES = {"a.bin": bytes(range(256)) * 3, "b.json": b"{}\n", "empty": b""}
 CALLS = ("mkdir", "open", "write", "fsync", "rename", "replace")
@@ -144,7 +144,7 @@ def test_every_call_may_fail(tmp_path, monkeypatch, error, replaced):
 KILLED = """
 import os, shutil, sys
 from pathlib import Path
-from fastattn.seq2seq.durable import read_folder, write_folder
+from fastattn.seq2seq.runs.durable import read_folder, write_folder
 
 folder = Path("run/x")
 former, latter = {"a": b"former" * 999, "b": b""}, {"a": b"latter" * 999, "c": b""}
@@ -183,7 +183,7 @@ def test_a_kill_at_any_call_leaves_a_whole_folder(run_python):
 
 
 def test_a_full_file_system(tmp_path, run_python):
-    code = "from pathlib import Path\nfrom fastattn.seq2seq.durable import write_folder, read_folder\n"
+    code = "from pathlib import Path\nfrom fastattn.seq2seq.runs.durable import write_folder, read_folder\n"
     code += "import os\nfrom fastattn.errors import CheckpointError\n"
     code += "write_folder(Path('disk/x'), {'a': b'1' * 40000}, {})\n"
     code += "try:\n    write_folder(Path('disk/y'), {'a': b'2' * 40000, 'b': b'3' * 90000}, {})\n"
@@ -199,7 +199,7 @@ def test_a_full_file_system(tmp_path, run_python):
     if probe is None or probe.returncode:
         pytest.skip("no small file system can be mounted here")
     python = f"mount -t tmpfs -o size=100k none disk && exec {sys.executable} code.py"
-    package = Path(durable.__file__).parents[2]
+    package = Path(durable.__file__).parents[3]
     done = subprocess.run(
         [*mount, python], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(package)}
     )
@@ -208,7 +208,7 @@ def test_a_full_file_system(tmp_path, run_python):
 
 
 def test_a_folder_that_may_not_be_written(tmp_path, run_python):
-    code = "import os\nfrom pathlib import Path\nfrom fastattn.seq2seq.durable import write_folder\n"
+    code = "import os\nfrom pathlib import Path\nfrom fastattn.seq2seq.runs.durable import write_folder\n"
     code += "os.getuid() or os.setuid(65534)\nwrite_folder(Path('locked/x'), {'a': b''}, {})"
     tmp_path.chmod(0o755)
     (tmp_path / "locked").mkdir(mode=0o555)

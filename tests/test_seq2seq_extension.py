@@ -5,7 +5,7 @@ from training_runs import DATA, make_config, result
 
 from fastattn import seq2seq
 from fastattn.seq2seq import checkpoint
-from fastattn.seq2seq.runlog import read_log
+from fastattn.seq2seq.runs.runlog import read_log
 
 # Ends that are no turn of validate_every, for each thing that a run carries along.
 EXTENSIONS = {

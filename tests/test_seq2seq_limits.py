@@ -15,7 +15,7 @@ from training_runs import DATA
 from fastattn import seq2seq
 from fastattn.cli import main
 from fastattn.errors import ArgumentError, ConfigError
-from fastattn.seq2seq import sizes
+from fastattn.seq2seq.runs import sizes
 from fastattn.seq2seq.sections import MOST_TOKENS
 
 TINY = {"width": 8, "heads": 2, "inner": 8, "encoder_layers": 1, "decoder_layers": 1}
@@ -139,7 +139,7 @@ def test_the_size_is_said_before_data_are_read_that_take_time(tmp_path):
 
 
 def test_sizes_of_the_paper_that_nobody_asked_for_are_said(tmp_path, capsys, monkeypatch):
-    from fastattn.seq2seq import runs
+    from fastattn.seq2seq.runs import running as runs
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt

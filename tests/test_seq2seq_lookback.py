@@ -6,7 +6,7 @@ from checks import same_bits
 
 import fastattn
 from fastattn._reference.query_gradient import query_gradient
-from fastattn.seq2seq.lookback import Lookback
+from fastattn.seq2seq.models.lookback import Lookback
 
 
 def problem(dtype, batch=3, steps=4, keys=5, width=7, value_width=37, seed=0):

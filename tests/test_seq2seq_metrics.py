@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn.errors import DTypeError, MissingPackageError, ShapeError
-from fastattn.seq2seq.metrics import ErrorCounts, bleu, chrf, count_errors, edit_distance, group_references
+from fastattn.seq2seq.text.metrics import ErrorCounts, bleu, chrf, count_errors, edit_distance, group_references
 
 sequences = st.lists(st.integers(0, 3), max_size=9)
 

@@ -9,8 +9,9 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, random_pairs, reversa
 
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
-from fastattn.seq2seq import BOS, build, luong, recurrence, recurrence_lstm
-from fastattn.seq2seq.model import fed, find
+from fastattn.seq2seq import BOS, build
+from fastattn.seq2seq.models import luong, recurrence, recurrence_lstm
+from fastattn.seq2seq.models.model import fed, find
 
 every_model = pytest.mark.parametrize("name", CASES)
 SEEDS = np.arange(4, dtype=np.uint64) + 99

@@ -9,8 +9,9 @@ from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, Pairs, random_pairs
 
 from fastattn import seq2seq
 from fastattn.errors import ArgumentError, FastattnError, ShapeError
-from fastattn.seq2seq import EOS, UNK, beam, beam_search, build, greedy, replace_unknown, sample, score_pairs
-from fastattn.seq2seq.beam import _largest
+from fastattn.seq2seq import EOS, UNK, beam_search, build, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.search import beam
+from fastattn.seq2seq.search.beam import _largest
 
 every_model = pytest.mark.parametrize("name", CASES)
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastattn.errors import ArgumentError, TextError
-from fastattn.seq2seq import EOS, UNK, Vocabulary, textfile
-from fastattn.seq2seq.report import Report
-from fastattn.seq2seq.text import encode, encode_pairs, read_lines, read_pairs
+from fastattn.seq2seq import EOS, UNK, Vocabulary
+from fastattn.seq2seq.runs.report import Report
+from fastattn.seq2seq.text import files as textfile
+from fastattn.seq2seq.text.encoding import encode, encode_pairs, read_lines, read_pairs
 
 TAB = "\x09"
 

@@ -13,8 +13,9 @@ from training_runs import DATA, alone, make_config, result
 
 from fastattn import seq2seq
 from fastattn.errors import ArgumentError, CheckpointError, ConfigError, FastattnError
-from fastattn.seq2seq import checkpoint, training
-from fastattn.seq2seq.runlog import RunLog, read_log
+from fastattn.seq2seq import checkpoint
+from fastattn.seq2seq.runs import training
+from fastattn.seq2seq.runs.runlog import RunLog, read_log
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, expected):
 
 def test_runs_killed_between_the_writes_of_a_checkpoint_have_the_same_bits(tmp_path, expected, monkeypatch):
     """In one process, for speed: an exception stands for the kill."""
-    from fastattn.seq2seq import durable
+    from fastattn.seq2seq.runs import durable
 
     class Killed(BaseException):
         pass
@@ -306,8 +307,8 @@ def test_the_documentation_names_every_key():
     import re
     from pathlib import Path
 
-    from fastattn.seq2seq import model
-    from fastattn.seq2seq.runs import settings_of_kinds
+    from fastattn.seq2seq.models import model
+    from fastattn.seq2seq.runs.running import settings_of_kinds
 
     text = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", text))

@@ -8,7 +8,7 @@ import pytest
 from fastattn import seq2seq
 from fastattn.errors import FastattnError
 from fastattn.seq2seq import metrics
-from fastattn.seq2seq.batches import group, pad
+from fastattn.seq2seq.text.batches import group, pad
 
 CONFIG = seq2seq.BahdanauConfig(embedding=4, hidden=4, attention=4, readout_width=4)
 LETTERS = seq2seq.Vocabulary(list("abc"), "char")

@@ -13,9 +13,10 @@ import training_runs
 from training_runs import DATA, make_config
 
 from fastattn import seq2seq
-from fastattn.seq2seq import checkpoint, runlog
-from fastattn.seq2seq.progress import Progress
-from fastattn.seq2seq.runlog import RunLog, read_log
+from fastattn.seq2seq import checkpoint
+from fastattn.seq2seq.runs import runlog
+from fastattn.seq2seq.runs.progress import Progress
+from fastattn.seq2seq.runs.runlog import RunLog, read_log
 
 CONFIG = """
 [data]

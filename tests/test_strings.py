@@ -11,8 +11,8 @@ import training_runs
 from fastattn import seq2seq, viz
 from fastattn.errors import DTypeError, FastattnError
 from fastattn.seq2seq import Vocabulary
-from fastattn.seq2seq.evaluation import evaluate
-from fastattn.seq2seq.metrics import bleu, count_errors, group_references
+from fastattn.seq2seq.search.evaluation import evaluate
+from fastattn.seq2seq.text.metrics import bleu, count_errors, group_references
 
 TEXTS = ["ab", "c", "ba"]
 

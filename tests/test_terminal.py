@@ -18,7 +18,7 @@ import training_runs
 from test_plugin_discovery import METADATA, POINTS, Site
 
 from fastattn import cli
-from fastattn.seq2seq import durable
+from fastattn.seq2seq.runs import durable
 
 pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from fastattn import seq2seq, viz
 from fastattn.commands.lines import numbered_lines
 from fastattn.errors import ConfigError, FastattnError, TextError
-from fastattn.seq2seq import read_config, read_lines, read_pairs, textfile
+from fastattn.seq2seq import read_config, read_lines, read_pairs
+from fastattn.seq2seq.text import files as textfile
 
 TEXT = "ein Hund\ta dog\nr\u00f6te\tred\n\u732b\ta cat\n"
 

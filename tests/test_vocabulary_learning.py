@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from fastattn.seq2seq import Config, TransformerConfig, VocabularyConfig, bpe
+from fastattn.seq2seq import Config, TransformerConfig, VocabularyConfig
 from fastattn.seq2seq.config import TrainingConfig
-from fastattn.seq2seq.corpus import prepare_corpus
-from fastattn.seq2seq.vocabulary import Vocabulary
+from fastattn.seq2seq.text import bpe
+from fastattn.seq2seq.text.corpus import prepare_corpus
+from fastattn.seq2seq.text.vocabulary import Vocabulary
 
 PAIRS = [("ab ba ab", "x y x"), ("abc cab", "y x"), ("ab", "z")] * 4
 # Three pairs that are left out: for the words of the source, for those of the target, for both.

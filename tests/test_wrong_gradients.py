@@ -18,7 +18,7 @@ from fastattn.layers import (
     cross_entropy_vjp,
     dropout_vjp,
 )
-from fastattn.seq2seq.tied import TiedEmbedding
+from fastattn.seq2seq.models.tied import TiedEmbedding
 
 
 def rng():

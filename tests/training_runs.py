@@ -83,7 +83,7 @@ def finish(process):
 
 def result(folder):
     """The last checkpoint's manifest, which has the hashes of all its files; the best one's name; the log."""
-    from fastattn.seq2seq.runlog import read_log
+    from fastattn.seq2seq.runs.runlog import read_log
 
     folder = Path(folder)
     log = [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in read_log(folder / "log.jsonl")]

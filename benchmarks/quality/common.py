@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 import fastattn
 from fastattn.errors import FastattnError
 from fastattn.seq2seq import Config, Model, Outcome, Stopped, Translator, load, train
-from fastattn.seq2seq.metrics import count_errors
+from fastattn.seq2seq.text.metrics import count_errors
 
 from .. import machine
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, Vocabulary, greedy
-from fastattn.seq2seq.metrics import count_errors
-from fastattn.seq2seq.vocabulary import EOS
+from fastattn.seq2seq.text.metrics import count_errors
+from fastattn.seq2seq.text.vocabulary import EOS
 
 from . import common, frames
 

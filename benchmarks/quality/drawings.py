@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from fastattn.layers import log_softmax
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, Vocabulary
-from fastattn.seq2seq.sentences import fed
-from fastattn.seq2seq.vocabulary import EOS, SPECIAL
+from fastattn.seq2seq.models.sentences import fed
+from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL
 
 from . import common, frames
 

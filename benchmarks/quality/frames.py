@@ -19,11 +19,11 @@ from fastattn.errors import CheckpointError, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import Layer, Linear
 from fastattn.seq2seq import Bahdanau, Batch, Batches, Config, Outcome, Vocabulary, checkpoint
-from fastattn.seq2seq.batches import pad
-from fastattn.seq2seq.corpus import Corpus
-from fastattn.seq2seq.progress import Progress
-from fastattn.seq2seq.tensors import restore
-from fastattn.seq2seq.training import Run
+from fastattn.seq2seq.runs.progress import Progress
+from fastattn.seq2seq.runs.tensors import restore
+from fastattn.seq2seq.runs.training import Run
+from fastattn.seq2seq.text.batches import pad
+from fastattn.seq2seq.text.corpus import Corpus
 
 from . import common
 

@@ -17,7 +17,7 @@ from fastattn.seq2seq import (
     VocabularyConfig,
     WuConfig,
 )
-from fastattn.seq2seq.metrics import count_errors
+from fastattn.seq2seq.text.metrics import count_errors
 
 from . import common
 

@@ -24,7 +24,7 @@ from fastattn.seq2seq import (
     TrainingConfig,
     VocabularyConfig,
 )
-from fastattn.seq2seq.metrics import bleu
+from fastattn.seq2seq.text.metrics import bleu
 
 from . import common, multi30k
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
-from fastattn.seq2seq.metrics import bleu
+from fastattn.seq2seq.text.metrics import bleu
 
 from . import common
 

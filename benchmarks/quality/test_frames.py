@@ -12,7 +12,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")
 
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig
-from fastattn.seq2seq.vocabulary import EOS
+from fastattn.seq2seq.text.vocabulary import EOS
 from fastattn.testing.arrays import assigned
 
 from . import digits, drawings, frames

@@ -44,8 +44,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Translate, compare, print."""
     from fastattn import seq2seq
-    from fastattn.seq2seq.evaluation import evaluate, require
-    from fastattn.seq2seq.metrics import group_references
+    from fastattn.seq2seq.search.evaluation import evaluate, require
+    from fastattn.seq2seq.text.metrics import group_references
 
     # BLEU and chrF want as many references for one source as for another.
     metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)

@@ -9,7 +9,7 @@ from fastattn.commands.arguments import at_least
 from fastattn.errors import TextError, describe_file
 
 if TYPE_CHECKING:
-    from fastattn.seq2seq.text import ParallelText
+    from fastattn.seq2seq.text.encoding import ParallelText
 
 __all__ = ["add_pairs", "in_blocks", "numbered_lines", "pairs_of", "typed"]
 
@@ -29,14 +29,14 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
 
 def pairs_of(options: argparse.Namespace) -> "ParallelText":
     """Read the pairs that the arguments of `add_pairs` name; every line must be of use."""
-    from fastattn.seq2seq.text import read_pairs
+    from fastattn.seq2seq.text.encoding import read_pairs
 
     return read_pairs(options.file, options.target, columns=options.columns and tuple(options.columns), strict=True)
 
 
 def numbered_lines(place: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file, or of stdin for "-", with their numbers from 1 on."""
-    from fastattn.seq2seq import textfile
+    from fastattn.seq2seq.text import files as textfile
 
     name = "standard input" if place == "-" else place
     for number, line in enumerate(textfile.lines(place), 1):

@@ -11,8 +11,8 @@ from fastattn._printing import emit, say, show
 from fastattn.commands.arguments import Commands, add_command, at_least, path
 
 if TYPE_CHECKING:
-    from fastattn.seq2seq.pronunciation import Dictionary
     from fastattn.seq2seq.quickstart import Quickstart, Row
+    from fastattn.seq2seq.text.pronunciation import Dictionary
     from fastattn.seq2seq.translate import Translation
 
 __all__ = ["add", "run", "table"]
@@ -53,8 +53,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train or load, print the table, pronounce, and draw."""
-    from fastattn.seq2seq.pronunciation import load_dictionary
     from fastattn.seq2seq.quickstart import quickstart, trained
+    from fastattn.seq2seq.text.pronunciation import load_dictionary
     from fastattn.viz.heatmap import require_matplotlib
 
     def tell(line: str) -> None:
@@ -104,7 +104,7 @@ def table(errors: "dict[str, list[Row]]") -> str:
 
 
 def _row(name: str, attention: "Sequence[Row]", fixed: "Sequence[Row]") -> str:
-    from fastattn.seq2seq.metrics import ErrorCounts
+    from fastattn.seq2seq.text.metrics import ErrorCounts
 
     cells = []
     for parts in (attention, fixed):

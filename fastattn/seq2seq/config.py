@@ -15,7 +15,7 @@ from fastattn._strings import path_name
 from fastattn.errors import ConfigError, TextError, describe_file, within
 from fastattn.seq2seq.schema import as_table, from_table, home_of, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
-from fastattn.seq2seq.textfile import read_whole
+from fastattn.seq2seq.text.files import read_whole
 
 __all__ = ["Config", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig", "load_config"]
 

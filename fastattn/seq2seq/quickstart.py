@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from fastattn.errors import CheckpointError, ConfigError, describe_file
-from fastattn.seq2seq import checkpoint, durable
-from fastattn.seq2seq.bahdanau import BahdanauConfig
-from fastattn.seq2seq.cho import ChoConfig
 from fastattn.seq2seq.config import Config, InferenceConfig, TrainingConfig, VocabularyConfig
-from fastattn.seq2seq.metrics import ErrorCounts, count_errors
-from fastattn.seq2seq.pronunciation import Dictionary, load_dictionary
-from fastattn.seq2seq.runs import load, train
+from fastattn.seq2seq.models.bahdanau import BahdanauConfig
+from fastattn.seq2seq.models.cho import ChoConfig
+from fastattn.seq2seq.runs import checkpoint, durable
+from fastattn.seq2seq.runs.running import load, train
 from fastattn.seq2seq.strict_json import parse_json
+from fastattn.seq2seq.text.metrics import ErrorCounts, count_errors
+from fastattn.seq2seq.text.pronunciation import Dictionary, load_dictionary
 from fastattn.seq2seq.translate import Translator
 
 __all__ = ["MODELS", "STEPS", "Quickstart", "Row", "errors_by_length", "quickstart"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fastattn.errors import ConfigError, describe_file
 from fastattn.seq2seq.schema import Section, setting
-from fastattn.seq2seq.vocabulary import KINDS
+from fastattn.seq2seq.text.vocabulary import KINDS
 
 __all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
 

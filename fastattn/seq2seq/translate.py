@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from fastattn._strings import string, strings
 from fastattn.errors import ArgumentError, UnsupportedError, describe
-from fastattn.seq2seq.batches import Batch, group, pad, sample_seeds
-from fastattn.seq2seq.beam import beam_search
 from fastattn.seq2seq.config import Config, InferenceConfig
-from fastattn.seq2seq.model import Model
+from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
-from fastattn.seq2seq.search import Hypothesis, greedy, replace_unknown, sample, score_pairs
-from fastattn.seq2seq.text import encode
-from fastattn.seq2seq.vocabulary import EOS, SPECIAL, UNK, Vocabulary
+from fastattn.seq2seq.search.beam import beam_search
+from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
+from fastattn.seq2seq.text.encoding import encode
+from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
 from fastattn.variants.checks import check_kind, check_size
 
 __all__ = ["Translation", "Translator"]

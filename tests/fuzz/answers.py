@@ -121,7 +121,7 @@ def fault_of(answer):
 @contextlib.contextmanager
 def short_runs():
     """Let no training take more than two steps."""
-    from fastattn.seq2seq.training import Run
+    from fastattn.seq2seq.runs.training import Run
 
     finished = Run.finished
     Run.finished = lambda self: finished(self) or ("max_steps" if self.position.step >= 2 else "")

@@ -31,8 +31,8 @@ import numpy as np
 from fastattn import seq2seq, variants
 from fastattn.errors import CheckpointError, ConfigError, FastattnError
 from fastattn.seq2seq import checkpoint
-from fastattn.seq2seq.runs import settings_of_kinds
-from fastattn.seq2seq.tensors import pack
+from fastattn.seq2seq.runs.running import settings_of_kinds
+from fastattn.seq2seq.runs.tensors import pack
 
 PAIRS = [("ab", "ba"), ("abc", "cba"), ("c", "c"), ("bca", "acb")]
 HELD_OUT = [("ba", "ab")]

@@ -70,7 +70,7 @@ def settings():
     import dataclasses
 
     from fastattn import seq2seq
-    from fastattn.seq2seq.runs import settings_of_kinds
+    from fastattn.seq2seq.runs.running import settings_of_kinds
 
     sections = {"data": seq2seq.DataConfig, "vocabulary": seq2seq.VocabularyConfig, "training": seq2seq.TrainingConfig,
                 "inference": seq2seq.InferenceConfig}  # fmt: skip

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from fastattn.seq2seq import BahdanauConfig, Config, DataConfig, TrainingConfig, read_config, train
-from fastattn.seq2seq.corpus import prepare_corpus
 from fastattn.seq2seq.schema import from_table
+from fastattn.seq2seq.text.corpus import prepare_corpus
 from hints import advice, write
 
 VALID = """

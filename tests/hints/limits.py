@@ -18,7 +18,7 @@ def learned(longest=6, folder="run", **training):
 
 
 def small_machine(width=64):
-    with mock.patch("fastattn.seq2seq.prospect.memory", lambda: 1 << 17):
+    with mock.patch("fastattn.seq2seq.runs.prospect.memory", lambda: 1 << 17):
         return train(config=replace(CONFIG, model=TransformerConfig(**{**TINY, "width": width})))
 
 

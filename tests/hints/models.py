@@ -13,9 +13,9 @@ from fastattn.seq2seq import (
     TransformerConfig,
     metrics,
 )
-from fastattn.seq2seq.batches import group, pad
-from fastattn.seq2seq.evaluation import evaluate
-from fastattn.seq2seq.kinds import find
+from fastattn.seq2seq.models.kinds import find
+from fastattn.seq2seq.search.evaluation import evaluate
+from fastattn.seq2seq.text.batches import group, pad
 from hints import advice
 
 GRU = {"embedding": 4, "hidden": 4}

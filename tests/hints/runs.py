@@ -24,8 +24,8 @@ from fastattn.seq2seq import (
     VocabularyConfig,
     checkpoint,
 )
-from fastattn.seq2seq.durable import _checksum
-from fastattn.seq2seq.tensors import unpack
+from fastattn.seq2seq.runs.durable import _checksum
+from fastattn.seq2seq.runs.tensors import unpack
 from hints import Said, advice, write
 
 PAIRS = [("ab", "ba"), ("abc", "cba"), ("b", "b"), ("ca", "ac")]
@@ -157,7 +157,7 @@ advice(lambda other="run": locked(other), "or choose another folder", other="oth
 def logged(strict=False):
     said = []
     Path("run/log.jsonl").mkdir(parents=True)
-    with mock.patch("fastattn.seq2seq.runlog.say", said.append):
+    with mock.patch("fastattn.seq2seq.runs.runlog.say", said.append):
         outcome = train()
     if strict:
         raise Said(said[0])
@@ -336,7 +336,7 @@ for wrong in (cut("position"), lambda progress: {**progress, "position": {**prog
 
 def not_a_checkpoint(name="config.json"):
     """A checkpoint that is whole, with a file that is not JSON."""
-    with mock.patch("fastattn.seq2seq.checkpoint._json", lambda run, name, content: b"{"):
+    with mock.patch("fastattn.seq2seq.runs.checkpoint._json", lambda run, name, content: b"{"):
         save("run", 1)
     return checkpoint.load("run/checkpoint-00000001")
 

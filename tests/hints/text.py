@@ -9,8 +9,8 @@ from unittest import mock
 from fastattn import seq2seq
 from fastattn._strings import path_name, string, string_pairs
 from fastattn.seq2seq import Vocabulary, encode_pairs, read_lines, read_pairs
-from fastattn.seq2seq.text import ParallelText
-from fastattn.seq2seq.textfile import read_whole
+from fastattn.seq2seq.text.encoding import ParallelText
+from fastattn.seq2seq.text.files import read_whole
 from hints import advice, write
 
 # Arguments

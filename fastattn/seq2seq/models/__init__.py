@@ -1,0 +1,1 @@
+"""Encoder-decoders: what they share, and one file for each."""

@@ -1,0 +1,54 @@
+"""Random numbers by counter: functions of a seed and of what they are for, never of what was drawn before."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastattn.seq2seq.text.batches import mix64
+
+__all__ = ["derive", "uniform"]
+
+Array = NDArray[Any]
+
+
+def derive(seeds: Array, purpose: int) -> Array:
+    """Return other seeds, one for each of `seeds`, that depend on it and on `purpose`.
+
+    Parameters
+    ----------
+    seeds : uint64 array, any shape
+    purpose : int
+        A place in a model, a step, a draw: from 0 up.
+
+    Returns
+    -------
+    uint64 array
+
+    Notes
+    -----
+    Two rounds of `mix64`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.seq2seq.models.randomness import derive
+    >>> seeds = np.arange(3, dtype=np.uint64)
+    >>> len(set(derive(seeds, 0).tolist()) | set(derive(seeds, 1).tolist()))
+    6
+    """
+    return mix64(mix64(seeds) + np.uint64(purpose))
+
+
+def uniform(seeds: Array, counter: int) -> Array:
+    """Return a float64 in [0, 1) for each seed, the draw number `counter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.seq2seq.models.randomness import uniform
+    >>> u = uniform(np.arange(10000, dtype=np.uint64), 3)
+    >>> bool(abs(u.mean() - 0.5) < 0.01), bool(u.min() >= 0), bool(u.max() < 1)
+    (True, True, True)
+    """
+    return (derive(seeds, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,1 @@
+"""Training runs: the loop, its files, exact resume."""

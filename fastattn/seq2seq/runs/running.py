@@ -1,0 +1,351 @@
+"""Runs in folders: a model is trained there, and loaded from there."""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastattn._printing import say
+from fastattn._strings import path_name
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
+from fastattn.seq2seq._optional import need
+from fastattn.seq2seq.config import Config, load_config
+from fastattn.seq2seq.models.model import Model, build, find, kinds
+from fastattn.seq2seq.runs import checkpoint, durable
+from fastattn.seq2seq.runs.checkpoint import Checkpoint
+from fastattn.seq2seq.runs.durable import DamagedError
+from fastattn.seq2seq.runs.progress import Progress
+from fastattn.seq2seq.runs.prospect import check_inference, prospect, size_of, takes_time
+from fastattn.seq2seq.runs.sizes import Blank, OversizeError
+from fastattn.seq2seq.runs.tensors import restore
+from fastattn.seq2seq.runs.training import Outcome, Run
+from fastattn.seq2seq.runs.validation import Best
+from fastattn.seq2seq.search.evaluation import require
+from fastattn.seq2seq.sections import PATHS
+from fastattn.seq2seq.text.corpus import Pairs, prepare_corpus
+from fastattn.seq2seq.text.vocabulary import Vocabulary
+from fastattn.seq2seq.translate import Translator
+
+__all__ = ["load", "read_config", "settings_of_kinds", "train"]
+
+# Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
+_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
+
+# Keys that it may lower, which is what helps a run that has diverged. A clip of 0 is none.
+_LOWERED = ("rate", "clip")
+
+# Arrays that a model may draw for each of its parameters.
+_DRAWS = 4
+
+_FITTING = "use the configuration and the vocabularies that were saved with it."
+_NEWER = "install the fastattn that wrote it."
+
+
+def settings_of_kinds() -> dict[str, type]:
+    """Return the settings' dataclass of every kind of model."""
+    return {kind: find(kind).settings for kind in kinds()}
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Return the configuration in a TOML file, for any kind of model that there is.
+
+    Raises
+    ------
+    ConfigError
+        In one line that begins with the path.
+    """
+    return load_config(path, kinds=settings_of_kinds())
+
+
+def train(
+    config: Config | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    pairs: Pairs | None = None,
+    validation: Pairs | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    label: str = "",
+) -> Outcome:
+    """Train a model.
+
+    Parameters
+    ----------
+    config : Config or path
+        A path is that of a TOML file.
+    folder : path
+        For checkpoints and the log; made if it does not exist.
+    pairs, validation : iterable of (source, target), optional
+        Texts to train on and to validate with, tuples of two str, instead of the files that the configuration names.
+    resume : bool
+        Go on from the last good checkpoint in the folder, if there is one. Without it, a folder that has checkpoints
+        is refused.
+    quiet : bool
+        Show no progress on stderr; lines of the data that were left out are reported all the same.
+    label : str
+        Stands in front of the progress.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong, or is not the one that the run began with, but for what it may change.
+    TextError
+        If the data cannot be used.
+    CheckpointError
+        If a checkpoint cannot be written, or none can be read.
+    Stopped
+        After Ctrl-C (it is a KeyboardInterrupt) or SIGTERM, when a checkpoint has been written.
+
+    Notes
+    -----
+    A resumed run may have other `epochs`, `max_steps`, `patience`, `log_every`, `checkpoint_every` and `keep`, and a
+    lower `rate` or `clip`, which the log records.
+
+    A run that was killed at any moment, and resumed with the same configuration and data on the same machine, ends
+    with the same bits as one that was never interrupted, for any number of threads before and after.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, load, train
+    >>> config = Config(
+    ...     model=BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8),
+    ...     training=TrainingConfig(epochs=1),
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     outcome = train(config, folder, pairs=[("a b", "b a"), ("b", "b")], quiet=True)
+    ...     translations = load(folder).translate(["a b"])
+    >>> outcome.steps, outcome.reason, len(translations)
+    (1, 'epochs', 1)
+    """
+    place = "data.train"
+    if not isinstance(config, Config):
+        read = read_config(config)
+        place, config = f"{os.fspath(config)}: {place}", read
+    if pairs is None and not config.data.train:
+        hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
+        raise ConfigError(describe_file(place, "missing", hint))
+    require([config.training.metric])
+    need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
+    folder = Path(path_name("folder", folder))
+    _check_apart(config, folder)
+    progress = Progress(label=label, quiet=quiet)
+    about = prospect(config)
+    with _alone(folder):
+        found, changes = _found(folder, config, resume)
+        if pairs is None and takes_time(config.data):
+            progress.lines(about)
+            about = []
+        vocabularies = None if found is None else _vocabularies(found)
+        corpus = prepare_corpus(config, pairs, validation, vocabularies)
+        for report in corpus.reports:
+            if report.skipped:
+                say(*str(report).split("\n"))
+        progress.lines(about)
+        sides = corpus.source_vocabulary, corpus.target_vocabulary
+        model = _build(config, *sides) if found is None else _restored(found, config, sides)
+        progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
+        run = Run(model, corpus, config, folder, _save, changes)
+        if found is not None:
+            run.load_state(found.progress, found.state)
+            if run.position.step != found.step:
+                problem = f"has the state of step {run.position.step} and the manifest of step {found.step}"
+                raise CheckpointError(describe_file(found.folder, problem, "use another checkpoint."))
+            _point(folder, found, run)
+            changed = "".join(f", {key} {now} in place of {before}" for key, (before, now) in changes.items())
+            progress.line(f"going on after step {run.position.step} ({found.folder}){changed}")
+        elif resume:
+            progress.line("no checkpoint to go on from: beginning anew")
+        settings = config.training
+        steps = settings.max_steps or settings.epochs * -(-corpus.train.count() // settings.accumulate)
+        progress.begin(run.position.step, steps)
+        return run.run(progress)
+
+
+def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
+    """Return the model of a run, ready for use.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run, or of one of its checkpoints.
+    which : {"best", "last"}
+        Which checkpoint of a run; without validation data the best is the last. What is used in place of one that is
+        missing or damaged is said on the standard error stream.
+
+    Returns
+    -------
+    Translator
+
+    Raises
+    ------
+    CheckpointError
+        If there is no good checkpoint, or it does not fit its configuration.
+    """
+    folder = Path(path_name("folder", folder))
+    if which == "best" and not (folder / "best").exists():
+        found = _best_without_pointer(folder, checkpoint.load(folder, state=False))
+    else:
+        found = checkpoint.load(folder, which, state=False)
+    config, sides = _config(found), _vocabularies(found)
+    return Translator(_restored(found, config, sides), *sides, config)
+
+
+def _best_without_pointer(folder: Path, last: Checkpoint) -> Checkpoint:
+    """Return what the file `best` should name, by what the last checkpoint says; that itself if none was the best."""
+    try:
+        best = Best.from_dict(last.progress.get("final") or last.progress.get("best"))
+    except ConfigError:
+        best = Best()
+    if last.folder == folder or best.value is None:
+        return last
+    found, named = last, folder / f"checkpoint-{best.step:08d}"
+    if named.is_dir():
+        with contextlib.suppress(DamagedError):
+            found = checkpoint.load(named, state=False)
+    say(f"fastattn: {folder / 'best'}: is missing. Using {found.folder.name} instead.")
+    return found
+
+
+def _restored(found: Checkpoint, config: Config, sides: tuple[Vocabulary, Vocabulary]) -> Model:
+    """Return the model of a checkpoint; one larger than its tensors is never made."""
+    tensors = found.model.values()
+    blank = Blank(sum(array.size for array in tensors), _DRAWS * len(tensors))
+    try:
+        model = build(config.model, len(sides[0]), len(sides[1]), blank)
+        check_inference(model, config)
+    except OversizeError:
+        problem = "its tensors have fewer parameters than the model that config.json describes"
+        raise CheckpointError(describe_file(found.folder, problem, _FITTING)) from None
+    except FastattnError as error:
+        raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
+    restore(model.parameters(), found.model, found.folder)
+    return model
+
+
+def _save(run: Run, best: bool) -> None:
+    checkpoint.save(
+        run.folder,
+        run.position.step,
+        model=run.weights(),
+        state=run.arrays(),
+        config=run.config.to_dict(),
+        progress=run.state(),
+        vocabularies={"source": run.corpus.source_vocabulary, "target": run.corpus.target_vocabulary},
+        keep=run.config.training.keep,
+        best=best,
+        besides=[run.best.step],
+    )
+
+
+def _point(folder: Path, found: Checkpoint, run: Run) -> None:
+    """Let "latest" and "best" name what they should: the process may have ended between the writes of a save, and the
+    best checkpoint at an end that is none any more may have been its last one."""
+    best = run.final or run.best
+    named = folder / f"checkpoint-{best.step:08d}"
+    if found.folder.suffix != ".old":
+        durable.write_text(folder / "latest", found.folder.name + "\n")
+    if best.value is None:
+        (folder / "best").unlink(missing_ok=True)
+    elif named.is_dir():
+        checkpoint.mark_best(named)
+
+
+def _found(folder: Path, config: Config, resume: bool) -> tuple[Checkpoint | None, dict[str, tuple[float, float]]]:
+    """Return the checkpoint to go on from, if any, and what is lowered; raise if the run may not go on like that."""
+    if not checkpoint.steps(folder):
+        return None, {}
+    if not resume:
+        hint = "resume, or choose another folder."
+        raise ConfigError(describe_file(folder, "there is a run in this folder already", hint))
+    found = checkpoint.load(folder)
+    began = _config(found)
+    before, now = (_fixed(json.loads(json.dumps(each.to_dict()))) for each in (began, config))
+    changed = sorted(
+        f"{section}.{key}"
+        for section in before.keys() | now.keys()
+        for key in before.get(section, {}).keys() | now.get(section, {}).keys()
+        if before.get(section, {}).get(key) != now.get(section, {}).get(key)
+    )
+    lowered = {}
+    for key in _LOWERED:
+        former, present = getattr(began.training, key), getattr(config.training, key)
+        if (present or math.inf) < (former or math.inf):
+            lowered[f"training.{key}"] = former, present
+    refused = [key for key in changed if key not in lowered]
+    if refused:
+        problem = f"the run began with another {', '.join(refused)}"
+        could = " and ".join(f"training.{key}" for key in _LOWERED)
+        hint = f"change it back, or train in a new folder; only {could} may be lowered."
+        raise ConfigError(describe_file(folder, problem, hint))
+    return found, lowered
+
+
+def _fixed(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what may not change; the data are compared themselves, not their paths."""
+    kept = {section: dict(tables.get(section, {})) for section in ("model", "vocabulary", "training")}
+    for key in _FREE:
+        kept["training"].pop(key, None)
+    return kept
+
+
+def _config(found: Checkpoint) -> Config:
+    """Return the configuration of a checkpoint; settings that its fastattn did not know have their defaults."""
+    try:
+        return Config.from_dict(found.config, kinds=settings_of_kinds())
+    except ConfigError as error:
+        raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
+
+
+def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:
+    try:
+        return found.vocabularies["source"], found.vocabularies["target"]
+    except KeyError as error:
+        hint = "use another checkpoint."
+        raise CheckpointError(describe_file(found.folder, f"has no {error.args[0]} vocabulary", hint)) from None
+
+
+def _build(config: Config, source: Vocabulary, target: Vocabulary) -> Model:
+    try:
+        return build(config.model, len(source), len(target), config.training.seed)
+    except FastattnError as error:
+        raise ConfigError(within("model", error)) from error
+
+
+def _check_apart(config: Config, folder: Path) -> None:
+    """Raise if a file of the data is one that the run writes."""
+    for own in (folder / name for name in ("best", "latest", "lock", "log.jsonl")):
+        for key in PATHS:
+            place = getattr(config.data, key)
+            if own.is_file() and os.path.isfile(place) and os.path.samefile(own, place):
+                problem = f"{place} is a file that the run in {folder} writes"
+                raise ConfigError(describe_file(f"data.{key}", problem, "train in another folder."))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second process from training in the same folder; the lock ends with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        problem = f"cannot be used: {(error.strerror or str(error)).lower()}"
+        hint = "choose a folder that you may write to."
+        raise CheckpointError(describe_file(folder, problem, hint)) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = "another process is training in this folder"
+            raise CheckpointError(describe_file(folder, problem, "wait for it, or choose another folder.")) from None
+        yield
+    finally:
+        os.close(descriptor)

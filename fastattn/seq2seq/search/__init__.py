@@ -1,0 +1,1 @@
+"""Sentences from a model: greedy, beam, sampling, scores of given ones."""

@@ -1,0 +1,1 @@
+"""Texts: files, words and pieces of words, batches, and how translations are compared."""
