@@ -313,11 +313,14 @@ CASES = {
         lambda: seq2seq.Batches([np.array([4, 2])] * 5, [np.array([5, 2])] * 5, tokens_per_batch=4),
         lambda batches: pickled(list(batches.epoch(1))),
     ),
-    "dictionary": (lambda: seq2seq.pronunciation.Dictionary({"a": ["b"]}, {}, {}), unchanged),
+    "dictionary": (lambda: seq2seq.text.pronunciation.Dictionary({"a": ["b"]}, {}, {}), unchanged),
     "scores of texts": (lambda: [metrics.Score("BLEU", 1.0, "x"), metrics.ErrorCounts(1, 2, 3, 4)], unchanged),
     "report": (lambda: report.Report("x", 2, 1, {"empty": (1,)}), unchanged),
     "texts": (
-        lambda: [seq2seq.text.Text(["a"], [1], None), seq2seq.text.ParallelText(["a"], ["b"], [1], None)],
+        lambda: [
+            seq2seq.text.encoding.Text(["a"], [1], None),
+            seq2seq.text.encoding.ParallelText(["a"], ["b"], [1], None),
+        ],
         unchanged,
     ),
     "quickstart": (
@@ -327,12 +330,12 @@ CASES = {
         ],
         unchanged,
     ),
-    "corpus": (lambda: seq2seq.corpus.Corpus(LETTERS, LETTERS, None, None, None, (), ""), unchanged),
+    "corpus": (lambda: seq2seq.text.corpus.Corpus(LETTERS, LETTERS, None, None, None, (), ""), unchanged),
     "outcome": (lambda: training.Outcome(Path("x"), 1, 1, True, "loss", 1.0, 1), unchanged),
     "position": (lambda: training.Position(), unchanged),
     "best": (lambda: validation.Best(), unchanged),
-    "checkpoint": (lambda: seq2seq.checkpoint.Checkpoint(Path("x"), 1, {}, {}, {}, {}, {}), unchanged),
-    "longest": (lambda: seq2seq.model.Longest(5, None, "longest"), unchanged),
+    "checkpoint": (lambda: seq2seq.runs.checkpoint.Checkpoint(Path("x"), 1, {}, {}, {}, {}, {}), unchanged),
+    "longest": (lambda: seq2seq.models.model.Longest(5, None, "longest"), unchanged),
     "stop": (signals.Stop, unchanged),
     "stopped": (lambda: signals.Stopped(15, "stopped"), unchanged),
     **{
@@ -505,30 +508,37 @@ def test_shared_parameters_stay_shared():
 EXEMPT = {
     "a base class, whose subclasses have cases": [
         "layers.parameter.Layer", "layers.recurrence.RecurrentCell", "normalizers.base.Normalizer",
-        "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score",
-        "seq2seq.model.Model", "seq2seq.model.Pairs", "seq2seq.model.State", "seq2seq.recurrence.Step",
+        "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score", "seq2seq.models.model.Model",
+        "seq2seq.models.model.Pairs", "seq2seq.models.model.State", "seq2seq.models.recurrence.Step",
         "seq2seq.schema.Section", "variants.base.Variant", "variants.prepared.Prepared", "variants.recall.Recall",
         "variants.soft.Soft", "variants.windowed.Local",
     ],
     "belongs to one call: a way back, or what is kept for it": [
         "layers.backward.Form", "layers.backward.Once", "layers.recurrence.Tape", "layers.sequences.Sequences",
-        "scores.base.OperandGradients", "scores.base.Operands", "seq2seq.lookback.Lookback",
-        "seq2seq.luong_decoder.AtOnce", "seq2seq.luong_decoder.StepByStep", "seq2seq.mechanism.MechanismLoop",
-        "seq2seq.recurrence.GRURecord", "seq2seq.recurrence.GRUWalk", "seq2seq.recurrence_lstm.LSTMRecord",
-        "seq2seq.recurrence_lstm.LSTMWalk", "variants.backward.StepBackward",
+        "scores.base.OperandGradients", "scores.base.Operands", "seq2seq.models.lookback.Lookback",
+        "seq2seq.models.luong_decoder.AtOnce", "seq2seq.models.luong_decoder.StepByStep",
+        "seq2seq.models.mechanism.MechanismLoop", "seq2seq.models.recurrence.GRURecord",
+        "seq2seq.models.recurrence.GRUWalk", "seq2seq.models.recurrence_lstm.LSTMRecord",
+        "seq2seq.models.recurrence_lstm.LSTMWalk", "variants.backward.StepBackward",
     ],
-    "counts what is made while a model is read": ["seq2seq.sizes.Blank"],
+    "counts what is made while a model is read": [
+        "seq2seq.runs.sizes.Blank",
+    ],
     "holds an open file, a terminal, or what belongs to a process": [
-        "plugin.manager.Manager", "plugin.provider.Hooks", "seq2seq.progress.Progress", "seq2seq.runlog.RunLog",
-        "seq2seq.training.Run", "seq2seq.report.Account",
+        "plugin.manager.Manager", "plugin.provider.Hooks", "seq2seq.runs.progress.Progress",
+        "seq2seq.runs.runlog.RunLog", "seq2seq.runs.training.Run", "seq2seq.runs.report.Account",
     ],
-    "part of the command line": ["commands.parser.Parser"],
+    "part of the command line": [
+        "commands.parser.Parser",
+    ],
     "part of a test suite": [
-        "testing.certificate.Certificate", "testing.certificate.Result", "testing.normalizer_checks.NormalizerSubject",
-        "testing.score_checks.ScoreSubject", "testing.timing.Case", "testing.variant_subject.Problem",
-        "testing.variant_subject.VariantSubject",
+        "testing.certificate.Certificate", "testing.certificate.Result",
+        "testing.normalizer_checks.NormalizerSubject", "testing.score_checks.ScoreSubject", "testing.timing.Case",
+        "testing.variant_subject.Problem", "testing.variant_subject.VariantSubject",
     ],
-    "tests of its own": ["normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure"],
+    "tests of its own": [
+        "normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure",
+    ],
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 
 from fastattn import seq2seq
+from fastattn.errors import FastattnError
 from fastattn.seq2seq import (
     BahdanauConfig,
     Config,
@@ -103,7 +104,7 @@ def diverged_and(rate=None, clip=None):
     """Diverge after a checkpoint; go on with other settings."""
     run()
     with np.errstate(all="ignore"):
-        with contextlib.suppress(seq2seq.runs.FastattnError):
+        with contextlib.suppress(FastattnError):
             train("high", rate=1e38, checkpoint_every=1, max_steps=9)
         return train(
             "high", rate=rate or 1e38, clip=1.0 if clip is None else clip, checkpoint_every=1, max_steps=9, resume=True

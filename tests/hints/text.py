@@ -6,9 +6,9 @@ import io
 import lzma
 from unittest import mock
 
-from fastattn import seq2seq
 from fastattn._strings import path_name, string, string_pairs
 from fastattn.seq2seq import Vocabulary, encode_pairs, read_lines, read_pairs
+from fastattn.seq2seq.runs.report import Report
 from fastattn.seq2seq.text.encoding import ParallelText
 from fastattn.seq2seq.text.files import read_whole
 from hints import advice, write
@@ -163,7 +163,7 @@ advice(
     "name two files",
     target="a.tsv",
 )
-TEXT = ParallelText(["a b"], ["a b"], [1], seq2seq.text.Report("pairs", 1, 1))
+TEXT = ParallelText(["a b"], ["a b"], [1], Report("pairs", 1, 1))
 advice(
     lambda max_length=1: encode_pairs(TEXT, VOCABULARY, VOCABULARY, max_length=max_length),
     "raise max_length",
