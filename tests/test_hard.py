@@ -11,9 +11,9 @@ import fastattn
 from fastattn._kernels import core
 from fastattn._reference import hard as twins
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
+from fastattn.losses import marginal_likelihood, marginal_likelihood_vjp
 from fastattn.testing.arrays import assigned
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
-from fastattn.variants.marginal import marginal_likelihood, marginal_likelihood_vjp
 
 GUMBEL = Case("hard", {"width": 9, "temperature": 0.7})
 REINFORCE = Case("hard", {"width": 9, "training": "reinforce", "soft_share": 0.4})

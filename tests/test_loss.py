@@ -7,7 +7,8 @@ from gradcheck import check_directions
 
 import fastattn
 from fastattn import _reference
-from fastattn.layers import Linear, cross_entropy, cross_entropy_vjp, log_softmax, token_losses
+from fastattn.layers import Linear
+from fastattn.losses import cross_entropy, cross_entropy_vjp, log_softmax, token_losses
 from fastattn.testing.arrays import assigned
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -184,8 +185,8 @@ def test_where_rows_are_cut_changes_no_loss_and_no_gradient_of_a_row(dtype, monk
     x, targets = rng.normal(size=(50, 5)).astype(dtype), rng.integers(-1, 23, 50)
     found = []
     for rows in (960, 7, 1):
-        monkeypatch.setattr("fastattn.layers.loss._LEAST_ROWS", min(rows, 240))
-        monkeypatch.setattr("fastattn.layers.loss._MOST_ROWS", rows)
+        monkeypatch.setattr("fastattn.losses.tokens._LEAST_ROWS", min(rows, 240))
+        monkeypatch.setattr("fastattn.losses.tokens._MOST_ROWS", rows)
         projection = Linear(5, 23, rng=np.random.default_rng(0), dtype=dtype)
         loss, count, backward = cross_entropy_vjp(x, projection, targets)
         found.append((np.array([loss, count]), backward(0.3), projection.w.gradient, projection.b.gradient))
@@ -198,8 +199,8 @@ def test_where_rows_are_cut_changes_no_loss_and_no_gradient_of_a_row(dtype, monk
 
 @dtypes
 def test_rows_that_do_not_count_change_no_bit(dtype, monkeypatch):
-    monkeypatch.setattr("fastattn.layers.loss._LEAST_ROWS", 3)
-    monkeypatch.setattr("fastattn.layers.loss._MOST_ROWS", 7)
+    monkeypatch.setattr("fastattn.losses.tokens._LEAST_ROWS", 3)
+    monkeypatch.setattr("fastattn.losses.tokens._MOST_ROWS", 7)
     rng = np.random.default_rng(3)
     x, targets = rng.normal(size=(50, 5)).astype(dtype), rng.integers(0, 23, 50)
     places = np.sort(rng.permutation(90)[:50])

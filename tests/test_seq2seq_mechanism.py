@@ -10,8 +10,8 @@ from test_seq2seq_models import check_gradients
 
 import fastattn
 from fastattn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
+from fastattn.losses import coverage_loss
 from fastattn.seq2seq import BOS, BahdanauConfig, LuongConfig, beam_search, build, load, read_config, train
-from fastattn.variants.coverage import coverage_loss
 
 SMALL = {"embedding": 5, "hidden": 6, "attention": 7, "readout_width": 4}
 OPTIONS = {

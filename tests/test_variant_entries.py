@@ -11,15 +11,13 @@ from variant_cases import CASES, make
 
 import fastattn
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
+from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp, marginal_likelihood_vjp
 from fastattn.variants import AttentionState
-from fastattn.variants.coverage import coverage_loss_vjp
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
 from fastattn.variants.local import LocalState
-from fastattn.variants.marginal import marginal_likelihood_vjp
 from fastattn.variants.monotonic import HardState, MonotonicState
 from fastattn.variants.multihead import HeadsState
 from fastattn.variants.recall import RecallState
-from fastattn.variants.stochastic import doubly_stochastic_loss_vjp
 
 # The first case of each name, and those whose states or memories have parts of their own.
 ONE_EACH = [

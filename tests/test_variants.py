@@ -8,9 +8,8 @@ from variant_cases import CASES, differences, make, parameters, twin
 import fastattn
 from fastattn._reference import variants as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
-from fastattn.variants.coverage import coverage_loss, coverage_loss_vjp
+from fastattn.losses import coverage_loss, coverage_loss_vjp, doubly_stochastic_loss, doubly_stochastic_loss_vjp
 from fastattn.variants.recall import RecallState
-from fastattn.variants.stochastic import doubly_stochastic_loss, doubly_stochastic_loss_vjp
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -15,9 +15,9 @@ from fastattn.layers import (
     Linear,
     LSTMCell,
     Stacked,
-    cross_entropy_vjp,
     dropout_vjp,
 )
+from fastattn.losses import cross_entropy_vjp
 from fastattn.seq2seq.models.tied import TiedEmbedding
 
 

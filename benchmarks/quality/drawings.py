@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.layers import log_softmax
+from fastattn.losses import log_softmax
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, Vocabulary
 from fastattn.seq2seq.models.sentences import fed
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL

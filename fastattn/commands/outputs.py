@@ -32,7 +32,7 @@ def check_output(output: Path, *inputs: str | os.PathLike[str] | None) -> None:
     if not stat.S_ISREG(written.st_mode):
         return
     for place in inputs:
-        for path in (() if place is None else files_of_run(Path(place)) if os.path.isdir(place) else (place,)):
+        for path in () if place is None else files_of_run(Path(place)) if os.path.isdir(place) else (place,):
             read = _stat(path)
             if read is not None and os.path.samestat(written, read):
                 name = "the standard input" if path == "-" else str(path)

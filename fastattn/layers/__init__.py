@@ -4,7 +4,6 @@ from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout, dropout_vjp
 from fastattn.layers.embedding import Embedding
 from fastattn.layers.feedforward import FeedForward
-from fastattn.layers.loss import cross_entropy, cross_entropy_vjp, log_softmax, token_losses
 from fastattn.layers.normalization import LayerNorm
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrent import GRU, LSTM, Bidirectional, GRUCell, LSTMCell, Stacked
@@ -22,10 +21,6 @@ __all__ = [
     "Linear",
     "Parameter",
     "Stacked",
-    "cross_entropy",
-    "cross_entropy_vjp",
     "dropout",
     "dropout_vjp",
-    "log_softmax",
-    "token_losses",
 ]

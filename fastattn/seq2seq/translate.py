@@ -18,7 +18,7 @@ from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown
 from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.text.encoding import encode
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
-from fastattn.variants.checks import check_kind, check_size
+from fastattn.variants.protocol.checks import check_kind, check_size
 
 __all__ = ["Translation", "Translator"]
 

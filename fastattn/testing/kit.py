@@ -16,7 +16,7 @@ from fastattn.testing.normalizer_checks import NORMALIZER_CHECKS, NormalizerSubj
 from fastattn.testing.score_checks import SCORE_CHECKS, ScoreSubject
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 from fastattn.testing.variant_subject import VariantSubject
-from fastattn.variants.base import Variant
+from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["check_normalizer", "check_plugin", "check_score", "check_variant", "parametrize", "records_of"]
 

@@ -14,7 +14,7 @@ from fastattn.memory import prepare
 from fastattn.testing.arrays import Array, refused, same, strided
 from fastattn.testing.certificate import Skipped
 from fastattn.testing.variant_subject import Problem, VariantSubject
-from fastattn.variants.base import AttentionState, Prepared
+from fastattn.variants.protocol.variant import AttentionState, Prepared
 
 __all__ = ["memories_are_checked", "rows_are_checked", "states_are_checked", "step_gradients_are_checked"]
 

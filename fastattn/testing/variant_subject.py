@@ -11,7 +11,7 @@ from fastattn.errors import ShapeError
 from fastattn.plugin.making import accepts, make
 from fastattn.plugin.records import Record
 from fastattn.testing.arrays import Array, fill
-from fastattn.variants.base import Prepared, Variant
+from fastattn.variants.protocol.variant import Prepared, Variant
 
 __all__ = ["Problem", "VariantSubject"]
 

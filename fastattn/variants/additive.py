@@ -11,8 +11,8 @@ from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
-from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike, check_size
+from fastattn.variants.protocol.checks import NormalizerLike, check_size
+from fastattn.variants.protocol.variant import Array
 from fastattn.variants.soft import Soft
 
 __all__ = ["Additive", "Concat", "NormedAdditive", "bahdanau"]

@@ -8,15 +8,15 @@ import numpy as np
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import (
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.checks import (
     NormalizerLike,
     check_head_width,
     check_size,
     check_summed,
     check_whole,
 )
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["AdditiveMultiHead"]
 

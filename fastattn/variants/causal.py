@@ -10,11 +10,11 @@ from fastattn.attention import AttentionOutput
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, visible
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.checks import NormalizerLike, check_size, check_whole
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.checks import NormalizerLike, check_size, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward
 
 __all__ = ["CausalSelfAttention", "CausalState"]
 

@@ -10,8 +10,8 @@ from fastattn._numbers import finite_number
 from fastattn.errors import ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores.dot import cosine_operand, cosine_operand_vjp
-from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike, check_size
+from fastattn.variants.protocol.checks import NormalizerLike, check_size
+from fastattn.variants.protocol.variant import Array
 from fastattn.variants.soft import Soft
 
 __all__ = ["Cosine", "Dot", "General", "Location", "ScaledDot"]

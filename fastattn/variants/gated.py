@@ -9,9 +9,9 @@ from fastattn import functional, linear
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.variants.additive import Additive
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward
 
 __all__ = ["GatedAdditive"]
 
@@ -39,7 +39,7 @@ class GatedAdditive(Additive):
     Notes
     -----
     Weights are those before the gate, and sum to 1. A step costs Dq + Dv multiply-adds more than one of `Additive`. The
-    paper trains it with `fastattn.variants.stochastic.doubly_stochastic_loss`.
+    paper trains it with `fastattn.losses.doubly_stochastic_loss`.
 
     Examples
     --------

@@ -10,13 +10,13 @@ from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.luong import luong
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import gathered_values
 from fastattn.variants.soft import Soft
-from fastattn.variants.state import per_sample
 
 __all__ = ["Hard", "MovingBaseline", "SampledState", "reinforce"]
 
@@ -101,7 +101,7 @@ class Hard(Variant):
     Notes
     -----
     The exact likelihood of Wu, Shapiro, Cotterell 2018 needs no sampling: `fastattn.seq2seq.Wu`, or any soft variant
-    with `fastattn.variants.marginal`. The memory never needs to be summed here, but the kernel of the soft variant does
+    with `fastattn.losses.marginal`. The memory never needs to be summed here, but the kernel of the soft variant does
     so on its way; a step costs what one of `align` does.
 
     Xu's code draws one bit for the whole batch where this draws one for each sample. Straight-through attention of

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastattn import functional, linear
 from fastattn.layers import Linear, Parameter
-from fastattn.variants.base import Array, AttentionState, Prepared
-from fastattn.variants.prepared import check_prepared
-from fastattn.variants.state import per_sample
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.variant import Array, AttentionState, Prepared
 from fastattn.variants.windowed import Local
 
 __all__ = ["LocalM", "LocalP", "LocalState"]

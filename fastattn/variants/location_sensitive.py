@@ -9,9 +9,9 @@ from fastattn._arrays import float_dtype
 from fastattn._numbers import finite_number
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
-from fastattn.variants.base import Array, Prepared
-from fastattn.variants.checks import check_choice, check_size
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.checks import check_choice, check_size
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.variant import Array, Prepared
 from fastattn.variants.recall import Recall, RecallState
 
 __all__ = ["LocationSensitive"]

@@ -6,8 +6,8 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.variants.additive import Concat
-from fastattn.variants.checks import NormalizerLike
 from fastattn.variants.dot import Dot, General, Location
+from fastattn.variants.protocol.checks import NormalizerLike
 from fastattn.variants.soft import Soft
 
 __all__ = ["luong"]

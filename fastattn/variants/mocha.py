@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastattn.variants.additive import Additive
-from fastattn.variants.checks import check_size
 from fastattn.variants.monotonic import Monotonic
+from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["Mocha"]
 

@@ -13,11 +13,11 @@ from fastattn.layers import Parameter
 from fastattn.memory import packed_keys
 from fastattn.scores.base import Score
 from fastattn.variants.additive import Additive, NormedAdditive
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_choice, check_seeds, check_whole
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import gathered_values
-from fastattn.variants.state import per_sample
 
 __all__ = ["HardState", "Monotonic", "MonotonicState"]
 

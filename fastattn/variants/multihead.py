@@ -15,9 +15,8 @@ from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import (
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.checks import (
     NormalizerLike,
     check_head_width,
     check_normalizer,
@@ -25,7 +24,8 @@ from fastattn.variants.checks import (
     check_summed,
     check_whole,
 )
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
 

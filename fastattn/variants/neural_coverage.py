@@ -9,11 +9,11 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_size, check_whole
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.checks import check_size, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import gathered_values
-from fastattn.variants.state import per_sample
 
 __all__ = ["NeuralCoverage", "NeuralCoverageState"]
 

@@ -10,9 +10,9 @@ from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.layers import Linear, Parameter
 from fastattn.scores import Additive as AdditiveScore
 from fastattn.scores.base import Score
-from fastattn.variants.base import Array, AttentionState, Prepared
-from fastattn.variants.checks import NormalizerLike, check_size
-from fastattn.variants.prepared import check_prepared
+from fastattn.variants.protocol.checks import NormalizerLike, check_size
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.variant import Array, AttentionState, Prepared
 from fastattn.variants.soft import Soft
 
 __all__ = ["Pooling"]

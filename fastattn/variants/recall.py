@@ -9,10 +9,10 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_size, check_whole
-from fastattn.variants.prepared import check_prepared
-from fastattn.variants.state import per_sample
+from fastattn.variants.protocol.checks import check_size, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Recall", "RecallState", "sum_values"]
 

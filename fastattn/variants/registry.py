@@ -9,7 +9,7 @@ from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describ
 from fastattn.plugin import making
 from fastattn.plugin.names import NAME_HINT, fault_of
 from fastattn.plugin.records import VariantRecord
-from fastattn.variants.base import Variant
+from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["create", "names", "options", "record", "records", "register"]
 
@@ -192,7 +192,7 @@ def create(name: str, **given: Any) -> Variant:
     Returns
     -------
     Variant
-        See `fastattn.variants.base` for what it can do.
+        See `fastattn.variants.protocol` for what it can do.
 
     Raises
     ------

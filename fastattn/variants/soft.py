@@ -17,9 +17,9 @@ from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, resolve
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import NormalizerLike, check_normalizer, check_whole
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.checks import NormalizerLike, check_normalizer, check_whole
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Soft", "SoftPrepared"]
 

@@ -11,9 +11,9 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.scores import Dot as DotScore
 from fastattn.scores.base import Score
-from fastattn.variants.base import Array
-from fastattn.variants.checks import NormalizerLike, check_choice
 from fastattn.variants.dot import ScaledDot
+from fastattn.variants.protocol.checks import NormalizerLike, check_choice
+from fastattn.variants.protocol.variant import Array
 from fastattn.variants.soft import Soft
 
 __all__ = ["Distance", "LinearCombination"]

@@ -11,10 +11,10 @@ from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, kernel_vector
 from fastattn.errors import ArgumentError, describe
 from fastattn.scores.base import KERNEL_ADDITIVE, Score
-from fastattn.variants.backward import check_cotangents
-from fastattn.variants.base import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.checks import check_size, check_whole
 from fastattn.variants.luong import luong
+from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.variants.protocol.checks import check_size, check_whole
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import sum_values
 
 __all__ = ["Local"]

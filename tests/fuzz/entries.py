@@ -13,7 +13,7 @@ from seq2seq_cases import CASES as MODELS
 from variant_cases import CASES as VARIANTS
 
 import fastattn
-from fastattn import functional, layers, linear, normalizers, optim, positions, scores, seq2seq, variants
+from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants
 from fastattn.grid import Grid
 
 ENTRIES = {}
@@ -259,23 +259,40 @@ def tables(z):
         z.call(backward, z.floats(*y.shape, dtype=dtype))
 
 
-@entry("fastattn.layers.cross_entropy", "fastattn.layers.cross_entropy_vjp", "fastattn.layers.token_losses",
-       "fastattn.layers.log_softmax")  # fmt: skip
-def losses(z):
+@entry("fastattn.losses.cross_entropy", "fastattn.losses.cross_entropy_vjp", "fastattn.losses.token_losses",
+       "fastattn.losses.log_softmax")  # fmt: skip
+def loss_functions(z):
     dtype, width, m = dtype_of(z), z.size(), z.size(8)
     projection = layers.Linear(width, 6, bias=z.chance(), rng=z.rng, dtype=dtype)
     x, targets = z.floats(m, width, dtype=dtype), z.ids(6, m)
     given = {"smoothing": 0.1, "ignore": z.pick(-1, 2)}
     what = z.pick("log", "loss", "vjp", "tokens")
     if what == "log":
-        z.call(layers.log_softmax, x)
+        z.call(losses.log_softmax, x)
     elif what == "vjp":
-        *_, backward = z.call(layers.cross_entropy_vjp, x, projection, targets, **given)
+        *_, backward = z.call(losses.cross_entropy_vjp, x, projection, targets, **given)
         if z.chance(0.3):
             of_parameter(z, projection)
         z.call(backward, 0.5)
     else:
-        z.call(layers.cross_entropy if what == "loss" else layers.token_losses, x, projection, targets, **given)
+        z.call(losses.cross_entropy if what == "loss" else losses.token_losses, x, projection, targets, **given)
+
+
+@entry("fastattn.losses.coverage_loss", "fastattn.losses.coverage_loss_vjp", "fastattn.losses.doubly_stochastic_loss",
+       "fastattn.losses.doubly_stochastic_loss_vjp", "fastattn.losses.marginal_likelihood",
+       "fastattn.losses.marginal_likelihood_vjp")  # fmt: skip
+def losses_of_weights(z):
+    dtype, shape = dtype_of(z), (z.size(), z.size(), z.size())
+    weights = z.floats(*shape, dtype=dtype)
+    name = z.pick("coverage_loss", "doubly_stochastic_loss", "marginal_likelihood")
+    arguments = {
+        "coverage_loss": (weights,),
+        "doubly_stochastic_loss": (weights, z.ids(shape[1] + 1, shape[0]), z.ids(2, shape[0], shape[2], dtype=bool)),
+        "marginal_likelihood": (weights, z.floats(*shape, dtype=dtype)),
+    }[name]
+    z.call(getattr(losses, name), *arguments)
+    found, backward = z.call(getattr(losses, f"{name}_vjp"), *arguments)
+    z.call(backward, z.floats(*np.shape(found), dtype=dtype))
 
 
 @entry("fastattn.layers.GRU", "fastattn.layers.LSTM", "fastattn.layers.Bidirectional", "fastattn.layers.Stacked",

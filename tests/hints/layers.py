@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from fastattn import functional, layers, linear, optim
+from fastattn import functional, layers, linear, losses, optim
 from fastattn.layers import GRU, Embedding, GRUCell, LayerNorm, Linear, LSTMCell, Parameter, Stacked
 from hints import advice, ones
 
@@ -70,12 +70,12 @@ advice(lambda ids=[9]: EMBEDDING.forward(ids), "the numbers must be those of the
 advice(lambda dy=X: EMBEDDING.vjp([1])[1](dy), "pass the gradient of the output", dy=ones(1, 4))
 advice(lambda dy=ones(1, 4, dtype="f8"): EMBEDDING.vjp([1])[1](dy), "pass {dy}.", dy="np.asarray(dy, np.float32)")
 advice(lambda reset="never": GRUCell(4, 4, reset=reset, rng=RNG), "{reset} is PyTorch's GRU", reset="'after'")
-advice(lambda logits=ones(3, 0): layers.log_softmax(logits), "pass at least one logit for each row", logits=ones(3, 1))
+advice(lambda logits=ones(3, 0): losses.log_softmax(logits), "pass at least one logit for each row", logits=ones(3, 1))
 LINEAR = Linear(4, 9, rng=RNG)
 
 
 def loss(x=X, targets=(1, 2, 3), smoothing=0.0):
-    return layers.cross_entropy(x, LINEAR, targets, smoothing=smoothing)
+    return losses.cross_entropy(x, LINEAR, targets, smoothing=smoothing)
 
 
 advice(lambda x=W: loss(x), "the projection is (4, 9)", x=X)

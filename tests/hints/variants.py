@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 import fastattn
-from fastattn import variants
+from fastattn import losses, variants
 from fastattn.plugin import VariantRecord
-from fastattn.variants import coverage, hard, loading, marginal, registry, stochastic
+from fastattn.variants import hard, loading, registry
 from hints import advice, ones
 
 MEMORY, QUERY, QUERIES = ones(2, 5, 4), ones(2, 4), ones(2, 3, 4)
@@ -339,22 +339,22 @@ def sampled(training="reinforce", seeds=(1, 2)):
 advice(lambda training="gumbel": sampled(training), "make the variant with training={training}", training="'reinforce'")
 advice(lambda seeds=None: sampled(seeds=seeds), "and start with seeds", seeds=[1, 2])
 advice(
-    lambda given=ones(2, 3): marginal.marginal_likelihood(WEIGHTS, given),
+    lambda given=ones(2, 3): losses.marginal_likelihood(WEIGHTS, given),
     "one for each sample, step and position",
     given=-WEIGHTS,
 )
 advice(
-    lambda log_likelihoods=WEIGHTS.astype("f8"): marginal.marginal_likelihood(WEIGHTS, log_likelihoods),
+    lambda log_likelihoods=WEIGHTS.astype("f8"): losses.marginal_likelihood(WEIGHTS, log_likelihoods),
     "pass {log_likelihoods}.",
     log_likelihoods="np.asarray(log_likelihoods, np.float32)",
 )
 advice(
-    lambda weights=WEIGHTS[None]: stochastic.doubly_stochastic_loss(weights),
+    lambda weights=WEIGHTS[None]: losses.doubly_stochastic_loss(weights),
     "choose one head, or call it for each",
     weights=WEIGHTS,
 )
 advice(
-    lambda allowed=ones(2, 5): stochastic.doubly_stochastic_loss(WEIGHTS, allowed=allowed),
+    lambda allowed=ones(2, 5): losses.doubly_stochastic_loss(WEIGHTS, allowed=allowed),
     "True = may be attended to",
     allowed=ones(2, 5, dtype=bool),
 )
@@ -366,7 +366,7 @@ advice(
 )
 advice(lambda rewards=ones(2, 1): hard.MovingBaseline().advantage(rewards), "pass one reward a sample", rewards=ones(2))
 advice(
-    lambda weights=WEIGHTS[None]: coverage.coverage_loss(weights),
+    lambda weights=WEIGHTS[None]: losses.coverage_loss(weights),
     "choose one head, or call it for each",
     weights=WEIGHTS,
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe, did_you_mean
 from fastattn.seq2seq.text.vocabulary import UNK
-from fastattn.variants.checks import check_choice, check_size
+from fastattn.variants.protocol.checks import check_choice, check_size
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.models.model import Model

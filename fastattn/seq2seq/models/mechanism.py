@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastattn import variants
 from fastattn.errors import ArgumentError, UnsupportedError, describe, did_you_mean
 from fastattn.variants import AttentionState, Prepared, Variant
-from fastattn.variants.checks import check_normalizer
+from fastattn.variants.protocol.checks import check_normalizer
 
 __all__ = ["MechanismLoop", "make", "prepare_mechanism"]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array, index_array, row_array
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
-from fastattn.layers import Layer, Linear, cross_entropy, cross_entropy_vjp, log_softmax
+from fastattn.layers import Layer, Linear
+from fastattn.losses import cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.seq2seq.models.kinds import build, find, kinds, register
 from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import (

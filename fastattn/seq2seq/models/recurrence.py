@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Parameter
-from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell
+from fastattn.layers.recurrent.cell import AFTER, BEFORE, RecurrentCell
 
 __all__ = ["GRURecord", "GRUStep", "GRUWalk", "Step"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn.layers.recurrence import MEMORY
+from fastattn.layers.recurrent.cell import MEMORY
 from fastattn.seq2seq.models.recurrence import Step
 
 __all__ = ["LSTMRecord", "LSTMStep", "LSTMWalk"]

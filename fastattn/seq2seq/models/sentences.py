@@ -11,7 +11,7 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import dropout_vjp
 from fastattn.seq2seq.models.randomness import derive
 from fastattn.seq2seq.text.vocabulary import BOS, PAD
-from fastattn.variants.checks import check_kind
+from fastattn.variants.protocol.checks import check_kind
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.models.model import Pairs

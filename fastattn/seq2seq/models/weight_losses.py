@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
+from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp
 from fastattn.seq2seq.models.mechanism import MechanismLoop
 from fastattn.seq2seq.models.sentences import inside
-from fastattn.variants.coverage import coverage_loss_vjp
-from fastattn.variants.stochastic import doubly_stochastic_loss_vjp
 
 __all__ = ["check_weight_losses", "has_weight_losses", "weight_losses_vjp"]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
 from fastattn.functional import exp, tanh
-from fastattn.layers import LSTM, Bidirectional, Embedding, Linear, log_softmax
+from fastattn.layers import LSTM, Bidirectional, Embedding, Linear
+from fastattn.losses import log_softmax, marginal_likelihood, marginal_likelihood_vjp
 from fastattn.seq2seq.models.model import (
     Model,
     Pairs,
@@ -27,7 +28,6 @@ from fastattn.seq2seq.models.sentences import check_pairs, inside
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 from fastattn.variants.dot import General
-from fastattn.variants.marginal import marginal_likelihood, marginal_likelihood_vjp
 
 __all__ = ["Wu", "WuConfig"]
 

@@ -14,7 +14,7 @@ from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search.decoding import Hypothesis, attended, check_limits, forbid_ids, forbidden, mean_of_heads
 from fastattn.seq2seq.sections import InferenceConfig
 from fastattn.seq2seq.text.vocabulary import BOS, EOS
-from fastattn.variants.checks import check_size
+from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["beam_search", "length_factor"]
 

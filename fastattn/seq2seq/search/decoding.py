@@ -22,7 +22,7 @@ from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import check_pairs
 from fastattn.seq2seq.sections import MOST_TOKENS
 from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK
-from fastattn.variants.checks import check_kind, check_seeds, check_size
+from fastattn.variants.protocol.checks import check_kind, check_seeds, check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
 

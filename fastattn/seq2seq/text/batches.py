@@ -16,7 +16,7 @@ from fastattn._kernels import core
 from fastattn._strings import items
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.seq2seq.text.vocabulary import PAD
-from fastattn.variants.checks import check_size
+from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["Batch", "Batches", "group", "mix64", "pad", "sample_seeds"]
 

@@ -18,7 +18,7 @@ from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.sections import DataConfig
 from fastattn.seq2seq.text import files as textfile
 from fastattn.seq2seq.text.vocabulary import EOS, Vocabulary
-from fastattn.variants.checks import check_kind, check_size
+from fastattn.variants.protocol.checks import check_kind, check_size
 
 __all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fastattn._strings import items, strings
 from fastattn.errors import ShapeError, describe
 from fastattn.seq2seq._optional import need
-from fastattn.variants.checks import check_choice
+from fastattn.variants.protocol.checks import check_choice
 
 __all__ = ["ErrorCounts", "Score", "bleu", "chrf", "count_errors", "edit_distance", "group_references"]
 

@@ -13,7 +13,7 @@ from fastattn._strings import items, string, strings
 from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean, problem_of
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text import bpe
-from fastattn.variants.checks import check_size
+from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
 

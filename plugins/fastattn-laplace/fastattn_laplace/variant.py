@@ -6,7 +6,7 @@ from fastattn import linear
 from fastattn.errors import ShapeError, describe
 from fastattn.layers import Parameter
 from fastattn.variants import StepBackward, Variant
-from fastattn.variants.checks import check_whole
+from fastattn.variants.protocol.checks import check_whole
 from fastattn_laplace import loops
 
 __all__ = ["Laplace", "formula"]

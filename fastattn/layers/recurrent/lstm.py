@@ -11,7 +11,7 @@ from fastattn import linear
 from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.recurrence import MEMORY, RecurrentCell, Tape
+from fastattn.layers.recurrent.cell import MEMORY, RecurrentCell, Tape
 
 __all__ = ["LSTM", "LSTMCell"]
 

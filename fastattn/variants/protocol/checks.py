@@ -10,7 +10,7 @@ from fastattn._arrays import as_array, frozen
 from fastattn._numbers import check_choice, check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.normalizers.base import Normalizer, resolve
-from fastattn.variants.prepared import Prepared, check_whole
+from fastattn.variants.protocol.prepared import Prepared, check_whole
 
 __all__ = [
     "NormalizerLike",

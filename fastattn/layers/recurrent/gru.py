@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._numbers import check_choice
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.recurrence import AFTER, BEFORE, RecurrentCell, Tape
+from fastattn.layers.recurrent.cell import AFTER, BEFORE, RecurrentCell, Tape
 
 __all__ = ["GRU", "GRUCell"]
 

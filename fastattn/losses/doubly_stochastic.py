@@ -6,8 +6,8 @@ import numpy as np
 
 from fastattn._arrays import as_array, float_array, gradient_array
 from fastattn.errors import DTypeError, ShapeError, describe
-from fastattn.variants.base import Array
-from fastattn.variants.checks import check_lengths
+from fastattn.variants.protocol.checks import check_lengths
+from fastattn.variants.protocol.variant import Array
 
 __all__ = ["doubly_stochastic_loss", "doubly_stochastic_loss_vjp"]
 
@@ -43,7 +43,7 @@ def doubly_stochastic_loss(weights: Array, steps: Array | None = None, allowed: 
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.variants.stochastic import doubly_stochastic_loss
+    >>> from fastattn.losses import doubly_stochastic_loss
     >>> weights = np.array([[[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]])
     >>> doubly_stochastic_loss(weights), doubly_stochastic_loss(weights, allowed=np.array([[True, True, False]]))
     (array([0.5]), array([0.25]))

@@ -8,7 +8,7 @@ from fastattn import functional
 from fastattn._arrays import cast, float_array, gradient_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
-from fastattn.variants.base import Array
+from fastattn.variants.protocol.variant import Array
 
 __all__ = ["marginal_likelihood", "marginal_likelihood_vjp"]
 
@@ -40,7 +40,7 @@ def marginal_likelihood(weights: Array, log_likelihoods: Array) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.variants.marginal import marginal_likelihood
+    >>> from fastattn.losses import marginal_likelihood
     >>> weights = np.array([[[0.5, 0.5, 0.0]]])
     >>> np.exp(marginal_likelihood(weights, np.log([[[0.2, 0.4, 0.9]]]))).round(3)
     array([[0.3]])

@@ -40,7 +40,7 @@ def log_softmax(logits: Array) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.layers import log_softmax
+    >>> from fastattn.losses import log_softmax
     >>> log_softmax(np.zeros((1, 4), np.float32)).round(3)
     array([[-1.386, -1.386, -1.386, -1.386]], dtype=float32)
     """
@@ -70,7 +70,8 @@ def token_losses(x: Array, projection: Linear, targets: Array, *, smoothing: flo
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.layers import Linear, token_losses
+    >>> from fastattn.layers import Linear
+    >>> from fastattn.losses import token_losses
     >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
     >>> token_losses(np.zeros((2, 3), np.float32), projection, np.array([1, -1])).round(3)
     array([1.386, 0.   ])
@@ -118,7 +119,8 @@ def cross_entropy(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.layers import Linear, cross_entropy
+    >>> from fastattn.layers import Linear
+    >>> from fastattn.losses import cross_entropy
     >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
     >>> loss, count = cross_entropy(np.zeros((5, 3), np.float32), projection, np.array([0, 1, 2, -1, -1]))
     >>> round(loss / count, 3), count
@@ -154,7 +156,8 @@ def cross_entropy_vjp(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastattn.layers import Linear, cross_entropy_vjp
+    >>> from fastattn.layers import Linear
+    >>> from fastattn.losses import cross_entropy_vjp
     >>> projection = Linear(3, 4, rng=np.random.default_rng(0))
     >>> loss, count, backward = cross_entropy_vjp(np.zeros((2, 3), np.float32), projection, np.array([0, 1]))
     >>> dx = backward(1 / count)

@@ -10,7 +10,7 @@ from fastattn._arrays import gradient_array, row_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 if TYPE_CHECKING:
-    from fastattn.variants.prepared import Prepared
+    from fastattn.variants.protocol.prepared import Prepared
 
 __all__ = ["AttentionState", "check_state", "check_state_gradient", "per_sample", "selected"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastattn._arrays import gradient_array
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, UnsupportedError, describe
-from fastattn.variants.state import AttentionState, check_state_gradient
+from fastattn.variants.protocol.state import AttentionState, check_state_gradient
 
 __all__ = ["StepBackward", "check_cotangents"]
 
