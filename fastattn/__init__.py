@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastattn import errors, normalizers, scores
 from fastattn._version import __version__
-from fastattn.attention import AttentionOutput, Gradients, attention, attention_vjp
+from fastattn.attention import AttentionOutput, Gradients, Memory, attention, attention_vjp, prepare
 from fastattn.config import get_include, get_num_threads, set_num_threads, show_config
 from fastattn.errors import (
     ArgumentError,
@@ -22,7 +22,6 @@ from fastattn.errors import (
     ShapeError,
     UnsupportedError,
 )
-from fastattn.memory import Memory, prepare
 
 if TYPE_CHECKING:
     from fastattn import functional, linear, variants

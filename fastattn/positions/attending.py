@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import float_axes, gradient_array
-from fastattn.attention import Gradients, attention_vjp
-from fastattn.memory import Memory
+from fastattn.attention import Gradients, Memory, attention_vjp
 from fastattn.positions.base import Positions
 
 __all__ = ["attend", "attend_vjp"]

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.attention import attention, attention_vjp
-from fastattn.memory import prepare
+from fastattn.attention import attention, attention_vjp, prepare
 from fastattn.normalizers.base import Normalizer
 from fastattn.plugin.making import make
 from fastattn.plugin.records import Record

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.attention import attention, attention_vjp
+from fastattn.attention import attention, attention_vjp, prepare
 from fastattn.errors import FastattnError, ShapeError
-from fastattn.memory import prepare
 from fastattn.plugin.making import make
 from fastattn.plugin.records import Record
 from fastattn.scores.base import Score

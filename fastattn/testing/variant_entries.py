@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.memory import prepare
+from fastattn.attention import prepare
 from fastattn.testing.arrays import Array, refused, same, strided
 from fastattn.testing.certificate import Skipped
 from fastattn.testing.variant_subject import Problem, VariantSubject

@@ -6,9 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastattn.attention import AttentionOutput
+from fastattn.attention import AttentionOutput, Memory, prepare
 from fastattn.errors import ShapeError, UnsupportedError, describe
-from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, visible
 from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
 from fastattn.variants.protocol.backward import check_cotangents

@@ -8,9 +8,9 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn._numbers import finite_number
+from fastattn.attention.memory import packed_keys
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
-from fastattn.memory import packed_keys
 from fastattn.scores.base import Score
 from fastattn.variants.additive import Additive, NormedAdditive
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput
+from fastattn.attention import AttentionOutput, Memory, prepare
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
-from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.variants import loading

@@ -11,8 +11,8 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, Gradients, attention_vjp, kernel_vector
-from fastattn.memory import Memory, prepare
+from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
+from fastattn.attention.functional import kernel_vector
 from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax

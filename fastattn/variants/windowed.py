@@ -8,7 +8,8 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, kernel_vector
+from fastattn.attention import AttentionOutput
+from fastattn.attention.functional import kernel_vector
 from fastattn.errors import ArgumentError, describe
 from fastattn.scores.base import KERNEL_ADDITIVE, Score
 from fastattn.variants.luong import luong

@@ -138,7 +138,13 @@ def attention(z):
         z.call(backward, **d)
 
 
-@entry("fastattn.prepare", "fastattn.Memory", "fastattn.memory.Memory", "fastattn.memory.prepare", share=3)
+@entry(
+    "fastattn.prepare",
+    "fastattn.Memory",
+    "fastattn.attention.memory.Memory",
+    "fastattn.attention.memory.prepare",
+    share=3,
+)
 def memory(z):
     (q, k, v), batch = problem(z)
     score = some_score(z, q.shape[-1], k.shape[-1], k.shape[-2], q.dtype)

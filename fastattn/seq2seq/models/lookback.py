@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._kernels import core
-from fastattn.attention import Gradients, attention_vjp, kernel_vector
-from fastattn.memory import prepare
+from fastattn.attention import Gradients, attention_vjp, prepare
+from fastattn.attention.functional import kernel_vector
 from fastattn.scores.base import Score, resolve
 
 __all__ = ["Lookback"]

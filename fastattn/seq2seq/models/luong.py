@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn.attention import Memory, prepare
 from fastattn.errors import ConfigError, ShapeError, describe, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import LSTM, Embedding, Linear, Parameter, Stacked
-from fastattn.memory import Memory, prepare
 from fastattn.scores import Additive, Score
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.lookback import Lookback

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.attention import attention_vjp
+from fastattn.attention import Memory, attention_vjp, prepare
 from fastattn.layers import Layer, Linear
-from fastattn.memory import Memory, prepare
 from fastattn.positions import Positions, attend, attend_vjp
 
 __all__ = ["CrossAttention", "SelfAttention"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
-from fastattn.memory import Memory
 from fastattn.positions import Positions, create
 from fastattn.seq2seq.models.model import Longest, Model, Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention

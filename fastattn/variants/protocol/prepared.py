@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import frozen, read_only, row_array
+from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
-from fastattn.memory import Memory
 
 __all__ = ["Prepared", "check_prepared", "check_whole"]
 

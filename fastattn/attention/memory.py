@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arguments import (
+from fastattn._arrays import cast, row_array
+from fastattn._kernels import core
+from fastattn._relative import RelativeBias
+from fastattn.attention.arguments import (
     allocate,
     as_array,
     check_arrays,
@@ -22,10 +25,7 @@ from fastattn._arguments import (
     length_array,
     score_arrays,
 )
-from fastattn._arrays import cast, row_array
-from fastattn._kernels import core
-from fastattn._relative import RelativeBias
-from fastattn.attention import AttentionOutput, kernel_vector
+from fastattn.attention.functional import AttentionOutput, kernel_vector
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arguments import (
+from fastattn._arrays import gradient_array
+from fastattn._kernels import core
+from fastattn._relative import RelativeBias, diagonals
+from fastattn.attention.arguments import (
     allocate,
     check_arrays,
     check_cap,
@@ -17,9 +20,6 @@ from fastattn._arguments import (
     check_sparse,
     score_arrays,
 )
-from fastattn._arrays import gradient_array
-from fastattn._kernels import core
-from fastattn._relative import RelativeBias, diagonals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
