@@ -10,7 +10,7 @@
 
 #include "sizes.h"
 
-enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1 };
+enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1, FA_UNFIT = 2 }; /* unfit: done, but some result is not finite */
 enum fa_score { FA_SCORE_DOT = 0, FA_SCORE_ADDITIVE = 1 };
 enum fa_activation { FA_TANH = 0, FA_SIGMOID = 1, FA_RELU = 2 };
 enum fa_causal { FA_NOT_CAUSAL = 0, FA_TOP_LEFT = 1, FA_BOTTOM_RIGHT = 2 };
@@ -87,6 +87,7 @@ typedef struct fa_attention_grad {
     void *d_score_vector; /* additive: (B, Hk, D) partial sums */
     int64_t heads_per_task, batches_per_task;
     double *d_alpha; /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
+    int32_t *unfit;  /* becomes 1 when some gradient is not finite; tasks write it, all the same */
 } fa_attention_grad;
 
 /* One step of Adam on a parameter (ops/adam.inl). */

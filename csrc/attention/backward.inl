@@ -17,7 +17,8 @@
  * query that share the key head follow each other. Each block is one chain, and blocks are added (tile/sums.inl); a
  * turn is FA_QUERY_TURN rows. Sums for the score vector and for a bias that pairs share are kept in float64, the first
  * from rows of 64 pairs and blocks.
- * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs.
+ * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs. If
+ * they stay so, a product or a sum may have overflowed: the caller repeats the call with less (fastattn/attention/overflow.py).
  *
  * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of
  * scores.
@@ -398,14 +399,17 @@ FA_FUNC void attention_backward(const fa_attention_grad *g, int64_t task, void *
             s.b = task / head_tasks * g->batches_per_task + i;
             s.hk = task % head_tasks * g->heads_per_task + j;
             s.careful = 0;
-            if (!backward_head(&s, 1)) {
+            int finite = backward_head(&s, 1);
+            if (!finite) {
                 s.careful = 1;
-                backward_head(&s, 0);
+                finite = backward_head(&s, 0);
             }
             if (g->d_score_vector) {
                 real *dv = (real *)g->d_score_vector + (s.b * a->Hk + s.hk) * a->D;
                 for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s.d_v_total[t];
+                finite &= !has_nonfinite(dv, a->D);
             }
+            report_finite(g, finite);
         }
 }
 

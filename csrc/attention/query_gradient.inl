@@ -30,6 +30,56 @@ FA_INLINE real product_in_chains(const real *a, const real *b, int64_t n) {
     return vhsum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
+/* FA_LESS times a gradient of weights, d_context . value + d_weight: finite for all finite ones of up to 2^16 elements.
+ * A row in which one overflows is computed of these; its gradients are linear in them, and become whole at the end. */
+#undef FA_LESS_ROOT
+#if FA_BITS == 32
+#define FA_LESS_ROOT 0x1p-72f
+#else
+#define FA_LESS_ROOT 0x1p-520
+#endif
+FA_INLINE real less(real x) { return x * FA_LESS_ROOT * FA_LESS_ROOT; }
+FA_INLINE real whole(real x) { return x * (1 / FA_LESS_ROOT) * (1 / FA_LESS_ROOT); }
+
+FA_FUNC real product_less(const real *a, const real *b, int64_t n) {
+    const vec root = vset1(FA_LESS_ROOT);
+    vec sum = vset1(0);
+    for (int64_t c = 0; c < n; c += VL) sum = vfma(vload_n(a + c, n - c) * root, vload_n(b + c, n - c) * root, sum);
+    return vhsum(sum);
+}
+
+FA_INLINE real weight_gradient(const int lessened, const real *d_context, const real *value, int64_t n,
+                               const real *d_weight) {
+    real d = lessened ? product_less(d_context, value, n) : product_in_chains(d_context, value, n);
+    if (d_weight) d += lessened ? less(*d_weight) : *d_weight;
+    return d;
+}
+
+/* One row of weights p_j, which factors may multiply: NULL for those that are 1. */
+typedef struct {
+    const real *p, *d_context, *value, *d_weights, *factor;
+    real *d_factor; /* with a factor */
+    int64_t value_row, Dv;
+} row_gradient;
+
+/* d[j] = dP_j for keys first..last-1, 0 where p_j is; returns sum_j p_j dP_j, not finite where some dP_j is not. */
+FA_INLINE real weight_gradients(const int lessened, const row_gradient *row, int64_t first, int64_t last, real *d) {
+    real delta = 0;
+    for (int64_t j = first; j < last; j++) {
+        d[j] = 0;
+        if (row->p[j] == 0) continue;
+        d[j] = weight_gradient(lessened, row->d_context, row->value + j * row->value_row, row->Dv,
+                               row->d_weights ? row->d_weights + j : NULL);
+        if (row->factor) {
+            row->d_factor[j] = row->p[j] * d[j];
+            if (lessened) row->d_factor[j] = whole(row->d_factor[j]);
+            d[j] *= row->factor[j];
+        }
+        delta += row->p[j] * d[j];
+    }
+    return delta;
+}
+
 FA_INLINE void query_gradient_row(const int score, const int activation, const fa_query_gradient *g, int64_t b) {
     const real *query = (const real *)g->query + b * g->query_row;
     const real *key = (const real *)g->key + b * g->key_strides.batch;
@@ -41,16 +91,15 @@ FA_INLINE void query_gradient_row(const int score, const int activation, const f
     real *d_query = (real *)g->d_query + b * g->D, *d_score = (real *)g->d_score + b * g->Tk;
     const real scale = (real)g->scale;
     const vec one = vset1(1), zero = vset1(0);
-    real delta = 0;
+    const row_gradient row = {weights, d_context, value, d_weights, NULL, NULL, g->value_strides.row, g->Dv};
+    real delta = weight_gradients(0, &row, 0, g->Tk, d_score);
+    const int lessened = delta - delta != 0;
+    if (lessened) delta = weight_gradients(1, &row, 0, g->Tk, d_score);
     for (int64_t j = 0; j < g->Tk; j++) {
-        d_score[j] = 0;
         if (weights[j] == 0) continue;
-        d_score[j] = product_in_chains(d_context, value + j * g->value_strides.row, g->Dv);
-        if (d_weights) d_score[j] += d_weights[j];
-        delta += weights[j] * d_score[j];
+        d_score[j] = scale * (weights[j] * (d_score[j] - delta));
+        if (lessened) d_score[j] = whole(d_score[j]);
     }
-    for (int64_t j = 0; j < g->Tk; j++)
-        if (weights[j] != 0) d_score[j] = scale * (weights[j] * (d_score[j] - delta));
     for (int64_t t = 0; t < g->D; t += VL) {
         const int64_t n = g->D - t;
         const vec q = vload_n(query + t, n);

@@ -222,11 +222,27 @@ FA_FUNC void careful_product(int mode, int64_t rows, int64_t n, const real *A, c
         }
 }
 
-/* True when some element is infinite or NaN; n is a multiple of VL. */
+/* True when some element is infinite or NaN. */
 FA_FUNC int has_nonfinite(const real *p, int64_t n) {
     vec z = vset1(0);
-    for (int64_t i = 0; i < n; i += VL) z = vfma(vload(p + i), vset1(0), z);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL) z = vfma(vload(p + i), vset1(0), z);
+    if (i < n) z = vfma(vload_n(p + i, n - i), vset1(0), z);
     real s = vhsum(z);
     return s != s;
+}
+
+/* Twice each element of what is half of a mean: a finite one of these is at most the largest number. */
+FA_FUNC void double_bounded(real *p, int64_t n) {
+    const vec largest = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
+    for (int64_t c = 0; c < n; c += VL) {
+        const vec half = vload_n(p + c, n - c), x = half + half;
+        vstore_n(p + c, vselect_lt(vmax(half, -half), infinity, vmin(largest, vmax(-largest, x)), half), n - c);
+    }
+}
+
+/* What a task of gradients says about its own. */
+FA_INLINE void report_finite(const fa_attention_grad *g, int finite) {
+    if (!finite) __atomic_store_n(g->unfit, 1, __ATOMIC_RELAXED);
 }
 #endif

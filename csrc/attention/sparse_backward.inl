@@ -155,9 +155,15 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, int64_t b, int64_t h
         sum_settle(d_key, d_key, s->low, a->Tk * a->D);
         sum_settle(d_value, d_value, s->low + a->Tk * a->D, a->Tk * a->Dv);
     }
+    int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
+                 !has_nonfinite(d_value, a->Tk * a->Dv);
+    if (g->d_score_vector) {
+        real *dv = (real *)g->d_score_vector + (b * a->Hk + hk) * a->D;
+        for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s->d_v_total[t];
+        finite &= !has_nonfinite(dv, a->D);
+    }
+    report_finite(g, finite);
     if (!additive) return;
-    for (int64_t t = 0; g->d_score_vector && t < a->D; t++)
-        ((real *)g->d_score_vector)[(b * a->Hk + hk) * a->D + t] = (real)s->d_v_total[t];
     /* additive_backward_direct leaves v out, and 4 for tanh */
     const vec of_act = vset1(a->activation == FA_TANH ? (real)4 : (real)1);
     for (int64_t i = 0; i < total + a->Tk; i++) {

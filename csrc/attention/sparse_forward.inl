@@ -25,17 +25,10 @@ FA_FUNC int64_t sparse_forward_tasks(const fa_attention *a) {
 /* A mean of finite values is finite: rounding alone carries it beyond the largest number, where halves of it stay. */
 FA_FUNC void sparse_bound(sparse_state *s, real *out) {
     const fa_attention *a = s->a;
-    const vec largest = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
-    vec unfit = vset1(0);
-    for (int64_t c = 0; c < a->Dv; c += VL) unfit = vfma(vload_n(out + c, a->Dv - c), vset1(0), unfit);
-    const real sum = vhsum(unfit);
-    if (sum == sum) return;
+    if (!has_nonfinite(out, a->Dv)) return;
     for (int64_t i = 0; i < s->row.n; i++) s->weights[i] *= (real)0.5;
     sparse_sum(&s->row, s->weights, s->value, a->value_strides.row, a->Dv, out);
-    for (int64_t c = 0; c < a->Dv; c += VL) {
-        const vec half = vload_n(out + c, a->Dv - c), x = half + half;
-        vstore_n(out + c, vselect_lt(vmax(half, -half), infinity, vmin(largest, vmax(-largest, x)), half), a->Dv - c);
-    }
+    double_bounded(out, a->Dv);
 }
 
 FA_FUNC int64_t sparse_forward_workspace(const fa_attention *a) {

@@ -273,6 +273,19 @@ FA_FUNC void monotonic_energies_back(const fa_steps *s, const chunk_memory *w, i
     step_add((real *)d_vector + b * s->D, w->m.d_v, s->D);
 }
 
+/* d_weight, or less of it; returns whether it is finite. */
+FA_FUNC int monotonic_weight_gradients(const int lessened, const fa_monotonic *a, const chunk_memory *w, int64_t b,
+                                       const real *value, const real *d_context, int64_t last) {
+    const real *d_weights = a->d_weights ? (const real *)a->d_weights + b * a->S : NULL;
+    for (int64_t j = 0; j < last; j++) {
+        w->d_weight[j] = 0;
+        if (!step_read(&w->align, b, j)) continue;
+        w->d_weight[j] = weight_gradient(lessened, d_context, value + j * a->value_strides.row, a->Dv,
+                                         d_weights ? d_weights + j : NULL);
+    }
+    return !has_nonfinite(w->d_weight, last);
+}
+
 FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspace) {
     chunk_memory w;
     monotonic_carve(a, &w, workspace);
@@ -280,26 +293,30 @@ FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspac
     const real *value = (const real *)a->value + b * a->value_strides.batch;
     const real *d_context = (const real *)a->d_context + b * a->Dv;
     monotonic_scan(&w, (const real *)a->energy + at, (const real *)a->previous + at, last);
-    for (int64_t j = 0; j < last; j++) {
-        w.d_weight[j] = 0;
-        if (!step_read(&w.align, b, j)) continue;
-        w.d_weight[j] = product_in_chains(d_context, value + j * a->value_strides.row, a->Dv);
-        if (a->d_weights) w.d_weight[j] += ((const real *)a->d_weights)[at + j];
-    }
+    const int lessened = !monotonic_weight_gradients(0, a, &w, b, value, d_context, last);
+    if (lessened) monotonic_weight_gradients(1, a, &w, b, value, d_context, last);
     real *d_align = w.d_weight;
     if (a->chunk) {
         const real *chunk_key = (const real *)a->chunk_key + b * a->chunk_key_strides.batch;
         monotonic_windows(a, &w, (const real *)a->chunk_energy + at, last);
         monotonic_chunks_back(a, &w, last);
+        for (int64_t j = 0; lessened && j < last; j++) w.m.score[j] = whole(w.m.score[j]);
         monotonic_energies_back(&w.chunk, &w, b, a->chunk_query, chunk_key, a->d_chunk_query, a->d_chunk_key,
                                 a->d_chunk_vector, last);
         d_align = w.d_align;
     }
     if (a->d_alignment)
-        for (int64_t j = 0; j < last; j++) d_align[j] += ((const real *)a->d_alignment)[at + j];
+        for (int64_t j = 0; j < last; j++) {
+            const real d = ((const real *)a->d_alignment)[at + j];
+            d_align[j] += lessened ? less(d) : d;
+        }
     real *d_previous = (real *)a->d_previous + at, *d_offset = (real *)a->d_offset + b;
     memset(d_previous, 0, (size_t)a->S * sizeof(real));
     monotonic_scan_back(&w, d_align, d_previous, last);
+    for (int64_t j = 0; lessened && j < last; j++) {
+        w.m.score[j] = whole(w.m.score[j]);
+        d_previous[j] = whole(d_previous[j]);
+    }
     real sum = 0;
     for (int64_t j = 0; j < last; j++) sum += w.m.score[j];
     *d_offset += sum;

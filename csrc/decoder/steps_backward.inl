@@ -27,28 +27,24 @@
 FA_FUNC void step_score_gradient(const fa_steps *a, const step_memory *m, int64_t row, const real *value, int64_t first,
                                  int64_t last) {
     const int64_t at = row * a->S;
-    const real *p = (const real *)a->normalized + at, *d_context = (const real *)a->d_context + row * a->Dv;
-    const real *d_weights = a->d_weights ? (const real *)a->d_weights + at : NULL;
-    const real *factor = a->factor ? (const real *)a->factor + at : NULL;
+    const real *p = (const real *)a->normalized + at;
     const real scale = (real)a->scale, total = ((const real *)a->total)[row];
-    real delta = 0;
-    for (int64_t j = first; j < last; j++) {
-        m->score[j] = 0;
-        if (p[j] == 0) continue;
-        real d = product_in_chains(d_context, value + j * a->value_strides.row, a->Dv);
-        if (d_weights) d += d_weights[j];
-        if (factor) {
-            ((real *)a->d_factor)[at + j] = p[j] * d;
-            d *= factor[j];
-        }
-        m->score[j] = d;
-        delta += p[j] * d;
-    }
+    const row_gradient of_row = {p,
+                                 (const real *)a->d_context + row * a->Dv,
+                                 value,
+                                 a->d_weights ? (const real *)a->d_weights + at : NULL,
+                                 a->factor ? (const real *)a->factor + at : NULL,
+                                 a->factor ? (real *)a->d_factor + at : NULL,
+                                 a->value_strides.row,
+                                 a->Dv};
+    real delta = weight_gradients(0, &of_row, first, last, m->score);
+    const int lessened = delta - delta != 0;
+    if (lessened) delta = weight_gradients(1, &of_row, first, last, m->score);
     for (int64_t j = first; j < last; j++) {
         if (p[j] == 0) continue;
         real d = p[j] * (m->score[j] - delta);
         if (a->sigmoid) d *= 1 - p[j] * total;
-        m->score[j] = scale * d;
+        m->score[j] = lessened ? whole(scale * d) : scale * d;
     }
 }
 

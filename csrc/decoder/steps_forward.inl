@@ -11,6 +11,7 @@
 #include "../vec/vec.h"
 #include "../vec/math.h"
 #include "../attention/query_gradient.inl"
+#include "../attention/rows.inl"
 #include "recurrent.inl"
 #include "steps.inl"
 
@@ -87,14 +88,15 @@ FA_FUNC real step_normalize(const fa_steps *a, const real *score, real *p, int64
     return a->sigmoid && !sigmoid ? total * vexp(vset1(top))[0] : total;
 }
 
-FA_FUNC void step_context(const fa_steps *a, const real *score, const real *weights, const real *value, int64_t first,
-                          int64_t last, real *context) {
+/* sum_j weight_j value_j, or half of it, a chain of ascending keys for each column. */
+FA_INLINE void step_sum_values(const int half, const fa_steps *a, const real *score, const real *weights,
+                               const real *value, int64_t first, int64_t last, real *context) {
     for (int64_t c = 0; c < a->Dv; c += 4 * VL) {
         vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
         for (int64_t j = first; j < last; j++) {
             if (score[j] == NEG_INF) continue;
             const real *row = value + j * a->value_strides.row + c;
-            const vec w = vset1(weights[j]);
+            const vec w = vset1(half ? weights[j] * (real)0.5 : weights[j]);
             if (c + 4 * VL <= a->Dv)
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) sum[i] = vfma(w, vload(row + i * VL), sum[i]);
@@ -104,6 +106,18 @@ FA_FUNC void step_context(const fa_steps *a, const real *score, const real *weig
         }
         for (int i = 0; i < 4 && c + i * VL < a->Dv; i++) vstore_n(context + c + i * VL, sum[i], a->Dv - c - i * VL);
     }
+}
+
+/* A mean of finite values is finite: rounding alone carries it beyond the largest number, where halves of it stay. */
+FA_FUNC void step_context(const fa_steps *a, const real *score, const real *weights, const real *value, int64_t first,
+                          int64_t last, real *context) {
+    step_sum_values(0, a, score, weights, value, first, last, context);
+    if (!has_nonfinite(context, a->Dv)) return;
+    double sum = 0;
+    for (int64_t j = first; j < last; j++) sum += score[j] == NEG_INF ? 0 : fabs((double)weights[j]);
+    if (!(sum <= 1 + 4 * (double)(last - first) * (double)FA_EPSILON)) return;
+    step_sum_values(1, a, score, weights, value, first, last, context);
+    double_bounded(context, a->Dv);
 }
 
 FA_FUNC void steps_forward(const fa_steps *a, int64_t b, void *workspace) {

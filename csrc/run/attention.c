@@ -102,8 +102,10 @@ int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, 
                 void *d_score_vector_sum, int n_threads) {
     const fa_attention *a = &g->f;
     int64_t rows = a->B * a->H * a->Tq;
+    int32_t unfit = 0;
     n_threads = threads_for(2.5 * attention_work(a), n_threads);
     g->delta = delta;
+    g->unfit = &unfit;
     delta_call deltas = {k, g, context, d_lse, delta, rows, 256};
     fa_parallel(ceil_div(rows, deltas.block), n_threads, delta_one, &deltas);
     attention_call call = {k, g, 0, aligned(k->attention_backward_workspace(g))};
@@ -111,7 +113,7 @@ int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, 
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->attention_backward_tasks(g), n_threads, backward_one, &call);
     if (d_score_vector_sum) fa_sum_parts(k, g->d_score_vector, a->B * a->Hk, a->D, d_score_vector_sum);
-    return FA_OK;
+    return unfit ? FA_UNFIT : FA_OK;
 }
 
 typedef struct {

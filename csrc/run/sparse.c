@@ -49,13 +49,15 @@ static void backward_one(void *context, int64_t task, int worker) {
 
 int fa_sparse_backward(const fa_kernels *k, fa_attention_grad *g, void *d_score_vector_sum, int n_threads) {
     const fa_attention *a = &g->f;
+    int32_t unfit = 0;
     n_threads = threads_for(1.5 * sparse_work(a), n_threads);
+    g->unfit = &unfit;
     sparse_call call = {k, g, 0, aligned(k->sparse_backward_workspace(g))};
     call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
     if (!call.workspace) return FA_NO_MEMORY;
     fa_parallel(k->attention_backward_tasks(g), n_threads, backward_one, &call);
     if (d_score_vector_sum) fa_sum_parts(k, g->d_score_vector, a->B * a->Hk, a->D, d_score_vector_sum);
-    return FA_OK;
+    return unfit ? FA_UNFIT : FA_OK;
 }
 
 typedef struct {

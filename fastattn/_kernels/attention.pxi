@@ -160,11 +160,12 @@ cdef class Call:
 
     def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
                  d_weights, d_lse, cnp.ndarray delta, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value,
-                 d_bias, d_vector_parts, d_vector):
-        """Write all gradients; context, row_max and row_sum are those that forward wrote."""
+                 d_bias, d_vector_parts, d_vector, value=None):
+        """Write all gradients, and return whether they are finite; context, row_max and row_sum are those that forward
+        wrote, and value, if it is not None, is read in place of the call's."""
         cdef fa_attention_grad g
         cdef int status
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector, value)
         flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
         self.rows(weights, "weights", self.a.Tk, FA_READ)
         same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
@@ -180,33 +181,35 @@ cdef class Call:
         g.f.row_max = cnp.PyArray_DATA(row_max)
         g.f.row_sum = cnp.PyArray_DATA(row_sum)
         if self.a.B == 0 or self.a.H == 0:
-            return
+            return True
         with nogil:
             status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, p_vector, n_threads)
-        if status:
+        if status == FA_NO_MEMORY:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+        return status == FA_OK
 
     def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
-                        cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, d_alpha):
-        """Write all gradients of a call that has an alpha; d_alpha (B, H, Tq), float64, is what each row adds."""
+                        cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, d_alpha, value=None):
+        """The same for a call that has an alpha; d_alpha (B, H, Tq), float64, is what each row adds."""
         cdef fa_attention_grad g
         cdef int status
         cdef void *p_vector = _data(d_vector)
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector, value)
         same("alpha", "arrays", self.a.alpha != NULL, 1)
         if d_alpha is not None:
             flat(d_alpha, "d_alpha", cnp.NPY_FLOAT64, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
         g.d_alpha = <double *>_data(d_alpha)
         if self.a.B == 0 or self.a.H == 0:
-            return
+            return True
         with nogil:
             status = fa_sparse_backward(self.kernels, &g, p_vector, n_threads)
-        if status:
+        if status == FA_NO_MEMORY:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+        return status == FA_OK
 
     cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
-                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts, d_vector) except -1:
-        cdef fa_sizes q
+                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, value) except -1:
+        cdef fa_sizes q, v
         cdef int kind
         cdef fa_attention *f = &g.f
         q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
@@ -216,6 +219,14 @@ cdef class Call:
         memset(g, 0, sizeof(fa_attention_grad))
         g.f = self.a
         f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone
+        if value is not None:
+            tensor(value, "value", self.kind, 2, 4, &v)
+            same("value", "batch entries", v.B, f.B)
+            same("value", "heads", v.H, f.Hk)
+            same("value", "features", v.D, f.Dv)
+            between("value", "positions", v.T, f.Tk, INT64_MAX)
+            f.value = _data(value)
+            f.value_strides = _strides3(value)
         self.output(d_context, "d_context", &g.d_context_strides, FA_READ)
         self.rows(d_weights, "d_weights", f.Tk, FA_READ)
         self.rows(d_query, "d_query", f.D, FA_WRITE)

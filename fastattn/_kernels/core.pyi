@@ -63,7 +63,8 @@ class Call:
         d_bias: Array | None,
         d_vector_parts: Array | None,
         d_vector: Array | None,
-    ) -> None: ...
+        value: Array | None = None,
+    ) -> bool: ...
     def sparse_backward(
         self,
         d_context: Array,
@@ -75,7 +76,8 @@ class Call:
         d_vector_parts: Array | None,
         d_vector: Array | None,
         d_alpha: Array | None,
-    ) -> None: ...
+        value: Array | None = None,
+    ) -> bool: ...
 
 def panel_width(dtype_like: Array) -> int: ...
 def panel_elements(key: Array, score: int, tk: int) -> int: ...

@@ -1,6 +1,9 @@
 # The C library as Cython sees it: structures, kernels, entry points.
 
 cdef extern from "kernels.h" nogil:
+    enum:
+        FA_OK, FA_NO_MEMORY
+
     ctypedef struct fa_strides3:
         int64_t batch, head, row
 

@@ -20,6 +20,7 @@ from fastattn.attention.arguments import (
     check_sparse,
     score_arrays,
 )
+from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
@@ -363,9 +364,9 @@ class _Forward:
         d_vector = parts = None
         if "v" in score.parameters:
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
-        of_normalizer: dict[str, Array] = {}
+        d_alpha = None
         if self.normalizer is None or self.alpha is None:
-            self.call.backward(
+            finite = self.call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
                 np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
             )  # fmt: skip
@@ -376,12 +377,17 @@ class _Forward:
                 query.shape[-2],
             )
             d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
-            self.call.sparse_backward(d_out, d_weights, d_query, d_key, d_value, d_bias, parts, d_vector, d_alpha)
-            of_normalizer = self.normalizer.reduce(d_alpha) if d_alpha is not None else {}
+            finite = self.call.sparse_backward(
+                d_out, d_weights, d_query, d_key, d_value, d_bias, parts, d_vector, d_alpha
+            )
+        if not finite:
+            written = (d_query, d_key, d_bias if d_relative is None else d_relative, parts, d_vector, d_alpha)
+            self._overflowed(operands, d_out, d_weights, d_lse, d_value, written)
+        of_normalizer = self.normalizer.reduce(d_alpha) if self.normalizer and d_alpha is not None else {}
         if d_bias is not None:
-            d_bias = d_bias.astype(dtype, copy=False)
+            d_bias = _narrow(d_bias, dtype)
         if d_relative is not None:
-            d_relative = d_relative.astype(dtype, copy=False)
+            d_relative = _narrow(d_relative, dtype)
         gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if operands.bias is not None and d_bias is not None:
@@ -390,6 +396,42 @@ class _Forward:
             whole = d_bias if operands.bias is not None and self.relative.trained else None
             d_bias = d_relative if whole is None else self.relative.gradient(whole)
         return Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
+
+    def _overflowed(
+        self,
+        operands: Operands,
+        d_out: Array,
+        d_weights: Array | None,
+        d_lse: Array | None,
+        d_value: Array,
+        written: tuple[Array | None, ...],
+    ) -> None:
+        """Find gradients that are not finite once more, with less of everything, and put them in place."""
+        q, k, value = operands.query, operands.key, self.value
+        rows = max(math.prod(q.shape[-3:-1] if q.ndim == 4 else q.shape[-2:-1]), k.shape[-2])
+        beside, vector = (d_weights, d_lse), kernel_vector(self.score)
+        a, b = powers(d_out, value, beside, (q, k), vector, rows, self.options.keep_scale, self.scale)
+        if a == b == 0:
+            return  # what came in is not finite
+        value, d_out, d_weights, d_lse = less(value, b), less(d_out, a), less(d_weights, a + b), less(d_lse, a + b)
+        again: tuple[Any, ...] = tuple(None if x is None else np.zeros_like(x) for x in written)
+        d_query, d_key, sums, parts, d_vector, d_alpha = again
+        d_bias, again_value = sums, np.zeros_like(d_value)
+        if sums is not None and self.relative is not None and operands.bias is None:
+            d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
+        if self.alpha is None:
+            context, delta = np.ascontiguousarray(less(self.context, b)), np.empty(q.shape[:-1], q.dtype)
+            self.call.backward(
+                context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, delta, d_query, d_key,
+                again_value, d_bias, parts, d_vector, value,
+            )  # fmt: skip
+        else:
+            self.call.sparse_backward(
+                d_out, d_weights, d_query, d_key, again_value, d_bias, parts, d_vector, d_alpha, value
+            )
+        merge(d_value, again_value, a)
+        for found, more in zip(written, again):
+            merge(found, more, a + b)
 
 
 def kernel_vector(score: Score) -> Array | None:
@@ -400,6 +442,14 @@ def kernel_vector(score: Score) -> Array | None:
 
 def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return gradient_array(name, value, shape, dtype, f"pass the gradient of {name[2:]}.")
+
+
+def _narrow(sums: Array, dtype: np.dtype[Any]) -> Array:
+    """Return sums of float64 in another type, infinite beyond it."""
+    if sums.dtype == dtype:
+        return sums
+    with np.errstate(over="ignore"):
+        return sums.astype(dtype)
 
 
 def _sum_to(array: Array, shape: tuple[int, ...]) -> Array:

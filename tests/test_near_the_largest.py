@@ -1,0 +1,199 @@
+"""Numbers near the largest of the type: contexts are means, so finite, and gradients that the type holds are right,
+whatever their sums and products pass through. A power of two times all that is large moves no bit, or hardly one."""
+
+import numpy as np
+import pytest
+from checks import same_bits
+
+import fastattn
+from fastattn import scores
+
+TYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+
+
+def softmax(s):
+    e = np.exp(s - s.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def close(found, expected, unit, dtype):
+    """Equal within a few roundings of the unit, and infinite where the type does not hold the number."""
+    with np.errstate(over="ignore"):
+        held = expected.astype(dtype)
+    fits = np.isfinite(held)
+    assert same_bits(found[~fits], held[~fits])
+    info = np.finfo(dtype)
+    assert (np.abs(found - expected)[fits] <= 8 * info.eps * unit[fits] + info.tiny).all()
+
+
+def problem(dtype, large, queries, keys, width=6):
+    """Ordinary arrays, but what `large` names is near the largest number, and the rest so small that gradients fit."""
+    rng, largest = np.random.default_rng(0), float(np.finfo(dtype).max)
+    names, rows = ("q", "k", "v", "d"), (queries, keys, keys, queries)
+    arrays = {name: rng.standard_normal((n, width)).astype(dtype) for name, n in zip(names, rows)}
+    for name in set(large) & {"v", "d"}:
+        sizes = rng.uniform(0.5, 0.99, arrays[name].shape) * largest
+        arrays[name] = (np.sign(arrays[name]) * sizes).astype(dtype)
+    small = dtype(1e-3) if len(large) == 1 else np.sqrt(dtype(1e-3 / largest))
+    if "k" in large:
+        arrays["k"] = (np.clip(arrays["k"], -3, 3) * (largest / 4)).astype(dtype)
+        arrays["q"] = (arrays["q"] / (largest / 4)).astype(dtype)
+    else:
+        arrays["q"] *= small
+        arrays["k"] *= small
+    return arrays.values()
+
+
+@TYPES
+@pytest.mark.parametrize("large", ["v", "d", "k", "vd"])
+@pytest.mark.parametrize(("queries", "keys"), [(3, 2), (3, 70), (1, 600), (100, 300), (1600, 5)])
+def test_gradients_of_attention(dtype, large, queries, keys):
+    q, k, v, d = problem(dtype, large, queries, keys)
+    bias = np.zeros((1, keys), dtype)
+    _, backward = fastattn.attention_vjp(q, k, v, bias=bias, scale=0.5)
+    found = backward(d)
+    q, k, v, d = (x.astype(np.longdouble) for x in (q, k, v, d))
+    p, dp = softmax(q @ k.T / 2), d @ v.T
+    ds = p * (dp - (p * dp).sum(-1, keepdims=True))
+    size = np.abs(d) @ np.abs(v.T)
+    size = 8 * p * (size + (p * size).sum(-1, keepdims=True))  # of scores up to 7
+    close(found.query, ds @ k / 2, size @ np.abs(k) / 2, dtype)
+    close(found.key, ds.T @ q / 2, size.T @ np.abs(q) / 2, dtype)
+    close(found.value, p.T @ d, 8 * p.T @ np.abs(d), dtype)
+    close(found.bias, ds.sum(0, keepdims=True), size.sum(0, keepdims=True), dtype)
+
+
+def options(dtype, width):
+    yield "dropout", {"dropout": 0.5, "seed": 3}
+    yield "masks", {"mask": np.random.default_rng(1).random((20, 30)) < 0.7, "causal": "bottom_right"}
+    yield "sparse", {"normalizer": "entmax15"}
+    yield "additive", {"score": scores.Additive(np.linspace(1, 2, width).astype(dtype))}
+    yield "sparse additive", {"score": scores.Additive(np.ones(width, dtype)), "normalizer": "sparsemax"}
+    yield "soft cap", {"score": scores.ScaledDot(softcap=3.0)}
+
+
+@TYPES
+@pytest.mark.parametrize("name", [name for name, _ in options(np.float32, 1)])
+def test_gradients_do_not_depend_on_the_size_of_values(dtype, name):
+    rng = np.random.default_rng(0)
+    q, k, v, d = (rng.standard_normal((2, n, 6)).astype(dtype) for n in (20, 30, 30, 20))
+    d *= dtype(0.01)
+    v = np.sign(v) * (1 - np.finfo(dtype).eps)
+    d_weights = rng.standard_normal((2, 20, 30)).astype(dtype)
+    d[0, 3] = [60, -50, 60, -50, -19, 0]  # sums over it overflow on the way
+    more = int(np.finfo(dtype).maxexp) - (name == "dropout")  # which doubles weights
+    with_options = {**dict(options(dtype, 6))[name], "return_weights": True}
+    output, backward = fastattn.attention_vjp(q, k, v, **with_options)
+    large, large_backward = fastattn.attention_vjp(q, k, np.ldexp(v, more), **with_options)
+    np.testing.assert_allclose(np.ldexp(large.context, -more), output.context, rtol=0, atol=4 * np.finfo(dtype).eps)
+    fewer = 12  # and gradients of keys that are this much larger do
+    given = {"d_weights": np.ldexp(d_weights, -fewer)}, {"d_weights": np.ldexp(d_weights, more - fewer)}
+    expected = backward(np.ldexp(d, -fewer), **given[0])
+    found = large_backward(np.ldexp(d, -fewer), **given[1])
+    assert same_bits(found.value, expected.value)
+    pairs = [(found.query, expected.query), (found.key, expected.key)]
+    for one, other in [*pairs, *((found.score[n], expected.score[n]) for n in found.score)]:
+        np.testing.assert_allclose(np.ldexp(one, -more), other, rtol=0, atol=1e-5 * np.abs(other).max())
+        assert np.isfinite(one).all()
+
+
+def test_what_is_masked_and_what_is_infinite_is_left_alone():
+    """A second pass with less of everything changes no element that was finite, nor reads what is masked."""
+    q, k, v, d = problem(np.float32, "v", 7, 9)
+    mask = np.ones((7, 9), bool)
+    mask[:, 4] = mask[5] = False
+    with_nan = [x.copy() for x in (k, v)]
+    for x in with_nan:
+        x[4] = np.nan
+    expected = fastattn.attention_vjp(q, k, v, mask=mask)[1](d)
+    found = fastattn.attention_vjp(q, *with_nan, mask=mask)[1](d)
+    assert all(same_bits(*pair) for pair in zip(found[:3], expected[:3]))
+    assert np.isfinite(expected.query).all() and (expected.query[5] == 0).all()
+    d[2, 0] = np.inf
+    found = fastattn.attention_vjp(q, k, v)[1](d)
+    assert not np.isfinite(found.query[2]).any() and not np.isfinite(found.value[:, 0]).any()
+    assert np.isfinite(np.delete(found.query, 2, 0)).all() and np.isfinite(found.value[:, 1:]).all()
+
+
+STEPS = [
+    ("coverage", {"width": 4}),
+    ("location_sensitive", {"width": 4, "filters": 2, "filter_size": 3}),
+    ("location_sensitive", {"width": 4, "filters": 1, "filter_size": 3, "smoothing": True}),
+    ("location_sensitive", {"width": 7, "filters": 2, "filter_size": 3, "window": 2, "sharpening": 2.0}),
+    ("monotonic", {"width": 4, "offset": 0.0}),
+    ("mocha", {"width": 4, "chunk": 2, "offset": 0.0}),
+    ("bahdanau", {"width": 4}),
+    ("normed_additive", {"width": 4}),
+]
+VARIANTS = pytest.mark.parametrize(("name", "given"), STEPS, ids=[f"{n}-{len(o)}" for n, o in STEPS])
+
+
+def stepwise(name, given, dtype, power, memory, d_context):
+    """A variant whose memory is multiplied by a power of two, and whose products with it are divided by that: its
+    contexts step by step, and the gradients that grow with the memory, of all steps at once and of each."""
+    rng = np.random.default_rng(1)
+    attention = fastattn.create(name, query_width=6, memory_width=5, rng=np.random.default_rng(0), dtype=dtype, **given)
+    for key, parameter in attention.parameters().items():
+        if key.endswith("key.w"):
+            weights = np.random.default_rng(3).integers(-8, 9, parameter.value.shape)
+            parameter.assign(np.ldexp(weights, -13 - power).astype(dtype))
+    queries = rng.standard_normal((2, 3, 6)).astype(dtype)
+    prepared = attention.prepare(np.ldexp(memory, power).astype(dtype))
+    contexts, backward = attention.vjp(queries, prepared)
+    gradients = [backward(np.broadcast_to(d_context, (2, 3, 5)).astype(dtype))[0]]
+    gradients += [p.gradient.copy() for key, p in attention.parameters().items() if not key.endswith("key.w")]
+    state = attention.start(prepared)
+    for t in range(3):
+        context, _, state, step_backward = attention.step_vjp(queries[:, t], prepared, state)
+        assert same_bits(context, contexts[:, t])
+        gradients.append(step_backward(np.broadcast_to(d_context, (2, 5)).astype(dtype))[0])
+    return contexts, gradients
+
+
+@TYPES
+@VARIANTS
+def test_gradients_of_steps(name, given, dtype):
+    power = int(np.finfo(dtype).maxexp)
+    memory = (np.random.default_rng(2).uniform(0.5, 1, (2, 7, 1)) * np.ones(5)).astype(dtype)
+    d_context = [0.6, -0.5, 0.6, -0.5, 0]  # 1.2 times the largest number on the way
+    large, gradients = stepwise(name, given, dtype, power, memory, d_context)
+    contexts, expected = stepwise(name, given, dtype, 0, memory, d_context)
+    assert same_bits(np.ldexp(large, -power), contexts)
+    for found, other in zip(gradients, expected):
+        np.testing.assert_allclose(np.ldexp(found, -power), other, rtol=0, atol=1e-5 * np.abs(other).max())
+
+
+@TYPES
+@VARIANTS
+def test_contexts_of_steps_over_values_that_are_all_the_largest(name, given, dtype):
+    power = int(np.finfo(dtype).maxexp)
+    memory = np.full((2, 7, 5), np.nextafter(dtype(1), dtype(0)))
+    memory[:, :, 1] *= -1
+    contexts, _ = stepwise(name, given, dtype, power, memory, np.zeros(5))
+    assert np.isfinite(contexts).all()
+    if name not in ("monotonic", "mocha"):  # whose weights may sum to less
+        np.testing.assert_allclose(np.ldexp(contexts, -power), memory[:, :3], rtol=1e-6)
+
+
+@TYPES
+def test_a_gradient_between_two_steps_of_a_formula_is_one_of_the_type(dtype):
+    rng, power = np.random.default_rng(0), int(np.finfo(dtype).maxexp)
+    q, v, d = (rng.standard_normal((n, 4)).astype(dtype) for n in (3, 5, 3))
+    k = (rng.choice([-1, 1], (5, 4)) * rng.uniform(0.5, 0.9, (5, 4)) * 2.0**64).astype(dtype)
+    k = np.ldexp(k, power - 64)
+    w = np.ldexp(rng.integers(-8, 9, (4, 4)), 0 - power).astype(dtype)
+    d *= 64
+    _, backward = fastattn.attention_vjp(q, k, v, score=scores.General(w))
+    assert not np.isfinite(backward(d).query).all()
+    assert np.isfinite(backward(d / 2**12).query).all()
+
+
+@pytest.mark.parametrize("large", ["v", "d", "vd"])
+def test_what_overflows_beside_it_moves_no_bit_of_a_sample(large):
+    arrays = problem(np.float32, large, 7, 9)
+    rng = np.random.default_rng(1)
+    small = [(rng.standard_normal(x.shape) * 1e-18).astype(np.float32) for x in arrays]
+    both = [np.stack(pair) for pair in zip(arrays, small)]
+    alone = fastattn.attention_vjp(*small[:3])[1](small[3])
+    found = fastattn.attention_vjp(*both[:3])[1](both[3])
+    assert all(same_bits(x[1], y) for x, y in zip(found[:3], alone[:3]))
