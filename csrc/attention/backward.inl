@@ -18,7 +18,8 @@
  * turn is FA_QUERY_TURN rows. Sums for the score vector and for a bias that pairs share are kept in float64, the first
  * from rows of 64 pairs and blocks.
  * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs. If
- * they stay so, a product or a sum may have overflowed: the caller repeats the call with less (fastattn/attention/overflow.py).
+ * they stay so, a product or a sum may have overflowed: the caller repeats the call with less of everything
+ * (fastattn/attention/overflow.py).
  *
  * Bound for D = Dv = 64 on two 512-bit units: 5 x 64 multiply-adds and about 20 other operations for a vector of
  * scores.

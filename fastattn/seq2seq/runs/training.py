@@ -157,7 +157,7 @@ class Run:
         }
 
     def load_state(self, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Continue from what `state` and `arrays` returned; the parameters hold what `weights` returned.
+        """Continue from what `state` and `arrays` returned, in a run of a model that holds what `weights` returned.
 
         Raises
         ------
@@ -172,7 +172,6 @@ class Run:
         try:
             self._load_numbers(state)
             if self.average is not None:
-                self.average.exchange()
                 values = {name[len("value.") :]: array for name, array in arrays.items() if name.startswith("value.")}
                 restore(self.parameters, values, self.folder)
                 arrays = {name: array for name, array in arrays.items() if not name.startswith("value.")}
