@@ -11,7 +11,7 @@ from fastattn.errors import ArgumentError
 from fastattn.grid import Grid
 from fastattn.layers import LayerNorm, Parameter
 from fastattn.linear import PackedWeights
-from fastattn.optim import Adam, global_norm
+from fastattn.optim import Adam, clip_scale, global_norm
 from fastattn.seq2seq import build
 from fastattn.seq2seq.models.bahdanau import BahdanauConfig
 
@@ -155,6 +155,37 @@ def test_adam_refuses_an_epsilon_that_leaves_steps_without_a_bound(dtype):
     w.gradient = np.array([0, tiny, tiny**0.5, 1], dtype)
     optimizer.step()
     assert w.value[0] == 1 and (np.abs(1 - w.value) < 4).all()
+
+
+@TYPES
+def test_adam_goes_on_after_gradients_near_the_largest(dtype):
+    largest = np.finfo(dtype).max
+    huge = np.array([largest, -largest, np.sqrt(largest), 1e3, 0], dtype)
+    w, usual = Parameter(np.zeros(5, dtype)), Parameter(np.zeros(5, dtype))
+    optimizers = Adam({"w": w}, rate=0.1, betas=(0.5, 0.5)), Adam({"w": usual}, rate=0.1, betas=(0.5, 0.5))
+    for _ in range(3):
+        w.gradient, usual.gradient = huge, np.sign(huge)
+        for optimizer in optimizers:
+            optimizer.step()
+        np.testing.assert_allclose(w.value, usual.value, rtol=1e-6)  # a step has the size of the rate
+    for _ in range(2000):
+        w.gradient = np.ones(5, dtype)
+        optimizers[0].step()
+    assert (w.value < -50).all()
+
+
+@TYPES
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_gradients_that_are_no_numbers_reach_what_adam_moves(dtype, number):
+    w = Parameter(np.zeros(3, dtype))
+    optimizer = Adam({"w": w}, rate=0.1)
+    w.gradient = np.array([1, number, -1], dtype)
+    optimizer.step()
+    assert np.isnan(w.value[1]) and np.isfinite(w.value[[0, 2]]).all()
+    scaled = Parameter(np.zeros(1, dtype))
+    scaled.gradient = np.full(1, np.finfo(dtype).max)
+    Adam({"w": scaled}, rate=0.1).step(scale=clip_scale(global_norm({"w": scaled}), 1.0))
+    np.testing.assert_allclose(scaled.value, -0.1, rtol=1e-5)
 
 
 @TYPES

@@ -5,7 +5,8 @@
  *   keep = 1 - rate decay,  size = rate / (1 - beta1^t),  spread = 1 / sqrt(1 - beta2^t)
  *
  * m' and v' below the smallest normal number become zero: moments of rows that get no gradient any more would sink
- * into subnormal numbers and stay there, at a hundred cycles for each operation.
+ * into subnormal numbers and stay there, at a hundred cycles for each operation. A finite g counts as at most
+ * FA_ADAM_MOST, or v' would become infinite and the element never move again.
  *
  * Bound: memory, 8 elements read or written for each; a division and a root of VL lanes take a third of that time.
  */
@@ -19,6 +20,17 @@ FA_INLINE vec adam_flush(vec x) {
     return vselect_lt(vmax(-x, x), least, vset1(0), x);
 }
 
+#undef FA_ADAM_MOST
+#if FA_BITS == 32
+#define FA_ADAM_MOST 0x1p63f
+#else
+#define FA_ADAM_MOST 0x1p511
+#endif
+FA_INLINE vec adam_bounded(vec g) {
+    const vec most = vset1(FA_ADAM_MOST);
+    return vselect_lt(vmax(-g, g), vset1((real)INFINITY), vmin(most, vmax(-most, g)), g);
+}
+
 FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
     real *value = a->value, *gradient = a->gradient, *m = a->m, *v = a->v;
     const vec scale = vset1((real)a->scale), beta1 = vset1((real)a->beta1), beta2 = vset1((real)a->beta2);
@@ -26,7 +38,7 @@ FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
     const vec size = vset1((real)-a->size), spread = vset1((real)a->spread), epsilon = vset1((real)a->epsilon);
     for (int64_t i = first; i < last; i += VL) {
         const int64_t n = last - i;
-        vec g = vload_n(gradient + i, n) * scale;
+        vec g = adam_bounded(vload_n(gradient + i, n) * scale);
         vec mean = adam_flush(vfma(beta1, vload_n(m + i, n), rest1 * g));
         vec square = adam_flush(vfma(beta2, vload_n(v + i, n), rest2 * g * g));
         vec step = mean / vfma(vsqrt(square), spread, epsilon);
