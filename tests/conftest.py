@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT / "tests" / "shared"
 
 
 def _is_root(entry):
@@ -52,20 +53,22 @@ def subnormals_survive():
 
 
 @pytest.fixture
-def run_python(tmp_path):
+def environment():
+    """Variables with which a new interpreter finds the package under test, and a sanitizer build its libraries."""
+    return {**os.environ, "PYTHONPATH": str(Path(importlib.util.find_spec("fastattn").origin).parents[1])}
+
+
+@pytest.fixture
+def run_python(tmp_path, environment):
     """Run code in a fresh interpreter with the package under test; return the finished process.
 
     Keyword arguments are environment variables, None removes one.
     """
-    package = importlib.util.find_spec("fastattn").origin
-    above = str(Path(package).parents[1])
 
     def run(*arguments, check=True, **variables):
-        environment = {**os.environ, "PYTHONPATH": above, **{k: v for k, v in variables.items() if v is not None}}
-        for name in [name for name, value in variables.items() if value is None]:
-            environment.pop(name, None)
+        given = {name: value for name, value in {**environment, **variables}.items() if value is not None}
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+            [sys.executable, *arguments], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=120
         )
         assert not check or done.returncode == 0, done.stderr
         return done
@@ -78,7 +81,7 @@ def run_shared(run_python):
     """Run code that may import what tests share (cases, checks) in a fresh interpreter."""
 
     def run(code, *arguments, **options):
-        path = f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
+        path = f"import sys; sys.path.append({str(SHARED)!r})\n"
         return run_python("-c", path + code, *arguments, **options)
 
     return run

@@ -1,7 +1,7 @@
 """Every command and every configuration in README, docs, templates and help texts is run as it stands.
 
 Programs that take minutes or change the machine are replaced: `documents_shell` says by what. That the set-up of README
-and CONTRIBUTING is enough for what they say is tested in new environments: tests/test_plugin_packages.py.
+and CONTRIBUTING is enough for what they say is tested in new environments: tests/plugin/test_packages.py.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def shell(tmp_path, models):
         folder.mkdir()
     for file in models.iterdir():
         (shutil.copytree if file.is_dir() else shutil.copy)(file, here / file.name)
-    stand_in = Path(__file__).with_name("documents_shell.py")
+    stand_in = Path(documents.__file__).with_name("documents_shell.py")
     for name in documents.PROGRAMS[:5]:
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" {name} "$@"\n')
@@ -83,7 +83,7 @@ def shell(tmp_path, models):
             shutil.rmtree(cwd / name)
         environment = {
             **os.environ, "PATH": f"{programs}:/usr/bin:/bin", "DOCUMENTS_SITE": str(site),
-            "PYTHONPATH": f"{above}:{site}:{Path(__file__).parent}", "HOME": str(tmp_path),
+            "PYTHONPATH": f"{above}:{site}:{Path(documents.__file__).parent}", "HOME": str(tmp_path),
         }  # fmt: skip
         environment = {name: value for name, value in environment.items() if not name.startswith("FASTATTN_")}
         done = subprocess.run(
@@ -105,7 +105,7 @@ def test_a_block_of_commands_runs(shell, page, number, tmp_path):
     where, fresh = tmp_path / "here", []
     if page in documents.TEMPLATES:
         if page.parent.name == "cython":
-            pytest.skip("has to be compiled: tests/test_plugin_packages.py follows its README")
+            pytest.skip("has to be compiled: tests/plugin/test_packages.py follows its README")
         shell(f"fastattn new-plugin my_attention --kind {page.parent.name}")
         where = where / "fastattn-my-attention"
     elif "fastattn train" in script:

@@ -36,7 +36,7 @@ def test_every_hint_is_provoked_in_all_its_parts():
     calls, pieces = hints.hints_in_source()
     missing = {place: text for place, text in calls.items() if place not in reached}
     missing |= {place: text for place, text in pieces.items() if not any(text in hint for hint in said)}
-    assert not missing, "no case in tests/hints/ for these:\n" + "\n".join(
+    assert not missing, "no case in tests/shared/hints/ for these:\n" + "\n".join(
         f"fastattn/{file}:{line}: {text}" for (file, line, _), text in sorted(missing.items())
     )
 

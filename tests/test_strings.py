@@ -2,6 +2,7 @@
 
 import collections
 import io
+import re
 import tempfile
 
 import numpy as np
@@ -212,7 +213,7 @@ def test_pairs_are_one_shape_however_they_are_iterated(give, tmp_path):
         (["ab", "cd"] for _ in range(2)),
         3,
     ],
-    ids=repr,
+    ids=lambda wrong: re.sub(" at 0x.*", "", repr(wrong)),
 )
 def test_every_other_shape_of_pairs_shows_the_right_one(name, wrong, tmp_path):
     with pytest.raises(DTypeError) as caught:

@@ -3,7 +3,7 @@
  * exp(x) = 2^n e^r, n = round(x log2 e), r = x - n ln 2 in two steps (Cody and Waite), |r| <= 0.3466,
  * e^r = 1 + r h, h = 1 + r g(r), g of degree 4 (float32) or 10 (float64) by Chebyshev interpolation of
  * (e^r - 1 - r) / r^2. float32: at most 0.98 ulp over all inputs with fused multiply-add, 1.26 at the generic level
- * without it (tests/exhaustive_exp.py); float64: at most 1.5 ulp on samples.
+ * without it (tests/tools/exhaustive_exp.py); float64: at most 1.5 ulp on samples.
  *
  * vexp_soft flushes results below the smallest normal number to zero: in a softmax they are below 1e-37 of the largest
  * weight, and subnormal arithmetic is many times slower. vexp is the complete function.

@@ -4,7 +4,7 @@
  * status is 1 if a check fails.
  *
  * C is the error over eps * unit, where a unit is the sum with absolute values in place of its terms, times 1 + S for
- * what follows from scores of size S (tests/bounds.py has the full derivation).
+ * what follows from scores of size S (tests/shared/bounds.py has the full derivation).
  */
 #include "run/run.h"
 #include "dropout.h"

@@ -6,7 +6,7 @@ of text that the file has exactly once is replaced by another, so that a change 
     [[fault]]
     name = 'causal-one-key-too-far'
     breaks = 'the causal limit is one key too far'
-    tests = 'tests/test_semantics.py -k causal'
+    tests = 'tests/attention/test_semantics.py -k causal'
     find = '''row + 1'''
     put = '''row + 2'''
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 
 import entries
 from spoil import Case, Refused, WrongAnswerError

@@ -1,0 +1,37 @@
+"""Every other instruction-set level that this machine has passes a part of the case table."""
+
+from pathlib import Path
+
+import pytest
+
+import fastattn
+
+TESTS = Path(__file__).resolve().parents[1]
+SCRIPT = str(TESTS / "shared" / "level_subset.py")
+CONFIG = fastattn.show_config(as_dict=True)
+KERNELS = {"avx512bf16": "avx512"}  # levels that have another's kernels
+ACTIVE = KERNELS.get(CONFIG["level"], CONFIG["level"])  # what the rest of the suite runs on
+USABLE = [level for level in CONFIG["levels_built"] if level in CONFIG["levels_cpu"]]
+OTHERS = [level for level in USABLE if level not in (ACTIVE, *KERNELS)]
+
+
+@pytest.mark.parametrize("level", OTHERS)
+def test_cases_at_a_forced_level(run_python, level):
+    done = run_python(SCRIPT, level, check=False, FASTATTN_ISA=level)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("level", OTHERS)
+def test_exp_at_a_forced_level(run_python, level):
+    script = str(TESTS / "tools" / "exhaustive_exp.py")
+    done = run_python(script, "--step", "4099", check=False, FASTATTN_ISA=level)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("level", OTHERS)
+@pytest.mark.parametrize("edge", ["end", "start"])
+@pytest.mark.parametrize("family", ["dot", "additive", "training", "steps", "monotonic"])
+def test_guard_pages_at_a_forced_level(run_python, level, family, edge):
+    script = str(TESTS / "shared" / "guard_pages.py")
+    done = run_python(script, family, "float32", edge, check=False, FASTATTN_ISA=level, FASTATTN_NUM_THREADS="1")
+    assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]}\n{done.stderr[-2000:]}"

@@ -1,0 +1,310 @@
+"""Plugins are found late, in isolation, and never in silence."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import fastattn
+from fastattn import scores
+from fastattn.errors import ArgumentError, PluginError, PluginWarning
+from fastattn.plugin import NormalizerRecord, ScoreRecord, VariantRecord, isolated, providers
+from fastattn.plugin.provider import FAMILIES
+from fastattn.testing import check_variant
+from fastattn.testing.variant_checks import VARIANT_CHECKS
+from fastattn.variants.dot import Dot
+
+
+class Doubled(Dot):
+    name = "doubled"
+
+    def _default_scale(self):
+        return 2.0
+
+
+class Negative(scores.Dot):
+    name = "negative"
+
+    def project_query(self, query, product=None):
+        return -query
+
+
+def module(**names):
+    made = ModuleType("a_plugin")
+    vars(made).update(names)
+    return made
+
+
+def nothing():
+    return []
+
+
+def plugin(**hooks):
+    return module(**{f"fastattn_{name}": value for name, value in hooks.items()})
+
+
+def variants_of(*records):
+    return plugin(variants=lambda: list(records))
+
+
+DOUBLED = VariantRecord("doubled", Doubled, "2 q . m")
+GOOD = variants_of(DOUBLED)
+
+
+def test_a_plugin_is_listed_and_made_by_name():
+    with isolated({"good": GOOD}):
+        assert "doubled" in fastattn.variants.names()
+        assert fastattn.variants.records()["doubled"] is DOUBLED
+        made = fastattn.create("doubled", query_width=3, memory_width=3)
+        assert made.scale == 2
+        row = providers()[-1]
+        assert (row.name, row.status, sorted(row.records["variants"])) == ("good", "active", ["doubled"])
+    assert "doubled" not in fastattn.variants.names()
+
+
+def test_a_score_of_a_plugin_is_used_by_name_and_made_once():
+    calls = []
+
+    def factory():
+        calls.append(1)
+        return Negative()
+
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    wanted = fastattn.attention(-x, x, x, score="dot")
+    with isolated({"p": plugin(scores=lambda: [ScoreRecord("negative", factory)])}):
+        for _ in range(3):
+            assert (fastattn.attention(x, x, x, score="negative") == wanted).all()
+        assert len(calls) == 1
+        with isolated(), pytest.raises(ArgumentError, match="expected one of additive"):
+            fastattn.attention(x, x, x, score="negative")
+        assert (fastattn.attention(x, x, x, score="negative") == wanted).all()
+        assert isinstance(scores.create("negative"), Negative) and "negative" in scores.names()
+    with isolated(), pytest.raises(ArgumentError, match="expected one of additive"):
+        fastattn.attention(x, x, x, score="negative")
+
+
+def test_a_score_with_parameters_says_how_it_is_made():
+    record = ScoreRecord("bent", "fastattn.scores:General")
+    with isolated({"p": plugin(scores=lambda: [record])}):
+        with pytest.raises(ArgumentError, match=r"scores\.create\('bent', w=\.\.\.\)"):
+            fastattn.attention(np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 3)), score="bent")
+        assert scores.create("bent", w=np.eye(3)).parameters["w"].shape == (3, 3)
+        with pytest.raises(ArgumentError, match="did you mean 'softcap'"):
+            scores.create("bent", w=np.eye(3), softcaps=2)
+
+
+def raising(error):
+    def hook():
+        raise error
+
+    return hook
+
+
+def broken_import():
+    import no_such_module_of_anybody  # noqa: F401
+
+
+BROKEN = {
+    "import": (broken_import, "ModuleNotFoundError: No module named 'no_such_module_of_anybody'"),
+    "exit": (raising(SystemExit(3)), "SystemExit: 3"),
+    "raises": (plugin(variants=raising(ValueError("ouch"))), "ValueError: ouch"),
+    "no list": (plugin(variants=lambda: DOUBLED), "returned VariantRecord, not a list"),
+    "nothing": (plugin(variants=lambda: 3), "returned int, not a list"),
+    "other family": (plugin(scores=lambda: [DOUBLED]), "returned a VariantRecord in its list"),
+    "class": (variants_of(Doubled), "returned a type in its list"),
+    "name": (variants_of(VariantRecord("Two Words", Doubled)), "'Two Words' is no name"),
+    "factory": (variants_of(VariantRecord("mine", "nowhere")), "the factory of 'mine' is 'nowhere'"),
+    "twice": (variants_of(DOUBLED, DOUBLED), "two records called 'doubled'"),
+    "no hook": (module(fastattn_variant=nothing), "did you mean 'fastattn_variants'?"),
+    "no function": (module(fastattn_variants=list), "fastattn_variants is a type, not a function"),
+    "half": (plugin(scores=lambda: [ScoreRecord("s", Negative)], variants=raising(KeyError("x"))), "KeyError: 'x'"),
+}
+
+
+@pytest.mark.parametrize("which", BROKEN)
+def test_a_broken_plugin_is_one_warning_and_a_row(which):
+    bad, words = BROKEN[which]
+    with isolated({"bad": bad, "good": GOOD}):
+        with pytest.warns(PluginWarning) as caught:
+            assert "doubled" in fastattn.variants.names()
+        assert len(caught) == 1 and words in str(caught[0].message) and "'bad'" in str(caught[0].message)
+        rows = {row.name: row for row in providers()}
+        assert rows["bad"].status == "broken" and words in rows["bad"].problem and not rows["bad"].records
+        assert rows["good"].status == "active"
+        fastattn.create("doubled", query_width=3, memory_width=3)
+        with pytest.raises(ArgumentError, match=r"bad \(broken\).*fastattn plugins"):
+            fastattn.create("something_else")
+
+
+def test_strictness_makes_it_an_error(monkeypatch):
+    monkeypatch.setenv("FASTATTN_PLUGINS_STRICT", "1")
+    with isolated({"bad": plugin(variants=raising(ValueError("ouch")))}), pytest.raises(PluginError, match="ouch"):
+        fastattn.variants.names()
+    misspelt = module(fastattn_variant=nothing, fastattn_variants=lambda: [DOUBLED])
+    with isolated({"bad": misspelt}), pytest.raises(PluginError, match="did you mean 'fastattn_variants'"):
+        fastattn.variants.names()
+
+
+def test_a_misspelt_hook_beside_a_good_one_is_found():
+    both = module(fastattn_variants=lambda: [DOUBLED], fastattn_score=nothing)
+    with isolated({"both": both}):
+        with pytest.warns(PluginWarning, match="fastattn_score is no hook and is ignored; did you mean 'fastattn_sc"):
+            fastattn.create("doubled", query_width=3, memory_width=3)
+        assert providers()[-1].status == "active" and "fastattn_score" in providers()[-1].problem
+
+
+def test_two_providers_of_a_name_are_both_named():
+    other = VariantRecord("doubled", "fastattn.variants.dot:Dot")
+    with isolated({"one": GOOD, "two": variants_of(other)}):
+        with pytest.raises(PluginError, match="is provided by 'one' and 'two'") as caught:
+            fastattn.create("doubled", query_width=3, memory_width=3)
+        assert "'one:doubled' or 'two:doubled'" in str(caught.value)
+        assert fastattn.create("one:doubled", query_width=3, memory_width=3).scale == 2
+        assert fastattn.create("two:doubled", query_width=3, memory_width=3).scale == 1
+        assert {"one:doubled", "two:doubled"} < set(fastattn.variants.names())
+        assert "doubled" not in fastattn.variants.names()
+
+
+def test_what_is_built_in_stays_unless_the_user_asks():
+    with isolated({"mine": variants_of(VariantRecord("dot", Doubled))}):
+        assert fastattn.create("dot", query_width=3, memory_width=3).scale == 1
+        assert fastattn.create("mine:dot", query_width=3, memory_width=3).scale == 2
+        assert "mine:dot" in fastattn.variants.names() and "dot" in fastattn.variants.names()
+    with isolated({"mine": plugin(scores=lambda: [ScoreRecord("dot", Negative)])}):
+        assert type(scores.create("dot")) is scores.Dot
+        assert type(scores.create("mine:dot")) is Negative
+
+
+def test_a_factory_that_makes_something_else_is_named():
+    with isolated({"odd": variants_of(VariantRecord("odd", lambda: 3))}), pytest.raises(PluginError, match="got int"):
+        fastattn.create("odd")
+    with isolated({"odd": variants_of(VariantRecord("odd", "no.such:thing"))}):
+        assert "odd" in fastattn.variants.names()  # a listing imports no factory
+        with pytest.raises(PluginError, match=r"no\.such:thing cannot be imported"):
+            fastattn.create("odd")
+
+
+def test_our_own_families_come_by_the_same_hooks():
+    with isolated():
+        rows = {row.name: row for row in providers()}
+        assert rows["fastattn.scores"].records["scores"].keys() == set(scores.names())
+        assert rows["fastattn.normalizers"].records["normalizers"].keys() == set(fastattn.normalizers.names())
+        assert rows["fastattn.variants"].records["variants"].keys() == set(fastattn.variants.names())
+        assert all(row.status == "built in" for row in rows.values())
+
+
+DISTRIBUTION = {
+    "alpha": "def fastattn_scores():\n    from fastattn.plugin import ScoreRecord\n"
+    "    return [ScoreRecord('negative', 'fastattn.scores:Dot')]\n",
+    "beta": "raise RuntimeError('not today')\n",
+    "gamma": "import sys\nsys.modules['gamma_was_imported'] = sys\ndef fastattn_variants():\n    return []\n",
+}
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder that looks like an installation of three plugins, the last two with one name."""
+    folder = tmp_path / "site"
+    for name, text in DISTRIBUTION.items():
+        info = folder / f"fastattn_{name}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (folder / f"fastattn_{name}.py").write_text(text)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: fastattn-{name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[fastattn.plugins]\n{name} = fastattn_{name}\n")
+    return folder
+
+
+REPORT = """
+import json, sys, warnings
+sys.path.insert(0, sys.argv[1])
+import fastattn
+assert "pluggy" not in sys.modules
+fastattn.create("dot", query_width=2, memory_width=2)
+fastattn.attention(*[__import__("numpy").ones((2, 2))] * 3)
+assert "pluggy" not in sys.modules, "a name that is built in needs no plugin"
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from fastattn.plugin import providers
+    rows = [row.to_dict() for row in providers()]
+print(json.dumps([rows, [str(one.message) for one in caught], "gamma_was_imported" in sys.modules]))
+"""
+
+
+def report(run_python, folder, **variables):
+    rows, warned, imported = json.loads(run_python("-c", REPORT, str(folder), **variables).stdout)
+    return {row["name"]: row for row in rows if row["status"] != "built in"}, warned, imported
+
+
+def test_plugins_are_found_by_their_entry_points(run_python, installed):
+    rows, warned, imported = report(run_python, installed, FASTATTN_PLUGINS=None)
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "alpha": "active", "beta": "broken", "gamma": "active"}  # fmt: skip
+    assert rows["alpha"]["distribution"] == "fastattn-alpha" and rows["alpha"]["version"] == "1.2"
+    assert rows["alpha"]["provides"] == {"scores": ["negative"]}
+    assert len(warned) == 1 and "'beta' of fastattn-beta 1.2" in warned[0] and "not today" in warned[0] and imported
+
+
+@pytest.mark.parametrize(("allowed", "active"), [("", set()), ("alpha", {"alpha"}), ("fastattn-alpha", {"alpha"})])
+def test_the_environment_allows_before_anything_is_imported(run_python, installed, allowed, active):
+    rows, warned, imported = report(run_python, installed, FASTATTN_PLUGINS=allowed)
+    assert {name for name, row in rows.items() if row["status"] == "active"} == active
+    assert {row["status"] for name, row in rows.items() if name not in active} == {"disabled"}
+    assert not warned and not imported
+
+
+def test_an_allowed_name_that_is_not_there_is_said(run_python, installed):
+    _, warned, _ = report(run_python, installed, FASTATTN_PLUGINS="alpha, delta")
+    assert warned == ["FASTATTN_PLUGINS names 'delta', which is not installed"]
+
+
+def test_two_entry_points_of_one_name_are_not_one(run_python, installed):
+    (installed / "fastattn_gamma-1.2.dist-info" / "entry_points.txt").write_text(
+        "[fastattn.plugins]\nalpha = fastattn_gamma\n"
+    )
+    done = run_python("-W", "ignore", "-c", REPORT, str(installed))
+    rows = [row for row in json.loads(done.stdout)[0] if row["name"] == "alpha"]
+    assert [row["status"] for row in rows] == ["active", "broken"]
+    assert "another plugin has this name" in rows[1]["problem"]
+
+
+def test_hooks_have_docstrings_with_examples_and_there_are_few():
+    from fastattn.plugin import hookspecs
+
+    hooks = [name for name in dir(hookspecs) if name.startswith("fastattn_")]
+    assert sorted(hooks) == sorted(f"fastattn_{family}" for family in FAMILIES) and len(hooks) <= 5
+    for name in hooks:
+        text = getattr(hookspecs, name).__doc__
+        assert "since" in text and f"def {name}():" in text
+    assert {NormalizerRecord, ScoreRecord, VariantRecord} == set(FAMILIES.values())
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
+
+
+@pytest.mark.skipif(not GUIDE.exists(), reason="the guide is in the checkout only")
+def test_the_guide_has_every_hook_check_and_variable():
+    text = GUIDE.read_text()
+    for family in FAMILIES:
+        assert f"`fastattn_{family}()`" in text
+    for check in VARIANT_CHECKS:
+        assert f"`{check.__name__}`" in text
+    for name in ("FASTATTN_PLUGINS=a,b", "FASTATTN_PLUGINS=`", "FASTATTN_PLUGINS_STRICT=1"):
+        assert f"`{name}" in text
+    for field in dataclasses.fields(VariantRecord):
+        assert f"`{field.name}`" in text
+
+
+@pytest.mark.skipif(not GUIDE.exists(), reason="the guide is in the checkout only")
+def test_the_thirty_lines_of_the_guide_conform():
+    [code] = [
+        block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "Diagonal" in block
+    ]
+    names = {}
+    exec(code, names)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 32
+    [record] = names["fastattn_variants"]()
+    assert check_variant(record).passed
