@@ -43,8 +43,8 @@ class Adam:
     -----
     Kingma and Ba 2015, algorithm 1; decoupled decay: Loshchilov and Hutter 2019, algorithm 2, where the decay is
     multiplied by the learning rate, as is usual now. m and v take twice the memory of the values; below the smallest
-    normal number they become 0, and a finite g beyond 2^63 (2^511 in float64) counts as that, since its square is beyond
-    the type. A step reads and writes each of the four arrays once.
+    normal number they become 0, and a finite g beyond 2^63 (2^511 in float64) counts as that: its square is beyond the
+    type. A step reads and writes each of the four arrays once.
 
     Examples
     --------
