@@ -5,19 +5,19 @@ on its own and not taken from the kernels. What is masked is selected away befor
 cannot reach a result.
 """
 
-from .adam import adam_step
 from .attention import Gradients, attention, attention_vjp
 from .dropout import dropout_mask, element_mask, mix64, sample_seeds
 from .elementwise import exp, sigmoid, tanh
-from .embedding import embedding_vjp
 from .entmax import entmax, entmax_vjp
 from .gemm import matmul, matmul_transposed, weight_gradient
-from .loss import cross_entropy_vjp, log_softmax, token_losses
 from .masking import allowed_keys
-from .normalization import layer_norm, layer_norm_vjp
-from .recurrent import gru, gru_vjp, lstm, lstm_vjp
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
+from .training.adam import adam_step
+from .training.embedding import embedding_vjp
+from .training.loss import cross_entropy_vjp, log_softmax, token_losses
+from .training.normalization import layer_norm, layer_norm_vjp
+from .training.recurrent import gru, gru_vjp, lstm, lstm_vjp
 
 __all__ = [
     "Gradients",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .elementwise import sigmoid, tanh
+from ..elementwise import sigmoid, tanh
 
 Array = np.ndarray[Any, Any]
 Parameters = dict[str, Any]

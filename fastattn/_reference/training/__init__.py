@@ -1,0 +1,1 @@
+"""Twins of layers, losses and optimisers."""
