@@ -514,7 +514,7 @@ EXEMPT = {
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],
     "belongs to one call: a way back, or what is kept for it": [
-        "attention.arguments.Options", "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
+        "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
         "seq2seq.models.lookback.Lookback", "seq2seq.models.luong_decoder.AtOnce",
         "seq2seq.models.luong_decoder.StepByStep", "seq2seq.models.mechanism.MechanismLoop",

@@ -8,98 +8,74 @@ cdef class Call:
     cdef int kind, axes  # of query
     cdef int64_t entries  # of the memory
 
-    def __cinit__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, int score, int activation, score_vector,
-                  double scale, double softcap, mask, bias, key_lengths, int causal, int64_t left, int64_t right,
-                  seeds, uint32_t drop_below, double keep_scale, key_panels, memory_rows, int64_t tk, alpha=None,
-                  position_rows=None):
+    def __cinit__(self, cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
+                  Options options not None, alpha=None):
         cdef fa_attention *a = &self.a
         cdef fa_sizes q, k, v, p
         cdef int n, kind
         self.kind = kind = floats(query, "query")
         tensor(query, "query", kind, 2, 4, &q)
-        tensor(key, "key", kind, 2, 4, &k)
-        tensor(value, "value", kind, 2, 4, &v)
         self.axes = n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
-        self.keep = (query, key, value, score_vector, mask, bias, key_lengths, seeds, key_panels, memory_rows, alpha,
-                     position_rows)
+        self.keep = (query, keys, score, options, alpha)
         self.kernels = _kernels(query)
+        self.entries = keys.read(kind, 2, 4, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.B
         a.H = q.H
         a.Hk = k.H if n == 4 else 1
         a.Tq = q.T
-        a.Tk = tk
+        a.Tk = k.T
         a.D = q.D
         a.Dv = v.D
-        between("query", "features", q.D, 0, FA_WIDEST)
-        between("value", "features", v.D, 0, FA_WIDEST)
-        same("key", "features", k.D, q.D)
-        between("key", "positions", k.T, tk, INT64_MAX)
-        between("value", "positions", v.T, tk, INT64_MAX)
         same("key", "heads", k.H, a.Hk)
         same("value", "heads", v.H, a.Hk)
         same("query", "heads beyond a multiple of those of key", q.H % a.Hk if a.Hk else q.H, 0)
-        between("tk", None, tk, 0, INT64_MAX)
-        between("score", None, score, 0, 1)
-        between("activation", None, activation, 0, 2)
-        between("causal", None, causal, 0, 2)
-        between("left", None, left, -1, FA_FARTHEST)
-        between("right", None, right, -1, FA_FARTHEST)
-        self.entries = k.B if k.B < v.B else v.B
-        if memory_rows is None and position_rows is None:
-            between("key and value", "batch entries", self.entries, q.B, INT64_MAX)
         a.query = _data(query)
-        a.key = _data(key)
-        a.value = _data(value)
+        a.key = _data(keys.key)
+        a.value = _data(keys.value)
         a.query_strides = _strides3(query)
-        a.key_strides = _strides3(key)
-        a.value_strides = _strides3(value)
-        a.score = score
-        a.activation = activation
-        if score:
-            flat(score_vector, "score_vector", kind, q.D)
-            a.score_vector = _data(score_vector)
+        a.score = score.kernel
+        a.activation = score.activation
+        score.read(kind, q.D, &a.score_vector)
         a.scale = scale
-        a.softcap = softcap
-        if mask is not None:
-            broadcasts(mask, "mask", cnp.NPY_BOOL, n, &q, tk)
-            a.mask = <const uint8_t *>_data(mask)
-            a.mask_strides = _strides4(mask, n)
-        if bias is not None:
-            broadcasts(bias, "bias", kind, n, &q, tk)
-            a.bias = _data(bias)
-            a.bias_strides = _strides4(bias, n)
-        if key_lengths is not None:
-            flat(key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
-            a.key_lengths = <const int64_t *>_data(key_lengths)
-        a.causal = causal
-        a.left = left
-        a.right = right
-        if seeds is not None:
-            flat(seeds, "seeds", cnp.NPY_UINT64, q.B)
-            a.seeds = <const uint64_t *>_data(seeds)
-        a.drop_below = drop_below
-        a.keep_scale = keep_scale
-        if key_panels is not None:
-            tensor(key_panels, "key_panels", kind, 3, 3, &p)  # (entries, Hk, elements)
-            between("key_panels", "batch entries", p.B, self.entries, INT64_MAX)
-            between("key_panels", "heads", p.T, a.Hk, INT64_MAX)
-            between("key_panels", "elements", p.D, self.kernels.panel_elements(score, tk, q.D), INT64_MAX)
-            a.key_panels = _data(key_panels)
-            a.panels_batch = _axis_stride(key_panels, 3)
-            a.panels_head = _axis_stride(key_panels, 2)
-        if memory_rows is not None:
-            flat(memory_rows, "memory_rows", cnp.NPY_INT64, q.B)
-            a.memory_rows = <const int64_t *>_data(memory_rows)
-        if position_rows is not None:
-            flat(position_rows, "position_rows", cnp.NPY_INT64, fa_times(tk, q.B))
-            same("position_rows", "other arrays that say where keys are",
-                 (key_panels is not None) + (memory_rows is not None), 0)
-            a.position_rows = <const int64_t *>_data(position_rows)
+        a.softcap = score.softcap
+        if options.mask is not None:
+            broadcasts(options.mask, "mask", cnp.NPY_BOOL, n, &q, a.Tk)
+            a.mask = <const uint8_t *>_data(options.mask)
+            a.mask_strides = _strides4(options.mask, n)
+        if options.bias is not None:
+            broadcasts(options.bias, "bias", kind, n, &q, a.Tk)
+            a.bias = _data(options.bias)
+            a.bias_strides = _strides4(options.bias, n)
+        if options.key_lengths is not None:
+            flat(options.key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
+            a.key_lengths = <const int64_t *>_data(options.key_lengths)
+        a.causal = options.causal
+        a.left = options.left
+        a.right = options.right
+        if options.seeds is not None:
+            flat(options.seeds, "seeds", cnp.NPY_UINT64, q.B)
+            a.seeds = <const uint64_t *>_data(options.seeds)
+        a.drop_below = options.drop_below
+        a.keep_scale = options.keep_scale
+        if keys.panels is not None:
+            tensor(keys.panels, "panels", kind, 3, 3, &p)  # (entries, Hk, elements)
+            between("panels", "batch entries", p.B, self.entries, INT64_MAX)
+            between("panels", "heads", p.T, a.Hk, INT64_MAX)
+            between("panels", "elements", p.D, self.kernels.panel_elements(a.score, a.Tk, q.D), INT64_MAX)
+            a.key_panels = _data(keys.panels)
+            a.panels_batch = _axis_stride(keys.panels, 3)
+            a.panels_head = _axis_stride(keys.panels, 2)
+        a.memory_rows = <const int64_t *>_data(keys.rows)
+        if keys.table is not None:
+            flat(keys.table, "table", cnp.NPY_INT64, fa_times(a.Tk, q.B))
+            same("table", "other arrays that say where keys are",
+                 (keys.panels is not None) + (keys.rows is not None), 0)
+            a.position_rows = <const int64_t *>_data(keys.table)
         if alpha is not None:  # of all heads, or of each
             flat(alpha, "alpha", cnp.NPY_FLOAT64, q.H if cnp.PyArray_NDIM(<cnp.ndarray>alpha) else 1)
-            between("keys", "for sparse weights", tk, 0, INT32_MAX)
-            same("position_rows", "arrays with sparse weights", position_rows is not None, 0)
+            between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
+            same("table", "arrays with sparse weights", keys.table is not None, 0)
             a.alpha = <const double *>_data(alpha)
             a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
 
@@ -108,9 +84,9 @@ cdef class Call:
         if self.a.key_lengths != NULL:
             inside("key_lengths", self.a.key_lengths, self.a.B, 0, self.a.Tk)
         if self.a.memory_rows != NULL:
-            inside("memory_rows", self.a.memory_rows, self.a.B, 0, self.entries - 1)
+            inside("rows", self.a.memory_rows, self.a.B, 0, self.entries - 1)
         if self.a.position_rows != NULL:
-            inside("position_rows", self.a.position_rows, self.a.B * self.a.Tk, 0, self.entries - 1)
+            inside("table", self.a.position_rows, self.a.B * self.a.Tk, 0, self.entries - 1)
         return 0
 
     cdef inline int output(self, object array, str name, fa_strides3 *strides, int flags) except -1:
@@ -215,7 +191,7 @@ cdef class Call:
         q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
         self.numbers()
         # The way back reads entry b of keys and values for entry b of the batch.
-        same("memory_rows", "arrays on the way back", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
+        same("rows", "arrays on the way back", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
         memset(g, 0, sizeof(fa_attention_grad))
         g.f = self.a
         f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone
@@ -274,8 +250,7 @@ def panel_elements(cnp.ndarray key, int score, int64_t tk):
     return _kernels(key).panel_elements(score, tk, k.D)
 
 
-def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t first, int64_t last,
-              cnp.ndarray panels):
+def pack_keys(cnp.ndarray key, KernelScore score not None, int64_t first, int64_t last, cnp.ndarray panels):
     """Pack keys first..last-1 (first a multiple of the panel width) of (B, Hk, T, D) into panels (B, Hk, elements)."""
     cdef int status, kind = floats(key, "key")
     cdef fa_sizes s, p
@@ -284,75 +259,64 @@ def pack_keys(cnp.ndarray key, int score, int activation, score_vector, int64_t 
     cdef fa_strides3 strides = _strides3(key)
     cdef const fa_kernels *k = _kernels(key)
     cdef void *p_key = cnp.PyArray_DATA(key)
-    cdef void *p_vector = NULL
+    cdef const void *p_vector
+    score.read(kind, s.D, &p_vector)
     cdef void *p_panels = cnp.PyArray_DATA(panels)
     cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
-    between("score", None, score, 0, 1)
-    between("activation", None, activation, 0, 2)
     between("last", None, last, 0, s.T)
     between("first", None, first, 0, last)
     same("first", "keys beyond a multiple of a panel", first % k.panel_width, 0)
     between("key", "features", s.D, 0, FA_WIDEST)
     between("panels", "batch entries", p.B, s.B, INT64_MAX)
     between("panels", "heads", p.T, s.H, INT64_MAX)
-    between("panels", "elements", p.D, k.panel_elements(score, last, s.D), INT64_MAX)
-    if score:
-        flat(score_vector, "score_vector", kind, s.D)
-        p_vector = _data(score_vector)
+    between("panels", "elements", p.D, k.panel_elements(score.kernel, last, s.D), INT64_MAX)
     with nogil:
-        status = fa_pack_keys(k, score, activation, p_key, strides, p_vector, s.B, s.H, first, last, s.D, p_panels,
-                              batch, head, n_threads)
+        status = fa_pack_keys(k, score.kernel, score.activation, p_key, strides, p_vector, s.B, s.H, first, last, s.D,
+                              p_panels, batch, head, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of prepare")
 
 
-def query_gradient(int score, int activation, double scale, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
-                   score_vector, cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query,
-                   cnp.ndarray d_score, d_weights=None):
-    """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of key (B, Tk, D) and value
+def query_gradient(cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
+                   cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query, cnp.ndarray d_score,
+                   d_weights=None):
+    """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of keys (B, Tk, D) and values
     (B, Tk, Dv), from the weights (B, Tk), contiguous, of its forward pass, d_context (B, Dv), and d_weights (B, Tk),
-    contiguous, or None."""
+    contiguous, or None. Without softcap."""
     cdef fa_query_gradient g
     cdef fa_sizes q, k, v, d
     cdef int kind = floats(query, "query")
     tensor(query, "query", kind, 2, 2, &q)
-    tensor(key, "key", kind, 3, 3, &k)
-    tensor(value, "value", kind, 3, 3, &v)
+    keys.read(kind, 3, 3, q.T, q.D, &k, &v, &g.key_strides, &g.value_strides)
+    same("key", "samples", k.B, q.T)
+    same("value", "samples", v.B, q.T)
+    same("rows", "arrays on the way back", (keys.rows is not None) + (keys.table is not None), 0)
     tensor(d_context, "d_context", kind, 2, 2, &d)
-    same("query", "samples", q.T, k.B)
-    same("query", "features", q.D, k.D)
-    same("value", "samples", v.B, k.B)
-    same("value", "positions", v.T, k.T)
-    same("d_context", "samples", d.T, k.B)
+    same("d_context", "samples", d.T, q.T)
     same("d_context", "features", d.D, v.D)
-    flat(weights, "weights", kind, fa_times(k.B, k.T))
-    flat(d_query, "d_query", kind, fa_times(k.B, k.D), FA_WRITE)
-    flat(d_score, "d_score", kind, fa_times(k.B, k.T), FA_WRITE)
+    flat(weights, "weights", kind, fa_times(q.T, k.T))
+    flat(d_query, "d_query", kind, fa_times(q.T, q.D), FA_WRITE)
+    flat(d_score, "d_score", kind, fa_times(q.T, k.T), FA_WRITE)
     if d_weights is not None:
-        flat(d_weights, "d_weights", kind, fa_times(k.B, k.T))
-    between("score", None, score, 0, 1)
-    between("activation", None, activation, 0, 2)
-    if score:
-        flat(score_vector, "score_vector", kind, k.D)
+        flat(d_weights, "d_weights", kind, fa_times(q.T, k.T))
+    score.uncapped()
+    score.read(kind, q.D, &g.score_vector)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
     cdef const fa_kernels *kernels = _kernels(query)
-    g.B = k.B
+    g.B = q.T
     g.Tk = k.T
-    g.D = k.D
+    g.D = q.D
     g.Dv = v.D
-    g.score = score
-    g.activation = activation
+    g.score = score.kernel
+    g.activation = score.activation
     g.scale = scale
     g.query = cnp.PyArray_DATA(query)
-    g.key = cnp.PyArray_DATA(key)
-    g.value = cnp.PyArray_DATA(value)
-    g.score_vector = _data(score_vector)
+    g.key = _data(keys.key)
+    g.value = _data(keys.value)
     g.weights = cnp.PyArray_DATA(weights)
     g.d_context = cnp.PyArray_DATA(d_context)
     g.query_row = cnp.PyArray_STRIDE(query, 0) // item
     g.d_context_row = cnp.PyArray_STRIDE(d_context, 0) // item
-    g.key_strides = _strides3(key)
-    g.value_strides = _strides3(value)
     g.d_query = cnp.PyArray_DATA(d_query)
     g.d_score = cnp.PyArray_DATA(d_score)
     g.d_weights = _data(d_weights)

@@ -1,6 +1,6 @@
 """Types of the binding of the C kernels; what each function takes is said in the .pxi files."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,75 @@ def set_num_threads(n: int) -> None: ...
 def build_info() -> dict[str, Any]: ...
 def unit(a: Array, last_axis: bool = True) -> Array: ...
 
+class KernelScore:
+    kernel: Final[int]
+    activation: Final[int]
+    vector: Final[Array | None]
+    softcap: Final[float]
+    def __init__(self, kernel: int, activation: int = 0, vector: Array | None = None, softcap: float = 0) -> None: ...
+
+class Options:
+    mask: Final[Array | None]
+    bias: Final[Array | None]
+    key_lengths: Final[Array | None]
+    causal: Final[int]
+    left: Final[int]
+    right: Final[int]
+    seeds: Final[Array | None]
+    drop_below: Final[int]
+    keep_scale: Final[float]
+    def __init__(
+        self,
+        mask: Array | None = None,
+        bias: Array | None = None,
+        key_lengths: Array | None = None,
+        causal: int = 0,
+        left: int = -1,
+        right: int = -1,
+        seeds: Array | None = None,
+        drop_below: int = 0,
+        keep_scale: float = 1,
+    ) -> None: ...
+    def replace(self, bias: Array | None, key_lengths: Array | None) -> Options: ...
+    @property
+    def only_lengths(self) -> bool: ...
+
+class Keys:
+    def __init__(
+        self,
+        key: Array,
+        value: Array,
+        panels: Array | None = None,
+        rows: Array | None = None,
+        table: Array | None = None,
+        positions: int | None = None,
+    ) -> None: ...
+
+class Features:
+    def __init__(self, history: Array, weights: Array, filters: Array | None = None) -> None: ...
+
+class Chunks:
+    def __init__(self, width: int, query: Array, keys: Keys, score: KernelScore) -> None: ...
+
+class Sequences:
+    def __init__(
+        self,
+        batch: int,
+        steps: int,
+        lengths: Array | None = None,
+        starts: Array | None = None,
+        order: Array | None = None,
+    ) -> None: ...
+
 class Call:
     def __init__(
         self,
         query: Array,
-        key: Array,
-        value: Array,
-        score: int,
-        activation: int,
-        score_vector: Array | None,
+        keys: Keys,
+        score: KernelScore,
         scale: float,
-        softcap: float,
-        mask: Array | None,
-        bias: Array | None,
-        key_lengths: Array | None,
-        causal: int,
-        left: int,
-        right: int,
-        seeds: Array | None,
-        drop_below: int,
-        keep_scale: float,
-        key_panels: Array | None,
-        memory_rows: Array | None,
-        tk: int,
+        options: Options,
         alpha: Array | None = None,
-        position_rows: Array | None = None,
     ) -> None: ...
     def use_rows(self, weights: int, gradient: int, owner: object) -> None: ...
     def forward(
@@ -81,9 +125,7 @@ class Call:
 
 def panel_width(dtype_like: Array) -> int: ...
 def panel_elements(key: Array, score: int, tk: int) -> int: ...
-def pack_keys(
-    key: Array, score: int, activation: int, score_vector: Array | None, first: int, last: int, panels: Array
-) -> None: ...
+def pack_keys(key: Array, score: KernelScore, first: int, last: int, panels: Array) -> None: ...
 def gemm_packed_elements(like: Array, k: int, n: int) -> int: ...
 def gemm_pack(w: Array, transposed: bool, packed: Array) -> None: ...
 def gemm(x: Array, packed: Array, y: Array, bias: Array | None = None, relu: bool = False) -> None: ...
@@ -122,13 +164,10 @@ def layer_norm_vjp(
 ) -> None: ...
 def dropout(x: Array, seeds: Array, drop_below: int, keep_scale: float, y: Array) -> None: ...
 def query_gradient(
-    score: int,
-    activation: int,
-    scale: float,
     query: Array,
-    key: Array,
-    value: Array,
-    score_vector: Array | None,
+    keys: Keys,
+    score: KernelScore,
+    scale: float,
     weights: Array,
     d_context: Array,
     d_query: Array,
@@ -143,35 +182,25 @@ class Recurrent:
     def forward(
         self,
         x: Array | None,
-        batch: int,
-        steps: int,
+        sequences: Sequences,
         reverse: bool,
-        sequences: tuple[Array, Array, Array] | None,
-        h_first: Array | None,
-        c_first: Array | None,
-        h_last: Array,
-        c_last: Array | None,
+        first: tuple[Array | None, Array | None] | None,
+        last: tuple[Array, Array | None],
         gates: Array,
-        aux: Array | None,
-        before: Array | None,
-        y: Array | None,
+        kept: tuple[Array, Array] | None = None,
+        y: Array | None = None,
         inside: Array | None = None,
     ) -> None: ...
     def backward(
         self,
         w_hidden_transposed: Array,
-        batch: int,
-        steps: int,
+        sequences: Sequences,
         reverse: bool,
-        sequences: tuple[Array, Array, Array] | None,
         dy: Array | None,
-        dh_last: Array | None,
-        dc_last: Array | None,
-        dh_first: Array,
-        dc_first: Array | None,
+        d_last: tuple[Array | None, Array | None] | None,
+        d_first: tuple[Array, Array | None],
         gates: Array,
-        aux: Array,
-        before: Array,
+        kept: tuple[Array, Array],
         c_first: Array | None,
     ) -> None: ...
 
@@ -186,20 +215,16 @@ def rotary(x: Array, cosines: Array, sines: Array, interleaved: bool, inverse: b
 class Steps:
     def __init__(
         self,
-        scale: float,
-        sigmoid: bool,
         query: Array,
-        key: Array,
-        value: Array,
-        rows: Array | None,
+        keys: Keys,
+        score: KernelScore,
+        scale: float,
         first: Array,
         last: Array,
-        mask: Array | None,
-        vector: Array | None,
-        history: Array | None,
-        filters: Array | None,
-        feature_weights: Array | None,
-        factor: Array | None,
+        mask: Array | None = None,
+        sigmoid: bool = False,
+        features: Features | None = None,
+        factor: Array | None = None,
     ) -> None: ...
     def forward(self, context: Array, weights: Array, normalized: Array, total: Array) -> None: ...
     def backward(
@@ -219,24 +244,17 @@ class Monotonic:
     def __init__(
         self,
         query: Array,
-        key: Array,
-        vector: Array,
+        keys: Keys,
+        score: KernelScore,
         offset: Array,
-        chunk: int,
-        chunk_query: Array | None,
-        chunk_key: Array | None,
-        chunk_vector: Array | None,
-        panels: Array | None,
-        chunk_panels: Array | None,
-        value: Array,
-        rows: Array | None,
         lengths: Array,
-        mask: Array | None,
-        seeds: Array | None,
-        step: int,
-        noise: float,
-        previous: Array | None,
-        start: Array | None,
+        mask: Array | None = None,
+        chunks: Chunks | None = None,
+        previous: Array | None = None,
+        start: Array | None = None,
+        seeds: Array | None = None,
+        step: int = 0,
+        noise: float = 0,
     ) -> None: ...
     def forward(
         self,

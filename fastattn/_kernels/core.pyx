@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -82,6 +83,7 @@ cdef inline void *_data(object a) noexcept:
     return cnp.PyArray_DATA(<cnp.ndarray>a) if a is not None else NULL
 
 
+include "records.pxi"
 include "attention.pxi"
 include "products.pxi"
 include "rows.pxi"

@@ -3,9 +3,9 @@
 cdef class Monotonic:
     """One step of monotonic attention for each of B samples, forward and back; csrc/decoder/monotonic.inl has formulas.
 
-    query and chunk_query (B, D), vectors (D,), offset (1,), lengths and rows (B,) int64, mask (B, S) bool, seeds (B,)
-    uint64, previous (B, S): contiguous, or None where there may be none; key and chunk_key (., S, D), value (., S, Dv):
-    any strides; panels (., 1, elements) of `pack_keys`, which a soft step reads. start (B,) int64 makes the step hard.
+    query (B, D), offset (1,), lengths (B,) int64, mask (B, S) bool, previous (B, S), seeds (B,) uint64: contiguous, or
+    None where there may be none. A soft step goes on from `previous` and reads the keys' panels, with seeds adds
+    `noise`; a hard one goes on from `start` (B,) int64.
     """
     cdef fa_monotonic a
     cdef const fa_kernels *kernels
@@ -13,74 +13,49 @@ cdef class Monotonic:
     cdef int kind
     cdef int64_t entries  # of the memory
 
-    def __cinit__(self, cnp.ndarray query, cnp.ndarray key, cnp.ndarray vector, cnp.ndarray offset, int64_t chunk,
-                  chunk_query, chunk_key, chunk_vector, panels, chunk_panels, cnp.ndarray value, rows,
-                  cnp.ndarray lengths, mask, seeds, int64_t step, double noise, previous, start):
+    def __cinit__(self, cnp.ndarray query, Keys keys not None, KernelScore score not None, cnp.ndarray offset,
+                  cnp.ndarray lengths, mask=None, Chunks chunks=None, previous=None, start=None, seeds=None,
+                  int64_t step=0, double noise=0):
         cdef fa_monotonic *a = &self.a
-        cdef fa_sizes q, k, v, c, p
+        cdef fa_sizes q, k, v
+        cdef fa_strides3 unread  # chunks have no values of their own
         cdef int kind
         self.kind = kind = floats(query, "query")
         tensor(query, "query", kind, 2, 2, &q, FA_READ | FA_FLAT)
-        tensor(key, "key", kind, 3, 3, &k)
-        tensor(value, "value", kind, 3, 3, &v)
-        self.entries = k.B if k.B < v.B else v.B
-        same("key", "features", k.D, q.D)
-        between("query", "features", q.D, 0, FA_WIDEST)
-        same("value", "positions", v.T, k.T)
-        if rows is None:
-            between("key and value", "samples", self.entries, q.T, INT64_MAX)
-        else:
-            flat(rows, "rows", cnp.NPY_INT64, q.T)
-        flat(vector, "vector", kind, q.D)
-        flat(offset, "offset", kind, 1)
-        flat(lengths, "lengths", cnp.NPY_INT64, q.T)
-        if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_times(q.T, k.T))
-        if seeds is not None:
-            flat(seeds, "seeds", cnp.NPY_UINT64, q.T)
-        self.kernels = _kernels(query)
-        if start is not None:
-            flat(start, "start", cnp.NPY_INT64, q.T)
-        else:
-            flat(previous, "previous", kind, fa_times(q.T, k.T))
-            tensor(panels, "panels", kind, 3, 3, &p, FA_READ | FA_FLAT)
-            between("panels", "entries", p.B, self.entries, INT64_MAX)
-            same("panels", "heads", p.T, 1)
-            between("panels", "elements", p.D, self.kernels.panel_elements(1, k.T, q.D), INT64_MAX)
         memset(a, 0, sizeof(fa_monotonic))
-        between("chunk", None, chunk, 0, FA_WIDEST)
-        if chunk:
-            flat(chunk_query, "chunk_query", kind, fa_times(q.T, q.D))
-            flat(chunk_vector, "chunk_vector", kind, q.D)
-            tensor(chunk_key, "chunk_key", kind, 3, 3, &c)
-            between("chunk_key", "entries", c.B, self.entries, INT64_MAX)
-            same("chunk_key", "positions", c.T, k.T)
-            same("chunk_key", "features", c.D, q.D)
-            if start is None:
-                flat(chunk_panels, "chunk_panels", kind, fa_times(p.B, p.D))
-            a.chunk = chunk
-            a.chunk_query = _data(chunk_query)
-            a.chunk_key = _data(chunk_key)
-            a.chunk_vector = _data(chunk_vector)
-            a.chunk_key_strides = _strides3(chunk_key)
-            a.chunk_panels = _data(chunk_panels)
-        self.keep = (query, key, vector, offset, chunk_query, chunk_key, chunk_vector, panels, chunk_panels, value,
-                     rows, lengths, mask, seeds, previous, start)
+        self.kernels = _kernels(query)
+        self.entries = keys.read(kind, 3, 3, q.T, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.T
         a.D = q.D
         a.S = k.T
         a.Dv = v.D
+        flat(offset, "offset", kind, 1)
+        flat(lengths, "lengths", cnp.NPY_INT64, a.B)
+        if mask is not None:
+            flat(mask, "mask", cnp.NPY_BOOL, fa_times(a.B, a.S))
+        if seeds is not None:
+            flat(seeds, "seeds", cnp.NPY_UINT64, a.B)
+        a.hard = start is not None
+        if start is not None:
+            flat(start, "start", cnp.NPY_INT64, a.B)
+        else:
+            flat(previous, "previous", kind, fa_times(a.B, a.S))
+        self.energy(keys, score, &a.vector, &a.panels)
+        if chunks is not None:
+            flat(chunks.query, "chunk_query", kind, fa_times(a.B, a.D))
+            chunks.keys.read(kind, 3, 3, a.B, a.D, &k, &v, &a.chunk_key_strides, &unread)
+            between("chunk_key", "entries", k.B if k.B < v.B else v.B, self.entries, INT64_MAX)
+            same("chunk_key", "positions", k.T, a.S)
+            self.energy(chunks.keys, chunks.score, &a.chunk_vector, &a.chunk_panels)
+            a.chunk = chunks.width
+            a.chunk_query = _data(chunks.query)
+            a.chunk_key = _data(chunks.keys.key)
+        self.keep = (query, keys, score, offset, lengths, mask, chunks, previous, start, seeds)
         a.query = cnp.PyArray_DATA(query)
-        a.key = cnp.PyArray_DATA(key)
-        a.vector = cnp.PyArray_DATA(vector)
+        a.key = _data(keys.key)
         a.offset = cnp.PyArray_DATA(offset)
-        a.value = cnp.PyArray_DATA(value)
-        a.key_strides = _strides3(key)
-        a.value_strides = _strides3(value)
-        if start is None:
-            a.panels = _data(panels)
-            a.panels_batch = p.D
-        a.memory_rows = <const int64_t *>_data(rows)
+        a.value = _data(keys.value)
+        a.memory_rows = <const int64_t *>_data(keys.rows)
         a.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
         a.mask = <const uint8_t *>_data(mask)
         a.seeds = <const uint64_t *>_data(seeds)
@@ -88,7 +63,25 @@ cdef class Monotonic:
         a.noise = noise
         a.previous = _data(previous)
         a.start = <const int64_t *>_data(start)
-        a.hard = start is not None
+
+    cdef int energy(self, Keys keys, KernelScore score, const void **vector, const void **panels) except -1:
+        """Check what energies are made of: an additive score of tanh and, for a soft step, packed keys."""
+        cdef fa_sizes p
+        between("score", None, score.kernel, 1, 1)
+        between("activation", None, score.activation, 0, 0)
+        score.uncapped()
+        score.read(self.kind, self.a.D, vector)
+        same("table", "arrays with monotonic steps", keys.table is not None, 0)
+        if not self.a.hard:
+            tensor(keys.panels, "panels", self.kind, 3, 3, &p, FA_READ | FA_FLAT)
+            between("panels", "entries", p.B, self.entries, INT64_MAX)
+            same("panels", "heads", p.T, 1)
+            between("panels", "elements", p.D, self.kernels.panel_elements(1, self.a.S, self.a.D), INT64_MAX)
+            if self.a.panels_batch:
+                same("panels", "elements", p.D, self.a.panels_batch)  # both energies' have one layout
+            self.a.panels_batch = p.D
+            panels[0] = _data(keys.panels)
+        return 0
 
     cdef int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""

@@ -1,10 +1,12 @@
 # Recurrent layers.
 
+_NOTHING = (None, None)
+
 cdef class Recurrent:
     """The weights of a recurrent layer: cell 0 GRU, reset after; 1 GRU, reset before; 2 LSTM, whose b_hidden is None.
 
     w_input is packed (D, G H), w_hidden is packed (H, H) for each gate; biases are read in place, at every call.
-    Every array is contiguous; sequences is (lengths, starts, order), each (B,) int64, or None.
+    Every array is contiguous. States are pairs (h, c) of arrays (B, H), or None for zeros; of a GRU, c is None.
     """
     cdef fa_recurrent a
     cdef const fa_kernels *kernels
@@ -36,28 +38,25 @@ cdef class Recurrent:
         self.a.b_input = cnp.PyArray_DATA(b_input)
         self.a.b_hidden = _data(b_hidden)
 
-    cdef int64_t sequences(self, fa_recurrent *a, int64_t batch, int64_t steps, bint reverse, sequences,
-                           cnp.ndarray gates) except -1:
+    cdef int64_t sequences(self, fa_recurrent *a, Sequences sequences, bint reverse, cnp.ndarray gates) except -1:
         """Describe a batch, whose gates (rows, G H) say how many rows there are."""
         cdef int64_t rows, i
-        between("batch", None, batch, 0, INT64_MAX)
-        between("steps", None, steps, 0, INT64_MAX)
+        cdef int64_t batch = sequences.batch, steps = sequences.steps
         a.B = batch
         a.T = steps
         a.reverse = reverse
-        if sequences is None:
+        if sequences.lengths is None:
             rows = fa_times(batch, steps)
             flat(gates, "gates", self.kind, fa_times(rows, self.gates), FA_WRITE)
             return rows
         rows = 0 if self.gates == 0 or not cnp.PyArray_Check(gates) else _elements(gates) // self.gates
         flat(gates, "gates", self.kind, rows * self.gates, FA_WRITE)
-        lengths, starts, order = sequences
-        within(lengths, "lengths", batch, 0, steps)
-        within(starts, "starts", batch, 0, INT64_MAX)
-        within(order, "order", batch, 0, batch - 1)
-        a.lengths = <const int64_t *>_data(lengths)
-        a.starts = <const int64_t *>_data(starts)
-        a.order = <const int64_t *>_data(order)
+        within(sequences.lengths, "lengths", batch, 0, steps)
+        within(sequences.starts, "starts", batch, 0, INT64_MAX)
+        within(sequences.order, "order", batch, 0, batch - 1)
+        a.lengths = <const int64_t *>_data(sequences.lengths)
+        a.starts = <const int64_t *>_data(sequences.starts)
+        a.order = <const int64_t *>_data(sequences.order)
         for i in range(batch):
             if a.lengths[i]:
                 between("starts", None, a.starts[i], 0, rows - a.lengths[i])
@@ -71,14 +70,17 @@ cdef class Recurrent:
             flat(array, name, self.kind, fa_times(count, self.a.H), flags)
         return 0
 
-    def forward(self, cnp.ndarray x, int64_t batch, int64_t steps, bint reverse, sequences, h_first, c_first,
-                cnp.ndarray h_last, c_last, cnp.ndarray gates, aux, before, y, inside=None):
-        """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is kept
-        with aux and before (rows, H) for backward. x may be None if gates hold its products. inside (B, H) is what
-        else the reset gate of a GRU with reset after acts on."""
+    def forward(self, x, Sequences sequences not None, bint reverse, tuple first, tuple last, cnp.ndarray gates,
+                tuple kept=None, y=None, inside=None):
+        """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is with
+        kept, (aux, before), each (rows, H), what backward needs. x may be None if gates hold its products. inside
+        (B, H) is what else the reset gate of a GRU with reset after acts on."""
         cdef fa_recurrent a = self.a
         cdef fa_sizes s
-        cdef int64_t D = 0, x_row = 0, rows = self.sequences(&a, batch, steps, reverse, sequences, gates)
+        cdef int64_t D = 0, x_row = 0, rows = self.sequences(&a, sequences, reverse, gates), batch = a.B
+        h_first, c_first = first or _NOTHING
+        h_last, c_last = last
+        aux, before = kept or _NOTHING
         cdef const void *p_x = NULL
         cdef int status
         self.each(h_first, "h_first", batch, False, FA_READ)
@@ -87,7 +89,7 @@ cdef class Recurrent:
         self.each(c_last, "c_last", batch, False, FA_WRITE)
         self.each(aux, "aux", rows, before is not None, FA_WRITE)
         self.each(before, "before", rows, aux is not None, FA_WRITE)
-        self.each(y, "y", fa_times(batch, steps), False, FA_WRITE)
+        self.each(y, "y", fa_times(batch, a.T), False, FA_WRITE)
         self.each(inside, "inside", batch, False, FA_READ)
         if x is not None:
             tensor(x, "x", self.kind, 2, 2, &s)
@@ -98,7 +100,7 @@ cdef class Recurrent:
             p_x = cnp.PyArray_DATA(x)
         cdef const void *p_h = _data(h_first)
         cdef const void *p_c = _data(c_first)
-        cdef void *p_h_last = cnp.PyArray_DATA(h_last)
+        cdef void *p_h_last = _data(h_last)
         cdef void *p_c_last = _data(c_last)
         a.gates = cnp.PyArray_DATA(gates)
         a.aux = _data(aux)
@@ -111,16 +113,18 @@ cdef class Recurrent:
         if status:
             raise MemoryError("fastattn: no memory for the workspace of a recurrent layer")
 
-    def backward(self, cnp.ndarray w_hidden_transposed, int64_t batch, int64_t steps, bint reverse, sequences, dy,
-                 dh_last, dc_last, cnp.ndarray dh_first, dc_first, cnp.ndarray gates, cnp.ndarray aux,
-                 cnp.ndarray before, c_first):
+    def backward(self, cnp.ndarray w_hidden_transposed, Sequences sequences not None, bint reverse, dy, tuple d_last,
+                 tuple d_first, cnp.ndarray gates, tuple kept, c_first):
         """All steps back: gradients of the first states, and in gates, and in aux of a GRU with reset after, those at
-        the gates' arguments. dy, dh_last and dc_last may be None: zeros."""
+        the gates' arguments. dy, d_last and either of it may be None: zeros."""
         cdef fa_recurrent a = self.a
-        cdef int64_t rows = self.sequences(&a, batch, steps, reverse, sequences, gates)
+        cdef int64_t rows = self.sequences(&a, sequences, reverse, gates), batch = a.B
+        dh_last, dc_last = d_last or _NOTHING
+        dh_first, dc_first = d_first
+        aux, before = kept
         cdef int status
         flat(w_hidden_transposed, "w_hidden_transposed", self.kind, _packed(self.kernels, self.gates, a.H))
-        self.each(dy, "dy", fa_times(batch, steps), False, FA_READ)
+        self.each(dy, "dy", fa_times(batch, a.T), False, FA_READ)
         self.each(dh_last, "dh_last", batch, False, FA_READ)
         self.each(dc_last, "dc_last", batch, False, FA_READ)
         self.each(dh_first, "dh_first", batch, True, FA_WRITE)
@@ -130,12 +134,12 @@ cdef class Recurrent:
         self.each(c_first, "c_first", batch, a.cell == 2, FA_READ)
         cdef const void *p_h_last = _data(dh_last)
         cdef const void *p_c_last = _data(dc_last)
-        cdef void *p_h = cnp.PyArray_DATA(dh_first)
+        cdef void *p_h = _data(dh_first)
         cdef void *p_c = _data(dc_first)
         a.w_hidden_transposed = cnp.PyArray_DATA(w_hidden_transposed)
         a.gates = cnp.PyArray_DATA(gates)
-        a.aux = cnp.PyArray_DATA(aux)
-        a.before = cnp.PyArray_DATA(before)
+        a.aux = _data(aux)
+        a.before = _data(before)
         a.dy = _data(dy)
         a.memory_first = _data(c_first)
         with nogil:

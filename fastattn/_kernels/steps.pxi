@@ -3,9 +3,7 @@
 cdef class Steps:
     """T steps of attention for each of B samples, forward and back; csrc/decoder/ has formulas and layouts.
 
-    query (B, T, D), history and factor (B, T, S), first and last (B, T) int64, mask (B, S) bool, rows (B,) int64,
-    vector (D,), filters (C, K), feature_weights (C, D): contiguous, or None; key (., S, D) and value (., S, Dv): any
-    strides.
+    query (B, T, D), first and last (B, T) int64, mask (B, S) bool, factor (B, T, S): contiguous, or None.
     """
     cdef fa_steps a
     cdef const fa_kernels *kernels
@@ -13,64 +11,55 @@ cdef class Steps:
     cdef int kind
     cdef int64_t entries  # of the memory
 
-    def __cinit__(self, double scale, bint sigmoid, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value, rows,
-                  cnp.ndarray first, cnp.ndarray last, mask, vector, history, filters, feature_weights, factor):
+    def __cinit__(self, cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
+                  cnp.ndarray first, cnp.ndarray last, mask=None, bint sigmoid=False, Features features=None,
+                  factor=None):
         cdef fa_steps *a = &self.a
         cdef fa_sizes q, k, v, u, f
         cdef int kind
         self.kind = kind = floats(query, "query")
         tensor(query, "query", kind, 3, 3, &q, FA_READ | FA_FLAT)
-        tensor(key, "key", kind, 3, 3, &k)
-        tensor(value, "value", kind, 3, 3, &v)
-        self.entries = k.B if k.B < v.B else v.B
-        same("key", "features", k.D, q.D)
-        between("query", "features", q.D, 0, FA_WIDEST)
-        same("value", "positions", v.T, k.T)
-        if rows is None:
-            between("key and value", "samples", self.entries, q.B, INT64_MAX)
-        else:
-            flat(rows, "rows", cnp.NPY_INT64, q.B)
-        flat(first, "first", cnp.NPY_INT64, fa_times(q.B, q.T))
-        flat(last, "last", cnp.NPY_INT64, fa_times(q.B, q.T))
-        if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_times(q.B, k.T))
-        if vector is not None:
-            flat(vector, "vector", kind, q.D)
-        if factor is not None:
-            flat(factor, "factor", kind, _times(q.B, q.T, k.T))
         memset(a, 0, sizeof(fa_steps))
-        if feature_weights is not None:
-            tensor(feature_weights, "feature_weights", kind, 2, 2, &u, FA_READ | FA_FLAT)
-            same("feature_weights", "columns", u.D, q.D)
-            flat(history, "history", kind, _times(q.B, q.T, k.T))
-            a.C, a.K = u.T, 1
-            if filters is not None:
-                tensor(filters, "filters", kind, 2, 2, &f, FA_READ | FA_FLAT)
-                same("filters", "rows", f.T, u.T)
-                a.K = f.D
-        self.keep = (query, key, value, rows, first, last, mask, vector, history, filters, feature_weights, factor)
-        self.kernels = _kernels(query)
+        self.entries = keys.read(kind, 3, 3, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.B
         a.T = q.T
         a.D = q.D
         a.S = k.T
         a.Dv = v.D
-        a.score = 0 if vector is None else 1
+        flat(first, "first", cnp.NPY_INT64, fa_times(a.B, a.T))
+        flat(last, "last", cnp.NPY_INT64, fa_times(a.B, a.T))
+        if mask is not None:
+            flat(mask, "mask", cnp.NPY_BOOL, fa_times(a.B, a.S))
+        if factor is not None:
+            flat(factor, "factor", kind, _times(a.B, a.T, a.S))
+        score.uncapped()
+        score.read(kind, a.D, &a.vector)
+        between("activation", None, score.activation, 0, 0)
+        same("table", "arrays with steps", keys.table is not None, 0)
+        if features is not None:
+            tensor(features.weights, "feature_weights", kind, 2, 2, &u, FA_READ | FA_FLAT)
+            same("feature_weights", "columns", u.D, a.D)
+            flat(features.history, "history", kind, _times(a.B, a.T, a.S))
+            a.C, a.K = u.T, 1
+            if features.filters is not None:
+                tensor(features.filters, "filters", kind, 2, 2, &f, FA_READ | FA_FLAT)
+                same("filters", "rows", f.T, u.T)
+                a.K = f.D
+            a.history = _data(features.history)
+            a.filters = _data(features.filters)
+            a.feature_weights = _data(features.weights)
+        self.keep = (query, keys, score, first, last, mask, features, factor)
+        self.kernels = _kernels(query)
+        a.score = score.kernel
         a.sigmoid = sigmoid
         a.scale = scale
         a.query = cnp.PyArray_DATA(query)
-        a.key = cnp.PyArray_DATA(key)
-        a.value = cnp.PyArray_DATA(value)
-        a.key_strides = _strides3(key)
-        a.value_strides = _strides3(value)
-        a.memory_rows = <const int64_t *>_data(rows)
+        a.key = _data(keys.key)
+        a.value = _data(keys.value)
+        a.memory_rows = <const int64_t *>_data(keys.rows)
         a.first = <const int64_t *>cnp.PyArray_DATA(first)
         a.last = <const int64_t *>cnp.PyArray_DATA(last)
         a.mask = <const uint8_t *>_data(mask)
-        a.vector = _data(vector)
-        a.history = _data(history)
-        a.filters = _data(filters)
-        a.feature_weights = _data(feature_weights)
         a.factor = _data(factor)
 
     cdef int numbers(self) except -1:

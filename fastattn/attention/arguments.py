@@ -6,7 +6,7 @@ Everything that can be wrong with a call is found here, before anything is compu
 
 import operator
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,12 @@ from fastattn._numbers import check_number, finite_number
 from fastattn._relative import RelativeBias
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
-from fastattn.scores.base import Score, check_softcap
+from fastattn.scores.base import Score
 
 __all__ = [
-    "Options",
     "allocate",
     "as_array",
     "check_arrays",
-    "check_cap",
     "check_mask",
     "check_memory",
     "check_options",
@@ -42,21 +40,7 @@ _FARTHEST = 2**61  # keys on one side of a window; positions plus this fit 64 bi
 _CAUSAL = {"top_left": 1, "bottom_right": 2}
 
 
-class Options(NamedTuple):
-    """What `core.Call` takes after the score: see its arguments of the same names."""
-
-    mask: Array | None
-    bias: Array | None
-    key_lengths: Array | None
-    causal: int
-    left: int
-    right: int
-    seeds: Array | None
-    drop_below: int
-    keep_scale: float
-
-
-_NO_OPTIONS = Options(None, None, None, 0, -1, -1, None, 0, 1.0)
+_NO_OPTIONS = core.Options()
 
 
 def check_arrays(query: object, key: object, value: object) -> tuple[Array, Array, Array]:
@@ -136,7 +120,7 @@ def check_options(
     bias: object,
     dropout: object,
     seed: object,
-) -> Options:
+) -> core.Options:
     """Check the options against (..., Tq, keys) scores and translate them."""
     if (
         mask is None
@@ -168,11 +152,11 @@ def check_options(
         raise ArgumentError(describe("dropout", "a probability in [0, 1)", repr(dropout), "pass 0.0 for none."))
     if probability:
         seeds, below, keep = _check_seed(seed, batch, keys), int(probability * 2**32), 1 / (1 - probability)
-    return Options(mask, bias, key_lengths, alignment, left, right, seeds, below, keep)
+    return core.Options(mask, bias, key_lengths, alignment, left, right, seeds, below, keep)
 
 
 def check_output(
-    out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[Array], options: Options
+    out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[Array], options: core.Options
 ) -> tuple[Array, Array]:
     """Return the array for the kernels to write and `out`, often the same, or raise if `out` cannot be used.
 
@@ -213,11 +197,6 @@ def length_array(key_lengths: object, batch: int, keys: int) -> Array:
 def check_scale(scale: object, dtype: np.dtype[Any]) -> float:
     """Return the factor of the raw score, or raise."""
     return finite_number("scale", scale, dtype, "pass 1.0 for none.")
-
-
-def check_cap(score: Score, dtype: np.dtype[Any]) -> float:
-    """Return the softcap of the score as the kernels read it, 0 for none, or raise."""
-    return 0.0 if score.softcap is None else check_softcap(score.softcap, dtype) or 0.0
 
 
 def score_arrays(score: Score, dtype: np.dtype[Any]) -> None:

@@ -13,7 +13,6 @@ from fastattn._relative import RelativeBias, diagonals
 from fastattn.attention.arguments import (
     allocate,
     check_arrays,
-    check_cap,
     check_options,
     check_output,
     check_scale,
@@ -24,7 +23,7 @@ from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
-from fastattn.scores.base import OperandGradients, Operands, Score, resolve
+from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score, resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
@@ -274,24 +273,18 @@ class _Forward:
         if normalizer != "softmax":
             self.normalizer = resolve_normalizer(normalizer)
             self.alpha = check_sparse(self.normalizer, q.shape, keys, return_lse)
-        vector = None
-        if chosen.parameters:
-            vector = kernel_vector(chosen)
+        of_kernel = kernel_score(chosen, dtype)
         self.relative = bias if isinstance(bias, RelativeBias) else None
         self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
-        allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
-        cap = 0.0 if chosen.softcap is None else check_cap(chosen, dtype)
         self.operands: Operands | None = None
         if chosen.projects:
             self.operands = operands = chosen.project(q, k, factor)
             q, k = operands.query, operands.key
             if operands.bias is not None:
-                extra = operands.bias if extra is None else operands.bias + extra
-        self.call = call = core.Call(
-            q, k, v, chosen.kernel, chosen.activation_code, vector, factor, cap, allowed, extra, lengths,
-            alignment, left, right, seeds, drop_below, keep_scale, None, None, keys, self.alpha,
-        )  # fmt: skip
+                whole = operands.bias if options.bias is None else operands.bias + options.bias
+                options = options.replace(whole, options.key_lengths)
+        self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.alpha)
         if self.normalizer is not None:
             self.normalizer.attach(call)
         shape = (*rows, v.shape[-1])
@@ -299,7 +292,7 @@ class _Forward:
             context = target = allocate("context", shape, dtype)
         else:
             inputs = (self.query, self.key, v, *chosen.parameters.values())
-            context, target = check_output(out, shape, dtype, inputs, options)
+            context, target = check_output(out, shape, dtype, inputs, self.options)
         self.context: Array = target
         self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
         self.lse = lse = np.empty(rows, dtype) if return_lse else None
@@ -409,7 +402,7 @@ class _Forward:
         """Find gradients that are not finite once more, with less of everything, and put them in place."""
         q, k, value = operands.query, operands.key, self.value
         rows = max(math.prod(q.shape[-3:-1] if q.ndim == 4 else q.shape[-2:-1]), k.shape[-2])
-        beside, vector = (d_weights, d_lse), kernel_vector(self.score)
+        beside, vector = (d_weights, d_lse), kernel_score(self.score, q.dtype).vector
         a, b = powers(d_out, value, beside, (q, k), vector, rows, self.options.keep_scale, self.scale)
         if a == b == 0:
             return  # what came in is not finite
@@ -432,12 +425,6 @@ class _Forward:
         merge(d_value, again_value, a)
         for found, more in zip(written, again):
             merge(found, more, a + b)
-
-
-def kernel_vector(score: Score) -> Array | None:
-    """Return the vector v of an additive score as the kernels read it, or None."""
-    vector = score.parameters.get("v")
-    return None if vector is None else core.unit(vector)
 
 
 def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

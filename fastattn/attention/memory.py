@@ -15,7 +15,6 @@ from fastattn.attention.arguments import (
     allocate,
     as_array,
     check_arrays,
-    check_cap,
     check_mask,
     check_memory,
     check_options,
@@ -25,11 +24,11 @@ from fastattn.attention.arguments import (
     length_array,
     score_arrays,
 )
-from fastattn.attention.functional import AttentionOutput, kernel_vector
+from fastattn.attention.functional import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.base import resolve as resolve_normalizer
-from fastattn.scores.base import Score, resolve
+from fastattn.scores.base import Score, kernel_score, resolve
 
 __all__ = ["Memory", "prepare"]
 
@@ -194,42 +193,37 @@ class Memory:
         if self._mask is not None:
             own = check_mask(self._mask, (*rows, tk))
             mask = own if mask is None else own & check_mask(mask, (*rows, tk))
-        # The lengths were checked when the memory was made, and are nobody else's.
-        lengths, options = self._lengths, check_options(query, tk, mask, None, causal, window, bias, dropout, seed)
-        allowed, extra, _, alignment, left, right, seeds, drop_below, keep_scale = options
+        given = options = check_options(query, tk, mask, None, causal, window, bias, dropout, seed)
         factor = score.default_scale(self._width) if scale is None else check_scale(scale, keys.dtype)
-        cap = 0.0 if score.softcap is None else check_cap(score, keys.dtype)
-        projected, vector = query, None
+        of_kernel = kernel_score(score, keys.dtype)
+        projected, extra = query, options.bias
         if score.projects:
             projected = self._project(query)
             location = score.project_bias(query, tk, factor)
             if location is not None:
                 extra = location if extra is None else location + extra
-        if score.parameters:
-            vector = kernel_vector(score)
+        if self._lengths is not None or extra is not options.bias:
+            # The lengths were checked when the memory was made, and are nobody else's.
+            options = options.replace(extra, self._lengths)
         beams = self._beams
-        plain = allowed is None and extra is None and seeds is None and alignment == 0 and left < 0 and right < 0
-        if beams > 1 and plain and alpha is None and query.shape[-2] == 1 and out is None:
+        if beams > 1 and options.only_lengths and alpha is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            return self._attend_beams(projected, vector, factor, cap, lengths, return_weights, return_lse)
-        values, panels, memory_rows, table = self._values, self._packed_keys, self._rows, self._table
+            return self._attend_beams(projected, of_kernel, factor, return_weights, return_lse)
+        values, table = self._values, self._table
         if table is not None and alpha is not None:
             # Kernels of sparse weights read every key several times: what the table names is brought together for them.
             at = np.arange(tk)[:, None]
             keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
             table = None
-        call = core.Call(
-            projected, keys, values, score.kernel, score.activation_code, vector, factor,
-            cap, allowed, extra, lengths, alignment, left, right, seeds, drop_below, keep_scale,
-            panels, memory_rows, tk, alpha, table,
-        )  # fmt: skip
+        stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk)
+        call = core.Call(projected, stored, of_kernel, factor, options, alpha)
         if chosen is not None:
             chosen.attach(call)
         shape = (*rows, self._values.shape[-1])
         if out is None:
             context = target = allocate("context", shape, query.dtype)
         else:
-            context, target = check_output(out, shape, query.dtype, (query, keys, self._values), options)
+            context, target = check_output(out, shape, query.dtype, (query, keys, self._values), given)
         weights = allocate("weights", (*rows, tk), query.dtype) if return_weights else None
         lse = np.empty(rows, query.dtype) if return_lse else None
         call.forward(context, weights, lse, None, None)
@@ -238,27 +232,19 @@ class Memory:
         return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
 
     def _attend_beams(
-        self,
-        query: Array,
-        vector: Array | None,
-        factor: float,
-        cap: float,
-        lengths: Array | None,
-        weights: bool,
-        lse: bool,
+        self, query: Array, score: core.KernelScore, factor: float, weights: bool, lse: bool
     ) -> Array | AttentionOutput:
-        score, beams, keys = self._score, self._beams, self._keys
+        beams, lengths = self._beams, self._lengths
         assert self._rows is not None
         batch, rows = len(query) // beams, query.shape[:-1]
 
         def together(array: Array) -> Array:  # (B, [H,] 1, N) as (B / beams, H, beams, N)
             return array.reshape(batch, beams, -1, array.shape[-1]).transpose(0, 2, 1, 3)
 
-        call = core.Call(
-            together(query), keys, self._values, score.kernel, score.activation_code, vector, factor,
-            cap, None, None, None if lengths is None else np.ascontiguousarray(lengths[::beams]),
-            0, -1, -1, None, 0, 1.0, self._packed_keys, np.ascontiguousarray(self._rows[::beams]), self._tk,
-        )  # fmt: skip
+        entries = np.ascontiguousarray(self._rows[::beams])
+        options = core.Options(key_lengths=None if lengths is None else np.ascontiguousarray(lengths[::beams]))
+        stored = core.Keys(self._keys, self._values, self._packed_keys, entries, None, self._tk)
+        call = core.Call(together(query), stored, score, factor, options)
         context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)
         heads = math.prod(rows) // len(query)
         found = allocate("weights", (batch, heads, beams, self._tk), query.dtype) if weights else None
@@ -481,5 +467,5 @@ def packed_keys(score: Score, keys: Array, first: int, last: int, panels: Array 
         elements = core.panel_elements(keys, score.kernel, last)
         panels = core.aligned_empty((*keys.shape[:2], elements), keys.dtype)
     if last > first and keys.size:
-        core.pack_keys(keys, score.kernel, score.activation_code, kernel_vector(score), first, last, panels)
+        core.pack_keys(keys, kernel_score(score, keys.dtype), first, last, panels)
     return panels

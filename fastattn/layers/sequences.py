@@ -29,7 +29,8 @@ class Sequences:
         B and T.
     lengths, starts, order : int64 arrays of shape (B,), or None when every sample has T positions
         Sample order[i] has lengths[i] positions, descending, in rows starts[i] and following.
-    kernel : tuple of these three, or None
+    kernel : core.Sequences
+        The same, as the kernels read it.
     count : int
         Rows.
     """
@@ -40,7 +41,7 @@ class Sequences:
         self.lengths: Array | None = None
         self.starts: Array | None = None
         self.order: Array | None = None
-        self.kernel: tuple[Array, Array, Array] | None = None
+        self.kernel = core.Sequences(self.batch, self.steps)
         self._there: Array | None = None
         if lengths is None:
             return
@@ -59,7 +60,7 @@ class Sequences:
         self.order = np.argsort(-counts, kind="stable").astype(np.int64, copy=False)
         self.lengths = counts[self.order]
         self.starts = (np.cumsum(counts) - counts)[self.order]
-        self.kernel = self.lengths, self.starts, self.order
+        self.kernel = core.Sequences(self.batch, self.steps, self.lengths, self.starts, self.order)
         self.count = int(counts.sum())
         self._there = np.arange(self.steps) < counts[:, None]
 

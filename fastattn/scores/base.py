@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._arrays import float_array
+from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
@@ -25,6 +26,7 @@ __all__ = [
     "Operands",
     "ProjectedGradients",
     "Score",
+    "kernel_score",
     "parameter",
     "resolve",
 ]
@@ -155,6 +157,18 @@ def check_softcap(softcap: Any, dtype: "np.dtype[Any] | None" = None) -> float |
     if not 0 < value < math.inf:
         raise ArgumentError(describe("softcap", "a positive number or None", softcap, hint))
     return value
+
+
+_DOT = core.KernelScore(KERNEL_DOT)
+
+
+def kernel_score(score: Score, dtype: "np.dtype[Any]") -> core.KernelScore:
+    """Return what the kernels read of a score, its parameters and softcap as they are now, or raise."""
+    if score.kernel == KERNEL_DOT and score.softcap is None:
+        return _DOT
+    vector = score.parameters.get("v")
+    cap = check_softcap(score.softcap, dtype) or 0.0
+    return core.KernelScore(score.kernel, score.activation_code, None if vector is None else core.unit(vector), cap)
 
 
 def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: str) -> Array:

@@ -11,7 +11,7 @@ from fastattn._numbers import finite_number
 from fastattn.attention.memory import packed_keys
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
-from fastattn.scores.base import Score
+from fastattn.scores.base import KERNEL_ADDITIVE, Score
 from fastattn.variants.additive import Additive, NormedAdditive
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
@@ -224,13 +224,20 @@ class Monotonic(Variant):
     def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, core.Monotonic]:
         hard = isinstance(state, HardState)
         chunk = self.chunk_align
+        values, chunks = core.unit(prepared.summed), None
+        if chunk is not None:
+            chunk_keys = core.Keys(prepared.chunk_key, values, prepared.chunk_panels, prepared.rows)
+            chunk_score = core.KernelScore(KERNEL_ADDITIVE, vector=chunk.v.value)
+            chunks = core.Chunks(self.chunk, chunk._project(query), chunk_keys, chunk_score)
+        walk = (
+            {"start": np.ascontiguousarray(state.position)}
+            if hard
+            else {"previous": np.ascontiguousarray(state.alignment), "seeds": state.seeds, "step": state.steps}
+        )
         call = core.Monotonic(
-            self.align._project(query), prepared.key, self.align._vector(), self.r.value, self.chunk,
-            None if chunk is None else chunk._project(query), prepared.chunk_key,
-            None if chunk is None else chunk.v.value, prepared.panels, prepared.chunk_panels,
-            core.unit(prepared.summed), prepared.rows, prepared.lengths, prepared.mask, None if hard else state.seeds,
-            0 if hard else state.steps, self.noise, None if hard else np.ascontiguousarray(state.alignment),
-            np.ascontiguousarray(state.position) if hard else None,
+            self.align._project(query), core.Keys(prepared.key, values, prepared.panels, prepared.rows),
+            core.KernelScore(KERNEL_ADDITIVE, vector=self.align._vector()), self.r.value, prepared.lengths,
+            prepared.mask, chunks, noise=self.noise, **walk,
         )  # fmt: skip
         shape = (prepared.batch, prepared.keys)
         context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)

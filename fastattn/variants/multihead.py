@@ -13,6 +13,7 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
+from fastattn.scores.base import KERNEL_DOT
 from fastattn.variants import loading
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import (
@@ -337,8 +338,8 @@ class MultiHead(Variant):
             given = None if d_weights is None else np.ascontiguousarray(d_weights.reshape(*grouped, keys)[:, :, i])
             d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(shares)
             core.query_gradient(
-                0, 0, 1 / math.sqrt(d), one.reshape(-1, d), key, value, None, shares, d_one.reshape(-1, d), d_query,
-                d_score, given,
+                one.reshape(-1, d), core.Keys(key, value), core.KernelScore(KERNEL_DOT), 1 / math.sqrt(d), shares,
+                d_one.reshape(-1, d), d_query, d_score, given,
             )  # fmt: skip
             d_projected[:, :, i] = d_query.reshape(batch, key_heads, d)
             if d_scores is not None:

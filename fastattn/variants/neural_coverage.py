@@ -9,6 +9,7 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
+from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
@@ -158,8 +159,9 @@ class NeuralCoverage(Variant):
         covered = self.u.packed().matmul(coverage)
         covered += key
         call = core.Steps(
-            1.0, False, self.query.forward(query)[:, None], covered, core.unit(summed), None,
-            np.zeros_like(prepared.lengths), prepared.lengths, prepared.mask, self.v.value, None, None, None, None,
+            self.query.forward(query)[:, None], core.Keys(covered, core.unit(summed)),
+            core.KernelScore(KERNEL_ADDITIVE, vector=self.v.value), 1.0, np.zeros_like(prepared.lengths),
+            prepared.lengths, prepared.mask,
         )  # fmt: skip
         context = np.empty((batch, summed.shape[-1]), self.dtype)
         weights = np.empty((batch, keys), self.dtype)

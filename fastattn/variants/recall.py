@@ -9,6 +9,7 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Linear, Parameter
+from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
@@ -99,10 +100,12 @@ class Recall(Variant):
         projected = self.query.forward(query)
         first, last = self._range(prepared, state)
         batch, keys = prepared.batch, prepared.keys
+        filters = None if self.filters is None else self.filters.value
+        features = core.Features(np.ascontiguousarray(state.history), self.u.value, filters)
         call = core.Steps(
-            self.scale, self.smoothing, projected[:, None], prepared.key, core.unit(prepared.summed), prepared.rows,
-            first, last, prepared.mask, self.v.value, np.ascontiguousarray(state.history),
-            None if self.filters is None else self.filters.value, self.u.value, None,
+            projected[:, None], core.Keys(prepared.key, core.unit(prepared.summed), rows=prepared.rows),
+            core.KernelScore(KERNEL_ADDITIVE, vector=self.v.value), self.scale, first, last, prepared.mask,
+            self.smoothing, features,
         )  # fmt: skip
         context = np.empty((batch, prepared.summed.shape[-1]), self.dtype)
         weights = np.empty((batch, keys), self.dtype)

@@ -12,11 +12,10 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
-from fastattn.attention.functional import kernel_vector
 from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
-from fastattn.scores.base import KERNEL_ADDITIVE, Score, resolve
+from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score, resolve
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import NormalizerLike, check_normalizer, check_whole
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
@@ -224,9 +223,9 @@ class Soft(Variant):
             d_context, d_weights = d_context * total, None if d_weights is None else d_weights * total
         d_projected, d_score = np.empty(projected.shape, self.dtype), np.empty(weights.shape, self.dtype)
         core.query_gradient(
-            score.kernel, score.activation_code, self.scale, core.unit(projected), prepared.key,
-            core.unit(prepared.summed), kernel_vector(score), np.ascontiguousarray(weights), core.unit(d_context),
-            d_projected, d_score, None if d_weights is None else np.ascontiguousarray(d_weights),
+            core.unit(projected), core.Keys(prepared.key, core.unit(prepared.summed)), kernel_score(score, self.dtype),
+            self.scale, np.ascontiguousarray(weights), core.unit(d_context), d_projected, d_score,
+            None if d_weights is None else np.ascontiguousarray(d_weights),
         )  # fmt: skip
         return d_projected, d_score
 

@@ -9,9 +9,8 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
-from fastattn.attention.functional import kernel_vector
 from fastattn.errors import ArgumentError, describe
-from fastattn.scores.base import KERNEL_ADDITIVE, Score
+from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
 from fastattn.variants.luong import luong
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
@@ -90,8 +89,8 @@ class Local(Variant):
         factor = self._factor(positions, prepared.keys)
         projected = np.ascontiguousarray(self.align._project(queries))
         call = core.Steps(
-            1.0, False, projected, prepared.key, core.unit(prepared.summed), prepared.rows, first, last, prepared.mask,
-            kernel_vector(prepared.score), None, None, None, factor,
+            projected, core.Keys(prepared.key, core.unit(prepared.summed), rows=prepared.rows),
+            kernel_score(prepared.score, self.dtype), 1.0, first, last, prepared.mask, factor=factor,
         )  # fmt: skip
         context = np.empty((*queries.shape[:2], prepared.summed.shape[-1]), self.dtype)
         weights = np.empty((*queries.shape[:2], prepared.keys), self.dtype)

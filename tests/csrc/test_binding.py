@@ -24,21 +24,48 @@ def packed(rows, columns):
     return ones(core.gemm_packed_elements(ones(1), rows, columns))
 
 
+def keys(given):
+    """What `core.Keys` takes, out of the arguments of a call."""
+    names = ("key", "value", "panels", "rows", "table", "positions")
+    return core.Keys(**{name: given.pop(name) for name in names if name in given})
+
+
+def score(given):
+    names = {"kernel": "score", "activation": "activation", "vector": "vector", "softcap": "softcap"}
+    return core.KernelScore(**{name: given.pop(ours) for name, ours in names.items() if ours in given})
+
+
+def made(kind, given):
+    """An object of `core` whose records are made of arguments by name, so that each can be wrong by itself."""
+    record = {"keys": keys(given), "score": score(given)}
+    if kind == "Call":
+        of_call = {name: given.pop(name) for name in ("query", "scale", "alpha") if name in given}
+        return core.Call(**of_call, **record, options=core.Options(**given))
+    if kind == "Steps":
+        history, weights, filters = (given.pop(name) for name in ("history", "feature_weights", "filters"))
+        return core.Steps(**record, features=core.Features(history, weights, filters), **given)
+    parts = ("chunk", "chunk_query", "chunk_key", "chunk_vector", "chunk_panels")
+    width, query, key, vector, panels = (given.pop(name) for name in parts)
+    value = ones(*np.shape(key)[:2], 1) if np.ndim(key) == 3 else ones(1)
+    second = core.Keys(key, value, panels)
+    return core.Monotonic(**record, chunks=core.Chunks(width, query, second, core.KernelScore(1, 0, vector)), **given)
+
+
 def attention(**changes):
-    """Arguments of `core.Call`: all options, of 4-D arrays with packed keys."""
+    """Arguments of `core.Call` and its records: all options, of 4-D arrays with packed keys."""
     key = ones(B, HK, TK, D)
     given = {
         "query": ones(B, H, TQ, D), "key": key, "value": ones(B, HK, TK, DV), "score": 1, "activation": 0,
-        "score_vector": ones(D), "scale": 1.0, "softcap": 0.0, "mask": ones(B, H, TQ, TK, dtype=bool),
+        "vector": ones(D), "scale": 1.0, "softcap": 0.0, "mask": ones(B, H, TQ, TK, dtype=bool),
         "bias": ones(H, TQ, TK), "key_lengths": LENGTHS.copy(), "causal": 0, "left": -1, "right": -1,
-        "seeds": ones(B, dtype=np.uint64), "drop_below": 5, "keep_scale": 1.1, "key_panels": panels(key),
-        "memory_rows": np.arange(B), "tk": TK,
+        "seeds": ones(B, dtype=np.uint64), "drop_below": 5, "keep_scale": 1.1, "panels": panels(key),
+        "rows": np.arange(B), "positions": TK,
     }  # fmt: skip
     return {**given, **changes}
 
 
 def plain_call(**changes):
-    return core.Call(**attention(key_panels=None, memory_rows=None, **changes))
+    return made("Call", attention(panels=None, rows=None, **changes))
 
 
 def forward_outputs():
@@ -62,7 +89,7 @@ def steps(**changes):
         "scale": 1.0, "sigmoid": False, "query": ones(B, TQ, D), "key": ones(B, TK, D), "value": ones(B, TK, DV),
         "rows": np.arange(B), "first": np.zeros((B, TQ), np.int64), "last": np.full((B, TQ), TK),
         "mask": ones(B, TK, dtype=bool), "vector": ones(D), "history": ones(B, TQ, TK), "filters": ones(4, 3),
-        "feature_weights": ones(4, D), "factor": ones(B, TQ, TK),
+        "feature_weights": ones(4, D), "factor": ones(B, TQ, TK), "score": 1,
     }  # fmt: skip
     return {**given, **changes}
 
@@ -74,7 +101,7 @@ def steps_outputs():
 
 
 def steps_run():
-    call = core.Steps(**steps(rows=None))
+    call = made("Steps", steps(rows=None))
     call.forward(**steps_outputs())
     return call
 
@@ -86,7 +113,7 @@ def monotonic(**changes):
         "query": ones(B, D), "key": key, "vector": ones(D), "offset": ones(1), "chunk": 2, "chunk_query": ones(B, D),
         "chunk_key": ones(B, TK, D), "chunk_vector": ones(D), "panels": packed_keys, "chunk_panels": packed_keys.copy(),
         "value": ones(B, TK, DV), "rows": np.arange(B), "lengths": LENGTHS.copy(), "mask": ones(B, TK, dtype=bool),
-        "seeds": ones(B, dtype=np.uint64), "step": 0, "noise": 1.0, "previous": ones(B, TK), "start": None,
+        "seeds": ones(B, dtype=np.uint64), "step": 0, "noise": 1.0, "previous": ones(B, TK), "start": None, "score": 1,
     }  # fmt: skip
     return {**given, **changes}
 
@@ -105,7 +132,7 @@ def hard_outputs():
 
 
 def monotonic_run():
-    call = core.Monotonic(**monotonic(rows=None))
+    call = made("Monotonic", monotonic(rows=None))
     call.forward(**monotonic_outputs())
     return call
 
@@ -123,13 +150,31 @@ def run(kind, outputs):
     """A function that makes an object of `core` and lets it run forward, which is when numbers are compared."""
 
     def made_and_run(**given):
-        getattr(core, kind)(**given).forward(**outputs())
+        call = core.Recurrent(**given) if kind == "Recurrent" else made(kind, given)
+        outputs_of = outputs()
+        call.forward(**(recurrent_arguments(outputs_of) if kind == "Recurrent" else outputs_of))
 
     return made_and_run
 
 
 ROWS = int(LENGTHS.sum())
 SEQUENCES = LENGTHS.copy(), np.array([0, 5, 8]), np.arange(B)
+
+
+def recurrent_arguments(given):
+    """Arguments of `core.Recurrent`'s methods, of arrays by name."""
+    given, parts = dict(given), given["sequences"] or ()
+    pairs = {"first": ("h_first", "c_first"), "last": ("h_last", "c_last"), "kept": ("aux", "before"),
+             "d_last": ("dh_last", "dc_last"), "d_first": ("dh_first", "dc_first")}  # fmt: skip
+    for pair, names in pairs.items():
+        if names[0] in given and (pair, "dy" in given) != ("first", True):
+            given[pair] = tuple(given.pop(name) for name in names)
+    given["sequences"] = core.Sequences(given.pop("batch"), given.pop("steps"), *parts)
+    return given
+
+
+def of_cell(cell, method):
+    return lambda **given: getattr(core.Recurrent(**recurrent(cell)), method)(**recurrent_arguments(given))
 
 
 def recurrent_forward(cell):
@@ -155,18 +200,18 @@ def rows_of(*names):
     return {**{name: ones(4, 5) for name in names}, "rows": 4, "columns": 5}
 
 
-SPARSE = {"score_vector": None, "score": 0, "alpha": ones(H, dtype=np.float64)}
+SPARSE = {"vector": None, "score": 0, "alpha": ones(H, dtype=np.float64)}
 
 # Every function and method that reads or writes arrays: how to call it, and which arrays it writes.
 CALLS = {
     "Call": (lambda: run("Call", forward_outputs), attention, ""),
     "Call.table": (
         lambda: run("Call", forward_outputs),
-        lambda: attention(key_panels=None, memory_rows=None, position_rows=np.full((TK, B), B - 1)),
+        lambda: attention(panels=None, rows=None, table=np.full((TK, B), B - 1)),
         "",
     ),
-    "Call.sparse": (lambda: run("Call", forward_outputs), lambda: attention(key_panels=None, **SPARSE), ""),
-    "Call.forward": (lambda: core.Call(**attention()).forward, forward_outputs, "context weights lse row_max row_sum"),
+    "Call.sparse": (lambda: run("Call", forward_outputs), lambda: attention(panels=None, **SPARSE), ""),
+    "Call.forward": (lambda: made("Call", attention()).forward, forward_outputs, "context weights lse row_max row_sum"),
     "Call.backward": (
         lambda: plain_call().backward,
         lambda: {**forward_outputs(), "d_lse": ones(B, H, TQ), "delta": ones(B, H, TQ), **gradients(), "lse": ...},
@@ -178,18 +223,18 @@ CALLS = {
         "d_query d_key d_value d_bias d_vector_parts d_vector d_alpha",
     ),
     "pack_keys": (
-        lambda: core.pack_keys,
+        lambda: lambda **given: core.pack_keys(score=score(given), **given),
         lambda: {
-            "key": ones(B, HK, TK, D), "score": 1, "activation": 0, "score_vector": ones(D), "first": 0, "last": TK,
+            "key": ones(B, HK, TK, D), "score": 1, "activation": 0, "vector": ones(D), "first": 0, "last": TK,
             "panels": panels(ones(B, HK, TK, D)),
         },
         "panels",
     ),
     "query_gradient": (
-        lambda: core.query_gradient,
+        lambda: lambda **given: core.query_gradient(keys=keys(given), score=score(given), **given),
         lambda: {
             "score": 1, "activation": 0, "scale": 1.0, "query": ones(B, D), "key": ones(B, TK, D),
-            "value": ones(B, TK, DV), "score_vector": ones(D), "weights": ones(B, TK), "d_context": ones(B, DV),
+            "value": ones(B, TK, DV), "vector": ones(D), "weights": ones(B, TK), "d_context": ones(B, DV),
             "d_query": ones(B, D), "d_score": ones(B, TK), "d_weights": ones(B, TK),
         },
         "d_query d_score",
@@ -291,7 +336,7 @@ CALLS = {
     "Recurrent.lstm": (lambda: run("Recurrent", lambda: recurrent_forward(2)), lambda: recurrent(2), ""),
     **{
         f"Recurrent.forward.{cell}": (
-            lambda cell=cell: core.Recurrent(**recurrent(cell)).forward,
+            lambda cell=cell: of_cell(cell, "forward"),
             lambda cell=cell: recurrent_forward(cell),
             "h_last c_last gates aux before y",
         )
@@ -299,14 +344,14 @@ CALLS = {
     },
     **{
         f"Recurrent.backward.{cell}": (
-            lambda cell=cell: core.Recurrent(**recurrent(cell)).backward,
+            lambda cell=cell: of_cell(cell, "backward"),
             lambda cell=cell: recurrent_backward(cell),
             "dh_first dc_first gates aux",
         )
         for cell in range(3)
     },
     "Steps": (lambda: run("Steps", steps_outputs), steps, ""),
-    "Steps.forward": (lambda: core.Steps(**steps()).forward, steps_outputs, "context weights normalized total"),
+    "Steps.forward": (lambda: made("Steps", steps()).forward, steps_outputs, "context weights normalized total"),
     "Steps.backward": (
         lambda: steps_run().backward,
         lambda: {
@@ -323,11 +368,11 @@ CALLS = {
         "",
     ),
     "Monotonic.forward": (
-        lambda: core.Monotonic(**monotonic()).forward, monotonic_outputs,
+        lambda: made("Monotonic", monotonic()).forward, monotonic_outputs,
         "context weights alignment energy chunk_energy",
     ),
     "Monotonic.forward.hard": (
-        lambda: core.Monotonic(**monotonic(start=np.zeros(B, np.int64))).forward,
+        lambda: made("Monotonic", monotonic(start=np.zeros(B, np.int64))).forward,
         hard_outputs,
         "context weights found",
     ),
@@ -357,6 +402,8 @@ OTHERS = {
     "aligned_empty", "build_info", "gemm_packed_elements", "get_num_threads", "mix64", "panel_elements", "panel_width",
     "set_num_threads", "unit",
 }  # fmt: skip
+# What calls are made of; the calls check it.
+RECORDS = {"Chunks", "Features", "Keys", "KernelScore", "Options", "Sequences"}
 OTHER_METHODS = {"use_rows"}
 # Arrays of any strides, and arrays that may be larger than what is read of them.
 STRIDED = {("Call", "mask"), ("Call", "bias"), ("Call.backward", "d_bias"), ("Call.sparse_backward", "d_bias"),
@@ -393,7 +440,7 @@ def test_every_function_is_here():
     here = {name.split(".")[0] for name in CALLS}
     methods = {tuple(name.split(".")[:2]) for name in CALLS}
     there = {name for name, value in vars(core).items() if callable(value) and value.__module__ == core.__name__}
-    assert there - {name for name in there if name.startswith("_")} == here | OTHERS
+    assert there - {name for name in there if name.startswith("_")} == here | OTHERS | RECORDS
     for name in here:
         if inspect.isclass(getattr(core, name)):
             for method in vars(getattr(core, name)):
@@ -454,7 +501,8 @@ def test_gaps_between_elements_are_refused(name):
         if (name.split(".")[0] if argument in ("mask", "bias") else name, argument) in STRIDED:
             continue
         given = {**arguments(name), argument: wide}
-        with pytest.raises(ArgumentError, match=rf"^{argument}: expected an aligned array"):
+        named = argument.removeprefix("chunk_")  # by its place in a record
+        with pytest.raises(ArgumentError, match=rf"^(chunk_)?{named}: expected an aligned array"):
             CALLS[name][0]()(**given)
 
 
@@ -474,20 +522,20 @@ def test_what_is_written_must_be_writable(name):
 
 
 INDICES = {
-    "key_lengths": ("Call.forward", lambda bad: core.Call(**attention(key_lengths=bad(LENGTHS))), TK),
-    "memory_rows": ("Call.forward", lambda bad: core.Call(**attention(memory_rows=bad(np.arange(B)))), B - 1),
-    "position_rows": (
+    "key_lengths": ("Call.forward", lambda bad: made("Call", attention(key_lengths=bad(LENGTHS))), TK),
+    "rows of a call": ("Call.forward", lambda bad: made("Call", attention(rows=bad(np.arange(B)))), B - 1),
+    "table": (
         "Call.forward",
-        lambda bad: plain_call(position_rows=bad(np.zeros((TK, B), np.int64))),
+        lambda bad: plain_call(table=bad(np.zeros((TK, B), np.int64))),
         B - 1,
     ),
-    "rows": ("Steps.forward", lambda bad: core.Steps(**steps(rows=bad(np.arange(B)))), B - 1),
-    "first": ("Steps.forward", lambda bad: core.Steps(**steps(first=bad(np.zeros((B, TQ), np.int64)))), TK),
-    "last": ("Steps.forward", lambda bad: core.Steps(**steps(last=bad(np.zeros((B, TQ), np.int64)))), TK),
-    "lengths": ("Monotonic.forward", lambda bad: core.Monotonic(**monotonic(lengths=bad(LENGTHS))), TK),
+    "rows": ("Steps.forward", lambda bad: made("Steps", steps(rows=bad(np.arange(B)))), B - 1),
+    "first": ("Steps.forward", lambda bad: made("Steps", steps(first=bad(np.zeros((B, TQ), np.int64)))), TK),
+    "last": ("Steps.forward", lambda bad: made("Steps", steps(last=bad(np.zeros((B, TQ), np.int64)))), TK),
+    "lengths": ("Monotonic.forward", lambda bad: made("Monotonic", monotonic(lengths=bad(LENGTHS))), TK),
     "start": (
         "Monotonic.forward.hard",
-        lambda bad: core.Monotonic(**monotonic(start=bad(np.zeros(B, np.int64)))),
+        lambda bad: made("Monotonic", monotonic(start=bad(np.zeros(B, np.int64)))),
         TK,
     ),
 }
@@ -507,7 +555,7 @@ def test_numbers_that_are_indices_are_compared(name, beyond):
     call = make(bad)
     call.forward(**arguments(of))
     held[0].reshape(-1)[-1] = beyond if beyond < 1 else largest + beyond
-    with pytest.raises(ArgumentError, match=f"^{name}: expected numbers from 0 to {largest}"):
+    with pytest.raises(ArgumentError, match=f"^{name.split()[0]}: expected numbers from 0 to {largest}"):
         call.forward(**arguments(of))
 
 
@@ -538,15 +586,15 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
     for method, given in (("forward", recurrent_forward(cell)), ("backward", recurrent_backward(cell))):
         given["sequences"] = tuple(sequences)
         with pytest.raises(ArgumentError, match=r"^(lengths|starts|order): expected numbers"):
-            getattr(core.Recurrent(**recurrent(cell)), method)(**given)
+            of_cell(cell, method)(**given)
 
 
 @pytest.mark.parametrize("name, changes", [
-    ("Call", {"tk": TK + 1}), ("Call", {"tk": -1}), ("Call", {"score": 2}), ("Call", {"activation": 3}),
-    ("Call", {"causal": 3}), ("Call", {"left": 2**61 + 1}), ("Call", {"right": -2}), ("Call", {"score_vector": None}),
-    ("Call", {"query": ones(B, 3, TQ, D)}), ("Call", {"position_rows": np.zeros((TK, B), np.int64)}),
+    ("Call", {"positions": TK + 1}), ("Call", {"positions": -1}), ("Call", {"score": 2}), ("Call", {"activation": 3}),
+    ("Call", {"causal": 3}), ("Call", {"left": 2**61 + 1}), ("Call", {"right": -2}), ("Call", {"vector": None}),
+    ("Call", {"query": ones(B, 3, TQ, D)}), ("Call", {"table": np.zeros((TK, B), np.int64)}),
     ("pack_keys", {"first": 1}), ("pack_keys", {"last": TK + 1}), ("pack_keys", {"last": -1}),
-    ("pack_keys", {"score_vector": None}), ("query_gradient", {"score": -1}), ("map_array", {"function": 3}),
+    ("pack_keys", {"vector": None}), ("query_gradient", {"score": -1}), ("map_array", {"function": 3}),
     ("softmax", {"rows": 5}), ("softmax", {"rows": -4, "columns": -5}),
     ("softmax", {"rows": 2**62, "columns": 2**62}),
     ("entmax", {"columns": 6}), ("largest", {"values": ones(4, 6), "ids": ones(4, 6, dtype=np.int64)}),
@@ -569,13 +617,13 @@ def test_sizes_and_choices_are_compared(name, changes):
 
 def test_ways_back_that_have_no_way_there():
     for call, name in (
-        (core.Steps(**steps(rows=None)), "Steps.backward"),
-        (core.Monotonic(**monotonic(rows=None)), "Monotonic.backward"),
-        (core.Call(**attention()), "Call.backward"),  # of a memory whose entries are chosen
+        (made("Steps", steps(rows=None)), "Steps.backward"),
+        (made("Monotonic", monotonic(rows=None)), "Monotonic.backward"),
+        (made("Call", attention()), "Call.backward"),  # of a memory whose entries are chosen
         (plain_call(), "Call.sparse_backward"),  # without an alpha
     ):
         with pytest.raises((ArgumentError, ShapeError)):
             call.backward(**arguments(name)) if "sparse" not in name else call.sparse_backward(**arguments(name))
-    for name in ("Call", "Recurrent", "Steps", "Monotonic"):
+    for name in ("Call", "Recurrent", "Steps", "Monotonic", *RECORDS - {"Options"}):
         with pytest.raises(TypeError):
             getattr(core, name).__new__(getattr(core, name))

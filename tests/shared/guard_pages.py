@@ -150,8 +150,9 @@ def run_steps(dtype, edge):
                 filters, d_filters = draw(c, k), draw(2, c, k)
         else:
             factor, d_factor = draw(2, 1, s), draw(2, 1, s)
-        call = core.Steps(0.5, filtered, query, key, value, None, first, last, mask, vector, history, filters, weights,
-                          factor)  # fmt: skip
+        features = core.Features(history, weights, filters) if additive else None
+        keys, score = core.Keys(key, value), core.KernelScore(int(additive), 0, vector)
+        call = core.Steps(query, keys, score, 0.5, first, last, mask, filtered, features, factor)
         context, made, normalized, total = draw(2, 1, dv), draw(2, 1, s), draw(2, 1, s), draw(2, 1)
         call.forward(context, made, made if factor is None else normalized, total)
         d_query, d_key = draw(2, 1, d), draw(2, s, d)
@@ -172,19 +173,24 @@ def run_monotonic(dtype, edge):
             return next(place)(rng.random(shape).astype(dtype), edge)
 
         query, key, vector, offset, value = draw(2, d), draw(2, s, d), draw(d), draw(1), draw(2, s, dv)
-        second = (draw(2, d), draw(2, s, d), draw(d)) if w else (None, None, None)
         mask = next(place)(rng.random((2, s)) < 0.8, edge)
         lengths, begin, found = (next(place)(np.array(x, np.int64), edge) for x in ((s, s), (0, s // 2), (0, 0)))
         seeds, previous = next(place)(np.array([1, 2], np.uint64), edge), draw(2, s)
         context, weights, alignment, energy, chunk_energy = draw(2, dv), *(draw(2, s) for _ in range(4))
-        rest = value, None, lengths, mask
-        panels = [None, None]
-        for i, (keys, v) in enumerate([(key, vector), (second[1], second[2])][: 2 if w else 1]):
-            panels[i] = draw(2, 1, core.panel_elements(keys[:, None], 1, s))
-            core.pack_keys(keys[:, None], 1, 0, v, 0, s, panels[i])
-        hard = core.Monotonic(query, key, vector, offset, w, *second, None, None, *rest, None, 0, 0.0, None, begin)
+
+        def packed(keys, score, value=value, s=s, draw=draw):
+            panels = draw(2, 1, core.panel_elements(keys[:, None], 1, s))
+            core.pack_keys(keys[:, None], score, 0, s, panels)
+            return core.Keys(keys, value, panels)
+
+        score, chunks = core.KernelScore(1, 0, vector), None
+        if w:
+            second = core.KernelScore(1, 0, draw(d))
+            chunks = core.Chunks(w, draw(2, d), packed(draw(2, s, d), second), second)
+        rest = score, offset, lengths, mask, chunks
+        hard = core.Monotonic(query, core.Keys(key, value), *rest, start=begin)
         hard.forward(context, weights, None, None, None, found)
-        soft = core.Monotonic(query, key, vector, offset, w, *second, *panels, *rest, seeds, 3, 1.0, previous, None)
+        soft = core.Monotonic(query, packed(key, score), *rest, previous=previous, seeds=seeds, step=3, noise=1.0)
         soft.forward(context, weights, alignment, energy, chunk_energy, None)
         d_query, d_key, d_vector, d_offset, d_previous = draw(2, d), draw(2, s, d), draw(2, d), draw(2, 1), draw(2, s)
         d_second = (draw(2, d), draw(2, s, d), draw(2, d)) if w else (None, None, None)
@@ -215,8 +221,7 @@ def run_recurrent(dtype, edge):
 
         batch, steps, rows = (7, 3, int(lengths.sum())) if sequences else (1, 2, 2)
         inputs, gates, lstm = 1 + hidden % 5, 4 if cell == 2 else 3, cell == 2
-        if sequences:
-            sequences = tuple(keep(part.astype(np.int64)) for part in ragged)
+        batched = core.Sequences(batch, steps, *(keep(part.astype(np.int64)) for part in sequences or ()))
         w = rng.standard_normal((hidden, gates, hidden)).astype(dtype)
         panel = core.panel_width(w)
         apart = np.zeros((hidden, gates, -(-hidden // panel) * panel), dtype)
@@ -232,12 +237,10 @@ def run_recurrent(dtype, edge):
         y, h_last = draw(batch, steps, hidden), draw(batch, hidden)
         h = draw(batch, hidden)
         inside = draw(batch, hidden) if cell == 0 else None
-        kernel.forward(
-            draw(rows, inputs), batch, steps, True, sequences, h, c, h_last, c_last, work, aux, before, y, inside
-        )
+        kernel.forward(draw(rows, inputs), batched, True, (h, c), (h_last, c_last), work, (aux, before), y, inside)
         assert np.isfinite(h_last).all() and np.isfinite(work).all()
         dh, dc = draw(batch, hidden), draw(batch, hidden) if lstm else None
-        kernel.backward(back, batch, steps, True, sequences, y, h_last, c_last, dh, dc, work, aux, before, c)
+        kernel.backward(back, batched, True, y, (h_last, c_last), (dh, dc), work, (aux, before), c)
         assert np.isfinite(dh).all() and np.isfinite(work).all()
 
 

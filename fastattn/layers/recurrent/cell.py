@@ -74,7 +74,7 @@ class RecurrentCell(Layer):
         h_next = np.empty((batch, self.hidden), self._dtype)
         c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
         gates = np.empty((batch, self.gates * self.hidden), self._dtype)
-        self._kernel().forward(x, batch, 1, False, None, h, c, h_next, c_next, gates, None, None, None)
+        self._kernel().forward(x, core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
         return h_next, c_next
 
     def walk(
@@ -91,14 +91,10 @@ class RecurrentCell(Layer):
         space = np.empty if sequences.lengths is None else np.zeros
         y = space((batch, sequences.steps, width), self._dtype)
         gates = np.empty((count, self.gates * width), self._dtype)
-        aux = np.empty((count, width), self._dtype) if keep else None
-        before = np.empty((count, width), self._dtype) if keep else None
-        self._kernel().forward(
-            rows, batch, sequences.steps, reverse, sequences.kernel, h, c, h_last, c_last, gates, aux, before, y
-        )
-        if aux is None or before is None:
-            return y, h_last, c_last, None
-        return y, h_last, c_last, Tape(sequences, reverse, rows, gates, aux, before, c, Once())
+        kept = (np.empty((count, width), self._dtype), np.empty((count, width), self._dtype)) if keep else None
+        self._kernel().forward(rows, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
+        tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
+        return y, h_last, c_last, tape
 
     def walk_back(
         self, tape: Tape, dy: Array | None, dh_last: Array | None, dc_last: Array | None
@@ -115,8 +111,8 @@ class RecurrentCell(Layer):
         dh = np.empty((sequences.batch, width), self._dtype)
         dc = None if tape.c_first is None else np.empty_like(dh)
         self._kernel().backward(
-            self.w_hidden.packed()._panels_transposed(), sequences.batch, sequences.steps, tape.reverse,
-            sequences.kernel, dy, dh_last, dc_last, dh, dc, tape.gates, tape.aux, tape.before, tape.c_first,
+            self.w_hidden.packed()._panels_transposed(), sequences.kernel, tape.reverse, dy, (dh_last, dc_last),
+            (dh, dc), tape.gates, (tape.aux, tape.before), tape.c_first,
         )  # fmt: skip
         self.accumulate(tape)
         return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc

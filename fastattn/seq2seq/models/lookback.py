@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from fastattn._kernels import core
 from fastattn.attention import Gradients, attention_vjp, prepare
-from fastattn.attention.functional import kernel_vector
-from fastattn.scores.base import Score, resolve
+from fastattn.scores.base import Score, kernel_score, resolve
 
 __all__ = ["Lookback"]
 
@@ -88,8 +87,8 @@ class Lookback:
         batch, _, width = self.queries.shape
         d_query, d_score = np.empty((batch, width), self.key.dtype), np.empty(self.weights.shape[1:], self.key.dtype)
         core.query_gradient(
-            self.score.kernel, self.score.activation_code, 1.0, self.queries[:, t], self.key, self.value,
-            kernel_vector(self.score), self.weights[t], self.d_context[:, t], d_query, d_score,
+            self.queries[:, t], core.Keys(self.key, self.value), kernel_score(self.score, self.key.dtype), 1.0,
+            self.weights[t], self.d_context[:, t], d_query, d_score,
         )  # fmt: skip
         return d_query, d_score
 

@@ -64,13 +64,13 @@ class GRUStep(Step):
 
     def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
         """Return h' (B, H); x, contiguous, is overwritten."""
-        return self.run(x, h, None, None, inside)
+        return self.run(x, h, None, inside)
 
-    def run(self, x: Array, h: Array, aux: Array | None, before: Array | None, inside: Array | None = None) -> Array:
-        """Return h' (B, H); with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+    def run(self, x: Array, h: Array, kept: tuple[Array, Array] | None, inside: Array | None = None) -> Array:
+        """Return h' (B, H); with kept, (aux, before), (B, H) each, keep what the way back needs there and in x."""
         h = np.ascontiguousarray(h)
         after = np.empty_like(h)
-        self.kernel().forward(None, len(h), 1, False, None, h, None, after, None, x, aux, before, None, inside)
+        self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, None), (after, None), x, kept, inside=inside)
         return after
 
     def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
@@ -114,7 +114,7 @@ class GRURecord:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, self._state if state is None else state, self._aux[t], self.before[t])
+        self._state = self.cell.run(gates, self._state if state is None else state, (self._aux[t], self.before[t]))
         self.states[:, t + 1] = self._state
         return self._state
 
@@ -122,8 +122,8 @@ class GRURecord:
         """Return the gradient of the state before step t from that of the state after it; sets ``d_x[:, t]``."""
         cell, before = self.cell, np.empty_like(dh)
         cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), len(dh), 1, False, None, None, dh, None, before, None,
-            self._gates[t], self._aux[t], self.before[t], None,
+            cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, None),
+            (before, None), self._gates[t], (self._aux[t], self.before[t]), None,
         )  # fmt: skip
         return before
 
@@ -158,16 +158,17 @@ class GRUWalk:
         self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
         h, last = np.ascontiguousarray(h), np.empty_like(h)
         cell.kernel().forward(
-            None, batch, steps, False, None, h, None, last, None, x, self._aux, self._before, self.states, inside
-        )
+            None, core.Sequences(batch, steps), False, (h, None), (last, None), x, (self._aux, self._before),
+            self.states, inside,
+        )  # fmt: skip
 
     def backward(self, dh: Array) -> Array:
         """Return the gradient of the first state from that of `states`."""
         (batch, steps, width), cell = dh.shape, self.cell
         first = np.empty((batch, width), dh.dtype)
         cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None,
-            None, first, None, self.d_x, self._aux, self._before, None,
+            cell.w_hidden.packed()._panels_transposed(), core.Sequences(batch, steps), False,
+            np.ascontiguousarray(dh), None, (first, None), self.d_x, (self._aux, self._before), None,
         )  # fmt: skip
         return first
 

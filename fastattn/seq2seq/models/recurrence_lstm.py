@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._kernels import core
 from fastattn.layers.recurrent.cell import MEMORY
 from fastattn.seq2seq.models.recurrence import Step
 
@@ -31,13 +32,13 @@ class LSTMStep(Step):
 
     def forward(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
         """Return h' and c', (B, H) each; x, contiguous, is overwritten."""
-        return self.run(x, h, c, None, None)
+        return self.run(x, h, c, None)
 
-    def run(self, x: Array, h: Array, c: Array, aux: Array | None, before: Array | None) -> tuple[Array, Array]:
-        """Return h' and c'; with aux and before (B, H) keep what the way back needs there, and the gates in x."""
+    def run(self, x: Array, h: Array, c: Array, kept: tuple[Array, Array] | None) -> tuple[Array, Array]:
+        """Return h' and c'; with kept, (aux, before), (B, H) each, keep what the way back needs there and in x."""
         h, c = np.ascontiguousarray(h), np.ascontiguousarray(c)
         after, cell = np.empty_like(h), np.empty_like(c)
-        self.kernel().forward(None, len(h), 1, False, None, h, c, after, cell, x, aux, before, None)
+        self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, c), (after, cell), x, kept)
         return after, cell
 
 
@@ -71,7 +72,7 @@ class LSTMRecord:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, *self._state, self._aux[t], self.before[t])
+        self._state = self.cell.run(gates, *self._state, (self._aux[t], self.before[t]))
         self.states[:, t + 1] = self._state[0]
         return self._state[0]
 
@@ -79,8 +80,9 @@ class LSTMRecord:
         """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
         cell, h_before, c_before = self.cell, np.empty_like(dh), np.empty_like(dc)
         cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), len(dh), 1, False, None, None, dh, dc, h_before, c_before,
-            self._gates[t], self._aux[t], self.before[t], self._aux[t - 1] if t else self._first,
+            cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, dc),
+            (h_before, c_before), self._gates[t], (self._aux[t], self.before[t]),
+            self._aux[t - 1] if t else self._first,
         )  # fmt: skip
         return h_before, c_before
 
@@ -116,8 +118,8 @@ class LSTMWalk:
         self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
         last = np.empty((2, batch, cell.hidden), x.dtype)
         cell.kernel().forward(
-            None, batch, steps, False, None, np.ascontiguousarray(h), self._first, last[0], last[1], x, self._aux,
-            self._before, self.states,
+            None, core.Sequences(batch, steps), False, (np.ascontiguousarray(h), self._first), (last[0], last[1]), x,
+            (self._aux, self._before), self.states,
         )  # fmt: skip
 
     def backward(self, dh: Array) -> tuple[Array, Array]:
@@ -125,8 +127,8 @@ class LSTMWalk:
         (batch, steps, width), cell = dh.shape, self.cell
         first = np.empty((2, batch, width), dh.dtype)
         cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), batch, steps, False, None, np.ascontiguousarray(dh), None,
-            None, first[0], first[1], self.d_x, self._aux, self._before, self._first,
+            cell.w_hidden.packed()._panels_transposed(), core.Sequences(batch, steps), False,
+            np.ascontiguousarray(dh), None, (first[0], first[1]), self.d_x, (self._aux, self._before), self._first,
         )  # fmt: skip
         return first[0], first[1]
 
