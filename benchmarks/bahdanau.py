@@ -36,7 +36,7 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
         cell = {"w_input": (E, 3 * H), "w_hidden": (H, 3 * H), "b_input": (3 * H,), "b_hidden": (3 * H,)}
         found |= {f"encoder.{side}.{name}": shape for name, shape in cell.items()}
     found |= {"bridge.w": (H, H), "bridge.b": (H,), "target_embedding.w": (V, E)}
-    found |= {"query.w": (H, H), "key.w": (2 * H, H), "v": (H,)}
+    found |= {"mechanism.query.w": (H, H), "mechanism.key.w": (2 * H, H), "mechanism.v": (H,)}
     found |= {"from_target.w": (E, 3 * H), "from_target.b": (3 * H,), "from_context.w": (2 * H, 3 * H)}
     found |= {"cell.w_hidden": (H, 3 * H), "cell.b": (3 * H,), "projection.w": (3 * H + E, V), "projection.b": (V,)}
     return found
@@ -47,7 +47,7 @@ def inputs(case: Case, rng: np.random.Generator) -> Arrays:
     B, V, H = (case.sizes[name] for name in ("B", "V", "H"))
     data = {}
     for name, shape in shapes(case).items():
-        fan = 1 if name.endswith("embedding.w") else shape[0] if len(shape) > 1 or name == "v" else 100
+        fan = 1 if name.endswith("embedding.w") else shape[0] if len(shape) > 1 or name == "mechanism.v" else 100
         data[name] = rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(fan))
     data["source"] = rng.integers(4, V, (B, case.sizes["S"]))
     data["target"] = rng.integers(4, V, (B, case.sizes["T"]))
@@ -122,7 +122,7 @@ def _cell(x: np.ndarray, h: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[n
 
 def _encode(p: Arrays, source: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[Any]]:
     """States (B, S, 2 H), the decoder's first state, and the steps: (direction, position, backward)."""
-    S, H = source.shape[1], p["v"].shape[0]
+    S, H = source.shape[1], p["mechanism.v"].shape[0]
     x, steps = p["source_embedding.w"][source], []
     states = np.empty((len(source), S, 2 * H))
     for number, side in enumerate(_DIRECTIONS):
@@ -139,7 +139,8 @@ def _encode(p: Arrays, source: np.ndarray) -> tuple[np.ndarray, np.ndarray, list
 def _greedy_step(p: Arrays, source: np.ndarray, tokens: np.ndarray, h: np.ndarray) -> Arrays:
     states, _, _ = _encode(p, source)
     y = p["target_embedding.w"][tokens]
-    weights = _softmax(np.tanh((h @ p["query.w"])[:, None] + states @ p["key.w"]) @ p["v"])
+    squashed = np.tanh((h @ p["mechanism.query.w"])[:, None] + states @ p["mechanism.key.w"])
+    weights = _softmax(squashed @ p["mechanism.v"])
     context = (weights[:, None] @ states)[:, 0]
     x = y @ p["from_target.w"] + p["from_target.b"] + context @ p["from_context.w"]
     h, _ = _cell(x, h, p["cell.w_hidden"], p["cell.b"])
@@ -149,16 +150,16 @@ def _greedy_step(p: Arrays, source: np.ndarray, tokens: np.ndarray, h: np.ndarra
 
 def loss_and_gradients(p: Arrays, source: np.ndarray, target: np.ndarray) -> tuple[float, Arrays]:
     """The mean of the losses of all target positions, and its gradients."""
-    (B, T), H = target.shape, p["v"].shape[0]
+    (B, T), H = target.shape, p["mechanism.v"].shape[0]
     g = {name: np.zeros_like(value) for name, value in p.items()}
     states, first, encoder_steps = _encode(p, source)
     fed = np.concatenate([np.full((B, 1), BOS), target[:, :-1]], axis=1)
     y = p["target_embedding.w"][fed]
-    keys, h, steps, features = states @ p["key.w"], first, [], []
+    keys, h, steps, features = states @ p["mechanism.key.w"], first, [], []
     for t in range(T):
         before = h
-        squashed = np.tanh((h @ p["query.w"])[:, None] + keys)
-        weights = _softmax(squashed @ p["v"])
+        squashed = np.tanh((h @ p["mechanism.query.w"])[:, None] + keys)
+        weights = _softmax(squashed @ p["mechanism.v"])
         context = (weights[:, None] @ states)[:, 0]
         x = y[:, t] @ p["from_target.w"] + p["from_target.b"] + context @ p["from_context.w"]
         h, back = _cell(x, h, p["cell.w_hidden"], p["cell.b"])
@@ -187,16 +188,16 @@ def loss_and_gradients(p: Arrays, source: np.ndarray, target: np.ndarray) -> tup
         d_weights = (states @ d_context[:, :, None])[:, :, 0]
         d_scores = weights * (d_weights - (weights * d_weights).sum(axis=1, keepdims=True))
         d_states += weights[:, :, None] * d_context[:, None]
-        g["v"] += (squashed * d_scores[:, :, None]).sum(axis=(0, 1))
-        d_sum = d_scores[:, :, None] * p["v"] * (1 - squashed**2)
+        g["mechanism.v"] += (squashed * d_scores[:, :, None]).sum(axis=(0, 1))
+        d_sum = d_scores[:, :, None] * p["mechanism.v"] * (1 - squashed**2)
         d_keys += d_sum
         d_query = d_sum.sum(axis=1)
-        g["query.w"] += before.T @ d_query
-        dh = dh + d_query @ p["query.w"].T
+        g["mechanism.query.w"] += before.T @ d_query
+        dh = dh + d_query @ p["mechanism.query.w"].T
     np.add.at(g["target_embedding.w"], fed, dy)
 
-    g["key.w"] = states.reshape(-1, 2 * H).T @ d_keys.reshape(-1, H)
-    d_states += d_keys @ p["key.w"].T
+    g["mechanism.key.w"] = states.reshape(-1, 2 * H).T @ d_keys.reshape(-1, H)
+    d_states += d_keys @ p["mechanism.key.w"].T
     d_bridge = dh * (1 - first * first)
     g["bridge.w"], g["bridge.b"] = states[:, 0, H:].T @ d_bridge, d_bridge.sum(axis=0)
     d_states[:, 0, H:] += d_bridge @ p["bridge.w"].T

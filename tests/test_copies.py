@@ -508,7 +508,8 @@ def test_shared_parameters_stay_shared():
 EXEMPT = {
     "a base class, whose subclasses have cases": [
         "layers.parameter.Layer", "layers.recurrent.cell.RecurrentCell", "normalizers.base.Normalizer",
-        "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score", "seq2seq.models.model.Model",
+        "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score",
+        "seq2seq.models.attending.Attending", "seq2seq.models.model.Model",
         "seq2seq.models.model.Pairs", "seq2seq.models.model.State", "seq2seq.models.recurrence.Step",
         "seq2seq.schema.Section", "variants.protocol.variant.Variant", "variants.protocol.prepared.Prepared",
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
@@ -516,8 +517,8 @@ EXEMPT = {
     "belongs to one call: a way back, or what is kept for it": [
         "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
-        "seq2seq.models.lookback.Lookback", "seq2seq.models.luong_decoder.AtOnce",
-        "seq2seq.models.luong_decoder.StepByStep", "seq2seq.models.mechanism.MechanismLoop",
+        "seq2seq.models.attending.AttentionLoop", "seq2seq.models.attending.Pass",
+        "seq2seq.models.luong_decoder.AtOnce", "seq2seq.models.luong_decoder.StepByStep",
         "seq2seq.models.recurrence.GRURecord", "seq2seq.models.recurrence.GRUWalk",
         "seq2seq.models.recurrence_lstm.LSTMRecord", "seq2seq.models.recurrence_lstm.LSTMWalk",
         "variants.protocol.backward.StepBackward",

@@ -84,7 +84,9 @@ _SOURCES = {
     "cell.weight_hh": ("cell.w_hidden",),
     "cell.bias_ih": ("from_target.b",),
     "cell.bias_hh": ("cell.b",),
-    "v": ("v",),
+    "query.weight": ("mechanism.query.w",),
+    "key.weight": ("mechanism.key.w",),
+    "v": ("mechanism.v",),
 }
 
 

@@ -89,6 +89,9 @@ CASES = {
     "luong-general": LuongConfig(embedding=5, hidden=6, layers=2, score="general", **SMALL),
     "luong-dot": LuongConfig(embedding=5, hidden=6, layers=1, score="dot", **SMALL),
     "luong-concat": LuongConfig(embedding=5, hidden=6, layers=3, score="concat", input_feeding=False, **SMALL),
+    "luong-losses": LuongConfig(
+        embedding=5, hidden=6, layers=1, input_feeding=False, coverage_loss=0.3, doubly_stochastic_loss=0.4, **SMALL
+    ),
     "luong-location": LuongConfig(embedding=5, hidden=6, layers=1, score="location", longest_source=9, **SMALL),
     "luong-coverage": LuongConfig(
         embedding=5, hidden=6, layers=2, mechanism={"name": "coverage"}, coverage_loss=0.7, **SMALL

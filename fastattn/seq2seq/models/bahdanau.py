@@ -7,21 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import linear
-from fastattn.attention import Memory, prepare
 from fastattn.errors import ConfigError, describe_file
 from fastattn.functional import tanh
-from fastattn.layers import GRU, Bidirectional, Embedding, Linear, Parameter
-from fastattn.scores import Additive
+from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models import mechanism
-from fastattn.seq2seq.models.lookback import Lookback
+from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
-from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known, register
 from fastattn.seq2seq.models.recurrence import GRURecord, GRUStep
 from fastattn.seq2seq.models.tied import TiedEmbedding
-from fastattn.seq2seq.models.weight_losses import check_weight_losses, has_weight_losses, weight_losses_vjp
 from fastattn.seq2seq.schema import Section, setting, share, size
-from fastattn.variants import AttentionState, Prepared, Variant
+from fastattn.variants import AttentionState, Prepared
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
 
@@ -39,7 +35,7 @@ class BahdanauConfig(Section, section="model"):
     hidden : int
         Width H of the decoder's state, and of the encoder's in each direction.
     attention : int
-        Width of the layer between query and key, and score.
+        Width of the layer between query and key, of a score or mechanism that needs one.
     readout : str
         "maxout": the published output layer; "linear": state, context and embedding straight to the vocabulary.
     readout_width : int
@@ -61,13 +57,14 @@ class BahdanauConfig(Section, section="model"):
         Share of the target's probability that training spreads over the vocabulary; the paper has none.
     coverage_loss : float
         Weight of the loss of See et al. 2017, equation 12, for attending again to what was attended to, summed over
-        target positions; for a mechanism whose weights are (B, S), above all "coverage".
+        target positions; for attention whose weights are (B, S), above all "coverage".
     doubly_stochastic_loss : float
         Weight, lambda, of the loss of Xu et al. 2015, equation 14, for source positions whose weights do not sum to 1
-        over all target positions; for such a mechanism too, above all "gated_additive".
+        over all target positions; for such attention too, above all "gated_additive".
+    score : str
+        "additive", the paper's, or any score or variant by its name (`fastattn.variants.names`).
     mechanism : mapping, optional
-        Another attention than the paper's: the ``name`` of a variant (`fastattn.variants.names`) and its options. Its
-        widths are the decoder's; `attention` is its ``width`` where it needs one.
+        In place of `score`: the ``name`` of a variant and its options. Its widths are the decoder's.
     """
 
     kind: str = setting("bahdanau", choices=("bahdanau",))
@@ -85,17 +82,16 @@ class BahdanauConfig(Section, section="model"):
     label_smoothing: float = share(0.0)
     coverage_loss: float = setting(0.0, least=0)
     doubly_stochastic_loss: float = setting(0.0, least=0)
+    score: str = "additive"
     mechanism: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_weight_losses(self)
         if self.tied and (self.readout != "maxout" or self.readout_width != self.embedding):
             problem = f"needs readout 'maxout' and readout_width {self.embedding}, that of embeddings"
             got = f"{problem}, got {self.readout!r} and {self.readout_width}"
-            raise ConfigError(describe_file("model.tied", got, "change these, or leave tied away."))
-        if self.mechanism is not None:
-            mechanism.check(self.mechanism)
+            raise ConfigError(describe_file("model.tied", got, "change these, or leave tied out."))
+        mechanism.check_attention(self)
 
 
 @dataclass(frozen=True)
@@ -103,12 +99,12 @@ class BahdanauState(State):
     """The decoder's state (B, H), the source that it looks back at, and what its attention carries along."""
 
     hidden: Array
-    memory: Memory | Prepared
-    attention: AttentionState | None = None
+    memory: Prepared
+    attention: AttentionState
 
 
 @register
-class Bahdanau(Model):
+class Bahdanau(Attending):
     """Bidirectional GRU encoder; GRU decoder that attends with its previous state.
 
     ::
@@ -186,16 +182,11 @@ class Bahdanau(Model):
         self.bridge = Linear(H, H, **more)
         if not config.tied:
             self.target_embedding: Any = Embedding(target_size, E, deviation=E**-0.5, **more)
-        self.mechanism: Variant | None = None
-        if config.mechanism is not None:
-            self.mechanism = mechanism.make(config.mechanism, H, 2 * H, A, **more)
-        else:
-            self.query = Linear(H, A, bias=False, **more)
-            self.key = Linear(2 * H, A, bias=False, **more)
-            self.v = Parameter((rng.uniform(-1, 1, A) * (3 / A) ** 0.5).astype(dtype))
+        self.mechanism = mechanism.make(config, query=H, memory=2 * H, width=A, **more)
         # Columns of the gates, then those of the maxout layer.
         self.from_target = Linear(E, 3 * H + wide, **more)
-        self.from_context = Linear(2 * H, 3 * H + wide, bias=False, **more)
+        through = Linear if self.maxout else _WithInput
+        self.from_context = through(2 * H, 3 * H + wide, bias=False, **more)
         self.cell = GRUStep(H, reset=config.reset, **more)
         if config.conditional:
             self.first_cell = GRUStep(H, reset=config.reset, **more)
@@ -211,22 +202,17 @@ class Bahdanau(Model):
         x = self.source_embedding.forward(known(source, source_lengths))
         states, last = self.encoder.forward(x, None, source_lengths)
         hidden = tanh(self.bridge.forward(last[:, self.config.hidden :]))
-        if self.mechanism is not None:
-            prepared = mechanism.prepare_mechanism(self.mechanism, states, self._values, np.asarray(source_lengths))
-            return BahdanauState(hidden, prepared, self.mechanism.start_search(prepared))
-        score = Additive(self.v.value)
-        memory = prepare(self.key.forward(states), self._values(states), score=score, key_lengths=source_lengths)
-        return BahdanauState(hidden, memory)
+        return BahdanauState(hidden, *self.remember(states, source_lengths))
 
     def advance(self, tokens: Array, state: BahdanauState) -> tuple[Array, BahdanauState, Array | None]:
-        """Return features (B, F) after `tokens`, the next state, and weights (B, S)."""
+        """Return features (B, F) after `tokens`, the next state, and weights (B, S) or (B, H, S)."""
         gates = 3 * self.config.hidden
         y = self.target_embedding.forward(tokens)
         part = self.from_target.forward(y)
         before = state.hidden
         if self.config.conditional:
             before = self.first_cell.forward(part[:, :gates].copy(), before)
-        context, weights, attention = self._attend(before, state)
+        context, weights, attention = self.attend(before, state.memory, state.attention)
         if self.config.conditional:
             read = hidden = self.cell.forward(context[:, :gates].copy(), before)
         else:
@@ -237,161 +223,133 @@ class Bahdanau(Model):
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory, attention), weights
 
-    def _attend(self, query: Array, state: BahdanauState) -> tuple[Array, Array | None, AttentionState | None]:
-        """Return what the context passes through, the weights and the attention's next state."""
-        if isinstance(state.memory, Memory):
-            output: Any = state.memory.attend(self.query.forward(query)[:, None], return_weights=True)
-            return output.context[:, 0], output.weights[:, 0], None
-        assert self.mechanism is not None and state.attention is not None
-        context, weights, attention = self.mechanism.step(query, state.memory, state.attention)
-        return context if self.mechanism.sums_values else self._values(context), weights, attention
-
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
-        """Return features (B, T, F), and weights (B, T, S) or None."""
-        x, _, loop = self._run(batch, inputs, None)
-        if not weights:
-            return x, None
-        if isinstance(loop, mechanism.MechanismLoop):
-            return x, loop.weights()
-        return x, np.ascontiguousarray(loop.weights.transpose(1, 0, 2))
-
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
-        """Return features with dropout, and the function from their gradient, which adds to parameters'."""
-        return self._run(batch, inputs, seeds)[:2]
-
-    def loss_vjp(
-        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
-    ) -> tuple[float, int, Callable[[float], None]]:
-        """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
-        if not has_weight_losses(self.config):
-            return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
-        return weight_losses_vjp(self, batch, seeds=seeds, sampling=sampling)
-
-    def _values(self, states: Array) -> Array:
-        """The memory's values: what contexts are multiplied by, and for a linear readout the contexts themselves."""
-        values = self.from_context.forward(states)
-        return values if self.maxout else np.concatenate([values, states], axis=-1)
-
-    def _values_vjp(self, states: Array, d_values: Array) -> Array:
-        """Return the gradient of states from that of their values, and add to that of the matrix."""
-        wide = self.from_context.w.value.shape[1]
-        linear.weight_gradient(states, d_values[..., :wide], self.from_context.w.gradient)
-        d_states = self.from_context.w.packed().matmul_transposed(d_values[..., :wide])
-        return d_states if self.maxout else d_states + d_values[..., wide:]
-
-    def _run(
-        self, batch: Pairs, inputs: Array, seeds: Array | None
-    ) -> tuple[Array, Callable[[Array], None], Lookback | mechanism.MechanismLoop]:
-        H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
-        gates, steps = 3 * H, inputs.shape[1]
-        lengths = np.asarray(batch.source_lengths)
-        embedded, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
-        embedded, undrop_source = drop(embedded, 0)
-        states, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
-        states, undrop_states = dropping(self.config.context_dropout, seeds)(states, 3)
-        bridge, bridge_back = self.bridge.vjp(last[:, H:])
-        first = tanh(bridge)
-        loop, memory_back = self._loop(states, lengths, steps, seeds)
-
-        y, target_back = self.target_embedding.vjp(inputs)
-        y, undrop_target = drop(y, 1)
-        part, part_back = self.from_target.vjp(y)
-        record = GRURecord(self.cell, first, steps)
-        words = GRURecord(self.first_cell, first, steps) if self.config.conditional else None
-        x = np.empty((*inputs.shape, self.projection.w.value.shape[0]), y.dtype)
-        kept = np.empty((*inputs.shape, part.shape[-1] - gates), y.dtype) if self.maxout else x[..., H : 3 * H]
-        hidden = first
-        for t in range(steps):
-            if words is not None:
-                hidden = words.forward(t, part[:, t, :gates], state=hidden)
-            context = loop.forward(t, hidden if self.mechanism is not None else self.query.forward(hidden))
-            kept[:, t] = context[:, gates:]
-            if words is not None:
-                hidden = record.forward(t, context[:, :gates], state=hidden)
-            else:
-                hidden = record.forward(t, part[:, t, :gates], context[:, :gates])
-            if not self.maxout:
-                x[:, t, :H] = hidden
-
-        if self.maxout:
-            read = record.before.transpose(1, 0, 2) if words is None else record.states[:, 1:]
-            wide, from_state_back = self.from_state.vjp(np.ascontiguousarray(read))
-            wide += part[..., gates:]
-            wide += kept
-            x = maxout(wide)
-        else:
-            x[..., 3 * H :] = y
+    def run(self, batch: Pairs, inputs: Array, seeds: Array | None) -> Pass:
+        """Compute features from decoder inputs (B, T), with dropout by seeds (B,) or without."""
+        states, first, encoder_backward = self._encode_vjp(batch, seeds)
+        attention = AttentionLoop(self.mechanism, self.from_context, states, np.asarray(batch.source_lengths), seeds)
+        y, target_backward = self.target_embedding.vjp(inputs)
+        y, undrop_target = dropping(self.config.dropout, seeds)(y, 1)
+        part, part_backward = self.from_target.vjp(y)
+        decoder = _Decoder(self, attention, first)
+        read, contexts = decoder.forward(part)
+        x, readout_backward = (self._maxout_vjp if self.maxout else _joined_vjp)(read, contexts, part, y)
         rate = self.config.readout_dropout
         x, undrop_features = dropping(self.config.dropout if rate is None else rate, seeds)(x, 2)
 
         def backward(dx: Array) -> None:
-            dx = undrop_features(dx)
-            if self.maxout:
-                d_wide = maxout_vjp(wide, dx)
-                loop.d_context[..., gates:] = d_wide
-                d_read = from_state_back(d_wide)
-                d_before, d_after = (d_read, None) if words is None else (None, d_read)
-            else:
-                loop.d_context[..., gates:] = dx[..., H : 3 * H]
-                d_before, d_after = None, dx[..., :H]
-            d_queries: list[Array] = []
-            dh = np.zeros_like(first)
-            for t in reversed(range(steps)):
-                if d_after is not None:
-                    dh += d_after[:, t]
-                dh = record.backward(t, dh)
-                loop.d_context[:, t, :gates] = record.d_x[:, t]
-                if isinstance(loop, Lookback):
-                    d_queries.append(loop.backward(t)[0])
-                    dh += self.query.w.packed().matmul_transposed(d_queries[-1])
-                else:
-                    dh += loop.backward(t)
-                if words is not None:
-                    dh = words.backward(t, dh)
-                if d_before is not None:
-                    dh += d_before[:, t]
-            record.finish()
-            if d_queries:
-                linear.weight_gradient(record.before, np.stack(d_queries[::-1]), self.query.w.gradient)
-            d_part = loop.d_context[..., : part.shape[-1]]
-            if words is not None:
-                words.finish()
-                d_part = np.concatenate([words.d_x, d_part[..., gates:]], axis=-1)
-            dy = part_back(d_part)
-            if not self.maxout:
-                dy += dx[..., 3 * H :]
-            target_back(undrop_target(dy))
+            d_read, d_contexts, d_wide, d_y = readout_backward(undrop_features(dx))
+            d_gates, d_first = decoder.backward(d_read, d_contexts)
+            dy = part_backward(np.concatenate([d_gates, d_wide], axis=-1))
+            target_backward(undrop_target(dy if d_y is None else dy + d_y))
+            encoder_backward(attention.finish(), d_first)
 
-            d_states = undrop_states(memory_back())
+        return Pass(x, backward, attention)
+
+    def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Array, Callable[[Array, Array], None]]:
+        """Return the encoder's states (B, S, 2 H), the decoder's first (B, H), and their backward pass."""
+        lengths = np.asarray(batch.source_lengths)
+        embedded, embedding_backward = self.source_embedding.vjp(known(batch.source, lengths))
+        embedded, undrop_source = dropping(self.config.dropout, seeds)(embedded, 0)
+        states, last, encoder_backward = self.encoder.vjp(embedded, None, lengths)
+        states, undrop_states = dropping(self.config.context_dropout, seeds)(states, 3)
+        bridge, bridge_backward = self.bridge.vjp(last[:, self.config.hidden :])
+        first = tanh(bridge)
+
+        def backward(d_states: Array, d_first: Array) -> None:
             d_last = np.zeros_like(last)
-            d_last[:, H:] = bridge_back(dh * (1 - first * first))
-            embedding_back(undrop_source(encoder_back(d_states, d_last)[0]))
+            d_last[:, self.config.hidden :] = bridge_backward(d_first * (1 - first * first))
+            embedding_backward(undrop_source(encoder_backward(undrop_states(d_states), d_last)[0]))
 
-        return x, backward, loop
+        return states, first, backward
 
-    def _loop(
-        self, states: Array, lengths: Array, steps: int, seeds: Array | None
-    ) -> tuple[Lookback | mechanism.MechanismLoop, Callable[[], Array]]:
-        """Return the attention over the states, and the function to their gradient after all steps back."""
-        if self.mechanism is not None:
-            wide = self.from_context.w.value.shape[1] + (0 if self.maxout else states.shape[-1])
-            loop = mechanism.MechanismLoop(
-                self.mechanism, states, lengths, steps, self._values, self._values_vjp, wide, seeds
-            )
-            return loop, loop.finish
-        keys, keys_back = self.key.vjp(states)
-        lookback = Lookback(keys, self._values(states), lengths, steps, Additive(self.v.value))
+    def _maxout_vjp(
+        self, read: Array, contexts: Array, part: Array, y: Array
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, None]]]:
+        wide, from_state_backward = self.from_state.vjp(np.ascontiguousarray(read))
+        wide += part[..., 3 * self.config.hidden :]
+        wide += contexts
 
-        def finish() -> Array:
-            gradients = lookback.finish()
-            self.v.accumulate(gradients.score["v"])
-            # In this order, and not by `_values_vjp`, so that sums of three keep their bits.
-            d_states = keys_back(gradients.key)
-            wide = self.from_context.w.value.shape[1]
-            linear.weight_gradient(states, gradients.value[..., :wide], self.from_context.w.gradient)
-            d_states += self.from_context.w.packed().matmul_transposed(gradients.value[..., :wide])
-            if not self.maxout:
-                d_states += gradients.value[..., wide:]
-            return d_states
+        def backward(dx: Array) -> tuple[Array, Array, Array, None]:
+            d_wide = maxout_vjp(wide, dx)
+            return from_state_backward(d_wide), d_wide, d_wide, None
 
-        return lookback, finish
+        return maxout(wide), backward
+
+
+class _WithInput(Linear):
+    """``[x w; x]``."""
+
+    def forward(self, x: Array) -> Array:
+        return np.concatenate([super().forward(x), x], axis=-1)
+
+    def backward(self, x: Array) -> Callable[[Array], Array]:
+        product_backward, width = super().backward(x), self.w.value.shape[1]
+        return lambda dy: product_backward(dy[..., :width]) + dy[..., width:]
+
+
+def _joined_vjp(
+    read: Array, contexts: Array, part: Array, y: Array
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array, Array]]]:
+    ends = np.cumsum([x.shape[-1] for x in (read, contexts)])
+
+    def backward(dx: Array) -> tuple[Array, Array, Array, Array]:
+        d_read, d_contexts, d_y = np.split(dx, ends, axis=-1)
+        return d_read, d_contexts, dx[..., :0], d_y
+
+    return np.concatenate([read, contexts, y], axis=-1), backward
+
+
+class _Decoder:
+    """The loop over time, and back.
+
+    Parameters
+    ----------
+    model : Bahdanau
+    attention : AttentionLoop
+    first : array, shape (B, H)
+        The state before the first step.
+    """
+
+    def __init__(self, model: Bahdanau, attention: AttentionLoop, first: Array) -> None:
+        self.model, self.attention, self.first = model, attention, first
+        # Whether the readout reads the state after a step, and not the one before it.
+        self.late = model.config.conditional or not model.maxout
+
+    def forward(self, part: Array) -> tuple[Array, Array]:
+        """Return the states (B, T, H) and contexts (B, T, R) that the readout reads.
+
+        `part` (B, T, ...) begins with what embeddings give to the gates.
+        """
+        model, (batch, steps, _) = self.model, part.shape
+        gates = 3 * model.config.hidden
+        of_readout = 2 * (model.config.readout_width if model.maxout else model.config.hidden)
+        self._cell = GRURecord(model.cell, self.first, steps)
+        self._words = GRURecord(model.first_cell, self.first, steps) if model.config.conditional else None
+        contexts = np.empty((batch, steps, of_readout), part.dtype)
+        hidden = self.first
+        for t in range(steps):
+            if self._words is not None:
+                hidden = self._words.forward(t, part[:, t, :gates], state=hidden)
+            context = self.attention.step(hidden)
+            contexts[:, t] = context[:, gates:]
+            of_word = () if self._words is not None else (part[:, t, :gates],)
+            hidden = self._cell.forward(t, *of_word, context[:, :gates], state=hidden)
+        return self._cell.states[:, 1:] if self.late else self._cell.states[:, :-1], contexts
+
+    def backward(self, d_read: Array, d_contexts: Array) -> tuple[Array, Array]:
+        """Return the gradients of what embeddings give to the gates (B, T, 3 H), and of the first state."""
+        cell, words = self._cell, self._words
+        dh = np.zeros_like(self.first)
+        for t in reversed(range(d_read.shape[1])):
+            if self.late:
+                dh += d_read[:, t]
+            dh = cell.backward(t, dh)
+            dh += self.attention.step_backward(t, np.concatenate([cell.d_x[:, t], d_contexts[:, t]], axis=-1))
+            if words is not None:
+                dh = words.backward(t, dh)
+            if not self.late:
+                dh += d_read[:, t]
+        for record in (cell, words):
+            if record is not None:
+                record.finish()
+        return (cell if words is None else words).d_x, dh

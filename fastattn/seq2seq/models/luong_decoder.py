@@ -1,182 +1,169 @@
-"""The two ways in which the decoder of `Luong` passes a batch in training, with the same bits.
+"""The decoder of `Luong`: its layers, and the two ways in which a batch passes them in training.
 
 With input feeding, the input of a step has the attentional vector of the step before: one step after the other.
-Without it all inputs are known: every layer walks all steps in one call, and attention has all queries at once. A
-mechanism of the configuration may carry something from step to step, and goes the first way with or without it.
+Without it all inputs are known: every layer walks all steps in one call, and attention has all queries at once. Outputs
+have the same bits either way.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn.functional import tanh
-from fastattn.seq2seq.models.lookback import Lookback
-from fastattn.seq2seq.models.mechanism import MechanismLoop
-from fastattn.seq2seq.models.recurrence_lstm import LSTMRecord, LSTMWalk
+from fastattn.layers import Layer, Linear
+from fastattn.seq2seq.models.attending import AttentionLoop
+from fastattn.seq2seq.models.recurrence_lstm import LSTMRecord, LSTMStep, LSTMWalk
 
-if TYPE_CHECKING:
-    from fastattn.seq2seq.models.luong import Luong
-
-__all__ = ["AtOnce", "StepByStep"]
+__all__ = ["AtOnce", "Decoder", "StepByStep"]
 
 Array = NDArray[Any]
 Drop = Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]
 Back = Callable[[Array], Array]
+States = tuple[tuple[Array, Array], ...]  # h and c of each layer
 
 
-def _place(layer: int, step: int) -> int:
-    """Where the dropout between layers is: below 2^32 steps no two places of the model share their seeds."""
-    return (4 + layer << 32) + step
+class Decoder(Layer):
+    """Stacked LSTMs, and the attentional vector made of the top one's h.
+
+    Parameters
+    ----------
+    embedding, hidden, layers : int
+    feeding : bool
+        Whether the attentional vector is an input of the next step.
+    rng, dtype
+
+    Attributes
+    ----------
+    inputs : list of Linear
+        What each layer's gates get besides the state's part: of the first from the embedding.
+    cells : list of LSTMStep
+    feed : Linear or None
+        What the first layer's gates get from the attentional vector.
+    from_state : Linear
+    """
+
+    def __init__(
+        self, embedding: int, hidden: int, layers: int, feeding: bool, *, rng: np.random.Generator, dtype: Any
+    ) -> None:
+        H, more = hidden, {"rng": rng, "dtype": dtype}
+        self.inputs = [Linear(embedding if number == 0 else H, 4 * H, **more) for number in range(layers)]
+        for layer in self.inputs:
+            assert layer.b is not None
+            with layer.b.edit() as value:  # forget gates start open
+                value[H : 2 * H] = 1
+        self.cells = [LSTMStep(H, **more) for _ in self.inputs]
+        self.feed = Linear(H, 4 * H, bias=False, **more) if feeding else None
+        self.from_state = Linear(H, H, bias=False, **more)
+
+    def step(self, y: Array, layers: States, attentional: Array) -> States:
+        """Return each layer's h and c after an embedding y (B, E), from those before and the attentional vector."""
+        x = self.inputs[0].forward(y)
+        if self.feed is not None:
+            x = x + self.feed.forward(attentional)
+        after: list[tuple[Array, Array]] = []
+        for number, (cell, (h, c)) in enumerate(zip(self.cells, layers)):
+            after.append(cell.forward(self.inputs[number].forward(after[-1][0]) if number else x, h, c))
+        return tuple(after)
+
+    def attentional(self, context: Array, h: Array) -> Array:
+        """Return the attentional vector of what a context passed through and of the top layer's h."""
+        return tanh(context + self.from_state.forward(h))
 
 
-class _Decoder:
+class _Way:
     """What both ways share.
 
     Parameters
     ----------
-    model : Luong
-    loop : Lookback or MechanismLoop
+    decoder : Decoder
+    attention : AttentionLoop
     last : tuple of (h, c)
         Of each layer, before the first step.
-    location : PackedWeights or None
-        Of the location score.
     drop : callable
         Dropout by place.
     drops : bool
         Whether it drops anything.
-
-    Attributes
-    ----------
-    attentional : array, shape (B, T, H)
-        Set by `forward`.
     """
 
-    attentional: Array
+    def __init__(self, decoder: Decoder, attention: AttentionLoop, last: States, drop: Drop, drops: bool) -> None:
+        self.decoder, self.attention, self.last, self.drop, self.drops = decoder, attention, last, drop, drops
 
-    def __init__(
-        self,
-        model: "Luong",
-        loop: Lookback | MechanismLoop,
-        last: tuple[tuple[Array, Array], ...],
-        location: linear.PackedWeights | None,
-        drop: Drop,
-        drops: bool,
-    ) -> None:
-        self.model, self.loop, self.last, self.location = model, loop, last, location
-        self.drop, self.drops = drop, drops
-
-    def _from_queries(self, d_sum: Array, d_query: Array, d_score: Array) -> Array:
-        """Return the gradient of the top layer's h (..., H) from those of what is made of it."""
-        model = self.model
-        dh = model.from_state.w.packed().matmul_transposed(d_sum)
-        if self.location is not None:
-            dh += self.location.matmul_transposed(d_score)
-        elif model.query is not None:
-            dh += model.query.w.packed().matmul_transposed(d_query)
-        else:
-            dh += d_query
-        return dh
-
-    def _kept(self) -> tuple[Array, Array]:
-        """Return arrays for the gradients of all queries (B, T, H) and scores (B, T, S); a mechanism keeps its own."""
-        if isinstance(self.loop, MechanismLoop):
-            return np.empty(0), np.empty(0)
-        return np.empty_like(self.loop.queries), np.empty_like(self.loop.weights.transpose(1, 0, 2))
-
-    def _accumulate(
-        self, top: Array, between: list[Array], d_x: list[Array], d_sum: Array, d_queries: Array, d_scores: Array
-    ) -> None:
+    def _accumulate(self, top: Array, d_sum: Array, between: Sequence[Array], d_x: Sequence[Array]) -> None:
         """Add the gradients of the weights inside of the loop, one product each over all steps."""
-        model = self.model
-        for layer, x, d_input in zip(model.inputs[1:], between, d_x[1:]):
+        for layer, x, d_input in zip(self.decoder.inputs[1:], between, d_x[1:]):
             assert layer.b is not None
             linear.weight_gradient(x, d_input, layer.w.gradient, sums=layer.b.gradient)
-        linear.weight_gradient(top, d_sum, model.from_state.w.gradient)
-        if model.query is not None:
-            linear.weight_gradient(top, d_queries, model.query.w.gradient)
-        if self.location is not None:
-            model.location.gradient[:, : d_scores.shape[-1]] += linear.weight_gradient(top, d_scores)
+        linear.weight_gradient(top, d_sum, self.decoder.from_state.w.gradient)
 
 
-class StepByStep(_Decoder):
-    """One step after the other, as input feeding and mechanisms with a state need it."""
+class StepByStep(_Way):
+    """One step after the other, as input feeding needs it."""
 
     def forward(self, part: Array) -> Array:
         """Return attentional vectors (B, T, H) from what embeddings give to the first layer's gates (B, T, 4 H)."""
-        model, (batch, steps, _) = self.model, part.shape
+        decoder, (batch, steps, _) = self.decoder, part.shape
         width = self.last[0][0].shape[-1]
-        self._records = [LSTMRecord(cell, h, c, steps) for cell, (h, c) in zip(model.cells, self.last)]
+        self._records = [LSTMRecord(cell, h, c, steps) for cell, (h, c) in zip(decoder.cells, self.last)]
         self._between = [np.empty((batch, steps, width), part.dtype) for _ in self._records[1:]]
         self._undrops: list[list[Back]] = [[] for _ in self._between]
-        self._fed = np.zeros((batch, steps + 1, width), part.dtype)
+        self._attentional = np.zeros((batch, steps + 1, width), part.dtype)
         for t in range(steps):
-            fed = () if model.feed is None else (model.feed.forward(self._fed[:, t]),)
+            fed = () if decoder.feed is None else (decoder.feed.forward(self._attentional[:, t]),)
             h = self._records[0].forward(t, part[:, t], *fed)
             for number, (between, undrops) in enumerate(zip(self._between, self._undrops)):
                 below, undrop = self.drop(h, _place(number, t))
                 between[:, t] = below
                 undrops.append(undrop)
-                h = self._records[number + 1].forward(t, model.inputs[number + 1].forward(below))
-            if isinstance(self.loop, MechanismLoop):
-                context = self.loop.forward(t, h)
-            else:
-                context = self.loop.forward(t, *model.ask(h, self.location))
-            self._fed[:, t + 1] = tanh(context + model.from_state.forward(h))
-        self.attentional = self._fed[:, 1:]
-        return self.attentional
+                h = self._records[number + 1].forward(t, decoder.inputs[number + 1].forward(below))
+            self._attentional[:, t + 1] = decoder.attentional(self.attention.step(h), h)
+        return self._attentional[:, 1:]
 
     def backward(self, dx: Array) -> tuple[Array, list[tuple[Array, Array]]]:
         """Return the gradients of `part` and of the first h and c of each layer; add those of the weights."""
-        model, loop, records = self.model, self.loop, self._records
-        d_sum, (d_queries, d_scores) = np.empty_like(dx), self._kept()
+        decoder, records, d_sum = self.decoder, self._records, np.empty_like(dx)
         d_last = [(np.zeros_like(h), np.zeros_like(c)) for h, c in self.last]
         d_fed: Array | None = None
         for t in reversed(range(dx.shape[1])):
             d_attentional = dx[:, t] if d_fed is None else dx[:, t] + d_fed
-            d_sum[:, t] = d_attentional * (1 - self.attentional[:, t] ** 2)
-            loop.d_context[:, t] = d_sum[:, t]
-            if isinstance(loop, MechanismLoop):
-                dh = model.from_state.w.packed().matmul_transposed(d_sum[:, t]) + loop.backward(t)
-            else:
-                d_queries[:, t], d_scores[:, t] = loop.backward(t)
-                dh = self._from_queries(d_sum[:, t], d_queries[:, t], d_scores[:, t])
+            d_sum[:, t] = d_attentional * (1 - self._attentional[:, t + 1] ** 2)
+            dh = decoder.from_state.w.packed().matmul_transposed(d_sum[:, t])
+            dh += self.attention.step_backward(t, d_sum[:, t])
             for number in reversed(range(len(records))):
                 d_last[number] = records[number].backward(t, dh + d_last[number][0], d_last[number][1])
                 below = records[number].d_x[:, t]
                 if number:
-                    dh = self._undrops[number - 1][t](model.inputs[number].w.packed().matmul_transposed(below))
-                elif model.feed is not None:
-                    d_fed = model.feed.w.packed().matmul_transposed(below)
+                    dh = self._undrops[number - 1][t](decoder.inputs[number].w.packed().matmul_transposed(below))
+                elif decoder.feed is not None:
+                    d_fed = decoder.feed.w.packed().matmul_transposed(below)
         for record in records:
             record.finish()
         d_x = [record.d_x for record in records]
-        self._accumulate(records[-1].states[:, 1:], self._between, d_x, d_sum, d_queries, d_scores)
-        if model.feed is not None:
-            linear.weight_gradient(self._fed[:, :-1], d_x[0], model.feed.w.gradient)
+        self._accumulate(records[-1].states[:, 1:], d_sum, self._between, d_x)
+        if decoder.feed is not None:
+            linear.weight_gradient(self._attentional[:, :-1], d_x[0], decoder.feed.w.gradient)
         return d_x[0], d_last
 
 
-class AtOnce(_Decoder):
+class AtOnce(_Way):
     """All steps of a layer in one call, for a decoder without input feeding."""
 
     def forward(self, part: Array) -> Array:
         """Return attentional vectors (B, T, H) from what embeddings give to the first layer's gates (B, T, 4 H)."""
-        model = self.model
+        decoder = self.decoder
         self._between: list[Array] = []
         self._undrops: list[Back] = []
-        self._walks = [LSTMWalk(model.cells[0], part, *self.last[0])]
-        for number, (cell, first) in enumerate(zip(model.cells[1:], self.last[1:])):
+        self._walks = [LSTMWalk(decoder.cells[0], part, *self.last[0])]
+        for number, (cell, first) in enumerate(zip(decoder.cells[1:], self.last[1:])):
             below, undrop = self._drop(self._walks[-1].states, number)
             self._between.append(below)
             self._undrops.append(undrop)
-            self._walks.append(LSTMWalk(cell, model.inputs[number + 1].forward(below), *first))
+            self._walks.append(LSTMWalk(cell, decoder.inputs[number + 1].forward(below), *first))
         top = self._walks[-1].states
-        assert isinstance(self.loop, Lookback)
-        self.attentional = tanh(self.loop.forward_all(*model.ask(top, self.location)) + model.from_state.forward(top))
-        return self.attentional
+        self._attentional = decoder.attentional(self.attention.forward(top), top)
+        return self._attentional
 
     def _drop(self, x: Array, number: int) -> tuple[Array, Back]:
         """Dropout of x (B, T, H) with the masks of the single steps."""
@@ -191,22 +178,21 @@ class AtOnce(_Decoder):
 
     def backward(self, dx: Array) -> tuple[Array, list[tuple[Array, Array]]]:
         """Return the gradients of `part` and of the first h and c of each layer; add those of the weights."""
-        model, loop, walks = self.model, self.loop, self._walks
-        assert isinstance(loop, Lookback)
-        d_sum = dx * (1 - self.attentional**2)
-        loop.d_context[...] = d_sum
-        d_queries, d_scores = self._kept()
-        for t in range(dx.shape[1]):
-            d_queries[:, t], d_scores[:, t] = loop.backward(t)
-        dh = self._from_queries(d_sum, d_queries, d_scores)
+        decoder, walks = self.decoder, self._walks
+        d_sum = dx * (1 - self._attentional**2)
+        dh = decoder.from_state.w.packed().matmul_transposed(d_sum) + self.attention.backward(d_sum)
         d_last = []
         for number in reversed(range(len(walks))):
             d_last.append(walks[number].backward(dh))
             if number:
-                below = model.inputs[number].w.packed().matmul_transposed(walks[number].d_x)
-                dh = self._undrops[number - 1](below)
+                dh = self._undrops[number - 1](decoder.inputs[number].w.packed().matmul_transposed(walks[number].d_x))
         for walk in walks:
             walk.finish()
         d_x = [walk.d_x for walk in walks]
-        self._accumulate(walks[-1].states, self._between, d_x, d_sum, d_queries, d_scores)
+        self._accumulate(walks[-1].states, d_sum, self._between, d_x)
         return d_x[0], d_last[::-1]
+
+
+def _place(layer: int, step: int) -> int:
+    """Where the dropout between layers is: below 2^32 steps no two places of the model share their seeds."""
+    return (4 + layer << 32) + step

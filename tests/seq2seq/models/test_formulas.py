@@ -88,7 +88,7 @@ def bahdanau(config, p, source, fed):
             part[: 3 * H] = 0
         states.append(s)
         if config.mechanism is None:
-            c = softmax(np.tanh(s @ p["query.w"] + h @ p["key.w"]) @ p["v"]) @ h
+            c = softmax(np.tanh(s @ p["mechanism.query.w"] + h @ p["mechanism.key.w"]) @ p["mechanism.v"]) @ h
         else:
             c = attended(config.mechanism, p, states, h)
         part += c @ p["from_context.w"]
@@ -144,27 +144,23 @@ def luong(config, p, source, fed):
         states.append((h, c))
     a, out, asked = np.zeros(config.hidden), [], []
     for token in fed:
-        x = p["target_embedding.w"][token] @ p["inputs.0.w"] + p["inputs.0.b"]
+        x = p["target_embedding.w"][token] @ p["decoder.inputs.0.w"] + p["decoder.inputs.0.b"]
         if config.input_feeding:
-            x = x + a @ p["feed.w"]
+            x = x + a @ p["decoder.feed.w"]
         for layer in range(config.layers):
             if layer:
-                x = states[layer - 1][0] @ p[f"inputs.{layer}.w"] + p[f"inputs.{layer}.b"]
-            states[layer] = lstm(x, *states[layer], p[f"cells.{layer}.w_hidden"])
+                x = states[layer - 1][0] @ p[f"decoder.inputs.{layer}.w"] + p[f"decoder.inputs.{layer}.b"]
+            states[layer] = lstm(x, *states[layer], p[f"decoder.cells.{layer}.w_hidden"])
         h = states[-1][0]
         asked.append(h)
-        if config.mechanism is not None:
-            c = attended(config.mechanism, p, asked, xs)
-            a = np.tanh(c @ p["from_context.w"] + h @ p["from_state.w"])
-            out.append(a)
-            continue
         scores = {
             "dot": lambda h=h: xs @ h,
-            "general": lambda h=h: h @ p["key.w"].T @ xs.T,
-            "concat": lambda h=h: np.tanh(h @ p["query.w"] + xs @ p["key.w"]) @ p["v"],
-            "location": lambda h=h: (h @ p["location"])[: len(xs)],
-        }[config.score]()
-        a = np.tanh(softmax(scores) @ xs @ p["from_context.w"] + h @ p["from_state.w"])
+            "general": lambda h=h: h @ p["mechanism.w"] @ xs.T,
+            "concat": lambda h=h: np.tanh(h @ p["mechanism.query.w"] + xs @ p["mechanism.key.w"]) @ p["mechanism.v"],
+            "location": lambda h=h: (h @ p["mechanism.w"])[: len(xs)],
+        }[config.score]
+        c = softmax(scores()) @ xs if config.mechanism is None else attended(config.mechanism, p, asked, xs)
+        a = np.tanh(c @ p["from_context.w"] + h @ p["decoder.from_state.w"])
         out.append(a)
     return np.array(out)
 

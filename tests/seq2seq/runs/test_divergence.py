@@ -112,7 +112,7 @@ def test_a_checkpoint_of_a_diverged_run_is_refused_by_the_name_of_the_tensor(tmp
     train(tmp_path, **settings)
     found = checkpoint.load(tmp_path)
     arrays = {"model": dict(found.model), "state": dict(found.state)}
-    name = "query.w" if where == "model" else "m.query.w"
+    name = "mechanism.query.w" if where == "model" else "m.mechanism.query.w"
     arrays[where][name] = arrays[where][name].copy()
     arrays[where][name].flat[3] = np.inf
     checkpoint.save(tmp_path, 3, **arrays, config=found.config, progress=found.progress,

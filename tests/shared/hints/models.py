@@ -55,7 +55,7 @@ advice(lambda readout="max": bahdanau(readout=readout), "did you mean {readout}?
 advice(
     lambda tied=True, readout_width=3: bahdanau(tied=tied, readout_width=readout_width), "change these", readout_width=4
 )
-advice(lambda tied=True: bahdanau(tied=tied, readout_width=3), "or leave tied away", tied=False)
+advice(lambda tied=True: bahdanau(tied=tied, readout_width=3), "or leave tied out", tied=False)
 advice(lambda reset="never": cho(reset=reset), "known are published, before, after", reset="published")
 advice(lambda reset="never": bahdanau(reset=reset), "known are before, after", reset="after")
 for make in (sutskever, luong):
@@ -63,14 +63,8 @@ for make in (sutskever, luong):
 advice(lambda score="genral": luong(score=score), "did you mean {score}?", score="'general'")
 advice(
     lambda options={"score": "dot"}: luong(mechanism={"name": "luong", "score": "dot"}, **options),
-    "leave score away: the mechanism has its own",
+    "leave score out: the mechanism has its own",
     options={},
-)
-advice(
-    lambda coverage_loss=1.0, mechanism=None: bahdanau(coverage_loss=coverage_loss, mechanism=mechanism),
-    "add [model.mechanism] with name = {name}.",
-    lambda: bahdanau(coverage_loss=1.0, mechanism={"name": "coverage"}),
-    name='"coverage"',
 )
 advice(lambda positions="rotery": transformer(positions=positions), "did you mean {positions}?", positions="'rotary'")
 advice(lambda norm="layer": transformer(norm=norm), "known are post, pre", norm="pre")
@@ -161,19 +155,6 @@ advice(
     ),
     "choose a mechanism with one head",
     name="coverage",
-)
-advice(
-    lambda longest_source=2: loss(model=luong(score="location", longest_source=longest_source)),
-    "raise longest_source",
-    longest_source=3,
-)
-advice(
-    lambda source=SOURCE, lengths=LENGTHS: loss(
-        batch(source, lengths), model=luong(score="location", longest_source=2)
-    ),
-    "or shorten the sources",
-    source=SOURCE[:, 1:],
-    lengths=LENGTHS - 1,
 )
 
 
