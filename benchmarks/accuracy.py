@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inputs import Arrays
+from .case import Arrays
 from .reference import Reference
 
 # Errors are counted in units of eps * magnitude (see reference.py). Correct float32 code stays near 1. What fails: a

@@ -20,7 +20,7 @@ from .cases import CASES, select
 from .peers import PEERS
 from .timing import FULL, QUICK, Effort
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Fixtures of the pytest-benchmark files: one test per case and library, results checked before they are timed.
+"""Fixtures of `bench_cases.py`: one test per case and library, results checked before they are timed.
 
 With ``--benchmark-disable`` every case runs once at its smoke size.
 """
@@ -25,19 +25,10 @@ checkout.choose()
 
 # Each case would be compiled for seconds; `python -m benchmarks.compare --smoke` does that.
 LEFT_OUT_OF_SMOKE = frozenset({"torch_compile"})
-LIBRARIES = ("fastattn", *peers.PEERS)
 
 
 def is_smoke(config):
     return config.getoption("benchmark_disable", False)
-
-
-def pytest_generate_tests(metafunc):
-    """A module with CASE_NAMES gets one test per case and library."""
-    names = getattr(metafunc.module, "CASE_NAMES", None)
-    if names is not None:
-        metafunc.parametrize("case", [case for case in CASES if case.name in names], ids=lambda case: case.name)
-        metafunc.parametrize("library", LIBRARIES, indirect=True)
 
 
 @functools.cache

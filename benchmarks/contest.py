@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import accuracy, inputs, reference
-from .cases import Case
+from .case import Case, Run
 from .ours import NAME as OURS
-from .peers.base import Library, Run
+from .peers import Library
 from .timing import Effort, interleave
 
 
@@ -78,7 +78,7 @@ def summary(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "title": case.title,
         "direction": case.direction,
         "sizes": dict(case.sizes),
-        "causal": case.causal,
+        "options": dict(case.options),
         "targets": {str(threads): target for threads, target in case.targets.items()},
         "contestants": rows,
         "ours": ours,

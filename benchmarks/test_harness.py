@@ -5,22 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from . import accuracy, checkout, inputs, readme_table, reference, report, versus
+from . import accuracy, checkout, families, inputs, peers, readme_table, reference, report, versus
 from .cases import CASES, select
 from .contest import hold
-from .peers import numpy_plain
-from .peers.base import output_names
 from .timing import Effort, interleave
 
 BRIEF = Effort(rounds=2, sample_seconds=1e-4)
-OF_THEIR_OWN = ("bahdanau", "steps", "transformer")  # have test files
-SMALL = [case.small() for case in CASES if case.family not in OF_THEIR_OWN]
+SMALL = [case.small() for case in CASES if families.part(case.family, "numpy")]  # the others have test files
+(NUMPY,), _ = peers.load(("numpy_plain",))
 
 
 def _right(case):
     data = inputs.make(case)
-    library = numpy_plain.NumPy()
-    return library.collect(case, library.prepare(case, data).popitem()[1]()), reference.compute(case, data)
+    return NUMPY.collect(case, NUMPY.prepare(case, data).popitem()[1]()), reference.compute(case, data)
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
@@ -42,26 +39,23 @@ def test_each_output_is_judged(case):
         assert not accuracy.judge({key: value for key, value in result.items() if key != name}, right).ok
 
 
-class Faulty(numpy_plain.NumPy):
+class Faulty(peers.Library):
     """Forgets the last key."""
-
-    name = "faulty"
 
     def prepare(self, case, data):
         shortened = {name: array[..., :-1, :] if name in ("key", "value") else array for name, array in data.items()}
         return super().prepare(case, shortened)
 
 
-class Raising(numpy_plain.NumPy):
-    name = "raising"
-
+class Raising(peers.Library):
     def prepare(self, case, data):
         return {"": lambda: 1 // 0}
 
 
 def test_a_wrong_result_has_no_number():
     case = next(case for case in SMALL if case.name == "dot_long_fwd")
-    result = hold(case, [Faulty(), Raising(), numpy_plain.NumPy()], BRIEF)
+    faulty, raising = (kind(kind.__name__.lower(), "", "numpy") for kind in (Faulty, Raising))
+    result = hold(case, [faulty, raising, NUMPY], BRIEF)
     faulty, raising, good = result["contestants"]
     assert faulty["status"] == raising["status"] == "wrong"
     assert "samples" not in faulty and "samples" not in raising
@@ -74,7 +68,7 @@ def test_a_wrong_result_has_no_number():
 def test_reference_gradients_against_differences(case):
     """The reference is compared with central differences of its own forward pass."""
     data = {name: array.astype(np.float64) for name, array in inputs.make(case).items()}
-    values, output = reference.compute(case, data).values, output_names(case)[0]
+    values, output = reference.compute(case, data).values, case.results[0]
     rng, step = np.random.default_rng(7), 1e-6
 
     def loss(changed):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .peers.base import Run
+from .case import Run
 
 # Worker threads of other libraries spin after their last task, OpenBLAS for 26 ms: without a pause they would take
 # a core from whoever is timed next.

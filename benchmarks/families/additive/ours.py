@@ -1,0 +1,12 @@
+"""Additive attention of fastattn."""
+
+from ...case import Arrays, Case, Run
+from ..attention.ours import collect, run
+
+__all__ = ["collect", "prepare"]
+
+
+def prepare(case: Case, data: Arrays) -> dict[str, Run]:
+    from fastattn import scores
+
+    return run(case, data, score=scores.Additive(data["v"]))

@@ -1,0 +1,1 @@
+"""Scaled dot attention over whole sequences, from one long sequence to many short ones, and decoder steps."""

@@ -1,0 +1,11 @@
+"""Scaled dot attention of fastattn."""
+
+from ...case import Arrays, Case, Run
+from ..attention.ours import collect, run
+
+__all__ = ["collect", "prepare"]
+
+
+def prepare(case: Case, data: Arrays) -> dict[str, Run]:
+    """The options of a case, ``causal`` or ``normalizer``, are those of the call."""
+    return run(case, data, **case.options)

@@ -1,0 +1,1 @@
+"""Products with weights packed once, for the few rows of a decoder step."""

@@ -1,0 +1,13 @@
+"""Sizes: ``M`` rows, ``N`` outputs, ``K`` inputs."""
+
+from ...case import FORWARD, Case, maker
+
+_maker = maker("gemm", "M N K", (1, 48, 32), "product")
+
+
+def _case(rows: int, target: float) -> Case:
+    title = f"packed GEMM, {rows} row{'s' if rows > 1 else ''} of 512 to 1536"
+    return _maker(f"gemm_m{rows}", title, FORWARD, (rows, 1536, 512), target, smoke=(rows, 48, 32))
+
+
+CASES = (_case(1, 1.0), _case(8, 1.3), _case(16, 1.2), _case(32, 1.1), _case(64, 1.0))
