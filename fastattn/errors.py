@@ -33,6 +33,7 @@ __all__ = [
     "describe",
     "describe_file",
     "did_you_mean",
+    "hint_of",
     "problem_of",
     "within",
 ]
@@ -166,6 +167,18 @@ def problem_of(error: object) -> str:
     'config.json: hidden: expected at least 1, got 0. Hint: use another checkpoint.'
     """
     return " ".join(str(error).split()).partition(" Hint: ")[0].rstrip(".")
+
+
+def hint_of(error: object) -> str:
+    """Return the hint of an error: to be given within another message.
+
+    Examples
+    --------
+    >>> from fastattn.errors import ArgumentError, describe, hint_of
+    >>> hint_of(ArgumentError(describe("hidden", "at least 1", 0, "64 is little.")))
+    '64 is little.'
+    """
+    return " ".join(str(error).split()).partition(" Hint: ")[2]
 
 
 def within(place: object, error: BaseException) -> str:

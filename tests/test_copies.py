@@ -348,7 +348,13 @@ CASES = {
         lambda baseline: [baseline.advantage(np.array([-4.0, -2.0])), baseline.value],
     ),
     "records": (
-        lambda: [plugin.ScoreRecord("x", "a:b"), plugin.NormalizerRecord("x", "a:b"), plugin.VariantRecord("x", "a:b")],
+        lambda: [
+            plugin.ScoreRecord("x", "a:b"),
+            plugin.NormalizerRecord("x", "a:b"),
+            plugin.VariantRecord("x", "a:b"),
+            plugin.PositionsRecord("x", "a:b"),
+            plugin.ModelRecord("x", "a:b", settings="a:c"),
+        ],
         unchanged,
     ),
     "provider": (lambda: provider.Provider("a", "b"), unchanged),
@@ -527,7 +533,7 @@ EXEMPT = {
         "seq2seq.runs.sizes.Blank",
     ],
     "holds an open file, a terminal, or what belongs to a process": [
-        "plugin.manager.Manager", "plugin.provider.Hooks", "seq2seq.runs.progress.Progress",
+        "plugin.manager.Manager", "plugin.provider.Hooks", "plugin.registry.Registry", "seq2seq.runs.progress.Progress",
         "seq2seq.runs.runlog.RunLog", "seq2seq.runs.training.Run", "seq2seq.runs.report.Account",
     ],
     "part of the command line": [

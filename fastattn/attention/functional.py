@@ -22,8 +22,9 @@ from fastattn.attention.arguments import (
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
-from fastattn.normalizers.base import resolve as resolve_normalizer
-from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score, resolve
+from fastattn.normalizers.registry import resolve as resolve_normalizer
+from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score
+from fastattn.scores.registry import resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 

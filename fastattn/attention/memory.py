@@ -27,8 +27,9 @@ from fastattn.attention.arguments import (
 from fastattn.attention.functional import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
-from fastattn.normalizers.base import resolve as resolve_normalizer
-from fastattn.scores.base import Score, kernel_score, resolve
+from fastattn.normalizers.registry import resolve as resolve_normalizer
+from fastattn.scores.base import Score, kernel_score
+from fastattn.scores.registry import resolve
 
 __all__ = ["Memory", "prepare"]
 

@@ -93,11 +93,9 @@ def _taken(name: str, class_name: str, templates: str) -> str:
         return f"{name!r} is no name of a package: it begins, ends or has a gap with an underscore"
     if keyword.iskeyword(name) or keyword.iskeyword(class_name):
         return f"{name!r} is no name: {name if keyword.iskeyword(name) else class_name} is a word of Python"
-    from fastattn.normalizers.registry import fastattn_normalizers
-    from fastattn.scores.registry import fastattn_scores
-    from fastattn.variants.registry import fastattn_variants
+    from fastattn.plugin.manager import built_in
 
-    if any(name == own.name for own in (*fastattn_variants(), *fastattn_scores(), *fastattn_normalizers())):
+    if any(name in names for provider in built_in() for names in provider.records.values()):
         return f"{name!r} is no new name: fastattn has one, which a plugin does not replace"
     # The class of that name would hide what it is made from.
     used = {part for line in re.findall("^from .* import (.*)$", templates, re.MULTILINE) for part in line.split(", ")}

@@ -15,17 +15,13 @@ such keys' values are not read. `RowFunctions` takes compiled functions of yours
 plugins, by name, and `names` lists them.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from fastattn.normalizers.base import Normalizer, resolve
+from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.entmax import Entmax
 from fastattn.normalizers.entmax15 import Entmax15
+from fastattn.normalizers.registry import create, names, read, record, records, register, resolve
 from fastattn.normalizers.rows import RowFunctions
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
-
-if TYPE_CHECKING:
-    from fastattn.normalizers.registry import create, names
 
 __all__ = [
     "Entmax",
@@ -36,13 +32,9 @@ __all__ = [
     "Sparsemax",
     "create",
     "names",
+    "read",
+    "record",
+    "records",
+    "register",
     "resolve",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("create", "names"):
-        from fastattn.normalizers import registry
-
-        return getattr(registry, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

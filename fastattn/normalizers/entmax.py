@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._arrays import entmax_alpha, frozen
 from fastattn.errors import ShapeError, describe
-from fastattn.normalizers.base import Normalizer, by_name
+from fastattn.normalizers.base import Normalizer
 
 __all__ = ["Entmax"]
 
 Array = NDArray[Any]
 
 
-@by_name
 @dataclass(frozen=True, eq=False)
 class Entmax(Normalizer):
     """A family of weights from softmax (alpha = 1) to sparsemax (alpha = 2); alpha may be learned.

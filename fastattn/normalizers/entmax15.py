@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from fastattn.normalizers.base import Normalizer, by_name, constant_alpha
+from fastattn.normalizers.base import Normalizer, constant_alpha
 
 __all__ = ["Entmax15"]
 
 _ALPHA = constant_alpha(1.5)
 
 
-@by_name
 @dataclass(frozen=True)
 class Entmax15(Normalizer):
     """Halfway between softmax and sparsemax: sparse weights that go to zero smoothly.

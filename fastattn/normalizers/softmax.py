@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.normalizers.base import Normalizer, by_name
+from fastattn.normalizers.base import Normalizer
 
 __all__ = ["Softmax"]
 
 
-@by_name
 @dataclass(frozen=True)
 class Softmax(Normalizer):
     """``p_j = exp(z_j) / sum_k exp(z_k)``: every key that is not masked has a weight.

@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from fastattn.normalizers.base import Normalizer, by_name, constant_alpha
+from fastattn.normalizers.base import Normalizer, constant_alpha
 
 __all__ = ["Sparsemax"]
 
 _ALPHA = constant_alpha(2.0)
 
 
-@by_name
 @dataclass(frozen=True)
 class Sparsemax(Normalizer):
     """The nearest point to the scores among all weights that are not negative and sum to one.

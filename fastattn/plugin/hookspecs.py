@@ -10,9 +10,17 @@ from collections.abc import Iterable
 
 import pluggy
 
-from fastattn.plugin.records import NormalizerRecord, ScoreRecord, VariantRecord
+from fastattn.plugin.records import ModelRecord, NormalizerRecord, PositionsRecord, ScoreRecord, VariantRecord
 
-__all__ = ["GROUP", "PROJECT", "fastattn_normalizers", "fastattn_scores", "fastattn_variants"]
+__all__ = [
+    "GROUP",
+    "PROJECT",
+    "fastattn_models",
+    "fastattn_normalizers",
+    "fastattn_positions",
+    "fastattn_scores",
+    "fastattn_variants",
+]
 
 PROJECT = "fastattn"
 GROUP = "fastattn.plugins"
@@ -57,4 +65,33 @@ def fastattn_variants() -> Iterable[VariantRecord]:  # type: ignore[empty-body]
 
         def fastattn_variants():
             return [VariantRecord("diagonal", "my_package.diagonal:Diagonal", summary="sum_c q_c w_c m_c")]
+    """
+
+
+@_spec
+def fastattn_positions() -> Iterable[PositionsRecord]:  # type: ignore[empty-body]
+    """Return the mechanisms of positions of the plugin; since 0.1.
+
+    A factory takes those of ``width``, ``head_width``, ``heads``, ``bidirectional``, ``rng`` and ``dtype`` that it
+    names, and options of its own, as keywords and returns a `fastattn.positions.Positions`::
+
+        from fastattn.plugin import PositionsRecord
+
+        def fastattn_positions():
+            return [PositionsRecord("steps", "my_package.steps:Steps", summary="a bias at every n-th distance")]
+    """
+
+
+@_spec
+def fastattn_models() -> Iterable[ModelRecord]:  # type: ignore[empty-body]
+    """Return the encoder-decoders of the plugin; since 0.1.
+
+    A factory takes the settings and the sizes of both vocabularies by position, ``rng`` and ``dtype`` as keywords, and
+    returns a `fastattn.seq2seq.Model`. The settings are a frozen dataclass whose field ``kind`` is the name by
+    default, and become the section ``[model]`` of configurations::
+
+        from fastattn.plugin import ModelRecord
+
+        def fastattn_models():
+            return [ModelRecord("copier", "my_package.copier:Copier", settings="my_package.copier:CopierConfig")]
     """

@@ -11,6 +11,8 @@ from fastattn.plugin.records import Record
 
 __all__ = ["accepts", "make", "needed", "options"]
 
+_NONE: Mapping[str, Any] = {}
+
 
 def options(record: Record) -> Mapping[str, inspect.Parameter]:
     """Return the options of a factory, with their defaults; those of a built-in type are not known."""
@@ -32,8 +34,21 @@ def needed(record: Record) -> list[str]:
     return [name for name, option in options(record).items() if option.kind in plain and option.default is option.empty]
 
 
-def make(record: Record, given: Mapping[str, Any], kind: type) -> Any:
+def make(
+    record: Record, given: Mapping[str, Any], kind: type, decided: Mapping[str, Any] = _NONE, path: str = ""
+) -> Any:
     """Return what the factory makes, which must be a `kind`.
+
+    Parameters
+    ----------
+    record : Record
+    given : mapping
+        The user's options.
+    kind : type
+    decided : mapping
+        Options that are not the user's to give; a factory gets those that it takes.
+    path : str
+        What precedes the names of the user's options in messages.
 
     Raises
     ------
@@ -43,10 +58,11 @@ def make(record: Record, given: Mapping[str, Any], kind: type) -> Any:
         If the factory cannot be imported, or made something else.
     """
     for name in given:
-        if not accepts(record, name):
-            known = options(record)
+        if name in decided or not accepts(record, name):
+            known = [option for option in options(record) if option not in decided]
             expected = f"an option of {record.name!r}: {', '.join(known) or 'none'}"
-            raise ArgumentError(describe(name, expected, repr(name), did_you_mean(name, known)))
+            raise ArgumentError(describe(path + name, expected, repr(name), did_you_mean(name, known)))
+    given = {**given, **{name: value for name, value in decided.items() if accepts(record, name)}}
     for name in needed(record):
         if name not in given:
             hint = "pass rng=np.random.default_rng(0)." if name == "rng" else f"pass {name}=."

@@ -21,20 +21,18 @@ from functools import partial
 from typing import Any
 
 from fastattn._printing import one_line, visible
-from fastattn.errors import PluginError, PluginWarning, describe_file, did_you_mean
+from fastattn.errors import PluginError, PluginWarning, describe_file
 from fastattn.plugin.foreign import contained, said
 from fastattn.plugin.installed import Candidate, installed
 from fastattn.plugin.names import NAME_HINT, fault_of
-from fastattn.plugin.provider import FAMILIES, Hooks, Provider, read
-from fastattn.plugin.records import Record
+from fastattn.plugin.provider import Hooks, Provider, read
+from fastattn.plugin.records import FAMILIES
 
-__all__ = ["Manager", "current", "find", "isolated", "known_names", "providers", "records", "reload"]
-
-BUILT_IN = {f"fastattn.{family}": f"fastattn.{family}.registry" for family in FAMILIES}
+__all__ = ["Manager", "built_in", "current", "isolated", "providers", "reload"]
 
 
 class Manager:
-    """All providers, loaded when they are first asked for.
+    """All plugins, loaded when they are first asked for.
 
     Parameters
     ----------
@@ -47,11 +45,15 @@ class Manager:
         self._given = plugins
         self._lock = threading.Lock()
         self._asking = threading.local()
-        self._providers: list[Provider] | None = None
+        self._plugins: list[Provider] | None = None
         self._kept: list[tuple[dict[str, Any], str]] = []
 
     def providers(self) -> list[Provider]:
-        """Return all providers, our own first, then by distribution and name.
+        """Return all providers, our own first, then the plugins."""
+        return built_in() + self.plugins()
+
+    def plugins(self) -> list[Provider]:
+        """Return all plugins by distribution and name.
 
         Notes
         -----
@@ -60,14 +62,14 @@ class Manager:
         one's result counts. A plugin that looks a name up while it is itself imported or asked gets the others, and
         that is not kept.
         """
-        kept = self._providers
+        kept = self._plugins
         if kept is not None:
             return kept
         found, problems, settled = self._load()
         if not settled:
             return found
         with self._lock:
-            kept = self._providers = self._providers or found
+            kept = self._plugins = self._plugins or found
         if kept is found:
             for problem in problems:
                 warnings.warn(visible(problem), PluginWarning, stacklevel=3)
@@ -85,8 +87,6 @@ class Manager:
         self._kept.clear()
 
     def _candidates(self) -> Iterator[Candidate]:
-        for name, place in BUILT_IN.items():
-            yield Provider(name, place, status="built in"), partial(importlib.import_module, place)
         if self._given is not None:
             for name, plugin in self._given.items():
                 place = getattr(plugin, "__name__", type(plugin).__name__)
@@ -96,14 +96,13 @@ class Manager:
         yield from installed()
 
     def _load(self) -> tuple[list[Provider], list[str], bool]:
-        """Return all providers, what is wrong, and whether no plugin was passed over because it is busy."""
+        """Return all plugins, what is wrong, and whether no plugin was passed over because it is busy."""
         hooks, found, problems, settled = Hooks(), [], [], True
         wanted = _wanted() if self._given is None else None
         strict = os.environ.get("FASTATTN_PLUGINS_STRICT", "") not in ("", "0")
         taken: set[str] = set()
         for provider, load in self._candidates():
-            ours = provider.status == "built in"
-            if not ours and wanted is not None:
+            if wanted is not None:
                 if not wanted & {provider.name, provider.distribution}:
                     provider.status = "disabled"
                     found.append(provider)
@@ -117,7 +116,7 @@ class Manager:
             found.append(provider)
             if error is not None:
                 provider.status, provider.problem = "broken", said(error)
-            if provider.problem and (strict or (ours and error)):
+            if provider.problem and strict:
                 raise PluginError(one_line(f"plugin {provider}: {provider.problem}")) from error
             if provider.problem:
                 problems.append(f"plugin {provider}{' is left out' if error else ''}: {provider.problem}")
@@ -137,61 +136,14 @@ class Manager:
             if not already:
                 names.remove(provider.name)
 
-    def records(self, family: str) -> dict[str, Record]:
-        """Return all records of a family by name; a name with two providers is there as ``provider:name``."""
-        by_name: dict[str, list[tuple[Provider, Record]]] = {}
-        for provider in self.providers():
-            for name, record in provider.records.get(family, {}).items():
-                by_name.setdefault(name, []).append((provider, record))
-        found: dict[str, Record] = {}
-        for name, offers in by_name.items():
-            own = [record for provider, record in offers if provider.status == "built in"]
-            if own or len(offers) == 1:
-                found[name] = own[0] if own else offers[0][1]
-            for provider, record in offers:
-                if len(offers) > 1 and provider.status != "built in":
-                    found[f"{provider.name}:{name}"] = record
-        return found
 
-    def find(self, family: str, name: str) -> Record | None:
-        """Return the record of a name, or None.
-
-        Parameters
-        ----------
-        family : {"scores", "normalizers", "variants"}
-        name : str
-            ``name``, or ``provider:name`` to say whose.
-
-        Raises
-        ------
-        PluginError
-            If two plugins provide the name.
-        """
-        whose, _, plain = name.rpartition(":")
-        offers = [
-            (provider, provider.records[family][plain])
-            for provider in self.providers()
-            if plain in provider.records.get(family, {}) and whose in ("", provider.name, provider.distribution)
-        ]
-        own = [record for provider, record in offers if provider.status == "built in"]
-        if own:
-            return own[0]
-        if len(offers) > 1:
-            who = " and ".join(str(provider) for provider, _ in offers)
-            ways = " or ".join(repr(f"{provider.name}:{plain}") for provider, _ in offers)
-            hint = f"say {ways}, or set FASTATTN_PLUGINS to the plugins that you want."
-            raise PluginError(describe_file(name, f"is provided by {who}", hint))
-        return offers[0][1] if offers else None
-
-    def advice(self, family: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-        """Return a sentence that helps whoever asked for a name that there is not."""
-        idle = [provider for provider in self.providers() if provider.status in ("broken", "disabled")]
-        if idle:
-            names = ", ".join(f"{provider.name} ({provider.status})" for provider in idle)
-            otherwise = f"is it from a plugin that is not loaded: {names}? See `fastattn plugins`."
-        else:
-            otherwise = f"see fastattn.{family}.names(), or install the plugin that has it."
-        return did_you_mean(name, known, otherwise)
+def built_in() -> list[Provider]:
+    """Return what fastattn itself provides, a provider for each family; this imports all registries."""
+    found = []
+    for family, kind in FAMILIES.items():
+        own = importlib.import_module(kind.home).REGISTRY.built_in
+        found.append(Provider(f"fastattn.{family}", kind.home, status="built in", records={family: dict(own)}))
+    return found
 
 
 def _itself(plugin: Any) -> Any:
@@ -203,7 +155,7 @@ def _ask(hooks: Hooks, provider: Provider, load: Callable[[], Any]) -> Exception
     if provider.status == "broken":  # it could not even be read
         return PluginError(provider.problem)
     try:
-        if provider.status != "built in" and (wrong := fault_of(provider.name)):
+        if wrong := fault_of(provider.name):
             raise PluginError(describe_file(provider.place, wrong, NAME_HINT))
         if hooks.has_plugin(provider.name):
             hint = "remove one of the packages, or ask its author for another name of its entry point."
@@ -259,7 +211,7 @@ def isolated(plugins: Mapping[str, Any] | None = None) -> Iterator[Manager]:
     ...         return [VariantRecord("mine", fastattn.variants.Variant)]
     >>> with isolated({"my_plugin": Plugin()}):
     ...     "mine" in fastattn.variants.names(), [provider.name for provider in providers()]
-    (True, ['fastattn.scores', 'fastattn.normalizers', 'fastattn.variants', 'my_plugin'])
+    (True, ['fastattn.scores', 'fastattn.normalizers', 'fastattn.variants', ..., 'my_plugin'])
     """
     global _manager
     _manager.forget()
@@ -274,18 +226,3 @@ def isolated(plugins: Mapping[str, Any] | None = None) -> Iterator[Manager]:
 def providers() -> list[Provider]:
     """Return who provides what, broken and disabled plugins too."""
     return _manager.providers()
-
-
-def records(family: str) -> dict[str, Record]:
-    """Return all records of a family by name; see `Manager.records`."""
-    return _manager.records(family)
-
-
-def known_names(family: str) -> tuple[str, ...]:
-    """Return the names of a family."""
-    return tuple(sorted(records(family)))
-
-
-def find(family: str, name: str) -> Record | None:
-    """Return the record of a name, or None; see `Manager.find`."""
-    return _manager.find(family, name)

@@ -10,15 +10,9 @@ import pluggy
 from fastattn.errors import PluginError, describe_file, did_you_mean
 from fastattn.plugin import hookspecs
 from fastattn.plugin.names import NAME_HINT, fault_of
-from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
+from fastattn.plugin.records import FAMILIES, Record
 
-__all__ = ["FAMILIES", "Hooks", "Provider", "read"]
-
-FAMILIES: dict[str, type[Record]] = {
-    "scores": ScoreRecord,
-    "normalizers": NormalizerRecord,
-    "variants": VariantRecord,
-}
+__all__ = ["Hooks", "Provider", "read"]
 
 
 @dataclass
@@ -37,7 +31,7 @@ class Provider:
     problem : str
         Why it is broken; or, of an active one, what in it was ignored.
     records : dict of str to dict
-        By family ("scores", "normalizers", "variants") and name.
+        By family ("scores", "normalizers", "variants", "positions", "models") and name.
     """
 
     name: str

@@ -7,12 +7,20 @@ A record is looked at whenever things are listed, so it costs nothing to make: a
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from fastattn.errors import PluginError, describe_file
 from fastattn.plugin.foreign import contained, said
 
-__all__ = ["NormalizerRecord", "Record", "ScoreRecord", "VariantRecord"]
+__all__ = [
+    "FAMILIES",
+    "ModelRecord",
+    "NormalizerRecord",
+    "PositionsRecord",
+    "Record",
+    "ScoreRecord",
+    "VariantRecord",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class Record:
     >>> record.load()(2, 4)
     Fraction(1, 2)
     """
+
+    # The words of a family: its name, that of one of it, of the argument that names one, and where its registry is.
+    family: ClassVar[str] = ""
+    noun: ClassVar[str] = ""
+    argument: ClassVar[str] = "name"
+    home: ClassVar[str] = ""
 
     name: str
     factory: Callable[..., Any] | str
@@ -88,12 +102,65 @@ class Record:
 class ScoreRecord(Record):
     """A score function: the factory returns a `fastattn.scores.Score`."""
 
+    family = "scores"
+    home = "fastattn.scores.registry"
+    noun = "score function"
+    argument = "score"
+
 
 @dataclass(frozen=True)
 class NormalizerRecord(Record):
     """A normalizer: the factory returns what turns rows of scores into weights."""
 
+    family = "normalizers"
+    home = "fastattn.normalizers.registry"
+    noun = "normalizer"
+    argument = "normalizer"
+
 
 @dataclass(frozen=True)
 class VariantRecord(Record):
     """An attention mechanism: the factory returns a `fastattn.variants.Variant`."""
+
+    family = "variants"
+    home = "fastattn.variants.registry"
+    noun = "variant"
+
+
+@dataclass(frozen=True)
+class PositionsRecord(Record):
+    """A mechanism of positions: the factory returns a `fastattn.positions.Positions`."""
+
+    family = "positions"
+    home = "fastattn.positions.registry"
+    noun = "mechanism of positions"
+    argument = "positions"
+
+
+@dataclass(frozen=True)
+class ModelRecord(Record):
+    """An encoder-decoder: the factory returns a `fastattn.seq2seq.Model`.
+
+    Attributes
+    ----------
+    settings : type or str
+        The frozen dataclass of the section ``[model]``, or where it is, as ``"package.module:name"``; its field `kind`
+        is the name by default.
+    """
+
+    family = "models"
+    home = "fastattn.seq2seq.models.registry"
+    noun = "model"
+    argument = "kind"
+
+    settings: type | str = ""
+
+    def section(self) -> type:
+        """Return the dataclass of the settings; raises as `load` does."""
+        found: Any = self._find(self.settings)
+        return found
+
+
+FAMILIES: dict[str, type[Record]] = {
+    kind.family: kind for kind in (ScoreRecord, NormalizerRecord, VariantRecord, PositionsRecord, ModelRecord)
+}

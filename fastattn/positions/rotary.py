@@ -38,8 +38,8 @@ class Rotary(Positions):
 
     Parameters
     ----------
-    width : int
-        d, of a head.
+    head_width : int
+        d.
     part : int, optional
         n, how many of the first features are turned, an even number; by default all.
     base : float
@@ -73,7 +73,7 @@ class Rotary(Positions):
 
     def __init__(
         self,
-        width: int,
+        head_width: int,
         *,
         part: int | None = None,
         base: float = 10000.0,
@@ -81,7 +81,7 @@ class Rotary(Positions):
         dtype: Any = np.float32,
     ) -> None:
         hint = "features are turned in pairs."
-        self.width = check_size("width", width, 0)
+        self.width = width = check_size("head_width", head_width, 0)
         self.part = width if part is None else check_size("part", part, 0, hint)
         if self.part % 2 or self.part > width:
             raise ArgumentError(describe("part", f"an even number from 0 to {width}", self.part, hint))

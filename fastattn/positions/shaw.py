@@ -27,8 +27,8 @@ class RelativeVectors(Positions):
 
     Parameters
     ----------
-    width : int
-        d, of a head.
+    head_width : int
+        d.
     clip : int
         k, at least 1; 16 in the paper's base model.
     values : bool
@@ -66,10 +66,16 @@ class RelativeVectors(Positions):
     content = True
 
     def __init__(
-        self, width: int, *, clip: int = 16, values: bool = True, rng: np.random.Generator, dtype: Any = np.float32
+        self,
+        head_width: int,
+        *,
+        clip: int = 16,
+        values: bool = True,
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
     ) -> None:
         self.clip = clip = check_size("clip", clip, hint="the paper has 16.")
-        width = check_size("width", width, 0)
+        width = check_size("head_width", head_width, 0)
         shape = (2 * clip + 1, width)
         self.key = Parameter((max(width, 1) ** -0.5 * rng.standard_normal(shape)).astype(dtype))
         if values:

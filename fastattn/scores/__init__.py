@@ -16,15 +16,11 @@ The first three have no parameters and may be given by name. `create` makes any 
 `names` lists them.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from fastattn.scores.additive import Additive, Concat
-from fastattn.scores.base import Score, resolve
+from fastattn.scores.base import Score
 from fastattn.scores.dot import Cosine, Dot, General, ScaledDot
 from fastattn.scores.location import Location
-
-if TYPE_CHECKING:
-    from fastattn.scores.registry import create, names
+from fastattn.scores.registry import create, names, record, records, register, resolve
 
 __all__ = [
     "Additive",
@@ -37,13 +33,8 @@ __all__ = [
     "Score",
     "create",
     "names",
+    "record",
+    "records",
+    "register",
     "resolve",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("create", "names"):
-        from fastattn.scores import registry
-
-        return getattr(registry, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from fastattn import linear
 from fastattn._arrays import float_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
-from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
+from fastattn.errors import ArgumentError, ShapeError, describe
 
 __all__ = [
     "KERNEL_ADDITIVE",
@@ -28,7 +28,6 @@ __all__ = [
     "Score",
     "kernel_score",
     "parameter",
-    "resolve",
 ]
 
 Array = NDArray[Any]
@@ -178,49 +177,3 @@ def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: 
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ShapeError(describe(name, f"shape {wanted}", f"shape {array.shape}", f"{name} is {meaning}."))
     return array
-
-
-_BY_NAME: dict[str, Score] = {}
-_NEED_PARAMETERS = {
-    "general": "scores.General(w)",
-    "additive": "scores.Additive(v)",
-    "concat": "scores.Concat(w, v)",
-    "location": "scores.Location(w)",
-}
-
-
-def by_name(cls: type[Score]) -> type[Score]:
-    """Class decorator: makes a score without parameters available under its name."""
-    _BY_NAME[cls.name] = cls()
-    return cls
-
-
-def resolve(score: object) -> Score:
-    """Return the score function that `score`, a name or an object, stands for."""
-    if isinstance(score, str):
-        found = _BY_NAME.get(score)
-        return found if found is not None else _provided(score)
-    if isinstance(score, Score):
-        return score
-    raise DTypeError(
-        describe("score", "a name or an object of fastattn.scores", type(score).__name__, "pass scores.Dot(), say.")
-    )
-
-
-def _provided(name: str) -> Score:
-    """Return a plugin's score that has no parameters; it is made once."""
-    if name in _NEED_PARAMETERS:
-        expected = f"one of {', '.join(sorted(_BY_NAME))}, or a score object"
-        hint = f"this score has parameters: pass {_NEED_PARAMETERS[name]}."
-        raise ArgumentError(describe("score", expected, repr(name), hint))
-    from fastattn.plugin import manager
-    from fastattn.scores import registry
-
-    missing = registry.needed(name)
-    if missing:
-        given = ", ".join(f"{option}=..." for option in missing)
-        hint = f"this score has parameters: pass fastattn.scores.create({name!r}, {given})."
-        raise ArgumentError(describe("score", "a score without parameters, or a score object", repr(name), hint))
-    made = registry.create(name)
-    manager.current().keep(_BY_NAME, name, made)
-    return made

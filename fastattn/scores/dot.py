@@ -9,12 +9,11 @@ import numpy as np
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, by_name, parameter
+from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, parameter
 
 __all__ = ["Cosine", "Dot", "General", "ScaledDot"]
 
 
-@by_name
 class Dot(Score):
     """``score_ij = q_i . k_j`` (Luong, Pham, Manning 2015, section 3.1, "dot").
 
@@ -34,7 +33,6 @@ class Dot(Score):
     name = "dot"
 
 
-@by_name
 class ScaledDot(Score):
     """``score_ij = q_i . k_j / sqrt(Dk)`` (Vaswani et al. 2017, eq. 1). `scale` replaces ``1 / sqrt(Dk)``.
 
@@ -57,7 +55,6 @@ class ScaledDot(Score):
         return 1 / math.sqrt(width) if width else 1.0
 
 
-@by_name
 class Cosine(Score):
     """``score_ij = q_i . k_j / (|q_i| |k_j|)`` (Graves, Wayne, Danihelka 2014, eq. 6). A zero vector scores 0.
 

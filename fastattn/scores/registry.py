@@ -1,13 +1,12 @@
-"""The score functions that there are, by name, those of plugins too."""
+"""The score functions by name, those of plugins too."""
 
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, describe
-from fastattn.plugin import making, manager
 from fastattn.plugin.records import ScoreRecord
+from fastattn.plugin.registry import Registry
 from fastattn.scores.base import Score
 
-__all__ = ["create", "names", "needed", "record"]
+__all__ = ["REGISTRY", "create", "names", "record", "records", "register", "resolve"]
 
 _HERE = "fastattn.scores"
 _LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
@@ -25,7 +24,7 @@ def _normal(*shape: str) -> Any:
 
 _ADDITIVE = {"v": _normal("width"), "w_query": _normal("query", "width"), "w_key": _normal("key", "width")}
 
-_BUILT_IN = (
+_OWN = (
     ScoreRecord("dot", f"{_HERE}.dot:Dot", "q . k", f"{_LUONG}, section 3.1"),
     ScoreRecord(
         "scaled_dot", f"{_HERE}.dot:ScaledDot", "q . k / sqrt(Dk)", "Vaswani et al. 2017 (arXiv:1706.03762), eq. 1"
@@ -49,62 +48,10 @@ _BUILT_IN = (
         "location", f"{_HERE}.location:Location", "(q w)_j", f"{_LUONG}, eq. 8", ({"w": _normal("query", "keys")},)
     ),
 )  # fmt: skip
-
-
-def fastattn_scores() -> tuple[ScoreRecord, ...]:
-    """Return our own score functions, by the hook that plugins have."""
-    return _BUILT_IN
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all score functions, those of plugins too."""
-    return manager.known_names("scores")
-
-
-def record(name: Any) -> ScoreRecord:
-    """Return the record of a score function, or raise an ArgumentError that names what is closest."""
-    if not isinstance(name, str):
-        hint = "see fastattn.scores.names()."
-        raise DTypeError(describe("name", "the name of a score function", type(name).__name__, hint))
-    found = manager.find("scores", name)
-    if found is None:
-        hint = manager.current().advice("scores", name, names())
-        raise ArgumentError(describe("score", f"one of {', '.join(names())}, or a score object", repr(name), hint))
-    assert isinstance(found, ScoreRecord)
-    return found
-
-
-def needed(name: str) -> list[str]:
-    """Return the options that a score function cannot be made without."""
-    return making.needed(record(name))
-
-
-def create(name: str, **given: Any) -> Score:
-    """Make a score function.
-
-    Parameters
-    ----------
-    name : str
-        One of `fastattn.scores.names()`; ``plugin:name`` says whose, where there are several.
-    **given
-        Its parameters and options, as its class takes them.
-
-    Returns
-    -------
-    Score
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such score function, or it has no such option, or lacks one that it needs.
-    PluginError
-        If two plugins provide the name, or what provides it cannot be imported.
-
-    Examples
-    --------
-    >>> import numpy as np, fastattn
-    >>> fastattn.scores.create("general", w=np.ones((3, 5)))
-    General(w: (3, 5))
-    """
-    made: Score = making.make(record(name), given, Score)
-    return made
+REGISTRY = Registry(ScoreRecord, Score, _OWN)
+create = REGISTRY.create
+names = REGISTRY.names
+record = REGISTRY.record
+records = REGISTRY.records
+register = REGISTRY.register
+resolve = REGISTRY.resolve

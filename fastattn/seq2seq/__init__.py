@@ -1,15 +1,23 @@
 """Encoder-decoders with attention: text, data, models, training and search."""
 
-from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
+from fastattn.seq2seq.config import (
+    Config,
+    DataConfig,
+    InferenceConfig,
+    TrainingConfig,
+    VocabularyConfig,
+    read_config,
+)
 from fastattn.seq2seq.models.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.models.cho import Cho, ChoConfig
 from fastattn.seq2seq.models.luong import Luong, LuongConfig
-from fastattn.seq2seq.models.model import Model, State, build, kinds
+from fastattn.seq2seq.models.model import Model, State
+from fastattn.seq2seq.models.registry import build, kinds
 from fastattn.seq2seq.models.sutskever import Sutskever, SutskeverConfig
 from fastattn.seq2seq.models.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.models.wu import Wu, WuConfig
 from fastattn.seq2seq.runs import checkpoint
-from fastattn.seq2seq.runs.running import load, read_config, train
+from fastattn.seq2seq.runs.running import load, train
 from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
 from fastattn.seq2seq.search.beam import beam_search

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any, Self
 
 from fastattn._strings import path_name
-from fastattn.errors import ConfigError, TextError, describe_file, within
+from fastattn.errors import (
+    ArgumentError,
+    ConfigError,
+    DTypeError,
+    PluginError,
+    TextError,
+    describe_file,
+    hint_of,
+    within,
+)
+from fastattn.seq2seq.models.registry import record
 from fastattn.seq2seq.schema import as_table, from_table, home_of, shown, suggest, to_table
 from fastattn.seq2seq.sections import PATHS, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig
 from fastattn.seq2seq.text.files import read_whole
 
-__all__ = ["Config", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig", "load_config"]
+__all__ = ["Config", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig", "read_config"]
 
 _LONGEST = 1 << 20  # bytes of a configuration file: more is another file
 
@@ -45,16 +55,11 @@ class Config:
 
     Examples
     --------
-    >>> from dataclasses import dataclass
-    >>> from fastattn.seq2seq.config import Config
-    >>> @dataclass(frozen=True)
-    ... class Small:
-    ...     kind: str = "small"
-    ...     hidden: int = 8
-    >>> config = Config.from_dict({"data": {"train": "pairs.tsv"}, "model": {"kind": "small"}}, kinds={"small": Small})
-    >>> config.model, config.training.rate
-    (Small(kind='small', hidden=8), 0.001)
-    >>> Config.from_dict(config.to_dict(), kinds={"small": Small}) == config
+    >>> from fastattn.seq2seq import Config
+    >>> config = Config.from_dict({"data": {"train": "pairs.tsv"}, "model": {"kind": "sutskever", "layers": 2}})
+    >>> config.model.layers, config.training.rate
+    (2, 0.001)
+    >>> Config.from_dict(config.to_dict()) == config
     True
     """
 
@@ -99,15 +104,13 @@ class Config:
         return to_table(self)
 
     @classmethod
-    def from_dict(cls, tables: Mapping[str, Any], *, kinds: Mapping[str, type]) -> "Config":
+    def from_dict(cls, tables: Mapping[str, Any]) -> "Config":
         """Return the configuration that tables describe.
 
         Parameters
         ----------
         tables : mapping
-            Sections by name.
-        kinds : mapping of str to type
-            The kinds of models, and the dataclasses of their settings.
+            Sections by name; the section of the model has the settings of its kind, also of one that a plugin has.
 
         Raises
         ------
@@ -122,18 +125,16 @@ class Config:
         found: dict[str, Any] = {
             name: from_table(section, tables.get(name, {}), name) for name, section in _SECTIONS.items()
         }
-        return cls(model=_model(as_table(tables.get("model", {}), "model"), kinds), **found)
+        return cls(model=_model(as_table(tables.get("model", {}), "model")), **found)
 
 
-def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> Config:
+def read_config(path: str | os.PathLike[str]) -> Config:
     """Read a configuration file.
 
     Parameters
     ----------
     path : path
         A TOML file.
-    kinds : mapping of str to type
-        The kinds of models, and the dataclasses of their settings.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
         hint = "correct the TOML there; text goes in quotes."
         raise ConfigError(describe_file(path, f"{error}".rstrip("."), hint)) from None
     try:
-        config = Config.from_dict(tables, kinds=kinds)
+        config = Config.from_dict(tables)
     except ConfigError as error:
         raise ConfigError(within(path, error)) from None
     places = {name: getattr(config.data, name) for name in PATHS}
@@ -167,12 +168,15 @@ def load_config(path: str | os.PathLike[str], *, kinds: Mapping[str, type]) -> C
     return replace(config, data=replace(config.data, **joined))
 
 
-def _model(table: Mapping[str, Any], kinds: Mapping[str, type]) -> Any:
+def _model(table: Mapping[str, Any]) -> Any:
     kind = table.get("kind", "bahdanau")
-    if not isinstance(kind, str) or kind not in kinds:
-        hint = suggest(str(kind), kinds)
-        raise ConfigError(describe_file("model.kind", f"no kind of model is called {kind!r}", hint))
-    return from_table(kinds[kind], {**table, "kind": kind}, "model")
+    try:
+        section = record(kind).section()
+    except (ArgumentError, DTypeError) as error:
+        raise ConfigError(describe_file("model.kind", f"no kind of model is called {kind!r}", hint_of(error))) from None
+    except PluginError as error:
+        raise ConfigError(within("model.kind", error)) from None
+    return from_table(section, {**table, "kind": kind}, "model")
 
 
 def _unknown_section(name: str) -> str:

@@ -134,6 +134,10 @@ _FAMILIES: dict[type[Record], tuple[type, Callable[..., Any], tuple[Callable[[An
 }
 
 
+def _checked(records: list[Record]) -> list[Record]:
+    return [record for record in records if type(record) in _FAMILIES]
+
+
 def _subject(subject: Any, kind: type[Record], options: Any, reference: Any = None) -> Any:
     base, make, _ = _FAMILIES[kind]
     record = as_record(subject, kind, base)
@@ -176,6 +180,8 @@ def _usable(provider: Any) -> list[Record]:
 def check_plugin(plugin: Any, *, expected_failures: Mapping[str, str] | None = None) -> list[Certificate]:
     """Check that a plugin loads and hands over usable records, and then each of them with each of its examples.
 
+    Of mechanisms of positions and of models it is checked that they can be imported.
+
     Parameters
     ----------
     plugin : str or object
@@ -212,7 +218,7 @@ def check_plugin(plugin: Any, *, expected_failures: Mapping[str, str] | None = N
             record.load()
 
     certificates = [run(f"plugin {name!r}", [("loads", loads), ("hooks", hooks), ("factories", factories)])]
-    for record in found if certificates[0].passed else []:
+    for record in _checked(found) if certificates[0].passed else []:
         own = {key.removeprefix(f"{record.name}."): why for key, why in reasons.items() if
                key.startswith(f"{record.name}.")}  # fmt: skip
         for example in record.examples or ({},):
@@ -246,7 +252,7 @@ def parametrize(*subjects: Any, expected_failures: Mapping[str, str] | None = No
 
     cases, reasons, used = [], dict(expected_failures or {}), set()
     for subject in subjects:
-        for record in [subject] if isinstance(subject, Record) else records_of(subject):
+        for record in [subject] if isinstance(subject, Record) else _checked(records_of(subject)):
             for number, example in enumerate(record.examples or ({},)):
                 made = _subject(record, type(record), example)
                 kind = type(record).__name__.removesuffix("Record").lower()

@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import normalizers, scores, variants
 from fastattn.attention import attention, attention_vjp
 from fastattn.errors import PluginError, describe_file
-from fastattn.normalizers.registry import fastattn_normalizers
 from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
-from fastattn.scores.registry import fastattn_scores
 from fastattn.testing.kit import check_normalizer, check_score, check_variant, records_of
 from fastattn.testing.normalizer_checks import NormalizerSubject
 from fastattn.testing.score_checks import ScoreSubject
 from fastattn.testing.variant_subject import VariantSubject
-from fastattn.variants.registry import record as variant_record
 
 __all__ = ["Case", "benchmarks_of", "measure"]
 
 BATCH, QUERIES, KEYS, WIDTH = 16, 30, 50, 64
-# What has the same inputs and is built in: the figure to compare with.
-PEERS = {"variants": "general", "scores": "general"}
 # Checks whose failure means that a result is wrong, so that its time would say nothing.
 _NEEDED = ("can_be_made", "formula", "masks", "gradients", "steps_against_all_at_once", "weights_agree_with_context")
 
@@ -71,7 +67,7 @@ class Case:
 
 
 def benchmarks_of(plugin: Any) -> list[Case]:
-    """Return what there is to time of a plugin, each of its records with its first example.
+    """Return what there is to time of a plugin: variants, scores and normalizers, each with its first example.
 
     Parameters
     ----------
@@ -82,12 +78,14 @@ def benchmarks_of(plugin: Any) -> list[Case]:
     for record in records_of(plugin):
         options = (record.examples or ({},))[0]
         if isinstance(record, VariantRecord):
-            own, peer = _variant_calls(record, options), _variant_calls(variant_record(PEERS["variants"]), {})
+            own, peer = _variant_calls(record, options), _variant_calls(variants.record("general"), {})
         elif isinstance(record, ScoreRecord):
-            built_in = next(one for one in fastattn_scores() if one.name == PEERS["scores"])
-            own, peer = _score_calls(record, options), _score_calls(built_in, built_in.examples[0])
+            general = scores.record("general")
+            own, peer = _score_calls(record, options), _score_calls(general, general.examples[0])
+        elif isinstance(record, NormalizerRecord):
+            own, peer = _normalizer_calls(record, options), _normalizer_calls(normalizers.record("softmax"), {})
         else:
-            own, peer = _normalizer_calls(record, options), _normalizer_calls(fastattn_normalizers()[0], {})
+            continue
         cases += [Case(record, options, call, own[call], peer[call]) for call in own]
     return cases
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import normalizers
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Memory, prepare
 from fastattn.errors import ArgumentError, ShapeError, describe
@@ -19,7 +20,6 @@ from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import (
     NormalizerLike,
     check_head_width,
-    check_normalizer,
     check_size,
     check_summed,
     check_whole,
@@ -165,7 +165,7 @@ class MultiHead(Variant):
         self.value = Linear(self.value_width, narrow, **more)
         self.output = Linear(wide, self.output_width, **more)
         self.window, self.sinks = check_window(window, sinks)
-        self.normalizer = check_normalizer(normalizer)
+        self.normalizer = normalizers.read(normalizer)
         self.positions = create_positions(
             positions, width=query_width, heads=heads, head_width=self.head_width, rng=rng, dtype=dtype,
             bidirectional=self.bidirectional,

@@ -1,23 +1,21 @@
-"""The variants that there are, by name, and `create`."""
+"""The variants by name, those of plugins too, and `create`."""
 
-import inspect
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Any
 
-from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, describe_file
-from fastattn.plugin import making
-from fastattn.plugin.names import NAME_HINT, fault_of
+from fastattn.errors import UnsupportedError, describe
+from fastattn.plugin.making import accepts
 from fastattn.plugin.records import VariantRecord
+from fastattn.plugin.registry import Registry
 from fastattn.variants.protocol.variant import Variant
 
-__all__ = ["create", "names", "options", "record", "records", "register"]
+__all__ = ["REGISTRY", "check_normalized", "create", "names", "options", "record", "records", "register"]
 
 _HERE = "fastattn.variants"
 _BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
 _LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
 
-_BUILT_IN = (
+_OWN = (
     VariantRecord("dot", f"{_HERE}.dot:Dot", "q . m", f"{_LUONG}, section 3.1"),
     VariantRecord(
         "scaled_dot", f"{_HERE}.dot:ScaledDot", "q . m / sqrt(D)", "Vaswani et al. 2017 (arXiv:1706.03762), eq. 1"
@@ -98,81 +96,17 @@ _BUILT_IN = (
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 
-
-def fastattn_variants() -> tuple[VariantRecord, ...]:
-    """Return our own variants, by the hook that plugins have."""
-    return _BUILT_IN
-
-
-_RECORDS: dict[str, VariantRecord] = {record.name: record for record in _BUILT_IN}
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all variants, those of plugins too, for `fastattn.create`."""
-    return tuple(sorted(records()))
-
-
-def records() -> Mapping[str, VariantRecord]:
-    """Return the records of all variants by name, those of plugins too; no variant is imported.
-
-    One that two plugins provide is there as ``plugin:name``, as is one of a plugin that has the name of ours.
-    """
-    from fastattn.plugin import manager
-
-    found: dict[str, Any] = {**manager.records("variants"), **_RECORDS}
-    return MappingProxyType(found)
-
-
-def register(new: Any, *, replace: bool = False) -> None:
-    """Add a variant.
-
-    Parameters
-    ----------
-    new : VariantRecord
-    replace : bool
-        Whether one of the same name may be replaced.
-
-    Raises
-    ------
-    ArgumentError
-        If there is one of that name, or the name is no name.
-    """
-    if not isinstance(new, VariantRecord):
-        hint = "pass VariantRecord('my_attention', MyAttention)."
-        raise DTypeError(describe("new", "a VariantRecord", type(new).__name__, hint))
-    if wrong := fault_of(new.name):
-        raise ArgumentError(describe_file("name", wrong, NAME_HINT))
-    if new.name in _RECORDS and not replace:
-        hint = "choose another name, or pass replace=True."
-        raise ArgumentError(describe("name", "a new name", repr(new.name), hint))
-    _RECORDS[new.name] = new
-
-
-def record(name: Any) -> VariantRecord:
-    """Return the record of a variant, or raise an ArgumentError that names what is closest."""
-    if not isinstance(name, str):
-        hint = "see fastattn.variants.names()."
-        raise DTypeError(describe("name", "the name of a variant", type(name).__name__, hint))
-    if name in _RECORDS:
-        return _RECORDS[name]
-    from fastattn.plugin import manager
-
-    found = manager.find("variants", name)
-    if found is not None:
-        assert isinstance(found, VariantRecord)
-        return found
-    hint = manager.current().advice("variants", name, names())
-    raise ArgumentError(describe("name", f"one of {', '.join(names())}", repr(name), hint))
-
-
-def options(name: str) -> Mapping[str, inspect.Parameter]:
-    """Return the options of a variant, with their defaults."""
-    return making.options(record(name))
+REGISTRY = Registry(VariantRecord, Variant, _OWN)
+names = REGISTRY.names
+options = REGISTRY.options
+record = REGISTRY.record
+records = REGISTRY.records
+register = REGISTRY.register
 
 
 def check_normalized(name: str, given: Iterable[str]) -> None:
     """Raise where a normalizer is among the options for a variant whose weights follow a rule of its own."""
-    if "normalizer" in given and not making.accepts(record(name), "normalizer"):
+    if "normalizer" in given and not accepts(record(name), "normalizer"):
         hint = "'additive', 'general' and other soft attention takes one; here leave it away."
         expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
         raise UnsupportedError(describe("normalizer", expected, "one", hint))
@@ -214,5 +148,4 @@ def create(name: str, **given: Any) -> Variant:
     Hint: did you mean 'general'?
     """
     check_normalized(name, given)
-    made: Variant = making.make(record(name), given, Variant)
-    return made
+    return REGISTRY.create(name, **given)

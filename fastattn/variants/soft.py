@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import linear
+from fastattn import linear, normalizers
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
 from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
-from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score, resolve
+from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
+from fastattn.scores.registry import resolve
 from fastattn.variants.protocol.backward import check_cotangents
-from fastattn.variants.protocol.checks import NormalizerLike, check_normalizer, check_whole
+from fastattn.variants.protocol.checks import NormalizerLike, check_whole
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Soft", "SoftPrepared"]
@@ -70,7 +71,7 @@ class Soft(Variant):
 
     def __init__(self, query_width: int, memory_width: int, dtype: Any, normalizer: NormalizerLike = "softmax") -> None:
         super().__init__(query_width, memory_width, dtype)
-        self.normalizer = check_normalizer(normalizer)
+        self.normalizer = normalizers.read(normalizer)
         plain = isinstance(self.normalizer, Softmax)
         self._normalizer: dict[str, Any] = {} if plain else {"normalizer": self.normalizer}
 

@@ -31,7 +31,6 @@ import numpy as np
 from fastattn import seq2seq, variants
 from fastattn.errors import CheckpointError, ConfigError, FastattnError
 from fastattn.seq2seq import checkpoint
-from fastattn.seq2seq.runs.running import settings_of_kinds
 from fastattn.seq2seq.runs.tensors import pack
 
 PAIRS = [("ab", "ba"), ("abc", "cba"), ("c", "c"), ("bca", "acb")]
@@ -251,7 +250,7 @@ def resize(files, rng):
         config["inference"].update(beam=rng.choice([1, 7, 1000]), coverage_penalty=rng.choice([0.0, 0.5]))
     files["config.json"] = json.dumps(config).encode()
     with contextlib.suppress(FastattnError):
-        model = seq2seq.Config.from_dict(config, kinds=settings_of_kinds()).model
+        model = seq2seq.Config.from_dict(config).model
         sizes = (4 + len(json.loads(files[f"{side}.vocabulary.json"])["tokens"]) for side in ("source", "target"))
         parameters = seq2seq.build(model, *sizes, seed=rng.randrange(99)).parameters()
         values = {name: parameter.value for name, parameter in parameters.items()}
@@ -333,7 +332,7 @@ def _translate(run):
 def _resume(run):
     found = checkpoint.load(run)
     try:
-        config = seq2seq.Config.from_dict(found.config, kinds=settings_of_kinds())
+        config = seq2seq.Config.from_dict(found.config)
     except ConfigError:  # nobody has such a configuration
         return
     step = found.progress.get("position", {})

@@ -70,11 +70,11 @@ def settings():
     import dataclasses
 
     from fastattn import seq2seq
-    from fastattn.seq2seq.runs.running import settings_of_kinds
+    from fastattn.seq2seq.models.registry import records
 
     sections = {"data": seq2seq.DataConfig, "vocabulary": seq2seq.VocabularyConfig, "training": seq2seq.TrainingConfig,
                 "inference": seq2seq.InferenceConfig}  # fmt: skip
-    kinds = settings_of_kinds()
+    kinds = {kind: record.section() for kind, record in records().items()}
     found = {name: {field.name: field for field in dataclasses.fields(cls)} for name, cls in (sections | kinds).items()}
     return {name: found[name] for name in sections}, {kind: found[kind] for kind in kinds}
 

@@ -374,7 +374,7 @@ def optimizers(z):
 def places(z):
     dtype, heads, head_width, count, keys = dtype_of(z), z.size(3), 2 * z.size(3), z.size(), z.size()
     width = heads * head_width
-    name = z.pick(*positions.NAMES)
+    name = z.pick(*positions.names())
     made = z.call(positions.create, name, width=width, heads=heads, head_width=head_width, rng=z.rng, dtype=dtype)
     first = z.size(3)
     what = z.pick("add", "turn", "bias", "attend", "vjp", "functions", "scores")

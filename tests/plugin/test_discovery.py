@@ -340,7 +340,7 @@ def test_threads_that_load_at_the_same_time_agree_and_warn_once():
 
     def look():
         barrier.wait(30)
-        found.append(providers())
+        found.append(manager.current().plugins())
 
     with isolated({"good": GOOD, "bad": Bad()}), pytest.warns(PluginWarning) as caught:
         threads = [threading.Thread(target=look) for _ in range(4)]

@@ -1,6 +1,7 @@
 """Plugins are found late, in isolation, and never in silence."""
 
 import dataclasses
+import importlib
 import json
 import re
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn import scores
-from fastattn.errors import ArgumentError, PluginError, PluginWarning
-from fastattn.plugin import NormalizerRecord, ScoreRecord, VariantRecord, isolated, providers
-from fastattn.plugin.provider import FAMILIES
+from fastattn import positions, scores
+from fastattn.errors import ArgumentError, DTypeError, PluginError, PluginWarning
+from fastattn.plugin import ModelRecord, PositionsRecord, Record, ScoreRecord, VariantRecord, isolated, providers
+from fastattn.plugin.records import FAMILIES
+from fastattn.positions import Positions
 from fastattn.testing import check_variant
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 from fastattn.variants.dot import Dot
@@ -188,13 +190,84 @@ def test_a_factory_that_makes_something_else_is_named():
             fastattn.create("odd")
 
 
-def test_our_own_families_come_by_the_same_hooks():
+def registry(family):
+    return importlib.import_module(FAMILIES[family].home).REGISTRY
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_our_own_are_records_of_the_same_types(family):
     with isolated():
-        rows = {row.name: row for row in providers()}
-        assert rows["fastattn.scores"].records["scores"].keys() == set(scores.names())
-        assert rows["fastattn.normalizers"].records["normalizers"].keys() == set(fastattn.normalizers.names())
-        assert rows["fastattn.variants"].records["variants"].keys() == set(fastattn.variants.names())
-        assert all(row.status == "built in" for row in rows.values())
+        row = {row.name: row for row in providers()}[f"fastattn.{family}"]
+        assert row.status == "built in" and row.records[family].keys() == set(registry(family).names())
+        assert all(type(record) is FAMILIES[family] for record in row.records[family].values())
+        for record in row.records[family].values():
+            assert callable(record.load()) and record.summary
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_looked_up_in_one_way(family):
+    kind, known = FAMILIES[family], registry(family)
+    own = next(iter(known.built_in))
+    mine, theirs = kind("mine", "nowhere:at_all"), kind("mine", "nowhere:else")
+    hook = f"fastattn_{family}"
+    with isolated({"one": module(**{hook: lambda: [mine, kind(own, "nowhere:mine")]})}):
+        assert known.record("mine") is mine and known.record("one:mine") is mine
+        assert known.record(own) is known.record(f"fastattn.{family}:{own}") is known.built_in[own]
+        assert known.record(f"one:{own}").factory == "nowhere:mine"
+        assert {"mine", own, f"one:{own}"} <= set(known.names()) and known.records()["mine"] is mine
+        with pytest.raises(ArgumentError, match=f"^{kind.argument}: expected one of .*, got 'mime'.*\n.*mean 'mine'"):
+            known.record("mime")
+        with pytest.raises(DTypeError, match=f"the name of a {kind.noun}, got int"):
+            known.record(3)
+    with isolated({"one": module(**{hook: lambda: [mine]}), "two": module(**{hook: lambda: [theirs]})}):
+        with pytest.raises(PluginError, match="is provided by 'one' and 'two'"):
+            known.record("mine")
+        assert known.record("two:mine") is theirs and {"one:mine", "two:mine"} <= set(known.names())
+    with isolated(), pytest.raises(ArgumentError):
+        known.record("mine")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_program_adds_and_replaces_records(family, monkeypatch):
+    kind, known = FAMILIES[family], registry(family)
+    own = next(iter(known.built_in))
+    monkeypatch.setattr(known, "_own", dict(known.built_in))
+    known.register(kind("mine", "a:b"))
+    assert known.record("mine").factory == "a:b" and "mine" not in known.built_in
+    with pytest.raises(ArgumentError, match="a new name"):
+        known.register(kind(own, "a:b"))
+    known.register(kind(own, "a:b"), replace=True)
+    assert known.record(own).factory == "a:b"
+    with pytest.raises(ArgumentError, match="'Mine' is no name"):
+        known.register(kind("Mine", "a:b"))
+    with pytest.raises(DTypeError, match=f"a {kind.__name__}"):
+        known.register("mine")
+
+
+def test_what_replaces_ours_is_used_by_name(monkeypatch):
+    known = registry("scores")
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    wanted = fastattn.attention(-x, x, x, score="dot")
+    monkeypatch.setattr(known, "_own", dict(known.built_in))
+    monkeypatch.setattr(known, "_made", {"dot": known.create("dot")})
+    known.register(ScoreRecord("dot", Negative), replace=True)
+    assert (fastattn.attention(x, x, x, score="dot") == wanted).all()
+
+
+def test_positions_of_a_plugin_are_made_with_the_sizes_that_they_take():
+    class Places(Positions):
+        def __init__(self, head_width, *, rng, depth=1):
+            self.made = head_width, depth
+
+    sizes = {"width": 8, "heads": 2, "head_width": 4, "rng": np.random.default_rng(0), "dtype": np.float32}
+    with isolated({"p": plugin(positions=lambda: [PositionsRecord("places", Places)])}):
+        assert positions.create("places", **sizes).made == (4, 1)
+        assert positions.create({"name": "places", "depth": 3}, **sizes).made == (4, 3)
+        with pytest.raises(ArgumentError, match=r"positions\.head_width: expected an option of 'places': depth"):
+            positions.create({"name": "places", "head_width": 3}, **sizes)
+        variant = fastattn.create("multihead", query_width=8, memory_width=8, heads=2, positions="places",
+                                  rng=np.random.default_rng(0))  # fmt: skip
+        assert variant.positions.made == (4, 1)
 
 
 DISTRIBUTION = {
@@ -279,7 +352,7 @@ def test_hooks_have_docstrings_with_examples_and_there_are_few():
     for name in hooks:
         text = getattr(hookspecs, name).__doc__
         assert "since" in text and f"def {name}():" in text
-    assert {NormalizerRecord, ScoreRecord, VariantRecord} == set(FAMILIES.values())
+    assert {kind.family: kind for kind in Record.__subclasses__()} == FAMILIES
 
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
@@ -294,7 +367,7 @@ def test_the_guide_has_every_hook_check_and_variable():
         assert f"`{check.__name__}`" in text
     for name in ("FASTATTN_PLUGINS=a,b", "FASTATTN_PLUGINS=`", "FASTATTN_PLUGINS_STRICT=1"):
         assert f"`{name}" in text
-    for field in dataclasses.fields(VariantRecord):
+    for field in dataclasses.fields(ModelRecord):
         assert f"`{field.name}`" in text
 
 

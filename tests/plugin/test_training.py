@@ -1,14 +1,16 @@
-"""A plugin's variant, named in a configuration file, is trained, saved, loaded and used."""
+"""Plugins' variants and models, named in a configuration file, are trained, saved, loaded and used."""
 
+import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from fastattn.errors import FastattnError
-from fastattn.plugin import isolated
-from fastattn.seq2seq import load, train
+from fastattn.errors import CheckpointError, ConfigError, FastattnError
+from fastattn.plugin import ModelRecord, isolated
+from fastattn.seq2seq import BOS, Batch, Config, build, kinds, load, train
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "fastattn-lowrank"
 
@@ -21,6 +23,15 @@ validation = "{pairs}"
 source = "char"
 target = "char"
 
+{model}
+[training]
+epochs = 3
+seed = 1
+rate = 0.01
+"""
+
+
+MECHANISM = """
 [model]
 kind = "bahdanau"
 embedding = 8
@@ -31,11 +42,6 @@ readout_width = 8
 [model.mechanism]
 name = "low_rank"
 rank = 5
-
-[training]
-epochs = 3
-seed = 1
-rate = 0.01
 """
 
 
@@ -52,16 +58,20 @@ def lowrank(monkeypatch):
         del sys.modules[name]
 
 
-def test_a_variant_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_path):
+def trained(folder, model):
     pytest.importorskip("safetensors", reason="checkpoints need it")
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcd"), rng.integers(2, 6))) for _ in range(60)]
-    pairs = tmp_path / "pairs.tsv"
+    pairs = folder / "pairs.tsv"
     pairs.write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
-    file = tmp_path / "train.toml"
-    file.write_text(TOML.format(pairs=pairs))
-    train(file, tmp_path / "run", quiet=True)
-    translator = load(tmp_path / "run")
+    file = folder / "train.toml"
+    file.write_text(TOML.format(pairs=pairs, model=model))
+    train(file, folder / "run", quiet=True)
+    return load(folder / "run")
+
+
+def test_a_variant_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_path):
+    translator = trained(tmp_path, MECHANISM)
     variant = translator.model.mechanism
     assert type(variant).__name__ == "LowRank" and variant.query.w.value.shape == (16, 5)
     assert "mechanism.query.w" in translator.model.parameters()
@@ -69,3 +79,67 @@ def test_a_variant_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp
     assert translator.align("abc", "cba").weights.shape == (4, 4)
     with isolated(), pytest.raises(FastattnError, match="'low_rank'"):
         load(tmp_path / "run")
+
+
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "plugins.md"
+
+
+@pytest.fixture
+def lookup():
+    if not GUIDE.exists():
+        pytest.skip("the guide is in the checkout only")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "Lookup" in block]
+    made = ModuleType("fastattn_lookup")
+    exec(code, vars(made))
+    with isolated({"lookup": made}):
+        yield made
+
+
+def test_the_model_of_the_guide_is_trained_from_a_configuration_file(lookup, tmp_path):
+    translator = trained(tmp_path, '[model]\nkind = "lookup"\nwidth = 16\n')
+    model = translator.model
+    assert type(model) is lookup.Lookup and model.config == lookup.LookupConfig(width=16)
+    assert model.source.w.value.shape[1] == 16 and "lookup" in kinds()
+    assert len(translator.translate(["abc", "d"], beam=3)) == 2
+    assert translator.align("abc", "cba").weights.shape == (4, 4)
+    (tmp_path / "more.toml").write_text((tmp_path / "train.toml").read_text().replace("epochs = 3", "epochs = 4"))
+    assert train(tmp_path / "more.toml", tmp_path / "run", resume=True, quiet=True).steps > 0
+    with isolated(), pytest.raises(CheckpointError, match=r"no kind of model is called 'lookup'.*and its plugins"):
+        load(tmp_path / "run")
+
+
+def test_the_model_of_the_guide_has_right_gradients_and_one_result(lookup):
+    model = build(lookup.LookupConfig(width=4), 9, 10, seed=0, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    batch = Batch(
+        source=rng.integers(4, 9, (3, 5)), source_lengths=np.array([5, 2, 4]), target=rng.integers(4, 10, (3, 4)),
+        target_lengths=np.array([4, 3, 1]), indices=np.arange(3),
+    )  # fmt: skip
+    seeds = np.arange(3, dtype=np.uint64)
+    _, _, backward = model.loss_vjp(batch, seeds=seeds)
+    backward(1.0)
+    for name, parameter in model.parameters().items():
+        direction = rng.normal(size=parameter.value.shape)
+        start, losses = parameter.value.copy(), []
+        for step in (1e-6, -1e-6):
+            parameter.assign(start + step * direction)
+            losses.append(model.loss(batch)[0])
+        parameter.assign(start)
+        slope = (losses[0] - losses[1]) / 2e-6
+        assert abs(slope - (direction * parameter.gradient).sum()) < 1e-7 * max(1, abs(slope)), name
+    forced, weights = model.forced(batch)
+    state, tokens = model.encode(batch.source, batch.source_lengths), np.full(3, BOS)
+    for t in range(4):
+        found, state, attended = model.step(tokens, state)
+        tokens = batch.target[:, t]
+        reads = t < batch.target_lengths
+        assert (found[np.arange(3), tokens] == forced[:, t])[reads].all() and (attended == weights[:, t])[reads].all()
+
+
+def test_a_model_of_a_plugin_that_cannot_be_made_is_named():
+    hooks = ModuleType("hooks")
+    hooks.fastattn_models = lambda: [ModelRecord("gone", "no.such:Model", settings="no.such:Settings")]
+    with isolated({"mine": hooks}):
+        assert "gone" in kinds()  # a listing imports nothing
+        with pytest.raises(ConfigError, match=r"model\.kind: gone: no\.such:Settings cannot be imported"):
+            Config.from_dict({"model": {"kind": "gone"}})

@@ -363,9 +363,9 @@ SIZES = {"query_width": 8, "memory_width": 8, "heads": 2, "rng": np.random.defau
     ("error", "words", "call"),
     [
         (ArgumentError, "one of alibi", lambda: fastattn.create("multihead", positions="rotari", **SIZES)),
-        (ArgumentError, "a setting of 'rotary'",
+        (ArgumentError, "an option of 'rotary'",
          lambda: fastattn.create("multihead", positions={"name": "rotary", "bases": 3}, **SIZES)),
-        (DTypeError, "a name or a mapping", lambda: fastattn.create("multihead", positions=3, **SIZES)),
+        (DTypeError, "a name, a mapping", lambda: fastattn.create("multihead", positions=3, **SIZES)),
         (ArgumentError, "even number", lambda: Rotary(5)),
         (ArgumentError, "layout", lambda: Rotary(4, layout="other")),
         (ArgumentError, "a finite number above 0", lambda: Rotary(4, base=0)),

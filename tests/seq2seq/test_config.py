@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from fastattn import seq2seq
 from fastattn.errors import ArgumentError, ConfigError, FastattnError, describe
+from fastattn.plugin import ModelRecord, isolated
 from fastattn.seq2seq.aliases import ALIASES
-from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig, load_config
+from fastattn.seq2seq.config import Config, DataConfig, InferenceConfig, TrainingConfig, VocabularyConfig, read_config
 from fastattn.seq2seq.schema import from_table, setting, to_table
 
 
@@ -34,13 +35,16 @@ class Small:
             raise ArgumentError(describe("heads", f"a divisor of {self.hidden}", self.heads, "use 2."))
 
 
-@dataclasses.dataclass(frozen=True)
-class Bahdanau:
-    kind: str = "bahdanau"
-    embedding: int = 16
+class Plugin:
+    def fastattn_models(self):
+        return [ModelRecord("small", "nowhere:Model", settings=Small)]
 
 
-KINDS = {"small": Small, "bahdanau": Bahdanau}
+@pytest.fixture(autouse=True, scope="module")
+def _small():
+    with isolated({"plugin": Plugin()}):
+        yield
+
 
 FULL = """
 [data]
@@ -98,7 +102,7 @@ max_length = 60
 def read(folder, text, name="c.toml"):
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load_config(path, kinds=KINDS)
+    return read_config(path)
 
 
 def changed(text, old, new):
@@ -117,7 +121,11 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_everything_has_a_default(tmp_path):
     config = read(tmp_path, '[data]\ntrain = "x.tsv"\n')
-    assert config.model == Bahdanau() and config.training == TrainingConfig() and config.vocabulary.source == "word"
+    assert (
+        config.model == seq2seq.BahdanauConfig()
+        and config.training == TrainingConfig()
+        and config.vocabulary.source == "word"
+    )
     assert read(tmp_path, "").data == DataConfig() == Config(model=Small()).data
     with pytest.raises(ConfigError, match="model: expected settings, got None"):
         Config()
@@ -128,23 +136,23 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     os.mkdir("sub")
     with open("sub/c.toml", "w") as file:
         file.write(changed(FULL, '"train.de"', '"' + str(tmp_path / "x.de") + '"'))
-    data = load_config("sub/c.toml", kinds=KINDS).data
+    data = read_config("sub/c.toml").data
     assert data.train == os.path.join("sub", "train.en")
     assert data.train_target == str(tmp_path / "x.de")
     assert data.validation == os.path.join("sub", "valid.tsv") and data.validation_target == ""
     with open("c.toml", "w") as file:
         file.write('[data]\ntrain = "-"\n')
-    assert load_config("c.toml", kinds=KINDS).data.train == "-"
+    assert read_config("c.toml").data.train == "-"
 
 
 def test_there_and_back(tmp_path):
     config = read(tmp_path, FULL)
     tables = json.loads(json.dumps(config.to_dict()))
-    assert Config.from_dict(tables, kinds=KINDS) == config
+    assert Config.from_dict(tables) == config
     assert tables["training"]["betas"] == [0.9, 0.98]
     plain = read(tmp_path, '[data]\ntrain = "x.tsv"\n')
     assert "columns" not in plain.to_dict()["data"]
-    assert Config.from_dict(plain.to_dict(), kinds=KINDS) == plain
+    assert Config.from_dict(plain.to_dict()) == plain
 
 
 def test_nothing_can_be_changed(tmp_path):
@@ -251,14 +259,14 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: no such file or directory\. Hint"):
-        load_config(tmp_path / "none.toml", kinds=KINDS)
+        read_config(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="is a directory"):
-        load_config(tmp_path, kinds=KINDS)
+        read_config(tmp_path)
 
 
 def test_two_sides_cannot_both_be_the_standard_input():
     with pytest.raises(ConfigError, match="the standard input is named twice"):
-        Config.from_dict({"data": {"train": "-", "train_target": "-"}}, kinds=KINDS)
+        Config.from_dict({"data": {"train": "-", "train_target": "-"}})
 
 
 def test_sections_made_in_python_are_checked_too():
@@ -266,7 +274,7 @@ def test_sections_made_in_python_are_checked_too():
         TrainingConfig(rate=-1)
     assert TrainingConfig(rate=1).rate == 1
     with pytest.raises(ConfigError, match="model: expected settings"):
-        Config(data=Config.from_dict({"data": {"train": "x"}}, kinds=KINDS).data, model={"kind": "small"})
+        Config(data=Config.from_dict({"data": {"train": "x"}}).data, model={"kind": "small"})
 
 
 @pytest.mark.parametrize(
@@ -275,9 +283,9 @@ def test_sections_made_in_python_are_checked_too():
 def test_what_needs_validation_data_says_so(name, value):
     tables = {"data": {"train": "x"}, "training": {name: value}}
     with pytest.raises(ConfigError, match=rf"training\.{name}: .* needs validation data"):
-        Config.from_dict(tables, kinds=KINDS)
+        Config.from_dict(tables)
     tables["data"]["validation"] = "y"
-    assert getattr(Config.from_dict(tables, kinds=KINDS).training, name) == value
+    assert getattr(Config.from_dict(tables).training, name) == value
 
 
 json_values = st.recursive(
@@ -433,7 +441,7 @@ def test_sections_are_answered_too():
         with pytest.raises(ConfigError, match=hint):
             Config(model=Small(), **{name: 1})
         with pytest.raises(ConfigError, match=hint):
-            Config.from_dict({name: 1}, kinds=KINDS)
+            Config.from_dict({name: 1})
 
 
 def test_every_alias_is_for_a_setting_and_none_is_one():

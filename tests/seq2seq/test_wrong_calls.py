@@ -61,7 +61,7 @@ CALLS = {
     "batch": lambda x: seq2seq.score_pairs(MODEL, x),
     "which": lambda x: seq2seq.load("none", x),
     "edit_distance": lambda x: metrics.edit_distance(x, "ab"),
-    "tables": lambda x: seq2seq.Config.from_dict(x, kinds={}),
+    "tables": lambda x: seq2seq.Config.from_dict(x),
     "tokens": lambda x: seq2seq.replace_unknown(x, [3], np.ones((1, 1)), ["a"]),
     "ids": lambda x: seq2seq.replace_unknown(["a"], x, np.ones((1, 1)), ["a"]),
     "weights": lambda x: seq2seq.replace_unknown(["a"], [3], x, ["a"]),

@@ -25,14 +25,14 @@ def test_our_variants_conform(case):
     assert certificate.passed, str(certificate)
 
 
-@pytest.mark.parametrize("record", scores.fastattn_scores(), ids=lambda record: record.name)
+@pytest.mark.parametrize("record", scores.REGISTRY.built_in.values(), ids=lambda record: record.name)
 def test_our_scores_conform(record):
     for example in record.examples or ({},):
         certificate = check_score(record, options=example)
         assert certificate.passed, str(certificate)
 
 
-@pytest.mark.parametrize("record", normalizers.fastattn_normalizers(), ids=lambda record: record.name)
+@pytest.mark.parametrize("record", normalizers.REGISTRY.built_in.values(), ids=lambda record: record.name)
 def test_our_normalizers_conform(record):
     for example in record.examples or ({},):
         certificate = check_normalizer(record, options=example)

@@ -13,7 +13,7 @@ from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
-from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.recurrence import GRURecord, GRUStep
 from fastattn.seq2seq.models.tied import TiedEmbedding
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -103,7 +103,6 @@ class BahdanauState(State):
     attention: AttentionState
 
 
-@register
 class Bahdanau(Attending):
     """Bidirectional GRU encoder; GRU decoder that attends with its previous state.
 
@@ -158,9 +157,6 @@ class Bahdanau(Attending):
     >>> log_probabilities.shape, weights.shape
     ((1, 12), (1, 3))
     """
-
-    kind = "bahdanau"
-    settings = BahdanauConfig
 
     def __init__(
         self,

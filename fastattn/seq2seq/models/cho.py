@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
-from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.recurrence import GRUStep, GRUWalk
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -60,7 +60,6 @@ class ChoState(State):
     inside: Array | None
 
 
-@register
 class Cho(Model):
     """GRU encoder; GRU decoder that sees the fixed vector c at every step.
 
@@ -99,8 +98,6 @@ class Cho(Model):
     ((1, 12), None)
     """
 
-    kind = "cho"
-    settings = ChoConfig
     attends = False
 
     def __init__(

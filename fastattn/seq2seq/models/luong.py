@@ -11,7 +11,7 @@ from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.luong_decoder import AtOnce, Decoder, StepByStep
-from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.randomness import derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
@@ -76,7 +76,6 @@ class LuongState(State):
     attention: AttentionState
 
 
-@register
 class Luong(Attending):
     """Stacked LSTMs; the decoder attends with its present state.
 
@@ -122,9 +121,6 @@ class Luong(Attending):
     >>> log_probabilities.shape, weights.shape
     ((1, 12), (1, 2))
     """
-
-    kind = "luong"
-    settings = LuongConfig
 
     def __init__(
         self,

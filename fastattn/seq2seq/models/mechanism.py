@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import variants
+from fastattn import normalizers, variants
 from fastattn.errors import (
     ArgumentError,
     ConfigError,
@@ -17,7 +17,6 @@ from fastattn.errors import (
     within,
 )
 from fastattn.variants import Variant
-from fastattn.variants.protocol.checks import check_normalizer
 
 __all__ = ["check_attention", "make"]
 
@@ -47,7 +46,7 @@ def _check(table: Mapping[str, Any]) -> None:
     known = variants.options(table["name"])
     variants.check_normalized(table["name"], table)
     if "normalizer" in table:
-        check_normalizer(table["normalizer"])
+        normalizers.read(table["normalizer"])
     for option in table:
         if option != "name" and (option not in known or option in _OWN):
             own = [name for name in known if name not in _OWN]

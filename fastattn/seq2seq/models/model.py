@@ -13,7 +13,6 @@ from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
 from fastattn.losses import cross_entropy, cross_entropy_vjp, log_softmax
-from fastattn.seq2seq.models.kinds import build, find, kinds, register
 from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import (
     IGNORED,
@@ -33,15 +32,11 @@ __all__ = [
     "Model",
     "Pairs",
     "State",
-    "build",
     "check_sentences",
     "check_tokens",
     "dropping",
     "fed",
-    "find",
-    "kinds",
     "known",
-    "register",
 ]
 
 Array = NDArray[Any]
@@ -141,16 +136,10 @@ class Model(Layer):
         What the model was made from.
     projection : Linear
         From features to the target vocabulary.
-    kind : str
-        The name under which `build` finds the class.
-    settings : type
-        The dataclass of its configuration, whose defaults are those of the paper.
     attends : bool
         Whether its steps give attention weights.
     """
 
-    kind: ClassVar[str] = ""
-    settings: ClassVar[type]
     attends: ClassVar[bool] = True
     config: Any
     projection: Linear

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
-from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.randomness import derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -50,7 +50,6 @@ class SutskeverState(State):
     layers: tuple[tuple[Array, Array], ...]
 
 
-@register
 class Sutskever(Model):
     """Deep LSTM encoder whose last state starts a deep LSTM decoder.
 
@@ -79,8 +78,6 @@ class Sutskever(Model):
     ((1, 12), None)
     """
 
-    kind = "sutskever"
-    settings = SutskeverConfig
     attends = False
 
     def __init__(

@@ -12,7 +12,7 @@ from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.positions import Positions, create
-from fastattn.seq2seq.models.model import Longest, Model, Pairs, State, check_sentences, dropping, known, register
+from fastattn.seq2seq.models.model import Longest, Model, Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.models.randomness import derive
 from fastattn.seq2seq.models.tied import TiedEmbedding
@@ -191,7 +191,6 @@ class TransformerState(State):
     memories: tuple[Memory, ...]
 
 
-@register
 class Transformer(Model):
     """Stacks of self-attention and feed-forward networks; the decoder's layers also attend to the encoder's output.
 
@@ -234,9 +233,6 @@ class Transformer(Model):
     >>> log_probabilities.shape, weights.shape
     ((1, 12), (1, 2, 2))
     """
-
-    kind = "transformer"
-    settings = TransformerConfig
 
     def __init__(
         self,

@@ -21,7 +21,6 @@ from fastattn.seq2seq.models.model import (
     dropping,
     fed,
     known,
-    register,
 )
 from fastattn.seq2seq.models.recurrence_lstm import LSTMStep, LSTMWalk
 from fastattn.seq2seq.models.sentences import check_pairs, inside
@@ -64,7 +63,6 @@ class WuState(State):
     memory: Prepared
 
 
-@register
 class Wu(Model):
     """Bidirectional LSTM; LSTM decoder; one source position for each target token, summed over in the likelihood.
 
@@ -106,9 +104,6 @@ class Wu(Model):
     >>> log_probabilities.shape, weights.shape
     ((1, 12), (1, 2))
     """
-
-    kind = "wu"
-    settings = WuConfig
 
     def __init__(
         self,

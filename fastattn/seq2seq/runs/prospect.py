@@ -1,10 +1,12 @@
 """What is known of a run before its data are read: how large its model is, and what cannot work later."""
 
+import dataclasses
 import os
 
 from fastattn.errors import ConfigError, FastattnError, describe_file, within
 from fastattn.seq2seq.config import Config, DataConfig
-from fastattn.seq2seq.models.model import Model, build
+from fastattn.seq2seq.models.model import Model
+from fastattn.seq2seq.models.registry import build
 from fastattn.seq2seq.runs.sizes import Blank, OversizeError, memory, shown
 from fastattn.seq2seq.sections import PATHS
 from fastattn.seq2seq.text.vocabulary import UNK
@@ -39,7 +41,7 @@ def prospect(config: Config) -> list[str]:
             problem = f"{positions} positions are too few for a {side} of training.max_length {most} and its end"
             hint = f"give at least {most + 1}, or lower training.max_length."
             raise ConfigError(describe_file(f"model.{longest.key}", problem, hint))
-    plain = config.model == type(config.model)()
+    plain = all(getattr(config.model, field.name) == field.default for field in dataclasses.fields(config.model))
     as_published = ", in the sizes of the paper, as [model] has no others" if plain else ""
     lines = [f"model: {config.model.kind}{as_published}: {size_of(model, config)}, besides those of the vocabularies"]
     if longest.target is not None and config.inference.max_length > longest.target:

@@ -13,8 +13,9 @@ from fastattn._printing import say
 from fastattn._strings import path_name
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
 from fastattn.seq2seq._optional import need
-from fastattn.seq2seq.config import Config, load_config
-from fastattn.seq2seq.models.model import Model, build, find, kinds
+from fastattn.seq2seq.config import Config, read_config
+from fastattn.seq2seq.models.model import Model
+from fastattn.seq2seq.models.registry import build
 from fastattn.seq2seq.runs import checkpoint, durable
 from fastattn.seq2seq.runs.checkpoint import Checkpoint
 from fastattn.seq2seq.runs.durable import DamagedError
@@ -30,7 +31,7 @@ from fastattn.seq2seq.text.corpus import Pairs, prepare_corpus
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 from fastattn.seq2seq.translate import Translator
 
-__all__ = ["load", "read_config", "settings_of_kinds", "train"]
+__all__ = ["load", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
@@ -42,23 +43,7 @@ _LOWERED = ("rate", "clip")
 _DRAWS = 4
 
 _FITTING = "use the configuration and the vocabularies that were saved with it."
-_NEWER = "install the fastattn that wrote it."
-
-
-def settings_of_kinds() -> dict[str, type]:
-    """Return the settings' dataclass of every kind of model."""
-    return {kind: find(kind).settings for kind in kinds()}
-
-
-def read_config(path: str | os.PathLike[str]) -> Config:
-    """Return the configuration in a TOML file, for any kind of model that there is.
-
-    Raises
-    ------
-    ConfigError
-        In one line that begins with the path.
-    """
-    return load_config(path, kinds=settings_of_kinds())
+_NEWER = "install the fastattn that wrote it, and its plugins."
 
 
 def train(
@@ -300,7 +285,7 @@ def _fixed(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _config(found: Checkpoint) -> Config:
     """Return the configuration of a checkpoint; settings that its fastattn did not know have their defaults."""
     try:
-        return Config.from_dict(found.config, kinds=settings_of_kinds())
+        return Config.from_dict(found.config)
     except ConfigError as error:
         raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastattn._arrays import as_array, frozen
 from fastattn._numbers import check_choice, check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.normalizers.base import Normalizer, resolve
+from fastattn.normalizers.base import Normalizer
 from fastattn.variants.protocol.prepared import Prepared, check_whole
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "check_head_width",
     "check_kind",
     "check_lengths",
-    "check_normalizer",
     "check_seeds",
     "check_size",
     "check_summed",
@@ -49,18 +48,6 @@ def check_lengths(
         got = f"{array.min()} to {array.max()}"
         raise ArgumentError(describe(name, f"values from 0 to {most}", got, f"they count {counted}."))
     return array.astype(np.int64)
-
-
-def check_normalizer(given: object) -> Normalizer:
-    """Return a normalizer from its name, from a mapping of its name and settings, or as it is; or raise."""
-    if not isinstance(given, Mapping):
-        return resolve(given)
-    if "name" not in given:
-        hint = 'pass {"name": "entmax", "alpha": 1.3}, say.'
-        raise ArgumentError(describe("normalizer", "a name", f"{dict(given)} without one", hint))
-    from fastattn.normalizers import registry
-
-    return registry.create(given["name"], **{key: value for key, value in given.items() if key != "name"})
 
 
 def check_seeds(seeds: object, batch: int) -> Array:

@@ -254,8 +254,8 @@ def test_log_probabilities_are_those_of_the_papers_formulas(name):
     for b in range(5):
         one = batch.row(b)
         fed = np.array([BOS, *one.target[0, :-1]])
-        probabilities = PAPERS[model.kind](model.config, p, one.source[0], fed)
-        if model.kind != "wu":
+        probabilities = PAPERS[model.config.kind](model.config, p, one.source[0], fed)
+        if model.config.kind != "wu":
             probabilities = softmax(probabilities @ p["projection.w"] + p["projection.b"])
         expected = np.log(probabilities[np.arange(len(fed)), one.target[0]])
         np.testing.assert_allclose(found[b, : len(fed)], expected, rtol=1e-9, atol=1e-10)

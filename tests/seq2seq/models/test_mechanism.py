@@ -264,7 +264,7 @@ def test_a_variant_for_luong_named_in_a_file_is_trained_and_loaded(tmp_path, nam
     (tmp_path / "model.toml").write_text(text.replace("TABLE", f'name = "{name}"\n{options}'))
     train(tmp_path / "model.toml", tmp_path / "run", quiet=True)
     translator = load(tmp_path / "run", "last")
-    assert translator.model.kind == "luong" and translator.model.config.mechanism["name"] == name
+    assert translator.model.config.kind == "luong" and translator.model.config.mechanism["name"] == name
     assert any(path.startswith("mechanism.") for path in translator.model.parameters())
     assert len(translator.translate(["ab", "c"])) == len(translator.translate(["ab", "c"], beam=3)) == 2
     weights = translator.align("ab", "ba").weights  # (T, S), or (T, H, S)

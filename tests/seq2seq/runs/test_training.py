@@ -307,15 +307,14 @@ def test_the_documentation_names_every_key():
     import re
     from pathlib import Path
 
-    from fastattn.seq2seq.models import model
-    from fastattn.seq2seq.runs.running import settings_of_kinds
+    from fastattn.seq2seq.models.registry import records
 
     text = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", text))
     sections = [seq2seq.DataConfig, seq2seq.VocabularyConfig, seq2seq.TrainingConfig, seq2seq.InferenceConfig]
-    for settings in [*sections, *settings_of_kinds().values()]:
+    for settings in [*sections, *(record.section() for record in records().values())]:
         assert {field.name for field in dataclasses.fields(settings)} <= named, settings
-    assert set(model.kinds()) <= named
+    assert set(records()) <= named
 
 
 def test_dropout_is_a_function_of_the_sample(tmp_path, monkeypatch):

@@ -146,7 +146,7 @@ advice(
     lambda mechanism=3: BahdanauConfig(mechanism=mechanism), "or in Python pass a dict", mechanism={"name": "additive"}
 )
 advice(
-    lambda table=3: Config.from_dict({"training": table}, kinds={}),
+    lambda table=3: Config.from_dict({"training": table}),
     "write a section [training], or in Python pass a dict",
     lambda: toml("[training]\n"),
 )

@@ -13,7 +13,7 @@ from fastattn.seq2seq import (
     TransformerConfig,
     metrics,
 )
-from fastattn.seq2seq.models.kinds import find
+from fastattn.seq2seq.models.registry import record
 from fastattn.seq2seq.search.evaluation import evaluate
 from fastattn.seq2seq.text.batches import group, pad
 from hints import advice
@@ -47,7 +47,7 @@ def transformer(source=8, **given):
 
 
 # Settings
-advice(lambda kind="bahdanu": find(kind), "did you mean {kind}?", kind="'bahdanau'")
+advice(lambda kind="bahdanu": record(kind), "did you mean {kind}?", kind="'bahdanau'")
 advice(lambda size=3: build(BahdanauConfig(**GRU), size), "pass source_vocabulary_size={size}, say", size="64")
 advice(lambda hidden=0: bahdanau(hidden=hidden), "the default is 1000", hidden=4)
 advice(lambda dropout=1.0: bahdanau(dropout=dropout), "the default is {dropout}.", dropout="0.0")

@@ -119,9 +119,7 @@ def score(name, factory, **options):
 
 
 advice(lambda name="nine": score(name, Mine), "did you mean {name}?", name="'mine'")
-advice(
-    lambda name="xxxx": score(name, Mine), "see fastattn.scores.names(), or install the plugin that has it", name="mine"
-)
+advice(lambda name="xxxx": score(name, Mine), "use one of these names, or install the plugin that has it", name="mine")
 advice(
     lambda options={"softcup": 3.0}: score("mine", Mine, **options), "did you mean 'softcap'?", options={"softcap": 3.0}
 )
@@ -140,7 +138,7 @@ def used(made):
 
 advice(
     lambda made=lambda: "mine": used(made),
-    "this score has parameters: pass fastattn.scores.create('mine', width=...)",
+    "this one has parameters: pass fastattn.scores.create('mine', width=...)",
     made=lambda: fastattn.scores.create("mine", width=3),
 )
 

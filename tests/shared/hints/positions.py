@@ -36,9 +36,9 @@ advice(
     "make it with a larger longest=; what was not learnt is not known",
     longest=5,
 )
-advice(lambda given=3: create(given), "pass one of alibi, learned, rotary, shaw, sinusoidal, t5", given="alibi")
-advice(lambda given=3: create(given), "or a mapping with its name and settings", given={"name": "shaw", "clip": 2})
-advice(lambda given="absolute": create(given), "use one of these names, or {given} for none", given="None")
+advice(lambda given=3: create(given), "pass {given}, or", given="'alibi'")
+advice(lambda given={"clip": 2}: create(given), "or {given} and its settings", given="{'name': 'alibi'}")
+advice(lambda given="absolute": create(given), "use one of these names, or install the plugin", given="learned")
 advice(lambda given="rotery": create(given), "did you mean {given}?", given="'rotary'")
 advice(
     lambda given={"name": "shaw", "chip": 2}: create(given), "did you mean 'clip'?", given={"name": "shaw", "clip": 2}

@@ -63,30 +63,25 @@ advice(lambda w=V: scores.General(w), "w is ", w=W)
 advice(lambda b=ones(5): scores.Additive(V, b=b), "b is of shape (Da,), as v is", b=V)
 
 # Names
-advice(lambda score=3: attend(score=score), "pass {score}, say", score="scores.Dot()")
-for name, made in (
-    ("general", scores.General(W)),
-    ("additive", scores.Additive(V)),
-    ("location", scores.Location(ones(4, 5))),
-    ("concat", scores.Concat(ones(8, 4), V)),
+advice(lambda score=3: attend(score=score), "pass {score}, say", score="'dot'")
+for name, given in (
+    ("general", {"w": W}),
+    ("additive", {"v": V}),
+    ("location", {"w": ones(4, 5)}),
+    ("concat", {"w": ones(8, 4), "v": V}),
 ):
-    arguments = {"concat": "w, v", "additive": "v"}.get(name, "w")
-    advice(lambda score=name: attend(score=score), f"pass scores.{type(made).__name__}({arguments})", score=made)
+    arguments = ", ".join(f"{parameter}=..." for parameter in given)
+    advice(
+        lambda score=name: attend(score=score),
+        f"pass fastattn.scores.create({name!r}, {arguments})",
+        score=scores.create(name, **given),
+    )
 advice(lambda score="scaled_dt": attend(score=score), "did you mean {score}?", score="'scaled_dot'")
-advice(lambda score="xxx": attend(score=score), "see fastattn.scores.names()", score="dot")
-advice(lambda name=3: scores.create(name), "see fastattn.scores.names()", lambda: scores.create(scores.names()[-1]))
+advice(lambda score="xxx": attend(score=score), "use one of these names", score="dot")
+advice(lambda name=3: scores.create(name), "pass {name}, say", name="'dot'")
 advice(lambda normalizer="sofmax": attend(normalizer=normalizer), "did you mean {normalizer}?", normalizer="'softmax'")
-advice(lambda normalizer=3: attend(normalizer=normalizer), 'pass "softmax"', normalizer="softmax")
-advice(
-    lambda normalizer=3: attend(normalizer=normalizer),
-    "or normalizers.Sparsemax(), say",
-    normalizer=normalizers.Sparsemax(),
-)
-advice(
-    lambda name=3: normalizers.create(name),
-    "see fastattn.normalizers.names()",
-    lambda: normalizers.create(normalizers.names()[0]),
-)
+advice(lambda normalizer=3: attend(normalizer=normalizer), "pass {normalizer}, say", normalizer="'softmax'")
+advice(lambda name=3: normalizers.create(name), "pass {name}, say", name="'softmax'")
 advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "give one alpha", alpha=1.5)
 advice(lambda alpha=ones(1, 2): normalizers.Entmax(alpha), "or one for each query head", alpha=ones(2))
 advice(lambda alpha=[1.5, 1.5]: attend(normalizer=normalizers.Entmax(alpha)), "or one for all", alpha=1.5)

@@ -41,8 +41,8 @@ advice(lambda width=0: make("additive", width=width), "pass width={width}, say",
 advice(lambda training="sgd": make("hard", training=training), "pass training={training}.", training="'gumbel'")
 advice(
     lambda normalizer={"alpha": 1.3}: make(normalizer=normalizer),
-    "pass {normalizer}, say",
-    normalizer='{"name": "entmax", "alpha": 1.3}',
+    "or {normalizer} and its settings",
+    normalizer="{'name': 'softmax'}",
 )
 advice(lambda heads=3: make("multihead", heads=heads), "pass a divisor", heads=2)
 advice(lambda head_width=None: make("multihead", heads=3, head_width=head_width), "or head_width=", head_width=2)
@@ -130,7 +130,7 @@ advice(
 def registered(name):
     """Register a variant for a moment; if the name is taken, say so."""
     registry.register(VariantRecord(name, len))
-    del registry._RECORDS[name]
+    del registry.REGISTRY._own[name]
 
 
 advice(
@@ -143,7 +143,7 @@ advice(
     lambda new=len: registry.register(new),
     "pass {new}.",
     lambda: registered("mine_2"),
-    new="VariantRecord('my_attention', MyAttention)",
+    new="VariantRecord('mine', Mine)",
 )
 advice(lambda rng=7: make(rng=rng), "pass rng={rng}.", rng="np.random.default_rng(0)")
 advice(
@@ -153,9 +153,7 @@ advice(
 )
 
 
-advice(
-    lambda name=3: fastattn.create(name), "see fastattn.variants.names()", lambda: make(variants.names()[0], width=2)
-)
+advice(lambda name=3: fastattn.create(name), "pass {name}, say", lambda: make("dot"), name="'dot'")
 advice(lambda name="generel": make(name), "did you mean {name}?", name="'general'")
 advice(
     lambda options={"normalizer": "sparsemax"}: make("monotonic", width=4, **options), "here leave it away", options={}
