@@ -1,7 +1,6 @@
 """Running code of others: whatever it raises is an `Exception` outside of it, unless somebody pressed Ctrl-C."""
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -51,6 +50,8 @@ def _ctrl_c() -> Iterator[list[int]]:
 
     Only the main thread handles signals: in any other one, no KeyboardInterrupt comes from outside.
     """
+    import signal  # which takes a while, and no name of ours needs
+
     pressed: list[int] = []
     before: Any = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
