@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import fastattn
-from fastattn import losses, variants
+from fastattn import losses
 from fastattn.plugin import VariantRecord
 from fastattn.variants import hard, loading, registry
 from hints import advice, ones
