@@ -14,6 +14,7 @@ import fastattn
 from fastattn.cli import main
 from fastattn.errors import ArgumentError, PluginError, PluginWarning
 from fastattn.plugin import ScoreRecord, VariantRecord, isolated, providers
+from fastattn.plugin.manager import current
 from fastattn.variants.dot import Dot
 
 
@@ -340,7 +341,7 @@ def test_threads_that_load_at_the_same_time_agree_and_warn_once():
 
     def look():
         barrier.wait(30)
-        found.append(manager.current().plugins())
+        found.append(current().plugins())
 
     with isolated({"good": GOOD, "bad": Bad()}), pytest.warns(PluginWarning) as caught:
         threads = [threading.Thread(target=look) for _ in range(4)]

@@ -81,7 +81,7 @@ def test_a_variant_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp
         load(tmp_path / "run")
 
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "plugins.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 
 
 @pytest.fixture

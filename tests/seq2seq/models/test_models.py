@@ -11,7 +11,8 @@ from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq import BOS, build
 from fastattn.seq2seq.models import luong, recurrence, recurrence_lstm
-from fastattn.seq2seq.models.model import fed, find
+from fastattn.seq2seq.models.model import fed
+from fastattn.seq2seq.models.registry import record
 
 every_model = pytest.mark.parametrize("name", CASES)
 
@@ -175,7 +176,7 @@ def test_wrong_calls_name_the_argument():
     batch = random_pairs()
     model = make("bahdanau")
     with pytest.raises(FastattnError, match="kind: expected one of"):
-        find("bahdanua")
+        record("bahdanua")
     with pytest.raises(FastattnError, match="source_vocabulary_size"):
         build(CASES["bahdanau"], 3, 9, 0)
     with pytest.raises(FastattnError, match="seeds: expected 4 integers"):
