@@ -63,6 +63,20 @@ def test_gradients_of_attention(dtype, large, queries, keys):
     close(found.bias, ds.sum(0, keepdims=True), size.sum(0, keepdims=True), dtype)
 
 
+@TYPES
+@pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+def test_sums_of_many_terms_that_cancel(dtype, normalizer):
+    rows, largest = 1600, np.finfo(dtype).max
+    d = np.full((rows, 3), largest)
+    d[rows // 2 :] *= -1
+    d[-1] /= 2
+    q, k, v = np.zeros((rows, 2), dtype), np.ones((4, 2), dtype), np.zeros((4, 3), dtype)
+    found = fastattn.attention_vjp(q, k, v, normalizer=normalizer)[1](d)
+    np.testing.assert_allclose(
+        found.value / largest, np.full((4, 3), 1 / 8), rtol=0, atol=2 * rows * np.finfo(dtype).eps
+    )
+
+
 def options(dtype, width):
     yield "dropout", {"dropout": 0.5, "seed": 3}
     yield "masks", {"mask": np.random.default_rng(1).random((20, 30)) < 0.7, "causal": "bottom_right"}
