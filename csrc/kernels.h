@@ -170,7 +170,8 @@ typedef struct fa_steps {
 
     const void *d_context, *d_weights;
     void *d_query, *d_history, *d_factor;
-    void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to */
+    void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to, by steps first_step..last_step-1 */
+    int64_t first_step, last_step;
 } fa_steps;
 
 /* Features of heads turned by the angles of their positions: ops/rotary.inl. */

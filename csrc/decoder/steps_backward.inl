@@ -166,7 +166,7 @@ FA_FUNC void steps_backward(const fa_steps *a, int64_t b, void *workspace) {
     real *d_key = (real *)a->d_key + b * a->S * a->D;
     real *d_vector = additive ? (real *)a->d_vector + b * a->D : NULL;
     real *d_weights = a->C ? (real *)a->d_feature_weights + b * a->C * a->D : NULL;
-    for (int64_t t = 0; t < a->T; t++) {
+    for (int64_t t = a->first_step; t < a->last_step; t++) {
         const int64_t row = b * a->T + t, at = row * a->S, first = a->first[row], last = a->last[row];
         const real *query = (const real *)a->query + row * a->D;
         memset(m.d_query, 0, (size_t)m.Dp * item);

@@ -238,6 +238,8 @@ class Steps:
         d_vector: Array | None,
         d_feature_weights: Array | None,
         d_filters: Array | None,
+        first_step: int = 0,
+        last_step: int | None = None,
     ) -> None: ...
 
 class Monotonic:

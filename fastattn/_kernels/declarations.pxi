@@ -113,6 +113,7 @@ cdef extern from "kernels.h" nogil:
         void *d_vector
         void *d_feature_weights
         void *d_filters
+        int64_t first_step, last_step
 
     ctypedef struct fa_monotonic:
         int64_t B, S, D, Dv, chunk

@@ -97,14 +97,18 @@ cdef class Steps:
             raise MemoryError("fastattn: no memory for the workspace of attention steps")
 
     def backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, d_history, d_factor,
-                 cnp.ndarray d_key, d_vector, d_feature_weights, d_filters):
-        """After forward, whose arrays are still there: the last four are added to, each (B, ...)."""
+                 cnp.ndarray d_key, d_vector, d_feature_weights, d_filters, int64_t first_step=0, last_step=None):
+        """After forward, whose arrays are still there: the last four are added to, each (B, ...), by these steps."""
         cdef fa_steps a = self.a
         cdef int status
         self.numbers()
         same("backward", "calls of forward before it, at least", a.weights != NULL, 1)
         # The sums of a sample are beside those of the next one.
         same("rows", "arrays on the way back", a.memory_rows != NULL, 0)
+        a.first_step = first_step
+        a.last_step = a.T if last_step is None else last_step
+        between("last_step", None, a.last_step, 0, a.T)
+        between("first_step", None, first_step, 0, a.last_step)
         self.each(d_context, "d_context", fa_times(a.T, a.Dv), True, FA_READ)
         self.each(d_weights, "d_weights", fa_times(a.T, a.S), False, FA_READ)
         self.each(d_query, "d_query", fa_times(a.T, a.D), True, FA_WRITE)

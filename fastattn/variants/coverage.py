@@ -108,13 +108,16 @@ class Coverage(Recall):
         if self.fertility is None:
             return d_history, d_history
         phi = self._phi(prepared)
-        d_inner = self._sums(prepared).setdefault("phi", np.zeros(phi.shape, self.dtype))
-        d_inner -= d_history * (weights / phi) * (1 - phi / self.dtype.type(self.most))
+        prepared.sums["phi"] -= d_history * (weights / phi) * (1 - phi / self.dtype.type(self.most))
         return d_history / phi, d_history
+
+    def _zeros(self, prepared: Any) -> dict[str, Array]:
+        sums = super()._zeros(prepared)
+        return sums if self.fertility is None else {**sums, "phi": np.zeros(prepared.shape, self.dtype)}
 
     def finish(self, prepared: Any) -> MemoryGradient:
         check_prepared(prepared, self)
-        d_inner = prepared.sums.get("phi")
+        d_inner = prepared.sums.total().get("phi")
         gradient = super().finish(prepared)
         if self.fertility is None or d_inner is None:
             return gradient

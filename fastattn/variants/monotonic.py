@@ -260,9 +260,10 @@ class Monotonic(Variant):
             hint = "train with start(prepared), whose alignments are expected ones."
             raise UnsupportedError(describe("state", "one of soft mode on the way back", "one of hard mode", hint))
         context, weights, after, call = self._run(query, prepared, state)
+        step = prepared.count()
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, MonotonicState]:
-            sums, chunk = self._sums(prepared), self.chunk_align
+            sums, chunk = prepared.sums.at(step, lambda: self._zeros(prepared)), self.chunk_align
             d_projected = np.empty((prepared.batch, self.align.width), self.dtype)
             d_chunk = None if chunk is None else np.empty_like(d_projected)
             d_previous = np.empty(weights.shape, self.dtype)
@@ -270,21 +271,15 @@ class Monotonic(Variant):
                 d_context, d_weights, None if d_state is None else d_state.alignment, d_projected, d_chunk, d_previous,
                 sums["key"], sums["v"], sums["r"], sums.get("chunk_key"), sums.get("chunk_v"),
             )  # fmt: skip
-            step = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
+            left = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
             d_query = self.align._project_vjp(query, query, d_projected)
             if chunk is not None and d_chunk is not None:
-                step["d_chunk"] = d_chunk
+                left["d_chunk"] = d_chunk
                 d_query = d_query + chunk._project_vjp(query, query, d_chunk)
-            prepared.tape.append(step)
+            prepared.tape.append(left)
             return d_query, MonotonicState(d_previous)
 
         return context, weights, after, StepBackward(backward, context, weights, after)
-
-    def _sums(self, prepared: Any) -> dict[str, Array]:
-        if not prepared.sums:
-            prepared.sums.update(self._zeros(prepared))
-        sums: dict[str, Array] = prepared.sums
-        return sums
 
     def _zeros(self, prepared: Any) -> dict[str, Array]:
         sums = {"r": np.zeros((prepared.batch, 1), self.dtype)}

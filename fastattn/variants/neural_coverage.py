@@ -13,6 +13,7 @@ from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.sums import StepSums
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import gathered_values
 
@@ -179,8 +180,8 @@ class NeuralCoverage(Variant):
         n = functional.tanh(x[..., 2 * d :] + self.candidate.packed().matmul(r * before))
         return {"before": before, "rz": rz, "n": n, "after": (1 - z) * n + z * before}
 
-    def _cover_vjp(self, run: dict[str, Array], d_after: Array) -> tuple[Array, Array]:
-        """Return the gradients of x (B, S, 3 d) and of the coverage before; add to those of what acts on coverage."""
+    def _cover_vjp(self, run: dict[str, Array], d_after: Array, sums: StepSums) -> tuple[Array, Array]:
+        """Return the gradients of x (B, S, 3 d) and of the coverage before; add those of what acts on coverage."""
         d, before, n = self.coverage_width, run["before"], run["n"]
         r, z = run["rz"][..., :d], run["rz"][..., d:]
         d_x = np.empty((*before.shape[:2], 3 * d), self.dtype)
@@ -189,8 +190,8 @@ class NeuralCoverage(Variant):
         d_x[..., :d] = d_reset * before * r * (1 - r)
         d_x[..., d : 2 * d] = d_after * (before - n) * z * (1 - z)
         d_before = d_after * z + d_reset * r + self.gates.packed().matmul_transposed(d_x[..., : 2 * d])
-        linear.weight_gradient(r * before, d_n, self.candidate.gradient)
-        linear.weight_gradient(before, d_x[..., : 2 * d], self.gates.gradient)
+        linear.weight_gradient(r * before, d_n, sums["candidate"])
+        linear.weight_gradient(before, d_x[..., : 2 * d], sums["gates_of_coverage"])
         return d_x, d_before
 
     def step_vjp(
@@ -201,15 +202,16 @@ class NeuralCoverage(Variant):
         context, weights, _ = self._attend(query, prepared, state.coverage)
         run = self._cover(query, prepared, state.coverage, weights)
         after = NeuralCoverageState(run["after"], shape=state.shape)
+        number = prepared.count()
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, NeuralCoverageState]:
-            sums, before = self._sums(prepared), run["before"]
+            sums, before = prepared.sums.at(number, lambda: self._zeros(prepared)), run["before"]
             step = {"query": query, "weights": weights, "d_context": d_context}
             d_query, d_before = None, None
             if d_state is not None:
-                d_x, d_before = self._cover_vjp(run, d_state.coverage)
+                d_x, d_before = self._cover_vjp(run, d_state.coverage, sums)
                 sums["gates"] += d_x
-                linear.weight_gradient(weights[..., None], d_x, self.weight_gates.gradient)
+                linear.weight_gradient(weights[..., None], d_x, sums["weight_gates"])
                 # A running sum has one order whatever the padding, where zeros are added.
                 step["d_gates"] = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(
                     prepared.batch, -1
@@ -225,7 +227,7 @@ class NeuralCoverage(Variant):
                 None, None, d_key, sums["v"], None, None,
             )  # fmt: skip
             sums["key"] += d_key
-            linear.weight_gradient(before, d_key, self.u.gradient)
+            linear.weight_gradient(before, d_key, sums["u"])
             d_coverage = self.u.packed().matmul_transposed(d_key)
             prepared.tape.append(step)
             through_score = self.query.w.packed().matmul_transposed(step["d_projected"])
@@ -236,20 +238,25 @@ class NeuralCoverage(Variant):
 
         return context, weights, after, StepBackward(backward, context, weights, after)
 
-    def _sums(self, prepared: Any) -> dict[str, Array]:
-        if not prepared.sums:
-            prepared.sums.update(self._zeros(prepared))
-        sums: dict[str, Array] = prepared.sums
-        return sums
+    def _of_steps(self) -> dict[str, Parameter]:
+        """Parameters to whose gradients each step adds by itself."""
+        return {"u": self.u, "weight_gates": self.weight_gates, "candidate": self.candidate,
+                "gates_of_coverage": self.gates}  # fmt: skip
 
     def _zeros(self, prepared: Prepared) -> dict[str, Array]:
         batch, keys = prepared.shape
-        shapes = {"key": (batch, keys, self.width), "gates": (batch, keys, 3 * self.coverage_width)}
-        return {name: np.zeros(shape, self.dtype) for name, shape in {**shapes, "v": (batch, self.width)}.items()}
+        shapes: dict[str, tuple[int, ...]] = {
+            "key": (batch, keys, self.width),
+            "gates": (batch, keys, 3 * self.coverage_width),
+        }
+        shapes |= {"v": (batch, self.width), **{name: p.value.shape for name, p in self._of_steps().items()}}
+        return {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
 
     def finish(self, prepared: Any) -> MemoryGradient:
         tape, sums = self._take(prepared)
         sums = sums or self._zeros(prepared)
+        for name, parameter in self._of_steps().items():
+            parameter.accumulate(sums[name])
         memory, bias = prepared.memory, self.memory_gates.b
         assert bias is not None
         self.v.accumulate(linear.row_sum(sums["v"]))

@@ -127,32 +127,26 @@ class Recall(Variant):
         query = self._query(query, prepared, state)
         check_whole(prepared)
         context, weights, after, call = self._run(query, prepared, state)
+        step = prepared.count()
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, RecallState]:
-            d_before = None
+            d_before, sums = None, prepared.sums.at(step, lambda: self._zeros(prepared))
             if d_state is not None:
                 through, d_before = self._advance_vjp(prepared, weights, d_state)
                 d_weights = through if d_weights is None else d_weights + through
-            sums = self._sums(prepared)
             d_projected = np.empty((prepared.batch, self.width), self.dtype)
             d_history = np.empty(weights.shape, self.dtype)
             call.backward(
                 d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, d_history,
                 None, sums["key"], sums["v"], sums["u"], sums.get("filters"),
             )  # fmt: skip
-            step = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
-            prepared.tape.append(step)
+            left = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
+            prepared.tape.append(left)
             if d_before is not None:
                 d_history += d_before
             return self.query.w.packed().matmul_transposed(d_projected), RecallState(d_history)
 
         return context, weights, after, StepBackward(backward, context, weights, after)
-
-    def _sums(self, prepared: Any) -> dict[str, Array]:
-        if not prepared.sums:
-            prepared.sums.update(self._zeros(prepared))
-        sums: dict[str, Array] = prepared.sums
-        return sums
 
     def _zeros(self, prepared: Prepared) -> dict[str, Array]:
         sums = {"key": np.zeros((*prepared.shape, self.width), self.dtype)}

@@ -14,6 +14,7 @@ from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
 from fastattn.variants.luong import luong
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
+from fastattn.variants.protocol.sums import STEPS
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import sum_values
 
@@ -99,21 +100,19 @@ class Local(Variant):
         return {"queries": queries, "positions": positions, "factor": factor, "projected": projected, "call": call,
                 "context": context, "weights": weights}  # fmt: skip
 
-    def _back(self, run: dict[str, Any], prepared: Any, d_context: Array, d_weights: Array | None) -> Array:
-        """Return the gradient of the queries of a run, and leave the rest on the tape."""
+    def _back(
+        self, run: dict[str, Any], prepared: Any, d_context: Array, d_weights: Array | None, step: int = 0
+    ) -> Array:
+        """Return the gradient of the queries of a run, from this step on, and leave the rest on the tape."""
         factor, projected = run["factor"], run["projected"]
-        additive = prepared.score.kernel == KERNEL_ADDITIVE
-        if not prepared.sums:
-            prepared.sums["key"] = np.zeros(prepared.key.shape, self.dtype)
-            if additive:
-                prepared.sums["v"] = np.zeros((prepared.batch, prepared.key.shape[-1]), self.dtype)
         d_projected = np.empty_like(projected)
         d_factor = None if factor is None else np.empty_like(factor)
         d_context = np.ascontiguousarray(d_context)
-        run["call"].backward(
-            d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, None, d_factor,
-            prepared.sums["key"], prepared.sums.get("v"), None, None,
-        )  # fmt: skip
+        d_weights = None if d_weights is None else np.ascontiguousarray(d_weights)
+        for first in range(0, projected.shape[1], STEPS):
+            sums = prepared.sums.at(step + first, lambda: self._zeros(prepared))
+            run["call"].backward(d_context, d_weights, d_projected, None, d_factor, sums["key"], sums.get("v"), None,
+                                 None, first, min(first + STEPS, projected.shape[1]))  # fmt: skip
         d_queries = self.align._project_vjp(run["queries"], projected, d_projected)
         left = {"queries": run["queries"], "d_projected": d_projected, "d_context": d_context,
                 "weights": run["weights"]}  # fmt: skip
@@ -122,6 +121,12 @@ class Local(Variant):
             left |= {name: run[name] for name in ("inner", "d_inner", "d_outer")}
         prepared.tape.append(left)
         return d_queries
+
+    def _zeros(self, prepared: Any) -> dict[str, Array]:
+        sums = {"key": np.zeros(prepared.key.shape, self.dtype)}
+        if prepared.score.kernel == KERNEL_ADDITIVE:
+            sums["v"] = np.zeros((prepared.batch, prepared.key.shape[-1]), self.dtype)
+        return sums
 
     def _after(self, state: AttentionState, steps: int) -> AttentionState:
         return state
@@ -143,13 +148,13 @@ class Local(Variant):
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
         query = self._query(query, prepared, state)[:, None]
         check_whole(prepared)
-        run = self._run(query, prepared, state)
+        run, step = self._run(query, prepared, state), prepared.count()
 
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             given = None if d_weights is None else d_weights[:, None]
-            return self._back(run, prepared, d_context[:, None], given)[:, 0], None
+            return self._back(run, prepared, d_context[:, None], given, step)[:, 0], None
 
         context, weights, after = run["context"][:, 0], run["weights"][:, 0], self._after(state, 1)
         return context, weights, after, StepBackward(backward, context, weights, after)

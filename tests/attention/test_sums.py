@@ -193,3 +193,55 @@ def test_gradients_of_one_row_of_a_table(rows, draw):
 def test_softmax_of_many_columns():
     x = np.zeros((1, 2**20), np.float32)
     assert abs(functional.softmax(x)[0, 0] * 2**20 - 1) <= 8 * EPS
+
+
+STEPWISE = {
+    "coverage": {"width": 5, "fertility": 2.0},
+    "location_sensitive": {"width": 5, "filters": 2, "filter_size": 3},
+    "neural_coverage": {"width": 5, "coverage_width": 2},
+    "local_p": {"window": 2, "score": "concat", "width": 5},
+    "monotonic": {"width": 5, "offset": 0.0},
+    "mocha": {"width": 5, "chunk": 2, "offset": 0.0},
+}
+
+
+def sums_of_steps(name, steps, padding=0, at_once=False, same=True):
+    """What the steps of a decoder add to, all with one state, and steps of padding after them."""
+    rng, draw = np.random.default_rng(0), np.random.default_rng(1).standard_normal
+    variant = fastattn.create(name, query_width=4, memory_width=3, rng=rng, **STEPWISE[name])
+    prepared = variant.prepare(draw((2, 6, 3)).astype(np.float32))
+    queries = draw((2, 1 if same else steps, 4)).astype(np.float32)
+    d = draw((2, 1 if same else steps, 3)).astype(np.float32)
+    queries, d = (np.broadcast_to(x, (2, steps, x.shape[-1])) if same else x for x in (queries, d))
+    queries, d = (np.pad(x, ((0, 0), (0, padding), (0, 0))) for x in (queries, d))
+    first = variant.start(prepared)
+    if at_once:
+        variant._back(variant._run(queries, prepared, first), prepared, d, None)
+    _, d_state = variant.step_vjp(queries[:, 0], prepared.fresh(), first)[3](d[:, 0])
+    backs = [variant.step_vjp(queries[:, t], prepared, first)[3] for t in range(0 if at_once else steps + padding)]
+    for t, back in reversed(list(enumerate(backs))):
+        back(d[:, t], None, None if t >= steps else d_state)
+    return prepared.take()[1]
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_sums_over_the_steps_of_a_decoder(name):
+    steps = 3000
+    one, many = sums_of_steps(name, 1), sums_of_steps(name, steps)
+    assert set(one) == set(many) and any(x.any() for x in one.values())
+    for key, x in one.items():
+        expected = steps * x.astype(np.float64)
+        assert size(many[key], expected, np.abs(expected)) <= 8, key
+
+
+def test_sums_over_steps_at_once():
+    one, many = sums_of_steps("local_p", 1), sums_of_steps("local_p", 3000, at_once=True)
+    for key, x in one.items():
+        expected = 3000 * x.astype(np.float64)
+        assert size(many[key], expected, np.abs(expected)) <= 8, key
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_steps_that_follow_move_no_bit(name):
+    one, more = (sums_of_steps(name, 70, padding, same=False) for padding in (0, 37))
+    assert all(same_bits(more[key], x) for key, x in one.items())

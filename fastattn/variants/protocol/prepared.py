@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastattn._arrays import frozen, read_only, row_array
 from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.variants.protocol.sums import StepSums
 
 __all__ = ["Prepared", "check_prepared", "check_whole"]
 
@@ -34,8 +35,10 @@ class Prepared:
         B and S.
     tape : list
         What backward steps leave for `Variant.finish`, one after the other.
-    sums : dict of str to array
-        The same, gradients that they add to, once there are any.
+    sums : StepSums
+        The same, gradients that they add to, by name, once there are any.
+    steps : int
+        Steps that may go back, so far.
     """
 
     memory: Array
@@ -45,7 +48,8 @@ class Prepared:
     rows: Array | None
     shape: tuple[int, int]
     tape: list[dict[str, Any]]
-    sums: dict[str, Array]
+    sums: StepSums
+    steps: int
     _maker: bytes | None = None
     _expected: dict[type, Any]  # what the arrays of a state must be, by its class, once one was checked
 
@@ -53,7 +57,7 @@ class Prepared:
         self.memory, self.values, self.rows = memory, values, None
         self.lengths, self.mask = frozen(lengths), None if mask is None else frozen(mask)
         self.shape = (len(lengths), memory.shape[1])
-        self.tape, self.sums, self._expected = [], {}, {}
+        self.tape, self.sums, self.steps, self._expected = [], StepSums(), 0, {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._maker is not None:
@@ -122,7 +126,7 @@ class Prepared:
         """Return a copy that has a tape of its own, with those of its parts changed that are memories."""
         other = object.__new__(type(self))
         found = vars(other)
-        found.update(vars(self), tape=[], sums={}, _expected={})
+        found.update(vars(self), tape=[], sums=StepSums(), steps=0, _expected={})
         for name, value in vars(self).items():
             if isinstance(value, (Prepared, Memory)):
                 found[name] = change(value)
@@ -131,10 +135,15 @@ class Prepared:
         return other
 
     def take(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-        """Return `tape` and `sums`, which are empty afterwards."""
-        left = self.tape, self.sums
-        vars(self).update(tape=[], sums={})
+        """Return `tape`, and what `sums` come to; both are empty afterwards."""
+        left = self.tape, self.sums.total()
+        vars(self).update(tape=[], sums=StepSums(), steps=0)
         return left
+
+    def count(self) -> int:
+        """Return the number of a step that may go back, from 0 on."""
+        vars(self)["steps"] += 1
+        return self.steps - 1
 
     def allowed(self) -> Array:
         """Return which positions may be attended to, bool (B, S)."""
