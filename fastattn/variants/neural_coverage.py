@@ -13,7 +13,6 @@ from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
-from fastattn.variants.protocol.sums import StepSums
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import gathered_values
 
@@ -180,8 +179,8 @@ class NeuralCoverage(Variant):
         n = functional.tanh(x[..., 2 * d :] + self.candidate.packed().matmul(r * before))
         return {"before": before, "rz": rz, "n": n, "after": (1 - z) * n + z * before}
 
-    def _cover_vjp(self, run: dict[str, Array], d_after: Array, sums: StepSums) -> tuple[Array, Array]:
-        """Return the gradients of x (B, S, 3 d) and of the coverage before; add those of what acts on coverage."""
+    def _cover_vjp(self, run: dict[str, Array], d_after: Array) -> tuple[Array, Array]:
+        """Return the gradients of x (B, S, 3 d) and of the coverage before; add to those of what acts on coverage."""
         d, before, n = self.coverage_width, run["before"], run["n"]
         r, z = run["rz"][..., :d], run["rz"][..., d:]
         d_x = np.empty((*before.shape[:2], 3 * d), self.dtype)
@@ -190,8 +189,8 @@ class NeuralCoverage(Variant):
         d_x[..., :d] = d_reset * before * r * (1 - r)
         d_x[..., d : 2 * d] = d_after * (before - n) * z * (1 - z)
         d_before = d_after * z + d_reset * r + self.gates.packed().matmul_transposed(d_x[..., : 2 * d])
-        linear.weight_gradient(r * before, d_n, sums["candidate"])
-        linear.weight_gradient(before, d_x[..., : 2 * d], sums["gates_of_coverage"])
+        linear.weight_gradient(r * before, d_n, self.candidate.gradient)
+        linear.weight_gradient(before, d_x[..., : 2 * d], self.gates.gradient)
         return d_x, d_before
 
     def step_vjp(
@@ -209,9 +208,9 @@ class NeuralCoverage(Variant):
             step = {"query": query, "weights": weights, "d_context": d_context}
             d_query, d_before = None, None
             if d_state is not None:
-                d_x, d_before = self._cover_vjp(run, d_state.coverage, sums)
+                d_x, d_before = self._cover_vjp(run, d_state.coverage)
                 sums["gates"] += d_x
-                linear.weight_gradient(weights[..., None], d_x, sums["weight_gates"])
+                linear.weight_gradient(weights[..., None], d_x, self.weight_gates.gradient)
                 # A running sum has one order whatever the padding, where zeros are added.
                 step["d_gates"] = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(
                     prepared.batch, -1
@@ -227,7 +226,7 @@ class NeuralCoverage(Variant):
                 None, None, d_key, sums["v"], None, None,
             )  # fmt: skip
             sums["key"] += d_key
-            linear.weight_gradient(before, d_key, sums["u"])
+            linear.weight_gradient(before, d_key, self.u.gradient)
             d_coverage = self.u.packed().matmul_transposed(d_key)
             prepared.tape.append(step)
             through_score = self.query.w.packed().matmul_transposed(step["d_projected"])
@@ -238,25 +237,14 @@ class NeuralCoverage(Variant):
 
         return context, weights, after, StepBackward(backward, context, weights, after)
 
-    def _of_steps(self) -> dict[str, Parameter]:
-        """Parameters to whose gradients each step adds by itself."""
-        return {"u": self.u, "weight_gates": self.weight_gates, "candidate": self.candidate,
-                "gates_of_coverage": self.gates}  # fmt: skip
-
     def _zeros(self, prepared: Prepared) -> dict[str, Array]:
         batch, keys = prepared.shape
-        shapes: dict[str, tuple[int, ...]] = {
-            "key": (batch, keys, self.width),
-            "gates": (batch, keys, 3 * self.coverage_width),
-        }
-        shapes |= {"v": (batch, self.width), **{name: p.value.shape for name, p in self._of_steps().items()}}
-        return {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+        shapes = {"key": (batch, keys, self.width), "gates": (batch, keys, 3 * self.coverage_width)}
+        return {name: np.zeros(shape, self.dtype) for name, shape in {**shapes, "v": (batch, self.width)}.items()}
 
     def finish(self, prepared: Any) -> MemoryGradient:
         tape, sums = self._take(prepared)
         sums = sums or self._zeros(prepared)
-        for name, parameter in self._of_steps().items():
-            parameter.accumulate(sums[name])
         memory, bias = prepared.memory, self.memory_gates.b
         assert bias is not None
         self.v.accumulate(linear.row_sum(sums["v"]))
