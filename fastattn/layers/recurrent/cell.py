@@ -1,5 +1,6 @@
 """What GRU and LSTM have in common: from arrays to one call of the kernels that walks all steps, and back."""
 
+import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,17 @@ from fastattn.layers.backward import Once
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.sequences import Sequences, check_rows
 
-__all__ = ["AFTER", "BEFORE", "MEMORY", "RecurrentCell", "Tape"]
+__all__ = ["Kind", "RecurrentCell", "Tape"]
 
 Array = NDArray[Any]
 
-AFTER, BEFORE, MEMORY = 0, 1, 2  # the cells that the kernels know
+
+class Kind(enum.IntEnum):
+    """The cells that the kernels know: GRUs by what their reset gate acts on, a product or the state."""
+
+    AFTER = 0
+    BEFORE = 1
+    LSTM = 2
 
 
 @dataclass
@@ -41,9 +48,9 @@ class RecurrentCell(Layer):
     w_input: Parameter
     w_hidden: Parameter
 
-    def __init__(self, kind: int, inputs: int, hidden: int, dtype: Any) -> None:
+    def __init__(self, kind: Kind, inputs: int, hidden: int, dtype: Any) -> None:
         self.inputs, self.hidden = inputs, hidden
-        self.gates = 4 if kind == MEMORY else 3
+        self.gates = 4 if kind == Kind.LSTM else 3
         self._kind = kind
         self._dtype = np.dtype(dtype)
         self._weights: tuple[Any, Any, core.Recurrent] | None = None
@@ -84,7 +91,7 @@ class RecurrentCell(Layer):
         sequences = Sequences(x, lengths)
         batch, count, width = sequences.batch, sequences.count, self.hidden
         rows = check_rows("x", sequences.gather(x), (count, self.inputs), self._dtype)
-        if self._kind == MEMORY and c is None:
+        if self._kind == Kind.LSTM and c is None:
             c = self.zeros(batch)
         h_last = np.empty((batch, width), self._dtype)
         c_last = None if c is None else np.empty((batch, width), self._dtype)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._numbers import check_choice
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.recurrent.cell import AFTER, BEFORE, RecurrentCell, Tape
+from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
 __all__ = ["GRU", "GRUCell"]
 
@@ -76,7 +76,7 @@ class GRUCell(RecurrentCell):
         def draw(*shape: int) -> Parameter:
             return Parameter(rng.uniform(-bound, bound, shape).astype(dtype))
 
-        super().__init__(AFTER if reset == "after" else BEFORE, inputs, hidden, dtype)
+        super().__init__(Kind.AFTER if reset == "after" else Kind.BEFORE, inputs, hidden, dtype)
         self.reset = reset
         self.w_input = draw(inputs, 3 * hidden)
         self.w_hidden = draw(hidden, 3 * hidden)

@@ -11,7 +11,7 @@ from fastattn import linear
 from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.parameter import Layer, Parameter
-from fastattn.layers.recurrent.cell import MEMORY, RecurrentCell, Tape
+from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
 __all__ = ["LSTM", "LSTMCell"]
 
@@ -73,7 +73,7 @@ class LSTMCell(RecurrentCell):
         dtype: Any = np.float32,
     ) -> None:
         bound = 1 / math.sqrt(max(hidden, 1))
-        super().__init__(MEMORY, inputs, hidden, dtype)
+        super().__init__(Kind.LSTM, inputs, hidden, dtype)
         self.w_input = Parameter(rng.uniform(-bound, bound, (inputs, 4 * hidden)).astype(dtype))
         self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, 4 * hidden)).astype(dtype))
         bias = np.zeros(4 * hidden, dtype)

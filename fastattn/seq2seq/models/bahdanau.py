@@ -14,6 +14,7 @@ from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import GRURecord, GRUStep
 from fastattn.seq2seq.models.tied import TiedEmbedding
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -224,13 +225,13 @@ class Bahdanau(Attending):
         states, first, encoder_backward = self._encode_vjp(batch, seeds)
         attention = AttentionLoop(self.mechanism, self.from_context, states, np.asarray(batch.source_lengths), seeds)
         y, target_backward = self.target_embedding.vjp(inputs)
-        y, undrop_target = dropping(self.config.dropout, seeds)(y, 1)
+        y, undrop_target = dropping(self.config.dropout, seeds)(y, Place.TARGET)
         part, part_backward = self.from_target.vjp(y)
         decoder = _Decoder(self, attention, first)
         read, contexts = decoder.forward(part)
         x, readout_backward = (self._maxout_vjp if self.maxout else _joined_vjp)(read, contexts, part, y)
         rate = self.config.readout_dropout
-        x, undrop_features = dropping(self.config.dropout if rate is None else rate, seeds)(x, 2)
+        x, undrop_features = dropping(self.config.dropout if rate is None else rate, seeds)(x, Place.FEATURES)
 
         def backward(dx: Array) -> None:
             d_read, d_contexts, d_wide, d_y = readout_backward(undrop_features(dx))
@@ -245,9 +246,9 @@ class Bahdanau(Attending):
         """Return the encoder's states (B, S, 2 H), the decoder's first (B, H), and their backward pass."""
         lengths = np.asarray(batch.source_lengths)
         embedded, embedding_backward = self.source_embedding.vjp(known(batch.source, lengths))
-        embedded, undrop_source = dropping(self.config.dropout, seeds)(embedded, 0)
+        embedded, undrop_source = dropping(self.config.dropout, seeds)(embedded, Place.SOURCE)
         states, last, encoder_backward = self.encoder.vjp(embedded, None, lengths)
-        states, undrop_states = dropping(self.config.context_dropout, seeds)(states, 3)
+        states, undrop_states = dropping(self.config.context_dropout, seeds)(states, Place.STATES)
         bridge, bridge_backward = self.bridge.vjp(last[:, self.config.hidden :])
         first = tanh(bridge)
 

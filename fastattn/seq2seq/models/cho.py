@@ -11,6 +11,7 @@ from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import GRUStep, GRUWalk
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -165,7 +166,7 @@ class Cho(Model):
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
         embedded, source_back = self.source_embedding.vjp(known(batch.source, lengths))
-        embedded, undrop_source = drop(embedded, 0)
+        embedded, undrop_source = drop(embedded, Place.SOURCE)
         _, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
         summary, summary_back = self.summary.vjp(last)
         vector = tanh(summary)
@@ -175,13 +176,13 @@ class Cho(Model):
         outside, inside = self._parts(vector_part)
 
         y, target_back = self.target_embedding.vjp(inputs)
-        y, undrop_target = drop(y, 1)
+        y, undrop_target = drop(y, Place.TARGET)
         part, part_back = self.from_target.vjp(y)
         part += outside[:, None]
         walk = GRUWalk(self.cell, part[..., :gates].copy(), first, inside)
         from_state, from_state_back = self.from_state.vjp(walk.states)
         wide = from_state + part[..., gates:]
-        x, undrop_features = drop(maxout(wide), 2)
+        x, undrop_features = drop(maxout(wide), Place.FEATURES)
 
         def backward(dx: Array) -> None:
             d_wide = maxout_vjp(wide, undrop_features(dx))

@@ -12,7 +12,7 @@ from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.luong_decoder import AtOnce, Decoder, StepByStep
 from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
-from fastattn.seq2seq.models.randomness import derive
+from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 
@@ -164,11 +164,11 @@ class Luong(Attending):
         states, last, encoder_backward = self._encode_vjp(batch, seeds)
         attention = AttentionLoop(self.mechanism, self.from_context, states, lengths, seeds)
         y, target_back = self.target_embedding.vjp(inputs)
-        y, undrop_target = drop(y, 1)
+        y, undrop_target = drop(y, Place.TARGET)
         part, part_back = self.decoder.inputs[0].vjp(y)
         way = AtOnce if self.decoder.feed is None else StepByStep
         decoder = way(self.decoder, attention, last, drop, seeds is not None and self.config.dropout > 0)
-        x, undrop_features = drop(decoder.forward(part), 2)
+        x, undrop_features = drop(decoder.forward(part), Place.FEATURES)
 
         def backward(dx: Array) -> None:
             d_part, d_last = decoder.backward(undrop_features(dx))
@@ -180,11 +180,11 @@ class Luong(Attending):
     def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Any, Callable[[Array, Any], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         x, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
-        x, undrop = drop(x, 0)
+        x, undrop = drop(x, Place.SOURCE)
         if seeds is None:
             states, last = self.encoder.forward(x, None, lengths)
             return states, last, lambda d_states, d_last: None
-        states, last, encoder_back = self.encoder.vjp(x, None, lengths, seeds=derive(seeds, 3))
+        states, last, encoder_back = self.encoder.vjp(x, None, lengths, seeds=derive(seeds, Place.STATES))
 
         def backward(d_states: Array, d_last: Any) -> None:
             embedding_back(undrop(encoder_back(d_states, d_last)[0]))

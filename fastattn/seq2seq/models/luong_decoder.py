@@ -15,6 +15,7 @@ from fastattn import linear
 from fastattn.functional import tanh
 from fastattn.layers import Layer, Linear
 from fastattn.seq2seq.models.attending import AttentionLoop
+from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence_lstm import LSTMRecord, LSTMStep, LSTMWalk
 
 __all__ = ["AtOnce", "Decoder", "StepByStep"]
@@ -194,5 +195,5 @@ class AtOnce(_Way):
 
 
 def _place(layer: int, step: int) -> int:
-    """Where the dropout between layers is: below 2^32 steps no two places of the model share their seeds."""
-    return (4 + layer << 32) + step
+    """Where the dropout between layers is."""
+    return Place.STEPS + (layer << 32) + step

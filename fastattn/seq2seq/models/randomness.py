@@ -1,5 +1,6 @@
 """Random numbers by counter: functions of a seed and of what they are for, never of what was drawn before."""
 
+import enum
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,24 @@ from numpy.typing import NDArray
 
 from fastattn.seq2seq.text.batches import mix64
 
-__all__ = ["derive", "uniform"]
+__all__ = ["Place", "derive", "uniform"]
 
 Array = NDArray[Any]
+
+
+class Place(enum.IntEnum):
+    """Where dropout is in a model: no two places share their seeds. What is counted in a plural is added to it."""
+
+    SOURCE = 0
+    TARGET = 1
+    FEATURES = 2
+    STATES = 3
+    DECODER = 4
+    ENCODER_SUBLAYERS = 1 << 16
+    DECODER_SUBLAYERS = 2 << 16
+    ENCODER_WEIGHTS = 1 << 20
+    DECODER_WEIGHTS = 2 << 20
+    STEPS = 4 << 32  # 2^32 of each layer
 
 
 def derive(seeds: Array, purpose: int) -> Array:
@@ -19,7 +35,7 @@ def derive(seeds: Array, purpose: int) -> Array:
     ----------
     seeds : uint64 array, any shape
     purpose : int
-        A place in a model, a step, a draw: from 0 up.
+        A `Place` in a model, a step, a draw: from 0 up.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._kernels import core
 from fastattn.layers import Parameter
-from fastattn.layers.recurrent.cell import AFTER, BEFORE, RecurrentCell
+from fastattn.layers.recurrent.cell import Kind, RecurrentCell
 
 __all__ = ["GRURecord", "GRUStep", "GRUWalk", "Step"]
 
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 class Step(RecurrentCell):
     """A cell without products of inputs."""
 
-    def __init__(self, kind: int, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
+    def __init__(self, kind: Kind, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
         super().__init__(kind, 0, hidden, dtype)
         bound = 1 / math.sqrt(hidden)
         self.w_hidden = Parameter(rng.uniform(-bound, bound, (hidden, self.gates * hidden)).astype(dtype))
@@ -54,7 +54,7 @@ class GRUStep(Step):
     """
 
     def __init__(self, hidden: int, *, reset: str, rng: np.random.Generator, dtype: Any) -> None:
-        super().__init__(AFTER if reset == "after" else BEFORE, hidden, rng, dtype)
+        super().__init__(Kind.AFTER if reset == "after" else Kind.BEFORE, hidden, rng, dtype)
         self.b = Parameter(np.zeros(3 * hidden, dtype))
         self.reset = reset
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._kernels import core
-from fastattn.layers.recurrent.cell import MEMORY
+from fastattn.layers.recurrent.cell import Kind
 from fastattn.seq2seq.models.recurrence import Step
 
 __all__ = ["LSTMRecord", "LSTMStep", "LSTMWalk"]
@@ -24,7 +24,7 @@ class LSTMStep(Step):
     """
 
     def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
-        super().__init__(MEMORY, hidden, rng, dtype)
+        super().__init__(Kind.LSTM, hidden, rng, dtype)
 
     def _biases(self) -> tuple[Array, None]:
         """Return zeros."""

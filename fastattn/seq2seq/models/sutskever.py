@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
-from fastattn.seq2seq.models.randomness import derive
+from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Sutskever", "SutskeverConfig"]
@@ -130,12 +130,14 @@ class Sutskever(Model):
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         drop = dropping(self.config.dropout, seeds)
         source, source_back = self.source_embedding.vjp(self._source(batch.source, batch.source_lengths))
-        source, undrop_source = drop(source, 0)
-        _, states, encoder_back = self.encoder.vjp(source, None, batch.source_lengths, seeds=derive(seeds, 3))
+        source, undrop_source = drop(source, Place.SOURCE)
+        _, states, encoder_back = self.encoder.vjp(
+            source, None, batch.source_lengths, seeds=derive(seeds, Place.STATES)
+        )
         y, target_back = self.target_embedding.vjp(inputs)
-        y, undrop_target = drop(y, 1)
-        x, _, decoder_back = self.decoder.vjp(y, states, seeds=derive(seeds, 4))
-        x, undrop_features = drop(x, 2)
+        y, undrop_target = drop(y, Place.TARGET)
+        x, _, decoder_back = self.decoder.vjp(y, states, seeds=derive(seeds, Place.DECODER))
+        x, undrop_features = drop(x, Place.FEATURES)
 
         def backward(dx: Array) -> None:
             dy, d_states = decoder_back(undrop_features(dx))

@@ -14,7 +14,7 @@ from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.positions import Positions, create
 from fastattn.seq2seq.models.model import Longest, Model, Pairs, State, check_sentences, dropping, known
 from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention
-from fastattn.seq2seq.models.randomness import derive
+from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.models.tied import TiedEmbedding
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -285,14 +285,16 @@ class Transformer(Model):
 
     def _encoder_vjp(self, ids: Array, lengths: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
         drop = dropping(self.config.dropout, seeds)
-        x, embed_back = self._embed(self.source_embedding, self.source_positions, known(ids, lengths), drop, 0)
+        x, embed_back = self._embed(
+            self.source_embedding, self.source_positions, known(ids, lengths), drop, Place.SOURCE
+        )
         backs = []
         for number, layer in enumerate(self.encoder):
             options = {
                 "positions": self.source_positions, "key_lengths": lengths,
-                **self._attention_dropout(seeds, (1 << 20) + number),
+                **self._attention_dropout(seeds, Place.ENCODER_WEIGHTS + number),
             }  # fmt: skip
-            x, back = layer.vjp(x, drop, (1 << 16) + 4 * number, options)
+            x, back = layer.vjp(x, drop, Place.ENCODER_SUBLAYERS + 4 * number, options)
             backs.append(back)
         if self.config.norm == "pre":
             x, back = self.encoder_norm.vjp(x)
@@ -348,17 +350,17 @@ class Transformer(Model):
     ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds)
-        x, embed_back = self._embed(self.target_embedding, self.target_positions, inputs, drop, 1)
+        x, embed_back = self._embed(self.target_embedding, self.target_positions, inputs, drop, Place.TARGET)
         backs: list[Callable[[Array], tuple[Array, Array]]] = []
         attended: list[Array] = []
         for number, layer in enumerate(self.decoder):
             own = {
                 "positions": self.target_positions, "causal": "top_left",
-                **self._attention_dropout(seeds, (2 << 20) + 2 * number),
+                **self._attention_dropout(seeds, Place.DECODER_WEIGHTS + 2 * number),
             }  # fmt: skip
-            other = {"key_lengths": lengths, **self._attention_dropout(seeds, (2 << 20) + 2 * number + 1)}
+            other = {"key_lengths": lengths, **self._attention_dropout(seeds, Place.DECODER_WEIGHTS + 2 * number + 1)}
             wanted = return_weights == "layers" or (bool(return_weights) and number == len(self.decoder) - 1)
-            x, weights, back = layer.vjp(x, memory, drop, (2 << 16) + 4 * number, own, other, wanted)
+            x, weights, back = layer.vjp(x, memory, drop, Place.DECODER_SUBLAYERS + 4 * number, own, other, wanted)
             backs.append(back)
             attended += [] if weights is None else [weights]
         norm_back = None

@@ -22,6 +22,7 @@ from fastattn.seq2seq.models.model import (
     fed,
     known,
 )
+from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence_lstm import LSTMStep, LSTMWalk
 from fastattn.seq2seq.models.sentences import check_pairs, inside
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -221,16 +222,16 @@ class _Run:
         self.model, self.batch = model, batch
         drop, lengths = dropping(model.config.dropout, seeds), np.asarray(batch.source_lengths)
         x, self._source_back = model.source_embedding.vjp(known(batch.source, lengths))
-        x, self._undrop_source = drop(x, 0)
+        x, self._undrop_source = drop(x, Place.SOURCE)
         states, (_, last), self._encoder_back = model.encoder.vjp(x, None, lengths)
-        states, self._undrop_states = drop(states, 2)
+        states, self._undrop_states = drop(states, Place.STATES)
         cell, self._bridge_back = model.bridge.vjp(last)
         self._first = tanh(cell)
         y, self._target_back = model.target_embedding.vjp(inputs)
-        y, self._undrop_target = drop(y, 1)
+        y, self._undrop_target = drop(y, Place.TARGET)
         part, self._part_back = model.from_target.vjp(y)
         self._walk = LSTMWalk(model.cell, part, self._first, cell)
-        hidden, self._undrop_hidden = drop(self._walk.states, 3)
+        hidden, self._undrop_hidden = drop(self._walk.states, Place.FEATURES)
         self._memory, self._memory_back = model.from_memory.vjp(states)
         self._state, self._state_back = model.from_state.vjp(hidden)
         prepared = model.attention.prepare(states, lengths, values=self._memory)
