@@ -516,7 +516,7 @@ EXEMPT = {
         "layers.parameter.Layer", "layers.recurrent.cell.RecurrentCell", "normalizers.base.Normalizer",
         "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score",
         "seq2seq.models.attending.Attending", "seq2seq.models.model.Model",
-        "seq2seq.models.model.Pairs", "seq2seq.models.model.State", "seq2seq.models.recurrence.Step",
+        "seq2seq.models.model.State", "seq2seq.models.recurrence.Step", "seq2seq.models.sentences.BatchLike",
         "seq2seq.schema.Section", "variants.protocol.variant.Variant", "variants.protocol.prepared.Prepared",
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],
@@ -531,6 +531,9 @@ EXEMPT = {
     ],
     "counts what is made while a model is read": [
         "seq2seq.runs.sizes.Blank",
+    ],
+    "an enumeration": [
+        "layers.recurrent.cell.Kind", "seq2seq.models.randomness.Place",
     ],
     "holds an open file, a terminal, or what belongs to a process": [
         "plugin.manager.Manager", "plugin.provider.Hooks", "plugin.registry.Registry", "seq2seq.runs.progress.Progress",

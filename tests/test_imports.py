@@ -123,6 +123,60 @@ def test_the_walk_sees_an_upward_import(tmp_path, monkeypatch):
     assert sorted(our_imports(bad_cython)) == ["fastattn.interop", "fastattn.variants.luong"]
 
 
+def file_of(name):
+    """The file of a module, or None: ``fastattn.linear.matmul`` is none."""
+    path = ROOT.joinpath(*name.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
+
+
+def files_imported(path):
+    """Files of ours that a file imports, at any depth, for types alone too: of a name, the module that has it."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+            names = [(f"{base if node.level else node.module}", alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in names:
+            yield file_of(f"{module}.{name}") or file_of(module)
+
+
+def circles(paths):
+    """Files that reach themselves by what they import."""
+    graph = {path: {found for found in files_imported(path) if found not in (None, path)} for path in paths}
+
+    def reached(path):
+        seen, left = set(), [path]
+        while left:
+            new = graph.get(left.pop(), set()) - seen
+            seen |= new
+            left += new
+        return seen
+
+    return [relative(path) for path in graph if path in reached(path)]
+
+
+def test_no_files_import_each_other():
+    assert not circles(sources(PACKAGE, ".py"))
+
+
+def test_the_walk_sees_a_circle_that_is_hidden(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    folder = tmp_path / "fastattn" / "scores"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "one": "def f():\n    from fastattn.scores import two\n",
+        "two": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .three import T\n",
+        "three": "import fastattn.scores.one\n",
+        "four": "from fastattn.scores.one import f\n",
+    }.items():
+        (folder / f"{name}.py").write_text(text)
+    assert circles(sources(folder, ".py")) == [f"fastattn/scores/{name}.py" for name in ("one", "three", "two")]
+
+
 @pytest.mark.parametrize("path", sources(PACKAGE / "_reference", ".py"), ids=relative)
 def test_the_reference_imports_numpy_only(path):
     for name in imports_of(path):

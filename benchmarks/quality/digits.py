@@ -164,7 +164,7 @@ def score(fitted: frames.Fitted, tests: Mapping[int, Strings]) -> dict[str, Any]
             batch = strings.samples.batch(rows)
             limit = batch.source_lengths // 4 + 5  # a digit takes 5 frames or more
             outputs += [each.tokens for each in greedy(fitted.model, batch.source, batch.source_lengths, limit=limit)]
-            weights = fitted.model.forced(batch)[1]
+            weights = fitted.model.teacher_forcing(batch)[1]
             hits += [inside(weights[b], strings.ends[row]) for b, row in enumerate(rows)]
         truth = [target[:-1].tolist() for target in strings.samples.targets]
         errors = count_errors([tokens.tolist() for tokens in outputs], [[digits] for digits in truth])

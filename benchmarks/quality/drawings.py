@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastattn.losses import log_softmax
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, Vocabulary
-from fastattn.seq2seq.models.sentences import fed
+from fastattn.seq2seq.models.sentences import decoder_inputs
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL
 
 from . import common, frames
@@ -121,7 +121,7 @@ def steps(model: frames.Reader, samples: frames.Samples) -> Iterator[tuple[Array
     and the weights (steps, CELLS), with true cells fed."""
     for first in range(0, len(samples), 24):
         batch = samples.batch(range(first, min(first + 24, len(samples))))
-        x, weights = model.features(batch, fed(batch), weights=True)
+        x, weights = model.features(batch, decoder_inputs(batch), weights=True)
         for b, length in enumerate(batch.target_lengths - 1):
             path = batch.target[b, :length] - len(SPECIAL)
             log_p = log_softmax(model.projection.forward(x[b, 1:length]))[:, len(SPECIAL) :]

@@ -64,9 +64,9 @@ def test_a_step_follows_the_gradient(separate, mechanism):
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_sample_alone_has_the_same_bits(separate):
     model, samples = _reader(separate), _samples()
-    together = model.forced(samples.batch([0, 1]))
+    together = model.teacher_forcing(samples.batch([0, 1]))
     for row in range(2):
-        alone = model.forced(samples.batch([row]))
+        alone = model.teacher_forcing(samples.batch([row]))
         for whole, part in zip(together, alone):
             index = tuple(slice(size) for size in part[0].shape)
             assert np.array_equal(whole[row][index], part[0])

@@ -127,7 +127,7 @@ def test_the_model_of_the_guide_has_right_gradients_and_one_result(lookup):
         parameter.assign(start)
         slope = (losses[0] - losses[1]) / 2e-6
         assert abs(slope - (direction * parameter.gradient).sum()) < 1e-7 * max(1, abs(slope)), name
-    forced, weights = model.forced(batch)
+    forced, weights = model.teacher_forcing(batch)
     state, tokens = model.encode(batch.source, batch.source_lengths), np.full(3, BOS)
     for t in range(4):
         found, state, attended = model.step(tokens, state)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
-from fastattn.seq2seq.models.model import Longest, Model, Pairs
+from fastattn.seq2seq.models.model import BatchLike, Longest, Model
 from fastattn.seq2seq.models.weight_losses import has_weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, StepBackward, Variant
 
@@ -129,7 +129,7 @@ class Attending(Model):
     from_context: Linear
 
     @abstractmethod
-    def run(self, batch: Pairs, inputs: Array, seeds: Array | None) -> Pass:
+    def run(self, batch: BatchLike, inputs: Array, seeds: Array | None) -> Pass:
         """Compute features from decoder inputs (B, T), with dropout by seeds (B,) or without."""
 
     def longest(self) -> Longest:
@@ -150,17 +150,17 @@ class Attending(Model):
         context, weights, state = self.mechanism.step(query, memory, state)
         return context if self.mechanism.sums_values else self.from_context.forward(context), weights, state
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
+    def features(self, batch: BatchLike, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, F), and weights (B, T, S) or (B, T, H, S), or None."""
         x, _, attention = self.run(batch, inputs, None)
         return x, attention.weights() if weights else None
 
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+    def features_vjp(self, batch: BatchLike, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         return self.run(batch, inputs, seeds)[:2]
 
     def loss_vjp(
-        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
+        self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
         if not has_weight_losses(self.config):

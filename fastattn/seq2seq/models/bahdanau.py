@@ -13,7 +13,7 @@ from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
-from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.model import BatchLike, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import GRURecord, GRUStep
 from fastattn.seq2seq.models.tied import TiedEmbedding
@@ -196,7 +196,7 @@ class Bahdanau(Attending):
     def encode(self, source: Array, source_lengths: Array) -> BahdanauState:
         """Return the state before the first target token."""
         check_sentences("source", source, source_lengths)
-        x = self.source_embedding.forward(known(source, source_lengths))
+        x = self.source_embedding.forward(padded(source, source_lengths))
         states, last = self.encoder.forward(x, None, source_lengths)
         hidden = tanh(self.bridge.forward(last[:, self.config.hidden :]))
         return BahdanauState(hidden, *self.remember(states, source_lengths))
@@ -220,7 +220,7 @@ class Bahdanau(Attending):
             x = np.concatenate([hidden, context[:, gates:], y], axis=-1)
         return x, BahdanauState(hidden, state.memory, attention), weights
 
-    def run(self, batch: Pairs, inputs: Array, seeds: Array | None) -> Pass:
+    def run(self, batch: BatchLike, inputs: Array, seeds: Array | None) -> Pass:
         """Compute features from decoder inputs (B, T), with dropout by seeds (B,) or without."""
         states, first, encoder_backward = self._encode_vjp(batch, seeds)
         attention = AttentionLoop(self.mechanism, self.from_context, states, np.asarray(batch.source_lengths), seeds)
@@ -242,10 +242,10 @@ class Bahdanau(Attending):
 
         return Pass(x, backward, attention)
 
-    def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Array, Callable[[Array, Array], None]]:
+    def _encode_vjp(self, batch: BatchLike, seeds: Array | None) -> tuple[Array, Array, Callable[[Array, Array], None]]:
         """Return the encoder's states (B, S, 2 H), the decoder's first (B, H), and their backward pass."""
         lengths = np.asarray(batch.source_lengths)
-        embedded, embedding_backward = self.source_embedding.vjp(known(batch.source, lengths))
+        embedded, embedding_backward = self.source_embedding.vjp(padded(batch.source, lengths))
         embedded, undrop_source = dropping(self.config.dropout, seeds)(embedded, Place.SOURCE)
         states, last, encoder_backward = self.encoder.vjp(embedded, None, lengths)
         states, undrop_states = dropping(self.config.context_dropout, seeds)(states, Place.STATES)

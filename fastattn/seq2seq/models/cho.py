@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
-from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import GRUStep, GRUWalk
 from fastattn.seq2seq.schema import Section, setting, share, size
@@ -141,7 +141,7 @@ class Cho(Model):
     def encode(self, source: Array, source_lengths: Array) -> ChoState:
         """Return the state before the first target token."""
         check_sentences("source", source, source_lengths)
-        x = self.source_embedding.forward(known(source, source_lengths))
+        x = self.source_embedding.forward(padded(source, source_lengths))
         vector = tanh(self.summary.forward(self.encoder.forward(x, None, source_lengths)[1]))
         return ChoState(tanh(self.bridge.forward(vector)), *self._parts(self.from_vector.forward(vector)))
 
@@ -153,19 +153,19 @@ class Cho(Model):
         x = maxout(self.from_state.forward(hidden) + part[:, gates:])
         return x, ChoState(hidden, state.part, state.inside), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
+    def features(self, batch: BatchLike, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, L), and no weights."""
         return self._run(batch, inputs, None)[0], None
 
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+    def features_vjp(self, batch: BatchLike, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         return self._run(batch, inputs, seeds)
 
-    def _run(self, batch: Pairs, inputs: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
+    def _run(self, batch: BatchLike, inputs: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
         H, drop = self.config.hidden, dropping(self.config.dropout, seeds)
         gates, steps = 3 * H, inputs.shape[1]
         lengths = np.asarray(batch.source_lengths)
-        embedded, source_back = self.source_embedding.vjp(known(batch.source, lengths))
+        embedded, source_back = self.source_embedding.vjp(padded(batch.source, lengths))
         embedded, undrop_source = drop(embedded, Place.SOURCE)
         _, last, encoder_back = self.encoder.vjp(embedded, None, lengths)
         summary, summary_back = self.summary.vjp(last)

@@ -11,7 +11,7 @@ from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.luong_decoder import AtOnce, Decoder, StepByStep
-from fastattn.seq2seq.models.model import Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.model import BatchLike, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
@@ -146,7 +146,7 @@ class Luong(Attending):
     def encode(self, source: Array, source_lengths: Array) -> LuongState:
         """Return the state before the first target token."""
         check_sentences("source", source, source_lengths)
-        x = self.source_embedding.forward(known(source, source_lengths))
+        x = self.source_embedding.forward(padded(source, source_lengths))
         states, last = self.encoder.forward(x, None, source_lengths)
         return LuongState(last, np.zeros_like(last[0][0]), *self.remember(states, source_lengths))
 
@@ -158,7 +158,7 @@ class Luong(Attending):
         attentional = self.decoder.attentional(context, h)
         return attentional, LuongState(layers, attentional, state.memory, attention), weights
 
-    def run(self, batch: Pairs, inputs: Array, seeds: Array | None) -> Pass:
+    def run(self, batch: BatchLike, inputs: Array, seeds: Array | None) -> Pass:
         """Compute features from decoder inputs (B, T), with dropout by seeds (B,) or without."""
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         states, last, encoder_backward = self._encode_vjp(batch, seeds)
@@ -177,9 +177,9 @@ class Luong(Attending):
 
         return Pass(x, backward, attention)
 
-    def _encode_vjp(self, batch: Pairs, seeds: Array | None) -> tuple[Array, Any, Callable[[Array, Any], None]]:
+    def _encode_vjp(self, batch: BatchLike, seeds: Array | None) -> tuple[Array, Any, Callable[[Array, Any], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
-        x, embedding_back = self.source_embedding.vjp(known(batch.source, lengths))
+        x, embedding_back = self.source_embedding.vjp(padded(batch.source, lengths))
         x, undrop = drop(x, Place.SOURCE)
         if seeds is None:
             states, last = self.encoder.forward(x, None, lengths)

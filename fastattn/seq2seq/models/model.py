@@ -3,7 +3,7 @@
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,56 +16,33 @@ from fastattn.losses import cross_entropy, cross_entropy_vjp, log_softmax
 from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import (
     IGNORED,
-    check_pairs,
+    BatchLike,
+    check_batch,
     check_seeds,
     check_sentences,
+    decoder_inputs,
     dropping,
-    fed,
-    inside,
-    known,
+    length_mask,
+    padded,
     targets_of,
 )
 
 # What every file of a model needs, from one place.
 __all__ = [
+    "BatchLike",
     "Longest",
     "Model",
-    "Pairs",
     "State",
     "check_sentences",
     "check_tokens",
+    "decoder_inputs",
     "dropping",
-    "fed",
-    "known",
+    "padded",
 ]
 
 Array = NDArray[Any]
 
-_ROWS = 256  # rows of the vocabulary's width that `forced` holds at once
-
-
-class Pairs(Protocol):
-    """Source and target sentences of one batch: `fastattn.seq2seq.Batch`, or anything with these arrays."""
-
-    @property
-    def source(self) -> Array:
-        """Ids, (B, S); what lies beyond a length is never read."""
-        ...
-
-    @property
-    def source_lengths(self) -> Array:
-        """Lengths, (B,)."""
-        ...
-
-    @property
-    def target(self) -> Array:
-        """Ids, (B, T), without a first `BOS` and with a last `EOS`."""
-        ...
-
-    @property
-    def target_lengths(self) -> Array:
-        """Lengths, (B,), the `EOS` included."""
-        ...
+_ROWS = 256  # rows of the vocabulary's width that `teacher_forcing` holds at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +105,7 @@ class Model(Layer):
     A model computes for every target position a vector of features, from the source and the target ids before it;
     `projection` and a softmax make it a distribution over the target vocabulary. It implements `features`,
     `features_vjp`, `encode` and `advance`. One whose distribution is no softmax of features has `loss`, `loss_vjp`,
-    `forced` and `step` of its own in place of the first two and `advance`.
+    `teacher_forcing` and `step` of its own in place of the first two and `advance`.
 
     Attributes
     ----------
@@ -151,14 +128,14 @@ class Model(Layer):
         return Longest() if most is None else Longest(source=most, key="mechanism.longest")
 
     @abstractmethod
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
+    def features(self, batch: BatchLike, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, F) with the decoder fed `inputs` (B, T), and attention weights (B, T, ...) or None.
 
-        `weights` is as for `forced`.
+        `weights` is as for `teacher_forcing`.
         """
 
     @abstractmethod
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+    def features_vjp(self, batch: BatchLike, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout by `seeds`, and the function from their gradient, which adds to parameters'."""
 
     @abstractmethod
@@ -188,7 +165,7 @@ class Model(Layer):
         Returns
         -------
         log_probabilities : array, shape (B, V)
-            Of the next token; the same bits as `forced` gives.
+            Of the next token; the same bits as `teacher_forcing` gives.
         state : State
         weights : array, shape (B, S) or (B, H, S), or None
             What the decoder attended to.
@@ -197,7 +174,7 @@ class Model(Layer):
         x, state, weights = self.advance(tokens, state)
         return log_softmax(self.projection.forward(x)), state, weights
 
-    def loss(self, batch: Pairs) -> tuple[float, int]:
+    def loss(self, batch: BatchLike) -> tuple[float, int]:
         """Return minus the log-probability of all target tokens, teacher-forced, and their number.
 
         Parameters
@@ -210,12 +187,12 @@ class Model(Layer):
             Without dropout or label smoothing, so that ``exp(loss / count)`` is the perplexity.
         count : int
         """
-        batch = check_pairs(batch)
-        x, _ = self.features(batch, fed(batch))
+        batch = check_batch(batch)
+        x, _ = self.features(batch, decoder_inputs(batch))
         return cross_entropy(x, self.projection, targets_of(batch), ignore=IGNORED)
 
     def loss_vjp(
-        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
+        self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """Return the training loss, the number of target tokens, and the function that adds the gradients.
 
@@ -239,15 +216,15 @@ class Model(Layer):
         batch, inputs, seeds = self.training_inputs(batch, seeds, sampling)
         return self.loss_of_features(batch, *self.features_vjp(batch, inputs, seeds))
 
-    def training_inputs(self, batch: Pairs, seeds: Array, sampling: float) -> tuple[Pairs, Array, Array]:
+    def training_inputs(self, batch: BatchLike, seeds: Array, sampling: float) -> tuple[BatchLike, Array, Array]:
         """Return the batch copied, what `loss_vjp` feeds the decoder, (B, T), and the seeds as uint64, or raise."""
-        batch = check_pairs(batch)
+        batch = check_batch(batch)
         seeds = check_seeds(seeds, len(batch.source))
         sampling = number_in("sampling", sampling, "0 is teacher forcing.", least=0, most=1)
-        return batch, self.sampled(batch, seeds, sampling) if sampling else fed(batch), seeds
+        return batch, self.sampled(batch, seeds, sampling) if sampling else decoder_inputs(batch), seeds
 
     def loss_of_features(
-        self, batch: Pairs, x: Array, features_backward: Callable[[Array], None]
+        self, batch: BatchLike, x: Array, features_backward: Callable[[Array], None]
     ) -> tuple[float, int, Callable[[float], None]]:
         """Return what `loss_vjp` returns from features and their way back."""
         loss, count, loss_backward = cross_entropy_vjp(
@@ -259,9 +236,9 @@ class Model(Layer):
 
         return loss, count, backward
 
-    def sampled(self, batch: Pairs, seeds: Array, sampling: float) -> Array:
+    def sampled(self, batch: BatchLike, seeds: Array, sampling: float) -> Array:
         """Return decoder inputs (B, T) in which a share `sampling` of target tokens is the model's own choice."""
-        inputs = fed(batch).copy()
+        inputs = decoder_inputs(batch).copy()
         state = self.encode(batch.source, batch.source_lengths)
         for t in range(1, inputs.shape[1]):
             log_probabilities, state, _ = self.step(inputs[:, t - 1], state)
@@ -270,7 +247,7 @@ class Model(Layer):
             inputs[own, t] = log_probabilities.argmax(axis=-1)[own]
         return inputs
 
-    def forced(self, batch: Pairs, *, weights: bool | str = True) -> tuple[Array, Array | None]:
+    def teacher_forcing(self, batch: BatchLike, *, weights: bool | str = True) -> tuple[Array, Array | None]:
         """Return the log-probability of every target token, and what was attended to.
 
         Parameters
@@ -287,11 +264,11 @@ class Model(Layer):
         weights : array, shape (B, T, S), (B, T, H, S) or (B, T, L, H, S), or None
             0 beyond either length.
         """
-        batch = check_pairs(batch)
+        batch = check_batch(batch)
         if not isinstance(weights, (bool, np.bool_)) and str(weights) != "layers":
             raise ArgumentError(describe("weights", 'True, False or "layers"', repr(weights), "True suits most uses."))
         targets = index_array("target", targets_of(batch).reshape(-1), self.projection.w.value.shape[1], IGNORED)
-        x, attended = self.features(batch, fed(batch), weights=weights)
+        x, attended = self.features(batch, decoder_inputs(batch), weights=weights)
         at = np.flatnonzero(targets != IGNORED)
         rows = x.reshape(len(targets), x.shape[-1])
         result = np.zeros(len(targets), x.dtype)
@@ -299,5 +276,5 @@ class Model(Layer):
             block = at[first : first + _ROWS]
             result[block] = log_softmax(self.projection.forward(rows[block]))[np.arange(len(block)), targets[block]]
         if attended is not None:
-            attended[~inside(batch.target, batch.target_lengths)] = 0
+            attended[~length_mask(batch.target, batch.target_lengths)] = 0
         return result.reshape(batch.target.shape), attended

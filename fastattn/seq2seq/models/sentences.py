@@ -1,7 +1,7 @@
 """Padded arrays of sentences: what a decoder is fed, what it is compared with, and checks of both."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,16 @@ from fastattn.seq2seq.models.randomness import derive
 from fastattn.seq2seq.text.vocabulary import BOS, PAD
 from fastattn.variants.protocol.checks import check_kind
 
-if TYPE_CHECKING:
-    from fastattn.seq2seq.models.model import Pairs
-
 __all__ = [
     "IGNORED",
-    "check_pairs",
+    "BatchLike",
+    "check_batch",
     "check_seeds",
     "check_sentences",
+    "decoder_inputs",
     "dropping",
-    "fed",
-    "inside",
-    "known",
+    "length_mask",
+    "padded",
     "targets_of",
 ]
 
@@ -33,22 +31,46 @@ Array = NDArray[Any]
 IGNORED = -1  # the target of a position that counts for nothing
 
 
-def inside(ids: Array, lengths: Array) -> Array:
+class BatchLike(Protocol):
+    """Source and target sentences of one batch: `fastattn.seq2seq.Batch`, or anything with these arrays."""
+
+    @property
+    def source(self) -> Array:
+        """Ids, (B, S); what lies beyond a length is never read."""
+        ...
+
+    @property
+    def source_lengths(self) -> Array:
+        """Lengths, (B,)."""
+        ...
+
+    @property
+    def target(self) -> Array:
+        """Ids, (B, T), without a first `BOS` and with a last `EOS`."""
+        ...
+
+    @property
+    def target_lengths(self) -> Array:
+        """Lengths, (B,), the `EOS` included."""
+        ...
+
+
+def length_mask(ids: Array, lengths: Array) -> Array:
     """Whether a position is before the end of its sentence, (B, T)."""
     return np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
 
 
-def known(ids: Array, lengths: Array) -> Array:
+def padded(ids: Array, lengths: Array) -> Array:
     """Return ids with `PAD` beyond each length, whatever was there."""
-    return np.where(inside(ids, lengths), ids, PAD)
+    return np.where(length_mask(ids, lengths), ids, PAD)
 
 
-def fed(batch: "Pairs") -> Array:
+def decoder_inputs(batch: BatchLike) -> Array:
     """Return what a teacher-forced decoder is fed, (B, T): `BOS`, then the target without its last token."""
     inputs = np.full(batch.target.shape, PAD, np.int64)
     inputs[:, :1] = BOS
     inputs[:, 1:] = batch.target[:, :-1]
-    return known(inputs, batch.target_lengths)
+    return padded(inputs, batch.target_lengths)
 
 
 def dropping(rate: float, seeds: Array | None) -> Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]:
@@ -60,9 +82,9 @@ def dropping(rate: float, seeds: Array | None) -> Callable[[Array, int], tuple[A
     return drop
 
 
-def targets_of(batch: "Pairs") -> Array:
+def targets_of(batch: BatchLike) -> Array:
     """Return the targets, with `IGNORED` beyond each length."""
-    return np.where(inside(batch.target, batch.target_lengths), batch.target, IGNORED)
+    return np.where(length_mask(batch.target, batch.target_lengths), batch.target, IGNORED)
 
 
 def check_sentences(name: str, ids: Array, lengths: Array) -> None:
@@ -90,7 +112,7 @@ class _Own(NamedTuple):
     target_lengths: Array
 
 
-def check_pairs(batch: "Pairs") -> "Pairs":
+def check_batch(batch: BatchLike) -> BatchLike:
     """Return a copy of the batch that nobody can change, or raise unless its arrays fit together."""
     if not all(hasattr(batch, name) for name in _Own._fields):
         hint = "pass a fastattn.seq2seq.Batch."

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
-from fastattn.seq2seq.models.model import Model, Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -100,7 +100,7 @@ class Sutskever(Model):
         self.projection = Linear(H, target_size, **more)
 
     def _source(self, source: Array, lengths: Array) -> Array:
-        ids = known(source, lengths)
+        ids = padded(source, lengths)
         if not self.config.reverse_source:
             return ids
         last = np.asarray(lengths)[:, None] - 1
@@ -121,12 +121,12 @@ class Sutskever(Model):
             x = after[-1][0]
         return x, SutskeverState(tuple(after)), None
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
+    def features(self, batch: BatchLike, inputs: Array, *, weights: bool | str = False) -> tuple[Array, None]:
         """Return features (B, T, H), and no weights."""
         state = self.encode(batch.source, batch.source_lengths)
         return self.decoder.forward(self.target_embedding.forward(inputs), state.layers)[0], None
 
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+    def features_vjp(self, batch: BatchLike, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         drop = dropping(self.config.dropout, seeds)
         source, source_back = self.source_embedding.vjp(self._source(batch.source, batch.source_lengths))

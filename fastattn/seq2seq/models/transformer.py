@@ -12,7 +12,7 @@ from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.positions import Positions, create
-from fastattn.seq2seq.models.model import Longest, Model, Pairs, State, check_sentences, dropping, known
+from fastattn.seq2seq.models.model import BatchLike, Longest, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.models.tied import TiedEmbedding
@@ -214,7 +214,7 @@ class Transformer(Model):
     -----
     Training computes all positions at once, in fused attention that stores no (T, S) array. Decoding computes one
     position a step against the keys and values of those before it, which are appended to, with the same bits. Weights
-    are those of the last decoder layer's attention to the source, for each head; `forced` can give all layers'.
+    are those of the last decoder layer's attention to the source, of each head; `teacher_forcing` gives all layers'.
 
     References
     ----------
@@ -286,7 +286,7 @@ class Transformer(Model):
     def _encoder_vjp(self, ids: Array, lengths: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
         drop = dropping(self.config.dropout, seeds)
         x, embed_back = self._embed(
-            self.source_embedding, self.source_positions, known(ids, lengths), drop, Place.SOURCE
+            self.source_embedding, self.source_positions, padded(ids, lengths), drop, Place.SOURCE
         )
         backs = []
         for number, layer in enumerate(self.encoder):
@@ -332,7 +332,7 @@ class Transformer(Model):
             x = self.decoder_norm.forward(x)
         return x, TransformerState(state.position + 1, tuple(past), state.memories), weights
 
-    def features(self, batch: Pairs, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
+    def features(self, batch: BatchLike, inputs: Array, *, weights: bool | str = False) -> tuple[Array, Array | None]:
         """Return features (B, T, D), and weights (B, T, H, S), or with "layers" (B, T, L, H, S), or None."""
         x, attended, _ = self._run(batch, inputs, None, weights)
         if not attended:
@@ -340,13 +340,13 @@ class Transformer(Model):
         by_position = [layer.transpose(0, 2, 1, 3) for layer in attended]
         return x, np.stack(by_position, axis=2) if weights == "layers" else np.ascontiguousarray(by_position[-1])
 
-    def features_vjp(self, batch: Pairs, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
+    def features_vjp(self, batch: BatchLike, inputs: Array, seeds: Array) -> tuple[Array, Callable[[Array], None]]:
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         x, _, backward = self._run(batch, inputs, seeds, False)
         return x, backward
 
     def _run(
-        self, batch: Pairs, inputs: Array, seeds: Array | None, return_weights: bool | str
+        self, batch: BatchLike, inputs: Array, seeds: Array | None, return_weights: bool | str
     ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds)

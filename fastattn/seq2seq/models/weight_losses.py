@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn.errors import ArgumentError, describe
 from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp
-from fastattn.seq2seq.models.sentences import inside
+from fastattn.seq2seq.models.sentences import length_mask
 
 __all__ = ["has_weight_losses", "weight_losses_vjp"]
 
@@ -52,12 +52,12 @@ def weight_losses_vjp(config: Any, batch: Any, weights: Array) -> tuple[float, C
 def _coverage(batch: Any, weights: Array) -> tuple[Array, Array, Back]:
     """Losses (B, T), which of them count, and their backward pass."""
     losses, back = coverage_loss_vjp(weights)
-    return losses, inside(batch.target, batch.target_lengths).astype(weights.dtype), back
+    return losses, length_mask(batch.target, batch.target_lengths).astype(weights.dtype), back
 
 
 def _doubly_stochastic(batch: Any, weights: Array) -> tuple[Array, Array, Back]:
     """Losses (B,), which of them count, and their backward pass."""
-    allowed = inside(batch.source, batch.source_lengths)
+    allowed = length_mask(batch.source, batch.source_lengths)
     losses, back = doubly_stochastic_loss_vjp(weights, np.asarray(batch.target_lengths), allowed)
     return losses, np.ones(len(weights), weights.dtype), back
 

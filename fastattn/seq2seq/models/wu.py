@@ -13,18 +13,18 @@ from fastattn.functional import exp, tanh
 from fastattn.layers import LSTM, Bidirectional, Embedding, Linear
 from fastattn.losses import log_softmax, marginal_likelihood, marginal_likelihood_vjp
 from fastattn.seq2seq.models.model import (
+    BatchLike,
     Model,
-    Pairs,
     State,
     check_sentences,
     check_tokens,
+    decoder_inputs,
     dropping,
-    fed,
-    known,
+    padded,
 )
 from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence_lstm import LSTMStep, LSTMWalk
-from fastattn.seq2seq.models.sentences import check_pairs, inside
+from fastattn.seq2seq.models.sentences import check_batch, length_mask
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 from fastattn.variants.dot import General
@@ -135,7 +135,7 @@ class Wu(Model):
     def encode(self, source: Array, source_lengths: Array) -> WuState:
         """Return the state before the first target token."""
         check_sentences("source", source, source_lengths)
-        x = self.source_embedding.forward(known(source, source_lengths))
+        x = self.source_embedding.forward(padded(source, source_lengths))
         states, (_, last) = self.encoder.forward(x, None, source_lengths)
         cell = self.bridge.forward(last)
         memory = self.attention.prepare(states, source_lengths, values=self.from_memory.forward(states))
@@ -156,21 +156,21 @@ class Wu(Model):
         given[rows, read] = found
         return mixture(weights, given), WuState(hidden, cell, memory), weights
 
-    def loss(self, batch: Pairs) -> tuple[float, int]:
+    def loss(self, batch: BatchLike) -> tuple[float, int]:
         """Return minus the log-probability of all target tokens, teacher-forced, and their number."""
-        batch = check_pairs(batch)
-        run = _Run(self, batch, fed(batch), None)
+        batch = check_batch(batch)
+        run = _Run(self, batch, decoder_inputs(batch), None)
         found = marginal_likelihood(run.weights, run.likelihoods())
-        return _total(found[inside(batch.target, batch.target_lengths)]), int(np.sum(batch.target_lengths))
+        return _total(found[length_mask(batch.target, batch.target_lengths)]), int(np.sum(batch.target_lengths))
 
     def loss_vjp(
-        self, batch: Pairs, *, seeds: Array, sampling: float = 0.0
+        self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """Return the training loss, the number of target tokens, and the function that adds the gradients."""
         batch, inputs, seeds = self.training_inputs(batch, seeds, sampling)
         run = _Run(self, batch, inputs, seeds)
         found, likelihood_back = marginal_likelihood_vjp(run.weights, run.likelihoods())
-        counted = inside(batch.target, batch.target_lengths)
+        counted = length_mask(batch.target, batch.target_lengths)
 
         def backward(scale: float = 1.0) -> None:
             d = np.where(counted, found.dtype.type(-scale), found.dtype.type(0))
@@ -178,11 +178,11 @@ class Wu(Model):
 
         return _total(found[counted]), int(counted.sum()), backward
 
-    def forced(self, batch: Pairs, *, weights: bool | str = True) -> tuple[Array, Array | None]:
-        """Return the log-probability of every target token, and the weights (B, T, S); see `Model.forced`."""
-        batch = check_pairs(batch)
-        run = _Run(self, batch, fed(batch), None)
-        (B, T, S), counted = run.weights.shape, inside(batch.target, batch.target_lengths)
+    def teacher_forcing(self, batch: BatchLike, *, weights: bool | str = True) -> tuple[Array, Array | None]:
+        """Return the log-probability of every target token, and the weights (B, T, S); see `Model.teacher_forcing`."""
+        batch = check_batch(batch)
+        run = _Run(self, batch, decoder_inputs(batch), None)
+        (B, T, S), counted = run.weights.shape, length_mask(batch.target, batch.target_lengths)
         found = mixture(run.weights.reshape(B * T, S), run.likelihoods().reshape(B * T, S)).reshape(B, T)
         return np.where(counted, found, found.dtype.type(0)), np.where(counted[..., None], run.weights, 0)
 
@@ -218,10 +218,10 @@ class _Run:
         p(a_t = s).
     """
 
-    def __init__(self, model: Wu, batch: Pairs, inputs: Array, seeds: Array | None) -> None:
+    def __init__(self, model: Wu, batch: BatchLike, inputs: Array, seeds: Array | None) -> None:
         self.model, self.batch = model, batch
         drop, lengths = dropping(model.config.dropout, seeds), np.asarray(batch.source_lengths)
-        x, self._source_back = model.source_embedding.vjp(known(batch.source, lengths))
+        x, self._source_back = model.source_embedding.vjp(padded(batch.source, lengths))
         x, self._undrop_source = drop(x, Place.SOURCE)
         states, (_, last), self._encoder_back = model.encoder.vjp(x, None, lengths)
         states, self._undrop_states = drop(states, Place.STATES)
@@ -238,7 +238,7 @@ class _Run:
         output, self._attention_back = model.attention.vjp(hidden, prepared, return_weights=True)
         assert isinstance(output, AttentionOutput) and output.weights is not None
         self.weights: Array = output.weights
-        self._read = np.nonzero(inside(batch.source, lengths))  # samples and positions
+        self._read = np.nonzero(length_mask(batch.source, lengths))  # samples and positions
 
     def _features(self, t: int) -> tuple[Array, Array, Array, Array]:
         """Samples, positions and targets of step t's pairs, and what the output layer gets of each (N, F)."""

@@ -17,9 +17,9 @@ from fastattn._numbers import check_number
 from fastattn._strings import items, strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
-from fastattn.seq2seq.models.model import Model, Pairs, check_sentences
+from fastattn.seq2seq.models.model import BatchLike, Model, check_sentences
 from fastattn.seq2seq.models.randomness import uniform
-from fastattn.seq2seq.models.sentences import check_pairs
+from fastattn.seq2seq.models.sentences import check_batch
 from fastattn.seq2seq.sections import MOST_TOKENS
 from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK
 from fastattn.variants.protocol.checks import check_kind, check_seeds, check_size
@@ -162,7 +162,7 @@ def sample(
     return _decode(model, source, source_lengths, limit, forbid, weights, choose)
 
 
-def score_pairs(model: Model, batch: Pairs, *, weights: bool | str = False) -> list[Hypothesis]:
+def score_pairs(model: Model, batch: BatchLike, *, weights: bool | str = False) -> list[Hypothesis]:
     """Return the given targets with their log-probabilities (forced decoding).
 
     Parameters
@@ -170,15 +170,15 @@ def score_pairs(model: Model, batch: Pairs, *, weights: bool | str = False) -> l
     model : Model
     batch : Batch
     weights : bool or "layers"
-        Whether to keep the attention weights; "layers" keeps those of all layers, as `Model.forced`.
+        Whether to keep the attention weights; "layers" keeps those of all layers, as `Model.teacher_forcing`.
 
     Returns
     -------
     list of Hypothesis
         `finished` says whether the target ends with `EOS`.
     """
-    batch = check_pairs(batch)
-    log_probabilities, attended = model.forced(batch, weights=weights)
+    batch = check_batch(batch)
+    log_probabilities, attended = model.teacher_forcing(batch, weights=weights)
     check_numbers(log_probabilities)
     found = []
     for b, (s, t) in enumerate(zip(batch.source_lengths, batch.target_lengths)):

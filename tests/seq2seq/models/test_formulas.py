@@ -250,7 +250,7 @@ PAPERS = {f.__name__: f for f in (bahdanau, cho, sutskever, luong, transformer, 
 def test_log_probabilities_are_those_of_the_papers_formulas(name):
     model, p = make(name)
     batch = random_pairs(5, 6)
-    found, _ = model.forced(batch)
+    found, _ = model.teacher_forcing(batch)
     for b in range(5):
         one = batch.row(b)
         fed = np.array([BOS, *one.target[0, :-1]])

@@ -18,24 +18,24 @@ transformers = pytest.mark.parametrize("name", ["transformer-post", "transformer
 def test_each_layer_is_what_a_model_of_so_many_layers_returns(name, padding):
     batch = random_pairs(padding=padding)
     model = build(CASES[name], SOURCE_SIZE, TARGET_SIZE, seed=1)
-    log_probabilities, found = model.forced(batch, weights="layers")
-    expected, last = model.forced(batch)
+    log_probabilities, found = model.teacher_forcing(batch, weights="layers")
+    expected, last = model.teacher_forcing(batch)
     (B, T), S, layers = batch.target.shape, batch.source.shape[1], len(model.decoder)
     assert layers == 2 and found.shape == (B, T, layers, model.config.heads, S)
     assert same_bits(log_probabilities, expected) and same_bits(np.ascontiguousarray(found[:, :, -1]), last)
     whole = model.decoder
     for number in range(layers):
         model.decoder = whole[: number + 1]
-        assert same_bits(np.ascontiguousarray(found[:, :, number]), model.forced(batch)[1]), number
+        assert same_bits(np.ascontiguousarray(found[:, :, number]), model.teacher_forcing(batch)[1]), number
     assert not same_bits(np.ascontiguousarray(found[:, :, 0]), last)
 
 
 def test_models_of_one_layer_return_what_there_is():
     batch = random_pairs()
     model = build(CASES["bahdanau"], SOURCE_SIZE, TARGET_SIZE, seed=1)
-    assert same_bits(model.forced(batch, weights="layers")[1], model.forced(batch)[1])
+    assert same_bits(model.teacher_forcing(batch, weights="layers")[1], model.teacher_forcing(batch)[1])
     with pytest.raises(ArgumentError, match="weights"):
-        model.forced(batch, weights="all")
+        model.teacher_forcing(batch, weights="all")
 
 
 def translator_of(name):

@@ -66,7 +66,7 @@ def test_gradients_through_the_loop_of_luong_are_those_of_central_differences(na
 )  # fmt: skip
 def test_steps_and_beams_give_the_bits_of_forced(made):
     model, batch = made(), random_pairs()
-    log_probabilities, weights = model.forced(batch)
+    log_probabilities, weights = model.teacher_forcing(batch)
     rows = np.array([3, 0, 1, 2])
     state, tokens = model.encode(batch.source[rows], batch.source_lengths[rows]), np.full(4, BOS)
     state = state.select(np.argsort(rows))
@@ -82,7 +82,7 @@ def trained_bits(config):
     model, batch = build(config, SOURCE_SIZE, TARGET_SIZE, 1), random_pairs()
     loss, _, backward = model.loss_vjp(batch, seeds=np.arange(4, dtype=np.uint64))
     backward()
-    return [*model.forced(batch), np.array(loss), *(p.gradient for p in model.parameters().values())]
+    return [*model.teacher_forcing(batch), np.array(loss), *(p.gradient for p in model.parameters().values())]
 
 
 @pytest.mark.parametrize("feeding", [True, False])
@@ -174,7 +174,7 @@ def test_the_coverage_loss_counts_target_positions_once_each(config, sizes, mech
     ]
     batch = random_pairs(6, 7)
     plain, with_coverage = (model.loss_vjp(batch, seeds=np.arange(6, dtype=np.uint64))[0] for model in models)
-    weights = models[0].forced(batch)[1]
+    weights = models[0].teacher_forcing(batch)[1]
     expected = sum(
         coverage_loss(weights[b : b + 1, : batch.target_lengths[b]]).sum() for b in range(len(batch.target_lengths))
     )
@@ -191,7 +191,7 @@ def test_the_doubly_stochastic_loss_counts_neither_padding_of_the_source_nor_of_
     ]
     batch = random_pairs(6, 7)
     plain, lossy, both = (model.loss_vjp(batch, seeds=np.arange(6, dtype=np.uint64))[0] for model in models)
-    weights = models[0].forced(batch)[1]
+    weights = models[0].teacher_forcing(batch)[1]
     real = [w[:t, :s] for w, t, s in zip(weights, batch.target_lengths, batch.source_lengths)]
     expected = sum(((1 - w.sum(axis=0)) ** 2).sum() for w in real)
     assert len({w.shape for w in real}) > 3

@@ -11,7 +11,7 @@ from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq import BOS, build
 from fastattn.seq2seq.models import luong, recurrence, recurrence_lstm
-from fastattn.seq2seq.models.model import fed
+from fastattn.seq2seq.models.model import decoder_inputs
 from fastattn.seq2seq.models.registry import record
 
 every_model = pytest.mark.parametrize("name", CASES)
@@ -45,7 +45,7 @@ def test_all_steps_at_once_have_the_bits_of_single_steps_and_their_gradients(
     for way in (luong.AtOnce, luong.StepByStep):
         monkeypatch.setattr(luong, "AtOnce", way)
         model = make("luong-concat", dtype, **changes)
-        x, weights = model.features(batch, fed(batch), weights=True)
+        x, weights = model.features(batch, decoder_inputs(batch), weights=True)
         loss, _, backward = model.loss_vjp(batch, seeds=np.arange(7, dtype=np.uint64))
         backward(0.5)
         found.append([x, weights, np.array(loss)])
@@ -72,7 +72,7 @@ def test_decoders_whose_inputs_are_known_take_no_single_steps_in_training(name, 
 @every_model
 def test_steps_give_the_bits_of_forced(name):
     model, batch = make(name), random_pairs()
-    log_probabilities, weights = model.forced(batch)
+    log_probabilities, weights = model.teacher_forcing(batch)
     state, tokens = model.encode(batch.source, batch.source_lengths), np.full(4, BOS)
     for t in range(batch.target.shape[1]):
         row, state, attended = model.step(tokens, state)
@@ -88,10 +88,10 @@ def test_steps_give_the_bits_of_forced(name):
 def test_a_sentence_has_the_same_bits_alone_and_in_any_batch(name):
     model = make(name)
     batch = random_pairs(9, 8, padding=1000)  # an id outside both vocabularies: it is never looked up
-    log_probabilities, weights = model.forced(batch)
+    log_probabilities, weights = model.teacher_forcing(batch)
     for b in range(9):
         s, t = batch.source_lengths[b], batch.target_lengths[b]
-        alone, attended = model.forced(batch.row(b))
+        alone, attended = model.teacher_forcing(batch.row(b))
         assert same_bits(alone[0], log_probabilities[b, :t])
         if weights is not None:
             assert same_bits(attended[0], np.ascontiguousarray(weights[b, :t, ..., :s]))
@@ -136,7 +136,7 @@ def test_scheduled_sampling_feeds_the_models_own_choices(name):
     many = random_pairs(200, 8)
     chosen = model.sampled(many, np.arange(200, dtype=np.uint64), 0.5)
     later = (np.arange(chosen.shape[1]) < many.target_lengths[:, None]) & (np.arange(chosen.shape[1]) > 0)
-    share = (chosen != fed(many))[later].mean()  # of half, less where the model would have chosen the target
+    share = (chosen != decoder_inputs(many))[later].mean()  # of half, less where the model would have chosen the target
     assert 0.35 < share < 0.55, share
     loss, count, backward = model.loss_vjp(batch, seeds=SEEDS, sampling=0.5)
     backward(1 / count)

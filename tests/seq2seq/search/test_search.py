@@ -57,7 +57,7 @@ SEARCHES = {
 def test_a_search_finds_the_same_bits_alone_and_in_a_batch_and_scores_as_forced(name, search):
     model, batch = make(name), random_pairs(9, 7, padding=1000)
     rows = np.arange(9)
-    has_weights = model.forced(batch)[1] is not None
+    has_weights = model.teacher_forcing(batch)[1] is not None
     found = SEARCHES[search](model, batch, rows, weights=has_weights)
     assert len({h.tokens.tobytes() for hs in found for h in hs}) > 2, "the search is hardly tested"
     for b in rows:
@@ -125,7 +125,7 @@ def test_a_search_stops_only_when_nothing_better_can_follow(name, alpha, monkeyp
 @every_model
 def test_coverage_is_the_papers_formula(name):
     model, batch = make(name), random_pairs(3, 5)
-    if model.forced(batch)[1] is None:
+    if model.teacher_forcing(batch)[1] is None:
         with pytest.raises(FastattnError, match="attention"):
             beam_search(model, batch.source, batch.source_lengths, coverage_penalty=0.2)
         return

@@ -148,7 +148,7 @@ advice(
 )
 advice(lambda seeds=[0.5]: loss(seeds=seeds), "pass uint64 seeds", seeds=np.ones(1, np.uint64))
 advice(lambda sampling=2: loss(sampling=sampling), "{sampling} is teacher forcing", sampling="0")
-advice(lambda weights="all": MODEL.forced(BATCH, weights=weights), "{weights} suits most uses", weights="True")
+advice(lambda weights="all": MODEL.teacher_forcing(BATCH, weights=weights), "{weights} suits most uses", weights="True")
 advice(
     lambda name="multihead": loss(
         model=bahdanau(coverage_loss=1.0, mechanism={"name": name, **({"heads": 2} if name == "multihead" else {})})
