@@ -27,7 +27,7 @@ class StepSums(dict[str, Array]):
     >>> sums = StepSums()
     >>> for step in reversed(range(1000)):
     ...     sums.at(step, lambda: {"v": np.zeros(2, np.float32)})["v"] += np.float32(0.1)
-    >>> sums.total()["v"]
+    >>> sums.total()["v"].round(3)
     array([100., 100.], dtype=float32)
     """
 
