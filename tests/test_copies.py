@@ -544,8 +544,10 @@ EXEMPT = {
     ],
     "part of a test suite": [
         "testing.certificate.Certificate", "testing.certificate.Result",
-        "testing.normalizer_checks.NormalizerSubject", "testing.score_checks.ScoreSubject", "testing.timing.Case",
-        "testing.variant_subject.Problem", "testing.variant_subject.VariantSubject",
+        "testing.attention_problem.AttentionProblem", "testing.attention_problem.AttentionSubject",
+        "testing.normalizer_checks.NormalizerSubject", "testing.score_checks.ScoreSubject",
+        "testing.subject.Subject", "testing.timing.Case",
+        "testing.variant_subject.VariantProblem", "testing.variant_subject.VariantSubject",
     ],
     "tests of its own": [
         "normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure",

@@ -170,9 +170,7 @@ def test_gradients_through_positions_and_grid_are_central_differences():
     variant = fastattn.create("additive", query_width=5, memory_width=6, width=7, rng=rng, dtype=np.float64)
     queries, d = draw(5, 2, 5), draw(5, 2, 6, seed=1)
     whole(EXTENTS, positions, variant, queries)[2](d)
-    values, loss = assigned(
-        positions.parameters(), lambda: (whole(EXTENTS, positions, variant, queries)[0] * d).sum()
-    )
+    values, loss = assigned(positions.parameters(), lambda: (whole(EXTENTS, positions, variant, queries)[0] * d).sum())
     for name, parameter in positions.parameters().items():
         measured = differences(loss, values[name])
         np.testing.assert_allclose(parameter.gradient, measured, rtol=1e-6, atol=1e-8, err_msg=name)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from fastattn.errors import PluginError, describe_file, problem_of
 from fastattn.normalizers.base import Normalizer
@@ -21,13 +21,15 @@ from fastattn.variants.protocol.variant import Variant
 __all__ = ["check_normalizer", "check_plugin", "check_score", "check_variant", "parametrize", "records_of"]
 
 
-def check_variant(
-    subject: Any,
-    *,
-    options: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
-    expected_failures: Mapping[str, str] | None = None,
-) -> Certificate:
+class Asked(TypedDict, total=False):
+    """What a check may be asked for besides its subject."""
+
+    options: Mapping[str, Any] | None
+    reference: Callable[..., Any] | None
+    expected_failures: Mapping[str, str] | None
+
+
+def check_variant(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     """Check an attention mechanism against everything that fastattn promises.
 
     Parameters
@@ -55,29 +57,24 @@ def check_variant(
     >>> certificate.passed, certificate["masks"].status
     (True, 'passed')
     """
-    made = _subject(subject, VariantRecord, options, reference)
-    return run(str(made), _named(made), dict(expected_failures or {}))
+    return check(VariantRecord, subject, **asked)
 
 
-def check_score(
-    subject: Any,
-    *,
-    options: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
-    expected_failures: Mapping[str, str] | None = None,
-) -> Certificate:
+def check(kind: type[Record], subject: Any, **asked: Unpack[Asked]) -> Certificate:
+    """Check what a record of this kind makes, or a class or function that makes such a thing."""
+    made = _subject(subject, kind, asked.get("options"), asked.get("reference"))
+    return run(str(made), _named(made), dict(asked.get("expected_failures") or {}))
+
+
+def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     """Check a score function against everything that fastattn promises.
 
     Parameters
     ----------
     subject : ScoreRecord, or a class or function
-    options : mapping, optional
-        By default the first of the record's examples. A value that is a function is called with ``(rng, query_width,
-        key_width, dtype)`` and draws a parameter.
-    reference : callable, optional
-        ``reference(parameters, query, key, scale) -> scores`` (B, Tq, Tk), the formula in float64.
-    expected_failures
-        As of `check_variant`.
+    **asked
+        As of `check_variant`. An option that is a function is called with ``(rng, query_width, key_width, dtype)`` and
+        draws a parameter; the formula is ``reference(parameters, query, key, scale) -> scores`` (B, Tq, Tk).
 
     Returns
     -------
@@ -89,28 +86,18 @@ def check_score(
     >>> check_score(fastattn.scores.Dot, reference=lambda p, q, k, scale: q @ k.swapaxes(1, 2)).failed
     ()
     """
-    made = _subject(subject, ScoreRecord, options, reference)
-    return run(str(made), _named(made), dict(expected_failures or {}))
+    return check(ScoreRecord, subject, **asked)
 
 
-def check_normalizer(
-    subject: Any,
-    *,
-    options: Mapping[str, Any] | None = None,
-    reference: Callable[..., Any] | None = None,
-    expected_failures: Mapping[str, str] | None = None,
-) -> Certificate:
+def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     """Check a normalizer against everything that fastattn promises.
 
     Parameters
     ----------
     subject : NormalizerRecord, or a class or function
-    options : mapping, optional
-        By default the first of the record's examples.
-    reference : callable, optional
-        ``reference(scores) -> weights`` of rows, the formula in float64; a masked score is -inf.
-    expected_failures
-        As of `check_variant`.
+    **asked
+        As of `check_variant`; the formula is ``reference(scores, **options) -> weights`` of rows, where a masked score
+        is -inf.
 
     Returns
     -------
@@ -122,8 +109,7 @@ def check_normalizer(
     >>> check_normalizer(fastattn.normalizers.Sparsemax).failed
     ()
     """
-    made = _subject(subject, NormalizerRecord, options, reference)
-    return run(str(made), _named(made), dict(expected_failures or {}))
+    return check(NormalizerRecord, subject, **asked)
 
 
 # What the kit knows of a family: the class of its objects, the subject of checks, and the checks.
@@ -142,7 +128,7 @@ def _subject(subject: Any, kind: type[Record], options: Any, reference: Any = No
     base, make, _ = _FAMILIES[kind]
     record = as_record(subject, kind, base)
     given = options if options is not None else (record.examples or ({},))[0]
-    return make(record, given, reference or record.formula())
+    return make(record, given, reference)
 
 
 def _named(subject: Any) -> Iterator[tuple[str, Callable[[], object]]]:

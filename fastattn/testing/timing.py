@@ -14,7 +14,7 @@ from fastattn import normalizers, scores, variants
 from fastattn.attention import attention, attention_vjp
 from fastattn.errors import PluginError, describe_file
 from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, VariantRecord
-from fastattn.testing.kit import check_normalizer, check_score, check_variant, records_of
+from fastattn.testing.kit import check, records_of
 from fastattn.testing.normalizer_checks import NormalizerSubject
 from fastattn.testing.score_checks import ScoreSubject
 from fastattn.testing.variant_subject import VariantSubject
@@ -24,12 +24,6 @@ __all__ = ["Case", "benchmarks_of", "measure"]
 BATCH, QUERIES, KEYS, WIDTH = 16, 30, 50, 64
 # Checks whose failure means that a result is wrong, so that its time would say nothing.
 _NEEDED = ("can_be_made", "formula", "masks", "gradients", "steps_against_all_at_once", "weights_agree_with_context")
-
-_CHECKS: dict[type[Record], Callable[..., Any]] = {
-    VariantRecord: check_variant,
-    ScoreRecord: check_score,
-    NormalizerRecord: check_normalizer,
-}
 
 
 class Case:
@@ -58,8 +52,7 @@ class Case:
 
     def check(self) -> None:
         """Raise a PluginError unless what is timed is right."""
-        check = _CHECKS[type(self.record)]
-        failed = set(check(self.record, options=self.options).failed) & set(_NEEDED)
+        failed = set(check(type(self.record), self.record, options=self.options).failed) & set(_NEEDED)
         if failed:
             names = ", ".join(sorted(failed))
             hint = "repair it: a wrong result has no time."

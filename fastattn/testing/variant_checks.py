@@ -28,7 +28,7 @@ from fastattn.testing.variant_entries import (
     states_are_checked,
     step_gradients_are_checked,
 )
-from fastattn.testing.variant_subject import Problem, VariantSubject
+from fastattn.testing.variant_subject import VariantProblem, VariantSubject
 from fastattn.testing.variant_sums import order_of_sums
 
 __all__ = ["VARIANT_CHECKS"]
@@ -130,7 +130,7 @@ def gradients(s: VariantSubject) -> str:
         d_context, d_weights = p.cotangents()
         found = p.gradients(d_context, d_weights)
 
-        def loss(p: Problem = p, d_context: Array = d_context, d_weights: Array = d_weights) -> float:
+        def loss(p: VariantProblem = p, d_context: Array = d_context, d_weights: Array = d_weights) -> float:
             output = p.forward()
             return float((output.context * d_context).sum() + (output.weights * d_weights).sum())
 

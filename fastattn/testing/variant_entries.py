@@ -13,19 +13,19 @@ import numpy as np
 from fastattn.attention import prepare
 from fastattn.testing.arrays import Array, refused, same, strided
 from fastattn.testing.certificate import Skipped
-from fastattn.testing.variant_subject import Problem, VariantSubject
+from fastattn.testing.variant_subject import VariantProblem, VariantSubject
 from fastattn.variants.protocol.variant import AttentionState, Prepared
 
 __all__ = ["memories_are_checked", "rows_are_checked", "states_are_checked", "step_gradients_are_checked"]
 
 
-def _begun(p: Problem) -> tuple[Prepared, AttentionState]:
+def _begun(p: VariantProblem) -> tuple[Prepared, AttentionState]:
     """Return a memory, and the state after a step over it."""
     prepared = p.prepare()
     return prepared, p.variant.step(p.queries[:, 0], prepared, p.variant.start(prepared))[2]
 
 
-def _calls(p: Problem, prepared: Any, state: Any) -> dict[str, Callable[[], object]]:
+def _calls(p: VariantProblem, prepared: Any, state: Any) -> dict[str, Callable[[], object]]:
     """Return all calls that take a memory and a state, by name."""
     variant, queries = p.variant, p.queries
     return {

@@ -1,7 +1,6 @@
 """A variant under test: how it is made, and the problems that checks give it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -9,15 +8,15 @@ import numpy as np
 
 from fastattn.errors import ShapeError
 from fastattn.plugin.making import accepts, make
-from fastattn.plugin.records import Record
 from fastattn.testing.arrays import Array, fill
+from fastattn.testing.subject import Subject
 from fastattn.variants.protocol.variant import Prepared, Variant
 
-__all__ = ["Problem", "VariantSubject"]
+__all__ = ["VariantProblem", "VariantSubject"]
 
 
 @dataclasses.dataclass
-class Problem:
+class VariantProblem:
     """A variant, a memory of which parts are hidden, and queries."""
 
     variant: Variant
@@ -91,26 +90,14 @@ class Problem:
             parameter.gradient[...] = 0
 
 
-class VariantSubject:
-    """A variant with one set of options, from which checks make problems.
+class VariantSubject(Subject):
+    """A variant with one set of options; a ``query_width`` or ``memory_width`` among them holds in place of 5 and 6.
 
-    Parameters
-    ----------
-    record : Record
-    options : mapping
-        A ``query_width`` or ``memory_width`` among them holds in place of 5 and 6.
-    reference : callable, optional
-        ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)`` in float64, where
-        parameters are arrays by name and allowed is (B, S).
+    Its reference is ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)`` in
+    float64, where parameters are arrays by name and allowed is (B, S).
     """
 
-    def __init__(self, record: Record, options: Mapping[str, Any], reference: Callable[..., Any] | None = None) -> None:
-        self.record, self.options = record, dict(options)
-        self.reference = reference
-
-    def __str__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if not callable(value))
-        return f"variant {self.record.name!r}" + (f" with {shown}" if shown else "")
+    kind = "variant"
 
     @cached_property
     def widths(self) -> tuple[int, int]:
@@ -149,7 +136,7 @@ class VariantSubject:
         seed: int = 0,
         size: float = 1.0,
         widths: tuple[int, int] | None = None,
-    ) -> Problem:
+    ) -> VariantProblem:
         """Return a problem whose parameters are all away from zero, of other widths if some are given."""
         query, memory = self.widths if widths is None else widths
         rng = np.random.default_rng(seed)
@@ -165,4 +152,4 @@ class VariantSubject:
             mask[:, 0] = True
         arrays = [(rng.normal(size=(batch, n, d)) * size).astype(dtype) for n, d in ((steps, query), (keys, memory))]
         values = rng.normal(size=(batch, keys, 4)).astype(dtype) if valued else None
-        return Problem(variant, arrays[0], arrays[1], lengths, mask, values)
+        return VariantProblem(variant, arrays[0], arrays[1], lengths, mask, values)

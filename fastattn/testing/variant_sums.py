@@ -7,7 +7,7 @@ import numpy as np
 from fastattn.errors import FastattnError
 from fastattn.testing.arrays import Array, padded, same
 from fastattn.testing.certificate import Skipped
-from fastattn.testing.variant_subject import Problem, VariantSubject
+from fastattn.testing.variant_subject import VariantProblem, VariantSubject
 
 __all__ = ["order_of_sums"]
 
@@ -43,8 +43,8 @@ def order_of_sums(s: VariantSubject) -> str:
 
 
 def _compare(
-    p: Problem, d: tuple[Array, Array], wanted: dict[str, Array], what: str, *, padding: int = 0, before: int = 0,
-    after: int = 0, steps: int = 0,
+    p: VariantProblem, d: tuple[Array, Array], wanted: dict[str, Array], what: str, *, padding: int = 0,
+    before: int = 0, after: int = 0, steps: int = 0,
 ) -> None:  # fmt: skip
     """Fail unless gradients have the same bits in a larger problem that has zeros for the rest."""
     batch, keys, count = len(p.memory), p.memory.shape[1], p.queries.shape[1]

@@ -215,9 +215,7 @@ advice(lambda: certificate(Wrong).require(), "print(certificate) shows all check
 
 
 def timed(factory):
-    with mock.patch.dict(
-        "fastattn.testing.timing._CHECKS", {VariantRecord: lambda record, options: certificate(factory)}
-    ):
+    with mock.patch("fastattn.testing.timing.check", lambda kind, record, options: certificate(factory)):
         return testing.timing.Case(record(factory), {}, "step", len, len).check()
 
 
