@@ -8,7 +8,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, DTypeError, describe
 
-__all__ = ["check_choice", "check_number", "check_size", "finite_number", "number_in"]
+__all__ = ["check_choice", "check_flag", "check_number", "check_size", "finite_number", "number_in"]
 
 _LARGEST = {"f": float(np.finfo(np.float32).max), "d": float(np.finfo(np.float64).max)}
 
@@ -75,6 +75,15 @@ def check_size(name: str, value: object, least: int = 1, hint: str = "") -> int:
         expected = f"at least {least}" if value < least else "an integer of 64 bits"
         raise ArgumentError(describe(name, expected, reprlib.repr(value), hint))
     return int(value)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return whether an argument is true, or raise for what is neither, as an array of several elements."""
+    try:
+        return bool(value)
+    except (TypeError, ValueError):
+        got = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else reprlib.repr(value)
+        raise ArgumentError(describe(name, "True or False", got, f"pass {name}=True, or leave it out.")) from None
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...], hint: str = "") -> str:

@@ -7,6 +7,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from fastattn._arrays import float_array
+from fastattn._numbers import check_flag
 from fastattn.errors import ShapeError, describe
 
 __all__ = ["RelativeBias"]
@@ -64,7 +65,7 @@ class RelativeBias:
 
     def __init__(self, values: Array, *, trained: bool = True) -> None:
         self.values = values
-        self.trained = trained
+        self.trained = check_flag("trained", trained)
 
     @property
     def values(self) -> Array:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn._printing import show
 from fastattn._version import __version__
 from fastattn.errors import ArgumentError, describe
@@ -105,6 +106,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     >>> config["level"] in config["levels_built"]
     True
     """
+    as_dict = check_flag("as_dict", as_dict)
     info = core.build_info()
     config: dict[str, Any] = {
         "version": __version__,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import cast, float_array, output_array, read_only
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn.errors import DTypeError, ShapeError, describe
 
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
@@ -241,6 +242,8 @@ def _product(
             got = f"{bias.dtype} of shape {bias.shape}"
             raise ShapeError(describe("bias", expected, got, "pass one number for each column of the matrix."))
         bias = np.require(bias, dtype, ["C", "A"])
+    if relu is not False:
+        relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])
     if out is None:
         out = np.empty(wanted, packed.dtype)

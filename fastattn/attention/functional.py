@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import gradient_array
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
 from fastattn.attention.arguments import (
     allocate,
@@ -270,8 +271,11 @@ class _Forward:
         chosen.check(q, k)
         rows = q.shape[:-1]
         keys, width = k.shape[-2:]
+        if return_weights is not False or return_lse is not False:
+            return_weights = check_flag("return_weights", return_weights)
+            return_lse = check_flag("return_lse", return_lse)
         self.normalizer = self.alpha = None
-        if normalizer != "softmax":
+        if not isinstance(normalizer, str) or normalizer != "softmax":
             self.normalizer = resolve_normalizer(normalizer)
             self.alpha = check_sparse(self.normalizer, q.shape, keys, return_lse)
         of_kernel = kernel_score(chosen, dtype)

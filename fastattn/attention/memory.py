@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastattn import linear
 from fastattn._arrays import cast, row_array
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias
 from fastattn.attention.arguments import (
     allocate,
@@ -182,8 +183,11 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         query = self._check_query(query)
+        if return_weights is not False or return_lse is not False:
+            return_weights = check_flag("return_weights", return_weights)
+            return_lse = check_flag("return_lse", return_lse)
         alpha = chosen = None
-        if normalizer != "softmax":
+        if not isinstance(normalizer, str) or normalizer != "softmax":
             chosen = resolve_normalizer(normalizer)
             alpha = check_sparse(chosen, query.shape, tk, return_lse)
         if self._form is None:

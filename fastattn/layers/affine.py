@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._arrays import gradient_array
-from fastattn._numbers import check_size
+from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["Linear"]
@@ -62,7 +62,7 @@ class Linear(Layer):
         inputs, outputs = check_size("inputs", inputs, 0), check_size("outputs", outputs, 0)
         bound = math.sqrt(3 / max(inputs, 1))
         self.w = Parameter(rng.uniform(-bound, bound, (inputs, outputs)).astype(dtype))
-        self.b = Parameter(np.zeros(outputs, dtype)) if bias else None
+        self.b = Parameter(np.zeros(outputs, dtype)) if check_flag("bias", bias) else None
 
     def forward(self, x: Array) -> Array:
         """Return ``x w + b`` for x of shape (..., K)."""

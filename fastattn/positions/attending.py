@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import float_axes, gradient_array
+from fastattn._numbers import check_flag
 from fastattn.attention import Gradients, Memory, attention_vjp
 from fastattn.positions.base import Positions
 
@@ -36,6 +37,7 @@ def attend(
     bias: Any = positions.bias(first, query.shape[2], keys)
     if positions.content:
         bias = positions.scores(query, first, keys) * query.dtype.type(1 / math.sqrt(query.shape[-1]))
+    return_weights = check_flag("return_weights", return_weights)
     found: Any = memory.attend(query, bias=bias, return_weights=return_weights or positions.content, **options)
     if not positions.content:
         return (found.context, found.weights) if return_weights else (found, None)
@@ -61,7 +63,7 @@ def attend_vjp(
         Of `fastattn.attention`.
     """
     query, key = float_axes("query", query, "B, H, Tq, d"), float_axes("key", key, "B, H, Tk, d")
-    queries, keys = query.shape[2], key.shape[2]
+    queries, keys, return_weights = query.shape[2], key.shape[2], check_flag("return_weights", return_weights)
     found: Any
     if not positions.content:
         bias = positions.bias(first, queries, keys)

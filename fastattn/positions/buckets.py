@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, cast, float_axes
 from fastattn._kernels import core
-from fastattn._numbers import check_size
+from fastattn._numbers import check_flag, check_size
 from fastattn._relative import RelativeBias, distances
 from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.layers.parameter import Parameter
@@ -61,6 +61,7 @@ def relative_buckets(apart: Array, buckets: int = 32, farthest: int = 128, bidir
     apart = apart.astype(np.int64)
     hint = "the paper has 32 and 128."
     buckets, farthest = check_size("buckets", buckets, hint=hint), check_size("farthest", farthest, hint=hint)
+    bidirectional = check_flag("bidirectional", bidirectional)
     each = buckets // 2 if bidirectional else buckets
     if each < 2 or buckets % (1 + bidirectional) or farthest <= each // 2:
         expected = f"an even number of at least {2 + 2 * bidirectional}, and farthest beyond half of a side"

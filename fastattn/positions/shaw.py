@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._numbers import check_size
+from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
 
@@ -78,9 +78,9 @@ class RelativeVectors(Positions):
         width = check_size("head_width", head_width, 0)
         shape = (2 * clip + 1, width)
         self.key = Parameter((max(width, 1) ** -0.5 * rng.standard_normal(shape)).astype(dtype))
-        if values:
+        self.values = check_flag("values", values)
+        if self.values:
             self.value = Parameter((max(width, 1) ** -0.5 * rng.standard_normal(shape)).astype(dtype))
-        self.values = values
 
     def scores(self, query: Array, first: int, keys: int) -> Array:
         return self.spread(self.key.packed().matmul_transposed(query), first, keys)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.seq2seq.config import Config, InferenceConfig
@@ -169,6 +170,8 @@ class Translator:
         -------
         list of lists of Translation
         """
+        weights, replace = check_flag("weights", weights), check_flag("replace", replace)
+        layers = check_flag("layers", layers)
         size, limit, keep = self._setting("beam", beam), self._setting("max_length", max_length), weights or replace
         more: dict[str, Any] = {
             "length_penalty": self._setting("length_penalty", length_penalty),
@@ -220,6 +223,7 @@ class Translator:
         """
         limit, first = self._setting("max_length", max_length), check_size("first", first, least=0)
         check_size("seed", seed, least=0)
+        weights = check_flag("weights", weights)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             found = sample(
@@ -248,6 +252,7 @@ class Translator:
         if len(sources) != len(targets):
             hint = "give one target for every source."
             raise ArgumentError(describe("targets", f"{len(sources)} texts, as many as sources", len(targets), hint))
+        weights, layers = check_flag("weights", weights), check_flag("layers", layers)
         source = [encode(self.source_vocabulary, text) for text in sources]
         target = [encode(self.target_vocabulary, text) for text in targets]
         lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastattn._arrays import float_dtype
-from fastattn._numbers import finite_number
+from fastattn._numbers import check_flag, finite_number
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.protocol.checks import check_choice, check_size
@@ -98,11 +98,12 @@ class LocationSensitive(Recall):
             hint = "its middle is the key itself."
             raise ArgumentError(describe("filter_size", "an odd number", filter_size, hint))
         sharpening = finite_number("sharpening", sharpening, float_dtype(dtype), "1.0 is none.")
+        smoothing, cumulative = check_flag("smoothing", smoothing), check_flag("cumulative", cumulative)
         if smoothing and sharpening != 1:
             hint = "smoothing spreads the weights, sharpening the opposite."
             raise ArgumentError(describe("sharpening", "1.0 with smoothing", sharpening, hint))
         super().__init__(query_width, memory_width, width, filters, rng, dtype)
-        self.smoothing, self.scale, self.cumulative = bool(smoothing), sharpening, bool(cumulative)
+        self.smoothing, self.scale, self.cumulative = smoothing, sharpening, cumulative
         self.window = None if window is None else check_size("window", window, 0)
         self.initial = check_choice("initial", initial, ("zeros", "uniform"))
         bound = math.sqrt(3 / filter_size)

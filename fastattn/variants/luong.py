@@ -44,7 +44,7 @@ def luong(
         As of `Soft`; softmax in the paper.
     rng, dtype
     """
-    if score not in tuple(_SCORES):  # also what cannot be hashed
+    if str(score) not in _SCORES:  # also what cannot be hashed, or compares by element
         hint = did_you_mean(score, _SCORES, "'general' did best in the paper.")
         raise ArgumentError(describe("score", f"one of {', '.join(_SCORES)}", repr(score), hint))
     options: dict[str, Any] = {"normalizer": normalizer}

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
@@ -141,7 +142,7 @@ class Local(Variant):
         state = self.start(prepared) if state is None else state
         run = self._run(self._queries(queries, prepared, state), prepared, state)
         context: Array = run["context"]
-        return AttentionOutput(context, run["weights"]) if return_weights else context
+        return AttentionOutput(context, run["weights"]) if check_flag("return_weights", return_weights) else context
 
     def step_vjp(
         self, query: Array, prepared: Any, state: AttentionState
@@ -167,6 +168,7 @@ class Local(Variant):
         prepared = prepared.fresh()
         run = self._run(queries, prepared, self.start(prepared) if state is None else state)
         context: Array = run["context"]
+        return_weights = check_flag("return_weights", return_weights)
         output = AttentionOutput(context, run["weights"]) if return_weights else context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import float_array
+from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, ShapeError, describe
 
 __all__ = ["check_weights"]
@@ -46,7 +47,7 @@ def check_weights(name: str, weights: object, targets: int, sources: int, axes: 
         got = f"{array[where]} at {tuple(map(int, where))}"
         hint = "pass weights, that is scores after the softmax, without the rows of padding."
         raise ArgumentError(describe(name, "numbers from 0 to 1", got, hint))
-    if normalized and array.size:
+    if check_flag("normalized", normalized) and array.size:
         total = array.sum(axis=-1, dtype=np.float64)
         off = total > 1 + TOLERANCE
         if off.any():

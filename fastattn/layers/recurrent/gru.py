@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._numbers import check_choice
+from fastattn._numbers import check_choice, check_flag
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
@@ -169,7 +169,7 @@ class GRU(Layer):
         cell = GRUCell(inputs, hidden, reset=reset, rng=rng, dtype=dtype)
         self.w_input, self.w_hidden = cell.w_input, cell.w_hidden
         self.b_input, self.b_hidden = cell.b_input, cell.b_hidden
-        self.cell, self.reverse = cell, reverse
+        self.cell, self.reverse = cell, check_flag("reverse", reverse)
 
     def forward(self, x: Array, h0: Array | None = None, lengths: Array | None = None) -> tuple[Array, Array]:
         """Return the states at all positions and the last one of each sample.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._numbers import check_flag
 from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
 from fastattn.layers.parameter import Layer, Parameter
@@ -174,7 +175,7 @@ class LSTM(Layer):
     ) -> None:
         cell = LSTMCell(inputs, hidden, forget_bias=forget_bias, rng=rng, dtype=dtype)
         self.w_input, self.w_hidden, self.b = cell.w_input, cell.w_hidden, cell.b
-        self.cell, self.reverse = cell, reverse
+        self.cell, self.reverse = cell, check_flag("reverse", reverse)
 
     def forward(self, x: Array, state: State | None = None, lengths: Array | None = None) -> tuple[Array, State]:
         """Return h at all positions and the last (h, c) of each sample.

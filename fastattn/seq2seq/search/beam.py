@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
@@ -89,7 +90,7 @@ def beam_search(
     (2, True)
     """
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
-    never = forbidden(model, forbid)
+    never, weights = forbidden(model, forbid), check_flag("weights", weights)
     size = check_size("size", size)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
     coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)

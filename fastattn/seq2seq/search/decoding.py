@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, index_array
-from fastattn._numbers import check_number
+from fastattn._numbers import check_flag, check_number
 from fastattn._strings import items, strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
@@ -322,7 +322,7 @@ def _decode(
 ) -> list[Hypothesis]:
     """Extend every sentence by one chosen token after the other."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
-    never = forbidden(model, forbid)
+    never, keep_weights = forbidden(model, forbid), check_flag("weights", keep_weights)
     batch = len(source)
     tokens: list[list[int]] = [[] for _ in range(batch)]
     weights: list[list[Array]] = [[] for _ in range(batch)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastattn._arrays import as_array
 from fastattn._kernels import core
+from fastattn._numbers import check_flag
 from fastattn._strings import items
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.seq2seq.text.vocabulary import PAD
@@ -215,7 +216,7 @@ class Batches:
         pool, tokens_per_batch = check_size("pool", pool), check_size("tokens_per_batch", tokens_per_batch)
         check_size("seed", seed, least=0)
         self.source, self.target = source, target
-        self.tokens_per_batch, self.seed, self.shuffle = tokens_per_batch, seed, shuffle
+        self.tokens_per_batch, self.seed, self.shuffle = tokens_per_batch, seed, check_flag("shuffle", shuffle)
         self._lengths = np.array([[len(s), len(t)] for s, t in zip(source, target)], np.int64).reshape(-1, 2)
         tokens = int(self._lengths.max(axis=1, initial=0).sum())
         self._pool = max(1, pool * tokens_per_batch * len(source) // max(tokens, 1))

@@ -64,7 +64,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokens: Iterable[str], kind: str = "word", merges: Iterable[Sequence[str]] = ()) -> None:
-        if kind not in KINDS:
+        if str(kind) not in KINDS:  # not of an array, which compares by element
             raise ArgumentError(describe("kind", f"one of {', '.join(KINDS)}", repr(kind), did_you_mean(kind, KINDS)))
         self.kind = kind
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import as_array, float_array, float_dtype, name_of
+from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
@@ -155,7 +156,7 @@ class Variant(Layer):
         """
         queries = self._queries(queries, prepared, state)
         state = self.start(prepared) if state is None else state
-        contexts, weights = [], []
+        contexts, weights, return_weights = [], [], check_flag("return_weights", return_weights)
         for t in range(queries.shape[1]):
             context, found, state = self.step(queries[:, t], prepared, state)
             contexts.append(context)
@@ -215,6 +216,7 @@ class Variant(Layer):
         prepared = prepared.fresh()
         state = self.start(prepared) if state is None else state
         contexts, weights, backwards = [], [], []
+        return_weights = check_flag("return_weights", return_weights)
         for t in range(queries.shape[1]):
             context, found, state, backward_one = self.step_vjp(queries[:, t], prepared, state)
             contexts.append(context)

@@ -124,6 +124,11 @@ advice(
 )
 advice(lambda scale="half": attend(scale=scale), "pass {scale} for none", scale="1.0")
 advice(lambda scale=np.inf: attend(scale=scale), "pass {scale} for none", scale="1.0")
+advice(
+    lambda return_lse=np.array([True, False]): attend(return_lse=return_lse),
+    "pass return_lse={return_lse}, or leave it out",
+    return_lse="True",
+)
 
 
 def read_only():
