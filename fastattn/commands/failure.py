@@ -67,7 +67,7 @@ def guarded(command: str, run: Callable[[], int]) -> int:
     except FastattnError as error:
         _complain(command, str(error))
     except MemoryError:
-        _complain(command, "out of memory: use smaller batches or a smaller model")
+        _complain(command, "out of memory. Hint: use smaller batches or a smaller model.")
     except OSError as error:
         _complain(command, _operating_system(error))
     return FAILED
@@ -80,7 +80,7 @@ def _complain(command: str, text: str) -> None:
 def _operating_system(error: OSError) -> str:
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
     hint = HINTS.get(error.errno or 0, "")
-    return f"{where}{error.strerror or error}" + (f"; {hint}" if hint else "")
+    return f"{where}{error.strerror or error}" + (f". Hint: {hint}." if hint else "")
 
 
 def _detach_stdout() -> None:

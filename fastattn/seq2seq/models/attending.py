@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.seq2seq.models.model import BatchLike, Longest, Model
-from fastattn.seq2seq.models.weight_losses import has_weight_losses, weight_losses_vjp
+from fastattn.seq2seq.models.weight_losses import weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, StepBackward, Variant
 
 __all__ = ["Attending", "AttentionLoop", "Pass"]
@@ -163,7 +163,7 @@ class Attending(Model):
         self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
         """As `Model.loss_vjp`, with the losses of weights that the configuration asks for."""
-        if not has_weight_losses(self.config):
+        if not weight_losses(self.config):
             return super().loss_vjp(batch, seeds=seeds, sampling=sampling)
         batch, inputs, seeds = self.training_inputs(batch, seeds, sampling)
         x, features_backward, attention = self.run(batch, inputs, seeds)

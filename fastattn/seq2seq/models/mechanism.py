@@ -16,6 +16,7 @@ from fastattn.errors import (
     did_you_mean,
     within,
 )
+from fastattn.seq2seq.models.weight_losses import weight_losses
 from fastattn.variants import Variant
 
 __all__ = ["check_attention", "make"]
@@ -33,6 +34,10 @@ def check_attention(config: Any) -> None:
             raise ConfigError(within("model.score", error)) from None
         return
     _check(config.mechanism)
+    for loss in weight_losses(config):
+        if "heads" in variants.options(config.mechanism["name"]):
+            problem = f"expected 0 with several heads, whose weights are (B, T, H, S), got {getattr(config, loss)}"
+            raise ConfigError(describe_file(f"model.{loss}", problem, "choose a mechanism with one head."))
     default = type(config).score
     if config.score != default:
         problem = f"expected {default!r} with a mechanism, got {config.score!r}"

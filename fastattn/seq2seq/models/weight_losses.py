@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, describe
 from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp
 from fastattn.seq2seq.models.sentences import length_mask
 
-__all__ = ["has_weight_losses", "weight_losses_vjp"]
+__all__ = ["weight_losses", "weight_losses_vjp"]
 
 Array = NDArray[Any]
 Back = Callable[[Array], Array]
 
 
-def has_weight_losses(config: Any) -> bool:
-    """Whether a model's configuration asks for any."""
-    return any(getattr(config, name) for name in _LOSSES)
+def weight_losses(config: Any) -> list[str]:
+    """Return the losses that a model's configuration asks for."""
+    return [name for name in _LOSSES if getattr(config, name)]
 
 
 def weight_losses_vjp(config: Any, batch: Any, weights: Array) -> tuple[float, Callable[[float], Array]]:
@@ -32,11 +31,7 @@ def weight_losses_vjp(config: Any, batch: Any, weights: Array) -> tuple[float, C
     batch : Batch
     weights : array, shape (B, T, S)
     """
-    wanted = [(name, getattr(config, name), found) for name, found in _LOSSES.items() if getattr(config, name)]
-    if weights.ndim != 3:
-        hint = "choose a mechanism with one head."
-        raise ArgumentError(describe(wanted[0][0], "weights (B, T, S)", f"{weights.ndim - 2} axes of heads", hint))
-    parts = [(factor, *found(batch, weights)) for _, factor, found in wanted]
+    parts = [(getattr(config, name), *_LOSSES[name](batch, weights)) for name in weight_losses(config)]
 
     def backward(scale: float) -> Array:
         gradient = np.zeros_like(weights)
