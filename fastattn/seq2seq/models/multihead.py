@@ -12,17 +12,12 @@ from numpy.typing import NDArray
 from fastattn.attention import Memory, attention_vjp, prepare
 from fastattn.layers import Layer, Linear
 from fastattn.positions import Positions, attend, attend_vjp
+from fastattn.variants.multihead import heads_of
 
 __all__ = ["CrossAttention", "SelfAttention"]
 
 Array = NDArray[Any]
 _NONE = Positions()
-
-
-def heads_of(x: Array, heads: int) -> Array:
-    """Return (B, T, H d) as (B, H, T, d), in place."""
-    batch, positions, width = x.shape
-    return x.reshape(batch, positions, heads, width // heads).transpose(0, 2, 1, 3)
 
 
 class SelfAttention(Layer):
