@@ -26,6 +26,7 @@ from fastattn.seq2seq.models.sentences import (
     padded,
     targets_of,
 )
+from fastattn.variants.protocol.state import selected
 
 # What every file of a model needs, from one place.
 __all__ = [
@@ -59,7 +60,7 @@ class State:
         """Return the state whose batch entry i is this one's entry ``rows[i]``; memories are not copied."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         index = row_array(rows, self.batch)
-        changes = {name: _select(value, index) for name, value in values.items()}
+        changes = {name: selected(value, index) for name, value in values.items()}
         return dataclasses.replace(self, **changes)
 
 
@@ -78,14 +79,6 @@ class Longest:
     source: int | None = None
     target: int | None = None
     key: str = ""
-
-
-def _select(value: Any, rows: Array) -> Any:
-    if isinstance(value, np.ndarray):
-        return value[rows]
-    if isinstance(value, tuple):
-        return tuple(_select(item, rows) for item in value)
-    return value.select(rows) if hasattr(value, "select") else value
 
 
 def check_tokens(tokens: object, state: Any) -> Array:
