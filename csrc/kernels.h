@@ -65,12 +65,12 @@ typedef struct fa_attention {
      * pieces of forward_partial elements, for forward_join. NULL: a task reads all its keys. */
     void *partials;
 
-    /* alpha-entmax instead of softmax: of query head h, alpha[h * alpha_stride]; NULL: softmax. Rows then have no
-     * lse, row_max and row_sum. */
+    /* Of sparse weights, whose rows have no lse, row_max and row_sum: functions of a row, or NULL and alpha-entmax, of
+     * query head h with alpha[h * alpha_stride]. */
+    fa_row_weights row_weights;
+    fa_row_gradient row_gradient;
     const double *alpha;
     int64_t alpha_stride;
-    fa_row_weights row_weights; /* in place of alpha-entmax, with any alpha; NULL: none */
-    fa_row_gradient row_gradient;
 } fa_attention;
 
 typedef struct fa_attention_grad {

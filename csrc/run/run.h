@@ -62,7 +62,7 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
                          int n_threads);
 int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int n_threads);
-/* Attention whose fa_attention has an alpha. */
+/* Attention with sparse weights: alpha-entmax, or functions of a row. */
 int fa_sparse_forward(const fa_kernels *k, fa_attention *a, int n_threads);
 int fa_sparse_backward(const fa_kernels *k, fa_attention_grad *g, void *d_score_vector_sum, int n_threads);
 /* alpha-entmax of contiguous rows, and its gradients from the weights; d_alpha of each row, or NULL. */

@@ -6,10 +6,11 @@ cdef class Call:
     cdef const fa_kernels *kernels
     cdef tuple keep
     cdef int kind, axes  # of query
+    cdef bint sparse
     cdef int64_t entries  # of the memory
 
     def __cinit__(self, cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
-                  Options options not None, alpha=None):
+                  Options options not None, KernelNormalizer normalizer=None):
         cdef fa_attention *a = &self.a
         cdef fa_sizes q, k, v, p
         cdef int n, kind
@@ -17,7 +18,7 @@ cdef class Call:
         tensor(query, "query", kind, 2, 4, &q)
         self.axes = n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
-        self.keep = (query, keys, score, options, alpha)
+        self.keep = (query, keys, score, options, normalizer)
         self.kernels = _kernels(query)
         self.entries = keys.read(kind, 2, 4, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.B
@@ -72,12 +73,11 @@ cdef class Call:
             same("table", "other arrays that say where keys are",
                  (keys.panels is not None) + (keys.rows is not None), 0)
             a.position_rows = <const int64_t *>_data(keys.table)
-        if alpha is not None:  # of all heads, or of each
-            flat(alpha, "alpha", cnp.NPY_FLOAT64, q.H if cnp.PyArray_NDIM(<cnp.ndarray>alpha) else 1)
+        self.sparse = normalizer is not None
+        if self.sparse:
             between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
             same("table", "arrays with sparse weights", keys.table is not None, 0)
-            a.alpha = <const double *>_data(alpha)
-            a.alpha_stride = cnp.PyArray_NDIM(<cnp.ndarray>alpha)
+            normalizer.read(q.H, a)
 
     cdef inline int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -106,12 +106,6 @@ cdef class Call:
             flat(array, name, self.kind, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
         return 0
 
-    def use_rows(self, size_t weights, size_t gradient, owner):
-        """Normalize rows by functions at these addresses, which `owner` keeps alive; the call has some alpha."""
-        self.a.row_weights = <fa_row_weights>weights
-        self.a.row_gradient = <fa_row_gradient>gradient
-        self.keep = (self.keep, owner)
-
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
         cdef int status
@@ -127,7 +121,7 @@ cdef class Call:
         self.a.row_max = _data(row_max)
         self.a.row_sum = _data(row_sum)
         with nogil:
-            if self.a.alpha != NULL:
+            if self.sparse:
                 status = fa_sparse_forward(self.kernels, &self.a, n_threads)
             else:
                 status = fa_forward(self.kernels, &self.a, n_threads)
@@ -166,12 +160,12 @@ cdef class Call:
 
     def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
                         cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, d_alpha, value=None):
-        """The same for a call that has an alpha; d_alpha (B, H, Tq), float64, is what each row adds."""
+        """The same for a call with a normalizer; d_alpha (B, H, Tq), float64, is what each row adds."""
         cdef fa_attention_grad g
         cdef int status
         cdef void *p_vector = _data(d_vector)
         self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector, value)
-        same("alpha", "arrays", self.a.alpha != NULL, 1)
+        same("normalizer", "objects", self.sparse, 1)
         if d_alpha is not None:
             flat(d_alpha, "d_alpha", cnp.NPY_FLOAT64, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
         g.d_alpha = <double *>_data(d_alpha)

@@ -19,6 +19,15 @@ class KernelScore:
     softcap: Final[float]
     def __init__(self, kernel: int, activation: int = 0, vector: Array | None = None, softcap: float = 0) -> None: ...
 
+class KernelNormalizer:
+    alpha: Final[Array | None]
+    weights: Final[int]
+    gradient: Final[int]
+    owner: Final[object]
+    def __init__(
+        self, alpha: Array | None = None, weights: int = 0, gradient: int = 0, owner: object = None
+    ) -> None: ...
+
 class Options:
     mask: Final[Array | None]
     bias: Final[Array | None]
@@ -80,9 +89,8 @@ class Call:
         score: KernelScore,
         scale: float,
         options: Options,
-        alpha: Array | None = None,
+        normalizer: KernelNormalizer | None = None,
     ) -> None: ...
-    def use_rows(self, weights: int, gradient: int, owner: object) -> None: ...
     def forward(
         self,
         context: Array,

@@ -33,6 +33,32 @@ cdef class KernelScore:
 
 
 @cython.final
+cdef class KernelNormalizer:
+    """What makes weights of a row in place of softmax: alpha-entmax, with one alpha (float64) for all heads or for each;
+    or functions at addresses, which `owner` keeps alive."""
+    cdef readonly cnp.ndarray alpha
+    cdef readonly object owner
+    cdef readonly size_t weights, gradient
+
+    def __cinit__(self, cnp.ndarray alpha=None, size_t weights=0, size_t gradient=0, owner=None):
+        same("weights", "functions without a gradient", weights != 0, gradient != 0)
+        same("alpha", "ways to make weights beside functions", (alpha is not None) + (weights != 0), 1)
+        self.alpha = alpha
+        self.weights = weights
+        self.gradient = gradient
+        self.owner = owner
+
+    cdef int read(self, int64_t heads, fa_attention *a) except -1:
+        a.row_weights = <fa_row_weights>self.weights
+        a.row_gradient = <fa_row_gradient>self.gradient
+        if self.alpha is not None:
+            a.alpha_stride = cnp.PyArray_NDIM(self.alpha)
+            flat(self.alpha, "alpha", cnp.NPY_FLOAT64, heads if a.alpha_stride else 1)
+            a.alpha = <const double *>_data(self.alpha)
+        return 0
+
+
+@cython.final
 @cython.freelist(8)
 cdef class Options:
     """What pairs of a query and a key are scored at all, and what is added to and taken from their scores.

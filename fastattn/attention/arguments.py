@@ -97,17 +97,19 @@ def _check_arrays(q: Array, key: object, value: object) -> tuple[Array, Array, A
     return core.unit(q), core.unit(k), core.unit(v)
 
 
-def check_sparse(normalizer: Normalizer, query_shape: tuple[int, ...], keys: int, return_lse: bool) -> Array | None:
-    """Return the normalizer's alpha as the kernels read it, None for softmax, or raise if it cannot be honoured."""
-    alpha = normalizer.kernel_alpha(query_shape)
-    if alpha is not None:
+def check_sparse(
+    normalizer: Normalizer, query_shape: tuple[int, ...], keys: int, return_lse: bool
+) -> core.KernelNormalizer | None:
+    """Return the normalizer as the kernels read it, None for softmax, or raise if it cannot be honoured."""
+    sparse = normalizer.kernel(query_shape)
+    if sparse is not None:
         if return_lse:
-            hint = "rows of sparse weights have no log-sum-exp; leave return_lse away."
+            hint = "rows of sparse weights have no log-sum-exp; leave return_lse out."
             raise UnsupportedError(describe("return_lse", f"False with {normalizer.name}", "True", hint))
         if keys >= 2**31:
             hint = "use softmax, or attend to parts of the memory."
             raise UnsupportedError(describe("normalizer", f"at most {2**31 - 1} keys", keys, hint))
-    return alpha
+    return sparse
 
 
 def check_options(

@@ -233,12 +233,12 @@ class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "alpha", "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "relative", "row_max",
-        "row_sum", "scale", "score", "value", "weights",
+        "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "relative", "row_max",
+        "row_sum", "scale", "score", "sparse", "value", "weights",
     )  # fmt: skip
 
     normalizer: Normalizer | None  # None: softmax
-    alpha: Array | None
+    sparse: core.KernelNormalizer | None
     row_max: Any  # arrays, for a call that will have a backward pass
     row_sum: Any
 
@@ -274,10 +274,10 @@ class _Forward:
         if return_weights is not False or return_lse is not False:
             return_weights = check_flag("return_weights", return_weights)
             return_lse = check_flag("return_lse", return_lse)
-        self.normalizer = self.alpha = None
+        self.normalizer = self.sparse = None
         if not isinstance(normalizer, str) or normalizer != "softmax":
             self.normalizer = resolve_normalizer(normalizer)
-            self.alpha = check_sparse(self.normalizer, q.shape, keys, return_lse)
+            self.sparse = check_sparse(self.normalizer, q.shape, keys, return_lse)
         of_kernel = kernel_score(chosen, dtype)
         self.relative = bias if isinstance(bias, RelativeBias) else None
         self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
@@ -289,9 +289,7 @@ class _Forward:
             if operands.bias is not None:
                 whole = operands.bias if options.bias is None else operands.bias + options.bias
                 options = options.replace(whole, options.key_lengths)
-        self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.alpha)
-        if self.normalizer is not None:
-            self.normalizer.attach(call)
+        self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
         shape = (*rows, v.shape[-1])
         if out is None:
             context = target = allocate("context", shape, dtype)
@@ -301,7 +299,7 @@ class _Forward:
         self.context: Array = target
         self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
         self.lse = lse = np.empty(rows, dtype) if return_lse else None
-        keep_rows = keep_rows and self.alpha is None
+        keep_rows = keep_rows and self.sparse is None
         self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
         self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
         call.forward(context, weights, lse, row_max, row_sum)
@@ -338,7 +336,7 @@ class _Forward:
             d_out = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
         if d_weights is not None and weights is not None:
             d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
-        if d_lse is not None and self.alpha is not None:
+        if d_lse is not None and self.sparse is not None:
             hint = "rows of sparse weights have no log-sum-exp; leave d_lse away."
             raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
@@ -363,7 +361,7 @@ class _Forward:
         if "v" in score.parameters:
             d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
         d_alpha = None
-        if self.normalizer is None or self.alpha is None:
+        if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
                 np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
@@ -417,7 +415,7 @@ class _Forward:
         d_bias, again_value = sums, np.zeros_like(d_value)
         if sums is not None and self.relative is not None and operands.bias is None:
             d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
-        if self.alpha is None:
+        if self.sparse is None:
             context, delta = np.ascontiguousarray(less(self.context, b)), np.empty(q.shape[:-1], q.dtype)
             self.call.backward(
                 context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, delta, d_query, d_key,

@@ -186,10 +186,9 @@ class Memory:
         if return_weights is not False or return_lse is not False:
             return_weights = check_flag("return_weights", return_weights)
             return_lse = check_flag("return_lse", return_lse)
-        alpha = chosen = None
+        sparse = None
         if not isinstance(normalizer, str) or normalizer != "softmax":
-            chosen = resolve_normalizer(normalizer)
-            alpha = check_sparse(chosen, query.shape, tk, return_lse)
+            sparse = check_sparse(resolve_normalizer(normalizer), query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
@@ -211,19 +210,17 @@ class Memory:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
         beams = self._beams
-        if beams > 1 and options.only_lengths and alpha is None and query.shape[-2] == 1 and out is None:
+        if beams > 1 and options.only_lengths and sparse is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
             return self._attend_beams(projected, of_kernel, factor, return_weights, return_lse)
         values, table = self._values, self._table
-        if table is not None and alpha is not None:
+        if table is not None and sparse is not None:
             # Kernels of sparse weights read every key several times: what the table names is brought together for them.
             at = np.arange(tk)[:, None]
             keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
             table = None
         stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk)
-        call = core.Call(projected, stored, of_kernel, factor, options, alpha)
-        if chosen is not None:
-            chosen.attach(call)
+        call = core.Call(projected, stored, of_kernel, factor, options, sparse)
         shape = (*rows, self._values.shape[-1])
         if out is None:
             context = target = allocate("context", shape, query.dtype)

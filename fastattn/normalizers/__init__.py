@@ -15,7 +15,7 @@ such keys' values are not read. `RowFunctions` takes compiled functions of yours
 plugins, by name, and `names` lists them.
 """
 
-from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import KernelNormalizer, Normalizer
 from fastattn.normalizers.entmax import Entmax
 from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.registry import create, names, read, record, records, register, resolve
@@ -26,6 +26,7 @@ from fastattn.normalizers.sparsemax import Sparsemax
 __all__ = [
     "Entmax",
     "Entmax15",
+    "KernelNormalizer",
     "Normalizer",
     "RowFunctions",
     "Softmax",

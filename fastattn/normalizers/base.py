@@ -3,6 +3,7 @@
 The kernels compute softmax, and alpha-entmax for 1 <= alpha <= 2, whose ends are softmax and sparsemax.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastattn._arrays import frozen
+from fastattn._kernels.core import KernelNormalizer
 
-__all__ = ["Normalizer"]
+__all__ = ["KernelNormalizer", "Normalizer"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Normalizer:
+class Normalizer(ABC):
     """Base class of normalizers.
 
     Attributes
@@ -34,18 +36,27 @@ class Normalizer:
         """Arrays that have gradients, by name."""
         return {}
 
-    def kernel_alpha(self, query_shape: tuple[int, ...]) -> Array | None:
-        """Return alpha of all heads, or of each, as contiguous float64; None stands for softmax."""
-        return None
+    @abstractmethod
+    def kernel(self, query_shape: tuple[int, ...]) -> KernelNormalizer | None:
+        """Return which kernel makes the weights of queries of this shape.
 
-    def attach(self, call: Any) -> None:
-        """Hand what else the kernels need over to a call of them."""
+        ``KernelNormalizer(alpha)`` is alpha-entmax, with an alpha of all heads, or of each, as contiguous float64;
+        ``KernelNormalizer(weights=..., gradient=..., owner=...)`` has addresses of functions (`RowFunctions`); None
+        stands for softmax.
+        """
+
+    def slopes(self, weights: Array) -> Array | None:
+        """Return s, from which the weights give the gradient, ``d_z = s (d_p - sum_k s_k d_p_k / sum_k s_k)``.
+
+        None where it is of another form, or takes more than the weights. With it a step's backward pass is cheap.
+        """
+        return None
 
     def reduce(self, d_alpha: Array) -> dict[str, Array]:
         """Return the gradients of the parameters from what each row, (B, H, Tq), adds to that of alpha."""
         return {}
 
 
-def constant_alpha(value: float) -> Array:
-    """Return a read-only alpha for a normalizer without parameters."""
-    return frozen(np.array(value))
+def entmax_kernel(alpha: float) -> KernelNormalizer:
+    """Return the kernel of alpha-entmax, with an alpha that nobody changes."""
+    return KernelNormalizer(frozen(np.array(alpha)))

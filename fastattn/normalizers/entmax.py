@@ -4,16 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
 from fastattn._arrays import entmax_alpha, frozen
 from fastattn.errors import ShapeError, describe
-from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import Array, KernelNormalizer, Normalizer
 
 __all__ = ["Entmax"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +58,7 @@ class Entmax(Normalizer):
 
     name: ClassVar[str] = "entmax"
     alpha: float | Array = 1.5
-    _kernel: Array = field(init=False, repr=False)
+    _kernel: KernelNormalizer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check alpha and keep a copy of it that nobody changes."""
@@ -70,7 +67,7 @@ class Entmax(Normalizer):
             hint = "give one alpha, or one for each query head."
             raise ShapeError(describe("alpha", "a number, or shape (H,)", f"shape {given.shape}", hint))
         object.__setattr__(self, "alpha", given)
-        object.__setattr__(self, "_kernel", frozen(given.astype(np.float64)))
+        object.__setattr__(self, "_kernel", KernelNormalizer(frozen(given.astype(np.float64))))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.alpha,)  # checked and frozen again
@@ -80,13 +77,13 @@ class Entmax(Normalizer):
         """``{"alpha": array}``."""
         return {"alpha": np.asarray(self.alpha)}
 
-    def kernel_alpha(self, query_shape: tuple[int, ...]) -> Array:
-        """Return alpha of all heads, or of each; raise a `ShapeError` if their number is not that of query."""
-        heads = query_shape[1] if len(query_shape) == 4 else 1
-        if self._kernel.ndim and len(self._kernel) != heads:
+    def kernel(self, query_shape: tuple[int, ...]) -> KernelNormalizer:
+        """Return alpha-entmax; raise a `ShapeError` if the number of alphas is not that of query's heads."""
+        heads, shape = query_shape[1] if len(query_shape) == 4 else 1, np.shape(self.alpha)
+        if shape not in ((), (heads,)):
             expected = f"shape ({heads},), one for each head of query"
             hint = "give one for each head, or one for all."
-            raise ShapeError(describe("alpha", expected, f"shape {self._kernel.shape}", hint))
+            raise ShapeError(describe("alpha", expected, f"shape {shape}", hint))
         return self._kernel
 
     def reduce(self, d_alpha: Array) -> dict[str, Array]:

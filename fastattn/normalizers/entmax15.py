@@ -1,15 +1,15 @@
 """1.5-entmax."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from numpy.typing import NDArray
+import numpy as np
 
-from fastattn.normalizers.base import Normalizer, constant_alpha
+from fastattn.normalizers.base import Array, KernelNormalizer, Normalizer, entmax_kernel
 
 __all__ = ["Entmax15"]
 
-_ALPHA = constant_alpha(1.5)
+_KERNEL = entmax_kernel(1.5)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Entmax15(Normalizer):
 
     name: ClassVar[str] = "entmax15"
 
-    def kernel_alpha(self, query_shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return 1.5."""
-        return _ALPHA
+    def kernel(self, query_shape: tuple[int, ...]) -> KernelNormalizer:
+        """Return 1.5-entmax."""
+        return _KERNEL
+
+    def slopes(self, weights: Array) -> Array:
+        """Return the square roots of the weights."""
+        slopes: Array = np.sqrt(weights)
+        return slopes

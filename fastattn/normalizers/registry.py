@@ -22,7 +22,7 @@ _OWN = (
         "Peters, Niculae, Martins 2019 (arXiv:1905.05702), eq. 3", ({"alpha": 1.3}, {"alpha": 1.5}),
     ),
 )  # fmt: skip
-REGISTRY = Registry(NormalizerRecord, Normalizer, _OWN)
+REGISTRY = Registry(NormalizerRecord, Normalizer, _OWN)  # type: ignore[type-abstract]
 create = REGISTRY.create
 names = REGISTRY.names
 read = REGISTRY.read

@@ -6,14 +6,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from numpy.typing import NDArray
-
 from fastattn.errors import DTypeError, UnsupportedError, describe
-from fastattn.normalizers.base import Normalizer, constant_alpha
+from fastattn.normalizers.base import KernelNormalizer, Normalizer
 
 __all__ = ["RowFunctions"]
-
-_SOME_ALPHA = constant_alpha(1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +52,12 @@ class RowFunctions(Normalizer):
     name: ClassVar[str] = "row_functions"
     weights: Any
     gradient: Any
-    _addresses: tuple[int, int] = field(init=False, repr=False)
+    _kernel: KernelNormalizer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Find the addresses."""
-        object.__setattr__(self, "_addresses", (address("weights", self.weights), address("gradient", self.gradient)))
+        addresses = address("weights", self.weights), address("gradient", self.gradient)
+        object.__setattr__(self, "_kernel", KernelNormalizer(None, *addresses, (self.weights, self.gradient)))
 
     def __copy__(self) -> Self:
         return self  # nothing of it changes
@@ -71,13 +68,9 @@ class RowFunctions(Normalizer):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (_Named.of("weights", self.weights), _Named.of("gradient", self.gradient))
 
-    def kernel_alpha(self, query_shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return an alpha that nobody reads: it chooses the kernels of sparse normalizers."""
-        return _SOME_ALPHA
-
-    def attach(self, call: Any) -> None:
-        """Hand over the functions."""
-        call.use_rows(*self._addresses, self)
+    def kernel(self, query_shape: tuple[int, ...]) -> KernelNormalizer:
+        """Return the functions' addresses."""
+        return self._kernel
 
 
 class _Named:

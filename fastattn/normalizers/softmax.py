@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastattn.normalizers.base import Normalizer
+from fastattn.normalizers.base import Array, Normalizer
 
 __all__ = ["Softmax"]
 
@@ -21,3 +21,10 @@ class Softmax(Normalizer):
     """
 
     name: ClassVar[str] = "softmax"
+
+    def kernel(self, query_shape: tuple[int, ...]) -> None:
+        """Return None, the kernels of softmax."""
+
+    def slopes(self, weights: Array) -> Array:
+        """Return the weights themselves, whose sum is one."""
+        return weights

@@ -1,15 +1,13 @@
 """Sparsemax."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from numpy.typing import NDArray
-
-from fastattn.normalizers.base import Normalizer, constant_alpha
+from fastattn.normalizers.base import Array, KernelNormalizer, Normalizer, entmax_kernel
 
 __all__ = ["Sparsemax"]
 
-_ALPHA = constant_alpha(2.0)
+_KERNEL = entmax_kernel(2.0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,11 @@ class Sparsemax(Normalizer):
 
     name: ClassVar[str] = "sparsemax"
 
-    def kernel_alpha(self, query_shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return 2, with which alpha-entmax is sparsemax."""
-        return _ALPHA
+    def kernel(self, query_shape: tuple[int, ...]) -> KernelNormalizer:
+        """Return alpha-entmax with alpha = 2."""
+        return _KERNEL
+
+    def slopes(self, weights: Array) -> Array:
+        """Return 1 where the weight is not 0."""
+        slopes: Array = (weights != 0).astype(weights.dtype)
+        return slopes

@@ -12,9 +12,7 @@ import numpy as np
 from fastattn import linear, normalizers
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
-from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.softmax import Softmax
-from fastattn.normalizers.sparsemax import Sparsemax
 from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
 from fastattn.scores.registry import resolve
 from fastattn.variants.protocol.backward import check_cotangents
@@ -210,13 +208,13 @@ class Soft(Variant):
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return the gradients of one projected query (B, D) and of its scores (B, S)."""
         score = prepared.score
-        slopes = weights if not self._normalizer else self._slopes(weights)
+        slopes = self.normalizer.slopes(weights)
         if score.softcap is not None or slopes is None:
             _, back = self._attention_vjp(prepared, projected[:, None], bias, True)
             gradients = back(d_context[:, None], d_weights=None if d_weights is None else d_weights[:, None])
             none = np.empty((len(projected), 0), self.dtype)
             return gradients.query[:, 0], none if gradients.bias is None else gradients.bias[:, 0]
-        if self._normalizer:
+        if slopes is not weights:
             # d_score = s (d_p - sum s d_p / sum s) is softmax's with s / sum s for weights, times sum s. Running sums,
             # unlike NumPy's sum, have one order whatever the padding.
             total = np.cumsum(slopes, axis=-1)[:, -1:] if slopes.shape[-1] else np.zeros((len(slopes), 1), self.dtype)
@@ -229,12 +227,6 @@ class Soft(Variant):
             None if d_weights is None else np.ascontiguousarray(d_weights),
         )  # fmt: skip
         return d_projected, d_score
-
-    def _slopes(self, weights: Array) -> Array | None:
-        """Return s = p^(2 - alpha) of alpha-entmax, where p is not 0, if it is exact and cheap."""
-        if isinstance(self.normalizer, Entmax15):
-            return np.sqrt(weights)
-        return (weights != 0).astype(self.dtype) if isinstance(self.normalizer, Sparsemax) else None
 
     def _query_vjp(
         self, prepared: Any, query: Array, projected: Array, d_projected: Array, d_score: Array | None

@@ -39,7 +39,9 @@ def made(kind, given):
     """An object of `core` whose records are made of arguments by name, so that each can be wrong by itself."""
     record = {"keys": keys(given), "score": score(given)}
     if kind == "Call":
-        of_call = {name: given.pop(name) for name in ("query", "scale", "alpha") if name in given}
+        of_call = {name: given.pop(name) for name in ("query", "scale") if name in given}
+        if (alpha := given.pop("alpha", None)) is not None:
+            record["normalizer"] = core.KernelNormalizer(alpha)
         return core.Call(**of_call, **record, options=core.Options(**given))
     if kind == "Steps":
         history, weights, filters = (given.pop(name) for name in ("history", "feature_weights", "filters"))
@@ -403,8 +405,7 @@ OTHERS = {
     "set_num_threads", "unit",
 }  # fmt: skip
 # What calls are made of; the calls check it.
-RECORDS = {"Chunks", "Features", "Keys", "KernelScore", "Options", "Sequences"}
-OTHER_METHODS = {"use_rows"}
+RECORDS = {"Chunks", "Features", "KernelNormalizer", "KernelScore", "Keys", "Options", "Sequences"}
 # Arrays of any strides, and arrays that may be larger than what is read of them.
 STRIDED = {("Call", "mask"), ("Call", "bias"), ("Call.backward", "d_bias"), ("Call.sparse_backward", "d_bias"),
            ("gemm_pack", "w")}  # fmt: skip
@@ -444,7 +445,7 @@ def test_every_function_is_here():
     for name in here:
         if inspect.isclass(getattr(core, name)):
             for method in vars(getattr(core, name)):
-                assert method.startswith("_") or method in OTHER_METHODS or (name, method) in methods, (name, method)
+                assert method.startswith("_") or (name, method) in methods, (name, method)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -620,10 +621,18 @@ def test_ways_back_that_have_no_way_there():
         (made("Steps", steps(rows=None)), "Steps.backward"),
         (made("Monotonic", monotonic(rows=None)), "Monotonic.backward"),
         (made("Call", attention()), "Call.backward"),  # of a memory whose entries are chosen
-        (plain_call(), "Call.sparse_backward"),  # without an alpha
+        (plain_call(), "Call.sparse_backward"),  # without a normalizer
     ):
         with pytest.raises((ArgumentError, ShapeError)):
             call.backward(**arguments(name)) if "sparse" not in name else call.sparse_backward(**arguments(name))
     for name in ("Call", "Recurrent", "Steps", "Monotonic", *RECORDS - {"Options"}):
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, ShapeError)):
             getattr(core, name).__new__(getattr(core, name))
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"weights": 1}, {"gradient": 1}, {"alpha": ones(1, dtype=np.float64), "weights": 1, "gradient": 1}]
+)
+def test_a_normalizer_is_one_of_two(given):
+    with pytest.raises(ShapeError):
+        core.KernelNormalizer(**given)

@@ -199,3 +199,49 @@ def test_bits_of_rows_do_not_depend_on_threads_or_place(alpha, dtype):
 def test_wrong_calls_are_refused(call, error, names):
     with pytest.raises(error, match=rf"(?s){names}.*Hint"):
         call()
+
+
+class Named(fastattn.normalizers.Normalizer):
+    """A normalizer of somebody else, which says by itself what it is: here sparsemax."""
+
+    name = "named"
+    asked = 0
+
+    def kernel(self, query_shape):
+        return fastattn.normalizers.KernelNormalizer(np.array(2.0))
+
+    def slopes(self, weights):
+        type(self).asked += 1
+        return (weights != 0).astype(weights.dtype)
+
+
+def test_a_normalizer_says_itself_which_kernel_and_which_slopes_it_has():
+    rng = np.random.default_rng(0)
+    memory, queries = rng.normal(size=(2, 6, 4)), rng.normal(size=(2, 3, 4))
+    found = []
+    for normalizer in (Named(), fastattn.normalizers.Sparsemax()):
+        variant = fastattn.create("dot", query_width=4, memory_width=4, dtype=np.float64, normalizer=normalizer)
+        prepared = variant.prepare(memory)
+        context, weights, _, backward = variant.step_vjp(queries[:, 0], prepared, variant.start(prepared))
+        d_query, _ = backward(np.ones_like(context), None, None)
+        found.append((context, weights, d_query, variant.finish(prepared)))
+    assert all((one == other).all() for one, other in zip(*found)) and Named.asked == 1
+
+
+@pytest.mark.parametrize("name", ["softmax", "sparsemax", "entmax15"])
+def test_slopes_give_the_gradient(name):
+    rng = np.random.default_rng(1)
+    z, d = rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
+    alpha = {"softmax": 1.0, "sparsemax": 2.0, "entmax15": 1.5}[name]
+    weights = functional.softmax(z) if name == "softmax" else functional.entmax(z, alpha)
+    s = fastattn.normalizers.create(name).slopes(weights)
+    right = functional.softmax_vjp(weights, d) if name == "softmax" else functional.entmax_vjp(weights, d, alpha)[0]
+    assert np.abs(s * (d - (s * d).sum(-1, keepdims=True) / s.sum(-1, keepdims=True)) - right).max() < 1e-12
+
+
+def test_a_normalizer_without_a_kernel_cannot_be_made():
+    class Nothing(fastattn.normalizers.Normalizer):
+        name = "nothing"
+
+    with pytest.raises(TypeError, match="kernel"):
+        Nothing()

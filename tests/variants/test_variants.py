@@ -225,7 +225,7 @@ RNG = np.random.default_rng(0)
         (UnsupportedError, "'coverage'", lambda: fastattn.create("coverage", normalizer="sparsemax", rng=RNG)),
         (ArgumentError, "did you mean 'sparsemax'",
          lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer="sparsmax")),
-        (ArgumentError, "a name, got {'alpha': 1.3} without one",
+        (ArgumentError, "got {'alpha': 1.3} without a name",
          lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer={"alpha": 1.3})),
         (DTypeError, "normalizer: expected a name",
          lambda: fastattn.create("dot", query_width=3, memory_width=3, normalizer=3)),
