@@ -1,0 +1,15 @@
+"""The map of the house is that of the sources."""
+
+import pytest
+from tools import house
+
+
+def test_the_map_is_drawn_from_the_sources():
+    assert house.PAGE.read_text() == house.page(), "run python tests/tools/house.py"
+
+
+def test_the_drawing_sees_a_circle_and_leaves_out_what_follows():
+    below = {"a": {"b", "c"}, "b": {"c"}, "c": set()}
+    assert house.floors(below) == {"a": 2, "b": 1, "c": 0} and house.direct("a", below) == ["b"]
+    with pytest.raises(AssertionError, match="a circle among"):
+        house.floors({**below, "c": {"a"}})
