@@ -34,8 +34,8 @@ cdef class KernelScore:
 
 @cython.final
 cdef class KernelNormalizer:
-    """What makes weights of a row in place of softmax: alpha-entmax, with one alpha (float64) for all heads or for each;
-    or functions at addresses, which `owner` keeps alive."""
+    """What makes weights of a row in place of softmax: alpha-entmax, with alpha (float64) of all heads or of each; or
+    functions at addresses, which `owner` keeps alive."""
     cdef readonly cnp.ndarray alpha
     cdef readonly object owner
     cdef readonly size_t weights, gradient

@@ -111,7 +111,7 @@ def address(name: str, function: Any) -> int:
     found = getattr(function, "address", function)
     if isinstance(function, ctypes._CFuncPtr):  # type: ignore[attr-defined]
         found = ctypes.cast(function, ctypes.c_void_p).value
-    if isinstance(found, bool) or not isinstance(found, int) or found <= 0:
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= 2 * sys.maxsize + 1:
         hint = "pass a numba.cfunc, or the address of a C function."
         raise DTypeError(describe(name, "a compiled function", type(function).__name__, hint))
     return found

@@ -150,7 +150,7 @@ for wrong in ([1.0], ones(2, 3, 6, dtype="f8"), ones(2, 3, 5), read_only(), huge
 advice(lambda w=ones(4, 4, dtype="f8"): attend(score=scores.General(w)), "pass {w}.", w="np.asarray(w, np.float32)")
 advice(
     lambda return_lse=True: attend(normalizer="sparsemax", return_lse=return_lse),
-    "rows of sparse weights have no log-sum-exp; leave return_lse away",
+    "rows of sparse weights have no log-sum-exp; leave return_lse out",
     return_lse=False,
 )
 advice(
