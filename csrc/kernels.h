@@ -54,16 +54,12 @@ typedef struct fa_attention {
     int64_t panels_batch, panels_head;
     const int64_t *memory_rows, *position_rows;
 
-    /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. */
+    /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. Backward
+     * reads them, and a contiguous context. */
     void *context;
     fa_strides3 context_strides;
     void *weights, *lse;
     void *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
-
-    int64_t rows_per_task;
-    /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
-     * pieces of forward_partial elements, for forward_join. NULL: a task reads all its keys. */
-    void *partials;
 
     /* Of sparse weights, whose rows have no lse, row_max and row_sum: functions of a row, or NULL and alpha-entmax, of
      * query head h with alpha[h * alpha_stride]. */
@@ -77,18 +73,38 @@ typedef struct fa_attention_grad {
     fa_attention f; /* the forward's description; row_max and row_sum filled */
     const void *d_context;
     fa_strides3 d_context_strides;
-    const void *delta;     /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
-    const void *d_weights; /* contiguous (B, H, Tq, Tk), or NULL */
+    const void *d_weights, *d_lse; /* contiguous (B, H, Tq, Tk) and (B, H, Tq), or NULL */
     /* Contiguous outputs. d_key and d_value are (B, Hk, Tk, width). */
     void *d_query, *d_key, *d_value;
-    void *d_bias;        /* laid out by bias_grad_strides; zero on entry; NULL: not wanted */
+    void *d_bias;        /* laid out by d_bias_strides; zero on entry; NULL: not wanted */
     int32_t d_bias_wide; /* d_bias is of float64, for a bias that pairs share */
     fa_strides4 d_bias_strides;
-    void *d_score_vector; /* additive: (B, Hk, D) partial sums */
-    int64_t heads_per_task, batches_per_task;
-    double *d_alpha; /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
-    int32_t *unfit;  /* becomes 1 when some gradient is not finite; tasks write it, all the same */
+    void *d_score_vector; /* additive: D */
+    double *d_alpha;      /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
 } fa_attention_grad;
+
+/* Keys first..last-1 of key (B, Hk, T, D), first a multiple of panel_width, to be packed. */
+typedef struct fa_packing {
+    int32_t score, activation;
+    const void *key, *score_vector;
+    fa_strides3 key_strides;
+    int64_t B, Hk, D, first, last;
+    void *panels; /* of key 0 */
+    int64_t panels_batch, panels_head;
+} fa_packing;
+
+/* How a call of attention is cut into tasks, and what they leave for each other: made by run/, of the call alone. */
+typedef struct fa_plan {
+    int64_t rows_per_task; /* forward: of one (batch, key head), which has `pieces` tasks */
+    int64_t pieces;
+    /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
+     * pieces of attention_forward_partial elements, for attention_forward_join. NULL: a task reads all its keys. */
+    void *partials;
+    int64_t heads_per_task, batches_per_task; /* backward: those that share a bias, whose gradient has one order */
+    void *delta;                              /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
+    void *d_score_vectors;                    /* additive: (B, Hk, D), to be summed */
+    int32_t *unfit;                           /* becomes 1 when some gradient is not finite; tasks write it */
+} fa_plan;
 
 /* One step of Adam on a parameter (ops/adam.inl). */
 typedef struct fa_adam {

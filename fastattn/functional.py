@@ -144,7 +144,7 @@ def softmax_vjp(y: Array, dy: Array) -> Array:
     y, dy = _alike(y, dy)
     dx = np.empty_like(y)
     rows, columns = _rows(y)
-    core.softmax_vjp(y, dy, dx, rows, columns)
+    core.softmax_backward(y, dy, dx, rows, columns)
     return dx
 
 
@@ -261,7 +261,7 @@ def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     d_alpha = np.zeros(y.shape[:-1])
-    core.entmax_vjp(y, dy, dx, d_alpha, _one_alpha(alpha), rows, columns)
+    core.entmax_backward(y, dy, dx, d_alpha, _one_alpha(alpha), rows, columns)
     return dx, d_alpha
 
 

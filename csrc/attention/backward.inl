@@ -42,6 +42,7 @@
 typedef struct {
     const fa_attention_grad *g;
     const fa_attention *a;
+    const real *delta;
     score_source scores;
     int64_t b, hk, group, ldq, block_keys;
     int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
@@ -98,9 +99,6 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     return w - workspace;
 }
 
-FA_FUNC int64_t attention_backward_tasks(const fa_attention_grad *g) {
-    return (g->f.B / g->batches_per_task) * (g->f.Hk / g->heads_per_task);
-}
 FA_FUNC int64_t attention_backward_workspace(const fa_attention_grad *g) {
     backward_state s;
     return backward_layout(&s, g, (char *)64);
@@ -149,7 +147,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         int64_t at = (s->b * a->H + head) * a->Tq + query;
         real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
         real sum = ((const real *)a->row_sum)[at], top = ((const real *)a->row_max)[at];
-        real delta = ((const real *)g->delta)[at], inverse = sum == 0 ? (real)0 : 1 / sum;
+        real delta = s->delta[at], inverse = sum == 0 ? (real)0 : 1 / sum;
         fa_range k = fa_row_range(a, length, query);
         int options = a->softcap > 0 || a->bias || a->mask || n < end || k.lo > j0 || k.hi < j0 + n;
         if (options) row_options(a, s->b, head, query, k, j0, n, S, slope);
@@ -387,41 +385,36 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
     return finite;
 }
 
-FA_FUNC void attention_backward(const fa_attention_grad *g, int64_t task, void *workspace) {
+FA_FUNC void attention_backward(const fa_attention_grad *g, const fa_plan *plan, int64_t task, void *workspace) {
     backward_state s;
     backward_layout(&s, g, workspace);
     const fa_attention *a = s.a;
-    int64_t head_tasks = a->Hk / g->heads_per_task;
+    int64_t head_tasks = a->Hk / plan->heads_per_task;
+    s.delta = plan->delta;
     s.group = a->H / a->Hk;
     s.scores = (score_source){.a = a, .v = s.v, .key_row = a->key_strides.row, .ldq = s.ldq};
     if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.ldd);
-    for (int64_t i = 0; i < g->batches_per_task; i++)
-        for (int64_t j = 0; j < g->heads_per_task; j++) {
-            s.b = task / head_tasks * g->batches_per_task + i;
-            s.hk = task % head_tasks * g->heads_per_task + j;
+    for (int64_t i = 0; i < plan->batches_per_task; i++)
+        for (int64_t j = 0; j < plan->heads_per_task; j++) {
+            s.b = task / head_tasks * plan->batches_per_task + i;
+            s.hk = task % head_tasks * plan->heads_per_task + j;
             s.careful = 0;
             int finite = backward_head(&s, 1);
             if (!finite) {
                 s.careful = 1;
                 finite = backward_head(&s, 0);
             }
-            if (g->d_score_vector) {
-                real *dv = (real *)g->d_score_vector + (s.b * a->Hk + s.hk) * a->D;
-                for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s.d_v_total[t];
-                finite &= !has_nonfinite(dv, a->D);
-            }
-            report_finite(g, finite);
+            backward_report(plan, a, s.b * a->Hk + s.hk, s.d_v_total, finite);
         }
 }
 
 /* delta_i = d_context_i . context_i + sum_j weights_ij d_weights_ij - d_lse_i for rows row0..row1-1 of (B, H, Tq).
  * d_weights needs f.weights; rows that read nothing get 0. */
-FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
-                                      int64_t row0, int64_t row1) {
+FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const fa_plan *plan, int64_t row0, int64_t row1) {
     const fa_attention *a = &g->f;
     for (int64_t at = row0; at < row1; at++) {
         int64_t b = at / a->Tq / a->H, h = at / a->Tq % a->H, i = at % a->Tq;
-        const real *o = (const real *)context + at * a->Dv;
+        const real *o = (const real *)a->context + at * a->Dv;
         const real *d = (const real *)g->d_context + b * g->d_context_strides.batch + h * g->d_context_strides.head +
                         i * g->d_context_strides.row;
         vec sum = vset1(0);
@@ -434,8 +427,8 @@ FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const void *co
                 sum = vfma(x, (vec)((ivec)y & used), sum);
             }
         }
-        real value = vhsum(sum) - (d_lse ? ((const real *)d_lse)[at] : (real)0);
-        ((real *)delta)[at] = ((const real *)a->row_sum)[at] == 0 ? (real)0 : value;
+        real value = vhsum(sum) - (g->d_lse ? ((const real *)g->d_lse)[at] : (real)0);
+        ((real *)plan->delta)[at] = ((const real *)a->row_sum)[at] == 0 ? (real)0 : value;
     }
 }
 #endif

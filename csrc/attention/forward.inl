@@ -40,9 +40,9 @@
 #include "tile.inl"
 
 /* Lays a worker's workspace out; returns its size in bytes. */
-FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, char *workspace) {
+FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t rows, char *workspace) {
     char *w = workspace;
-    int64_t rows = a->rows_per_task, width = query_width(a), ldv = padded(a->Dv);
+    int64_t width = query_width(a), ldv = padded(a->Dv);
     /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
     const int one_tile = rows <= MR;
     int64_t panels = a->key_panels ? 0 : one_tile && !a->position_rows ? 1 : FA_CHUNK / PW;
@@ -68,14 +68,9 @@ FA_FUNC int64_t attention_forward_chunks(const fa_attention *a) { return (a->Tk 
 FA_FUNC int64_t attention_forward_partial(const fa_attention *a) {
     return fa_size_mul(fa_size_mul(a->H / a->Hk, a->Tq), padded(a->Dv) + 2) + PW;
 }
-FA_FUNC int64_t attention_forward_tasks(const fa_attention *a) {
-    int64_t rows = a->H / a->Hk * a->Tq;
-    if (a->partials) return a->B * a->Hk * attention_forward_chunks(a);
-    return a->B * a->Hk * ((rows + a->rows_per_task - 1) / a->rows_per_task);
-}
-FA_FUNC int64_t attention_forward_workspace(const fa_attention *a) {
+FA_FUNC int64_t attention_forward_workspace(const fa_attention *a, const fa_plan *plan) {
     forward_state s;
-    return forward_layout(&s, a, (char *)64);
+    return forward_layout(&s, a, plan->rows_per_task, (char *)64);
 }
 
 /* Step 8: a chunk's maximum m, sum l and context acc of row r into its totals. */
@@ -188,15 +183,16 @@ FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const real *
 }
 
 /* The rows of a task: those of `block` of one (batch, key head). */
-FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_task, int64_t block, void *workspace) {
+FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t rows_per_task, int64_t head_task,
+                          int64_t block, void *workspace) {
     const int64_t group = a->H / a->Hk, group_rows = group * a->Tq;
     memset(s, 0, sizeof *s);
-    forward_layout(s, a, workspace);
+    forward_layout(s, a, rows_per_task, workspace);
     s->a = a;
     forward_head(a, head_task, &s->b, &s->hk);
     s->first_head = s->hk * group;
-    s->row0 = block * a->rows_per_task;
-    s->rows = group_rows - s->row0 < a->rows_per_task ? group_rows - s->row0 : a->rows_per_task;
+    s->row0 = block * rows_per_task;
+    s->rows = group_rows - s->row0 < rows_per_task ? group_rows - s->row0 : rows_per_task;
     s->width = query_width(a);
     s->ldv = padded(a->Dv);
     s->length = fa_key_length(a, s->b);
@@ -204,9 +200,8 @@ FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t head_
 }
 
 /* Where chunk `chunk` of a head leaves its totals. */
-FA_INLINE void forward_totals(forward_state *s, int64_t head_task, int64_t chunk) {
-    const fa_attention *a = s->a;
-    real *at = (real *)a->partials + (head_task * attention_forward_chunks(a) + chunk) * attention_forward_partial(a);
+FA_INLINE void forward_totals(forward_state *s, const fa_plan *plan, int64_t head_task, int64_t chunk) {
+    real *at = (real *)plan->partials + (head_task * plan->pieces + chunk) * attention_forward_partial(s->a);
     s->max = at;
     s->sum = at + s->rows;
     s->total = at + 2 * s->rows;
@@ -221,18 +216,16 @@ FA_FUNC real forward_down(const fa_attention *a, int64_t b) {
 }
 
 /* Returns whether all contexts are finite; scaled: 0, or 1 for exponentials times a power of two. */
-FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, int scaled) {
+FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace, int scaled) {
     forward_state s;
-    const int64_t pieces =
-        a->partials ? attention_forward_chunks(a) : (a->H / a->Hk * a->Tq + a->rows_per_task - 1) / a->rows_per_task;
-    const int64_t head_task = task / pieces, piece = task % pieces;
-    forward_rows(&s, a, head_task, a->partials ? 0 : piece, workspace);
+    const int64_t head_task = task / plan->pieces, piece = task % plan->pieces;
+    forward_rows(&s, a, plan->rows_per_task, head_task, plan->partials ? 0 : piece, workspace);
     if (scaled) s.down = forward_down(a, s.b);
     int64_t begin = 0, end = a->Tk; /* the keys of this task */
-    if (a->partials) {
+    if (plan->partials) {
         begin = piece * FA_CHUNK;
         end = begin + FA_CHUNK < a->Tk ? begin + FA_CHUNK : a->Tk;
-        forward_totals(&s, head_task, piece);
+        forward_totals(&s, plan, head_task, piece);
     }
     const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
     const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
@@ -260,7 +253,7 @@ FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, i
     if (key_lo < begin) key_lo = begin;
     if (key_hi > end) key_hi = end;
     /* With one chunk there is nothing to merge: rows are finished as their tiles are. */
-    const int one_chunk = !a->partials && key_lo / FA_CHUNK == (key_hi - 1) / FA_CHUNK;
+    const int one_chunk = !plan->partials && key_lo / FA_CHUNK == (key_hi - 1) / FA_CHUNK;
     for (int64_t start = key_lo / FA_CHUNK * FA_CHUNK; start < key_hi; start += FA_CHUNK) {
         forward_chunk chunk = {.first = start > key_lo ? start : key_lo / PW * PW,
                                .last = start + FA_CHUNK < key_hi ? start + FA_CHUNK : key_hi,
@@ -311,7 +304,7 @@ FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, i
             }
         }
     }
-    if (a->partials) return 1;
+    if (plan->partials) return 1;
     row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
         if (s.sum[r] != -1) {
@@ -321,21 +314,21 @@ FA_FUNC int forward_pass(const fa_attention *a, int64_t task, void *workspace, i
     return forward_finite(&s);
 }
 
-FA_FUNC void attention_forward(const fa_attention *a, int64_t task, void *workspace) {
-    if (!forward_pass(a, task, workspace, 0)) forward_pass(a, task, workspace, 1);
+FA_FUNC void attention_forward(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace) {
+    if (!forward_pass(a, plan, task, workspace, 0)) forward_pass(a, plan, task, workspace, 1);
 }
 
 /* Step 8 for a head whose chunks were separate tasks: the same merges in the same order as in one task. */
-FA_FUNC void attention_forward_join(const fa_attention *a, int64_t head_task, void *workspace) {
+FA_FUNC void attention_forward_join(const fa_attention *a, const fa_plan *plan, int64_t head_task, void *workspace) {
     forward_state s, part;
-    forward_rows(&s, a, head_task, 0, workspace);
+    forward_rows(&s, a, plan->rows_per_task, head_task, 0, workspace);
     part = s;
     for (int64_t r = 0; r < s.rows; r++) {
         s.max[r] = NEG_INF;
         s.sum[r] = 0;
     }
-    for (int64_t chunk = 0; chunk < attention_forward_chunks(a); chunk++) {
-        forward_totals(&part, head_task, chunk);
+    for (int64_t chunk = 0; chunk < plan->pieces; chunk++) {
+        forward_totals(&part, plan, head_task, chunk);
         for (int64_t r = 0; r < s.rows; r++) forward_merge(&s, r, part.max[r], part.sum[r], part.total + r * s.ldv);
     }
     fa_row row = fa_task_row(a, 0);
@@ -344,8 +337,7 @@ FA_FUNC void attention_forward_join(const fa_attention *a, int64_t head_task, vo
         forward_finish(&s, s.first_head + row.head, row.query, s.max[r], s.sum[r], s.total + r * s.ldv);
     }
     if (forward_finite(&s)) return;
-    fa_attention whole = *a; /* one task of all rows and keys, whose workspace is as large */
-    whole.partials = NULL;
-    forward_pass(&whole, head_task, workspace, 1);
+    const fa_plan whole = {.rows_per_task = plan->rows_per_task, .pieces = 1}; /* whose workspace is as large */
+    forward_pass(a, &whole, head_task, workspace, 1);
 }
 #endif

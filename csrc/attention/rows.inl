@@ -241,8 +241,13 @@ FA_FUNC void double_bounded(real *p, int64_t n) {
     }
 }
 
-/* What a task of gradients says about its own. */
-FA_INLINE void report_finite(const fa_attention_grad *g, int finite) {
-    if (!finite) __atomic_store_n(g->unfit, 1, __ATOMIC_RELAXED);
+/* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */
+FA_FUNC void backward_report(const fa_plan *plan, const fa_attention *a, int64_t head, const double *sums, int finite) {
+    if (a->score == FA_SCORE_ADDITIVE) {
+        real *d_v = (real *)plan->d_score_vectors + head * a->D;
+        for (int64_t t = 0; t < a->D; t++) d_v[t] = (real)sums[t];
+        finite &= !has_nonfinite(d_v, a->D);
+    }
+    if (!finite) __atomic_store_n(plan->unfit, 1, __ATOMIC_RELAXED);
 }
 #endif

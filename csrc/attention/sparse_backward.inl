@@ -118,7 +118,7 @@ FA_FUNC void sparse_keep(sparse_backward_state *s, real *d_key, real *d_value) {
 }
 
 /* One (batch, key head): all its rows. */
-FA_FUNC void sparse_backward_head(sparse_backward_state *s, int64_t b, int64_t hk) {
+FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan, int64_t b, int64_t hk) {
     const fa_attention_grad *g = s->g;
     const fa_attention *a = &g->f;
     const int64_t total = a->H / a->Hk * a->Tq, block = sparse_rows(a);
@@ -155,14 +155,9 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, int64_t b, int64_t h
         sum_settle(d_key, d_key, s->low, a->Tk * a->D);
         sum_settle(d_value, d_value, s->low + a->Tk * a->D, a->Tk * a->Dv);
     }
-    int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
-                 !has_nonfinite(d_value, a->Tk * a->Dv);
-    if (g->d_score_vector) {
-        real *dv = (real *)g->d_score_vector + (b * a->Hk + hk) * a->D;
-        for (int64_t t = 0; t < a->D; t++) dv[t] = (real)s->d_v_total[t];
-        finite &= !has_nonfinite(dv, a->D);
-    }
-    report_finite(g, finite);
+    const int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
+                       !has_nonfinite(d_value, a->Tk * a->Dv);
+    backward_report(plan, a, b * a->Hk + hk, s->d_v_total, finite);
     if (!additive) return;
     /* additive_backward_direct leaves v out, and 4 for tanh */
     const vec of_act = vset1(a->activation == FA_TANH ? (real)4 : (real)1);
@@ -173,13 +168,13 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, int64_t b, int64_t h
     }
 }
 
-FA_FUNC void sparse_backward(const fa_attention_grad *g, int64_t task, void *workspace) {
+FA_FUNC void sparse_backward(const fa_attention_grad *g, const fa_plan *plan, int64_t task, void *workspace) {
     sparse_backward_state s;
     sparse_backward_layout(&s, g, workspace);
-    const int64_t head_tasks = g->f.Hk / g->heads_per_task;
-    for (int64_t i = 0; i < g->batches_per_task; i++)
-        for (int64_t j = 0; j < g->heads_per_task; j++)
-            sparse_backward_head(&s, task / head_tasks * g->batches_per_task + i,
-                                 task % head_tasks * g->heads_per_task + j);
+    const int64_t head_tasks = g->f.Hk / plan->heads_per_task;
+    for (int64_t i = 0; i < plan->batches_per_task; i++)
+        for (int64_t j = 0; j < plan->heads_per_task; j++)
+            sparse_backward_head(&s, plan, task / head_tasks * plan->batches_per_task + i,
+                                 task % head_tasks * plan->heads_per_task + j);
 }
 #endif

@@ -17,11 +17,6 @@
 #include "forward.inl"
 #include "sparse.inl"
 
-FA_FUNC int64_t sparse_forward_tasks(const fa_attention *a) {
-    const int64_t rows = a->H / a->Hk * a->Tq;
-    return a->B * a->Hk * ((rows + a->rows_per_task - 1) / a->rows_per_task);
-}
-
 /* A mean of finite values is finite: rounding alone carries it beyond the largest number, where halves of it stay. */
 FA_FUNC void sparse_bound(sparse_state *s, real *out) {
     const fa_attention *a = s->a;
@@ -31,20 +26,19 @@ FA_FUNC void sparse_bound(sparse_state *s, real *out) {
     double_bounded(out, a->Dv);
 }
 
-FA_FUNC int64_t sparse_forward_workspace(const fa_attention *a) {
+FA_FUNC int64_t sparse_forward_workspace(const fa_attention *a, const fa_plan *plan) {
     sparse_state s;
-    return sparse_layout(&s, a, a->rows_per_task, (char *)64) - (char *)64;
+    return sparse_layout(&s, a, plan->rows_per_task, (char *)64) - (char *)64;
 }
 
-FA_FUNC void sparse_forward(const fa_attention *a, int64_t task, void *workspace) {
+FA_FUNC void sparse_forward(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace) {
     sparse_state s;
-    const int64_t total = a->H / a->Hk * a->Tq, blocks = (total + a->rows_per_task - 1) / a->rows_per_task;
+    const int64_t total = a->H / a->Hk * a->Tq, block = plan->rows_per_task;
     int64_t b, hk;
-    sparse_layout(&s, a, a->rows_per_task, workspace);
-    forward_head(a, task / blocks, &b, &hk);
+    sparse_layout(&s, a, block, workspace);
+    forward_head(a, task / plan->pieces, &b, &hk);
     sparse_load(&s, b, hk);
-    const int64_t row0 = task % blocks * a->rows_per_task;
-    const int64_t rows = total - row0 < a->rows_per_task ? total - row0 : a->rows_per_task;
+    const int64_t row0 = task % plan->pieces * block, rows = total - row0 < block ? total - row0 : block;
     sparse_scores(&s, row0, rows);
     fa_row row = fa_task_row(a, row0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {

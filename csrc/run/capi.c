@@ -1,6 +1,6 @@
 /* What compiled plugins call: the kernels of the level in use, on the pool. Order of the table: that of the header. */
 #include "capi.h"
-#include "pool.h"
+#include "for.h"
 #include "run.h"
 
 static const fa_level *level;
@@ -16,15 +16,11 @@ typedef struct {
     void *context;
 } api_call;
 
-static void api_one(void *context, int64_t number, int worker) {
-    const api_call *call = context;
-    (void)worker;
-    call->task(call->context, number);
-}
+FA_BODY(api_task, api_call, a->task(a->context, first))
 
 static void api_parallel(int64_t tasks, fastattn_task task, void *context) {
-    api_call call = {task, context};
-    fa_parallel(tasks, fa_threads, api_one, &call);
+    const api_call call = {task, context};
+    fa_for(NULL, api_task, &call, .items = tasks, .threads = fa_threads);
 }
 
 static void api_map(int dtype, int function, const void *x, void *y, int64_t n) {

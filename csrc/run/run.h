@@ -1,21 +1,16 @@
 /* Which level runs, and the entry points that spread a call's tasks over threads. */
-#ifndef FA_DISPATCH_H
-#define FA_DISPATCH_H
+#ifndef FA_RUN_H
+#define FA_RUN_H
 #include "../kernels.h"
 
 int fa_levels(void); /* number of levels built, lowest first */
 const fa_level *fa_level_at(int index);
 int fa_level_supported(int index); /* the processor and the operating system both allow it */
 
-/* Return an fa_status. n_threads is the most that may be used; small calls run on one. */
-int fa_forward(const fa_kernels *k, fa_attention *a, int n_threads);
-int fa_backward(const fa_kernels *k, fa_attention_grad *g, const void *context, const void *d_lse, void *delta,
-                void *d_score_vector_sum, int n_threads);
-/* Sums of n parts of `width` numbers, in ascending order. */
-void fa_sum_parts(const fa_kernels *k, const void *parts, int64_t n, int64_t width, void *sums);
-int fa_pack_keys(const fa_kernels *k, int32_t score, int32_t activation, const void *key, fa_strides3 strides,
-                 const void *score_vector, int64_t B, int64_t Hk, int64_t first, int64_t last, int64_t D, void *panels,
-                 int64_t panels_batch, int64_t panels_head, int n_threads);
+/* Return an fa_status. n_threads is the most that may be used; small calls run on one. Also those of an alpha. */
+int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threads);
+int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n_threads);
+void fa_pack_keys(const fa_kernels *k, const fa_packing *a, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);
 /* bias (N elements) or NULL is added to the product, then relu taken if it is 1. */
@@ -34,9 +29,9 @@ void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, in
 /* Adds the sum of the squares to *sum. */
 int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads);
 /* d = 0 where y, n elements, is not above 0. */
-void fa_relu_back(const fa_kernels *k, const void *y, void *d, int64_t n, int n_threads);
+void fa_relu_backward(const fa_kernels *k, const void *y, void *d, int64_t n, int n_threads);
 /* Rows of all batch entries and positions. */
-void fa_rotary_run(const fa_kernels *k, const fa_rotary *a, int n_threads);
+void fa_rotate(const fa_kernels *k, const fa_rotary *a, int n_threads);
 /* values and ids (rows, count): the largest elements of each row of x, in descending order. */
 void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t columns, int64_t count, void *values,
                 int64_t *ids, int n_threads);
@@ -44,13 +39,15 @@ void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void 
                int n_threads);
 int fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
                void *table, int64_t width, int n_threads);
-void fa_layer_norm_run(const fa_kernels *k, const fa_layer_norm *a, int back, int n_threads);
+void fa_layer_norm_forward(const fa_kernels *k, const fa_layer_norm *a, int n_threads);
+void fa_layer_norm_backward(const fa_kernels *k, const fa_layer_norm *a, int n_threads);
 void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,
                 double keep_scale, int64_t samples, int64_t elements, int n_threads);
-void fa_query_gradient_run(const fa_kernels *k, const fa_query_gradient *g, int n_threads);
-/* Forward, or back. Returns an fa_status. */
-int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads);
-int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads);
+void fa_query_backward(const fa_kernels *k, const fa_query_gradient *a, int n_threads);
+int fa_steps_forward(const fa_kernels *k, const fa_steps *a, int n_threads);
+int fa_steps_backward(const fa_kernels *k, const fa_steps *a, int n_threads);
+int fa_monotonic_forward(const fa_kernels *k, const fa_monotonic *a, int n_threads);
+int fa_monotonic_backward(const fa_kernels *k, const fa_monotonic *a, int n_threads);
 /* y = log x, with seeds (B) plus Gumbel noise; u (B): uniform in (0, 1), of several draws of a step. */
 void fa_log(const fa_kernels *k, const void *x, const uint64_t *seeds, int64_t step, void *y, int64_t B, int64_t S);
 void fa_uniform(const uint64_t *seeds, int64_t step, int64_t draw, double *u, int64_t B);
@@ -62,12 +59,9 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
                          int n_threads);
 int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int n_threads);
-/* Attention with sparse weights: alpha-entmax, or functions of a row. */
-int fa_sparse_forward(const fa_kernels *k, fa_attention *a, int n_threads);
-int fa_sparse_backward(const fa_kernels *k, fa_attention_grad *g, void *d_score_vector_sum, int n_threads);
 /* alpha-entmax of contiguous rows, and its gradients from the weights; d_alpha of each row, or NULL. */
-int fa_entmax(const fa_kernels *k, const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows,
-              int64_t columns, int n_threads);
-int fa_entmax_vjp(const fa_kernels *k, const void *y, const void *dy, void *dx, double *d_alpha, double alpha,
-                  int64_t rows, int64_t columns, int n_threads);
+int fa_entmax_forward(const fa_kernels *k, const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows,
+                      int64_t columns, int n_threads);
+int fa_entmax_backward(const fa_kernels *k, const void *y, const void *dy, void *dx, double *d_alpha, double alpha,
+                       int64_t rows, int64_t columns, int n_threads);
 #endif

@@ -1,60 +1,53 @@
-/* Spreads the samples of a call of a decoder's steps over the pool, each worker with its own workspace. */
-#include "pool.h"
+/* Spreads the samples of a call of a decoder's steps, or of one query's gradient, over the pool. */
+#include "for.h"
 #include "run.h"
-#include "tasks.h"
 
-typedef struct {
-    const fa_kernels *k;
-    const fa_steps *a;
-    char *workspace;
-    int64_t workspace_bytes;
-    int back;
-} steps_call;
+FA_BODY(steps_forward, fa_steps, k->steps_forward(a, first, workspace))
+FA_BODY(steps_backward, fa_steps, k->steps_backward(a, first, workspace))
+FA_BODY(monotonic_forward, fa_monotonic, k->monotonic_forward(a, first, workspace))
+FA_BODY(monotonic_backward, fa_monotonic, k->monotonic_backward(a, first, workspace))
+FA_BODY(query_backward, fa_query_gradient, k->query_backward(a, first, last))
 
-static void steps_one(void *context, int64_t task, int worker) {
-    steps_call *c = context;
-    void *workspace = c->workspace + worker * c->workspace_bytes;
-    if (c->back)
-        c->k->steps_backward(c->a, task, workspace);
-    else
-        c->k->steps_forward(c->a, task, workspace);
-}
-
-int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads) {
+static int run_steps(const fa_kernels *k, fa_body body, const fa_steps *a, double factor, int n_threads) {
     const int additive = a->score == FA_SCORE_ADDITIVE;
     double features = (double)a->C * ((double)a->D + (double)a->K);
     double each = (double)a->D * (additive ? 16 : 1) + (double)a->Dv + features;
+    double work = factor * (double)a->B * (double)a->T * (double)a->S * each;
     if (a->B == 0 || a->T == 0) return FA_OK;
-    n_threads = threads_for((back ? 2.5 : 1) * (double)a->B * (double)a->T * (double)a->S * each, n_threads);
-    steps_call call = {.k = k, .a = a, .workspace_bytes = aligned(k->steps_workspace(a)), .back = back};
-    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
-    if (!call.workspace) return FA_NO_MEMORY;
-    fa_parallel(a->B, n_threads, steps_one, &call);
-    return FA_OK;
+    return fa_run_each(
+        k, body, a, (fa_loop){.items = a->B, .threads = threads_for(work, n_threads), .each = k->steps_workspace(a)});
 }
 
-typedef struct {
-    const fa_kernels *k;
-    const fa_monotonic *a;
-    char *workspace;
-    int64_t workspace_bytes;
-    int back;
-} monotonic_call;
-
-static void monotonic_one(void *context, int64_t task, int worker) {
-    monotonic_call *c = context;
-    void *workspace = c->workspace + worker * c->workspace_bytes;
-    (c->back ? c->k->monotonic_backward : c->k->monotonic_forward)(c->a, task, workspace);
+int fa_steps_forward(const fa_kernels *k, const fa_steps *a, int n_threads) {
+    return run_steps(k, steps_forward, a, 1, n_threads);
 }
 
-int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads) {
+int fa_steps_backward(const fa_kernels *k, const fa_steps *a, int n_threads) {
+    return run_steps(k, steps_backward, a, 2.5, n_threads);
+}
+
+static int run_monotonic(const fa_kernels *k, fa_body body, const fa_monotonic *a, double factor, int n_threads) {
     const double energies = (a->chunk ? 2 : 1) * 16 * (double)a->D;
     const double rows = a->hard ? 1 : (double)a->S; /* a hard step passes few keys */
+    const double work = factor * (double)a->B * rows * (energies + (double)a->Dv);
     if (a->B == 0) return FA_OK;
-    n_threads = threads_for((back ? 2.5 : 1) * (double)a->B * rows * (energies + (double)a->Dv), n_threads);
-    monotonic_call call = {.k = k, .a = a, .workspace_bytes = aligned(k->monotonic_workspace(a)), .back = back};
-    call.workspace = fa_workspace(fa_size_mul(call.workspace_bytes, n_threads));
-    if (!call.workspace) return FA_NO_MEMORY;
-    fa_parallel(a->B, n_threads, monotonic_one, &call);
-    return FA_OK;
+    return fa_run_each(
+        k, body, a,
+        (fa_loop){.items = a->B, .threads = threads_for(work, n_threads), .each = k->monotonic_workspace(a)});
+}
+
+int fa_monotonic_forward(const fa_kernels *k, const fa_monotonic *a, int n_threads) {
+    return run_monotonic(k, monotonic_forward, a, 1, n_threads);
+}
+
+int fa_monotonic_backward(const fa_kernels *k, const fa_monotonic *a, int n_threads) {
+    return run_monotonic(k, monotonic_backward, a, 2.5, n_threads);
+}
+
+void fa_query_backward(const fa_kernels *k, const fa_query_gradient *a, int n_threads) {
+    double each = (double)a->Dv + (double)a->D * (a->score == FA_SCORE_ADDITIVE ? 16 : 1);
+    if (a->B == 0) return;
+    n_threads = threads_for((double)a->B * (double)a->Tk * each, n_threads);
+    fa_for(k, query_backward, a, .items = a->B, .block = ceil_div(a->B, n_threads == 1 ? 1 : 4 * n_threads),
+           .threads = n_threads);
 }

@@ -69,7 +69,7 @@ cdef class Call:
             a.panels_head = _axis_stride(keys.panels, 2)
         a.memory_rows = <const int64_t *>_data(keys.rows)
         if keys.table is not None:
-            flat(keys.table, "table", cnp.NPY_INT64, fa_times(a.Tk, q.B))
+            flat(keys.table, "table", cnp.NPY_INT64, fa_size_mul(a.Tk, q.B))
             same("table", "other arrays that say where keys are",
                  (keys.panels is not None) + (keys.rows is not None), 0)
             a.position_rows = <const int64_t *>_data(keys.table)
@@ -121,64 +121,52 @@ cdef class Call:
         self.a.row_max = _data(row_max)
         self.a.row_sum = _data(row_sum)
         with nogil:
-            if self.sparse:
-                status = fa_sparse_forward(self.kernels, &self.a, n_threads)
-            else:
-                status = fa_forward(self.kernels, &self.a, n_threads)
+            status = fa_attention_forward(self.kernels, &self.a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention")
 
     def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
-                 d_weights, d_lse, cnp.ndarray delta, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value,
-                 d_bias, d_vector_parts, d_vector, value=None):
+                 d_weights, d_lse, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector,
+                 value=None):
         """Write all gradients, and return whether they are finite; context, row_max and row_sum are those that forward
         wrote, and value, if it is not None, is read in place of the call's."""
         cdef fa_attention_grad g
-        cdef int status
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector, value)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
+        same("normalizer", "objects", self.sparse, 0)
         flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
         self.rows(weights, "weights", self.a.Tk, FA_READ)
         same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
         flat(row_max, "row_max", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
         flat(row_sum, "row_sum", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
-        flat(delta, "delta", self.kind, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
         self.rows(d_lse, "d_lse", 1, FA_READ)
-        cdef void *p_context = cnp.PyArray_DATA(context)
-        cdef void *p_lse = _data(d_lse)
-        cdef void *p_delta = cnp.PyArray_DATA(delta)
-        cdef void *p_vector = _data(d_vector)
+        g.f.context = cnp.PyArray_DATA(context)
         g.f.weights = _data(weights)
         g.f.row_max = cnp.PyArray_DATA(row_max)
         g.f.row_sum = cnp.PyArray_DATA(row_sum)
-        if self.a.B == 0 or self.a.H == 0:
-            return True
-        with nogil:
-            status = fa_backward(self.kernels, &g, p_context, p_lse, p_delta, p_vector, n_threads)
-        if status == FA_NO_MEMORY:
-            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
-        return status == FA_OK
+        g.d_lse = _data(d_lse)
+        return self._back(&g)
 
     def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
-                        cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, d_alpha, value=None):
+                        cnp.ndarray d_value, d_bias, d_vector, d_alpha, value=None):
         """The same for a call with a normalizer; d_alpha (B, H, Tq), float64, is what each row adds."""
         cdef fa_attention_grad g
-        cdef int status
-        cdef void *p_vector = _data(d_vector)
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector_parts, d_vector, value)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
         same("normalizer", "objects", self.sparse, 1)
         if d_alpha is not None:
             flat(d_alpha, "d_alpha", cnp.NPY_FLOAT64, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
         g.d_alpha = <double *>_data(d_alpha)
-        if self.a.B == 0 or self.a.H == 0:
-            return True
+        return self._back(&g)
+
+    cdef _back(self, fa_attention_grad *g):
+        cdef int status
         with nogil:
-            status = fa_sparse_backward(self.kernels, &g, p_vector, n_threads)
+            status = fa_attention_backward(self.kernels, g, n_threads)
         if status == FA_NO_MEMORY:
             raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
         return status == FA_OK
 
     cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
-                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector_parts, d_vector, value) except -1:
+                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector, value) except -1:
         cdef fa_sizes q, v
         cdef int kind
         cdef fa_attention *f = &g.f
@@ -209,10 +197,7 @@ cdef class Call:
         g.d_value = cnp.PyArray_DATA(d_value)
         if f.score or d_vector is not None:
             flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
-            flat(d_vector_parts, "d_vector_parts", self.kind, _times(f.B, f.Hk, f.D), FA_WRITE)
-            g.d_score_vector = _data(d_vector_parts)
-        g.heads_per_task = 1
-        g.batches_per_task = 1
+            g.d_score_vector = _data(d_vector)
         if d_bias is not None:
             kind = floats(d_bias, "d_bias")
             if kind != cnp.NPY_FLOAT64:
@@ -221,10 +206,6 @@ cdef class Call:
             g.d_bias = _data(d_bias)
             g.d_bias_wide = kind == cnp.NPY_FLOAT64
             g.d_bias_strides = _strides4(d_bias, self.axes)
-            if g.d_bias_strides.head == 0:
-                g.heads_per_task = f.Hk
-            if g.d_bias_strides.batch == 0:
-                g.batches_per_task = f.B
         return 0
 
 
@@ -246,17 +227,13 @@ def panel_elements(cnp.ndarray key, int score, int64_t tk):
 
 def pack_keys(cnp.ndarray key, KernelScore score not None, int64_t first, int64_t last, cnp.ndarray panels):
     """Pack keys first..last-1 (first a multiple of the panel width) of (B, Hk, T, D) into panels (B, Hk, elements)."""
-    cdef int status, kind = floats(key, "key")
+    cdef int kind = floats(key, "key")
     cdef fa_sizes s, p
+    cdef fa_packing a
+    cdef const fa_kernels *k = _kernels(key)
     tensor(key, "key", kind, 4, 4, &s)
     tensor(panels, "panels", kind, 3, 3, &p, FA_WRITE)
-    cdef fa_strides3 strides = _strides3(key)
-    cdef const fa_kernels *k = _kernels(key)
-    cdef void *p_key = cnp.PyArray_DATA(key)
-    cdef const void *p_vector
-    score.read(kind, s.D, &p_vector)
-    cdef void *p_panels = cnp.PyArray_DATA(panels)
-    cdef int64_t batch = _axis_stride(panels, 3), head = _axis_stride(panels, 2)
+    score.read(kind, s.D, &a.score_vector)
     between("last", None, last, 0, s.T)
     between("first", None, first, 0, last)
     same("first", "keys beyond a multiple of a panel", first % k.panel_width, 0)
@@ -264,14 +241,23 @@ def pack_keys(cnp.ndarray key, KernelScore score not None, int64_t first, int64_
     between("panels", "batch entries", p.B, s.B, INT64_MAX)
     between("panels", "heads", p.T, s.H, INT64_MAX)
     between("panels", "elements", p.D, k.panel_elements(score.kernel, last, s.D), INT64_MAX)
+    a.score = score.kernel
+    a.activation = score.activation
+    a.key = cnp.PyArray_DATA(key)
+    a.key_strides = _strides3(key)
+    a.B = s.B
+    a.Hk = s.H
+    a.D = s.D
+    a.first = first
+    a.last = last
+    a.panels = cnp.PyArray_DATA(panels)
+    a.panels_batch = _axis_stride(panels, 3)
+    a.panels_head = _axis_stride(panels, 2)
     with nogil:
-        status = fa_pack_keys(k, score.kernel, score.activation, p_key, strides, p_vector, s.B, s.H, first, last, s.D,
-                              p_panels, batch, head, n_threads)
-    if status:
-        raise MemoryError("fastattn: no memory for the workspace of prepare")
+        fa_pack_keys(k, &a, n_threads)
 
 
-def query_gradient(cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
+def query_backward(cnp.ndarray query, Keys keys not None, KernelScore score not None, double scale,
                    cnp.ndarray weights, cnp.ndarray d_context, cnp.ndarray d_query, cnp.ndarray d_score,
                    d_weights=None):
     """d_query (B, D) and d_score (B, Tk), contiguous, of one query (B, D) for each sample of keys (B, Tk, D) and values
@@ -288,11 +274,11 @@ def query_gradient(cnp.ndarray query, Keys keys not None, KernelScore score not 
     tensor(d_context, "d_context", kind, 2, 2, &d)
     same("d_context", "samples", d.T, q.T)
     same("d_context", "features", d.D, v.D)
-    flat(weights, "weights", kind, fa_times(q.T, k.T))
-    flat(d_query, "d_query", kind, fa_times(q.T, q.D), FA_WRITE)
-    flat(d_score, "d_score", kind, fa_times(q.T, k.T), FA_WRITE)
+    flat(weights, "weights", kind, fa_size_mul(q.T, k.T))
+    flat(d_query, "d_query", kind, fa_size_mul(q.T, q.D), FA_WRITE)
+    flat(d_score, "d_score", kind, fa_size_mul(q.T, k.T), FA_WRITE)
     if d_weights is not None:
-        flat(d_weights, "d_weights", kind, fa_times(q.T, k.T))
+        flat(d_weights, "d_weights", kind, fa_size_mul(q.T, k.T))
     score.uncapped()
     score.read(kind, q.D, &g.score_vector)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
@@ -315,4 +301,4 @@ def query_gradient(cnp.ndarray query, Keys keys not None, KernelScore score not 
     g.d_score = cnp.PyArray_DATA(d_score)
     g.d_weights = _data(d_weights)
     with nogil:
-        fa_query_gradient_run(kernels, &g, n_threads)
+        fa_query_backward(kernels, &g, n_threads)

@@ -16,15 +16,13 @@ cdef extern from *:
     };
     #define FA_WIDEST ((int64_t)1 << 40)  /* of a row: a worker's workspace is a few hundred of them */
     #define FA_FARTHEST ((int64_t)1 << 61) /* side of a window: positions plus this fit 64 bits */
-    /* A product beyond 64 bits is a size that no array has. */
-    static inline int64_t fa_times(int64_t a, int64_t b) {
-        int64_t product;
-        return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
-    }
     """
     const int FA_READ, FA_WRITE, FA_FLAT
     const int64_t FA_WIDEST, FA_FARTHEST
-    int64_t fa_times(int64_t, int64_t) noexcept nogil
+
+cdef extern from "sizes.h" nogil:
+    const int64_t FA_MOST  # beyond it, a size that no array has
+    int64_t fa_size_mul(int64_t, int64_t) noexcept
 
 
 cdef struct fa_sizes:
@@ -32,7 +30,7 @@ cdef struct fa_sizes:
 
 
 cdef inline int64_t _times(int64_t a, int64_t b, int64_t c, int64_t d=1) noexcept:
-    return fa_times(fa_times(fa_times(a, b), c), d)
+    return fa_size_mul(fa_size_mul(fa_size_mul(a, b), c), d)
 
 
 cdef inline bint _plain(object a, int kind, int flags) noexcept:

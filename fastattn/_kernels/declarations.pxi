@@ -51,6 +51,7 @@ cdef extern from "kernels.h" nogil:
         const void *d_context
         fa_strides3 d_context_strides
         const void *d_weights
+        const void *d_lse
         void *d_query
         void *d_key
         void *d_value
@@ -58,8 +59,16 @@ cdef extern from "kernels.h" nogil:
         int32_t d_bias_wide
         fa_strides4 d_bias_strides
         void *d_score_vector
-        int64_t heads_per_task, batches_per_task
         double *d_alpha
+
+    ctypedef struct fa_packing:
+        int32_t score, activation
+        const void *key
+        const void *score_vector
+        fa_strides3 key_strides
+        int64_t B, Hk, D, first, last
+        void *panels
+        int64_t panels_batch, panels_head
 
     ctypedef struct fa_adam:
         void *value
@@ -209,10 +218,9 @@ cdef extern from "run/run.h" nogil:
     int fa_levels()
     const fa_level *fa_level_at(int)
     int fa_level_supported(int)
-    int fa_forward(const fa_kernels *, fa_attention *, int)
-    int fa_backward(const fa_kernels *, fa_attention_grad *, const void *, const void *, void *, void *, int)
-    int fa_pack_keys(const fa_kernels *, int32_t, int32_t, const void *, fa_strides3, const void *, int64_t, int64_t,
-                     int64_t, int64_t, int64_t, void *, int64_t, int64_t, int)
+    int fa_attention_forward(const fa_kernels *, const fa_attention *, int)
+    int fa_attention_backward(const fa_kernels *, const fa_attention_grad *, int)
+    void fa_pack_keys(const fa_kernels *, const fa_packing *, int)
     int fa_gemm_pack(const fa_kernels *, const void *, int64_t, int64_t, int64_t, int64_t, void *, int)
     int fa_gemm(const fa_kernels *, const void *, int64_t, const void *, void *, int64_t, int64_t, int64_t,
                 const void *, int, int)
@@ -225,7 +233,7 @@ cdef extern from "run/run.h" nogil:
     void fa_adam_step(const fa_kernels *, const fa_adam *, int64_t, int)
     void fa_add_scaled(const fa_kernels *, const void *, double, void *, int64_t, int)
     int fa_square_sum(const fa_kernels *, const void *, int64_t, double *, int)
-    void fa_relu_back(const fa_kernels *, const void *, void *, int64_t, int)
+    void fa_relu_backward(const fa_kernels *, const void *, void *, int64_t, int)
     ctypedef struct fa_rotary:
         const void *x
         fa_strides3 x_strides
@@ -234,25 +242,27 @@ cdef extern from "run/run.h" nogil:
         void *y
         int64_t B, H, T, D, n
         int32_t interleaved, inverse
-    void fa_rotary_run(const fa_kernels *, const fa_rotary *, int)
+    void fa_rotate(const fa_kernels *, const fa_rotary *, int)
     void fa_largest(const fa_kernels *, const void *, int64_t, int64_t, int64_t, void *, int64_t *, int)
     void fa_gather(const fa_kernels *, const void *, const int64_t *, void *, int64_t, int64_t, int)
     int fa_scatter(const fa_kernels *, const void *, int64_t, const int64_t *, int64_t, int64_t, void *, int64_t, int)
-    void fa_layer_norm_run(const fa_kernels *, const fa_layer_norm *, int, int)
+    void fa_layer_norm_forward(const fa_kernels *, const fa_layer_norm *, int)
+    void fa_layer_norm_backward(const fa_kernels *, const fa_layer_norm *, int)
     void fa_dropout(const fa_kernels *, const void *, void *, const uint64_t *, uint32_t, double, int64_t, int64_t,
                     int)
-    int fa_steps_run(const fa_kernels *k, const fa_steps *a, int back, int n_threads)
-    int fa_monotonic_run(const fa_kernels *k, const fa_monotonic *a, int back, int n_threads)
+    int fa_steps_forward(const fa_kernels *, const fa_steps *, int)
+    int fa_steps_backward(const fa_kernels *, const fa_steps *, int)
+    int fa_monotonic_forward(const fa_kernels *, const fa_monotonic *, int)
+    int fa_monotonic_backward(const fa_kernels *, const fa_monotonic *, int)
     void fa_log(const fa_kernels *, const void *, const uint64_t *, int64_t, void *, int64_t, int64_t)
     void fa_uniform(const uint64_t *, int64_t, int64_t, double *, int64_t)
-    void fa_query_gradient_run(const fa_kernels *, const fa_query_gradient *, int)
+    void fa_query_backward(const fa_kernels *, const fa_query_gradient *, int)
     int fa_recurrent_forward(const fa_kernels *, fa_recurrent *, const void *, int64_t, const void *, int64_t, int64_t,
                              const void *, const void *, void *, void *, int)
     int fa_recurrent_backward(const fa_kernels *, fa_recurrent *, const void *, const void *, void *, void *, int)
-    int fa_sparse_forward(const fa_kernels *, fa_attention *, int)
-    int fa_sparse_backward(const fa_kernels *, fa_attention_grad *, void *, int)
-    int fa_entmax(const fa_kernels *, const void *, const uint8_t *, void *, double, int64_t, int64_t, int)
-    int fa_entmax_vjp(const fa_kernels *, const void *, const void *, void *, double *, double, int64_t, int64_t, int)
+    int fa_entmax_forward(const fa_kernels *, const void *, const uint8_t *, void *, double, int64_t, int64_t, int)
+    int fa_entmax_backward(const fa_kernels *, const void *, const void *, void *, double *, double, int64_t, int64_t,
+                           int)
 
 cdef extern from "run/pool.h" nogil:
     int n_threads "fa_threads"  # atomic: set_num_threads of one thread, calls of the others

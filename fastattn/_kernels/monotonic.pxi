@@ -32,17 +32,17 @@ cdef class Monotonic:
         flat(offset, "offset", kind, 1)
         flat(lengths, "lengths", cnp.NPY_INT64, a.B)
         if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_times(a.B, a.S))
+            flat(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
         if seeds is not None:
             flat(seeds, "seeds", cnp.NPY_UINT64, a.B)
         a.hard = start is not None
         if start is not None:
             flat(start, "start", cnp.NPY_INT64, a.B)
         else:
-            flat(previous, "previous", kind, fa_times(a.B, a.S))
+            flat(previous, "previous", kind, fa_size_mul(a.B, a.S))
         self.energy(keys, score, &a.vector, &a.panels)
         if chunks is not None:
-            flat(chunks.query, "chunk_query", kind, fa_times(a.B, a.D))
+            flat(chunks.query, "chunk_query", kind, fa_size_mul(a.B, a.D))
             chunks.keys.read(kind, 3, 3, a.B, a.D, &k, &v, &a.chunk_key_strides, &unread)
             between("chunk_key", "entries", k.B if k.B < v.B else v.B, self.entries, INT64_MAX)
             same("chunk_key", "positions", k.T, a.S)
@@ -95,7 +95,7 @@ cdef class Monotonic:
     cdef int each(self, object array, str name, int64_t width, bint wanted, int flags) except -1:
         """Check an array of `width` numbers for each sample, or that it is None unless it is wanted."""
         if wanted or array is not None:
-            flat(array, name, self.kind, fa_times(self.a.B, width), flags)
+            flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
         return 0
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, alignment, energy, chunk_energy, found):
@@ -119,7 +119,7 @@ cdef class Monotonic:
         self.a.chunk_energy = _data(chunk_energy)
         self.a.found = <int64_t *>_data(found)
         with nogil:
-            status = fa_monotonic_run(self.kernels, &self.a, 0, n_threads)
+            status = fa_monotonic_forward(self.kernels, &self.a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
 
@@ -139,10 +139,10 @@ cdef class Monotonic:
         self.each(d_query, "d_query", a.D, True, FA_WRITE)
         self.each(d_chunk_query, "d_chunk_query", a.D, chunk, FA_WRITE)
         self.each(d_previous, "d_previous", a.S, True, FA_WRITE)
-        self.each(d_key, "d_key", fa_times(a.S, a.D), True, FA_WRITE)
+        self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
         self.each(d_vector, "d_vector", a.D, True, FA_WRITE)
         self.each(d_offset, "d_offset", 1, True, FA_WRITE)
-        self.each(d_chunk_key, "d_chunk_key", fa_times(a.S, a.D), chunk, FA_WRITE)
+        self.each(d_chunk_key, "d_chunk_key", fa_size_mul(a.S, a.D), chunk, FA_WRITE)
         self.each(d_chunk_vector, "d_chunk_vector", a.D, chunk, FA_WRITE)
         a.d_context = cnp.PyArray_DATA(d_context)
         a.d_weights = _data(d_weights)
@@ -156,7 +156,7 @@ cdef class Monotonic:
         a.d_chunk_key = _data(d_chunk_key)
         a.d_chunk_vector = _data(d_chunk_vector)
         with nogil:
-            status = fa_monotonic_run(self.kernels, &a, 1, n_threads)
+            status = fa_monotonic_backward(self.kernels, &a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
 
@@ -166,7 +166,7 @@ def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
     cdef int kind = floats(x, "x")
     cdef fa_sizes s
     tensor(x, "x", kind, 2, 2, &s, FA_READ | FA_FLAT)
-    flat(y, "y", kind, fa_times(s.T, s.D), FA_WRITE)
+    flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
     if seeds is not None:
         flat(seeds, "seeds", cnp.NPY_UINT64, s.T)
     cdef const fa_kernels *k = _kernels(x)

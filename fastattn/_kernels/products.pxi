@@ -2,8 +2,8 @@
 
 cdef inline int64_t _packed(const fa_kernels *k, int64_t rows, int64_t columns) noexcept:
     """Elements of a packed (rows, columns) matrix; a size that no array has where they exceed 64 bits."""
-    if fa_times(rows, columns + k.panel_width) == INT64_MAX:
-        return INT64_MAX
+    if fa_size_mul(rows, columns + k.panel_width) == FA_MOST:
+        return FA_MOST
     return k.gemm_packed_elements(rows, columns)
 
 
@@ -67,7 +67,7 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     same("dy", "rows", d.T, a.T)
     between("x", "columns", a.D, 0, FA_WIDEST)
     between("dy", "columns", d.D, 0, FA_WIDEST)
-    flat(dw, "dw", kind, fa_times(a.D, d.D), FA_WRITE)
+    flat(dw, "dw", kind, fa_size_mul(a.D, d.D), FA_WRITE)
     if db is not None:
         flat(db, "db", kind, d.D, FA_WRITE)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)

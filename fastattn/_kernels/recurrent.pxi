@@ -25,7 +25,7 @@ cdef class Recurrent:
         self.gates = (4 if cell == 2 else 3) * hidden
         self.w_input_elements = _elements(w_input) if cnp.PyArray_Check(w_input) else 0
         flat(w_input, "w_input", kind, self.w_input_elements)
-        flat(w_hidden, "w_hidden", kind, fa_times(4 if cell == 2 else 3, _packed(self.kernels, hidden, hidden)))
+        flat(w_hidden, "w_hidden", kind, fa_size_mul(4 if cell == 2 else 3, _packed(self.kernels, hidden, hidden)))
         flat(b_input, "b_input", kind, self.gates)
         if cell != 2:
             flat(b_hidden, "b_hidden", kind, self.gates)
@@ -46,8 +46,8 @@ cdef class Recurrent:
         a.T = steps
         a.reverse = reverse
         if sequences.lengths is None:
-            rows = fa_times(batch, steps)
-            flat(gates, "gates", self.kind, fa_times(rows, self.gates), FA_WRITE)
+            rows = fa_size_mul(batch, steps)
+            flat(gates, "gates", self.kind, fa_size_mul(rows, self.gates), FA_WRITE)
             return rows
         rows = 0 if self.gates == 0 or not cnp.PyArray_Check(gates) else _elements(gates) // self.gates
         flat(gates, "gates", self.kind, rows * self.gates, FA_WRITE)
@@ -67,7 +67,7 @@ cdef class Recurrent:
     cdef int each(self, object array, str name, int64_t count, bint wanted, int flags) except -1:
         """Check an array of H units for each of `count`, or that it is None unless it is wanted."""
         if wanted or array is not None:
-            flat(array, name, self.kind, fa_times(count, self.a.H), flags)
+            flat(array, name, self.kind, fa_size_mul(count, self.a.H), flags)
         return 0
 
     def forward(self, x, Sequences sequences not None, bint reverse, tuple first, tuple last, cnp.ndarray gates,
@@ -89,7 +89,7 @@ cdef class Recurrent:
         self.each(c_last, "c_last", batch, False, FA_WRITE)
         self.each(aux, "aux", rows, before is not None, FA_WRITE)
         self.each(before, "before", rows, aux is not None, FA_WRITE)
-        self.each(y, "y", fa_times(batch, a.T), False, FA_WRITE)
+        self.each(y, "y", fa_size_mul(batch, a.T), False, FA_WRITE)
         self.each(inside, "inside", batch, False, FA_READ)
         if x is not None:
             tensor(x, "x", self.kind, 2, 2, &s)
@@ -124,7 +124,7 @@ cdef class Recurrent:
         aux, before = kept
         cdef int status
         flat(w_hidden_transposed, "w_hidden_transposed", self.kind, _packed(self.kernels, self.gates, a.H))
-        self.each(dy, "dy", fa_times(batch, a.T), False, FA_READ)
+        self.each(dy, "dy", fa_size_mul(batch, a.T), False, FA_READ)
         self.each(dh_last, "dh_last", batch, False, FA_READ)
         self.each(dc_last, "dc_last", batch, False, FA_READ)
         self.each(dh_first, "dh_first", batch, True, FA_WRITE)

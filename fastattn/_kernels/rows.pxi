@@ -36,12 +36,12 @@ cdef int _two(object x, str x_name, object y, str y_name, int kind, int64_t rows
     """Both are (rows, columns), and y is written."""
     between("rows", None, rows, 0, INT64_MAX)
     between("columns", None, columns, 0, FA_WIDEST)
-    flat(x, x_name, kind, fa_times(rows, columns))
-    flat(y, y_name, kind, fa_times(rows, columns), FA_WRITE)
+    flat(x, x_name, kind, fa_size_mul(rows, columns))
+    flat(y, y_name, kind, fa_size_mul(rows, columns), FA_WRITE)
     return 0
 
 
-def softmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
+def softmax_backward(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
     """dx from y = softmax(x) and dy."""
     cdef int kind = floats(y, "y")
     _two(y, "y", dx, "dx", kind, rows, columns)
@@ -58,7 +58,7 @@ def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t ro
     """y = rows of x scaled to unit length, inverse_norm (rows, 2) = two factors of 1 / length; zero rows give zeros."""
     cdef int kind = floats(x, "x")
     _two(x, "x", y, "y", kind, rows, columns)
-    flat(inverse_norm, "inverse_norm", kind, fa_times(rows, 2), FA_WRITE)
+    flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_y = cnp.PyArray_DATA(y)
@@ -67,13 +67,13 @@ def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t ro
         k.normalize_forward(p_x, columns, p_y, p_n, rows, columns)
 
 
-def normalize_vjp(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows,
+def normalize_backward(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, cnp.ndarray dx, int64_t rows,
                   int64_t columns):
     """dx from the results of normalize and dy."""
     cdef int kind = floats(y, "y")
     _two(y, "y", dx, "dx", kind, rows, columns)
     flat(dy, "dy", kind, _elements(y))
-    flat(inverse_norm, "inverse_norm", kind, fa_times(rows, 2))
+    flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2))
     cdef const fa_kernels *k = _kernels(y)
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
@@ -92,7 +92,7 @@ def mix64(x):
     return u ^ (u >> 31)
 
 
-def relu_back(cnp.ndarray y, cnp.ndarray d):
+def relu_backward(cnp.ndarray y, cnp.ndarray d):
     """d becomes 0 where y = relu(...) is not above 0; both contiguous."""
     cdef int kind = floats(y, "y")
     cdef int64_t n = _elements(y)
@@ -102,7 +102,7 @@ def relu_back(cnp.ndarray y, cnp.ndarray d):
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef void *p_d = cnp.PyArray_DATA(d)
     with nogil:
-        fa_relu_back(k, p_y, p_d, n, n_threads)
+        fa_relu_backward(k, p_y, p_d, n, n_threads)
 
 
 def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
@@ -114,7 +114,7 @@ def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
     tensor(values, "values", kind, 2, 2, &found, FA_WRITE | FA_FLAT)
     same("values", "rows", found.T, s.T)
     between("values", "columns", found.D, 0, s.D)
-    flat(ids, "ids", cnp.NPY_INT64, fa_times(found.T, found.D), FA_WRITE)
+    flat(ids, "ids", cnp.NPY_INT64, fa_size_mul(found.T, found.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
     cdef void *p_x = cnp.PyArray_DATA(x)
     cdef void *p_values = cnp.PyArray_DATA(values)
@@ -132,7 +132,7 @@ def rotary(cnp.ndarray x, cnp.ndarray cosines, cnp.ndarray sines, bint interleav
     tensor(cosines, "cosines", kind, 2, 2, &table, FA_READ | FA_FLAT)
     same("cosines", "positions", table.T, s.T)
     between("cosines", "pairs of features", table.D, 0, s.D // 2)
-    flat(sines, "sines", kind, fa_times(table.T, table.D))
+    flat(sines, "sines", kind, fa_size_mul(table.T, table.D))
     flat(y, "y", kind, _times(s.B, s.H, s.T, s.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
     cdef fa_rotary a
@@ -149,4 +149,4 @@ def rotary(cnp.ndarray x, cnp.ndarray cosines, cnp.ndarray sines, bint interleav
     a.interleaved = interleaved
     a.inverse = inverse
     with nogil:
-        fa_rotary_run(k, &a, n_threads)
+        fa_rotate(k, &a, n_threads)

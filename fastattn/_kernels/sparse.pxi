@@ -12,12 +12,13 @@ def entmax(cnp.ndarray x, mask, cnp.ndarray y, double alpha, int64_t rows, int64
     cdef void *p_y = cnp.PyArray_DATA(y)
     cdef int status
     with nogil:
-        status = fa_entmax(k, p_x, p_mask, p_y, alpha, rows, columns, n_threads)
+        status = fa_entmax_forward(k, p_x, p_mask, p_y, alpha, rows, columns, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of entmax")
 
 
-def entmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double alpha, int64_t rows, int64_t columns):
+def entmax_backward(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double alpha, int64_t rows,
+                    int64_t columns):
     """dx from y = entmax(x) and dy; d_alpha (rows,), float64, unless None, is what each row adds."""
     cdef int kind = floats(y, "y")
     _two(y, "y", dx, "dx", kind, rows, columns)
@@ -31,6 +32,6 @@ def entmax_vjp(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, d_alpha, double al
     cdef double *p_alpha = <double *>_data(d_alpha)
     cdef int status
     with nogil:
-        status = fa_entmax_vjp(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, n_threads)
+        status = fa_entmax_backward(k, p_y, p_dy, p_dx, p_alpha, alpha, rows, columns, n_threads)
     if status:
         raise MemoryError("fastattn: no memory for the workspace of entmax")

@@ -26,10 +26,10 @@ cdef class Steps:
         a.D = q.D
         a.S = k.T
         a.Dv = v.D
-        flat(first, "first", cnp.NPY_INT64, fa_times(a.B, a.T))
-        flat(last, "last", cnp.NPY_INT64, fa_times(a.B, a.T))
+        flat(first, "first", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
+        flat(last, "last", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
         if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_times(a.B, a.S))
+            flat(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
         if factor is not None:
             flat(factor, "factor", kind, _times(a.B, a.T, a.S))
         score.uncapped()
@@ -74,7 +74,7 @@ cdef class Steps:
     cdef int each(self, object array, str name, int64_t width, bint wanted, int flags) except -1:
         """Check an array of `width` numbers for each sample, or that it is None unless it is wanted."""
         if wanted or array is not None:
-            flat(array, name, self.kind, fa_times(self.a.B, width), flags)
+            flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
         return 0
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, cnp.ndarray normalized, cnp.ndarray total):
@@ -82,9 +82,9 @@ cdef class Steps:
         cdef fa_steps *a = &self.a
         cdef int status
         self.numbers()
-        self.each(context, "context", fa_times(a.T, a.Dv), True, FA_WRITE)
-        self.each(weights, "weights", fa_times(a.T, a.S), True, FA_WRITE)
-        self.each(normalized, "normalized", fa_times(a.T, a.S), True, FA_WRITE)
+        self.each(context, "context", fa_size_mul(a.T, a.Dv), True, FA_WRITE)
+        self.each(weights, "weights", fa_size_mul(a.T, a.S), True, FA_WRITE)
+        self.each(normalized, "normalized", fa_size_mul(a.T, a.S), True, FA_WRITE)
         self.each(total, "total", a.T, True, FA_WRITE)
         self.keep += (weights, normalized, total)
         self.a.context = cnp.PyArray_DATA(context)
@@ -92,7 +92,7 @@ cdef class Steps:
         self.a.normalized = cnp.PyArray_DATA(normalized)
         self.a.total = cnp.PyArray_DATA(total)
         with nogil:
-            status = fa_steps_run(self.kernels, &self.a, 0, n_threads)
+            status = fa_steps_forward(self.kernels, &self.a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention steps")
 
@@ -109,15 +109,15 @@ cdef class Steps:
         a.last_step = a.T if last_step is None else last_step
         between("last_step", None, a.last_step, 0, a.T)
         between("first_step", None, first_step, 0, a.last_step)
-        self.each(d_context, "d_context", fa_times(a.T, a.Dv), True, FA_READ)
-        self.each(d_weights, "d_weights", fa_times(a.T, a.S), False, FA_READ)
-        self.each(d_query, "d_query", fa_times(a.T, a.D), True, FA_WRITE)
-        self.each(d_history, "d_history", fa_times(a.T, a.S), a.C > 0, FA_WRITE)
-        self.each(d_factor, "d_factor", fa_times(a.T, a.S), a.factor != NULL, FA_WRITE)
-        self.each(d_key, "d_key", fa_times(a.S, a.D), True, FA_WRITE)
+        self.each(d_context, "d_context", fa_size_mul(a.T, a.Dv), True, FA_READ)
+        self.each(d_weights, "d_weights", fa_size_mul(a.T, a.S), False, FA_READ)
+        self.each(d_query, "d_query", fa_size_mul(a.T, a.D), True, FA_WRITE)
+        self.each(d_history, "d_history", fa_size_mul(a.T, a.S), a.C > 0, FA_WRITE)
+        self.each(d_factor, "d_factor", fa_size_mul(a.T, a.S), a.factor != NULL, FA_WRITE)
+        self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
         self.each(d_vector, "d_vector", a.D, a.score != 0, FA_WRITE)
-        self.each(d_feature_weights, "d_feature_weights", fa_times(a.C, a.D), a.C > 0, FA_WRITE)
-        self.each(d_filters, "d_filters", fa_times(a.C, a.K), a.filters != NULL, FA_WRITE)
+        self.each(d_feature_weights, "d_feature_weights", fa_size_mul(a.C, a.D), a.C > 0, FA_WRITE)
+        self.each(d_filters, "d_filters", fa_size_mul(a.C, a.K), a.filters != NULL, FA_WRITE)
         a.d_context = cnp.PyArray_DATA(d_context)
         a.d_weights = _data(d_weights)
         a.d_query = cnp.PyArray_DATA(d_query)
@@ -128,6 +128,6 @@ cdef class Steps:
         a.d_feature_weights = _data(d_feature_weights)
         a.d_filters = _data(d_filters)
         with nogil:
-            status = fa_steps_run(self.kernels, &a, 1, n_threads)
+            status = fa_steps_backward(self.kernels, &a, n_threads)
         if status:
             raise MemoryError("fastattn: no memory for the workspace of attention steps")

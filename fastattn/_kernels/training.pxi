@@ -94,7 +94,7 @@ def gather(cnp.ndarray table, cnp.ndarray ids, cnp.ndarray y):
     cdef fa_sizes s
     tensor(table, "table", kind, 2, 2, &s, FA_READ | FA_FLAT)
     within(ids, "ids", n, 0, s.T - 1)
-    flat(y, "y", kind, fa_times(n, s.D), FA_WRITE)
+    flat(y, "y", kind, fa_size_mul(n, s.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(table)
     cdef void *p_table = cnp.PyArray_DATA(table)
     cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
@@ -129,13 +129,13 @@ def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table):
 
 def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsilon, cnp.ndarray y, cnp.ndarray mean,
                cnp.ndarray inverse):
-    """y (M, N) from x (M, N); mean and inverse (M,) are for layer_norm_vjp."""
+    """y (M, N) from x (M, N); mean and inverse (M,) are for layer_norm_backward."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s
     tensor(x, "x", kind, 2, 2, &s)
     flat(gain, "gain", kind, s.D)
     flat(offset, "offset", kind, s.D)
-    flat(y, "y", kind, fa_times(s.T, s.D), FA_WRITE)
+    flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
     flat(mean, "mean", kind, s.T, FA_WRITE)
     flat(inverse, "inverse", kind, s.T, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
@@ -152,10 +152,10 @@ def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsil
     a.mean = cnp.PyArray_DATA(mean)
     a.inverse = cnp.PyArray_DATA(inverse)
     with nogil:
-        fa_layer_norm_run(k, &a, 0, n_threads)
+        fa_layer_norm_forward(k, &a, n_threads)
 
 
-def layer_norm_vjp(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarray inverse, cnp.ndarray dy,
+def layer_norm_backward(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarray inverse, cnp.ndarray dy,
                    cnp.ndarray dx, cnp.ndarray d_gain, cnp.ndarray d_offset):
     """dx (M, N), contiguous; d_gain and d_offset (N,) are added to."""
     cdef int kind = floats(x, "x")
@@ -167,7 +167,7 @@ def layer_norm_vjp(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarra
     flat(gain, "gain", kind, s.D)
     flat(mean, "mean", kind, s.T)
     flat(inverse, "inverse", kind, s.T)
-    flat(dx, "dx", kind, fa_times(s.T, s.D), FA_WRITE)
+    flat(dx, "dx", kind, fa_size_mul(s.T, s.D), FA_WRITE)
     flat(d_gain, "d_gain", kind, s.D, FA_WRITE)
     flat(d_offset, "d_offset", kind, s.D, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
@@ -186,7 +186,7 @@ def layer_norm_vjp(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarra
     a.d_gain = cnp.PyArray_DATA(d_gain)
     a.d_offset = cnp.PyArray_DATA(d_offset)
     with nogil:
-        fa_layer_norm_run(k, &a, 1, n_threads)
+        fa_layer_norm_backward(k, &a, n_threads)
 
 
 def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_scale, cnp.ndarray y):

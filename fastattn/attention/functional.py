@@ -357,14 +357,12 @@ class _Forward:
             # What many pairs share is summed in float64.
             shared = reduced.size < math.prod(query.shape[:-1]) * key.shape[-2]
             d_bias = np.zeros(reduced.shape, np.float64 if shared else dtype)
-        d_vector = parts = None
-        if "v" in score.parameters:
-            d_vector, parts = np.zeros(q.shape[-1], dtype), np.zeros((math.prod(k.shape[:-2]), q.shape[-1]), dtype)
+        d_vector = np.zeros(q.shape[-1], dtype) if "v" in score.parameters else None
         d_alpha = None
         if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
-                np.empty(query.shape[:-1], dtype), d_query, d_key, d_value, d_bias, parts, d_vector,
+                d_query, d_key, d_value, d_bias, d_vector,
             )  # fmt: skip
         else:
             of_rows = (
@@ -373,11 +371,9 @@ class _Forward:
                 query.shape[-2],
             )
             d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
-            finite = self.call.sparse_backward(
-                d_out, d_weights, d_query, d_key, d_value, d_bias, parts, d_vector, d_alpha
-            )
+            finite = self.call.sparse_backward(d_out, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_alpha)
         if not finite:
-            written = (d_query, d_key, d_bias if d_relative is None else d_relative, parts, d_vector, d_alpha)
+            written = (d_query, d_key, d_bias if d_relative is None else d_relative, d_vector, d_alpha)
             self._overflowed(operands, d_out, d_weights, d_lse, d_value, written)
         of_normalizer = self.normalizer.reduce(d_alpha) if self.normalizer and d_alpha is not None else {}
         if d_bias is not None:
@@ -411,20 +407,18 @@ class _Forward:
             return  # what came in is not finite
         value, d_out, d_weights, d_lse = less(value, b), less(d_out, a), less(d_weights, a + b), less(d_lse, a + b)
         again: tuple[Any, ...] = tuple(None if x is None else np.zeros_like(x) for x in written)
-        d_query, d_key, sums, parts, d_vector, d_alpha = again
+        d_query, d_key, sums, d_vector, d_alpha = again
         d_bias, again_value = sums, np.zeros_like(d_value)
         if sums is not None and self.relative is not None and operands.bias is None:
             d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
         if self.sparse is None:
-            context, delta = np.ascontiguousarray(less(self.context, b)), np.empty(q.shape[:-1], q.dtype)
+            context = np.ascontiguousarray(less(self.context, b))
             self.call.backward(
-                context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, delta, d_query, d_key,
-                again_value, d_bias, parts, d_vector, value,
+                context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
+                again_value, d_bias, d_vector, value,
             )  # fmt: skip
         else:
-            self.call.sparse_backward(
-                d_out, d_weights, d_query, d_key, again_value, d_bias, parts, d_vector, d_alpha, value
-            )
+            self.call.sparse_backward(d_out, d_weights, d_query, d_key, again_value, d_bias, d_vector, d_alpha, value)
         merge(d_value, again_value, a)
         for found, more in zip(written, again):
             merge(found, more, a + b)

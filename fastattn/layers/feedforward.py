@@ -73,7 +73,7 @@ class FeedForward(Layer):
             dh = outer(dy)
             if rate:
                 dh = undrop(dh)
-            core.relu_back(h, dh)  # where h was dropped, dh is 0 already
+            core.relu_backward(h, dh)  # where h was dropped, dh is 0 already
             return inner(dh)
 
         return y, backward

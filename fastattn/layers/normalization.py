@@ -77,7 +77,7 @@ class LayerNorm(Layer):
         def backward(dy: Array) -> Array:
             rows = core.unit(gradient_array("dy", dy, shape, x.dtype).reshape(x.shape))
             dx = np.empty(shape, x.dtype)
-            core.layer_norm_vjp(
+            core.layer_norm_backward(
                 x, gain._array, mean, inverse, rows, dx.reshape(x.shape), gain._gradient, offset._gradient
             )
             return dx

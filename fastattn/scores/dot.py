@@ -146,5 +146,5 @@ def cosine_operand(x: Array) -> tuple[Array, Array]:
 
 def cosine_operand_vjp(y: Array, inverse: Array, dy: Array) -> Array:
     dx = np.empty_like(y)
-    core.normalize_vjp(y, inverse, np.ascontiguousarray(dy), dx, inverse.size // 2, y.shape[-1])
+    core.normalize_backward(y, inverse, np.ascontiguousarray(dy), dx, inverse.size // 2, y.shape[-1])
     return dx

@@ -337,7 +337,7 @@ class MultiHead(Variant):
             shares = np.ascontiguousarray(weights.reshape(*grouped, keys)[:, :, i])
             given = None if d_weights is None else np.ascontiguousarray(d_weights.reshape(*grouped, keys)[:, :, i])
             d_query, d_score = np.empty((batch * key_heads, d), self.dtype), np.empty_like(shares)
-            core.query_gradient(
+            core.query_backward(
                 one.reshape(-1, d), core.Keys(key, value), core.KernelScore(KERNEL_DOT), 1 / math.sqrt(d), shares,
                 d_one.reshape(-1, d), d_query, d_score, given,
             )  # fmt: skip

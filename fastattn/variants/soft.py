@@ -221,7 +221,7 @@ class Soft(Variant):
             weights = slopes / np.where(total == 0, 1, total)
             d_context, d_weights = d_context * total, None if d_weights is None else d_weights * total
         d_projected, d_score = np.empty(projected.shape, self.dtype), np.empty(weights.shape, self.dtype)
-        core.query_gradient(
+        core.query_backward(
             core.unit(projected), core.Keys(prepared.key, core.unit(prepared.summed)), kernel_score(score, self.dtype),
             self.scale, np.ascontiguousarray(weights), core.unit(d_context), d_projected, d_score,
             None if d_weights is None else np.ascontiguousarray(d_weights),

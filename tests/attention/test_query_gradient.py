@@ -7,7 +7,8 @@ from checks import same_bits
 import fastattn
 from fastattn._kernels import core
 from fastattn._reference.query_gradient import query_gradient
-from fastattn.scores.base import kernel_score, resolve
+from fastattn.scores import resolve
+from fastattn.scores.base import kernel_score
 
 
 def problem(dtype, batch=3, steps=4, keys=5, width=7, value_width=37, seed=0):
@@ -28,7 +29,7 @@ def steps(score, query, key, value, d_context, lengths):
         one = (np.ascontiguousarray(x[:, t]) for x in (query, weights, d_context))
         query_t, weights_t, d_context_t = one
         made = kernel_score(score, query.dtype)
-        core.query_gradient(query_t, core.Keys(key, value), made, 1.0, weights_t, d_context_t, of_query, of_score)
+        core.query_backward(query_t, core.Keys(key, value), made, 1.0, weights_t, d_context_t, of_query, of_score)
         d_query[:, t], d_score[:, t] = of_query, of_score
     return d_query, d_score, weights
 

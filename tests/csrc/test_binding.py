@@ -82,7 +82,7 @@ def gradients():
     return {
         "d_context": ones(B, H, TQ, DV), "d_weights": ones(B, H, TQ, TK), "d_query": ones(B, H, TQ, D),
         "d_key": ones(B, HK, TK, D), "d_value": ones(B, HK, TK, DV), "d_bias": ones(H, TQ, TK),
-        "d_vector_parts": ones(B * HK, D), "d_vector": ones(D),
+        "d_vector": ones(D),
     }  # fmt: skip
 
 
@@ -216,13 +216,13 @@ CALLS = {
     "Call.forward": (lambda: made("Call", attention()).forward, forward_outputs, "context weights lse row_max row_sum"),
     "Call.backward": (
         lambda: plain_call().backward,
-        lambda: {**forward_outputs(), "d_lse": ones(B, H, TQ), "delta": ones(B, H, TQ), **gradients(), "lse": ...},
-        "delta d_query d_key d_value d_bias d_vector_parts d_vector",
+        lambda: {**forward_outputs(), "d_lse": ones(B, H, TQ), **gradients(), "lse": ...},
+        "d_query d_key d_value d_bias d_vector",
     ),
     "Call.sparse_backward": (
         lambda: plain_call(**SPARSE).sparse_backward,
         lambda: {**gradients(), "d_alpha": ones(B, H, TQ, dtype=np.float64)},
-        "d_query d_key d_value d_bias d_vector_parts d_vector d_alpha",
+        "d_query d_key d_value d_bias d_vector d_alpha",
     ),
     "pack_keys": (
         lambda: lambda **given: core.pack_keys(score=score(given), **given),
@@ -232,8 +232,8 @@ CALLS = {
         },
         "panels",
     ),
-    "query_gradient": (
-        lambda: lambda **given: core.query_gradient(keys=keys(given), score=score(given), **given),
+    "query_backward": (
+        lambda: lambda **given: core.query_backward(keys=keys(given), score=score(given), **given),
         lambda: {
             "score": 1, "activation": 0, "scale": 1.0, "query": ones(B, D), "key": ones(B, TK, D),
             "value": ones(B, TK, DV), "vector": ones(D), "weights": ones(B, TK), "d_context": ones(B, DV),
@@ -255,14 +255,14 @@ CALLS = {
     ),
     "map_array": (lambda: core.map_array, lambda: {"function": 0, "x": ones(9), "y": ones(9)}, "y"),
     "softmax": (lambda: core.softmax, lambda: {**rows_of("x", "y"), "mask": ones(4, 5, dtype=bool)}, "y"),
-    "softmax_vjp": (lambda: core.softmax_vjp, lambda: rows_of("y", "dy", "dx"), "dx"),
+    "softmax_backward": (lambda: core.softmax_backward, lambda: rows_of("y", "dy", "dx"), "dx"),
     "normalize": (lambda: core.normalize, lambda: {**rows_of("x", "y"), "inverse_norm": ones(4, 2)}, "y inverse_norm"),
-    "normalize_vjp": (
-        lambda: core.normalize_vjp,
+    "normalize_backward": (
+        lambda: core.normalize_backward,
         lambda: {**rows_of("y", "dy", "dx"), "inverse_norm": ones(4, 2)},
         "dx",
     ),
-    "relu_back": (lambda: core.relu_back, lambda: {"y": ones(9), "d": ones(9)}, "d"),
+    "relu_backward": (lambda: core.relu_backward, lambda: {"y": ones(9), "d": ones(9)}, "d"),
     "largest": (
         lambda: core.largest,
         lambda: {"x": ones(4, 5), "values": ones(4, 3), "ids": ones(4, 3, dtype=np.int64)},
@@ -279,8 +279,8 @@ CALLS = {
     "entmax": (
         lambda: core.entmax, lambda: {**rows_of("x", "y"), "mask": ones(4, 5, dtype=bool), "alpha": 1.3}, "y",
     ),
-    "entmax_vjp": (
-        lambda: core.entmax_vjp,
+    "entmax_backward": (
+        lambda: core.entmax_backward,
         lambda: {**rows_of("y", "dy", "dx"), "alpha": 1.3, "d_alpha": ones(4, dtype=np.float64)},
         "dx d_alpha",
     ),
@@ -319,8 +319,8 @@ CALLS = {
         },
         "y mean inverse",
     ),
-    "layer_norm_vjp": (
-        lambda: core.layer_norm_vjp,
+    "layer_norm_backward": (
+        lambda: core.layer_norm_backward,
         lambda: {
             "x": ones(4, 5), "gain": ones(5), "mean": ones(4), "inverse": ones(4), "dy": ones(4, 5), "dx": ones(4, 5),
             "d_gain": ones(5), "d_offset": ones(5),
@@ -595,7 +595,7 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
     ("Call", {"causal": 3}), ("Call", {"left": 2**61 + 1}), ("Call", {"right": -2}), ("Call", {"vector": None}),
     ("Call", {"query": ones(B, 3, TQ, D)}), ("Call", {"table": np.zeros((TK, B), np.int64)}),
     ("pack_keys", {"first": 1}), ("pack_keys", {"last": TK + 1}), ("pack_keys", {"last": -1}),
-    ("pack_keys", {"vector": None}), ("query_gradient", {"score": -1}), ("map_array", {"function": 3}),
+    ("pack_keys", {"vector": None}), ("query_backward", {"score": -1}), ("map_array", {"function": 3}),
     ("softmax", {"rows": 5}), ("softmax", {"rows": -4, "columns": -5}),
     ("softmax", {"rows": 2**62, "columns": 2**62}),
     ("entmax", {"columns": 6}), ("largest", {"values": ones(4, 6), "ids": ones(4, 6, dtype=np.int64)}),
@@ -609,7 +609,7 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
     ("Monotonic", {"previous": None}), ("Monotonic", {"panels": None}), ("Monotonic", {"chunk": -1}),
     ("Monotonic", {"chunk_key": None}), ("Monotonic.forward", {"energy": None}),
     ("Monotonic.forward.hard", {"found": None}), ("Monotonic.backward", {"d_chunk_key": None}),
-    ("Call.backward", {"weights": None}), ("Call.backward", {"d_vector_parts": None, "d_vector": None}),
+    ("Call.backward", {"weights": None}), ("Call.backward", {"d_vector": None}),
 ])  # fmt: skip
 def test_sizes_and_choices_are_compared(name, changes):
     with pytest.raises((ArgumentError, DTypeError, ShapeError)):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastattn._kernels import core
+
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".inl"))
 OF_ONE_MACHINE = {"avx2.h": "x86_64", "avx512.h": "x86_64", "neon.h": "aarch64"}
@@ -35,7 +37,20 @@ def test_levels_are_asked_for_in_their_own_files():
 def test_kernels_are_listed_once_and_their_files_are_included():
     names = KERNEL.findall((CSRC / "kernels.def").read_text())
     assert len(names) > 50 and len(set(names)) == len(names)
-    assert not [name for name in names if re.search(r"_(?:back|vjp|fwd|bwd|run|grad)$", name)]
     kernels = "".join(path.read_text() for path in FILES if path.suffix == ".inl")
     for name in names:
         assert len(re.findall(rf"^FA_FUNC [^;{{]*\b{name}\(", kernels, re.M)) == 1, name
+
+
+def test_names_of_what_leaves_a_file():
+    """What a compiled file defines for others begins with fa_; passes are forward and backward, in no other words."""
+    defined = [
+        name
+        for path in CSRC.glob("run/*.c")
+        for name in re.findall(r"^(?!static|#)[\w ]+[ *](\w+)\([^;]*?\) \{", path.read_text(), re.M)
+    ]
+    declared = re.findall(r"^[a-z][\w ]+[ *](\w+)\(", (CSRC / "run" / "run.h").read_text(), re.M)
+    assert len(defined) > 30 and set(declared) <= set(defined)
+    assert [name for name in defined if not name.startswith("fa_")] == []
+    names = [*KERNEL.findall((CSRC / "kernels.def").read_text()), *declared, *vars(core)]
+    assert [name for name in names if re.search(r"\w_(?:back|vjp|fwd|bwd|run|grad|gradients?)$", name)] == []

@@ -37,9 +37,9 @@ typedef struct {
 } caller;
 
 static void compute(const caller *c, float *results, int n_threads) {
-    float rows[2][B * T], delta[B * T];
+    float rows[2][B * T];
     const fa_strides3 of_query = {T * D, T * D, D}, of_key = {S * D, S * D, D};
-    fa_attention_grad g = {.heads_per_task = 1, .batches_per_task = 1, .d_context = c->d_context};
+    fa_attention_grad g = {.d_context = c->d_context};
     fa_attention *a = &g.f;
     a->B = B, a->H = a->Hk = 1, a->Tq = T, a->Tk = S, a->D = a->Dv = D;
     a->query = c->query, a->key = c->key, a->value = c->value;
@@ -49,8 +49,8 @@ static void compute(const caller *c, float *results, int n_threads) {
     a->context = results, a->row_max = rows[0], a->row_sum = rows[1];
     g.d_query = results + CONTEXT, g.d_key = results + 2 * CONTEXT, g.d_value = results + 2 * CONTEXT + KEYS;
     float *weight = results + 2 * CONTEXT + 2 * KEYS;
-    int status = fa_forward(kernels, a, n_threads);
-    status |= fa_backward(kernels, &g, a->context, NULL, delta, NULL, n_threads);
+    int status = fa_attention_forward(kernels, a, n_threads);
+    status |= fa_attention_backward(kernels, &g, n_threads);
     status |= fa_gemm_tn(kernels, c->query, D, c->d_context, D, weight, weight + WEIGHT, 0, B * T, D, D, n_threads);
     if (status) failures++;
 }

@@ -98,7 +98,7 @@ def run_training(dtype, edge):
         core.gemm_tn(draw(rows, 3), draw(rows, width), draw(3, width), draw(width), True)
         x, gain, mean, inverse, dx = draw(rows, width), draw(width), draw(rows), draw(rows), draw(rows, width)
         core.layer_norm(x, gain, gain, 1e-5, dx, mean, inverse)
-        core.layer_norm_vjp(x, gain, mean, inverse, draw(rows, width), np.empty_like(x), gain.copy(), gain.copy())
+        core.layer_norm_backward(x, gain, mean, inverse, draw(rows, width), np.empty_like(x), gain.copy(), gain.copy())
         value, gradient, m, v = (draw(width) for _ in range(4))
         v[...] = 1
         core.adam(value, gradient, m, v, 1.0, 0.9, 0.9, 0.1, 1.0, 1e-8, 1.0)
@@ -112,12 +112,12 @@ def run_training(dtype, edge):
         d_alpha = ints(1, rows).view(np.float64)
         for alpha in (1.25, 1.5, 2.0):
             core.entmax(x, None, y, alpha, rows, width)
-            core.entmax_vjp(y, dy, dx, d_alpha, alpha, rows, width)
+            core.entmax_backward(y, dy, dx, d_alpha, alpha, rows, width)
         y, dx, norms = draw(rows, width), draw(rows, width), draw(rows, 2)
         core.softmax(draw(rows, width), ints(2, rows, width).astype(bool), y, rows, width)
-        core.softmax_vjp(y, draw(rows, width), dx, rows, width)
+        core.softmax_backward(y, draw(rows, width), dx, rows, width)
         core.normalize(draw(rows, width), y, norms, rows, width)
-        core.normalize_vjp(y, norms, draw(rows, width), dx, rows, width)
+        core.normalize_backward(y, norms, draw(rows, width), dx, rows, width)
         for function in range(3):
             core.map_array(function, draw(width), draw(width))
 
