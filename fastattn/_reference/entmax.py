@@ -119,6 +119,16 @@ def entmax(x: Any, alpha: float, mask: Any = None) -> Array:
     return entmax_weights(x, allowed, alpha)
 
 
+def sparsemax(x: Any) -> Array:
+    """Martins and Astudillo 2016, equation 2."""
+    return entmax(x, 2.0)
+
+
+def entmax15(x: Any) -> Array:
+    """Peters, Niculae and Martins 2019, equation 3 at alpha = 1.5."""
+    return entmax(x, 1.5)
+
+
 def entmax_vjp(y: Any, dy: Any, alpha: float) -> tuple[Array, Array]:
     """(dx, d_alpha of each row) for y = entmax(x, alpha)."""
     return entmax_score_vjp(np.asarray(y, np.float64), np.asarray(dy, np.float64), alpha)

@@ -6,20 +6,24 @@ from fastattn.plugin.registry import Registry
 
 __all__ = ["REGISTRY", "create", "names", "read", "record", "records", "register", "resolve"]
 
-_HERE = "fastattn.normalizers"
+_HERE, _TWIN = "fastattn.normalizers", "fastattn._reference"
 
 _OWN = (
-    NormalizerRecord("softmax", f"{_HERE}.softmax:Softmax", "exp(z_j) / sum_k exp(z_k)"),
     NormalizerRecord(
-        "sparsemax", f"{_HERE}.sparsemax:Sparsemax", "[z_j - t]+", "Martins, Astudillo 2016 (arXiv:1602.02068), eq. 2"
+        "softmax", f"{_HERE}.softmax:Softmax", "exp(z_j) / sum_k exp(z_k)", reference=f"{_TWIN}.softmax:softmax"
+    ),
+    NormalizerRecord(
+        "sparsemax", f"{_HERE}.sparsemax:Sparsemax", "[z_j - t]+", "Martins, Astudillo 2016 (arXiv:1602.02068), eq. 2",
+        reference=f"{_TWIN}.entmax:sparsemax",
     ),
     NormalizerRecord(
         "entmax15", f"{_HERE}.entmax15:Entmax15", "[z_j / 2 - t]+ ^2",
-        "Peters, Niculae, Martins 2019 (arXiv:1905.05702), eq. 3",
+        "Peters, Niculae, Martins 2019 (arXiv:1905.05702), eq. 3", reference=f"{_TWIN}.entmax:entmax15",
     ),
     NormalizerRecord(
         "entmax", f"{_HERE}.entmax:Entmax", "[(alpha - 1) z_j - t]+ ^(1 / (alpha - 1))",
         "Peters, Niculae, Martins 2019 (arXiv:1905.05702), eq. 3", ({"alpha": 1.3}, {"alpha": 1.5}),
+        f"{_TWIN}.entmax:entmax",
     ),
 )  # fmt: skip
 REGISTRY = Registry(NormalizerRecord, Normalizer, _OWN)  # type: ignore[type-abstract]

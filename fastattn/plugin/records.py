@@ -41,8 +41,8 @@ class Record:
         Sets of options with which `fastattn.testing`, ``fastattn check`` and ``fastattn bench`` make it; one without
         options by default. A value that is a function is called with ``(rng, query_width, memory_width, dtype)``.
     reference : callable or str, optional
-        The formula in plain NumPy, float64, for the conformance kit to compare with: `fastattn.testing.check_variant`
-        and `check_score` say what it takes.
+        The formula in plain NumPy, float64, for the conformance kit to compare with: `fastattn.testing.check_variant`,
+        `check_score` and `check_normalizer` say what it takes.
 
     Examples
     --------

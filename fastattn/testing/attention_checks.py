@@ -93,7 +93,7 @@ def gradients(s: AttentionSubject) -> str:
             f"gradients are of {', '.join(found)}, parameters {', '.join(p.parameters) or 'none'}"
         )
     worst = max(
-        close(found[name], differences(loss, array), 1e-5, f"the gradient of {name}") for name, array in inputs.items()
+        close(found[name], differences(loss, array), 2e-7, f"the gradient of {name}") for name, array in inputs.items()
     )
     return f"to {worst:.1g}"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.testing.arrays import digest, flatten, in_a_child, same, strided, threads, untouched
+from fastattn.testing.arrays import digest, flatten, in_a_child, padded, refused, same, strided, threads, untouched
 from fastattn.testing.variant_subject import VariantSubject
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 
 def steps_against_all_at_once(s: VariantSubject) -> None:
     """Step by step, all at once and on the way to gradients: the same bits."""
-    p = s.problem(keys=23, steps=6)
+    p = s.problem(keys=40, steps=9)
     whole = p.forward()
     same(p.steps(), whole[:2], "steps, against all at once")
     same(p.variant.vjp(p.queries, p.prepare(), return_weights=True)[0][:2], whole[:2], "vjp, against forward")
@@ -47,13 +47,12 @@ def any_batch_and_position(s: VariantSubject) -> None:
     p = s.problem(batch=4, masked=False)
     whole = p.forward()
     order = np.array([2, 0, 3, 1, 0])
-    q = dataclasses.replace(p, queries=p.queries[order], memory=p.memory[order], lengths=p.lengths[order])
-    same(q.forward()[:2], [x[order] for x in whole[:2]], "samples in another order")
+    same(p.at(order).forward()[:2], [x[order] for x in whole[:2]], "samples in another order")
     d_context, d_weights = p.cotangents()
     whole_d = p.gradients(d_context, d_weights)
     for b in range(4):
         one = slice(b, b + 1)
-        alone = dataclasses.replace(p, queries=p.queries[one], memory=p.memory[one], lengths=p.lengths[one])
+        alone = p.at(one)
         same(alone.forward()[:2], [x[one] for x in whole[:2]], f"sample {b} alone")
         found = alone.gradients(d_context[one], np.ascontiguousarray(d_weights[one]))
         for name in ("queries", "memory"):
@@ -68,14 +67,12 @@ def any_padding(s: VariantSubject) -> None:
     d_context, d_weights = p.cotangents()
     whole_d = p.gradients(d_context, d_weights)
     for more in (1, 8, 30):
-        wide = np.full((3, 9 + more, p.memory.shape[-1]), np.nan, p.memory.dtype)
-        wide[:, :9] = p.memory
-        q = dataclasses.replace(p, memory=wide)
+        values = None if p.values is None else padded(p.values, {1: (0, more)}, np.nan)
+        q = dataclasses.replace(p, memory=padded(p.memory, {1: (0, more)}, np.nan), values=values)
         found = q.forward()
         same(found.context, whole.context, f"contexts with {more} positions of padding")
         same(np.ascontiguousarray(found.weights[..., :9]), whole.weights, f"weights with {more} positions of padding")
-        padded = np.concatenate([d_weights, np.zeros((*d_weights.shape[:-1], more), d_weights.dtype)], axis=-1)
-        found_d = q.gradients(d_context, padded)
+        found_d = q.gradients(d_context, padded(d_weights, {d_weights.ndim - 1: (0, more)}))
         same(found_d["queries"], whole_d["queries"], f"gradients of queries with {more} positions of padding")
         same(np.ascontiguousarray(found_d["memory"][:, :9]), whole_d["memory"], "gradients of the memory with padding")
 
@@ -102,6 +99,7 @@ def any_strides(s: VariantSubject) -> None:
         memory=strided(p.memory),
         lengths=strided(p.lengths),
         mask=None if p.mask is None else strided(p.mask),
+        values=None if p.values is None else strided(p.values),
     )
     same(q.forward()[:2], p.forward()[:2], "outputs of strided arrays")
     same(q.steps(), p.steps(), "steps with strided arrays")
@@ -123,7 +121,7 @@ def inputs_untouched(s: VariantSubject) -> None:
     """Inputs, states and parameters are not written by any call, also where they may only be read."""
     p = s.problem()
     d_context, d_weights = p.cotangents()
-    given = {"queries": p.queries, "memory": p.memory, "lengths": p.lengths, "mask": p.mask}
+    given = {"queries": p.queries, "memory": p.memory, "values": p.values, "lengths": p.lengths, "mask": p.mask}
     cotangents = {"d_context": d_context, "d_weights": d_weights}
     values = {name: parameter.value for name, parameter in p.variant.parameters().items()}
     for _ in range(2):  # written or not, then read-only
@@ -153,8 +151,11 @@ def selected_rows(s: VariantSubject) -> None:
         _, _, state = p.variant.step(p.queries[:, t], prepared, state)
     wanted = p.variant.step(p.queries[:, 2], prepared, state)
     rows = np.array([2, 0, 2, 1])
-    found = p.variant.step(p.queries[rows, 2], prepared.select(rows), state.select(rows))
-    same(found[:2], [x[rows] for x in flatten(wanted[:2])], "selected rows")
+    again = prepared.select(np.array([1, 2, 0])).select(np.array([1, 2, 1, 0]))
+    for what, picked in (("selected rows", prepared.select(rows)), ("rows of a selection", again)):
+        found = p.variant.step(p.queries[rows, 2], picked, state.select(rows))
+        same(found[:2], [x[rows] for x in flatten(wanted[:2])], what)
+    refused("a step back with a selection", p.variant.step_vjp, p.queries[rows, 2], again, state.select(rows))
 
 
 def saved_and_loaded(s: VariantSubject) -> str:
@@ -167,7 +168,7 @@ def saved_and_loaded(s: VariantSubject) -> str:
     other = s.problem(seed=2)
     found = other.variant.parameters()
     before = {name: parameter.value.copy() for name, parameter in found.items()}
-    other = dataclasses.replace(other, queries=p.queries, memory=p.memory, lengths=p.lengths, mask=p.mask)
+    other = dataclasses.replace(p, variant=other.variant)
     other.forward()
     with np.load(file) as saved:
         assert set(saved) == set(found), f"parameters are {sorted(found)}, those saved {sorted(saved)}"

@@ -32,6 +32,12 @@ class VariantProblem:
         inside = np.arange(self.memory.shape[1]) < self.lengths[:, None]
         return inside if self.mask is None else inside & self.mask
 
+    def at(self, rows: Any) -> "VariantProblem":
+        """Return the problem of some samples."""
+        arrays = {name: getattr(self, name) for name in ("queries", "memory", "lengths", "mask", "values")}
+        picked: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        return dataclasses.replace(self, **picked)
+
     def prepare(self) -> Prepared:
         """Return the memory, prepared anew."""
         return self.variant.prepare(self.memory, self.lengths, self.mask, values=self.values)
@@ -73,7 +79,9 @@ class VariantProblem:
         d_queries, d_state = np.empty_like(self.queries), None
         for t in reversed(range(len(backs))):
             d_queries[:, t], d_state = backs[t](d_context[:, t], d_weights[..., t, :], d_state)
-        return self.named(d_queries, self.variant.finish(prepared))
+        d_memory = self.variant.finish(prepared)
+        assert not prepared.tape, "what steps left for finish is still there"
+        return self.named(d_queries, d_memory)
 
     def named(self, d_queries: Array, d_memory: Any) -> dict[str, Array]:
         """Return gradients by the names of what they are of."""
@@ -93,6 +101,7 @@ class VariantProblem:
 class VariantSubject(Subject):
     """A variant with one set of options; a ``query_width`` or ``memory_width`` among them holds in place of 5 and 6.
 
+    With a ``value_width`` among them all its problems have values.
     Its reference is ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)`` in
     float64, where parameters are arrays by name and allowed is (B, S).
     """
@@ -151,5 +160,6 @@ class VariantSubject(Subject):
             mask = rng.random((batch, keys)) < 0.8
             mask[:, 0] = True
         arrays = [(rng.normal(size=(batch, n, d)) * size).astype(dtype) for n, d in ((steps, query), (keys, memory))]
-        values = rng.normal(size=(batch, keys, 4)).astype(dtype) if valued else None
+        wide = self.options.get("value_width", 4 if valued else None)
+        values = None if wide is None else rng.normal(size=(batch, keys, wide)).astype(dtype)
         return VariantProblem(variant, arrays[0], arrays[1], lengths, mask, values)

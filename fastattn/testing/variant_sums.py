@@ -54,6 +54,7 @@ def _compare(
         p,
         queries=padded(p.queries, {0: rows, 1: (0, steps)}, None),
         memory=padded(padded(p.memory, {1: (0, padding)}, np.nan), {0: rows}, None),
+        values=None if p.values is None else padded(padded(p.values, {1: (0, padding)}, np.nan), {0: rows}, None),
         lengths=padded(p.lengths, {0: rows}, keys),
     )
     try:
@@ -65,6 +66,7 @@ def _compare(
         return
     own = slice(before, before + batch)
     found["queries"] = np.ascontiguousarray(found["queries"][own, :count])
-    found["memory"] = np.ascontiguousarray(found["memory"][own, :keys])
+    for name in {"memory", "values"} & found.keys():
+        found[name] = np.ascontiguousarray(found[name][own, :keys])
     for name, gradient in wanted.items():
         same(found[name], gradient, f"the gradient of {name} {what}")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import wrong_plugins
-from variant_cases import CASES, widths
+from variant_cases import CASES, Case, widths
 
 import fastattn
 from fastattn.errors import DTypeError, PluginError
@@ -16,8 +16,13 @@ from fastattn.testing import check_normalizer, check_plugin, check_score, check_
 from fastattn.testing.score_checks import SCORE_CHECKS
 from fastattn.testing.variant_checks import VARIANT_CHECKS
 
+VALUED = [
+    Case("multihead", {"heads": 2, "head_width": 3, "value_width": 4}),
+    Case("additive_multihead", {"heads": 2, "width": 6, "head_width": 3, "value_width": 4}),
+]
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+
+@pytest.mark.parametrize("case", [*CASES, *VALUED], ids=str)
 def test_our_variants_conform(case):
     query, memory = widths(case)
     options = {"query_width": query, "memory_width": memory, **case.options}
@@ -36,7 +41,7 @@ def test_our_scores_conform(record):
 def test_our_normalizers_conform(record):
     for example in record.examples or ({},):
         certificate = check_normalizer(record, options=example)
-        assert certificate.passed, str(certificate)
+        assert certificate.passed and certificate["formula"].status == "passed", str(certificate)
 
 
 def test_functions_on_rows_that_are_softmax_conform_and_agree_with_it():

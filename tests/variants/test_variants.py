@@ -1,9 +1,9 @@
-"""Every variant keeps the protocol: the twin's numbers, true gradients, and the same bits by steps and at once."""
+"""Every variant has the twin's numbers, and refuses what is wrong; what else all promise the conformance kit checks."""
 
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import CASES, differences, make, parameters, twin
+from variant_cases import CASES, differences, make, twin
 
 import fastattn
 from fastattn._reference import variants as twins
@@ -12,31 +12,6 @@ from fastattn.losses import coverage_loss, coverage_loss_vjp, doubly_stochastic_
 from fastattn.variants.recall import RecallState
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-
-
-def steps_of(problem, prepared, queries=None):
-    queries = problem.queries if queries is None else queries
-    state, contexts, weights = problem.variant.start(prepared), [], []
-    for t in range(queries.shape[1]):
-        context, found, state = problem.variant.step(queries[:, t], prepared, state)
-        contexts.append(context)
-        weights.append(found)
-    return np.stack(contexts, axis=1), np.stack(weights, axis=-2)
-
-
-def cotangents(problem, output, seed=1):
-    rng = np.random.default_rng(seed)
-    return tuple(rng.normal(size=array.shape).astype(array.dtype) for array in output[:2])
-
-
-def all_gradients(problem, d_context, d_weights):
-    """Gradients by `vjp`: queries, memory (and values), parameters."""
-    for parameter in problem.variant.parameters().values():
-        parameter.gradient[...] = 0
-    _, backward = problem.variant.vjp(problem.queries, problem.prepare(), return_weights=True)
-    d_queries, d_memory = backward(d_context, d_weights)
-    named = {name: parameter.gradient.copy() for name, parameter in problem.variant.parameters().items()}
-    return d_queries, d_memory, named
 
 
 @every_case
@@ -53,150 +28,18 @@ def test_contexts_and_weights_are_those_of_the_twin(case, dtype, valued):
 
 
 @every_case
-def test_steps_give_the_bits_of_all_at_once(case):
-    problem = make(case, np.float32, keys=40, steps=9)
-    prepared = problem.prepare()
-    whole = problem.variant.forward(problem.queries, prepared, return_weights=True)
-    assert same_bits(steps_of(problem, prepared), whole[:2])
-    assert same_bits(problem.variant.forward(problem.queries, prepared), whole.context)
-    output, _ = problem.variant.vjp(problem.queries, problem.prepare(), return_weights=True)
-    assert same_bits(output[:2], whole[:2])
-
-
-@every_case
-@pytest.mark.parametrize("valued", [False, True])
-def test_gradients_are_central_differences_of_the_twin(case, valued):
-    problem = make(case, batch=2, steps=3, keys=5, valued=valued, seed=3)
-    d_context, d_weights = cotangents(problem, twin(problem))
-    d_queries, d_memory, named = all_gradients(problem, d_context, d_weights)
-    given, arrays = parameters(problem.variant), {"queries": problem.queries, "memory": problem.memory}
-    expected = {"queries": d_queries, "memory": d_memory}
-    if valued:
-        arrays["values"] = problem.values
-        expected["memory"], expected["values"] = d_memory
-
-    def loss():
-        context, weights = twin(problem, given=given)
-        return (context * d_context).sum() + (weights * d_weights).sum()
-
-    for name, array in {**arrays, **given}.items():
-        measured = differences(loss, array)
-        np.testing.assert_allclose({**expected, **named}[name], measured, rtol=2e-6, atol=2e-7, err_msg=name)
-
-
-@every_case
-@pytest.mark.parametrize("valued", [False, True])
-def test_going_back_step_by_step_gives_the_gradients_of_all_at_once(case, valued):
-    problem = make(case, steps=5, keys=11, valued=valued)
-    variant = problem.variant
-    d_context, d_weights = cotangents(problem, twin(problem))
-    expected = all_gradients(problem, d_context, d_weights)
-    for parameter in variant.parameters().values():
-        parameter.gradient[...] = 0
-    prepared = problem.prepare()
-    state, backwards = variant.start(prepared), []
-    for t in range(5):
-        _, _, state, backward = variant.step_vjp(problem.queries[:, t], prepared, state)
-        backwards.append(backward)
-    d_queries, d_state = np.empty_like(problem.queries), None
-    for t in reversed(range(5)):
-        d_queries[:, t], d_state = backwards[t](d_context[:, t], d_weights[..., t, :], d_state)
-    d_memory = variant.finish(prepared)
-    named = {name: parameter.gradient for name, parameter in variant.parameters().items()}
-    assert not prepared.tape
-    for got, wanted in ((d_queries, expected[0]), (d_memory, expected[1])):
-        for a, b in zip(
-            got if valued and got is d_memory else [got], wanted if isinstance(wanted, tuple) else [wanted]
-        ):
-            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
-    for name, gradient in named.items():
-        np.testing.assert_allclose(gradient, expected[2][name], rtol=1e-10, atol=1e-12, err_msg=name)
-
-
-@every_case
-def test_what_is_masked_is_never_read(case):
-    problem = make(case, np.float32, keys=21, valued=True)
-    hidden = ~problem.allowed
-    problem.memory[hidden], problem.values[hidden] = 0, 0
-    clean = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
-    d_context, d_weights = cotangents(problem, clean)
-    clean_gradients = all_gradients(problem, d_context, d_weights)
-    problem.memory[hidden], problem.values[hidden] = np.nan, np.inf
-    output = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
-    assert same_bits(output[:2], clean[:2])
-    assert same_bits(steps_of(problem, problem.prepare()), clean[:2])
-    assert same_bits(all_gradients(problem, d_context, d_weights), clean_gradients)
-    assert (np.moveaxis(output.weights, -1, 1)[hidden] == 0).all()
-
-
-@every_case
-def test_rows_without_keys_are_zero_and_have_no_gradient(case):
+def test_a_row_without_keys_has_the_context_of_no_values(case):
     problem = make(case, np.float32, masked=False)
     problem.lengths[1] = 0
-    problem.memory[1] = np.nan
-    output = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
+    context = problem.variant.forward(problem.queries, problem.prepare())
     nothing = getattr(getattr(problem.variant, "output", None), "b", None)  # what is behind the sum over values
-    assert (output.context[1] == (0 if nothing is None else nothing.value)).all() and (output.weights[1] == 0).all()
-    assert np.isfinite(output.context).all()
-    d_queries, d_memory, named = all_gradients(problem, *cotangents(problem, output))
-    assert (d_queries[1] == 0).all() and (d_memory[1] == 0).all()
-    assert all(np.isfinite(gradient).all() for gradient in named.values())
+    assert (context[1] == (0 if nothing is None else nothing.value)).all()
 
 
-@every_case
-def test_bits_do_not_depend_on_batch_padding_or_threads(case):
-    problem = make(case, np.float32, batch=5, keys=26, steps=3, masked=False)
-    whole = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True)
-    d_context, d_weights = cotangents(problem, whole)
-    d_queries, d_memory, _ = all_gradients(problem, d_context, d_weights)
-    for b, n in enumerate(problem.lengths):
-        one = slice(b, b + 1)
-        prepared = problem.variant.prepare(problem.memory[one, :n], problem.lengths[one])
-        output, backward = problem.variant.vjp(problem.queries[one], prepared, return_weights=True)
-        assert same_bits(output.context, whole.context[one])
-        assert same_bits(output.weights, np.ascontiguousarray(whole.weights[one, ..., :n]))
-        alone = backward(d_context[one], np.ascontiguousarray(d_weights[one, ..., :n]))
-        assert same_bits(alone[0], d_queries[one])
-        assert same_bits(alone[1], d_memory[one, :n])
-    threads = fastattn.get_num_threads()
-    try:
-        for number in (1, 3, 16):
-            fastattn.set_num_threads(number)
-            assert same_bits(all_gradients(problem, d_context, d_weights)[:2], (d_queries, d_memory))
-    finally:
-        fastattn.set_num_threads(threads)
-
-
-@every_case
-def test_selected_rows_go_on_as_the_rows_they_came_from(case):
-    problem = make(case, np.float32, keys=12)
+def test_a_selection_copies_no_memory():
+    problem = make(CASES[0])
     prepared = problem.prepare()
-    state = problem.variant.start(prepared)
-    for t in range(2):
-        _, _, state = problem.variant.step(problem.queries[:, t], prepared, state)
-    wanted = problem.variant.step(problem.queries[:, 2], prepared, state)
-    rows = np.array([2, 0, 2, 1])
-    again = prepared.select(np.array([1, 2, 0])).select(np.array([1, 2, 1, 0]))
-    got = problem.variant.step(problem.queries[rows, 2], again, state.select(rows))
-    assert same_bits(got[:2], (wanted[0][rows], wanted[1][rows]))
-    assert again.batch == 4 and np.shares_memory(again.memory, prepared.memory)
-    with pytest.raises(UnsupportedError, match="select"):
-        problem.variant.step_vjp(problem.queries[rows, 2], again, state.select(rows))
-
-
-@every_case
-def test_inputs_and_states_are_not_written_and_strides_do_not_matter(case):
-    problem = make(case, np.float32)
-    prepared = problem.prepare()
-    whole = problem.variant.forward(problem.queries, prepared, return_weights=True)
-    for array in (problem.queries, problem.memory):
-        array.setflags(write=False)
-    strided = np.asfortranarray(problem.queries)
-    again = problem.variant.forward(strided, problem.variant.prepare(
-        np.asfortranarray(problem.memory), problem.lengths, problem.mask), return_weights=True)  # fmt: skip
-    assert same_bits(again[:2], whole[:2])
-    output, backward = problem.variant.vjp(strided, problem.prepare(), return_weights=True)
-    backward(*(np.asfortranarray(d) for d in cotangents(problem, output)))
+    assert np.shares_memory(prepared.select(np.array([1, 2, 0, 1])).memory, prepared.memory)
 
 
 def test_names_are_listed_and_records_say_what_they_are():
