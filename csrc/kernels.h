@@ -22,7 +22,7 @@ typedef struct {
     int64_t batch, head, row, column;
 } fa_strides4;
 
-/* A normalizer from outside: weights of the n keys that a row may read, and the way back. No array overlaps another. */
+/* A normalizer from outside: weights of the n keys that a row may read, and the gradient. No array overlaps another. */
 typedef void (*fa_row_weights)(const double *scores, double *weights, int64_t n);
 typedef void (*fa_row_gradient)(const double *scores, const double *weights, const double *d_weights, double *d_scores,
                                 int64_t n);
@@ -118,7 +118,7 @@ typedef struct fa_layer_norm {
     const void *x, *gain, *offset, *dy;
     int64_t x_row, dy_row;
     double epsilon;
-    void *y, *mean, *inverse; /* mean and inverse: rows, saved for the way back */
+    void *y, *mean, *inverse; /* mean and inverse: rows, saved for the backward pass */
     void *dx, *d_gain, *d_offset;
 } fa_layer_norm;
 
@@ -144,7 +144,7 @@ typedef struct fa_recurrent {
     int32_t cell, reverse;
     const int64_t *lengths, *starts, *order;
 
-    /* Packed (H, H) for each gate, one after another, for the steps; (G H, H), packed as one, for the steps back. */
+    /* Packed (H, H) for each gate, one after another, for steps; (G H, H), packed as one, for the backward steps. */
     const void *w_hidden, *w_hidden_transposed;
     const void *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
 

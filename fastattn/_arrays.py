@@ -183,7 +183,7 @@ def output_array(
     if type(out) is np.ndarray and out.shape == shape and out.dtype == dtype and out.flags.carray:
         if out.dtype.isnative and not any(np.may_share_memory(out, array) for array in given):
             return out  # as nearly all are
-    hint = f"pass np.{maker}({shape}, {name_of(dtype)}), or leave it away."
+    hint = f"pass np.{maker}({shape}, {name_of(dtype)}), or leave it out."
     if not isinstance(out, np.ndarray):
         raise DTypeError(describe(name, "an array", type(out).__name__, hint))
     if out.dtype != dtype or not out.dtype.isnative:

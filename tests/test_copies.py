@@ -520,7 +520,7 @@ EXEMPT = {
         "seq2seq.schema.Section", "variants.protocol.variant.Variant", "variants.protocol.prepared.Prepared",
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],
-    "belongs to one call: a way back, or what is kept for it": [
+    "belongs to one call: a backward pass, or what is kept for it": [
         "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
         "seq2seq.models.attending.AttentionLoop", "seq2seq.models.attending.Pass",

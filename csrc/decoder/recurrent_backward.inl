@@ -1,4 +1,4 @@
-/* One step back: from the gradient of h' (d_state, to which dy is added here) to the gradients d at the gates'
+/* One backward step: from the gradient of h' (d_state, to which dy is added here) to the gradients d at the gates'
  * arguments and to that of h. What `gates` and `aux` hold of the step is replaced by what weight gradients need.
  *
  *   GRU   dn = d (1 - z) (1 - n^2),  dz = d (h - n) z (1 - z),

@@ -6,7 +6,7 @@
  *   p_j     = softmax_j(score), or sigmoid(score_j) / sum_k sigmoid(score_k)
  *   weight_j = factor_j p_j,   context = sum_j weight_j value_j
  *
- * A key's sums stay in registers. On the way back of several features keys pass in blocks of STEP_ROWS, whose sums
+ * A key's sums stay in registers. In the backward pass of several features keys pass in blocks of STEP_ROWS, whose sums
  * (rows, D) stay in L1 for the small matrix products with U; the bits of the sums are the same.
  * Every sum runs in an order of its own: over d in four chains, over keys, filters and positions ascending. So neither
  * the batch nor padding changes a bit. Positions that are masked or out of range are not read.

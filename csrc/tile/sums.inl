@@ -19,7 +19,7 @@ FA_FUNC void sum_keep(real *high, real *low, const real *x, int64_t n) {
     }
 }
 
-/* high + low, or high alone where that is no number. */
+/* high + low, or high alone where that is not a number. */
 FA_FUNC void sum_settle(real *to, const real *high, const real *low, int64_t n) {
     for (int64_t c = 0; c < n; c += VL) {
         const vec h = vload_n(high + c, n - c);

@@ -172,8 +172,8 @@ cdef class Call:
         cdef fa_attention *f = &g.f
         q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
         self.numbers()
-        # The way back reads entry b of keys and values for entry b of the batch.
-        same("rows", "arrays on the way back", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
+        # The backward pass reads entry b of keys and values for entry b of the batch.
+        same("rows", "arrays in the backward pass", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
         memset(g, 0, sizeof(fa_attention_grad))
         g.f = self.a
         f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone
@@ -270,7 +270,7 @@ def query_backward(cnp.ndarray query, Keys keys not None, KernelScore score not 
     keys.read(kind, 3, 3, q.T, q.D, &k, &v, &g.key_strides, &g.value_strides)
     same("key", "samples", k.B, q.T)
     same("value", "samples", v.B, q.T)
-    same("rows", "arrays on the way back", (keys.rows is not None) + (keys.table is not None), 0)
+    same("rows", "arrays in the backward pass", (keys.rows is not None) + (keys.table is not None), 0)
     tensor(d_context, "d_context", kind, 2, 2, &d)
     same("d_context", "samples", d.T, q.T)
     same("d_context", "features", d.D, v.D)

@@ -100,7 +100,7 @@ cdef class Monotonic:
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, alignment, energy, chunk_energy, found):
         """context (B, Dv) and weights (B, S); a soft step's energy, and with chunks alignment and chunk_energy, all
-        (B, S) and kept for the way back; of a hard one found (B,) int64, the key that it stopped at."""
+        (B, S) and kept for the backward pass; of a hard one found (B,) int64, the key that it stopped at."""
         cdef bint soft = not self.a.hard
         cdef int status
         self.numbers()
@@ -132,7 +132,7 @@ cdef class Monotonic:
         cdef int status
         self.numbers()
         same("backward", "soft steps forward before it", a.energy != NULL and not a.hard, 1)
-        same("rows", "arrays on the way back", a.memory_rows != NULL, 0)
+        same("rows", "arrays in the backward pass", a.memory_rows != NULL, 0)
         self.each(d_context, "d_context", a.Dv, True, FA_READ)
         self.each(d_weights, "d_weights", a.S, False, FA_READ)
         self.each(d_alignment, "d_alignment", a.S, False, FA_READ)

@@ -115,8 +115,8 @@ cdef class Recurrent:
 
     def backward(self, cnp.ndarray w_hidden_transposed, Sequences sequences not None, bint reverse, dy, tuple d_last,
                  tuple d_first, cnp.ndarray gates, tuple kept, c_first):
-        """All steps back: gradients of the first states, and in gates, and in aux of a GRU with reset after, those at
-        the gates' arguments. dy, d_last and either of it may be None: zeros."""
+        """All backward steps: gradients of the first states, and in gates, and in aux of a GRU with reset after, those
+        at the gates' arguments. dy, d_last and either of it may be None: zeros."""
         cdef fa_recurrent a = self.a
         cdef int64_t rows = self.sequences(&a, sequences, reverse, gates), batch = a.B
         dh_last, dc_last = d_last or _NOTHING

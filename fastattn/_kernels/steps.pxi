@@ -104,7 +104,7 @@ cdef class Steps:
         self.numbers()
         same("backward", "calls of forward before it, at least", a.weights != NULL, 1)
         # The sums of a sample are beside those of the next one.
-        same("rows", "arrays on the way back", a.memory_rows != NULL, 0)
+        same("rows", "arrays in the backward pass", a.memory_rows != NULL, 0)
         a.first_step = first_step
         a.last_step = a.T if last_step is None else last_step
         between("last_step", None, a.last_step, 0, a.T)

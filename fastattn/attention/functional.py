@@ -337,7 +337,7 @@ class _Forward:
         if d_weights is not None and weights is not None:
             d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
         if d_lse is not None and self.sparse is not None:
-            hint = "rows of sparse weights have no log-sum-exp; leave d_lse away."
+            hint = "rows of sparse weights have no log-sum-exp; leave d_lse out."
             raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
             d_lse = np.require(_cotangent("d_lse", d_lse, query.shape[:-1], dtype), dtype, ["C", "A"])

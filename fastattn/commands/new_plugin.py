@@ -90,16 +90,16 @@ def write(name: str, kind: str, folder: Path) -> Path:
 def _taken(name: str, class_name: str, templates: str) -> str:
     """Return why no package can have a name that is well formed, or nothing."""
     if not all(name.split("_")) or not name[0].isalpha():
-        return f"{name!r} is no name of a package: it begins, ends or has a gap with an underscore"
+        return f"{name!r} is not a valid name of a package: it begins, ends or has a gap with an underscore"
     if keyword.iskeyword(name) or keyword.iskeyword(class_name):
-        return f"{name!r} is no name: {name if keyword.iskeyword(name) else class_name} is a word of Python"
+        return f"{name!r} is not a valid name: {name if keyword.iskeyword(name) else class_name} is a word of Python"
     from fastattn.plugin.manager import built_in
 
     if any(name in names for provider in built_in() for names in provider.records.values()):
         return f"{name!r} is no new name: fastattn has one, which a plugin does not replace"
     # The class of that name would hide what it is made from.
     used = {part for line in re.findall("^from .* import (.*)$", templates, re.MULTILINE) for part in line.split(", ")}
-    return f"{name!r} is no name: {class_name} is what the package is made from" if class_name in used else ""
+    return f"{name!r} is not a valid name: {class_name} is what the package is made from" if class_name in used else ""
 
 
 def _templates(folder: Traversable, above: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What ways back have in common: checks of nested gradients before any is used, and being called once."""
+"""What backward passes have in common: checks of nested gradients before any is used, and being called once."""
 
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ class Form(NamedTuple):
 
 
 class Once:
-    """Whether a way back that uses up what it was made with was called already."""
+    """Whether a backward pass that uses up what it was made with was called already."""
 
     def __init__(self) -> None:
         self._used = False

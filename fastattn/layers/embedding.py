@@ -63,7 +63,7 @@ class Embedding(Layer):
         dtype: Any = np.float32,
     ) -> None:
         size, width = check_size("size", size, 0), check_size("width", width, 0)
-        hint = "it is the id of a row of the table; leave it away for none."
+        hint = "it is the id of a row of the table; leave it out for none."
         if padding is not None and check_size("padding", padding, 0, hint) >= size:
             raise ArgumentError(describe("padding", f"an id from 0 to {size - 1}", padding, hint))
         value = (deviation * rng.standard_normal((size, width))).astype(dtype)

@@ -18,11 +18,11 @@ def fault_of(name: object) -> str:
     --------
     >>> from fastattn.plugin.names import fault_of
     >>> fault_of("low_rank"), fault_of("Low-rank")
-    ('', "'Low-rank' is no name")
+    ('', "'Low-rank' is not a valid name")
     >>> ascii(fault_of("d\u043et"))
-    '"\'d\\u043et\' is no name: \'\\u043e\' is U+043E, CYRILLIC SMALL LETTER O"'
+    '"\'d\\u043et\' is not a valid name: \'\\u043e\' is U+043E, CYRILLIC SMALL LETTER O"'
     """
     if isinstance(name, str) and _NAME.fullmatch(name):
         return ""
     letter = foreign_letter(name) if isinstance(name, str) else ""
-    return f"{name!r} is no name" + (f": {letter}" if letter else "")
+    return f"{name!r} is not a valid name" + (f": {letter}" if letter else "")

@@ -119,7 +119,7 @@ def _no_functions(plugin: object) -> list[str]:
 def _advice(name: str) -> str:
     hooks = [f"fastattn_{family}" for family in FAMILIES]
     known = f"hooks are {', '.join(hooks)}."
-    return f"{name} is no hook and is ignored; {did_you_mean(name, hooks, known)}"
+    return f"{name} is not a hook and is ignored; {did_you_mean(name, hooks, known)}"
 
 
 def _keep(hook: str, kind: type[Record], returned: Any, found: dict[str, Record]) -> None:

@@ -71,7 +71,7 @@ class Record:
         Raises
         ------
         PluginError
-            If the text is no place, its module cannot be imported, or it has no such name.
+            If the text is not a place, its module cannot be imported, or it has no such name.
         """
         return self._find(self.factory)
 

@@ -115,7 +115,7 @@ class Registry(Generic[R, T]):
         Raises
         ------
         ArgumentError
-            If there is one of that name, or the name is no name.
+            If there is one of that name, or the name is not a valid name.
         """
         kind = self.record_type.__name__
         if not isinstance(new, self.record_type):
@@ -243,7 +243,7 @@ class Registry(Generic[R, T]):
         return found
 
     def _advice(self, name: str, known: Iterable[str]) -> str:
-        """Return a sentence that helps whoever asked for a name that there is not."""
+        """Return a sentence that helps whoever asked for an unknown name."""
         idle = [provider for provider in _plugins().plugins() if provider.status in ("broken", "disabled")]
         if idle:
             names = ", ".join(f"{provider.name} ({provider.status})" for provider in idle)

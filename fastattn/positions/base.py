@@ -8,9 +8,9 @@
     scores(q, first, keys)                   to scores, of the query: relative keys
     sums(weights, first)                     to contexts: relative values
 
-`first` is the position of the first row of x, or of the first query; keys are at 0, 1, ... Each has its way back, which
-adds to the gradients of parameters. A row's result depends on its position alone, so that a step has the bits of all
-positions at once.
+`first` is the position of the first row of x, or of the first query; keys are at 0, 1, ... Each has its backward pass,
+which adds to the gradients of parameters. A row's result depends on its position alone, so that a step has the bits of
+all positions at once.
 """
 
 from collections.abc import Callable

@@ -51,8 +51,8 @@ class Rotary(Positions):
 
     Notes
     -----
-    O(T D) operations, on a table of T n sines and cosines that grows with the positions seen. The way back turns by the
-    opposite angle. A position has the same bits wherever it is computed.
+    O(T D) operations, on a table of T n sines and cosines that grows with the positions seen. The backward pass turns
+    by the opposite angle. A position has the same bits wherever it is computed.
 
     References
     ----------

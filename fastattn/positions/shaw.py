@@ -43,7 +43,7 @@ class RelativeVectors(Positions):
 
     Notes
     -----
-    What is added to scores depends on the query, so that it is stored: two or, on the way back, six arrays
+    What is added to scores depends on the query, so that it is stored: two or, in the backward pass, six arrays
     (B, H, Tq, Tk) in place of none. Products are with the 2 k + 1 rows, and numbers go from these to keys and back,
     O(Tq Tk) for a head. Others store an array (Tq, Tk, d) of vectors and multiply by that.
 

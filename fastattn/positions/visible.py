@@ -29,7 +29,7 @@ def check_window(window: object, sinks: object) -> tuple[Window | None, int]:
         raise ArgumentError(describe("sinks", "at least 0", sinks, "pass sinks=4, say."))
     if window is None:
         if sinks:
-            hint = "without a window all keys are visible; leave sinks away."
+            hint = "without a window all keys are visible; leave sinks out."
             raise ArgumentError(describe("sinks", "0 without a window", sinks, hint))
         return None, 0
     if not isinstance(window, (tuple, list)) or len(window) != 2:

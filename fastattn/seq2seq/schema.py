@@ -324,7 +324,7 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
 
 
 def _converted(value: Any, kind: Any) -> Any:
-    """Return a value as one of a type where it means the same; otherwise as it is. True is no number."""
+    """Return a value as one of a type where it means the same; otherwise as it is. True is not a number."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if kind in (int, float) and isinstance(value, (int, np.integer)):

@@ -250,7 +250,7 @@ def parametrize(*subjects: Any, expected_failures: Mapping[str, str] | None = No
                     place = "-".join([kind, record.name, *([str(number)] if number else []), name])
                     cases.append(pytest.param(partial(_or_skip, check), id=place, marks=marks))
     if reasons.keys() - used:
-        raise ValueError(f"expected_failures names checks that there are not: {sorted(reasons.keys() - used)}")
+        raise ValueError(f"expected_failures names unknown checks: {sorted(reasons.keys() - used)}")
     return pytest.mark.parametrize("check", cases)
 
 

@@ -144,7 +144,7 @@ def gradients(s: VariantSubject) -> str:
 
 
 def gradients_add_up(s: VariantSubject) -> None:
-    """Ways back add to the gradients of parameters, and do not set them."""
+    """Backward passes add to the gradients of parameters, and do not set them."""
     p = s.problem(np.float64)
     d = p.cotangents()
     once = p.gradients(*d)

@@ -1,7 +1,7 @@
 """The checks of what a variant hands out and takes back, each a function of a `VariantSubject` that raises if it fails.
 
-Ways back, states, prepared memories and selections are entries like any call: what does not fit is refused, before a
-loop of the variant's own reads or writes memory that is not there.
+Backward passes, states, prepared memories and selections are entries like any call: what does not fit is refused,
+before a loop of the variant's own reads or writes memory that is not there.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def _roomy(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def step_gradients_are_checked(s: VariantSubject) -> None:
-    """The way back of a step refuses gradients of other shapes and dtypes, reads any strides, and goes once."""
+    """The backward pass of a step refuses gradients of other shapes and dtypes, reads any strides, and goes once."""
     p = s.problem()
     prepared, state = _begun(p)
     found = []
@@ -76,10 +76,10 @@ def step_gradients_are_checked(s: VariantSubject) -> None:
             for what, arguments in wrong.items():
                 refused(what, first, *arguments)
         d_query, _ = first(change(d_context), change(d_weights), d_state)
-        refused("a second call of the way back", first, d_context)
+        refused("a second call of the backward pass", first, d_context)
         found.append((d_query, p.variant.finish(prepared)))
-    same(found[1], found[0], "a way back with strided gradients")
-    same(found[2], found[0], "a way back with gradients of another byte order")
+    same(found[1], found[0], "a backward pass with strided gradients")
+    same(found[2], found[0], "a backward pass with gradients of another byte order")
 
 
 def rows_are_checked(s: VariantSubject) -> None:

@@ -26,7 +26,7 @@ class CausalState(AttentionState):
     steps: tuple[tuple[Array, Array], ...] = ()  # keys and values that `step_vjp` added
 
     def select(self, rows: Array) -> Self:
-        return replace(super().select(rows), steps=())  # as of a memory, there is no way back
+        return replace(super().select(rows), steps=())  # as of a memory, there is no backward pass
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CausalSelfAttention(MultiHead):
     skip what it hides; sinks make it a mask of Tq (S + Tq) bytes, which saves no work. The cache keeps all positions,
     and each has the number that it has in the sequence: Xiao et al. 2023 drop what the window has left, and count the
     positions that remain. Lengths and masks of the memory are not taken. In training all positions are known, and `vjp`
-    is the way back; steps back, `step_vjp`, compute each step again and gather the keys before it.
+    is the backward pass; backward steps, `step_vjp`, compute each step again and gather the keys before it.
 
     Examples
     --------

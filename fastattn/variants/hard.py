@@ -168,7 +168,7 @@ class Hard(Variant):
         return run["context"], run["weights"], run["after"]
 
     def _run(self, query: Array, prepared: Any, state: Any, inner: tuple[Any, ...]) -> dict[str, Any]:
-        """Choose positions by the probabilities of the inner variant, and keep what the way back needs."""
+        """Choose positions by the probabilities of the inner variant, and keep what the backward pass needs."""
         expected, p = inner[:2]
         batch, keys = p.shape
         run: dict[str, Any] = {"p": p, "soft": np.zeros(batch, bool), "after": state}

@@ -258,7 +258,7 @@ class Monotonic(Variant):
         check_whole(prepared)
         if isinstance(state, HardState):
             hint = "train with start(prepared), whose alignments are expected ones."
-            raise UnsupportedError(describe("state", "one of soft mode on the way back", "one of hard mode", hint))
+            raise UnsupportedError(describe("state", "one of soft mode in the backward pass", "one of hard mode", hint))
         context, weights, after, call = self._run(query, prepared, state)
         step = prepared.count()
 

@@ -192,7 +192,7 @@ class MultiHead(Variant):
         made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         check_summed(made, self.value_width)
         made.placed = self.positions.add(made.memory)
-        # A copy, head by head, so that heads of a sample are samples for the way back of a step.
+        # A copy, head by head, so that heads of a sample are samples for the backward pass of a step.
         key = self.positions.turn(heads_of(self.key.forward(made.placed), self.key_heads))
         made.key = np.ascontiguousarray(key)
         made.value = np.ascontiguousarray(heads_of(self.value.forward(self._summed(made)), self.key_heads))

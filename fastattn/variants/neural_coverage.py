@@ -86,9 +86,9 @@ class NeuralCoverage(Variant):
 
     Notes
     -----
-    A step costs B S (3 d d + d Da) multiply-adds more than one of "coverage", and writes keys (B, S, Da), which the way
-    back makes anew; of each step coverage and gates are kept, 5 B S d numbers. After `Prepared.select` a step copies
-    the rows of keys and values. In the paper z and 1 - z change places. Linguistic coverage, section 3.1.1, is
+    A step costs B S (3 d d + d Da) multiply-adds more than one of "coverage", and writes keys (B, S, Da), which the
+    backward pass makes anew; of each step coverage and gates are kept, 5 B S d numbers. After `Prepared.select` a step
+    copies the rows of keys and values. In the paper z and 1 - z change places. Linguistic coverage, section 3.1.1, is
     ``create("coverage", fertility=2.0)``.
 
     Examples
@@ -169,7 +169,7 @@ class NeuralCoverage(Variant):
         return context, weights, call
 
     def _cover(self, query: Array, prepared: Any, before: Array, weights: Array) -> dict[str, Array]:
-        """Return the coverage after a step, and what the way back needs."""
+        """Return the coverage after a step, and what the backward pass needs."""
         d = self.coverage_width
         gates = prepared.gates if prepared.rows is None else prepared.gates[prepared.rows]
         x = gates + self.query_gates.forward(query)[:, None]

@@ -82,7 +82,7 @@ class Pooling(Soft):
         return super().forward(queries, prepared, state=state, return_weights=return_weights)
 
     def pool(self, prepared: Prepared) -> Array:
-        """Return the one context (B, Dv); its way back is that of `vjp` with queries (B, 1, 0)."""
+        """Return the one context (B, Dv); its backward pass is that of `vjp` with queries (B, 1, 0)."""
         check_prepared(prepared, self)
         found: Any = self.forward(np.empty((prepared.batch, 1, 0), self.dtype), prepared)
         context: Array = found[:, 0]

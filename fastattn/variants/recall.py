@@ -54,8 +54,8 @@ class Recall(Variant):
     Notes
     -----
     A step is one kernel: features, scores, weights and context, with S Da (C + 24) operations, and back about twice
-    as many; what it keeps for the way back is its query, history and weights. Scores differ from step to step by more
-    than their query, so all queries at once are steps one after the other.
+    as many; what it keeps for the backward pass is its query, history and weights. Scores differ from step to step by
+    more than their query, so all queries at once are steps one after the other.
     """
 
     states = (RecallState,)

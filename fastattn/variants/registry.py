@@ -107,7 +107,7 @@ register = REGISTRY.register
 def check_normalized(name: str, given: Iterable[str]) -> None:
     """Raise where a normalizer is among the options for a variant whose weights follow a rule of its own."""
     if "normalizer" in given and not accepts(record(name), "normalizer"):
-        hint = "'additive', 'general' and other soft attention takes one; here leave it away."
+        hint = "'additive', 'general' and other soft attention takes one; here leave it out."
         expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
         raise UnsupportedError(describe("normalizer", expected, "one", hint))
 
@@ -118,7 +118,7 @@ def create(name: str, **given: Any) -> Variant:
     Parameters
     ----------
     name : str
-        One of `fastattn.variants.names()`; ``plugin:name`` says whose, where there are several.
+        One of `fastattn.variants.names()`; ``plugin:name`` names the plugin, where several have it.
     **given
         Options of the variant. All have ``query_width`` and ``memory_width``, ``rng`` (needed where there are
         parameters) and ``dtype`` (float32); the others are in the docstring of the variant.

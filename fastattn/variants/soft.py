@@ -60,9 +60,9 @@ class Soft(Variant):
     Notes
     -----
     Work of a query: 2 S (D + Dv) operations, and S D (5 operations and a quarter of a division) more for an additive
-    score; a step back of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing of
-    size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a step back costs about
-    as much as its share of `finish`, unless it is sparsemax or 1.5-entmax.
+    score; a backward step of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing
+    of size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a backward step costs
+    about as much as its share of `finish`, unless it is sparsemax or 1.5-entmax.
     """
 
     scale: float = 1.0

@@ -82,7 +82,7 @@ class Local(Variant):
         return made
 
     def _run(self, queries: Array, prepared: Any, state: AttentionState) -> dict[str, Any]:
-        """Attend with queries (B, T, Dq), and keep all that the way back needs."""
+        """Attend with queries (B, T, Dq), and keep all that the backward pass needs."""
         positions = self._positions(queries, prepared, state)
         lengths = prepared.lengths[:, None]
         middle = self._middle(positions)

@@ -154,7 +154,7 @@ def check_picture(picture: object) -> Array:
         hint = "uint8 is 0 to 255; floats are 0 to 1."
         raise DTypeError(describe("picture", "uint8 or floats", array.dtype, hint))
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
-        hint = "colours are the last axis; leave transparency away."
+        hint = "colours are the last axis; leave transparency out."
         raise ShapeError(describe("picture", "shape (H, W) or (H, W, 3)", f"shape {array.shape}", hint))
     if array.dtype == np.uint8:
         return array / 255

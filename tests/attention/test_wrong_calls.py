@@ -186,7 +186,7 @@ WRONG = {
     "score that is no score": (lambda: call(score=3), (DTypeError, ArgumentError), "score", "int"),
     "score class instead of object": (lambda: call(score=scores.Dot), (DTypeError, ArgumentError), "score", None),
     "unknown normalizer": (lambda: call(normalizer="softmx"), ArgumentError, "normalizer", "did you mean 'softmax'"),
-    "normalizer that is no name": (lambda: call(normalizer=1), (DTypeError, ArgumentError), "normalizer", "int"),
+    "normalizer that names nothing": (lambda: call(normalizer=1), (DTypeError, ArgumentError), "normalizer", "int"),
     # parameters of scores
     "v of two axes": (lambda: scores.Additive(ones(2, 2)), ShapeError, "v", "(2, 2)"),
     "v of integers": (lambda: scores.Additive(ones(2, dtype=int)), DTypeError, "v", "int64"),

@@ -1,4 +1,4 @@
-"""What a layer's way back is given is checked before a kernel reads it: shape, dtype, structure, number of calls."""
+"""What a layer's backward pass is given is checked before a kernel reads it: shape, dtype, structure, calls."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def pair():
     return Bidirectional(LSTM(3, 4, rng=rng()), LSTM(3, 4, reverse=True, rng=rng()))
 
 
-# What makes a way back, and gradients that are right, by name: arrays, or pairs of arrays.
+# What makes a backward pass, and gradients that are right, by name: arrays, or pairs of arrays.
 WAYS = {
     "linear": (lambda: Linear(3, 4, rng=rng()).vjp(X)[-1], {"dy": (2, 5, 4)}),
     "linear backward": (lambda: Linear(3, 4, rng=rng()).backward(X), {"dy": (2, 5, 4)}),

@@ -41,12 +41,15 @@ HOSTILE = {
     ),
     "a place that is none": ("left out", {"points": "[fastattn.plugins]\nbad = !!!\n"}),
     "no place": ("left out", {"points": "[fastattn.plugins]\nbad =\n"}),
-    "no name": ("'' is no name", {"points": "[fastattn.plugins]\n= discovered_bad\n"}),
+    "no name": ("'' is not a valid name", {"points": "[fastattn.plugins]\n= discovered_bad\n"}),
     "a name of ours": (
-        "'fastattn.scores' is no name",
+        "'fastattn.scores' is not a valid name",
         {"points": "[fastattn.plugins]\nfastattn.scores = discovered_bad\n"},
     ),
-    "a name with an escape sequence": ("is no name", {"points": "[fastattn.plugins]\n\x1b[2J = discovered_bad\n"}),
+    "a name with an escape sequence": (
+        "is not a valid name",
+        {"points": "[fastattn.plugins]\n\x1b[2J = discovered_bad\n"},
+    ),
     "a name that looks like another": (
         "U+043E, CYRILLIC SMALL LETTER O",
         {"points": "[fastattn.plugins]\ng\u043e\u043ed = discovered_bad\n"},
@@ -359,11 +362,11 @@ def test_threads_that_load_at_the_same_time_agree_and_warn_once():
         ("do\u200bt", r"U\+200B, ZERO WIDTH SPACE"),
         ("\uff44ot", r"U\+FF44, FULLWIDTH LATIN SMALL LETTER D"),
         ("e\u0301l", r"U\+0301, COMBINING ACUTE ACCENT"),
-        ("d\x1bot", "is no name"),
-        ("", "is no name"),
-        ("2d", "is no name"),
-        ("Dot", "is no name"),
-        (None, "None is no name"),
+        ("d\x1bot", "is not a valid name"),
+        ("", "is not a valid name"),
+        ("2d", "is not a valid name"),
+        ("Dot", "is not a valid name"),
+        (None, "None is not a valid name"),
     ],
 )
 def test_a_name_is_an_identifier_of_ascii(name, words):
@@ -377,7 +380,7 @@ def test_a_name_is_an_identifier_of_ascii(name, words):
     assert text.isprintable()
     assert re.search(words.replace(r"\\u043e", "\u043e"), text), text
     if isinstance(name, str):
-        with pytest.raises(ArgumentError, match="is no name"):
+        with pytest.raises(ArgumentError, match="is not a valid name"):
             fastattn.variants.register(VariantRecord(name, Dot))
 
 

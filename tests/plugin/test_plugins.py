@@ -118,7 +118,7 @@ BROKEN = {
     "nothing": (plugin(variants=lambda: 3), "returned int, not a list"),
     "other family": (plugin(scores=lambda: [DOUBLED]), "returned a VariantRecord in its list"),
     "class": (variants_of(Doubled), "returned a type in its list"),
-    "name": (variants_of(VariantRecord("Two Words", Doubled)), "'Two Words' is no name"),
+    "name": (variants_of(VariantRecord("Two Words", Doubled)), "'Two Words' is not a valid name"),
     "factory": (variants_of(VariantRecord("mine", "nowhere")), "the factory of 'mine' is 'nowhere'"),
     "twice": (variants_of(DOUBLED, DOUBLED), "two records called 'doubled'"),
     "no hook": (module(fastattn_variant=nothing), "did you mean 'fastattn_variants'?"),
@@ -154,7 +154,7 @@ def test_strictness_makes_it_an_error(monkeypatch):
 def test_a_misspelt_hook_beside_a_good_one_is_found():
     both = module(fastattn_variants=lambda: [DOUBLED], fastattn_score=nothing)
     with isolated({"both": both}):
-        with pytest.warns(PluginWarning, match="fastattn_score is no hook and is ignored; did you mean 'fastattn_sc"):
+        with pytest.warns(PluginWarning, match="fastattn_score is not a hook .*; did you mean 'fastattn_sc"):
             fastattn.create("doubled", query_width=3, memory_width=3)
         assert providers()[-1].status == "active" and "fastattn_score" in providers()[-1].problem
 
@@ -238,7 +238,7 @@ def test_a_program_adds_and_replaces_records(family, monkeypatch):
         known.register(kind(own, "a:b"))
     known.register(kind(own, "a:b"), replace=True)
     assert known.record(own).factory == "a:b"
-    with pytest.raises(ArgumentError, match="'Mine' is no name"):
+    with pytest.raises(ArgumentError, match="'Mine' is not a valid name"):
         known.register(kind("Mine", "a:b"))
     with pytest.raises(DTypeError, match=f"a {kind.__name__}"):
         known.register("mine")

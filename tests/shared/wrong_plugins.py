@@ -231,7 +231,7 @@ class SumsOfBlas(SumsOfNumpy):
 
 
 class UncheckedSteps(Right):
-    """The way back of a step takes any gradient, cut and repeated to what it needs."""
+    """The backward pass of a step takes any gradient, cut and repeated to what it needs."""
 
     def step_vjp(self, query, prepared, state):
         context, weights, state, right = super().step_vjp(query, prepared, state)
@@ -243,7 +243,7 @@ class UncheckedSteps(Right):
 
 
 class StepsBackTwice(Right):
-    """The way back of a step may be called again, and leaves its part for `finish` twice."""
+    """The backward pass of a step may be called again, and leaves its part for `finish` twice."""
 
     def step_vjp(self, query, prepared, state):
         context, weights, state, right = super().step_vjp(query, prepared, state)

@@ -1,4 +1,4 @@
-"""Whatever a variant hands out is an entry too: ways back, states, prepared memories, selections and losses check."""
+"""Whatever a variant hands out is an entry too: backward passes, states, memories, selections and losses check."""
 
 import copy
 import dataclasses

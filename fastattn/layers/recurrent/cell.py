@@ -30,7 +30,7 @@ class Kind(enum.IntEnum):
 
 @dataclass
 class Tape:
-    """What the steps back need; used up by them."""
+    """What the backward steps need; used up by them."""
 
     sequences: Sequences
     reverse: bool
@@ -125,7 +125,7 @@ class RecurrentCell(Layer):
         return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
 
     def accumulate(self, tape: Tape) -> None:
-        """Add the gradients of all parameters, from the gradients that the steps back left in the tape."""
+        """Add the gradients of all parameters, from the gradients that the backward steps left in the tape."""
         raise NotImplementedError
 
     def _kernel(self) -> core.Recurrent:

@@ -219,7 +219,7 @@ class Model(Layer):
     def loss_of_features(
         self, batch: BatchLike, x: Array, features_backward: Callable[[Array], None]
     ) -> tuple[float, int, Callable[[float], None]]:
-        """Return what `loss_vjp` returns from features and their way back."""
+        """Return what `loss_vjp` returns from features and their backward pass."""
         loss, count, loss_backward = cross_entropy_vjp(
             x, self.projection, targets_of(batch), smoothing=self.config.label_smoothing, ignore=IGNORED
         )

@@ -67,7 +67,7 @@ class GRUStep(Step):
         return self.run(x, h, None, inside)
 
     def run(self, x: Array, h: Array, kept: tuple[Array, Array] | None, inside: Array | None = None) -> Array:
-        """Return h' (B, H); with kept, (aux, before), (B, H) each, keep what the way back needs there and in x."""
+        """Return h' (B, H); with kept, (aux, before), (B, H) each, keep what the backward pass needs there and in x."""
         h = np.ascontiguousarray(h)
         after = np.empty_like(h)
         self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, None), (after, None), x, kept, inside=inside)

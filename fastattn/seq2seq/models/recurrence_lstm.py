@@ -35,7 +35,7 @@ class LSTMStep(Step):
         return self.run(x, h, c, None)
 
     def run(self, x: Array, h: Array, c: Array, kept: tuple[Array, Array] | None) -> tuple[Array, Array]:
-        """Return h' and c'; with kept, (aux, before), (B, H) each, keep what the way back needs there and in x."""
+        """Return h' and c'; with kept, (aux, before), (B, H) each, keep what the backward pass needs there and in x."""
         h, c = np.ascontiguousarray(h), np.ascontiguousarray(c)
         after, cell = np.empty_like(h), np.empty_like(c)
         self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, c), (after, cell), x, kept)

@@ -88,7 +88,7 @@ class Wu(Model):
     Notes
     -----
     The output layer is computed for every position of the source: B T S (2 F + 2 F V) operations, for alphabets of
-    hundreds of signs rather than vocabularies of thousands; the way back computes it once more in place of keeping
+    hundreds of signs rather than vocabularies of thousands; the backward pass computes it once more in place of keeping
     B T S (F + V) numbers. There is no label smoothing, as the target's distribution is a mixture.
 
     References

@@ -1,6 +1,6 @@
 """Texts from UTF-8 files or the standard input, with an account of every line.
 
-A line ends with LF or CR LF; a byte order mark at the head of a file is no text. No other character ends a line, so
+A line ends with LF or CR LF; a byte order mark at the head of a file is not text. No other character ends a line, so
 line numbers are those of an editor. Lines that cannot be used are left out and reported by number; nothing else is.
 A file may be compressed by gzip.
 """

@@ -1,7 +1,7 @@
 """Files of lines: the one place where bytes are read that are to become text, and where it is said if they are none.
 
-A line ends with LF or CR LF; a byte order mark of UTF-8 at the head is no text; what gzip has packed is unpacked.
-Everything else that is no UTF-8 text is named as what it is before a line of it is used.
+A line ends with LF or CR LF; a byte order mark of UTF-8 at the head is not text; what gzip has packed is unpacked.
+Everything else that is not UTF-8 text is named as what it is before a line of it is used.
 """
 
 import codecs
@@ -60,7 +60,7 @@ def lines(place: Place) -> Iterator[bytes]:
     Raises
     ------
     TextError
-        In one line, if the file cannot be read, or is no text.
+        In one line, if the file cannot be read, or is not text.
     """
     name = name_of(place)
     try:
@@ -100,7 +100,7 @@ def read_whole(place: Place, most: int) -> str:
     OSError
         If it cannot be read.
     TextError
-        In one line, if it is longer, or is no text.
+        In one line, if it is longer, or is not text.
     """
     with open(place, "rb") as file:
         content = file.read(most + 1)

@@ -19,8 +19,8 @@ A decoder whose next query depends on a context goes step by step, and back in r
     in reverse:               d_query, d_state = backward(d_context, d_weights, d_state)
     once, after the loop:     d_memory = variant.finish(prepared)
 
-The way back of a step gives at once only what the step before needs. What the steps leave for the memory and for the
-parameters is kept on `prepared.tape` and becomes gradients in `finish`, by products over all steps.
+The backward pass of a step gives at once only what the step before needs. What the steps leave for the memory and for
+the parameters is kept on `prepared.tape` and becomes gradients in `finish`, by products over all steps.
 
 What holds for every variant:
 

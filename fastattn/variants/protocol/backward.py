@@ -1,4 +1,4 @@
-"""Ways back of variants: what is given to them is checked here, before a kernel sees it."""
+"""Backward passes of variants: what is given to them is checked here, before a kernel sees it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +42,7 @@ def _native(name: str, given: object, made: Array) -> Array:
 
 
 class StepBackward:
-    """The way back of one step, which is what `Variant.step_vjp` returns last.
+    """The backward pass of one step, which is what `Variant.step_vjp` returns last.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class StepBackward:
         d_context, d_weights : array, optional
             Gradients of what the step returned, of any strides; zeros if there is none.
         d_state : AttentionState, optional
-            What the way back of the step after this one returned; None: zeros.
+            What the backward pass of the step after this one returned; None: zeros.
 
         Returns
         -------
@@ -109,7 +109,7 @@ class StepBackward:
             At the second call.
         """
         if self._function is None:
-            hint = "call step_vjp again for another way back."
+            hint = "call step_vjp again for another backward pass."
             raise UnsupportedError(describe("backward", "one call for each step", "a second one", hint))
         d_context, d_weights = check_cotangents(self._output, d_context, d_weights, d_state)
         if d_state is not None:

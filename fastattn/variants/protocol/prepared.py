@@ -169,7 +169,7 @@ def check_prepared(prepared: object, variant: Any) -> None:
 
 
 def check_whole(prepared: Prepared) -> None:
-    """Raise for a selection of rows, which has no way back."""
+    """Raise for a selection of rows, which has no backward pass."""
     if prepared.rows is not None:
         hint = "train on what prepare() returned; selections are for search."
         raise UnsupportedError(describe("prepared", "a memory without select()", "a selection of its rows", hint))

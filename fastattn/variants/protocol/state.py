@@ -84,7 +84,7 @@ def _own_fields(kind: type[AttentionState]) -> tuple[Field[Any], ...]:
 
 _START = "pass what start() or the step before returned."
 _SELECT = "start() anew for another memory, and select the same rows of the state and of the memory."
-_BACK = "pass what the way back of the step after this one returned, or None."
+_BACK = "pass what the backward pass of the step after this one returned, or None."
 
 
 def check_state(state: object, variant: Any, prepared: "Prepared") -> None:

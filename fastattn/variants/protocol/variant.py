@@ -186,7 +186,7 @@ class Variant(Layer):
         raise NotImplementedError
 
     def finish(self, prepared: Prepared) -> MemoryGradient:
-        """Return the gradient of the memory over all steps back so far, and add to those of the parameters.
+        """Return the gradient of the memory over all backward steps so far, and add to those of the parameters.
 
         Returns
         -------

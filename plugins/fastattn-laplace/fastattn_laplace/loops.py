@@ -1,4 +1,4 @@
-"""Laplace attention of one query for each sample, and its way back.
+"""Laplace attention of one query for each sample, and its backward pass.
 
 Every row is one chain of operations, in the order of its keys, so that its bits depend on nothing beside it.
 """

@@ -41,7 +41,7 @@ class Laplace(Variant):
         return (*self._attend(query, prepared, state)[1:], state)
 
     def step_vjp(self, query, prepared, state):
-        """Attend with one query a sample, and return the way back."""
+        """Attend with one query a sample, and return the backward pass."""
         query, context, weights = self._attend(query, prepared, state)
         check_whole(prepared)
 

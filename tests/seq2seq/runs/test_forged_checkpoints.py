@@ -107,7 +107,7 @@ CORPUS = {
     "tokens by the thousand": (in_json(SOURCE, ("tokens",), [*map(str, range(9999))]), "fewer parameters"),
     "merges of no tokens": (in_json(SOURCE, ("merges",), [["a", "zz"]]), "merges"),
     "a vocabulary of the future": (in_json(SOURCE, ("format",), 99), "format"),
-    "a vocabulary that is no text": (lambda files: {**files, SOURCE: b"\xff\xfe"}, "not a checkpoint"),
+    "a vocabulary that is not text": (lambda files: {**files, SOURCE: b"\xff\xfe"}, "not a checkpoint"),
     "no vocabulary": (lambda files: {k: v for k, v in files.items() if k != SOURCE}, "no source vocabulary"),
     "no tensors": (lambda files: {k: v for k, v in files.items() if "model" not in k}, "model.safetensors"),
     "tensors of a byte": (entry("dtype", "U8"), "no safetensors file"),

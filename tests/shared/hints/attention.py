@@ -143,8 +143,8 @@ for wrong in ([1.0], ones(2, 3, 6, dtype="f8"), ones(2, 3, 5), read_only(), huge
     value = VALUE
     if isinstance(wrong, np.ndarray) and wrong.strides[-1] < 0:
         wrong = value[:, :3]
-    advice(lambda out=wrong: attend(out=out), "pass {out}, or leave it away", out="np.empty((2, 3, 6), np.float32)")
-    advice(lambda out=wrong: attend(out=out), "or leave it away", out=None)
+    advice(lambda out=wrong: attend(out=out), "pass {out}, or leave it out", out="np.empty((2, 3, 6), np.float32)")
+    advice(lambda out=wrong: attend(out=out), "or leave it out", out=None)
 
 # Scores and normalizers in a call
 advice(lambda w=ones(4, 4, dtype="f8"): attend(score=scores.General(w)), "pass {w}.", w="np.asarray(w, np.float32)")
@@ -162,7 +162,7 @@ advice(
 )
 
 
-# On the way back
+# In the backward pass
 def back(normalizer="softmax", return_weights=False, **cotangents):
     _, backward = fastattn.attention_vjp(QUERY, KEY, VALUE, normalizer=normalizer, return_weights=return_weights)
     return backward(**cotangents)
@@ -177,7 +177,7 @@ advice(
 )
 advice(
     lambda d_lse=ones(2, 3): back("sparsemax", d_context=D_CONTEXT, d_lse=d_lse),
-    "rows of sparse weights have no log-sum-exp; leave d_lse away",
+    "rows of sparse weights have no log-sum-exp; leave d_lse out",
     d_lse=None,
 )
 advice(

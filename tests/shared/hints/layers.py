@@ -18,7 +18,7 @@ advice(
     lambda mask=ones(3, dtype=bool): functional.softmax(X, mask=mask), "reshape the mask", mask=ones(3, 1, dtype=bool)
 )
 advice(lambda dy=ones(3): functional.softmax_vjp(X, dy), "pass y's gradient", dy=X)
-advice(lambda out=ones(3): functional.exp(X, out=out), "or leave it away", out=None)
+advice(lambda out=ones(3): functional.exp(X, out=out), "or leave it out", out=None)
 advice(lambda x=X, out=ones(3): functional.exp(x, out=out), "pass {out}, or", out="np.empty((3, 4), np.float32)")
 
 advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, np.float32)")
@@ -27,14 +27,14 @@ advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, 
 advice(lambda w=ones(2, 2, 5): linear.PackedWeights(w), "reshape it to (K, N)", w=W)
 advice(lambda dy=ones(3, 5, dtype="f8"): linear.weight_gradient(X, dy), "pass {dy}.", dy="np.asarray(dy, np.float32)")
 advice(lambda dy=ones(2, 5): linear.weight_gradient(X, dy), "pass the gradient of x @ w", dy=X @ W)
-advice(lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out), "or leave it away", out=None)
+advice(lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out), "or leave it out", out=None)
 advice(
     lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out),
     "pass {out}, or",
     out="np.zeros((4, 5), np.float32)",
 )
-advice(lambda out=ones(3, 10)[:, ::2]: linear.PackedWeights(W).matmul(X, out), "or leave it away", out=None)
-advice(lambda sums=ones(4): linear.weight_gradient(X, ones(3, 5), sums=sums), "or leave it away", sums=None)
+advice(lambda out=ones(3, 10)[:, ::2]: linear.PackedWeights(W).matmul(X, out), "or leave it out", out=None)
+advice(lambda sums=ones(4): linear.weight_gradient(X, ones(3, 5), sums=sums), "or leave it out", sums=None)
 advice(lambda x=ones(3, 5): linear.matmul(x, W), "the matrix is (4, 5)", x=X)
 advice(lambda x=X.astype("f8"): linear.matmul(x, W), "pass {x}.", x="np.asarray(x, np.float32)")
 advice(
@@ -63,7 +63,7 @@ for wrong in (0.5, [1, 2]):
     advice(lambda seed=wrong: layers.dropout(X, 0.5, seed), "an int gives every sample of the batch a mask", seed=1)
     advice(lambda seed=wrong: layers.dropout(X, 0.5, seed), "an array (B,) fixes each sample's mask", seed=[1, 2, 3])
 advice(lambda padding=9: Embedding(9, 4, padding=padding, rng=RNG), "it is the id of a row of the table", padding=8)
-advice(lambda padding=9: Embedding(9, 4, padding=padding, rng=RNG), "leave it away for none", padding=None)
+advice(lambda padding=9: Embedding(9, 4, padding=padding, rng=RNG), "leave it out for none", padding=None)
 EMBEDDING = Embedding(9, 4, rng=RNG)
 advice(lambda ids=[0.5]: EMBEDDING.forward(ids), "pass {ids}.", ids="np.asarray(ids, np.int64)")
 advice(lambda ids=[9]: EMBEDDING.forward(ids), "the numbers must be those of the vocabulary in use", ids=[8])

@@ -53,7 +53,7 @@ advice(lambda sinks=0.5: positions.check_window((1, 1), sinks), "pass sinks={sin
 advice(lambda sinks=-1: positions.check_window((1, 1), sinks), "pass sinks={sinks}, say", sinks="4")
 advice(
     lambda window=None, sinks=4: positions.check_window(window, sinks),
-    "without a window all keys are visible; leave sinks away",
+    "without a window all keys are visible; leave sinks out",
     sinks=0,
 )
 for wrong in (3, (1, -1)):

@@ -27,7 +27,7 @@ def attend(variant=GENERAL, queries=QUERIES, memory=MEMORY, **given):
 
 
 def step(variant=MONOTONIC, rows=(0, 1), state=None, **given):
-    """One step with a way back."""
+    """One step with a backward pass."""
     prepared = variant.prepare(MEMORY).select(np.array(rows)) if rows != (0, 1) else variant.prepare(MEMORY)
     return variant.step_vjp(
         ones(len(rows), 4), prepared, state(prepared) if state else variant.start(prepared, **given)
@@ -156,7 +156,7 @@ advice(
 advice(lambda name=3: fastattn.create(name), "pass {name}, say", lambda: make("dot"), name="'dot'")
 advice(lambda name="generel": make(name), "did you mean {name}?", name="'general'")
 advice(
-    lambda options={"normalizer": "sparsemax"}: make("monotonic", width=4, **options), "here leave it away", options={}
+    lambda options={"normalizer": "sparsemax"}: make("monotonic", width=4, **options), "here leave it out", options={}
 )
 advice(
     lambda name="coverage": make(name, width=4, normalizer="sparsemax"),
@@ -286,7 +286,7 @@ advice(lambda back=False: causal(back), "make every step with step_vjp, from sta
 advice(lambda state=True: causal("vjp", state), "prepare what precedes the queries as the memory", state=False)
 
 
-# On the way back
+# In the backward pass
 def back(return_weights=False, **cotangents):
     return GENERAL.vjp(QUERIES, GENERAL.prepare(MEMORY), return_weights=return_weights)[1](**cotangents)
 
@@ -315,10 +315,10 @@ def steps_back(times=1, d_state=None):
         first(QUERY, None, d_state)
 
 
-advice(lambda times=2: steps_back(times), "call step_vjp again for another way back", times=1)
+advice(lambda times=2: steps_back(times), "call step_vjp again for another backward pass", times=1)
 advice(
     lambda d_state=QUERY: steps_back(d_state=d_state),
-    "pass what the way back of the step after this one returned",
+    "pass what the backward pass of the step after this one returned",
     d_state=lambda second: second(QUERY)[1],
 )
 advice(lambda d_state=QUERY: steps_back(d_state=d_state), "or None", d_state=None)

@@ -109,7 +109,7 @@ advice(lambda columns=0: overlay(columns=columns), "leave it out for a choice", 
 advice(lambda picture=ones(8, 8, dtype=int): overlay(picture), "uint8 is 0 to 255", picture=ones(8, 8, dtype=np.uint8))
 advice(lambda picture=ones(8, 8, dtype=int): overlay(picture), "floats are 0 to 1", picture=PICTURE)
 advice(lambda picture=ones(3, 8, 8): overlay(picture), "colours are the last axis", picture=ones(8, 8, 3))
-advice(lambda picture=ones(8, 8, 4): overlay(picture), "leave transparency away", picture=ones(8, 8, 4)[..., :3])
+advice(lambda picture=ones(8, 8, 4): overlay(picture), "leave transparency out", picture=ones(8, 8, 4)[..., :3])
 advice(lambda picture=PICTURE * 255: overlay(picture), "scale it", picture=PICTURE * 255 / 255)
 advice(lambda picture=PICTURE * 255: overlay(picture), "or pass it as uint8", picture=(PICTURE * 255).astype(np.uint8))
 advice(
