@@ -76,7 +76,7 @@ def read(hooks: Hooks, provider: Provider, plugin: object) -> None:
     Raises
     ------
     Exception
-        Whatever a hook raises; a PluginError if there is no hook, or a record is not what it should be. The plugin is
+        Whatever a hook raises; a PluginError without a hook, or where a record is not what it should be. The plugin is
         then not registered.
     """
     hooks.register(plugin, provider.name)
