@@ -155,7 +155,7 @@ def selected_rows(s: VariantSubject) -> None:
     for what, picked in (("selected rows", prepared.select(rows)), ("rows of a selection", again)):
         found = p.variant.step(p.queries[rows, 2], picked, state.select(rows))
         same(found[:2], [x[rows] for x in flatten(wanted[:2])], what)
-    refused("a step back with a selection", p.variant.step_vjp, p.queries[rows, 2], again, state.select(rows))
+    refused("a backward step with a selection", p.variant.step_vjp, p.queries[rows, 2], again, state.select(rows))
 
 
 def saved_and_loaded(s: VariantSubject) -> str:
