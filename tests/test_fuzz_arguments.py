@@ -22,9 +22,8 @@ LEFT_OUT = {
     "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ errors "
     "functional get_include get_num_threads linear normalizers scores set_num_threads show_config variants",
     "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig ChoConfig Config DataConfig InferenceConfig LuongConfig "
-    "Outcome Stopped SutskeverConfig TrainingConfig TransformerConfig Translation Translator Vocabulary "
-    "VocabularyConfig WuConfig checkpoint encode encode_pairs kinds load metrics read_config read_lines read_pairs "
-    "train",
+    "Outcome Stopped SutskeverConfig TrainingConfig TransformerConfig "
+    "VocabularyConfig WuConfig checkpoint kinds load metrics read_config train",
     "fastattn.variants": "check_normalized",
 }
 # Pictures of arrays, errors, configurations, checks of plugins: no kernel is behind them.

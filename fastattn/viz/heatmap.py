@@ -11,7 +11,7 @@ from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, desc
 from fastattn.viz import fonts
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.palette import ink
-from fastattn.viz.tokens import display_width, labels, shorten
+from fastattn.viz.tokens import display_width, labels, shorten, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,7 +126,7 @@ def heatmap(
         bar.outline.set_visible(False)
     cell = _cell_inches(ax, len(rows), len(columns))
     _label(ax, [shorten(label, longest) for label in columns], [shorten(label, longest) for label in rows], cell)
-    caption = " - ".join(part for part in (title, note) if part)
+    caption = " - ".join(part for part in (title_of(title), note) if part)
     if caption:
         text, family = fonts.drawable_title(caption, stacklevel=2)
         ax.set_title(text, fontfamily=family, parse_math=False)

@@ -13,7 +13,7 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.viz import fonts
 from fastattn.viz.heatmap import SIDE, require_matplotlib
 from fastattn.viz.inputs import check_weights
-from fastattn.viz.tokens import labels, shorten
+from fastattn.viz.tokens import labels, shorten, title_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,6 +141,7 @@ def overlay(
             axes.set_title(written[number - 1], fontsize=10, fontfamily=family, parse_math=False, pad=3)
     bar = figure.colorbar(image, ax=grid.tolist(), label="weight", fraction=0.03, pad=0.02)
     bar.outline.set_visible(False)
+    title = title_of(title)
     if title:
         text, family = fonts.drawable_title(title, stacklevel=2)
         figure.suptitle(text, fontfamily=family, parse_math=False)

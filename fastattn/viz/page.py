@@ -15,7 +15,7 @@ from fastattn._strings import items
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.palette import STEPS, colour, ink
-from fastattn.viz.tokens import labels
+from fastattn.viz.tokens import labels, title_of
 
 __all__ = ["gallery", "page"]
 
@@ -149,7 +149,7 @@ def gallery(
         "examples": found,
     }
     style = read("page.css") + "".join(map(_rule, range(STEPS + 1)))
-    return fill("page", title or "Attention", style, data)
+    return fill("page", title_of(title) or "Attention", style, data)
 
 
 def fill(name: str, title: str, style: str, data: dict[str, Any]) -> str:

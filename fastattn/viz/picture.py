@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastattn.viz.overlay import check_maps, check_picture
 from fastattn.viz.page import fill, read
 from fastattn.viz.palette import INFERNO, STEPS, colour
-from fastattn.viz.tokens import labels
+from fastattn.viz.tokens import labels, title_of
 
 __all__ = ["picture_page"]
 
@@ -68,7 +68,7 @@ def picture_page(
         "maps": whole.reshape(len(names), -1).tolist(),
         "colours": [colour(step, INFERNO) for step in range(STEPS + 1)],
     }
-    return fill("picture", title or "Attention", read("picture.css"), data)
+    return fill("picture", title_of(title) or "Attention", read("picture.css"), data)
 
 
 def png(pixels: Array) -> bytes:

@@ -5,7 +5,7 @@ import unicodedata
 from fastattn import _printing as printing
 from fastattn._strings import strings
 
-__all__ = ["display_width", "labels", "shorten", "visible"]
+__all__ = ["display_width", "labels", "shorten", "title_of", "visible"]
 
 EMPTY = "(empty)"
 SPACE = "\u2423"  # open box
@@ -17,6 +17,11 @@ def labels(name: str, tokens: object) -> list[str]:
     """Return the visible forms of the tokens in the argument called `name`; a str counts as its characters."""
     hint = "pass one str for each, such as text.split(); decode token ids first: vocabulary.decode(ids)."
     return [visible(token) for token in (tokens if isinstance(tokens, str) else strings(name, tokens, hint))]
+
+
+def title_of(title: object) -> str:
+    """Return the argument `title`, "" for None."""
+    return "" if title is None else next(iter(strings("title", [title], "pass one str.")))
 
 
 def visible(token: str) -> str:

@@ -1,4 +1,4 @@
-"""Right calls of everything public that takes or returns arrays, for the fuzzer of arguments.
+"""Right calls of everything public that takes or returns arrays, or texts, for the fuzzer of arguments.
 
 An entry is a function of a `spoil.Case`, and names what it calls, as "module.name"; `test_fuzz_arguments.py` walks all
 public names and misses what is not named here.
@@ -6,14 +6,16 @@ public names and misses what is not named here.
 
 import copy
 import pickle
+import tempfile
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 from seq2seq_cases import CASES as MODELS
 from variant_cases import CASES as VARIANTS
 
 import fastattn
-from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants
+from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants, viz
 from fastattn.grid import Grid
 
 ENTRIES = {}
@@ -548,3 +550,58 @@ def batches(z):
     z.call(lambda epoch: list(made.epoch(epoch)), 1)
     tokens, ids = ["a", "b"], np.array([0, seq2seq.UNK])
     z.call(seq2seq.replace_unknown, tokens, ids, np.abs(z.floats(2, 2)), ["x", "y"])
+
+
+def translator(z):
+    config = MODELS[z.pick(*MODELS)]
+    words = seq2seq.Vocabulary(["a", "b", "c"])
+    model = seq2seq.build(config, len(words), len(words), 3)
+    return z.call(seq2seq.Translator, model, words, words, seq2seq.Config(model=model.config))
+
+
+@entry("fastattn.seq2seq.Translator", "fastattn.seq2seq.Translation", "fastattn.seq2seq.Vocabulary",
+       "fastattn.seq2seq.encode", "fastattn.seq2seq.encode_pairs", share=2)  # fmt: skip
+def translators(z):
+    made, texts = translator(z), ["a b", "", "c", "x y"][: z.size(4)]
+    what = z.pick("translate", "search", "sample", "score", "align", "vocabulary")
+    limits = {"max_length": 3}
+    if what == "translate":
+        z.call(made.translate, texts, beam=z.pick(None, 1, 2), replace=False, **limits)
+    elif what == "search":
+        z.call(made.search, texts, beam=2, best=1, length_penalty=0.5, coverage_penalty=0.0, weights=False, **limits)
+    elif what == "sample":
+        z.call(made.sample, texts, seed=1, temperature=0.7, top_k=2, top_p=0.9, first=0, **limits)
+    elif what == "score":
+        z.call(made.score, texts, texts, weights=False, layers=False)
+    elif what == "align":
+        z.call(made.align, "a b", z.pick(None, "b"), layers=False)
+    else:
+        words = z.call(seq2seq.Vocabulary, ["a", "b"], kind=z.pick("word", "char"))
+        z.call(seq2seq.encode, words, "a b")
+        z.call(seq2seq.encode_pairs, [("a", "b")], words, words, max_length=4, strict=False)
+
+
+@entry("fastattn.seq2seq.read_lines", "fastattn.seq2seq.read_pairs")
+def files(z):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.tsv")
+        path.write_bytes(z.pick(b"a b\tc\nd\te\n", b"\xff\xfe", b"", b"a\0\tb\n", b"\x1f\x8b", b"a\n"))
+        if z.chance():
+            z.call(seq2seq.read_lines, z.pick(path, str(path), folder), strict=z.chance())
+        else:
+            z.call(seq2seq.read_pairs, z.pick(path, str(path)), columns=z.pick(None, (0, 1)), strict=z.chance())
+
+
+@entry(*(f"fastattn.viz.{name}" for name in ("page", "gallery", "picture_page")))
+def pages(z):
+    source, target = ["a", "b", "c"], ["x", "y"]
+    weights = np.abs(z.floats(len(target), len(source)))
+    weights /= weights.sum(-1, keepdims=True)
+    picture, maps = z.floats(4, 6, z.pick(1, 3)), np.abs(z.floats(2, 2, 3)) * 0.01
+    what = z.pick("page", "gallery", "picture")
+    if what == "page":
+        z.call(viz.page, weights, source, target, title="t", normalized=True)
+    elif what == "gallery":
+        z.call(viz.gallery, [(weights, source, target)], title="t", layers=None, heads=None)
+    else:
+        z.call(viz.picture_page, np.clip(picture, 0, 1), maps, target, title="t", normalized=True)

@@ -39,6 +39,7 @@ class Case:
         self.spoilt = []
         self.calls = 0
         self.numbers = False
+        self.attribute = False
 
     def chance(self, share=0.5):
         return self.rng.random() < share
@@ -60,6 +61,7 @@ class Case:
 
     def call(self, function, *args, writes=(), **options):
         """Call with some arguments spoilt; `writes` are the names of those that it may write."""
+        self.attribute = function is setattr
         args, options = self.spoil_within(args), self.spoil_within(options)
         written = [options[name] for name in writes if isinstance(options.get(name), np.ndarray)]
         arrays = [array for array in self.arrays((args, options)) if array.size < 10**6]
@@ -123,7 +125,9 @@ class Case:
         if isinstance(value, np.ndarray):
             wrong = self.array(value)
         elif isinstance(value, (bool, int, float)) and not isinstance(value, np.generic):
-            wrong = self.number(value)
+            wrong = self.number(value) if not isinstance(value, bool) or self.chance() else np.array([value, True])
+        elif isinstance(value, str) and not self.attribute:
+            wrong = self.pick("nothing", "", 3, b"x", np.array([value, "x"]), [value])
         else:
             return value
         old = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fastattn._numbers import check_flag
 from fastattn._printing import visible
 from fastattn.errors import TextError, describe_file
 
@@ -75,7 +76,7 @@ class Account:
         """Return the report so far; with `strict` it must be one without skipped lines."""
         skipped = {reason: tuple(sorted(numbers)) for reason, numbers in self.skipped.items()}
         report = Report(self.name, self.lines, self.lines - sum(map(len, skipped.values())), skipped)
-        if strict:
+        if check_flag("strict", strict):
             report.check()
         return report
 
