@@ -69,7 +69,7 @@ class GRUStep(Step):
     def run(self, x: Array, h: Array, kept: tuple[Array, Array] | None, inside: Array | None = None) -> Array:
         """Return h' (B, H); with kept, (aux, before), (B, H) each, keep what the backward pass needs there and in x."""
         h = np.ascontiguousarray(h)
-        after = np.empty_like(h)
+        after = np.empty(h.shape, h.dtype)
         self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, None), (after, None), x, kept, inside=inside)
         return after
 
