@@ -82,6 +82,13 @@ def soft(
     return _together([weighted(z, allowed, normalizer) for z in scores], v)
 
 
+def pooling(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Yang et al. 2016, equations 5 to 7."""
+    return soft("pooling", p, queries, memory, values, allowed, **options)
+
+
 def gated_additive(
     p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
 ) -> tuple[Array, Array]:
@@ -314,6 +321,6 @@ def local_m(
     return _together(weights, v)
 
 
-def local_p(*arguments: Any, **options: Any) -> tuple[Array, Array]:
+def local_p(*arguments: Any, lengths: Any, **options: Any) -> tuple[Array, Array]:
     """Luong et al. 2015, equations 9 and 10."""
-    return local_m(*arguments, predicted=True, **options)
+    return local_m(*arguments, predicted=True, lengths=lengths, **options)

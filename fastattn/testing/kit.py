@@ -40,7 +40,7 @@ def check_variant(subject: Any, **asked: Unpack[Asked]) -> Certificate:
         By default the first of the record's examples.
     reference : callable, optional
         ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)``, the formula in
-        float64; by default the record's.
+        float64; by default the record's. One that names ``lengths`` gets these too.
     expected_failures : mapping of str to str, optional
         Reasons, by the names of checks that are known to fail; one that passes nevertheless is a failure.
 

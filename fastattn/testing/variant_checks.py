@@ -1,5 +1,6 @@
 """The checks of a variant, each a function of a `VariantSubject` that raises if it fails."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -194,13 +195,14 @@ def formula(s: VariantSubject) -> str:
     for valued in (False, True) if s.make(*s.widths, np.dtype(np.float64), 0).sums_values else (False,):
         p = s.problem(np.float64, valued=valued)
         hidden = ~p.allowed
-        memory, values = p.memory.copy(), p.memory if p.values is None else p.values
+        memory = p.memory.copy()
         memory[hidden] = 0
         parameters = {name: parameter.value for name, parameter in p.variant.parameters().items()}
         options = {n: v for n, v in s.options.items() if n not in ("query_width", "memory_width") and not callable(v)}
-        wanted = s.reference(
-            parameters, p.queries, memory, np.where(hidden[..., None], 0, values), p.allowed, **options
-        )
+        if "lengths" in inspect.signature(s.reference).parameters:
+            options["lengths"] = p.lengths
+        values = memory if p.values is None else np.where(hidden[..., None], 0, p.values)
+        wanted = s.reference(parameters, p.queries, memory, values, p.allowed, **options)
         found = p.forward()
         worst = max(worst, close(found.weights, np.asarray(wanted[1]), 1e-9, "weights, against the formula"))
         worst = max(worst, close(found.context, np.asarray(wanted[0]), 1e-9, "contexts, against the formula"))

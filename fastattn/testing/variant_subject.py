@@ -103,7 +103,8 @@ class VariantSubject(Subject):
 
     With a ``value_width`` among them all its problems have values.
     Its reference is ``reference(parameters, queries, memory, values, allowed, **options) -> (contexts, weights)`` in
-    float64, where parameters are arrays by name and allowed is (B, S).
+    float64, where parameters are arrays by name and allowed is (B, S). Values are the memory itself unless a memory has
+    values of its own. One that names ``lengths`` gets these too.
     """
 
     kind = "variant"

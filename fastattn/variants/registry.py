@@ -11,7 +11,7 @@ from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["REGISTRY", "check_normalized", "create", "names", "options", "record", "records", "register"]
 
-_HERE = "fastattn.variants"
+_HERE, _TWIN = "fastattn.variants", "fastattn._reference"
 _BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
 _LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
 
@@ -33,7 +33,7 @@ _OWN = (
     ),
     VariantRecord(
         "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
-        "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1",
+        "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1", reference=f"{_TWIN}.variants:gated_additive",
     ),
     VariantRecord(
         "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
@@ -47,10 +47,12 @@ _OWN = (
     VariantRecord(
         "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
+        reference=f"{_TWIN}.variants:multihead",
     ),
     VariantRecord(
         "additive_multihead", f"{_HERE}.additive_multihead:AdditiveMultiHead", "heads of additive scores",
         f"Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; {_BAHDANAU}, A.1.2",
+        reference=f"{_TWIN}.variants:additive_multihead",
     ),
     VariantRecord(
         "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
@@ -58,40 +60,43 @@ _OWN = (
     ),
     VariantRecord(
         "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b), without a query",
-        "Yang et al. 2016 (NAACL), eq. 5 to 7",
+        "Yang et al. 2016 (NAACL), eq. 5 to 7", reference=f"{_TWIN}.variants:pooling",
     ),
     VariantRecord(
-        "local_m", f"{_HERE}.local:LocalM", "softmax over the keys around the t-th", f"{_LUONG}, section 3.2"
+        "local_m", f"{_HERE}.local:LocalM", "softmax over the keys around the t-th", f"{_LUONG}, section 3.2",
+        reference=f"{_TWIN}.variants:local_m",
     ),
     VariantRecord(
         "local_p", f"{_HERE}.local:LocalP", "softmax over the keys around a predicted position, times a Gaussian",
-        f"{_LUONG}, eq. 9 and 10",
+        f"{_LUONG}, eq. 9 and 10", reference=f"{_TWIN}.variants:local_p",
     ),
     VariantRecord(
         "location_sensitive", f"{_HERE}.location_sensitive:LocationSensitive",
         "v . tanh(q W + m V + U (F * previous weights) + b)",
-        "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9",
+        "Chorowski et al. 2015 (arXiv:1506.07503), eq. 8 and 9", reference=f"{_TWIN}.variants:location_sensitive",
     ),
     VariantRecord(
         "coverage", f"{_HERE}.coverage:Coverage", "v . tanh(m W + q U + w c + b), c the sum of earlier weights",
         "See, Liu, Manning 2017 (arXiv:1704.04368), eq. 10 and 11; Tu et al. 2016 (arXiv:1601.04811)",
+        reference=f"{_TWIN}.variants:coverage",
     ),
     VariantRecord(
         "neural_coverage", f"{_HERE}.neural_coverage:NeuralCoverage",
         "v . tanh(q W + m V + C U), C a vector at each position that a GRU updates",
-        "Tu et al. 2016 (arXiv:1601.04811), section 3.1.2",
+        "Tu et al. 2016 (arXiv:1601.04811), section 3.1.2", reference=f"{_TWIN}.variants:neural_coverage",
     ),
     VariantRecord(
         "monotonic", f"{_HERE}.monotonic:Monotonic", "walks on, stops with p = sigmoid(an additive score + r)",
-        "Raffel et al. 2017 (arXiv:1704.00784), eq. 11 to 14 and 16",
+        "Raffel et al. 2017 (arXiv:1704.00784), eq. 11 to 14 and 16", reference=f"{_TWIN}.monotonic:monotonic",
     ),
     VariantRecord(
         "mocha", f"{_HERE}.mocha:Mocha", "softmax over the w positions up to where monotonic attention stops",
-        "Chiu, Raffel 2018 (arXiv:1712.05382)",
+        "Chiu, Raffel 2018 (arXiv:1712.05382)", reference=f"{_TWIN}.monotonic:mocha",
     ),
     VariantRecord(
         "hard", f"{_HERE}.hard:Hard", "one position a step: drawn in training, else the likeliest",
         "Xu et al. 2015 (arXiv:1502.03044), section 4.1; Jang, Gu, Poole 2017 (arXiv:1611.01144)",
+        reference=f"{_TWIN}.hard:hard",
     ),
     VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip

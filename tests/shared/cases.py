@@ -1,4 +1,6 @@
-"""The case table: one list of attention problems that correctness, gradients and benchmarks share.
+"""The case table: one list of attention problems that tests of numbers, gradients, bits and accuracy share.
+
+Benchmarks have sizes worth timing, and targets, in tables of their own (`benchmarks.families`).
 
 `make(case)` builds the arrays; `options(problem)` are the keyword arguments of `fastattn.attention`, and
 `twin_options(problem)` those of the float64 twin.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import fastattn
-from fastattn._reference import hard, monotonic
 from fastattn._reference import variants as twins
 
 SOFT = (
@@ -210,8 +209,8 @@ def twin(problem, queries=None, memory=None, values=None, given=None):
         options["lengths"] = problem.lengths
     if name in SOFT:
         return twins.soft(name, given, queries, memory, summed, problem.allowed, **options)
-    module = next((module for module in (monotonic, hard) if hasattr(module, name)), twins)
-    return getattr(module, name)(given, queries, memory, summed, problem.allowed, **options)
+    reference = fastattn.variants.record(name).formula()
+    return reference(given, queries, memory, summed, problem.allowed, **options)
 
 
 def derivative(function, array, direction, step=1e-6):

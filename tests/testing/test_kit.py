@@ -26,8 +26,9 @@ VALUED = [
 def test_our_variants_conform(case):
     query, memory = widths(case)
     options = {"query_width": query, "memory_width": memory, **case.options}
-    certificate = check_variant(fastattn.variants.record(case.name), options=options)
-    assert certificate.passed, str(certificate)
+    record = fastattn.variants.record(case.name)
+    certificate = check_variant(record, options=options)
+    assert certificate.passed and (not record.reference or certificate["formula"].status == "passed"), str(certificate)
 
 
 @pytest.mark.parametrize("record", scores.REGISTRY.built_in.values(), ids=lambda record: record.name)
