@@ -228,7 +228,8 @@ typedef struct fa_monotonic {
 /* The kernels of one level and element type; kernels.def lists them. */
 typedef struct fa_kernels {
     int64_t panel_width;   /* keys, or columns of packed weights, in a panel */
-    int64_t element_bytes; /* of what lies in memory */
+    int64_t element_bytes; /* of what lies in users' arrays */
+    int64_t real_bytes;    /* of what is computed with: workspaces, packed arrays */
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #include "kernels.def"
 } fa_kernels;

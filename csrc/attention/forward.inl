@@ -43,15 +43,17 @@
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t rows, char *workspace) {
     char *w = workspace;
     int64_t width = query_width(a), ldv = padded(a->Dv);
+    const int gather = a->position_rows || !FA_IN_PLACE;
     /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
     const int one_tile = rows <= MR;
-    int64_t panels = a->key_panels ? 0 : one_tile && !a->position_rows ? 1 : FA_CHUNK / PW;
-    s->few = one_tile && !a->key_panels && !a->position_rows;
+    int64_t panels = a->key_panels && FA_IN_PLACE ? 0 : one_tile && !gather ? 1 : FA_CHUNK / PW;
+    s->few = one_tile && !a->key_panels && !gather;
     s->lds = one_tile ? FA_CHUNK : FA_STRIP;
     s->queries = take(&w, rows, width);
+    s->raw = take(&w, FA_IN_PLACE ? 0 : rows, a->D);
     s->panels = take(&w, panels, panel_stride(a->score, a->D));
-    s->keys = take(&w, a->position_rows ? FA_CHUNK : 0, a->D);
-    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !a->position_rows ? 0 : FA_CHUNK, ldv);
+    s->keys = take(&w, gather ? FA_CHUNK : 0, a->D);
+    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
     s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0, 1);
     s->strip = take(&w, MR, s->lds);
     s->acc = take(&w, MR, ldv);
@@ -107,22 +109,20 @@ FA_INLINE void forward_settle(forward_state *s, int64_t r) {
 }
 
 /* out = total * inverse / down. A mean of finite numbers is finite: without dropout rounding alone may overflow. */
-FA_INLINE void forward_divide(forward_state *s, real *out, const real *total, real inverse) {
+FA_INLINE void forward_divide(forward_state *s, element *out, const real *total, real inverse) {
     const vec f = vset1(inverse / s->down), zero = vset1(0);
     const int64_t n = s->a->Dv;
+    const vec bound = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
+    const int bounded = s->down != 1 && !s->a->seeds;
     ivec unfit = s->unfit;
     for (int64_t c = 0; c < n; c += VL) {
-        const vec y = vload(total + c) * f + zero; /* no zero is negative: how a row was cut must not show */
+        const vec x = vload(total + c);
+        vec y = x * f + zero; /* no zero is negative: how a row was cut must not show */
         unfit |= (ivec)(y * zero);
-        vstore_n(out + c, y, n - c);
+        if (bounded) y = vselect_lt(vmax(x, -x), infinity, vmin(bound, vmax(-bound, y)), y);
+        estore_n(out + c, y, n - c);
     }
     s->unfit = unfit;
-    if (s->down == 1 || s->a->seeds) return;
-    const vec bound = vset1(FA_LARGEST), infinity = vset1((real)INFINITY);
-    for (int64_t c = 0; c < n; c += VL) {
-        const vec x = vload(total + c), y = vload_n(out + c, n - c);
-        vstore_n(out + c, vselect_lt(vmax(x, -x), infinity, vmin(bound, vmax(-bound, y)), y), n - c);
-    }
 }
 
 /* Whether all contexts so far are finite. */
@@ -134,23 +134,23 @@ FA_INLINE int forward_finite(const forward_state *s) {
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */
 FA_FUNC void forward_finish(forward_state *s, int64_t head, int64_t query, real max, real sum, const real *total) {
     const fa_attention *a = s->a;
-    real *out = (real *)a->context + s->b * a->context_strides.batch + head * a->context_strides.head +
-                query * a->context_strides.row;
+    element *out = (element *)a->context + s->b * a->context_strides.batch + head * a->context_strides.head +
+                   query * a->context_strides.row;
     const int empty = max == NEG_INF && sum == 0;
     real inverse = empty ? (real)0 : 1 / sum;
     if (empty)
-        memset(out, 0, (size_t)a->Dv * sizeof(real));
+        memset(out, 0, (size_t)a->Dv * sizeof(element));
     else
         forward_divide(s, out, total, inverse);
     int64_t at = (s->b * a->H + head) * a->Tq + query;
     if (a->row_max) ((real *)a->row_max)[at] = max;
     if (a->row_sum) ((real *)a->row_sum)[at] = sum;
-    if (a->lse) ((real *)a->lse)[at] = empty ? NEG_INF : (real)((double)max + log((double)sum));
+    if (a->lse) ((element *)a->lse)[at] = to_element(empty ? NEG_INF : (real)((double)max + log((double)sum)));
     if (a->weights) {
-        real *w = (real *)a->weights + at * a->Tk;
+        element *w = (element *)a->weights + at * a->Tk;
         vec base = vset1(max == NEG_INF ? (real)0 : max), f = vset1(inverse);
         for (int64_t j = 0; j < a->Tk; j += VL)
-            vstore_n(w + j, vexp_soft(vload_n(w + j, a->Tk - j) - base) * f, a->Tk - j);
+            estore_n(w + j, vexp_soft(eload_n(w + j, a->Tk - j) - base) * f, a->Tk - j);
     }
 }
 
@@ -162,17 +162,18 @@ FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b
     *hk = beams ? head_task / a->B : head_task % a->Hk;
 }
 
-/* Step 2 where each position has a row of its own: keys and values of the chunk are brought together first. Every line
- * is read once, as it would be in place, and written to memory that stays in L1 or L2. */
-FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const real *key, const real *value) {
+/* Step 2 where each position has a row of its own, or elements are not what is computed with: keys and values of the
+ * chunk are brought together first. Every line is read once, as it would be in place, and written to memory that stays
+ * in L1 or L2. */
+FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const element *key, const element *value) {
     const fa_attention *a = s->a;
-    const int64_t first = chunk->first, *rows = a->position_rows + s->b;
+    const int64_t first = chunk->first, *rows = a->position_rows ? a->position_rows + s->b : NULL;
     for (int64_t j = first; j < chunk->last; j++) {
-        const int64_t row = rows[j * a->B];
-        memcpy(s->keys + (j - first) * a->D, key + row * a->key_strides.batch + j * a->key_strides.row,
-               (size_t)a->D * sizeof(real));
-        load_block(s->values + (j - first) * s->ldv, s->ldv,
-                   value + row * a->value_strides.batch + j * a->value_strides.row, 0, 1, a->Dv, 1);
+        const int64_t row = rows ? rows[j * a->B] : 0;
+        real *to = s->values + (j - first) * s->ldv;
+        load_row(s->keys + (j - first) * a->D, key + row * a->key_strides.batch + j * a->key_strides.row, a->D);
+        load_row(to, value + row * a->value_strides.batch + j * a->value_strides.row, a->Dv);
+        for (int64_t c = a->Dv; c < s->ldv; c++) to[c] = 0;
     }
     pack_key_panels(a->score, a->activation, s->keys, a->D, s->v, 0, chunk->last - first, a->D, s->panels,
                     (fa_ahead){0});
@@ -228,16 +229,20 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
         forward_totals(&s, plan, head_task, piece);
     }
     const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
-    const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
-    const real *value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
-    s.scores = (score_source){.a = a, .key = key, .v = s.v, .key_row = a->key_strides.row, .ldq = s.width};
+    const element *key = (const element *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
+    const element *value = (const element *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
+    s.scores =
+        (score_source){.a = a, .key = (const real *)key, .v = s.v, .key_row = a->key_strides.row, .ldq = s.width};
     if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.width);
 
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s.first_head + row.head;
-        pack_query(&s.scores, forward_query(&s, head, row.query), s.queries + r * s.width, s.q_flags + r, NULL);
+        const element *query = forward_query(&s, head, row.query);
+        if (!FA_IN_PLACE) load_row(s.raw + r * a->D, query, a->D);
+        const real *in = FA_IN_PLACE ? (const real *)query : s.raw + r * a->D;
+        pack_query(&s.scores, in, s.queries + r * s.width, s.q_flags + r, NULL);
         s.max[r] = NEG_INF;
         s.sum[r] = 0;
         fa_range k = fa_row_range(a, s.length, row.query);
@@ -246,8 +251,8 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
             key_hi = k.hi > key_hi ? k.hi : key_hi;
         }
         if (a->weights) {
-            real *w = (real *)a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk;
-            for (int64_t j = begin; j < end; j++) w[j] = NEG_INF;
+            element *w = (element *)a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk;
+            for (int64_t j = begin; j < end; j++) w[j] = to_element(NEG_INF);
         }
     }
     if (key_lo < begin) key_lo = begin;
@@ -259,16 +264,16 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
                                .last = start + FA_CHUNK < key_hi ? start + FA_CHUNK : key_hi,
                                .values_stride = a->value_strides.row,
                                .panels = s.panels};
-        chunk.values = value + chunk.first * chunk.values_stride;
-        if (a->position_rows)
+        chunk.values = (const real *)value + chunk.first * chunk.values_stride;
+        if (a->position_rows || !FA_IN_PLACE)
             forward_gather(&s, &chunk, key, value);
         else if (a->key_panels)
             chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
-            pack_key_panels(a->score, a->activation, key, a->key_strides.row, s.v, chunk.first, chunk.last, a->D,
-                            s.panels, (fa_ahead){0});
-        if (!a->position_rows &&
+            pack_key_panels(a->score, a->activation, s.scores.key, a->key_strides.row, s.v, chunk.first, chunk.last,
+                            a->D, s.panels, (fa_ahead){0});
+        if (FA_IN_PLACE && !a->position_rows &&
             (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv)))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;

@@ -110,6 +110,11 @@ FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, 
     }
 }
 
+/* A row of a user's array into a workspace. */
+FA_INLINE void load_row(real *dst, const element *src, int64_t n) {
+    for (int64_t c = 0; c < n; c += VL) vstore_n(dst + c, eload_n(src + c, n - c), n - c);
+}
+
 /* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that
  * crosses a cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
 FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
@@ -179,15 +184,15 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
         }
     }
     if (a->bias) {
-        const real *bias = (const real *)a->bias + b * a->bias_strides.batch + h * a->bias_strides.head +
-                           i * a->bias_strides.row + j0 * a->bias_strides.column;
+        const element *bias = (const element *)a->bias + b * a->bias_strides.batch + h * a->bias_strides.head +
+                              i * a->bias_strides.row + j0 * a->bias_strides.column;
         int64_t step = a->bias_strides.column;
         if (step == 1)
-            for (int64_t j = 0; j < n; j++) S[j] += bias[j];
+            for (int64_t j = 0; j < n; j++) S[j] += to_real(bias[j]);
         else
-            for (int64_t j = 0; j < n; j++) S[j] += bias[j * step];
+            for (int64_t j = 0; j < n; j++) S[j] += to_real(bias[j * step]);
         /* -inf masks, also a score that is NaN or +inf */
-        for (int64_t j = 0; j < n; j++) S[j] = bias[j * step] == NEG_INF ? NEG_INF : S[j];
+        for (int64_t j = 0; j < n; j++) S[j] = to_real(bias[j * step]) == NEG_INF ? NEG_INF : S[j];
     }
     if (a->mask) {
         const uint8_t *mask = a->mask + b * a->mask_strides.batch + h * a->mask_strides.head + i * a->mask_strides.row +

@@ -20,9 +20,9 @@ typedef struct {
     int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
     int few;                                                   /* one tile of rows: keys are packed panel by panel */
     int64_t lds; /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
-    real *queries, *panels, *keys, *values, *v, *strip, *acc;
-    real *max, *sum, *total; /* of the task's rows, over the chunks so far */
-    real *lost;              /* rounding errors of total and, in a vector behind, of sum */
+    real *queries, *raw, *panels, *keys, *values, *v, *strip, *acc; /* raw: queries, where they are not read in place */
+    real *max, *sum, *total;                                        /* of the task's rows, over the chunks so far */
+    real *lost; /* rounding errors of total and, in a vector behind, of sum */
     uint8_t *q_flags, *live;
     real down;  /* a power of two that exponentials are multiplied by before they meet values */
     ivec unfit; /* bits of all contexts times 0 */
@@ -44,9 +44,9 @@ typedef struct {
     const real *panels, *values;
 } forward_chunk;
 
-FA_INLINE const real *forward_query(const forward_state *s, int64_t head, int64_t query) {
+FA_INLINE const element *forward_query(const forward_state *s, int64_t head, int64_t query) {
     const fa_attention *a = s->a;
-    return (const real *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
+    return (const element *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
            query * a->query_strides.row;
 }
 
@@ -142,7 +142,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
     int masked_pairs = a->mask || a->bias, mode = MICRO_FRESH;
     const real *raw[MR];
     for (int r = 0; r < rows; r++) {
-        raw[r] = forward_query(s, t->head[r], t->query[r]);
+        raw[r] = FA_IN_PLACE ? (const real *)forward_query(s, t->head[r], t->query[r]) : s->raw + (t->first + r) * a->D;
         t->m[r] = NEG_INF;
         t->l[r] = vset1(0);
         masked_pairs |= t->range[r].lo > lo || t->range[r].hi < hi;
@@ -161,8 +161,8 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             if (elementwise || n < end || t->range[r].lo > from || t->range[r].hi < to)
                 row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL);
             if (a->weights) {
-                real *w = (real *)a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
-                for (int64_t j = 0; j < n; j += VL) vstore_n(w + j, vload(S + j), n - j);
+                element *w = (element *)a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
+                for (int64_t j = 0; j < n; j += VL) estore_n(w + j, vload(S + j), n - j);
             }
             if (careful)
                 for (int64_t j = 0; j < n; j++) s->live[r * s->lds + j] = S[j] != NEG_INF;

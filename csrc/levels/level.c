@@ -61,7 +61,8 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 
 const fa_kernels FA_JOIN(FA_LEVEL, FA_BITS) = {
     .panel_width = PW,
-    .element_bytes = sizeof(real),
+    .element_bytes = sizeof(element),
+    .real_bytes = sizeof(real),
 #define KERNEL(result, name, arguments) .name = name,
 #include "../kernels.def"
 };

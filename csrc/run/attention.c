@@ -72,7 +72,7 @@ int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threa
     const int64_t chunks = k->attention_forward_chunks(a);
     const int by_chunk =
         n_threads > 1 && plan.pieces == 1 && rows <= FA_LEAST_ROWS_PER_TASK && heads < 2 * n_threads && chunks > 1;
-    const int64_t partial = by_chunk ? fa_size_mul(k->attention_forward_partial(a), k->element_bytes) : 0;
+    const int64_t partial = by_chunk ? fa_size_mul(k->attention_forward_partial(a), k->real_bytes) : 0;
     const int64_t partials = aligned(fa_size_mul(fa_size_mul(heads, chunks), partial));
     fa_loop loop = {.threads = n_threads, .each = aligned(k->attention_forward_workspace(a, &plan))};
     loop.workspace = fa_workspace(fa_size_mul(loop.each, n_threads) + partials);
@@ -105,7 +105,7 @@ static void sum_parts(const fa_kernels *k, const void *parts, int64_t n, int64_t
 int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n_threads) {
     const fa_attention *a = &g->f;
     const int sparse = is_sparse(a), additive = a->score == FA_SCORE_ADDITIVE;
-    const int64_t rows = a->B * a->H * a->Tq, heads = a->H ? a->B * a->Hk : 0, item = k->element_bytes;
+    const int64_t rows = a->B * a->H * a->Tq, heads = a->H ? a->B * a->Hk : 0, item = k->real_bytes;
     int32_t unfit = 0;
     if (heads == 0) return FA_OK;
     fa_plan plan = {.unfit = &unfit, .heads_per_task = 1, .batches_per_task = 1};

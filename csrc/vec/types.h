@@ -1,6 +1,7 @@
 /* Types and sizes of one element type at one vector width, FA_VBYTES, which a level's file sets.
  *
- *   real, vec, ivec     element, vector of VL elements, integer vector of the same lanes
+ *   real, vec, ivec     what is computed with, vector of VL of them, integer vector of the same lanes
+ *   element             what lies in users' arrays: real, or of a file FA_STORED, with its to_real and to_element
  *   dvec                vector of DL float64 numbers, as wide
  *   PW                  panel width in elements: 256 bytes at every level, so packed data has one layout
  *   MR, NV              rows and vectors of one register tile: MR * NV accumulators
@@ -39,6 +40,16 @@ typedef int64_t ireal;
 #define FA_EXP_BIAS 1023
 #define FA_LARGEST 0x1.fffffffffffffp1023
 #define FA_EPSILON 0x1p-52
+#endif
+
+#ifdef FA_STORED
+#include FA_STORED
+#define FA_IN_PLACE 0
+#else
+typedef real element;
+#define FA_IN_PLACE 1 /* users' arrays are read where they lie */
+FA_INLINE real to_real(element x) { return x; }
+FA_INLINE element to_element(real x) { return x; }
 #endif
 
 #define VL ((int)(FA_VBYTES / sizeof(real)))

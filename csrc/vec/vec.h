@@ -24,6 +24,21 @@ FA_INLINE double vhsum_wide(const dvec sums[2]) {
     return sum;
 }
 
+/* The first n lanes from and to users' arrays. */
+FA_INLINE vec eload_n(const element *p, int64_t n) {
+    if (FA_IN_PLACE) return vload_n((const real *)p, n);
+    real lanes[VL];
+    for (int i = 0; i < VL; i++) lanes[i] = i < n ? to_real(p[i]) : (real)0;
+    return vload(lanes);
+}
+FA_INLINE void estore_n(element *p, vec v, int64_t n) {
+    if (FA_IN_PLACE) {
+        vstore_n((real *)p, v, n);
+        return;
+    }
+    for (int i = 0; i < VL && i < n; i++) p[i] = to_element(v[i]);
+}
+
 FA_INLINE dvec dload(const double *p) {
     dvec v;
     memcpy(&v, p, sizeof v);

@@ -63,7 +63,7 @@ FA_INLINE vec additive_lost(vec q, vec m) { return (q - (m - vset1(1))) * vfma(v
 
 /* Copies v with zeros up to `width`. */
 FA_FUNC void additive_vector(const void *score_vector, int64_t D, real *v, int64_t width) {
-    const real *src = score_vector;
-    for (int64_t t = 0; t < width; t++) v[t] = t < D ? src[t] : (real)0;
+    const element *src = score_vector;
+    for (int64_t t = 0; t < width; t++) v[t] = t < D ? to_real(src[t]) : (real)0;
 }
 #endif
