@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean
 
 __all__ = ["check_choice", "check_flag", "check_number", "check_size", "finite_number", "number_in"]
 
@@ -90,5 +90,7 @@ def check_choice(name: str, value: object, known: tuple[str, ...], hint: str = "
     """Return one of some words, or raise."""
     if not isinstance(value, str) or value not in known:
         expected = " or ".join(map(repr, known))
-        raise ArgumentError(describe(name, expected, reprlib.repr(value), hint or f"pass {name}={known[0]!r}."))
+        hint = hint or f"pass {name}={known[0]!r}."
+        hint = did_you_mean(value, known, hint) if isinstance(value, str) else hint
+        raise ArgumentError(describe(name, expected, reprlib.repr(value), hint))
     return value

@@ -1,7 +1,7 @@
 """Making what a record stands for: its options are checked before its factory is called."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fastattn.errors import ArgumentError, DTypeError, PluginError, describe, did_you_mean
 from fastattn.plugin.records import Record
 
-__all__ = ["accepts", "make", "needed", "options"]
+__all__ = ["accepts", "check", "make", "needed", "options"]
 
 _NONE: Mapping[str, Any] = {}
 
@@ -32,6 +32,16 @@ def needed(record: Record) -> list[str]:
     """Return the options that have no default."""
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [name for name, option in options(record).items() if option.kind in plain and option.default is option.empty]
+
+
+def check(record: Record, given: Iterable[str], decided: Collection[str] = (), path: str = "") -> None:
+    """Raise an ArgumentError unless a factory has options of these names, none of which is `decided` by others."""
+    for name in given:
+        if name in decided or not accepts(record, name):
+            known = [option for option in options(record) if option not in decided]
+            expected = f"an option of {record.name!r}: {', '.join(known) or 'none'}"
+            hint = "leave it out: it is decided elsewhere." if name in decided else did_you_mean(name, known)
+            raise ArgumentError(describe(path + name, expected, repr(name), hint))
 
 
 def make(
@@ -57,11 +67,7 @@ def make(
     PluginError
         If the factory cannot be imported, or made something else.
     """
-    for name in given:
-        if name in decided or not accepts(record, name):
-            known = [option for option in options(record) if option not in decided]
-            expected = f"an option of {record.name!r}: {', '.join(known) or 'none'}"
-            raise ArgumentError(describe(path + name, expected, repr(name), did_you_mean(name, known)))
+    check(record, given, decided, path)
     given = {**given, **{name: value for name, value in decided.items() if accepts(record, name)}}
     for name in needed(record):
         if name not in given:

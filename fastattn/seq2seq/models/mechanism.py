@@ -13,9 +13,9 @@ from fastattn.errors import (
     UnsupportedError,
     describe,
     describe_file,
-    did_you_mean,
     within,
 )
+from fastattn.plugin import making
 from fastattn.seq2seq.models.weight_losses import weight_losses
 from fastattn.variants import Variant
 
@@ -48,16 +48,10 @@ def _check(table: Mapping[str, Any]) -> None:
     """Raise unless a table of the configuration names a variant and options that it has."""
     if "name" not in table:
         raise ArgumentError(describe("mechanism", "a name", "none", 'write name = "location_sensitive", say.'))
-    known = variants.options(table["name"])
     variants.check_normalized(table["name"], table)
     if "normalizer" in table:
         normalizers.read(table["normalizer"])
-    for option in table:
-        if option != "name" and (option not in known or option in _OWN):
-            own = [name for name in known if name not in _OWN]
-            hint = f"leave it out: {option} is the decoder's." if option in _OWN else did_you_mean(option, own)
-            expected = f"an option of {table['name']!r}: {', '.join(own)}"
-            raise ArgumentError(describe(f"mechanism.{option}", expected, "another", hint))
+    making.check(variants.record(table["name"]), [name for name in table if name != "name"], _OWN, "mechanism.")
 
 
 def make(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._numbers import check_choice, check_size
 from fastattn._strings import items, string, strings
-from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean, problem_of
+from fastattn.errors import ArgumentError, DTypeError, describe, problem_of
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text import bpe
-from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
 
@@ -64,9 +64,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokens: Iterable[str], kind: str = "word", merges: Iterable[Sequence[str]] = ()) -> None:
-        if str(kind) not in KINDS:  # not of an array, which compares by element
-            raise ArgumentError(describe("kind", f"one of {', '.join(KINDS)}", repr(kind), did_you_mean(kind, KINDS)))
-        self.kind = kind
+        self.kind = check_choice("kind", kind, KINDS)
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
         hint = "pass (left, right) for each."

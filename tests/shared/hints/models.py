@@ -87,7 +87,7 @@ advice(
 )
 advice(
     lambda mechanism={"name": "additive", "query_width": 4}: bahdanau(mechanism=mechanism),
-    "leave it out: query_width is the decoder's",
+    "leave it out: it is decided elsewhere",
     mechanism={"name": "additive"},
 )
 advice(
