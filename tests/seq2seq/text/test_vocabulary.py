@@ -89,7 +89,7 @@ def test_vocabularies_that_differ_are_not_equal():
         ('{"format": 1}', "JSON of a vocabulary"),
         ('{"format": "1", "kind": "word", "tokens": []}', "JSON of a vocabulary"),
         ('{"format": 2, "kind": "word", "tokens": []}', "format 1 at most"),
-        ('{"format": 1, "kind": "morse", "tokens": []}', "one of word, char, bpe"),
+        ('{"format": 1, "kind": "morse", "tokens": []}', "'word' or 'char' or 'bpe'"),
         ('{"format": 1, "kind": "word", "tokens": ["a", "a"]}', "'a' twice"),
         ('{"format": 1, "kind": "word", "tokens": ["a", ""]}', "non-empty strings"),
         ('{"format": 1, "kind": "word", "tokens": [3]}', r"JSON of a vocabulary, got tokens\[0\]: expected a str"),

@@ -23,7 +23,7 @@ advice(
 )
 advice(lambda clip=0: RelativeVectors(4, clip=clip, rng=RNG), "the paper has {clip}.", clip="16")
 advice(lambda part=3: Rotary(4, part=part), "features are turned in pairs", part=2)
-advice(lambda layout="halves": Rotary(4, layout=layout), "{layout} is that of Llama", layout='"half"')
+advice(lambda layout="other": Rotary(4, layout=layout), "{layout} is that of Llama", layout='"half"')
 advice(lambda base=0: Rotary(4, base=base), "the paper has {base}.", base="10000")
 advice(
     lambda width=4, dtype=np.float32: Rotary(width, dtype=dtype).turn(ones(1, 2, 3, 6, dtype="f8")),
@@ -98,3 +98,4 @@ for wrong in (0, "4"):
     )
 advice(lambda dtype="x": positions.Alibi(2, dtype=dtype), "pass {dtype}.", dtype="np.float32")
 advice(lambda shape=3: Grid([[2, 3]], shape), "pass (rows, columns)", shape=(2, 3))
+advice(lambda layout="halves": Rotary(4, layout=layout), "did you mean {layout}?", layout="'half'")
