@@ -98,7 +98,6 @@ class Record:
         return factory
 
 
-@dataclass(frozen=True)
 class ScoreRecord(Record):
     """A score function: the factory returns a `fastattn.scores.Score`."""
 
@@ -108,7 +107,6 @@ class ScoreRecord(Record):
     argument = "score"
 
 
-@dataclass(frozen=True)
 class NormalizerRecord(Record):
     """A normalizer: the factory returns what turns rows of scores into weights."""
 
@@ -118,7 +116,6 @@ class NormalizerRecord(Record):
     argument = "normalizer"
 
 
-@dataclass(frozen=True)
 class VariantRecord(Record):
     """An attention mechanism: the factory returns a `fastattn.variants.Variant`."""
 
@@ -127,7 +124,6 @@ class VariantRecord(Record):
     noun = "variant"
 
 
-@dataclass(frozen=True)
 class PositionsRecord(Record):
     """A mechanism of positions: the factory returns a `fastattn.positions.Positions`."""
 
