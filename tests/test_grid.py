@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import differences
 
 import fastattn
 from fastattn._reference import positions as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError
 from fastattn.grid import Grid
 from fastattn.positions import Learned2D, Sinusoidal2D
-from fastattn.testing.arrays import assigned
+from fastattn.testing.arrays import assigned, differences
 
 EXTENTS = np.array([[3, 4], [2, 5], [1, 1], [4, 2], [0, 3]])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

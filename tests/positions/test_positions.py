@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import differences, parameters
+from variant_cases import parameters
 
 import fastattn
 from fastattn import positions
@@ -11,6 +11,7 @@ from fastattn._reference import positions as twins
 from fastattn._reference import variants as twin_variants
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError
 from fastattn.positions import Alibi, Learned, RelativeBias, RelativeBuckets, Rotary
+from fastattn.testing.arrays import differences
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

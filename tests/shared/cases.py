@@ -54,7 +54,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Arrays:
     """The arrays of a case, with cotangents for its three outputs."""
 
     case: Case
@@ -127,7 +127,7 @@ def make(case, rng=None):
         rest["dropout"] = case.dropout
     if case.normalizer != "softmax":
         rest["normalizer"] = case.normalizer if case.alpha is None else Entmax(alpha=case.alpha)
-    return Problem(
+    return Arrays(
         case,
         query,
         key,

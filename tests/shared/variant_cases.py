@@ -1,4 +1,4 @@
-"""What tests of variants share: cases, problems, the twin of each, and central differences."""
+"""What tests of variants share: cases, problems, and the twin of each."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ import numpy as np
 
 import fastattn
 from fastattn._reference import variants as twins
+from fastattn.testing.variant_subject import VariantProblem
 
 SOFT = (
     "dot",
@@ -141,19 +142,10 @@ def positions_of(case):
 
 
 @dataclass
-class Problem:
-    case: Case
-    variant: object
-    queries: np.ndarray
-    memory: np.ndarray
-    lengths: np.ndarray
-    mask: np.ndarray
-    values: np.ndarray
+class Problem(VariantProblem):
+    """That of the kit, of a case."""
 
-    @property
-    def allowed(self):
-        inside = np.arange(self.memory.shape[1]) < self.lengths[:, None]
-        return inside if self.mask is None else inside & self.mask
+    case: Case
 
     def prepare(self, **changes):
         given = {"lengths": self.lengths, "mask": self.mask, "values": self.values, **changes}
@@ -188,7 +180,7 @@ def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=F
         mask[:, 0] = True
     queries, memory = (rng.normal(size=(batch, n, d)).astype(dtype) * dtype(size) for n, d in ((steps, dq), (keys, dm)))
     values = rng.normal(size=(batch, keys, 4)).astype(dtype) if valued else None
-    return Problem(case, variant, queries, memory, lengths, mask, values)
+    return Problem(variant, queries, memory, lengths, mask, values, case)
 
 
 def parameters(variant):
@@ -222,17 +214,3 @@ def derivative(function, array, direction, step=1e-6):
     below = function()
     array[...] = kept
     return (above - below) / (2 * step)
-
-
-def differences(function, array, step=1e-6):
-    """The gradient of a scalar function of an array by central differences; the array is restored."""
-    gradient = np.zeros(array.shape)
-    for at in np.ndindex(array.shape):
-        kept = array[at]
-        array[at] = kept + step
-        above = function()
-        array[at] = kept - step
-        below = function()
-        array[at] = kept
-        gradient[at] = (above - below) / (2 * step)
-    return gradient

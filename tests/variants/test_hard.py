@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import Case, differences, make, parameters
+from variant_cases import Case, make, parameters
 
 import fastattn
 from fastattn._kernels import core
 from fastattn._reference import hard as twins
 from fastattn.errors import ArgumentError, DTypeError, ShapeError
 from fastattn.losses import marginal_likelihood, marginal_likelihood_vjp
-from fastattn.testing.arrays import assigned
+from fastattn.testing.arrays import assigned, differences
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
 
 GUMBEL = Case("hard", {"width": 9, "temperature": 0.7})

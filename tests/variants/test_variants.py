@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import CASES, differences, make, twin
+from variant_cases import CASES, make, twin
 
 import fastattn
 from fastattn._reference import variants as twins
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
 from fastattn.losses import coverage_loss, coverage_loss_vjp, doubly_stochastic_loss, doubly_stochastic_loss_vjp
+from fastattn.testing.arrays import differences
 from fastattn.variants.recall import RecallState
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
