@@ -12,7 +12,7 @@ EXTENSIONS = {
     **{f"plateau, end {end}": ({"max_steps": end}, {"max_steps": 31}) for end in (10, 13, 16, 17, 19, 20)},
     "plateau, averages": ({"max_steps": 5, "average": 0.5}, {"max_steps": 13}),
     "plateau, by epochs": ({"max_steps": 0, "epochs": 1, "validate_every": 4, "average": 0.0}, {"epochs": 3}),
-    "early stop": ({"max_steps": 10, "patience": 2, "rate": 0.3, "schedule": "constant"}, {"max_steps": 200}),
+    "early stop": ({"max_steps": 7, "patience": 2, "rate": 0.3, "schedule": "constant"}, {"max_steps": 200}),
     "after an early stop": ({"patience": 1, "rate": 0.3, "schedule": "constant"}, {"patience": 3}),
     "warmup": ({"max_steps": 4, "schedule": "inverse_sqrt", "warmup": 6}, {"max_steps": 16}),
     "sampling": ({"max_steps": 7, "sampling": 0.9, "sampling_warmup": 12}, {"max_steps": 17}),
