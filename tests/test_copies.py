@@ -245,6 +245,9 @@ CASES = {
             scores.Additive(ones(6), ones(4, 6), ones(4, 6), activation="sigmoid"),
             scores.Concat(ones(8, 6), ones(6)),
             scores.Location(ones(4, 9)),
+            scores.NormedAdditive(ones(4), ones(1)),
+            scores.L2(),
+            scores.LinearCombination(ones(8), ones(1)),
         )
     },
     **{
@@ -521,13 +524,17 @@ EXEMPT = {
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],
     "belongs to one call: a backward pass, or what is kept for it": [
-        "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
+        "scores.base.Plain", "variants.recall.SummedStep", "variants.soft.SoftStep", "variants.windowed.LocalRun",
+        "variants.windowed.LocalStep", "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
         "seq2seq.models.attending.AttentionLoop", "seq2seq.models.attending.Pass",
         "seq2seq.models.luong_decoder.AtOnce", "seq2seq.models.luong_decoder.StepByStep",
         "seq2seq.models.recurrence.GRURecord", "seq2seq.models.recurrence.GRUWalk",
         "seq2seq.models.recurrence_lstm.LSTMRecord", "seq2seq.models.recurrence_lstm.LSTMWalk",
         "variants.protocol.backward.StepBackward",
+    ],
+    "part of a variant, whose cases have it": [
+        "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
     ],
     "counts what is made while a model is read": [
         "seq2seq.runs.sizes.Blank",

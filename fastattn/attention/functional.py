@@ -24,7 +24,7 @@ from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
-from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score
+from fastattn.scores.base import KERNEL_ADDITIVE, OperandGradients, Operands, Score, kernel_score
 from fastattn.scores.registry import resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
@@ -322,7 +322,7 @@ class _Forward:
         """
         context, weights = self.context, self.weights
         query, key, value, score = self.query, self.key, self.value, self.score
-        operands = Operands(query, key) if self.operands is None else self.operands
+        operands = Operands(query, key, None, query, key) if self.operands is None else self.operands
         dtype = query.dtype
         if d_context is None and d_weights is None and d_lse is None:
             hint = "pass the gradient of what the loss depends on."
@@ -355,9 +355,10 @@ class _Forward:
                 d_bias = diagonals(d_relative, query.shape[-2], key.shape[-2], True)
         elif reduced is not None:
             # What many pairs share is summed in float64.
-            shared = reduced.size < math.prod(query.shape[:-1]) * key.shape[-2]
-            d_bias = np.zeros(reduced.shape, np.float64 if shared else dtype)
-        d_vector = np.zeros(q.shape[-1], dtype) if "v" in score.parameters else None
+            shape = reduced.shape if bias is None else np.broadcast_shapes(reduced.shape, bias.shape)
+            shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
+            d_bias = np.zeros(shape, np.float64 if shared else dtype)
+        d_vector = np.zeros(q.shape[-1], dtype) if score.kernel == KERNEL_ADDITIVE else None
         d_alpha = None
         if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(

@@ -1,13 +1,11 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
-import copy
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import linear
 from fastattn._arrays import cast, row_array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
@@ -83,8 +81,7 @@ def prepare(
     key, value = check_memory(key, value)
     if chosen.parameters:
         score_arrays(chosen, key.dtype)
-        chosen = copy.copy(chosen)
-        chosen.parameters = {name: array.copy() for name, array in chosen.parameters.items()}
+        chosen = chosen.keep(key.shape[-1])
     batch, keys = key.shape[0] if key.ndim > 2 else 1, key.shape[-2]
     if key_lengths is not None:
         key_lengths = length_array(key_lengths, batch, keys)
@@ -116,7 +113,7 @@ class Memory:
     """
 
     __slots__ = (
-        "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_product", "_rows", "_score",
+        "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_rows", "_score",
         "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
@@ -133,7 +130,6 @@ class Memory:
         self._beams = 1  # neighbours that are always the same row of the storage
         self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
-        self._product: linear.PackedWeights | None = None
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
@@ -202,7 +198,7 @@ class Memory:
         of_kernel = kernel_score(score, keys.dtype)
         projected, extra = query, options.bias
         if score.projects:
-            projected = self._project(query)
+            projected = core.unit(score.project_query(query))
             location = score.project_bias(query, tk, factor)
             if location is not None:
                 extra = location if extra is None else location + extra
@@ -414,19 +410,11 @@ class Memory:
             raise ShapeError(describe("query", expected, f"shape {query.shape}", "match the heads."))
         return query
 
-    def _project(self, query: Array) -> Array:
-        weight = self._score.query_weight(query.shape[-1])
-        if weight is None:
-            return core.unit(self._score.project_query(query))
-        if self._product is None:
-            self._product = linear.PackedWeights(weight)
-        return core.unit(self._score.project_query(query, self._product.matmul))
-
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.__slots__}
         there = {"_keys": self._keys[:, :, : self._tk], "_values": self._values[:, :, : self._tk], "_end": [self._tk]}
         # What is packed is a copy in a form that belongs to the kernels: it is made anew where this arrives.
-        return {**state, **there, "_shared": True, "_packed_keys": None, "_form": None, "_product": None}
+        return {**state, **there, "_shared": True, "_packed_keys": None, "_form": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

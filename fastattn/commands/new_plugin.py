@@ -17,7 +17,7 @@ from fastattn.plugin.names import NAME_HINT, fault_of
 __all__ = ["KINDS", "add", "run", "write"]
 
 KINDS = {
-    "python": "a variant in plain Python, on the fused kernels",
+    "python": "a score in plain Python, on the fused kernels",
     "numba": "a variant whose loops are Numba functions",
     "cython": "a score whose loops are compiled, on the C interface",
 }

@@ -61,7 +61,7 @@ class Registry(Generic[R, T]):
         One that two plugins provide is there as ``plugin:name``, as is one of a plugin that has the name of ours.
         """
         offers: dict[str, list[tuple[Provider, R]]] = {}
-        for provider, record in self._offers():
+        for provider, record in self.offers():
             offers.setdefault(record.name, []).append((provider, record))
         found = dict(self._own)
         for name, given in offers.items():
@@ -88,7 +88,7 @@ class Registry(Generic[R, T]):
         whose, _, plain = name.rpartition(":")
         offers = [
             (provider, record)
-            for provider, record in self._offers()
+            for provider, record in self.offers()
             if record.name == plain and whose in ("", provider.name, provider.distribution)
         ]
         if len(offers) > 1:
@@ -233,7 +233,7 @@ class Registry(Generic[R, T]):
             _plugins().keep(self._made, name, made)
         return made
 
-    def _offers(self) -> "Iterable[tuple[Provider, R]]":
+    def offers(self) -> "Iterable[tuple[Provider, R]]":
         """Return the plugins' records of the family."""
         found: Any = (
             (provider, record)

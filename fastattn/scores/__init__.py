@@ -12,13 +12,20 @@ name            score of query q and key k                      class
 ``location``    (q w)_j for the key at position j               `Location`
 ==============  ==============================================  ======================
 
-The first three have no parameters and may be given by name. `create` makes any of them, and those of plugins, by name;
-`names` lists them.
+and more: `names` lists all, those of plugins too, and `create` makes any of them by name. One without parameters may be
+given by its name. A score is a file of this folder: the class says how it reduces to a kernel, what its gradients are,
+where training begins (``drawn``), its paper and its formula.
 """
 
-from fastattn.scores.additive import Additive, Concat
+from typing import Any
+
+from fastattn.scores import ours
+from fastattn.scores.additive import Additive
 from fastattn.scores.base import Score
-from fastattn.scores.dot import Cosine, Dot, General, ScaledDot
+from fastattn.scores.concat import Concat
+from fastattn.scores.cosine import Cosine
+from fastattn.scores.dot import Dot, ScaledDot
+from fastattn.scores.general import General
 from fastattn.scores.location import Location
 from fastattn.scores.registry import create, names, record, records, register, resolve
 
@@ -38,3 +45,11 @@ __all__ = [
     "register",
     "resolve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class that a file of this folder defines, and that is not imported above."""
+    for kind in ours.classes():
+        if kind.__name__ == name:
+            return kind
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,25 +1,21 @@
 """Additive scores: a small feed-forward network with one hidden layer, computed without its hidden layer in memory."""
 
-from collections.abc import Callable
-from typing import ClassVar
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from fastattn import linear
+from fastattn._arrays import float_dtype
+from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
-from fastattn.scores.base import (
-    KERNEL_ADDITIVE,
-    Array,
-    OperandGradients,
-    Operands,
-    ProjectedGradients,
-    Score,
-    parameter,
-)
+from fastattn.scores.base import KERNEL_ADDITIVE, Array, ByName, Score, normal, parameter, uniform
 
-__all__ = ["Additive", "Concat"]
+__all__ = ["Additive"]
 
 _ACTIVATIONS = ("tanh", "sigmoid", "relu")
+_EXAMPLE = {"v": normal(7), "w_query": normal("query", 7), "w_key": normal("key", 7)}
 
 
 class Additive(Score):
@@ -41,7 +37,9 @@ class Additive(Score):
 
     Notes
     -----
-    The paper has no bias `b` and only tanh; toolkits differ in both.
+    The paper has no bias `b` and only tanh; toolkits differ in both. Trained, as ``fastattn.create("additive", width=,
+    activation=, bias=)``, matrices start uniform in +-sqrt(3 / inputs); keys and their exponentials are made once for a
+    memory. Keras' `AdditiveAttention` has neither matrix.
 
     Examples
     --------
@@ -54,7 +52,14 @@ class Additive(Score):
     """
 
     name = "additive"
+    summary = "v . act(q w_query + k w_key + b)"
+    paper = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473), A.1.2"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        _EXAMPLE, {**_EXAMPLE, "b": normal(7), "activation": "sigmoid"}, {**_EXAMPLE, "softcap": 2.0},
+    )  # fmt: skip
     kernel = KERNEL_ADDITIVE
+    one_width = False
+    trained_names: Mapping[str, str] = {"w_query": "query.w", "w_key": "key.w", "b": "key.b"}
     axes: ClassVar[dict[str, int]] = {"v": 1, "w_query": 2, "w_key": 2, "b": 1}
 
     def __init__(
@@ -68,16 +73,27 @@ class Additive(Score):
         softcap: float | None = None,
     ) -> None:
         super().__init__(softcap=softcap)
-        self.parameters = {"v": parameter("v", v, (None,), "the vector of v . act(...), of shape (Da,)")}
-        width = self.parameters["v"].shape[0]
+        v = parameter("v", v, (None,), "the vector of v . act(...), of shape (Da,)")
+        width = v.shape[0]
         if w_query is not None:
             self.parameters["w_query"] = parameter("w_query", w_query, (None, width), "of shape (Dq, Da), with v's Da")
         if w_key is not None:
             self.parameters["w_key"] = parameter("w_key", w_key, (None, width), "of shape (Dk, Da), with v's Da")
         if b is not None:
             self.parameters["b"] = parameter("b", b, (width,), "of shape (Da,), as v is")
-        self.activation = activation
-        self.activation_code = _activation_code(activation)
+        self.parameters["v"] = v
+        self.activation, self.activation_code = activation, activation_code(activation)
+
+    @classmethod
+    def drawn(
+        cls, query_width: int, key_width: int, *, width: int, activation: str = "tanh", bias: bool = False,
+        rng: np.random.Generator, dtype: Any = np.float32,
+    ) -> Self:  # fmt: skip
+        """Return one to begin training with, with a layer of `width` between."""
+        check_size("width", width)
+        w_query, w_key = (uniform(rng, inputs, width, dtype) for inputs in (query_width, key_width))
+        v = (rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype)
+        return cls(v, w_query, w_key, np.zeros(width, float_dtype(dtype)) if bias else None, activation)
 
     def check(self, query: Array, key: Array) -> None:
         width = self.parameters["v"].shape[0]
@@ -88,109 +104,62 @@ class Additive(Score):
                 reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
                 hint = f"{reason}; pass {name} of shape (D, Da)."
                 raise ShapeError(describe(argument, f"width {wanted}", f"shape {array.shape}", hint))
-        _check_width(self.parameters)
+        check_width(self.parameters)
 
-    def query_weight(self, query_width: int) -> Array | None:
-        return self.parameters.get("w_query")
+    def project_query(self, query: Array) -> Array:
+        return self.matmul("w_query", query) if "w_query" in self.parameters else query
 
-    def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
-        q = super().project_query(query, product)
-        return q + self.parameters["b"] if "b" in self.parameters else q
+    def query_vjp(self, query: Array, d_projected: Array) -> Array:
+        return self.matmul_transposed("w_query", d_projected) if "w_query" in self.parameters else d_projected
 
-    def project_key(self, key: Array) -> Array:
-        return linear.matmul(key, self.parameters["w_key"]) if "w_key" in self.parameters else key
-
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        d_query, d_key, _, d_vector = d
-        assert d_vector is not None
-        query, key = operands.saved
-        p = self.parameters
-        gradients = {"v": d_vector}
-        if "w_query" in p:
-            gradients["w_query"] = linear.weight_gradient(query, d_query)
-        if "w_key" in p:
-            gradients["w_key"] = linear.weight_gradient(key, d_key)
-        if "b" in p:
-            gradients["b"] = linear.row_sum(d_query)
-        if "w_query" in p:
-            d_query = linear.matmul(d_query, p["w_query"].T)
-        if "w_key" in p:
-            d_key = linear.matmul(d_key, p["w_key"].T)
-        return d_query, d_key, gradients
-
-
-class Concat(Score):
-    """``score_ij = v . act([q_i; k_j] w)`` (Luong, Pham, Manning 2015, section 3.1, "concat").
-
-    The same form as `Additive`: the first Dq rows of `w` act on the query, the others on the key.
-
-    Parameters
-    ----------
-    w : array, shape (Dq + Dk, Da)
-    v : array, shape (Da,)
-    activation : {"tanh", "sigmoid", "relu"}
-    softcap : float, optional
-        Scores become ``softcap * tanh(score / softcap)``.
-
-    Examples
-    --------
-    >>> import numpy as np, fastattn
-    >>> q, k = np.ones((2, 3), np.float32), np.ones((4, 5), np.float32)
-    >>> score = fastattn.scores.Concat(w=np.ones((8, 6), np.float32), v=np.ones(6, np.float32))
-    >>> fastattn.attention(q, k, k, score=score).shape
-    (2, 5)
-    """
-
-    name = "concat"
-    kernel = KERNEL_ADDITIVE
-    axes: ClassVar[dict[str, int]] = {"w": 2, "v": 1}
-
-    def __init__(self, w: Array, v: Array, activation: str = "tanh", *, softcap: float | None = None) -> None:
-        super().__init__(softcap=softcap)
-        v = parameter("v", v, (None,), "the vector of v . act(...), of shape (Da,)")
-        w = parameter("w", w, (None, v.shape[0]), "of shape (Dq + Dk, Da), with v's Da")
-        self.parameters = {"w": w, "v": v}
-        self.activation = activation
-        self.activation_code = _activation_code(activation)
-
-    def check(self, query: Array, key: Array) -> None:
-        wanted, got = query.shape[-1] + key.shape[-1], self.parameters["w"].shape
-        if got[0] != wanted:
-            expected = f"{wanted} rows, the widths of query and key together"
-            raise ShapeError(describe("w", expected, f"shape {got}", "w is (Dq + Dk, Da)."))
-        _check_width(self.parameters)
-
-    def query_weight(self, query_width: int) -> Array:
-        return self.parameters["w"][:query_width]
+    def query_gradients(self, query: Array, d_projected: Array) -> ByName:
+        return {"w_query": linear.weight_gradient(query, d_projected)} if "w_query" in self.parameters else {}
 
     def project_key(self, key: Array) -> Array:
-        w = self.parameters["w"]
-        return linear.matmul(key, w[w.shape[0] - key.shape[-1] :])
+        b = self.parameters.get("b")
+        if "w_key" in self.parameters:
+            return self.matmul("w_key", key, b)
+        return key if b is None else key + b
 
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        d_query, d_key, _, d_vector = d
-        assert d_vector is not None
-        query, key = operands.saved
-        w = self.parameters["w"]
-        split = query.shape[-1]
-        d_w = np.concatenate([linear.weight_gradient(query, d_query), linear.weight_gradient(key, d_key)])
-        return (
-            linear.matmul(d_query, w[:split].T),
-            linear.matmul(d_key, w[split:].T),
-            {"w": d_w, "v": d_vector},
-        )
+    def key_vjp(self, key: Array, d_projected: Array) -> Array:
+        return self.matmul_transposed("w_key", d_projected) if "w_key" in self.parameters else d_projected
+
+    def key_gradients(self, key: Array, d_projected: Array) -> ByName:
+        found = {}
+        if "w_key" in self.parameters:
+            found["w_key"] = linear.weight_gradient(key, d_projected)
+        if "b" in self.parameters:
+            found["b"] = linear.row_sum(d_projected)
+        return found
+
+    def vector(self) -> Array:
+        return self.parameters["v"]
+
+    def vector_gradients(self, d_vector: Array) -> ByName:
+        return {"v": d_vector}
+
+    @staticmethod
+    def formula(p: ByName, query: Array, key: Array, scale: float, *, activation: str = "tanh") -> Array:
+        q, k = (x @ p[name] if name in p else x for name, x in (("w_query", query), ("w_key", key)))
+        return scale * act(activation, q[..., :, None, :] + k[..., None, :, :] + p.get("b", 0.0)) @ p["v"]
 
 
-def _check_width(parameters: dict[str, Array]) -> None:
+def act(name: str, x: Array) -> Array:
+    """Return an activation in plain NumPy, for formulas."""
+    return np.tanh(x) if name == "tanh" else np.maximum(x, 0) if name == "relu" else 1 / (1 + np.exp(-x))
+
+
+def check_width(parameters: dict[str, Array]) -> None:
     """Raise unless all parameters, which may have been replaced since the score was made, have the Da of v."""
     width = parameters["v"].shape[0]
     for name, array in parameters.items():
-        if array.shape[-1] != width:
+        if name != "g" and array.shape[-1] != width:
             hint = "make a new score for other parameters."
             raise ShapeError(describe(name, f"last size {width}, that of v", f"shape {array.shape}", hint))
 
 
-def _activation_code(name: str) -> int:
+def activation_code(name: str) -> int:
+    """Return the kernels' number of an activation, or raise."""
     if str(name) in _ACTIVATIONS:
         return _ACTIVATIONS.index(str(name))
     hint = did_you_mean(name, _ACTIVATIONS)

@@ -1,19 +1,21 @@
 """What every score function is: parameters, and how it reduces to a score that a fused kernel computes.
 
-A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function with projections first turns
-query and key into the operands of one of these (`Score.project`), and afterwards the gradients of these operands into
-gradients of query, key and its own parameters (`Score.project_vjp`).
+A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function turns query and key into the
+operands of one of these, and the gradients of these operands into gradients of query, key and its own parameters. That
+is all that differs from score to score, and it is said once: by a class, whose parameters are arrays, or are trained
+where `Score.hold` put others in their place (`fastattn.variants.soft.Soft`).
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn import linear
+from fastattn import functional, linear
 from fastattn._arrays import float_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
@@ -22,17 +24,45 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 __all__ = [
     "KERNEL_ADDITIVE",
     "KERNEL_DOT",
+    "Held",
+    "Kept",
     "OperandGradients",
     "Operands",
-    "ProjectedGradients",
+    "Plain",
     "Score",
     "kernel_score",
+    "normal",
     "parameter",
+    "uniform",
 ]
 
 Array = NDArray[Any]
+ByName = dict[str, Array]
 KERNEL_DOT = 0
 KERNEL_ADDITIVE = 1
+
+
+class Held(Protocol):
+    """A parameter that somebody else keeps, with its packed form: a trained one, or a prepared memory's."""
+
+    @property
+    def value(self) -> Array: ...
+
+    def packed(self) -> linear.PackedWeights: ...
+
+
+class Kept:
+    """An array that stays as it is, a copy, packed once."""
+
+    def __init__(self, value: Array) -> None:
+        self.value = value.copy()
+        self._packed: linear.PackedWeights | None = None
+
+    def packed(self) -> linear.PackedWeights:
+        """Return the matrix packed for products."""
+        if self._packed is None:
+            self._packed = linear.PackedWeights(self.value)
+        return self._packed
 
 
 @dataclass(slots=True)
@@ -42,17 +72,18 @@ class Operands:
     Attributes
     ----------
     query, key : array
-        Of one width; key may have any width when it is not read (`Location`).
+        Of one width; key may have any width when it is not read (`fastattn.scores.Location`).
     bias : array or None
         Added to the score, `(..., Tq, Tk)`.
-    saved : tuple
-        What `Score.project_vjp` needs.
+    asked, compared : array
+        The query and the key that they were made of.
     """
 
     query: Array
     key: Array
-    bias: Array | None = None
-    saved: tuple[Any, ...] = field(default=())
+    bias: Array | None
+    asked: Array
+    compared: Array
 
 
 class OperandGradients(NamedTuple):
@@ -64,40 +95,56 @@ class OperandGradients(NamedTuple):
     vector: Array | None
 
 
-# Gradients of query, of key, and of the score's parameters by name.
-ProjectedGradients = tuple[Array, Array, dict[str, Array]]
-
-
 class Score:
-    """Base class of score functions.
+    """Base class of score functions; as it stands, the dot product.
+
+    A subclass with projections says how they act, `project_query` and `project_key`, and what their gradients are:
+    `query_vjp` and `key_vjp` of what is projected, `query_gradients` and `key_gradients` of the parameters that act on
+    it, by name. All are functions of what they are given and of the parameters, and change nothing. A parameter that
+    acts on both has two gradients, which are added. `matmul` multiplies by a parameter, packed where that pays.
 
     Attributes
     ----------
     name : str
+    summary, paper, examples, formula
+        The record of one of ours; a plugin's is a `fastattn.plugin.ScoreRecord`, with the formula as its reference.
     parameters : dict of str to array
         Gradients come back under the same names.
     softcap : float or None
         If given, scores become ``softcap * tanh(score / softcap)``, before the bias is added.
     axes : dict of str to int
         How many axes parameters have, where it is not left to the score to say what is wrong with them.
+    one_width : bool
+        Whether query and key must be of one width. Trained on others, queries pass through a matrix first.
+    trained_names : dict of str to str
+        The names that parameters have when they are trained, where these are others.
     projects : bool
         Whether a method of the class makes the kernel's operands differ from query and key; found when it is defined.
     """
 
-    name: ClassVar[str] = ""
-    kernel: ClassVar[int] = KERNEL_DOT
+    name: str = ""
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    formula: ClassVar[Callable[..., Array] | None] = None
+    kernel: int = KERNEL_DOT
     axes: ClassVar[Mapping[str, int]] = {}
+    one_width: bool = True
+    trained_names: Mapping[str, str] = {}
     projects: ClassVar[bool] = False
     activation: str = ""
     activation_code: int = 0
+    held: Mapping[str, Held] | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.projects = any(getattr(cls, method) is not getattr(Score, method) for method in _PROJECTIONS)
 
     def __init__(self, *, softcap: float | None = None) -> None:
-        self.parameters: dict[str, Array] = {}
+        self.parameters: ByName = {}
         self.softcap = check_softcap(softcap)
+
+    # What a subclass may say.
 
     def default_scale(self, width: int) -> float:
         """Return the factor that is used when ``scale=None``; `width` is Dk."""
@@ -111,40 +158,184 @@ class Score:
                          "project one of them, or use scores.General(w) with w of shape (Dq, Dk).")
             )  # fmt: skip
 
-    def query_weight(self, query_width: int) -> Array | None:
-        """Return the matrix that projects the query, or None."""
-        return None
+    def project_query(self, query: Array) -> Array:
+        """Return the kernel's query."""
+        return query
 
-    def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
-        """Return the kernel's query; `product` stands in for the product with `query_weight`, packed beforehand."""
-        w = self.query_weight(query.shape[-1])
-        if w is None:
-            return query
-        return linear.matmul(query, w) if product is None else product(query)
+    def query_vjp(self, query: Array, d_projected: Array) -> Array:
+        """Return the gradient of a query from that of the kernel's."""
+        return d_projected
+
+    def query_gradients(self, query: Array, d_projected: Array) -> ByName:
+        """Return the gradients of the parameters that act on queries, over all rows."""
+        return {}
 
     def project_key(self, key: Array) -> Array:
         """Return the kernel's key."""
         return key
 
-    def project_bias(self, query: Array, columns: int, scale: float) -> Array | None:
-        """Return scores that are not of the kernel's form, `(..., Tq, columns)`, to be added, or None."""
+    def key_vjp(self, key: Array, d_projected: Array) -> Array:
+        """Return the gradient of a key from that of the kernel's.
+
+        Rows of d_projected that are zero belong to what was not read, where key may be NaN.
+        """
+        return d_projected
+
+    def key_gradients(self, key: Array, d_projected: Array) -> ByName:
+        """Return the gradients of the parameters that act on keys, over all rows."""
+        return {}
+
+    def vector(self) -> Array | None:
+        """Return the vector v (D,) of an additive score."""
         return None
+
+    def vector_gradients(self, d_vector: Array) -> ByName:
+        """Return the gradients of the parameters that make the vector."""
+        return {}
+
+    def location(self, keys: int) -> Array | None:
+        """Return a matrix (Dq, Tk) from queries to scores that do not depend on the keys, or None."""
+        return None
+
+    def location_gradients(self, query: Array, d_scores: Array) -> ByName:
+        """Return the gradient of the parameter that this matrix is a part of."""
+        return {}
+
+    def offset(self, query: Array) -> Array | None:
+        """Return what is added to all scores of a query, `(..., Tq, 1)`, or None.
+
+        No normalizer of ours sees it, so that it is left out where neither scores nor their sum are asked for.
+        """
+        return None
+
+    def offset_vjp(self, query: Array, d_offset: Array) -> tuple[Array, ByName]:
+        """Return the gradients of a query and of parameters through the offset."""
+        raise NotImplementedError
+
+    # What all have.
+
+    def hold(self, held: Mapping[str, Held]) -> Self:
+        """Return the same score of parameters that are kept elsewhere, whose later values it follows."""
+        other = copy.copy(self)
+        other.held = dict(held)
+        other.parameters = {name: one.value for name, one in held.items()}
+        return other
+
+    def keep(self, key_width: int) -> "Score":
+        """Return the same score of copies of its parameters, which stay as they are and are packed once."""
+        return self.hold({name: Kept(array) for name, array in self.parameters.items()}) if self.parameters else self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if self.held is not None:
+            del state["parameters"]  # views of what is held, which a copy has anew
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.held is not None:
+            self.parameters = {name: one.value for name, one in self.held.items()}
+
+    def matmul(self, name: str, x: Array, bias: Array | None = None) -> Array:
+        """Return ``x @ w`` for a parameter w, or ``x @ w + bias``."""
+        if self.held is not None:
+            return self.held[name].packed().matmul(x, bias=bias)
+        product = linear.matmul(x, self.parameters[name])
+        return product if bias is None else np.add(product, bias, out=product)
+
+    def matmul_transposed(self, name: str, dy: Array) -> Array:
+        """Return ``dy @ w.T`` for a parameter w."""
+        if self.held is not None:
+            return self.held[name].packed().matmul_transposed(dy)
+        return linear.matmul(dy, self.parameters[name].T)
+
+    def project_bias(self, query: Array, columns: int, scale: float) -> Array | None:
+        """Return scores that are not of the kernel's form, `(..., Tq, columns or 1)`, to be added, or None."""
+        matrix = self.location(columns)
+        scores = self.offset(query) if matrix is None else linear.matmul(query, matrix)
+        if scores is None:
+            return None
+        scores *= scores.dtype.type(scale)
+        if self.softcap:
+            scores /= self.softcap
+            functional.tanh(scores, out=scores)
+            scores *= self.softcap
+        return scores
 
     def project(self, query: Array, key: Array, scale: float) -> Operands:
         """Return the operands of the kernel."""
         bias = self.project_bias(query, key.shape[-2], scale)
-        return Operands(self.project_query(query), self.project_key(key), bias, saved=(query, key))
+        return Operands(self.project_query(query), self.project_key(key), bias, query, key)
 
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        """Return the gradients of query, key and parameters from those of the operands."""
-        return d.query, d.key, {}
+    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> tuple[Array, Array, ByName]:
+        """Return the gradients of query, of key, and of the parameters by name, from those of the operands."""
+        query, key = operands.asked, operands.compared
+        parts = [self.query_gradients(query, d.query), self.key_gradients(key, d.key)]
+        if d.vector is not None:
+            parts.append(self.vector_gradients(d.vector))
+        d_query = self.query_vjp(query, d.query)
+        if operands.bias is not None and d.bias is not None:
+            through, more = self._bias_vjp(query, key.shape[-2], operands.bias, d.bias, scale)
+            d_query = through if not d.query.shape[-1] else d_query + through
+            parts.append(more)
+        parameters: ByName = {}
+        for name, gradient in (item for part in parts for item in part.items()):
+            parameters[name] = parameters[name] + gradient if name in parameters else gradient
+        return d_query, self.key_vjp(key, d.key), parameters
+
+    def _bias_vjp(self, query: Array, keys: int, bias: Array, d_bias: Array, scale: float) -> tuple[Array, ByName]:
+        if self.softcap:
+            slope = 1 - (bias / self.softcap) ** 2
+            d_bias = np.where(d_bias == 0, d_bias, d_bias * slope)  # slope is NaN where a masked query is
+        d_scores = d_bias * d_bias.dtype.type(scale)
+        matrix = self.location(keys)
+        if matrix is not None:
+            return linear.matmul(d_scores, matrix.T), self.location_gradients(query, d_scores)
+        if d_scores.shape[-1] != 1:  # with a bias of the caller's; running sums have one order whatever the padding
+            none = np.zeros((*d_scores.shape[:-1], 1), d_scores.dtype)
+            d_scores = np.cumsum(np.concatenate([none, d_scores], axis=-1), axis=-1)[..., -1:]
+        return self.offset_vjp(query, d_scores)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.parameters.items())
         return f"{type(self).__name__}({shapes})"
 
 
-_PROJECTIONS = ("query_weight", "project_query", "project_key", "project_bias", "project", "project_vjp")
+_PROJECTIONS = ("project_query", "project_key", "location", "offset")
+
+
+class Plain(Score):
+    """What a kernel computes of operands that were made already."""
+
+    def __init__(self, score: Score) -> None:
+        super().__init__(softcap=score.softcap)
+        self.name, self.kernel = score.name, score.kernel
+        self.activation, self.activation_code = score.activation, score.activation_code
+        vector = score.vector()
+        if vector is not None:
+            self.parameters["v"] = vector
+
+    def vector(self) -> Array | None:
+        return self.parameters.get("v")
+
+    def vector_gradients(self, d_vector: Array) -> ByName:
+        return {"v": d_vector}
+
+
+def normal(*shape: str | int) -> Callable[..., Array]:
+    """Return a function that draws a parameter for the conformance kit; a size may be that of "query" or of "key"."""
+
+    def draw(rng: np.random.Generator, query: int, key: int, dtype: Any) -> Array:
+        widths = {"query": query, "key": key}
+        return rng.normal(size=[widths[n] if isinstance(n, str) else n for n in shape]).astype(dtype)
+
+    return draw
+
+
+def uniform(rng: np.random.Generator, rows: int, columns: int, dtype: Any, inputs: int | None = None) -> Array:
+    """Return a matrix drawn in +-sqrt(3 / inputs), by default its rows, so that outputs vary as inputs do."""
+    bound = math.sqrt(3 / max(rows if inputs is None else inputs, 1))
+    return rng.uniform(-bound, bound, (rows, columns)).astype(dtype)
 
 
 def check_softcap(softcap: Any, dtype: "np.dtype[Any] | None" = None) -> float | None:
@@ -165,7 +356,7 @@ def kernel_score(score: Score, dtype: "np.dtype[Any]") -> core.KernelScore:
     """Return what the kernels read of a score, its parameters and softcap as they are now, or raise."""
     if score.kernel == KERNEL_DOT and score.softcap is None:
         return _DOT
-    vector = score.parameters.get("v")
+    vector = score.vector()
     cap = check_softcap(score.softcap, dtype) or 0.0
     return core.KernelScore(score.kernel, score.activation_code, None if vector is None else core.unit(vector), cap)
 

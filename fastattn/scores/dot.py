@@ -1,17 +1,15 @@
-"""Scores that are dot products: plain, scaled, of unit vectors, and through a matrix."""
+"""Scores that are dot products, plain and scaled."""
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
 
-import numpy as np
+from fastattn.scores.base import Array, ByName, Score
 
-from fastattn import linear
-from fastattn._kernels import core
-from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, parameter
+__all__ = ["Dot", "ScaledDot"]
 
-__all__ = ["Cosine", "Dot", "General", "ScaledDot"]
+
+def products(parameters: ByName, query: Array, key: Array, scale: float) -> Array:
+    """The formula of both."""
+    return scale * (query @ key.swapaxes(-1, -2))
 
 
 class Dot(Score):
@@ -31,6 +29,9 @@ class Dot(Score):
     """
 
     name = "dot"
+    summary = "q . k"
+    paper = "Luong, Pham, Manning 2015 (arXiv:1508.04025), section 3.1"
+    formula = staticmethod(products)
 
 
 class ScaledDot(Score):
@@ -50,101 +51,9 @@ class ScaledDot(Score):
     """
 
     name = "scaled_dot"
+    summary = "q . k / sqrt(D)"
+    paper = "Vaswani et al. 2017 (arXiv:1706.03762), eq. 1"
+    formula = staticmethod(products)
 
     def default_scale(self, width: int) -> float:
         return 1 / math.sqrt(width) if width else 1.0
-
-
-class Cosine(Score):
-    """``score_ij = q_i . k_j / (|q_i| |k_j|)`` (Graves, Wayne, Danihelka 2014, eq. 6). A zero vector scores 0.
-
-    Its sharpness ("beta" in the paper) is the argument `scale` of `fastattn.attention`.
-
-    Parameters
-    ----------
-    softcap : float, optional
-        Scores become ``softcap * tanh(score / softcap)``.
-
-    Examples
-    --------
-    >>> import numpy as np, fastattn
-    >>> q = np.eye(2, 3, dtype=np.float32)
-    >>> fastattn.attention(q, 7 * q, q, score="cosine", scale=5.0).shape
-    (2, 3)
-    """
-
-    name = "cosine"
-
-    def project(self, query: Array, key: Array, scale: float) -> Operands:
-        q, q_inverse = cosine_operand(query)
-        k, k_inverse = cosine_operand(key)
-        return Operands(q, k, saved=(q_inverse, k_inverse))
-
-    def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
-        return cosine_operand(query)[0]
-
-    def project_key(self, key: Array) -> Array:
-        return cosine_operand(key)[0]
-
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        d_query, d_key = d.query, d.key
-        q_inverse, k_inverse = operands.saved
-        return (
-            cosine_operand_vjp(operands.query, q_inverse, d_query),
-            cosine_operand_vjp(operands.key, k_inverse, d_key),
-            {},
-        )
-
-
-class General(Score):
-    """``score_ij = q_i w k_j`` (Luong, Pham, Manning 2015, section 3.1, "general"; "bilinear" elsewhere).
-
-    Parameters
-    ----------
-    w : array, shape (Dq, Dk)
-    softcap : float, optional
-        Scores become ``softcap * tanh(score / softcap)``.
-
-    Examples
-    --------
-    >>> import numpy as np, fastattn
-    >>> q, k = np.ones((2, 3), np.float32), np.ones((4, 5), np.float32)
-    >>> fastattn.attention(q, k, k, score=fastattn.scores.General(np.ones((3, 5), np.float32))).shape
-    (2, 5)
-    """
-
-    name = "general"
-    axes: ClassVar[dict[str, int]] = {"w": 2}
-
-    def __init__(self, w: Array, *, softcap: float | None = None) -> None:
-        super().__init__(softcap=softcap)
-        self.parameters = {"w": parameter("w", w, (None, None), "the matrix of q w k, of shape (Dq, Dk)")}
-
-    def check(self, query: Array, key: Array) -> None:
-        wanted, got = (query.shape[-1], key.shape[-1]), self.parameters["w"].shape
-        if wanted != got:
-            raise ShapeError(
-                describe("w", f"shape {wanted}, the widths of query and key", f"shape {got}", "w is (Dq, Dk).")
-            )
-
-    def query_weight(self, query_width: int) -> Array:
-        return self.parameters["w"]
-
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        d_query, d_key = d.query, d.key
-        query, _ = operands.saved
-        w = self.parameters["w"]
-        return linear.matmul(d_query, w.T), d_key, {"w": linear.weight_gradient(query, d_query)}
-
-
-def cosine_operand(x: Array) -> tuple[Array, Array]:
-    x = np.ascontiguousarray(x)
-    y, inverse = np.empty_like(x), np.empty((*x.shape[:-1], 2), x.dtype)
-    core.normalize(x, y, inverse, inverse.size // 2, x.shape[-1])
-    return y, inverse
-
-
-def cosine_operand_vjp(y: Array, inverse: Array, dy: Array) -> Array:
-    dx = np.empty_like(y)
-    core.normalize_backward(y, inverse, np.ascontiguousarray(dy), dx, inverse.size // 2, y.shape[-1])
-    return dx

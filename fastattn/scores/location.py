@@ -1,13 +1,13 @@
 """Location scores: from the query and the position of the key alone."""
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastattn import functional, linear
+from fastattn import linear
+from fastattn._numbers import check_size
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.base import Array, OperandGradients, Operands, ProjectedGradients, Score, parameter
+from fastattn.scores.base import Array, ByName, Score, normal, parameter, uniform
 
 __all__ = ["Location"]
 
@@ -25,7 +25,7 @@ class Location(Score):
     Notes
     -----
     The scores themselves are the output of one matrix product, so this score does hold `(..., Tq, Tk)` numbers.
-    The paper's matrix is the transpose of `w`.
+    The paper's matrix is the transpose of `w`. Trained, w starts uniform in +-sqrt(3 / Dq).
 
     Examples
     --------
@@ -36,11 +36,22 @@ class Location(Score):
     """
 
     name = "location"
+    summary = "(q w)_j"
+    paper = "Luong, Pham, Manning 2015 (arXiv:1508.04025), eq. 8"
+    examples = ({"w": normal("query", 80)},)
+    one_width = False
     axes: ClassVar[dict[str, int]] = {"w": 2}
 
     def __init__(self, w: Array, *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
         self.parameters = {"w": parameter("w", w, (None, None), "of shape (Dq, Tmax), one column a position")}
+
+    @classmethod
+    def drawn(
+        cls, query_width: int, key_width: int, *, longest: int = 200, rng: np.random.Generator, dtype: Any = np.float32
+    ) -> Self:
+        """Return one to begin training with, for memories of up to `longest` positions."""
+        return cls(uniform(rng, query_width, check_size("longest", longest), dtype))
 
     def check(self, query: Array, key: Array) -> None:
         rows, columns = self.parameters["w"].shape
@@ -48,41 +59,33 @@ class Location(Score):
             raise ShapeError(
                 describe("w", f"{query.shape[-1]} rows, query's width", f"shape {(rows, columns)}", "w is (Dq, Tmax).")
             )
-        if columns < key.shape[-2]:
-            raise ShapeError(
-                describe(
-                    "w",
-                    f"at least {key.shape[-2]} columns, one for each key",
-                    f"shape {(rows, columns)}",
-                    "use a w made for longer memories, or shorten the memory.",
-                )
-            )
+        self.location(key.shape[-2])
 
-    def project_query(self, query: Array, product: Callable[[Array], Array] | None = None) -> Array:
+    def project_query(self, query: Array) -> Array:
         return query[..., :0]
+
+    def query_vjp(self, query: Array, d_projected: Array) -> Array:
+        return np.zeros_like(query)
 
     def project_key(self, key: Array) -> Array:
         return key[..., :0]
 
-    def project_bias(self, query: Array, columns: int, scale: float) -> Array:
-        scores = linear.matmul(query, self.parameters["w"][:, :columns])
-        scores *= scores.dtype.type(scale)
-        if self.softcap:
-            scores /= self.softcap
-            functional.tanh(scores, out=scores)
-            scores *= self.softcap
-        return scores
+    def key_vjp(self, key: Array, d_projected: Array) -> Array:
+        return np.zeros_like(key)
 
-    def project_vjp(self, operands: Operands, d: OperandGradients, scale: float) -> ProjectedGradients:
-        d_bias = d.bias
-        assert operands.bias is not None and d_bias is not None
-        query, key = operands.saved
+    def location(self, keys: int) -> Array:
         w = self.parameters["w"]
-        columns = key.shape[-2]
-        if self.softcap:
-            slope = 1 - (operands.bias / self.softcap) ** 2
-            d_bias = np.where(d_bias == 0, d_bias, d_bias * slope)  # slope is NaN where a masked query is
-        d_scores = d_bias * d_bias.dtype.type(scale)
-        d_w = np.zeros(w.shape, query.dtype)
-        d_w[:, :columns] = linear.weight_gradient(query, d_scores)
-        return linear.matmul(d_scores, w[:, :columns].T), np.zeros_like(key), {"w": d_w}
+        if w.shape[1] < keys:
+            expected = f"at least {keys} columns, one for each key"
+            hint = "use a w made for longer memories (longest=), or shorten the memory."
+            raise ShapeError(describe("w", expected, f"shape {w.shape}", hint))
+        return w[:, :keys]
+
+    def location_gradients(self, query: Array, d_scores: Array) -> ByName:
+        d_w = np.zeros(self.parameters["w"].shape, query.dtype)
+        d_w[:, : d_scores.shape[-1]] = linear.weight_gradient(query, d_scores)
+        return {"w": d_w}
+
+    @staticmethod
+    def formula(parameters: ByName, query: Array, key: Array, scale: float) -> Array:
+        return scale * (query @ parameters["w"][:, : key.shape[-2]])

@@ -52,8 +52,7 @@ def check_variant(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     Examples
     --------
     >>> from fastattn.testing import check_variant
-    >>> from fastattn.variants.dot import Dot
-    >>> certificate = check_variant(Dot)
+    >>> certificate = check_variant(fastattn.variants.record("dot"))
     >>> certificate.passed, certificate["masks"].status
     (True, 'passed')
     """

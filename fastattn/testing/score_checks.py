@@ -37,16 +37,20 @@ __all__ = ["SCORE_CHECKS", "ScoreSubject"]
 class ScoreSubject(AttentionSubject):
     """A score function with one set of options.
 
-    Its reference is ``reference(parameters, query, key, scale) -> scores`` (B, Tq, Tk) in float64; scale is the default
-    one.
+    Its reference is ``reference(parameters, query, key, scale, **options) -> scores`` (B, Tq, Tk) in float64, before a
+    softcap; scale is the default one, and options are those that are no parameters.
     """
 
     kind = "score"
 
     def make(self, query: int, key: int, dtype: Any, seed: int) -> Score:
         """Return a new score function."""
-        options = fill(self.options, np.random.default_rng(seed), query, key, dtype)
-        made: Score = make(self.record, options, Score)
+        rng = np.random.default_rng(seed)
+        drawn = getattr(self.record.load(), "drawn", None)
+        if not self.options and drawn is not None:
+            begun: Score = drawn(query, key, rng=rng, dtype=dtype)
+            return begun
+        made: Score = make(self.record, fill(self.options, rng, query, key, dtype), Score)
         return made
 
     def parts(self, query: int, key: int, dtype: Any, seed: int) -> tuple[Score, str]:
@@ -81,7 +85,10 @@ def formula(s: ScoreSubject) -> str:
         raise Skipped("no reference was given")
     p = s.problem(np.float64)
     assert isinstance(p.score, Score)
-    scores = np.asarray(s.reference(p.parameters, p.query, p.key, p.score.default_scale(p.key.shape[-1])))
+    given = {name: value for name, value in s.options.items() if name != "softcap" and name not in p.parameters}
+    scores = np.asarray(s.reference(p.parameters, p.query, p.key, p.score.default_scale(p.key.shape[-1]), **given))
+    if "softcap" in s.options:
+        scores = s.options["softcap"] * np.tanh(scores / s.options["softcap"])
     scores = np.where(p.inside, scores, -np.inf)
     wanted = np.exp(scores - scores.max(axis=-1, keepdims=True))
     wanted /= wanted.sum(axis=-1, keepdims=True)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from fastattn.testing.variant_entries import (
     states_are_checked,
     step_gradients_are_checked,
 )
-from fastattn.testing.variant_subject import VariantProblem, VariantSubject
+from fastattn.testing.variant_subject import VariantProblem, VariantSubject, scores_by_formula
 from fastattn.testing.variant_sums import order_of_sums
+from fastattn.variants.soft import Soft
 
 __all__ = ["VARIANT_CHECKS"]
 
@@ -189,24 +190,37 @@ def wrong_calls(s: VariantSubject) -> None:
 
 def formula(s: VariantSubject) -> str:
     """Contexts and weights are those of the reference, float64."""
-    if s.reference is None:
+    one = s.make(*s.widths, np.dtype(np.float64), 0)
+    of_score = type(one) is Soft and one.score.formula is not None and "normalizer" not in s.options
+    if s.reference is None and not of_score:
         raise Skipped("no reference was given")
     worst = 0.0
-    for valued in (False, True) if s.make(*s.widths, np.dtype(np.float64), 0).sums_values else (False,):
+    for valued in (False, True) if one.sums_values else (False,):
         p = s.problem(np.float64, valued=valued)
         hidden = ~p.allowed
         memory = p.memory.copy()
         memory[hidden] = 0
         parameters = {name: parameter.value for name, parameter in p.variant.parameters().items()}
         options = {n: v for n, v in s.options.items() if n not in ("query_width", "memory_width") and not callable(v)}
-        if "lengths" in inspect.signature(s.reference).parameters:
-            options["lengths"] = p.lengths
-        values = memory if p.values is None else np.where(hidden[..., None], 0, p.values)
-        wanted = s.reference(parameters, p.queries, memory, values, p.allowed, **options)
+        arrays = p.queries, memory, memory if p.values is None else np.where(hidden[..., None], 0, p.values), p.allowed
+        if s.reference is not None:
+            if "lengths" in inspect.signature(s.reference).parameters:
+                options["lengths"] = p.lengths
+            wanted = s.reference(parameters, *arrays, **options)
+        else:
+            scores = scores_by_formula(cast(Soft, p.variant), parameters, *arrays[:2], options)
+            wanted = _softmax_attention(scores, *arrays[2:])
         found = p.forward()
         worst = max(worst, close(found.weights, np.asarray(wanted[1]), 1e-9, "weights, against the formula"))
         worst = max(worst, close(found.context, np.asarray(wanted[0]), 1e-9, "contexts, against the formula"))
     return f"to {worst:.1g}"
+
+
+def _softmax_attention(scores: Array, values: Array, allowed: Array) -> tuple[Array, Array]:
+    scores = np.where(allowed[:, None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights @ values, weights
 
 
 VARIANT_CHECKS: tuple[Callable[[VariantSubject], object], ...] = (

@@ -1,6 +1,8 @@
 """A variant under test: how it is made, and the problems that checks give it."""
 
 import dataclasses
+import inspect
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,15 +13,16 @@ from fastattn.plugin.making import accepts, make
 from fastattn.testing.arrays import Array, fill
 from fastattn.testing.subject import Subject
 from fastattn.variants.protocol.variant import Prepared, Variant
+from fastattn.variants.soft import Soft
 
-__all__ = ["VariantProblem", "VariantSubject"]
+__all__ = ["VariantProblem", "VariantSubject", "scores_by_formula"]
 
 
 @dataclasses.dataclass
 class VariantProblem:
     """A variant, a memory of which parts are hidden, and queries."""
 
-    variant: Variant
+    variant: Variant[Any]
     queries: Array
     memory: Array
     lengths: Array
@@ -98,6 +101,18 @@ class VariantProblem:
             parameter.gradient[...] = 0
 
 
+def scores_by_formula(variant: Soft, parameters: Mapping[str, Array], query: Array, key: Array, given: Any) -> Array:
+    """Return the scores (B, Tq, S) of a score's variant by the score's formula, float64, with options by name."""
+    score: Any = variant.score
+    named = {name: parameters[score.trained_names.get(name, name)] for name in variant.trained}
+    if "bridge" in named:
+        query = query @ named["bridge"]
+        score = score.inner
+    known = set(inspect.signature(score.formula).parameters) - {"scale"}
+    scores: Array = score.formula(named, query, key, variant.scale, **{n: v for n, v in given.items() if n in known})
+    return scores if given.get("softcap") is None else given["softcap"] * np.tanh(scores / given["softcap"])
+
+
 class VariantSubject(Subject):
     """A variant with one set of options; a ``query_width`` or ``memory_width`` among them holds in place of 5 and 6.
 
@@ -125,13 +140,13 @@ class VariantSubject(Subject):
         assert error is not None
         raise error
 
-    def make(self, query: int, memory: int, dtype: Any, seed: int) -> Variant:
+    def make(self, query: int, memory: int, dtype: Any, seed: int) -> Variant[Any]:
         """Return a new variant."""
         rng = np.random.default_rng(seed)
         given: dict[str, Any] = {"query_width": query, "memory_width": memory, "dtype": dtype}
         if accepts(self.record, "rng"):
             given["rng"] = rng
-        made: Variant = make(self.record, {**given, **fill(self.options, rng, query, memory, dtype)}, Variant)
+        made: Variant[Any] = make(self.record, {**given, **fill(self.options, rng, query, memory, dtype)}, Variant)
         return made
 
     def problem(

@@ -1,13 +1,14 @@
 """Multi-head attention with an additive score for each head."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
-from fastattn.variants.additive import Additive
+from fastattn.scores import Additive
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import (
     NormalizerLike,
@@ -17,8 +18,17 @@ from fastattn.variants.protocol.checks import (
     check_whole,
 )
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.soft import Soft, SoftPrepared
 
 __all__ = ["AdditiveMultiHead"]
+
+
+@dataclass(slots=True)
+class JoinedStep:
+    """What a step back leaves for `finish`: the heads' contexts (B, H d), and the gradient of the one of them all."""
+
+    contexts: Array
+    d_context: Array
 
 
 class AdditiveHeadsPrepared(Prepared):
@@ -29,10 +39,11 @@ class AdditiveHeadsPrepared(Prepared):
     heads : tuple of Prepared
     """
 
-    heads: tuple[Prepared, ...]
+    heads: tuple[SoftPrepared, ...]
+    tape: list[JoinedStep]
 
 
-class AdditiveMultiHead(Variant):
+class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
     """``[head_1; ...; head_H] W_o``, where head i weights ``m W_v_i`` by a softmax of its additive score.
 
     ::
@@ -64,7 +75,8 @@ class AdditiveMultiHead(Variant):
 
     Attributes
     ----------
-    heads : list of Additive
+    heads : list of Soft
+        Each of an `Additive` score.
     value, output : Linear
         All heads side by side: W_v (Dm, H d), W_o (H d, Dv).
 
@@ -108,12 +120,17 @@ class AdditiveMultiHead(Variant):
         self.value_width = memory_width if value_width is None else check_size("value_width", value_width)
         self.output_width = query_width if output_width is None else check_size("output_width", output_width)
         more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
-        sizes: Any = {"query_width": query_width, "memory_width": memory_width, "width": width}
-        self.heads = [Additive(**sizes, activation=activation, normalizer=normalizer, **more) for _ in range(heads)]
+        self.heads = [
+            Soft(
+                Additive.drawn(query_width, memory_width, width=width, activation=activation, **more),
+                query_width=query_width, memory_width=memory_width, normalizer=normalizer, dtype=dtype,
+            )
+            for _ in range(heads)
+        ]  # fmt: skip
         self.value = Linear(self.value_width, heads * self.head_width, **more)
         self.output = Linear(heads * self.head_width, self.output_width, **more)
 
-    def _prepare(self, prepared: Prepared) -> AdditiveHeadsPrepared:
+    def extend(self, prepared: Prepared) -> AdditiveHeadsPrepared:
         made = AdditiveHeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         check_summed(made, self.value_width)
         values = self._split(self.value.forward(made.summed))
@@ -127,9 +144,9 @@ class AdditiveMultiHead(Variant):
         return [x[..., i * self.head_width : (i + 1) * self.head_width] for i in range(len(self.heads))]
 
     def step(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: AdditiveHeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         found = [head.step(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
         context = self.output.forward(np.concatenate([context for context, _, _ in found], axis=-1))
         return context, np.stack([np.asarray(weights) for _, weights, _ in found], axis=1), state
@@ -137,12 +154,12 @@ class AdditiveMultiHead(Variant):
     def forward(
         self,
         queries: Array,
-        prepared: Any,
+        prepared: AdditiveHeadsPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         found = [
             head.forward(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)
         ]
@@ -159,12 +176,12 @@ class AdditiveMultiHead(Variant):
     def vjp(
         self,
         queries: Array,
-        prepared: Any,
+        prepared: AdditiveHeadsPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         check_whole(prepared)
         both = [head.vjp(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)]
         found = [output for output, _ in both]
@@ -193,9 +210,9 @@ class AdditiveMultiHead(Variant):
         return prepared.gradient(d_memory, d_values)
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: AdditiveHeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
         found = [head.step_vjp(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
         contexts = np.concatenate([one[0] for one in found], axis=-1)
@@ -203,7 +220,7 @@ class AdditiveMultiHead(Variant):
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
-            prepared.tape.append({"contexts": contexts, "d_context": d_context})
+            prepared.tape.append(JoinedStep(contexts, d_context))
             d_query = np.zeros_like(query)
             for i, d_head in enumerate(self._split(self.output.w.packed().matmul_transposed(d_context))):
                 d_query += found[i][3](np.ascontiguousarray(d_head), self._weights(d_weights, i))[0]
@@ -213,10 +230,10 @@ class AdditiveMultiHead(Variant):
         context = self.output.forward(contexts)
         return context, weights, state, StepBackward(backward, context, weights, state)
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, _ = self._take(prepared)
+    def finish(self, prepared: AdditiveHeadsPrepared) -> MemoryGradient:
+        tape, _ = self.take(prepared)
         gradients = [head.finish(own) for head, own in zip(self.heads, prepared.heads)]
         if tape:
-            contexts, d_context = (np.stack([step[name] for step in tape], 1) for name in ("contexts", "d_context"))
+            contexts, d_context = (np.stack([getattr(s, name) for s in tape], 1) for name in ("contexts", "d_context"))
             self.output.backward(contexts)(d_context)
         return self._memory_vjp(prepared, gradients)

@@ -102,13 +102,13 @@ class CausalSelfAttention(MultiHead):
         )  # fmt: skip
         self.states = (CausalState,)
 
-    def _prepare(self, prepared: Prepared) -> HeadsPrepared:
+    def extend(self, prepared: Prepared) -> HeadsPrepared:
         if prepared.mask is not None or prepared.values is not None or (prepared.lengths != prepared.keys).any():
             hint = "pass what precedes the queries, whole."
             raise UnsupportedError(describe("memory", "no lengths, mask or values", "some", hint))
-        return super()._prepare(prepared)
+        return super().extend(prepared)
 
-    def start(self, prepared: Any) -> CausalState:
+    def start(self, prepared: HeadsPrepared) -> CausalState:
         check_prepared(prepared, self)
         rows = slice(None) if prepared.rows is None else prepared.rows
         return CausalState(prepare(prepared.key[rows], prepared.value[rows]), shape=prepared.shape)
@@ -134,17 +134,17 @@ class CausalSelfAttention(MultiHead):
             options["window"] = self.window
         return options
 
-    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, CausalState]:
-        heads, after, first = self._extend(self._query(query, prepared, state)[:, None], state, prepared)
+    def step(self, query: Array, prepared: HeadsPrepared, state: Any) -> tuple[Array, Array | None, CausalState]:
+        heads, after, first = self._extend(self.check_query(query, prepared, state)[:, None], state, prepared)
         options = self._options(first, 1, first + 1)
         found: Any
         context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
         return self.output.forward(joined(context)[:, 0]), found[:, :, 0], after
 
     def forward(
-        self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
+        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
-        x = self._queries(queries, prepared, state)
+        x = self.check_queries(queries, prepared, state)
         query, after, first = self._extend(x, self.start(prepared) if state is None else state, prepared)
         options = self._options(first, x.shape[1], first + x.shape[1])
         heads, weights = attend(after.cache, query, self.positions, first, return_weights=return_weights, **options)
@@ -152,9 +152,9 @@ class CausalSelfAttention(MultiHead):
         return AttentionOutput(context, weights) if return_weights else context
 
     def vjp(
-        self, queries: Array, prepared: Any, *, state: Any = None, return_weights: bool = False
+        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        x = self._queries(queries, prepared, state)
+        x = self.check_queries(queries, prepared, state)
         check_whole(prepared)
         if state is not None:
             hint = "prepare what precedes the queries as the memory."
@@ -186,9 +186,9 @@ class CausalSelfAttention(MultiHead):
         return output, backward
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: Any
+        self, query: Array, prepared: HeadsPrepared, state: Any
     ) -> tuple[Array, Array, CausalState, StepBackward]:  # fmt: skip
-        x, positions = self._query(query, prepared, state)[:, None], self.positions
+        x, positions = self.check_query(query, prepared, state)[:, None], self.positions
         check_whole(prepared)
         first = state.cache.shape[-1]
         if first != prepared.keys + len(state.steps):
@@ -224,16 +224,17 @@ class CausalSelfAttention(MultiHead):
             positions.add_vjp(d_query, first)
             before = CausalGradient(d_key[:, :, :first], d_value[:, :, :first])
             if not state.steps:
-                prepared.tape.append({"gradient": before})
+                for name, gradient in (("key", before.key), ("value", before.value)):
+                    prepared.sums[name] = prepared.sums.get(name, self.dtype.type(0)) + gradient
             return d_query[:, 0], before
 
         weights: Array = found[:, :, 0]
         gradient = np.broadcast_to(self.dtype.type(0), (len(x), self.key_heads, first + 1, self.head_width))
         return output, weights, after, StepBackward(backward, output, weights, CausalGradient(gradient, gradient))
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, _ = self._take(prepared)
+    def finish(self, prepared: HeadsPrepared) -> MemoryGradient:
+        sums = self.take(prepared)[1]
         d_memory = np.zeros_like(prepared.memory)
-        for entry in tape:
-            d_memory += self._memory_vjp(prepared, entry["gradient"])
+        if sums:
+            d_memory += self._memory_vjp(prepared, CausalGradient(sums["key"], sums["value"]))
         return d_memory

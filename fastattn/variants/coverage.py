@@ -9,7 +9,7 @@ from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.variants.protocol.prepared import check_prepared
-from fastattn.variants.protocol.variant import Array, MemoryGradient
+from fastattn.variants.protocol.variant import Array, MemoryGradient, Prepared
 from fastattn.variants.recall import Recall, RecallPrepared, RecallState
 
 __all__ = ["Coverage"]
@@ -84,8 +84,8 @@ class Coverage(Recall):
                 raise ArgumentError(describe("fertility", "a positive number or None", fertility, hint))
             self.fertility = Parameter(np.zeros((memory_width, 1), dtype))
 
-    def _prepare(self, prepared: Any) -> RecallPrepared:
-        made = super()._prepare(prepared)
+    def extend(self, prepared: Prepared) -> RecallPrepared:
+        made = super().extend(prepared)
         if self.fertility is not None:
             # Where nothing may be read no weight will be: any number does, but not NaN.
             read = made.allowed()[..., None]
@@ -94,16 +94,18 @@ class Coverage(Recall):
             made.phi = np.maximum(share[..., 0], np.finfo(self.dtype).tiny) * self.dtype.type(self.most)
         return made
 
-    def _phi(self, prepared: Any) -> Array:
+    def _phi(self, prepared: RecallPrepared) -> Array:
         phi: Array = prepared.phi
         return phi if prepared.rows is None else phi[prepared.rows]
 
-    def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
+    def _advance(self, prepared: RecallPrepared, state: RecallState, weights: Array) -> RecallState:
         if self.fertility is None:
             return RecallState(state.history + weights, shape=state.shape)
         return RecallState(state.history + weights / self._phi(prepared), shape=state.shape)
 
-    def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
+    def _advance_vjp(
+        self, prepared: RecallPrepared, weights: Array, d_state: RecallState
+    ) -> tuple[Array, Array | None]:
         d_history = d_state.history
         if self.fertility is None:
             return d_history, d_history
@@ -111,11 +113,11 @@ class Coverage(Recall):
         prepared.sums["phi"] -= d_history * (weights / phi) * (1 - phi / self.dtype.type(self.most))
         return d_history / phi, d_history
 
-    def _zeros(self, prepared: Any) -> dict[str, Array]:
+    def _zeros(self, prepared: Prepared) -> dict[str, Array]:
         sums = super()._zeros(prepared)
         return sums if self.fertility is None else {**sums, "phi": np.zeros(prepared.shape, self.dtype)}
 
-    def finish(self, prepared: Any) -> MemoryGradient:
+    def finish(self, prepared: RecallPrepared) -> MemoryGradient:
         check_prepared(prepared, self)
         d_inner = prepared.sums.total().get("phi")
         gradient = super().finish(prepared)

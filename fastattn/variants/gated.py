@@ -8,15 +8,16 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
-from fastattn.variants.additive import Additive
+from fastattn.scores import Additive
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.prepared import check_prepared
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward
+from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, StepBackward
+from fastattn.variants.soft import Soft, SoftPrepared
 
 __all__ = ["GatedAdditive"]
 
 
-class GatedAdditive(Additive):
+class GatedAdditive(Soft):
     """Soft attention of Xu et al. 2015 (arXiv:1502.03044), section 4.2.1, with its gating scalar.
 
     ::
@@ -31,7 +32,7 @@ class GatedAdditive(Additive):
 
     Attributes
     ----------
-    query, key, v
+    trained : dict of str to Parameter
         As of `Additive`.
     gate : Linear
         f_beta: its w is (Dq, 1); its b starts at 0, so that beta starts near 1/2.
@@ -66,10 +67,10 @@ class GatedAdditive(Additive):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(
-            query_width=query_width, memory_width=memory_width, width=width, activation=activation, bias=bias, rng=rng,
-            dtype=dtype,
-        )  # fmt: skip
+        score = Additive.drawn(
+            query_width, memory_width, width=width, activation=activation, bias=bias, rng=rng, dtype=dtype
+        )
+        super().__init__(score, query_width=query_width, memory_width=memory_width, dtype=dtype)
         self.gate = Linear(query_width, 1, rng=rng, dtype=dtype)
 
     def _beta(self, queries: Array) -> Array:
@@ -84,27 +85,39 @@ class GatedAdditive(Additive):
         return d_context * beta, d_beta * beta * (1 - beta)
 
     def step(
-        self, query: Array, prepared: Prepared, state: AttentionState
+        self, query: Array, prepared: SoftPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:
         summed, weights, after = super().step(query, prepared, state)
-        return summed * self._beta(self._query(query, prepared, state)), weights, after
+        return summed * self._beta(self.check_query(query, prepared, state)), weights, after
 
     def _attended(self, output: Any, beta: Array) -> Any:
         """Return an output with the gate applied to its contexts."""
         return output * beta if isinstance(output, np.ndarray) else output._replace(context=output.context * beta)
 
     def forward(
-        self, queries: Array, prepared: Prepared, *, state: AttentionState | None = None, return_weights: bool = False
+        self,
+        queries: Array,
+        prepared: SoftPrepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
     ) -> Array | AttentionOutput:
         output = super().forward(queries, prepared, state=state, return_weights=return_weights)
-        found: Array | AttentionOutput = self._attended(output, self._beta(self._queries(queries, prepared, state)))
+        found: Array | AttentionOutput = self._attended(
+            output, self._beta(self.check_queries(queries, prepared, state))
+        )
         return found
 
     def vjp(
-        self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
+        self,
+        queries: Array,
+        prepared: SoftPrepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
         output, soft_back = super().vjp(queries, prepared, state=state, return_weights=return_weights)
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         beta = self._beta(queries)
         found = self._attended(output, beta)
         summed = output if isinstance(output, np.ndarray) else output.context
@@ -118,10 +131,10 @@ class GatedAdditive(Additive):
         return found, backward
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: SoftPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
         summed, weights, after, soft_back = super().step_vjp(query, prepared, state)
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         beta = self._beta(query)
         context = summed * beta
 
@@ -130,15 +143,16 @@ class GatedAdditive(Additive):
         ) -> tuple[Array, AttentionState | None]:
             d_summed, d_gate = self._gate_vjp(beta, summed, d_context)
             d_query, d_state = soft_back(d_summed, d_weights, d_state)
-            prepared.tape[-1]["d_gate"] = d_gate
+            prepared.tape[-1].d_gate = d_gate
             return d_query + self.gate.w.packed().matmul_transposed(d_gate), d_state
 
         return context, weights, after, StepBackward(backward, context, weights, after)
 
-    def finish(self, prepared: Any) -> MemoryGradient:
+    def finish(self, prepared: SoftPrepared) -> MemoryGradient:
         check_prepared(prepared, self)
-        if prepared.tape:
-            queries, d_gate = (np.stack([step[name] for step in prepared.tape]) for name in ("query", "d_gate"))
+        steps = prepared.tape
+        if steps:
+            queries, d_gate = (np.stack([getattr(step, name) for step in steps]) for name in ("query", "d_gate"))
             assert self.gate.b is not None
             linear.weight_gradient(queries, d_gate, self.gate.w.gradient, sums=self.gate.b.gradient)
         return super().finish(prepared)

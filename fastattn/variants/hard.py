@@ -10,13 +10,13 @@ from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.variants.luong import luong
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.recall import gathered_values
-from fastattn.variants.soft import Soft
+from fastattn.variants.published import luong
+from fastattn.variants.recall import SummedStep, gathered_values
+from fastattn.variants.soft import Soft, SoftPrepared
 
 __all__ = ["Hard", "MovingBaseline", "SampledState", "reinforce"]
 
@@ -50,10 +50,11 @@ class HardPrepared(Prepared):
     inner : Prepared
     """
 
-    inner: Any
+    inner: SoftPrepared
+    tape: list[SummedStep]
 
 
-class Hard(Variant):
+class Hard(Variant[HardPrepared]):
     """Hard attention of Xu et al. 2015 (arXiv:1502.03044), section 4.1, or by a straight-through Gumbel softmax.
 
     ::
@@ -148,7 +149,7 @@ class Hard(Variant):
             width=width, rng=rng, dtype=dtype,
         )  # fmt: skip
 
-    def _prepare(self, prepared: Prepared) -> HardPrepared:
+    def extend(self, prepared: Prepared) -> HardPrepared:
         made = HardPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.inner = self.align.prepare(made.memory, made.lengths, made.mask, values=made.values)
         return made
@@ -162,12 +163,12 @@ class Hard(Variant):
             begin = None if self.training == "gumbel" else np.zeros(prepared.batch, self.dtype)
         return SampledState(seeds, 0, begin, begin, shape=shape)
 
-    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, SampledState]:
-        query = self._query(query, prepared, state)
+    def step(self, query: Array, prepared: HardPrepared, state: Any) -> tuple[Array, Array | None, SampledState]:
+        query = self.check_query(query, prepared, state)
         run = self._run(query, prepared, state, self.align.step(query, prepared.inner, AttentionState()))
         return run["context"], run["weights"], run["after"]
 
-    def _run(self, query: Array, prepared: Any, state: Any, inner: tuple[Any, ...]) -> dict[str, Any]:
+    def _run(self, query: Array, prepared: HardPrepared, state: Any, inner: tuple[Any, ...]) -> dict[str, Any]:
         """Choose positions by the probabilities of the inner variant, and keep what the backward pass needs."""
         expected, p = inner[:2]
         batch, keys = p.shape
@@ -219,15 +220,17 @@ class Hard(Variant):
         sums = state.log_probability + drawn, state.entropy + entropy
         return SampledState(state.seeds, state.steps + 1, *sums, shape=state.shape)
 
-    def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, SampledState, StepBackward]:
-        query = self._query(query, prepared, state)
+    def step_vjp(
+        self, query: Array, prepared: HardPrepared, state: Any
+    ) -> tuple[Array, Array, SampledState, StepBackward]:
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
         inner = self.align.step_vjp(query, prepared.inner, AttentionState())
         run = self._run(query, prepared, state, inner)
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, AttentionState | None]:
             if "one_hot" in run:
-                prepared.tape.append({"weights": run["one_hot"], "d_context": d_context})
+                prepared.tape.append(SummedStep(run["one_hot"], d_context))
             if state.seeds is None or "one_hot" not in run:
                 return np.zeros((prepared.batch, self.query_width), self.dtype), d_state
             if "y" in run:
@@ -253,7 +256,9 @@ class Hard(Variant):
             d_p -= np.where(p == 0, self.dtype.type(0), run["logs"] + 1) * d_state.entropy[:, None]
         return d_p
 
-    def _gumbel_vjp(self, prepared: Any, run: dict[str, Any], d_context: Array, d_weights: Array | None) -> Array:
+    def _gumbel_vjp(
+        self, prepared: HardPrepared, run: dict[str, Any], d_context: Array, d_weights: Array | None
+    ) -> Array:
         """Return the gradient of p through y, taken for the one-hot weights."""
         p, y = run["p"], run["y"]
         d_y = np.zeros_like(p) if d_weights is None else d_weights.copy()
@@ -264,10 +269,10 @@ class Hard(Variant):
         safe = np.where(p == 0, self.dtype.type(1), p)
         return np.where(p == 0, self.dtype.type(0), d_logs / safe)
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, _ = self._take(prepared)
+    def finish(self, prepared: HardPrepared) -> MemoryGradient:
+        tape, _ = self.take(prepared)
         gradient = self.align.finish(prepared.inner)
-        d_values = gathered_values(prepared, tape)
+        d_values = gathered_values(tape, prepared)
         return (gradient[0], gradient[1] + d_values) if isinstance(gradient, tuple) else gradient + d_values
 
 

@@ -11,7 +11,7 @@ from fastattn.layers import Linear, Parameter
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import Array, AttentionState, Prepared
-from fastattn.variants.windowed import Local
+from fastattn.variants.windowed import Local, LocalPrepared, LocalRun, LocalStep
 
 __all__ = ["LocalM", "LocalP", "LocalState"]
 
@@ -21,6 +21,15 @@ class LocalState(AttentionState):
     """How many steps each sample has made, int64 (B,)."""
 
     position: Array = field(metadata=per_sample(dtype=np.int64))
+
+
+@dataclass(slots=True)
+class Places:
+    """What positions leave for `finish`: tanh(W_p h), and gradients of W_p h and of what v_p makes of it."""
+
+    inner: Array
+    d_inner: Array
+    d_outer: Array
 
 
 class LocalM(Local):
@@ -148,18 +157,22 @@ class LocalP(Local):
         apart = self._apart(positions, keys)
         return functional.exp(apart * apart * self.dtype.type(-2 / self.window**2))
 
-    def _positions_vjp(self, run: dict[str, Any], prepared: Prepared, d_factor: Array) -> Array:
-        positions, factor = run["positions"], run["factor"]
+    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array) -> tuple[Array, Places]:
+        positions = run.positions
         # Where nothing was read d_factor is 0, and no sum of NumPy's own order is taken: padding must not matter.
-        slopes = d_factor * factor * self._apart(positions, prepared.keys) * self.dtype.type(4 / self.window**2)
+        slopes = d_factor * run.factor * self._apart(positions, prepared.keys) * self.dtype.type(4 / self.window**2)
         d_position = np.cumsum(slopes, axis=-1)[..., -1] if prepared.keys else np.zeros_like(positions)
         lengths = np.maximum(prepared.lengths, 1)[:, None].astype(self.dtype)
         d_outer = (d_position * positions * (1 - positions / lengths))[..., None]
-        inner = self._inner(run["queries"])
+        inner = self._inner(run.queries)
         d_inner = self.v_p.packed().matmul_transposed(d_outer) * (1 - inner * inner)
-        run.update(inner=inner, d_inner=d_inner, d_outer=d_outer)
-        return self.position.w.packed().matmul_transposed(d_inner)
+        return self.position.w.packed().matmul_transposed(d_inner), Places(inner, d_inner, d_outer)
 
-    def _gather(self, run: dict[str, Array]) -> None:
-        linear.weight_gradient(run["inner"], run["d_outer"], self.v_p.gradient)
-        linear.weight_gradient(run["queries"], run["d_inner"], self.position.w.gradient)
+    def _gather(self, tape: list[LocalStep]) -> None:
+        inner, d_inner, d_outer = (
+            np.concatenate([getattr(step.places, name) for step in tape], axis=1)
+            for name in ("inner", "d_inner", "d_outer")
+        )
+        queries = np.concatenate([step.queries for step in tape], axis=1)
+        linear.weight_gradient(inner, d_outer, self.v_p.gradient)
+        linear.weight_gradient(queries, d_inner, self.position.w.gradient)

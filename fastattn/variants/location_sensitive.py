@@ -12,7 +12,7 @@ from fastattn.layers import Parameter
 from fastattn.variants.protocol.checks import check_choice, check_size
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.variant import Array, Prepared
-from fastattn.variants.recall import Recall, RecallState
+from fastattn.variants.recall import Recall, RecallPrepared, RecallState
 
 __all__ = ["LocationSensitive"]
 
@@ -119,11 +119,13 @@ class LocationSensitive(Recall):
         previous = history if self.cumulative and self.window is not None else None
         return RecallState(history, previous, shape=prepared.shape)
 
-    def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
+    def _advance(self, prepared: RecallPrepared, state: RecallState, weights: Array) -> RecallState:
         if not self.cumulative:
             return RecallState(weights, shape=state.shape)
         previous = None if state.previous is None else weights
         return RecallState(state.history + weights, previous, shape=state.shape)
 
-    def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
+    def _advance_vjp(
+        self, prepared: RecallPrepared, weights: Array, d_state: RecallState
+    ) -> tuple[Array, Array | None]:
         return d_state.history, d_state.history if self.cumulative else None

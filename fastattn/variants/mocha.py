@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from fastattn.variants.additive import Additive
-from fastattn.variants.monotonic import Monotonic
+from fastattn.scores import Additive
+from fastattn.variants.monotonic import Monotonic, energy_of
 from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["Mocha"]
@@ -34,10 +34,10 @@ class Mocha(Monotonic):
 
     Attributes
     ----------
-    align : NormedAdditive
+    align : Soft
     r : Parameter, shape (1,)
-    chunk_align : Additive
-        W', V' and b' (query, key), and v.
+    chunk_align : Soft
+        W', V' and b' (w_query, w_key, b), and v, of an `Additive` score.
 
     Notes
     -----
@@ -76,6 +76,4 @@ class Mocha(Monotonic):
             rng=rng, dtype=dtype,
         )  # fmt: skip
         self.chunk = check_size("chunk", chunk)
-        self.chunk_align = Additive(
-            query_width=query_width, memory_width=memory_width, width=width, bias=True, rng=rng, dtype=dtype
-        )
+        self.chunk_align = energy_of(Additive, self, width, rng, bias=True)

@@ -11,13 +11,15 @@ from fastattn._numbers import finite_number
 from fastattn.attention.memory import packed_keys
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
-from fastattn.scores.base import KERNEL_ADDITIVE, Score
-from fastattn.variants.additive import Additive, NormedAdditive
+from fastattn.scores import Additive
+from fastattn.scores.base import KERNEL_ADDITIVE, Plain
+from fastattn.scores.normed_additive import NormedAdditive
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.recall import gathered_values
+from fastattn.variants.recall import SummedStep, gathered_values
+from fastattn.variants.soft import Soft
 
 __all__ = ["HardState", "Monotonic", "MonotonicState"]
 
@@ -54,6 +56,15 @@ class HardState(AttentionState):
     position: Array = field(metadata=per_sample(dtype=np.int64))
 
 
+@dataclass(slots=True)
+class MonotonicStep(SummedStep):
+    """What a step back leaves for `finish`: the query, and gradients of what the energies make of it."""
+
+    query: Array
+    d_projected: Array
+    d_chunk: Array | None
+
+
 class MonotonicPrepared(Prepared):
     """A memory with its keys.
 
@@ -71,7 +82,8 @@ class MonotonicPrepared(Prepared):
     chunk_key: Array | None
     panels: Array
     chunk_panels: Array | None
-    scores: tuple[Score, Score | None]
+    scores: tuple[Plain, Plain | None]
+    tape: list[MonotonicStep]
 
     def pack(self) -> None:
         """Pack the keys."""
@@ -91,7 +103,7 @@ class MonotonicPrepared(Prepared):
             self.close(maker)
 
 
-class Monotonic(Variant):
+class Monotonic(Variant[MonotonicPrepared]):
     """Monotonic attention of Raffel, Luong, Liu, Weiss, Eck 2017 (arXiv:1704.00784), equations 11 to 14 and 16.
 
     ::
@@ -122,8 +134,8 @@ class Monotonic(Variant):
 
     Attributes
     ----------
-    align : NormedAdditive
-        W, V and b (query, key), v and g.
+    align : Soft
+        W, V and b (w_query, w_key, b), v and g, of a `NormedAdditive` score.
     r : Parameter, shape (1,)
 
     Notes
@@ -154,7 +166,7 @@ class Monotonic(Variant):
     name = "monotonic"
     states = (MonotonicState, HardState)
     chunk: int = 0
-    chunk_align: Additive | None = None
+    chunk_align: Soft | None = None
     takes_seeds = True
 
     def __init__(
@@ -176,16 +188,15 @@ class Monotonic(Variant):
                 raise ArgumentError(describe(name, "a number from 0 up", value, hint))
         self.noise = float(noise)
         self.search = check_choice("search", search, ("hard", "soft"))
-        self.align = NormedAdditive(
-            query_width=query_width, memory_width=memory_width, width=width, rng=rng, dtype=dtype
-        )
+        self.align = energy_of(NormedAdditive, self, width, rng)
         self.r = Parameter(np.full(1, offset, dtype))
 
-    def _prepare(self, prepared: Prepared) -> MonotonicPrepared:
+    def extend(self, prepared: Prepared) -> MonotonicPrepared:
         made = MonotonicPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        chunk = self.chunk_align
-        made.key, made.chunk_key = self.align._key(made.memory), None if chunk is None else chunk._key(made.memory)
-        made.scores = self.align._score(), None if chunk is None else chunk._score()
+        score, chunk = self.align.score, None if self.chunk_align is None else self.chunk_align.score
+        made.key = score.project_key(made.memory)
+        made.chunk_key = None if chunk is None else chunk.project_key(made.memory)
+        made.scores = Plain(score), None if chunk is None else Plain(chunk)
         made.pack()
         return made
 
@@ -217,26 +228,28 @@ class Monotonic(Variant):
     def start_search(self, prepared: Prepared) -> AttentionState:
         return self.start(prepared, mode=self.search)
 
-    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, AttentionState]:
-        context, weights, after, _ = self._run(self._query(query, prepared, state), prepared, state)
+    def step(self, query: Array, prepared: MonotonicPrepared, state: Any) -> tuple[Array, Array | None, AttentionState]:
+        context, weights, after, _ = self._run(self.check_query(query, prepared, state), prepared, state)
         return context, weights, after
 
-    def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, core.Monotonic]:
+    def _run(
+        self, query: Array, prepared: MonotonicPrepared, state: Any
+    ) -> tuple[Array, Array, AttentionState, core.Monotonic]:
         hard = isinstance(state, HardState)
-        chunk = self.chunk_align
+        score, chunk = self.align.score, None if self.chunk_align is None else self.chunk_align.score
         values, chunks = core.unit(prepared.summed), None
-        if chunk is not None:
+        if chunk is not None and prepared.chunk_key is not None:
             chunk_keys = core.Keys(prepared.chunk_key, values, prepared.chunk_panels, prepared.rows)
-            chunk_score = core.KernelScore(KERNEL_ADDITIVE, vector=chunk.v.value)
-            chunks = core.Chunks(self.chunk, chunk._project(query), chunk_keys, chunk_score)
+            chunk_score = core.KernelScore(KERNEL_ADDITIVE, vector=chunk.vector())
+            chunks = core.Chunks(self.chunk, chunk.project_query(query), chunk_keys, chunk_score)
         walk = (
             {"start": np.ascontiguousarray(state.position)}
             if hard
             else {"previous": np.ascontiguousarray(state.alignment), "seeds": state.seeds, "step": state.steps}
         )
         call = core.Monotonic(
-            self.align._project(query), core.Keys(prepared.key, values, prepared.panels, prepared.rows),
-            core.KernelScore(KERNEL_ADDITIVE, vector=self.align._vector()), self.r.value, prepared.lengths,
+            score.project_query(query), core.Keys(prepared.key, values, prepared.panels, prepared.rows),
+            core.KernelScore(KERNEL_ADDITIVE, vector=score.vector()), self.r.value, prepared.lengths,
             prepared.mask, chunks, noise=self.noise, **walk,
         )  # fmt: skip
         shape = (prepared.batch, prepared.keys)
@@ -253,8 +266,10 @@ class Monotonic(Variant):
         after = MonotonicState(alignment, state.seeds, state.steps + 1, shape=prepared.shape)
         return context, weights, after, call
 
-    def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared, state)
+    def step_vjp(
+        self, query: Array, prepared: MonotonicPrepared, state: Any
+    ) -> tuple[Array, Array, AttentionState, StepBackward]:
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
         if isinstance(state, HardState):
             hint = "train with start(prepared), whose alignments are expected ones."
@@ -264,42 +279,49 @@ class Monotonic(Variant):
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, MonotonicState]:
             sums, chunk = prepared.sums.at(step, lambda: self._zeros(prepared)), self.chunk_align
-            d_projected = np.empty((prepared.batch, self.align.width), self.dtype)
+            d_projected = np.empty((prepared.batch, prepared.key.shape[-1]), self.dtype)
             d_chunk = None if chunk is None else np.empty_like(d_projected)
             d_previous = np.empty(weights.shape, self.dtype)
             call.backward(
                 d_context, d_weights, None if d_state is None else d_state.alignment, d_projected, d_chunk, d_previous,
                 sums["key"], sums["v"], sums["r"], sums.get("chunk_key"), sums.get("chunk_v"),
             )  # fmt: skip
-            left = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
-            d_query = self.align._project_vjp(query, query, d_projected)
+            prepared.tape.append(MonotonicStep(weights, d_context, query, d_projected, d_chunk))
+            d_query = self.align.score.query_vjp(query, d_projected)
             if chunk is not None and d_chunk is not None:
-                left["d_chunk"] = d_chunk
-                d_query = d_query + chunk._project_vjp(query, query, d_chunk)
-            prepared.tape.append(left)
+                d_query = d_query + chunk.score.query_vjp(query, d_chunk)
             return d_query, MonotonicState(d_previous)
 
         return context, weights, after, StepBackward(backward, context, weights, after)
 
-    def _zeros(self, prepared: Any) -> dict[str, Array]:
+    def _zeros(self, prepared: MonotonicPrepared) -> dict[str, Array]:
         sums = {"r": np.zeros((prepared.batch, 1), self.dtype)}
         for kind in ("", "chunk_") if self.chunk else ("",):
             sums[f"{kind}key"] = np.zeros(prepared.key.shape, self.dtype)
-            sums[f"{kind}v"] = np.zeros((prepared.batch, self.align.width), self.dtype)
+            sums[f"{kind}v"] = np.zeros((prepared.batch, prepared.key.shape[-1]), self.dtype)
         return sums
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, sums = self._take(prepared)
+    def finish(self, prepared: MonotonicPrepared) -> MemoryGradient:
+        tape, sums = self.take(prepared)
         sums = sums or self._zeros(prepared)
         self.r.accumulate(linear.row_sum(sums["r"]))
         d_memory = np.zeros_like(prepared.memory)
-        queries = np.stack([step["query"] for step in tape]) if tape else None
+        queries = np.stack([step.query for step in tape]) if tape else None
         for align, kind, projected in ((self.align, "", "d_projected"), (self.chunk_align, "chunk_", "d_chunk")):
-            if align is not None:
-                d_memory = d_memory + align._key_vjp(prepared.memory, prepared.key, sums[f"{kind}key"])
-                align._vector_vjp(linear.row_sum(sums[f"{kind}v"]))
-                if queries is not None:
-                    align._gather(queries, np.stack([step[projected] for step in tape]))
-        d_values = gathered_values(prepared, tape)
-        found: MemoryGradient = prepared.gradient(d_memory, d_values)
-        return found
+            if align is None:
+                continue
+            d_key, score = sums[f"{kind}key"], align.score
+            align.accumulate(score.key_gradients(prepared.memory, d_key))
+            d_memory = d_memory + score.key_vjp(prepared.memory, d_key)
+            align.accumulate(score.vector_gradients(linear.row_sum(sums[f"{kind}v"])))
+            if queries is not None:
+                d_queries = np.stack([getattr(step, projected) for step in tape])
+                align.accumulate(score.query_gradients(queries, d_queries))
+        return prepared.gradient(d_memory, gathered_values(tape, prepared))
+
+
+def energy_of(kind: type[Additive], variant: Variant[Any], width: int, rng: np.random.Generator, **more: Any) -> Soft:
+    """Return an energy of a variant, an additive score of its widths that is trained."""
+    widths = variant.query_width, variant.memory_width
+    score = kind.drawn(*widths, width=width, rng=rng, dtype=variant.dtype, **more)
+    return Soft(score, query_width=widths[0], memory_width=widths[1], dtype=variant.dtype)

@@ -47,6 +47,21 @@ class HeadsState(AttentionState):
     position: int
 
 
+@dataclass(slots=True)
+class HeadsStep:
+    """What a step back leaves for `finish`: what went through the projections, and gradients of it."""
+
+    first: int
+    query: Array
+    projected: Array
+    heads: Array
+    d_context: Array
+    d_heads: Array
+    d_weights: Array | None
+    d_projected: Array
+    d_query: Array
+
+
 class HeadsPrepared(Prepared):
     """A memory whose keys and values are projected, and its keys packed.
 
@@ -63,9 +78,10 @@ class HeadsPrepared(Prepared):
     key: Array
     value: Array
     attended: Memory
+    tape: list[HeadsStep]
 
 
-class MultiHead(Variant):
+class MultiHead(Variant[HeadsPrepared]):
     """``[head_1; ...; head_H] W_o``, ``head_i = attention(x W_q_i, m W_k_i, m W_v_i)`` (Vaswani et al. 2017, 3.2.2).
 
     Scores are scaled dot products. For self-attention the memory is the queries themselves; for a decoder's, where a
@@ -177,7 +193,7 @@ class MultiHead(Variant):
         if self.positioned:
             self.states = (HeadsState,)
 
-    def start(self, prepared: Any) -> AttentionState:
+    def start(self, prepared: HeadsPrepared) -> AttentionState:
         check_prepared(prepared, self)
         return HeadsState(0, shape=prepared.shape) if self.positioned else AttentionState(shape=prepared.shape)
 
@@ -188,7 +204,7 @@ class MultiHead(Variant):
     def _after(self, state: AttentionState, first: int, steps: int) -> AttentionState:
         return HeadsState(first + steps, shape=state.shape) if self.positioned else state
 
-    def _prepare(self, prepared: Prepared) -> HeadsPrepared:
+    def extend(self, prepared: Prepared) -> HeadsPrepared:
         made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         check_summed(made, self.value_width)
         made.placed = self.positions.add(made.memory)
@@ -199,7 +215,7 @@ class MultiHead(Variant):
         made.attended = prepare(made.key, made.value, key_lengths=made.lengths, mask=self._mask(made))
         return made
 
-    def _summed(self, prepared: Any) -> Array:
+    def _summed(self, prepared: HeadsPrepared) -> Array:
         placed: Array = prepared.placed if prepared.values is None else prepared.values
         return placed
 
@@ -219,25 +235,25 @@ class MultiHead(Variant):
         return options
 
     def step(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: HeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query, first = self._query(query, prepared, state), self._first(state)
+        query, first = self.check_query(query, prepared, state), self._first(state)
         heads, weights = self._attend(self._query_heads(query[:, None], first), prepared, first, True)
         return self.output.forward(joined(heads)[:, 0]), weights[:, :, 0], self._after(state, first, 1)
 
-    def _attend(self, query: Array, prepared: Any, first: int, return_weights: bool) -> tuple[Array, Any]:
+    def _attend(self, query: Array, prepared: HeadsPrepared, first: int, return_weights: bool) -> tuple[Array, Any]:
         options = self._options(first, query.shape[2], prepared.keys)
         return attend(prepared.attended, query, self.positions, first, return_weights=return_weights, **options)
 
     def forward(
         self,
         queries: Array,
-        prepared: Any,
+        prepared: HeadsPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
-        queries, first = self._queries(queries, prepared, state), self._first(state)
+        queries, first = self.check_queries(queries, prepared, state), self._first(state)
         heads, weights = self._attend(self._query_heads(queries, first), prepared, first, return_weights)
         context = self.output.forward(joined(heads))
         return AttentionOutput(context, weights) if return_weights else context
@@ -245,12 +261,12 @@ class MultiHead(Variant):
     def vjp(
         self,
         queries: Array,
-        prepared: Any,
+        prepared: HeadsPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries, first = self._queries(queries, prepared, state), self._first(state)
+        queries, first = self.check_queries(queries, prepared, state), self._first(state)
         check_whole(prepared)
         positions = self.positions
         projected, query_back = self.query.vjp(positions.add(queries, first))
@@ -268,7 +284,7 @@ class MultiHead(Variant):
 
         return output, backward
 
-    def _attention_vjp(self, prepared: Any, query: Array, first: int, return_weights: bool) -> Any:
+    def _attention_vjp(self, prepared: HeadsPrepared, query: Array, first: int, return_weights: bool) -> Any:
         options = self._options(first, query.shape[2], prepared.keys)
         own = self._mask(prepared)
         if own is not None:
@@ -278,7 +294,7 @@ class MultiHead(Variant):
             return_weights=return_weights, **options,
         )  # fmt: skip
 
-    def _memory_vjp(self, prepared: Any, gradients: Any) -> MemoryGradient:
+    def _memory_vjp(self, prepared: HeadsPrepared, gradients: Any) -> MemoryGradient:
         d_key = self.positions.turn_vjp(gradients.key)
         d_memory = self.key.vjp(prepared.placed)[1](joined(d_key))
         d_values = self.value.vjp(self._summed(prepared))[1](joined(gradients.value))
@@ -288,9 +304,9 @@ class MultiHead(Variant):
         return d_memory if prepared.values is None else (d_memory, d_values)
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: HeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query, first = self._query(query, prepared, state), self._first(state)
+        query, first = self.check_query(query, prepared, state), self._first(state)
         check_whole(prepared)
         placed = self.positions.add(query[:, None], first)
         turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
@@ -312,15 +328,20 @@ class MultiHead(Variant):
             d_projected = joined(self.positions.turn_vjp(heads_of(d_turned[:, None], self.heads), first))[:, 0]
             d_query = self.query.w.packed().matmul_transposed(d_projected)
             prepared.tape.append(
-                {"first": first, "query": placed[:, 0], "projected": projected, "heads": heads, "d_context": d_context,
-                 "d_heads": d_heads, "d_weights": d_weights, "d_projected": d_projected, "d_query": d_query}
-            )  # fmt: skip
+                HeadsStep(first, placed[:, 0], projected, heads, d_context, d_heads, d_weights, d_projected, d_query)
+            )
             return d_query, d_state
 
         return output, weights, after, StepBackward(backward, output, weights, after)
 
     def _step_back(
-        self, prepared: Any, first: int, projected: Array, weights: Array, d_heads: Array, d_weights: Array | None
+        self,
+        prepared: HeadsPrepared,
+        first: int,
+        projected: Array,
+        weights: Array,
+        d_heads: Array,
+        d_weights: Array | None,
     ) -> Array:
         """Return the gradient of one projected query (B, H d); a key head of a sample counts as a sample."""
         (batch, key_heads, keys, d), each = prepared.key.shape, self.heads // self.key_heads
@@ -349,19 +370,19 @@ class MultiHead(Variant):
             d_projected += self.positions.scores_vjp(d_scores, first).reshape(d_projected.shape)
         return d_projected.reshape(batch, -1)
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, _ = self._take(prepared)
+    def finish(self, prepared: HeadsPrepared) -> MemoryGradient:
+        tape, _ = self.take(prepared)
         if not tape:
             nothing = np.zeros_like(prepared.memory)
             return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
         whole = {
-            name: np.stack([step[name] for step in tape], axis=1)
+            name: np.stack([getattr(step, name) for step in tape], axis=1)
             for name in ("query", "projected", "heads", "d_context", "d_heads", "d_projected", "d_query")
         }
         d_weights = None
-        if any(step["d_weights"] is not None for step in tape):
+        if any(step.d_weights is not None for step in tape):
             nothing = np.zeros((prepared.batch, self.heads, prepared.keys), self.dtype)
-            given = [step["d_weights"] for step in tape]
+            given = [step.d_weights for step in tape]
             d_weights = np.stack([nothing if d is None else d for d in given], axis=2)
         self.output.vjp(whole["heads"])[1](whole["d_context"])
         self.query.vjp(whole["query"])[1](whole["d_projected"])
@@ -379,7 +400,7 @@ class MultiHead(Variant):
             d_keys_values = gradients
         return self._memory_vjp(prepared, d_keys_values)
 
-    def _runs(self, tape: list[dict[str, Any]]) -> list[tuple[slice, int]]:
+    def _runs(self, tape: list[HeadsStep]) -> list[tuple[slice, int]]:
         """Return slices of steps that attention takes together, and the position of their first query.
 
         Steps went back in reverse, so that a run is a slice of step -1 of positions that fall by one.
@@ -388,8 +409,8 @@ class MultiHead(Variant):
             return [(slice(None), 0)]
         runs, end = [], 0
         for number in range(1, len(tape) + 1):
-            if number == len(tape) or tape[number]["first"] != tape[number - 1]["first"] - 1:
-                runs.append((slice(number - 1, end - 1 if end else None, -1), tape[number - 1]["first"]))
+            if number == len(tape) or tape[number].first != tape[number - 1].first - 1:
+                runs.append((slice(number - 1, end - 1 if end else None, -1), tape[number - 1].first))
                 end = number
         return runs
 

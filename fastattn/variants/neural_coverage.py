@@ -14,7 +14,7 @@ from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
-from fastattn.variants.recall import gathered_values
+from fastattn.variants.recall import RecallStep, gathered_values
 
 __all__ = ["NeuralCoverage", "NeuralCoverageState"]
 
@@ -32,6 +32,13 @@ class NeuralCoverageState(AttentionState):
     coverage: Array = field(metadata=per_sample("S", "coverage_width"))
 
 
+@dataclass(slots=True)
+class NeuralCoverageStep(RecallStep):
+    """What a step back leaves for `finish`: besides, the gradient of the query's part of the gates."""
+
+    d_gates: Array | None
+
+
 class NeuralCoveragePrepared(Prepared):
     """A memory with its keys and its part of the gates.
 
@@ -44,9 +51,10 @@ class NeuralCoveragePrepared(Prepared):
 
     key: Array
     gates: Array
+    tape: list[NeuralCoverageStep]
 
 
-class NeuralCoverage(Variant):
+class NeuralCoverage(Variant[NeuralCoveragePrepared]):
     """Attention of Tu, Lu, Liu, Liu, Li 2016 (arXiv:1601.04811), section 3.1.2, with gated coverage.
 
     ::
@@ -132,7 +140,7 @@ class NeuralCoverage(Variant):
         self.query_gates = Linear(query_width, 3 * d, bias=False, rng=rng, dtype=dtype)
         self.gates, self.candidate = draw(d, 2 * d), draw(d, d)
 
-    def _prepare(self, prepared: Prepared) -> NeuralCoveragePrepared:
+    def extend(self, prepared: Prepared) -> NeuralCoveragePrepared:
         made = NeuralCoveragePrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.key = self.key.forward(made.memory)
         # Where nothing may be read, any coverage does that is not NaN.
@@ -144,13 +152,17 @@ class NeuralCoverage(Variant):
         coverage = np.zeros((*prepared.shape, self.coverage_width), self.dtype)
         return NeuralCoverageState(coverage, shape=prepared.shape)
 
-    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, NeuralCoverageState]:
-        query = self._query(query, prepared, state)
+    def step(
+        self, query: Array, prepared: NeuralCoveragePrepared, state: Any
+    ) -> tuple[Array, Array | None, NeuralCoverageState]:
+        query = self.check_query(query, prepared, state)
         context, weights, _ = self._attend(query, prepared, state.coverage)
         after = self._cover(query, prepared, state.coverage, weights)["after"]
         return context, weights, NeuralCoverageState(after, shape=state.shape)
 
-    def _attend(self, query: Array, prepared: Any, coverage: Array) -> tuple[Array, Array, core.Steps]:
+    def _attend(
+        self, query: Array, prepared: NeuralCoveragePrepared, coverage: Array
+    ) -> tuple[Array, Array, core.Steps]:
         """Return contexts and weights, and the kernel's call that can go back."""
         batch, keys = prepared.batch, prepared.keys
         key, summed = prepared.key, prepared.summed
@@ -168,7 +180,7 @@ class NeuralCoverage(Variant):
         call.forward(context, weights, weights, np.empty(batch, self.dtype))
         return context, weights, call
 
-    def _cover(self, query: Array, prepared: Any, before: Array, weights: Array) -> dict[str, Array]:
+    def _cover(self, query: Array, prepared: NeuralCoveragePrepared, before: Array, weights: Array) -> dict[str, Array]:
         """Return the coverage after a step, and what the backward pass needs."""
         d = self.coverage_width
         gates = prepared.gates if prepared.rows is None else prepared.gates[prepared.rows]
@@ -194,9 +206,9 @@ class NeuralCoverage(Variant):
         return d_x, d_before
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: Any
+        self, query: Array, prepared: NeuralCoveragePrepared, state: Any
     ) -> tuple[Array, Array, NeuralCoverageState, StepBackward]:
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
         context, weights, _ = self._attend(query, prepared, state.coverage)
         run = self._cover(query, prepared, state.coverage, weights)
@@ -205,31 +217,28 @@ class NeuralCoverage(Variant):
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, NeuralCoverageState]:
             sums, before = prepared.sums.at(number, lambda: self._zeros(prepared)), run["before"]
-            step = {"query": query, "weights": weights, "d_context": d_context}
-            d_query, d_before = None, None
+            d_query = d_before = d_gates = None
             if d_state is not None:
                 d_x, d_before = self._cover_vjp(run, d_state.coverage)
                 sums["gates"] += d_x
                 linear.weight_gradient(weights[..., None], d_x, self.weight_gates.gradient)
                 # A running sum has one order whatever the padding, where zeros are added.
-                step["d_gates"] = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(
-                    prepared.batch, -1
-                )
-                d_query = self.query_gates.w.packed().matmul_transposed(step["d_gates"])
+                d_gates = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(prepared.batch, -1)
+                d_query = self.query_gates.w.packed().matmul_transposed(d_gates)
                 through = self.weight_gates.packed().matmul_transposed(d_x)[..., 0]
                 d_weights = through if d_weights is None else d_weights + through
             call = self._attend(query, prepared, before)[2]
             d_key = np.zeros((*weights.shape, self.width), self.dtype)
-            step["d_projected"] = np.empty((prepared.batch, self.width), self.dtype)
+            d_projected = np.empty((prepared.batch, self.width), self.dtype)
             call.backward(
-                step["d_context"], None if d_weights is None else np.ascontiguousarray(d_weights), step["d_projected"],
-                None, None, d_key, sums["v"], None, None,
+                d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, None, None,
+                d_key, sums["v"], None, None,
             )  # fmt: skip
             sums["key"] += d_key
             linear.weight_gradient(before, d_key, self.u.gradient)
             d_coverage = self.u.packed().matmul_transposed(d_key)
-            prepared.tape.append(step)
-            through_score = self.query.w.packed().matmul_transposed(step["d_projected"])
+            prepared.tape.append(NeuralCoverageStep(weights, d_context, query, d_projected, d_gates))
+            through_score = self.query.w.packed().matmul_transposed(d_projected)
             return (
                 through_score if d_query is None else through_score + d_query,
                 NeuralCoverageState(d_coverage if d_before is None else d_coverage + d_before),
@@ -242,8 +251,8 @@ class NeuralCoverage(Variant):
         shapes = {"key": (batch, keys, self.width), "gates": (batch, keys, 3 * self.coverage_width)}
         return {name: np.zeros(shape, self.dtype) for name, shape in {**shapes, "v": (batch, self.width)}.items()}
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, sums = self._take(prepared)
+    def finish(self, prepared: NeuralCoveragePrepared) -> MemoryGradient:
+        tape, sums = self.take(prepared)
         sums = sums or self._zeros(prepared)
         memory, bias = prepared.memory, self.memory_gates.b
         assert bias is not None
@@ -253,10 +262,8 @@ class NeuralCoverage(Variant):
         d_memory = self.key.w.packed().matmul_transposed(sums["key"])
         d_memory += self.memory_gates.w.packed().matmul_transposed(sums["gates"])
         for layer, name in ((self.query, "d_projected"), (self.query_gates, "d_gates")):
-            steps = [step for step in tape if name in step]
+            steps = [step for step in tape if getattr(step, name) is not None]
             if steps:
-                queries, found = (np.stack([step[part] for step in steps]) for part in ("query", name))
+                queries, found = (np.stack([getattr(step, part) for step in steps]) for part in ("query", name))
                 linear.weight_gradient(queries, found, layer.w.gradient)
-        d_values = gathered_values(prepared, tape)
-        gradient: MemoryGradient = prepared.gradient(d_memory, d_values)
-        return gradient
+        return prepared.gradient(d_memory, gathered_values(tape, prepared))

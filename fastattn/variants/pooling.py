@@ -1,21 +1,34 @@
 """Attention without a query: a sequence becomes one vector."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, describe
-from fastattn.layers import Linear, Parameter
-from fastattn.scores import Additive as AdditiveScore
-from fastattn.scores.base import Score
-from fastattn.variants.protocol.checks import NormalizerLike, check_size
+from fastattn.scores import Additive
+from fastattn.variants.protocol.checks import NormalizerLike
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.variant import Array, AttentionState, Prepared
 from fastattn.variants.soft import Soft
 
 __all__ = ["Pooling"]
+
+
+class _Unasked(Additive):
+    """An additive score of keys alone: its query is zero."""
+
+    def __init__(self, v: Array, w_query: Array | None, *more: Any) -> None:
+        super().__init__(v, None, *more)
+
+    def check(self, query: Array, key: Array) -> None:
+        super().check(self.project_query(query), key)
+
+    def project_query(self, query: Array) -> Array:
+        return np.zeros((*query.shape[:-1], len(self.parameters["v"])), query.dtype)
+
+    def query_vjp(self, query: Array, d_projected: Array) -> Array:
+        return np.zeros_like(query)
 
 
 class Pooling(Soft):
@@ -35,10 +48,8 @@ class Pooling(Soft):
 
     Attributes
     ----------
-    key : Linear
-        W and b.
-    v : Parameter, shape (Da,)
-        The paper's u_w, "what is the informative word".
+    trained : dict of str to Parameter
+        W ("w_key"), b ("b"), and "v", shape (Da,), the paper's u_w, "what is the informative word".
 
     Notes
     -----
@@ -65,13 +76,11 @@ class Pooling(Soft):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(query_width, memory_width, dtype, normalizer)
         if query_width != 0:
             hint = "use 'additive' for attention with a query."
             raise ArgumentError(describe("query_width", "0", query_width, hint))
-        self.width = check_size("width", width)
-        self.key = Linear(memory_width, width, rng=rng, dtype=dtype)
-        self.v = Parameter((rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype))
+        score = _Unasked.drawn(0, memory_width, width=width, bias=True, rng=rng, dtype=dtype)
+        super().__init__(score, query_width=query_width, memory_width=memory_width, normalizer=normalizer, dtype=dtype)
 
     def forward(
         self, queries: Array, prepared: Any = None, *, state: AttentionState | None = None, return_weights: bool = False
@@ -87,21 +96,3 @@ class Pooling(Soft):
         found: Any = self.forward(np.empty((prepared.batch, 1, 0), self.dtype), prepared)
         context: Array = found[:, 0]
         return context
-
-    def _score(self) -> Score:
-        return AdditiveScore(self.v.value)
-
-    def _vector_vjp(self, d_vector: Array) -> None:
-        self.v.accumulate(d_vector)
-
-    def _key(self, memory: Array) -> Array:
-        return self.key.forward(memory)
-
-    def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
-        return self.key.vjp(memory)[1](d_key)
-
-    def _project(self, query: Array) -> Array:
-        return np.zeros((*query.shape[:-1], self.width), self.dtype)
-
-    def _project_vjp(self, query: Array, projected: Array, d_projected: Array) -> Array:
-        return np.zeros_like(query)

@@ -1,6 +1,7 @@
 """Additive attention whose scores depend on earlier weights: what location-sensitive attention and coverage share."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
-__all__ = ["Recall", "RecallState", "sum_values"]
+__all__ = ["Recall", "RecallState", "SummedStep", "gathered_values", "sum_values"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,22 @@ class RecallState(AttentionState):
     previous: Array | None = field(default=None, metadata=per_sample("S"))
 
 
+@dataclass(slots=True)
+class SummedStep:
+    """What a step back leaves of a weighted sum: the weights (B, S), and the gradient of the context (B, Dv)."""
+
+    weights: Array
+    d_context: Array
+
+
+@dataclass(slots=True)
+class RecallStep(SummedStep):
+    """What a step back leaves for `finish`: besides, the query and the gradient of what is made of it."""
+
+    query: Array
+    d_projected: Array
+
+
 class RecallPrepared(Prepared):
     """A memory with its keys.
 
@@ -46,9 +63,10 @@ class RecallPrepared(Prepared):
 
     key: Array
     phi: Array
+    tape: list[RecallStep]
 
 
-class Recall(Variant):
+class Recall(Variant[RecallPrepared]):
     """``score_j = scale * v . tanh(query W_q + memory_j W_m + b + f_j U)`` with features f_j (C,) of the history.
 
     Notes
@@ -75,15 +93,17 @@ class Recall(Variant):
         bound = math.sqrt(3 / features)
         self.u = Parameter(rng.uniform(-bound, bound, (features, width)).astype(dtype))
 
-    def _advance(self, prepared: Any, state: RecallState, weights: Array) -> RecallState:
+    def _advance(self, prepared: RecallPrepared, state: RecallState, weights: Array) -> RecallState:
         """Return the state after a step with these weights."""
         raise NotImplementedError
 
-    def _advance_vjp(self, prepared: Any, weights: Array, d_state: RecallState) -> tuple[Array, Array | None]:
+    def _advance_vjp(
+        self, prepared: RecallPrepared, weights: Array, d_state: RecallState
+    ) -> tuple[Array, Array | None]:
         """Return the gradients of the weights and of the history before from that of the state after."""
         raise NotImplementedError
 
-    def _prepare(self, prepared: Prepared) -> RecallPrepared:
+    def extend(self, prepared: Prepared) -> RecallPrepared:
         made = RecallPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.key = self.key.forward(made.memory)
         return made
@@ -92,11 +112,11 @@ class Recall(Variant):
         check_prepared(prepared, self)
         return RecallState(np.zeros(prepared.shape, self.dtype), shape=prepared.shape)
 
-    def step(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array | None, RecallState]:
-        context, weights, after, _ = self._run(self._query(query, prepared, state), prepared, state)
+    def step(self, query: Array, prepared: RecallPrepared, state: Any) -> tuple[Array, Array | None, RecallState]:
+        context, weights, after, _ = self._run(self.check_query(query, prepared, state), prepared, state)
         return context, weights, after
 
-    def _run(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, core.Steps]:
+    def _run(self, query: Array, prepared: RecallPrepared, state: Any) -> tuple[Array, Array, RecallState, core.Steps]:
         projected = self.query.forward(query)
         first, last = self._range(prepared, state)
         batch, keys = prepared.batch, prepared.keys
@@ -112,7 +132,7 @@ class Recall(Variant):
         call.forward(context, weights, weights, np.empty(batch, self.dtype))
         return context, weights, self._advance(prepared, state, weights), call
 
-    def _range(self, prepared: Any, state: RecallState) -> tuple[Array, Array]:
+    def _range(self, prepared: RecallPrepared, state: RecallState) -> tuple[Array, Array]:
         """Return the first key of each sample, and the one behind the last."""
         lengths = prepared.lengths
         if self.window is None:
@@ -123,8 +143,10 @@ class Recall(Variant):
         first = np.minimum(np.maximum(middle - self.window, 0), lengths)
         return first, np.minimum(middle + self.window + 1, lengths)
 
-    def step_vjp(self, query: Array, prepared: Any, state: Any) -> tuple[Array, Array, RecallState, StepBackward]:
-        query = self._query(query, prepared, state)
+    def step_vjp(
+        self, query: Array, prepared: RecallPrepared, state: Any
+    ) -> tuple[Array, Array, RecallState, StepBackward]:
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
         context, weights, after, call = self._run(query, prepared, state)
         step = prepared.count()
@@ -140,8 +162,7 @@ class Recall(Variant):
                 d_context, None if d_weights is None else np.ascontiguousarray(d_weights), d_projected, d_history,
                 None, sums["key"], sums["v"], sums["u"], sums.get("filters"),
             )  # fmt: skip
-            left = {"query": query, "d_projected": d_projected, "d_context": d_context, "weights": weights}
-            prepared.tape.append(left)
+            prepared.tape.append(RecallStep(weights, d_context, query, d_projected))
             if d_before is not None:
                 d_history += d_before
             return self.query.w.packed().matmul_transposed(d_projected), RecallState(d_history)
@@ -155,8 +176,8 @@ class Recall(Variant):
                 sums[name] = np.zeros((prepared.batch, *parameter.value.shape), self.dtype)
         return sums
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, sums = self._take(prepared)
+    def finish(self, prepared: RecallPrepared) -> MemoryGradient:
+        tape, sums = self.take(prepared)
         sums = sums or self._zeros(prepared)
         memory = prepared.memory
         for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
@@ -168,18 +189,16 @@ class Recall(Variant):
         )
         d_memory = self.key.w.packed().matmul_transposed(sums["key"])
         if tape:
-            queries, d_projected = (np.stack([step[name] for step in tape]) for name in ("query", "d_projected"))
+            queries, d_projected = (np.stack([getattr(step, n) for step in tape]) for n in ("query", "d_projected"))
             linear.weight_gradient(queries, d_projected, self.query.w.gradient)
-        d_values = gathered_values(prepared, tape)
-        found: MemoryGradient = prepared.gradient(d_memory, d_values)
-        return found
+        return prepared.gradient(d_memory, gathered_values(tape, prepared))
 
 
-def gathered_values(prepared: Prepared, tape: list[dict[str, Any]]) -> Array:
-    """Return the gradient of what contexts are sums of, from the weights (B, S) and d_context (B, Dv) of steps."""
+def gathered_values(tape: Sequence[SummedStep], prepared: Prepared) -> Array:
+    """Return the gradient of what contexts are sums of, over all steps."""
     d_values = np.zeros(prepared.summed.shape, prepared.summed.dtype)
     if tape:
-        weights, d_contexts = (np.stack([step[name] for step in tape], axis=1) for name in ("weights", "d_context"))
+        weights, d_contexts = (np.stack([getattr(step, n) for step in tape], axis=1) for n in ("weights", "d_context"))
         sum_values(weights, d_contexts, d_values)
     return d_values
 

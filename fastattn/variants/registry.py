@@ -1,12 +1,14 @@
 """The variants by name, those of plugins too, and `create`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastattn.errors import UnsupportedError, describe
 from fastattn.plugin.making import accepts
 from fastattn.plugin.records import VariantRecord
 from fastattn.plugin.registry import Registry
+from fastattn.scores import registry as scores
+from fastattn.variants.of_score import of_score
 from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["REGISTRY", "check_normalized", "create", "names", "options", "record", "records", "register"]
@@ -16,34 +18,11 @@ _BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
 _LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
 
 _OWN = (
-    VariantRecord("dot", f"{_HERE}.dot:Dot", "q . m", f"{_LUONG}, section 3.1"),
-    VariantRecord(
-        "scaled_dot", f"{_HERE}.dot:ScaledDot", "q . m / sqrt(D)", "Vaswani et al. 2017 (arXiv:1706.03762), eq. 1"
-    ),
-    VariantRecord(
-        "cosine", f"{_HERE}.dot:Cosine", "q . m / (|q| |m|)", "Graves, Wayne, Danihelka 2014 (arXiv:1410.5401), eq. 6"
-    ),
-    VariantRecord("general", f"{_HERE}.dot:General", "q W m", f"{_LUONG}, section 3.1"),
-    VariantRecord("location", f"{_HERE}.dot:Location", "(q W)_j", f"{_LUONG}, eq. 8"),
-    VariantRecord("additive", f"{_HERE}.additive:Additive", "v . act(q W + m U + b)", f"{_BAHDANAU}, A.1.2"),
-    VariantRecord("concat", f"{_HERE}.additive:Concat", "v . tanh([q; m] W)", f"{_LUONG}, section 3.1"),
-    VariantRecord(
-        "normed_additive", f"{_HERE}.additive:NormedAdditive", "g v / |v| . tanh(q W + m U + b)",
-        "Raffel et al. 2017 (arXiv:1704.00784), eq. 16",
-    ),
     VariantRecord(
         "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
         "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1", reference=f"{_TWIN}.variants:gated_additive",
     ),
-    VariantRecord(
-        "l2", f"{_HERE}.weighted:Distance", "-|q - m|^2 / sqrt(D)",
-        "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2",
-    ),
-    VariantRecord(
-        "linear", f"{_HERE}.weighted:LinearCombination", "act(w . [x, y, x * y, ...] + b)",
-        "AllenNLP's LinearAttention; Seo et al. 2017 (arXiv:1611.01603), eq. 1",
-    ),
-    VariantRecord("bahdanau", f"{_HERE}.additive:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
+    VariantRecord("bahdanau", f"{_HERE}.published:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
     VariantRecord(
         "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
@@ -98,10 +77,21 @@ _OWN = (
         "Xu et al. 2015 (arXiv:1502.03044), section 4.1; Jang, Gu, Poole 2017 (arXiv:1611.01144)",
         reference=f"{_TWIN}.hard:hard",
     ),
-    VariantRecord("luong", f"{_HERE}.luong:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
+    VariantRecord("luong", f"{_HERE}.published:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
 )  # fmt: skip
 
-REGISTRY = Registry(VariantRecord, Variant, _OWN)
+
+class _Variants(Registry[VariantRecord, Variant[Any]]):
+    """Variants, among them that of every score."""
+
+    def offers(self) -> Iterator[tuple[Any, VariantRecord]]:
+        own = {(provider.name, record.name): (provider, record) for provider, record in super().offers()}
+        given = scores.REGISTRY.offers()
+        of_scores = {(provider.name, record.name): (provider, of_score(record)) for provider, record in given}
+        yield from {**of_scores, **own}.values()
+
+
+REGISTRY = _Variants(VariantRecord, Variant, (*map(of_score, scores.REGISTRY.built_in.values()), *_OWN))
 names = REGISTRY.names
 options = REGISTRY.options
 record = REGISTRY.record
@@ -117,7 +107,7 @@ def check_normalized(name: str, given: Iterable[str]) -> None:
         raise UnsupportedError(describe("normalizer", expected, "one", hint))
 
 
-def create(name: str, **given: Any) -> Variant:
+def create(name: str, **given: Any) -> Variant[Any]:
     """Make an attention mechanism.
 
     Parameters

@@ -1,25 +1,43 @@
-"""Global soft attention: every score over the whole memory, on the fused kernels.
+"""Global soft attention: a score function over the whole memory, on the fused kernels.
 
-A subclass says how query and memory become the operands of a kernel, ``q . k`` or ``v . act(q + k)``, and back; this
-file does the rest. Nothing is carried from step to step.
+What the score is, is the score's own: `fastattn.scores`. Its parameters are trained here. Nothing is carried from step
+to step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastattn import linear, normalizers
 from fastattn._kernels import core
+from fastattn._numbers import finite_number
 from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
+from fastattn.errors import ArgumentError, describe
+from fastattn.layers import Parameter
 from fastattn.normalizers.softmax import Softmax
-from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
-from fastattn.scores.registry import resolve
+from fastattn.scores.base import Plain, Score, kernel_score, uniform
+from fastattn.scores.bridged import Bridged
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import NormalizerLike, check_whole
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
-__all__ = ["Soft", "SoftPrepared"]
+__all__ = ["Soft", "SoftPrepared", "SoftStep"]
+
+
+@dataclass(slots=True)
+class SoftStep:
+    """What a step back leaves for `Soft.finish`: what went in, and gradients (B, ...)."""
+
+    query: Array
+    projected: Array
+    bias: Array | None
+    d_context: Array
+    d_weights: Array | None
+    d_projected: Array
+    d_score: Array
+    d_gate: Array | None = None  # of a variant with a gate
 
 
 class SoftPrepared(Prepared):
@@ -30,126 +48,143 @@ class SoftPrepared(Prepared):
     key : array, shape (B, S, D)
         The kernel's.
     attended : Memory
-    score : Score
-        The kernel's, as its parameters were.
+    score : Plain
     location : PackedWeights or None
         Makes scores of queries alone.
     """
 
     key: Array
     attended: Memory
-    score: Score
+    score: Plain
+    tape: list[SoftStep]
     location: linear.PackedWeights | None = None
 
 
-class Soft(Variant):
+class Soft(Variant[SoftPrepared]):
     """``weights = softmax_j(scale * score(query, memory_j))``, ``context = sum_j weights_j memory_j``.
 
     Parameters
     ----------
+    score : Score
+        Its parameters are where training begins. One whose query and key must be of one width is given queries of
+        another through a matrix, the parameter ``bridge``.
     query_width, memory_width : int
-    dtype : dtype
+    scale : float, optional
+        Of the scores; by default the score's own.
     normalizer : str, mapping or Normalizer
         What stands in place of softmax: "sparsemax", "entmax15", any other of `fastattn.normalizers.names()`, a mapping
         of its ``name`` and settings, or an object. An alpha of its own is a setting, and not trained.
+    rng : numpy.random.Generator, optional
+        For that matrix, which starts uniform in +-sqrt(3 / Dm).
+    dtype : dtype
 
     Attributes
     ----------
+    score : Score
+        Follows the values of the parameters.
+    trained : dict of str to Parameter
+        By the names that they have in the score.
     normalizer : Normalizer
 
     Notes
     -----
     Work of a query: 2 S (D + Dv) operations, and S D (5 operations and a quarter of a division) more for an additive
-    score; a backward step of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing
-    of size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a backward step costs
+    score; a backward step of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing of
+    size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a backward step costs
     about as much as its share of `finish`, unless it is sparsemax or 1.5-entmax.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> variant = fastattn.create("dot", query_width=4, memory_width=4)
+    >>> prepared = variant.prepare(np.ones((2, 5, 4), np.float32), lengths=np.array([5, 3]))
+    >>> variant.forward(np.ones((2, 3, 4), np.float32), prepared).shape
+    (2, 3, 4)
     """
 
-    scale: float = 1.0
-
-    def __init__(self, query_width: int, memory_width: int, dtype: Any, normalizer: NormalizerLike = "softmax") -> None:
+    def __init__(
+        self,
+        score: Score,
+        *,
+        query_width: int,
+        memory_width: int,
+        scale: float | None = None,
+        normalizer: NormalizerLike = "softmax",
+        rng: np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
         super().__init__(query_width, memory_width, dtype)
+        if score.one_width and query_width != memory_width:
+            if rng is None:
+                hint = "pass rng=np.random.default_rng(0): a matrix takes queries to the memory's width."
+                raise ArgumentError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
+            score = Bridged(score, uniform(rng, query_width, memory_width, dtype, memory_width))
+        score.check(*(np.zeros((1, width), self.dtype) for width in (query_width, memory_width)))
+        given = score.default_scale(memory_width) if scale is None else scale
+        self.scale = finite_number("scale", given, self.dtype, "leave it out.")
+        self.trained = {name: Parameter(value) for name, value in score.parameters.items()}
+        self.score: Score = score.hold(self.trained) if self.trained else score
+        self.name = type(self).name or score.name
         self.normalizer = normalizers.read(normalizer)
         plain = isinstance(self.normalizer, Softmax)
         self._normalizer: dict[str, Any] = {} if plain else {"normalizer": self.normalizer}
 
-    # What a subclass may say; this is the plain dot product.
+    def _named(self) -> Iterator[tuple[str, Parameter]]:
+        names = self.score.trained_names
+        yield from ((names.get(name, name), parameter) for name, parameter in self.trained.items())
+        yield from super()._named()
 
-    def _score(self) -> Score:
-        """Return the kernel's score, without projections."""
-        return resolve("dot")
+    def accumulate(self, gradients: dict[str, Array]) -> None:
+        """Add gradients that the score returned to those of its parameters."""
+        for name, gradient in gradients.items():
+            self.trained[name].accumulate(gradient)
 
-    def _key(self, memory: Array) -> Array:
-        """Return the kernel's keys (B, S, D)."""
-        return memory
-
-    def _key_vjp(self, memory: Array, key: Array, d_key: Array) -> Array:
-        """Return the gradient of the memory from that of the keys, and add to those of parameters.
-
-        Rows of d_key that are zero belong to what was not read, where memory and key may be NaN.
-        """
-        return d_key
-
-    def _project(self, query: Array) -> Array:
-        """Return the kernel's query (..., D)."""
-        return query
-
-    def _project_vjp(self, query: Array, projected: Array, d_projected: Array) -> Array:
-        """Return the gradient of a query; parameters are left to `_gather`."""
-        return d_projected
-
-    def _gather(self, queries: Array, d_projected: Array) -> None:
-        """Add to the gradients of what projects queries, over all steps."""
-
-    def _vector_vjp(self, d_vector: Array) -> None:
-        """Add to the gradient of the vector of an additive score."""
-
-    def _location(self, keys: int) -> linear.PackedWeights | None:
-        """Return the matrix (Dq, S) from a query to scores that do not depend on the memory, or None."""
-        return None
-
-    def _location_vjp(self, queries: Array, d_scores: Array) -> None:
-        """Add to the gradient of that matrix."""
-
-    # The protocol.
-
-    def _prepare(self, prepared: Prepared) -> SoftPrepared:
+    def extend(self, prepared: Prepared) -> SoftPrepared:
         made = SoftPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.score = self._score()
-        made.key = core.unit(self._key(made.memory))
-        made.location = self._location(made.keys)
+        made.score = Plain(self.score)
+        made.key = core.unit(self.score.project_key(made.memory))
+        matrix = self.score.location(made.keys)
+        if matrix is not None:
+            made.location = linear.PackedWeights(matrix)
         mask = None if made.mask is None else made.mask[:, None]
         made.attended = prepare(made.key, core.unit(made.summed), score=made.score, key_lengths=made.lengths, mask=mask)
         return made
 
     def step(
-        self, query: Array, prepared: Prepared, state: AttentionState
+        self, query: Array, prepared: SoftPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         output = self._attend(query[:, None], prepared, True)
         return output.context[:, 0], output.weights[:, 0], state
 
     def forward(
         self,
         queries: Array,
-        prepared: Prepared,
+        prepared: SoftPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> Array | AttentionOutput:
         output: Array | AttentionOutput = self._attend(
-            self._queries(queries, prepared, state), prepared, return_weights
+            self.check_queries(queries, prepared, state), prepared, return_weights
         )
         return output
 
-    def _attend(self, queries: Array, prepared: Any, return_weights: bool) -> Any:
-        bias = None if prepared.location is None else prepared.location.matmul(queries)
-        projected = self._project(queries)
+    def _bias(self, prepared: SoftPrepared, queries: Array) -> Array | None:
+        """Return scores that do not depend on the memory, or None."""
+        if prepared.location is None:
+            return None
+        bias = prepared.location.matmul(queries)
+        return bias if self.scale == 1 else bias * self.dtype.type(self.scale)
+
+    def _attend(self, queries: Array, prepared: SoftPrepared, return_weights: bool) -> Any:
+        bias = self._bias(prepared, queries)
+        projected = self.score.project_query(queries)
         return prepared.attended.attend(
             projected, bias=bias, scale=self.scale, return_weights=return_weights, **self._normalizer
         )
 
-    def _attention_vjp(self, prepared: Any, projected: Array, bias: Array | None, weights: bool) -> Any:
+    def _attention_vjp(self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: bool) -> Any:
         mask = None if prepared.mask is None else prepared.mask[:, None]
         return attention_vjp(
             projected, prepared.key, prepared.summed, score=prepared.score, key_lengths=prepared.lengths, mask=mask,
@@ -159,33 +194,33 @@ class Soft(Variant):
     def vjp(
         self,
         queries: Array,
-        prepared: Any,
+        prepared: SoftPrepared,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         check_whole(prepared)
-        projected = self._project(queries)
-        bias = None if prepared.location is None else prepared.location.matmul(queries)
+        projected = self.score.project_query(queries)
+        bias = self._bias(prepared, queries)
         output, attention_back = self._attention_vjp(prepared, projected, bias, return_weights)
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
             gradients = attention_back(d_context, d_weights=d_weights)
-            d_queries = self._query_vjp(prepared, queries, projected, gradients.query, gradients.bias)
+            d_queries = self._query_vjp(prepared, queries, gradients.query, gradients.bias)
             return d_queries, self._finish(prepared, queries, gradients.query, gradients.bias, gradients)
 
         return output, backward
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: SoftPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         check_whole(prepared)
-        projected = self._project(query)
-        bias = None if prepared.location is None else prepared.location.matmul(query[:, None])
-        output = prepared.attended.attend(
+        projected = self.score.project_query(query)
+        bias = self._bias(prepared, query[:, None])
+        output: Any = prepared.attended.attend(
             projected[:, None], bias=bias, scale=self.scale, return_weights=True, **self._normalizer
         )
         context, weights = output.context[:, 0], output.weights[:, 0]
@@ -194,16 +229,13 @@ class Soft(Variant):
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             d_projected, d_score = self._step_back(prepared, projected, bias, weights, d_context, d_weights)
-            prepared.tape.append(
-                {"query": query, "projected": projected, "bias": bias, "d_context": d_context, "d_weights": d_weights,
-                 "d_projected": d_projected, "d_score": d_score}
-            )  # fmt: skip
-            return self._query_vjp(prepared, query, projected, d_projected, d_score), d_state
+            prepared.tape.append(SoftStep(query, projected, bias, d_context, d_weights, d_projected, d_score))
+            return self._query_vjp(prepared, query, d_projected, d_score), d_state
 
         return context, weights, state, StepBackward(backward, context, weights, state)
 
     def _step_back(
-        self, prepared: Any, projected: Array, bias: Array | None, weights: Array, d_context: Array,
+        self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: Array, d_context: Array,
         d_weights: Array | None,
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return the gradients of one projected query (B, D) and of its scores (B, S)."""
@@ -228,42 +260,41 @@ class Soft(Variant):
         )  # fmt: skip
         return d_projected, d_score
 
-    def _query_vjp(
-        self, prepared: Any, query: Array, projected: Array, d_projected: Array, d_score: Array | None
-    ) -> Array:
+    def _query_vjp(self, prepared: SoftPrepared, query: Array, d_projected: Array, d_score: Array | None) -> Array:
         if prepared.location is not None and d_score is not None:
-            moved: Array = prepared.location.matmul_transposed(d_score)
-            return moved
-        return self._project_vjp(query, projected, d_projected)
+            return prepared.location.matmul_transposed(d_score * self.dtype.type(self.scale))
+        return self.score.query_vjp(query, d_projected)
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, _ = self._take(prepared)
+    def finish(self, prepared: SoftPrepared) -> MemoryGradient:
+        tape = self.take(prepared)[0]
         if not tape:
-            nothing = np.zeros_like(prepared.memory)
-            return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
-        joined: dict[str, Any] = {
-            name: None if tape[0][name] is None else np.stack([step[name] for step in tape], axis=1)
+            return prepared.gradient(np.zeros_like(prepared.memory), np.zeros_like(prepared.summed))
+        query, projected, d_context, d_projected, d_score = (
+            np.stack([getattr(step, name) for step in tape], axis=1)
             for name in ("query", "projected", "d_context", "d_projected", "d_score")
-        }
-        bias = None if tape[0]["bias"] is None else np.concatenate([step["bias"] for step in tape], axis=1)
+        )
+        given = [step.bias for step in tape if step.bias is not None]
+        bias = np.concatenate(given, axis=1) if given else None
         d_weights = None
-        if any(step["d_weights"] is not None for step in tape):
-            shape = (prepared.batch, prepared.keys)
-            given = [step["d_weights"] for step in tape]
-            d_weights = np.stack([np.zeros(shape, self.dtype) if d is None else d for d in given], axis=1)
-        _, back = self._attention_vjp(prepared, joined["projected"], bias, d_weights is not None)
-        gradients = back(joined["d_context"], d_weights=d_weights)
-        return self._finish(prepared, joined["query"], joined["d_projected"], joined["d_score"], gradients)
+        if any(step.d_weights is not None for step in tape):
+            nothing = np.zeros(prepared.shape, self.dtype)
+            d_weights = np.stack([nothing if step.d_weights is None else step.d_weights for step in tape], axis=1)
+        _, back = self._attention_vjp(prepared, projected, bias, d_weights is not None)
+        return self._finish(prepared, query, d_projected, d_score, back(d_context, d_weights=d_weights))
 
     def _finish(
-        self, prepared: Any, queries: Any, d_projected: Any, d_scores: Array | None, gradients: Gradients
+        self, prepared: SoftPrepared, queries: Array, d_projected: Array, d_scores: Array | None, gradients: Gradients
     ) -> MemoryGradient:
         if prepared.location is not None and d_scores is not None:
-            self._location_vjp(queries, d_scores)
+            self.accumulate(self.score.location_gradients(queries, d_scores * self.dtype.type(self.scale)))
         else:
-            self._gather(queries, d_projected)
-        if prepared.score.kernel == KERNEL_ADDITIVE:
-            self._vector_vjp(gradients.score["v"])
-        d_memory = self._key_vjp(prepared.memory, prepared.key, gradients.key)
-        found: MemoryGradient = prepared.gradient(d_memory, gradients.value)
-        return found
+            self.accumulate(self.score.query_gradients(queries, d_projected))
+        if "v" in gradients.score:
+            self.accumulate(self.score.vector_gradients(gradients.score["v"]))
+        self.accumulate(self.score.key_gradients(prepared.memory, gradients.key))
+        return prepared.gradient(self.score.key_vjp(prepared.memory, gradients.key), gradients.value)
+
+    def __repr__(self) -> str:
+        return (
+            super().__repr__().replace(type(self).__name__, type(getattr(self.score, "inner", self.score)).__name__, 1)
+        )

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,39 @@ from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
-from fastattn.scores.base import KERNEL_ADDITIVE, Score, kernel_score
-from fastattn.variants.luong import luong
+from fastattn.scores.base import KERNEL_ADDITIVE, Plain, kernel_score
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.sums import STEPS
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.published import luong
 from fastattn.variants.recall import sum_values
 
-__all__ = ["Local"]
+__all__ = ["Local", "LocalPrepared", "LocalRun", "LocalStep"]
+
+
+@dataclass(slots=True)
+class LocalRun:
+    """Queries (B, T, Dq) and all that their gradients need."""
+
+    queries: Array
+    positions: Array
+    factor: Array | None
+    projected: Array
+    call: core.Steps
+    context: Array
+    weights: Array
+
+
+@dataclass(slots=True)
+class LocalStep:
+    """What a run back leaves for `finish`; `places` is what its positions leave."""
+
+    queries: Array
+    d_projected: Array
+    d_context: Array
+    weights: Array
+    places: Any = None
 
 
 class LocalPrepared(Prepared):
@@ -28,14 +53,15 @@ class LocalPrepared(Prepared):
     Attributes
     ----------
     key : array, shape (B, S, D)
-    score : Score
+    score : Plain
     """
 
     key: Array
-    score: Score
+    score: Plain
+    tape: list[LocalStep]
 
 
-class Local(Variant):
+class Local(Variant[LocalPrepared]):
     """``a_t(s) = softmax_s(score(h_t, m_s)) g_t(s)`` over the integers s in [p_t - D, p_t + D].
 
     Notes
@@ -68,20 +94,20 @@ class Local(Variant):
         """Return g (B, T, S), or None for 1."""
         return None
 
-    def _positions_vjp(self, run: dict[str, Any], prepared: Prepared, d_factor: Array) -> Array:
-        """Return what the positions add to the gradient of the queries; leaves in `run` what `_gather` needs."""
+    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array) -> tuple[Array, Any]:
+        """Return what the positions add to the gradient of the queries, and what `_gather` needs."""
         raise NotImplementedError
 
-    def _gather(self, run: dict[str, Array]) -> None:
+    def _gather(self, tape: list[LocalStep]) -> None:
         """Add to the gradients of what makes positions, over all steps."""
 
-    def _prepare(self, prepared: Prepared) -> LocalPrepared:
+    def extend(self, prepared: Prepared) -> LocalPrepared:
         made = LocalPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.score = self.align._score()
-        made.key = core.unit(self.align._key(made.memory))
+        made.score = Plain(self.align.score)
+        made.key = core.unit(self.align.score.project_key(made.memory))
         return made
 
-    def _run(self, queries: Array, prepared: Any, state: AttentionState) -> dict[str, Any]:
+    def _run(self, queries: Array, prepared: LocalPrepared, state: AttentionState) -> LocalRun:
         """Attend with queries (B, T, Dq), and keep all that the backward pass needs."""
         positions = self._positions(queries, prepared, state)
         lengths = prepared.lengths[:, None]
@@ -89,7 +115,7 @@ class Local(Variant):
         first = np.minimum(np.maximum(np.ceil(middle - self.window), 0), lengths).astype(np.int64)
         last = np.minimum(np.maximum(np.floor(middle + self.window) + 1, first), lengths).astype(np.int64)
         factor = self._factor(positions, prepared.keys)
-        projected = np.ascontiguousarray(self.align._project(queries))
+        projected = np.ascontiguousarray(self.align.score.project_query(queries))
         call = core.Steps(
             projected, core.Keys(prepared.key, core.unit(prepared.summed), rows=prepared.rows),
             kernel_score(prepared.score, self.dtype), 1.0, first, last, prepared.mask, factor=factor,
@@ -98,32 +124,30 @@ class Local(Variant):
         weights = np.empty((*queries.shape[:2], prepared.keys), self.dtype)
         normalized = weights if factor is None else np.empty_like(weights)
         call.forward(context, weights, normalized, np.empty(queries.shape[:2], self.dtype))
-        return {"queries": queries, "positions": positions, "factor": factor, "projected": projected, "call": call,
-                "context": context, "weights": weights}  # fmt: skip
+        return LocalRun(queries, positions, factor, projected, call, context, weights)
 
     def _back(
-        self, run: dict[str, Any], prepared: Any, d_context: Array, d_weights: Array | None, step: int = 0
+        self, run: LocalRun, prepared: LocalPrepared, d_context: Array, d_weights: Array | None, step: int = 0
     ) -> Array:
         """Return the gradient of the queries of a run, from this step on, and leave the rest on the tape."""
-        factor, projected = run["factor"], run["projected"]
-        d_projected = np.empty_like(projected)
-        d_factor = None if factor is None else np.empty_like(factor)
+        d_projected = np.empty_like(run.projected)
+        d_factor = None if run.factor is None else np.empty_like(run.factor)
         d_context = np.ascontiguousarray(d_context)
         d_weights = None if d_weights is None else np.ascontiguousarray(d_weights)
-        for first in range(0, projected.shape[1], STEPS):
+        steps = run.projected.shape[1]
+        for first in range(0, steps, STEPS):
             sums = prepared.sums.at(step + first, lambda: self._zeros(prepared))
-            run["call"].backward(d_context, d_weights, d_projected, None, d_factor, sums["key"], sums.get("v"), None,
-                                 None, first, min(first + STEPS, projected.shape[1]))  # fmt: skip
-        d_queries = self.align._project_vjp(run["queries"], projected, d_projected)
-        left = {"queries": run["queries"], "d_projected": d_projected, "d_context": d_context,
-                "weights": run["weights"]}  # fmt: skip
+            run.call.backward(d_context, d_weights, d_projected, None, d_factor, sums["key"], sums.get("v"), None, None,
+                              first, min(first + STEPS, steps))  # fmt: skip
+        d_queries = self.align.score.query_vjp(run.queries, d_projected)
+        left = LocalStep(run.queries, d_projected, d_context, run.weights)
         if d_factor is not None:
-            d_queries = d_queries + self._positions_vjp(run, prepared, d_factor)
-            left |= {name: run[name] for name in ("inner", "d_inner", "d_outer")}
+            d_more, left.places = self._positions_vjp(run, prepared, d_factor)
+            d_queries = d_queries + d_more
         prepared.tape.append(left)
         return d_queries
 
-    def _zeros(self, prepared: Any) -> dict[str, Array]:
+    def _zeros(self, prepared: LocalPrepared) -> dict[str, Array]:
         sums = {"key": np.zeros(prepared.key.shape, self.dtype)}
         if prepared.score.kernel == KERNEL_ADDITIVE:
             sums["v"] = np.zeros((prepared.batch, prepared.key.shape[-1]), self.dtype)
@@ -132,22 +156,30 @@ class Local(Variant):
     def _after(self, state: AttentionState, steps: int) -> AttentionState:
         return state
 
-    def step(self, query: Array, prepared: Any, state: AttentionState) -> tuple[Array, Array | None, AttentionState]:
-        run = self._run(self._query(query, prepared, state)[:, None], prepared, state)
-        return run["context"][:, 0], run["weights"][:, 0], self._after(state, 1)
+    def step(
+        self, query: Array, prepared: LocalPrepared, state: AttentionState
+    ) -> tuple[Array, Array | None, AttentionState]:
+        run = self._run(self.check_query(query, prepared, state)[:, None], prepared, state)
+        return run.context[:, 0], run.weights[:, 0], self._after(state, 1)
 
     def forward(
-        self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
+        self,
+        queries: Array,
+        prepared: LocalPrepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
     ) -> Array | AttentionOutput:
         state = self.start(prepared) if state is None else state
-        run = self._run(self._queries(queries, prepared, state), prepared, state)
-        context: Array = run["context"]
-        return AttentionOutput(context, run["weights"]) if check_flag("return_weights", return_weights) else context
+        run = self._run(self.check_queries(queries, prepared, state), prepared, state)
+        return (
+            AttentionOutput(run.context, run.weights) if check_flag("return_weights", return_weights) else run.context
+        )
 
     def step_vjp(
-        self, query: Array, prepared: Any, state: AttentionState
+        self, query: Array, prepared: LocalPrepared, state: AttentionState
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
-        query = self._query(query, prepared, state)[:, None]
+        query = self.check_query(query, prepared, state)[:, None]
         check_whole(prepared)
         run, step = self._run(query, prepared, state), prepared.count()
 
@@ -157,19 +189,23 @@ class Local(Variant):
             given = None if d_weights is None else d_weights[:, None]
             return self._back(run, prepared, d_context[:, None], given, step)[:, 0], None
 
-        context, weights, after = run["context"][:, 0], run["weights"][:, 0], self._after(state, 1)
+        context, weights, after = run.context[:, 0], run.weights[:, 0], self._after(state, 1)
         return context, weights, after, StepBackward(backward, context, weights, after)
 
     def vjp(
-        self, queries: Array, prepared: Any, *, state: AttentionState | None = None, return_weights: bool = False
+        self,
+        queries: Array,
+        prepared: LocalPrepared,
+        *,
+        state: AttentionState | None = None,
+        return_weights: bool = False,
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         check_whole(prepared)
         prepared = prepared.fresh()
         run = self._run(queries, prepared, self.start(prepared) if state is None else state)
-        context: Array = run["context"]
         return_weights = check_flag("return_weights", return_weights)
-        output = AttentionOutput(context, run["weights"]) if return_weights else context
+        output = AttentionOutput(run.context, run.weights) if return_weights else run.context
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
@@ -178,17 +214,21 @@ class Local(Variant):
 
         return output, backward
 
-    def finish(self, prepared: Any) -> MemoryGradient:
-        tape, sums = self._take(prepared)
+    def finish(self, prepared: LocalPrepared) -> MemoryGradient:
+        tape, sums = self.take(prepared)
         d_values = np.zeros(prepared.summed.shape, self.dtype)
         d_memory = np.zeros_like(prepared.memory)
         if tape:
-            whole = {name: np.concatenate([step[name] for step in tape], axis=1) for name in tape[0]}
-            sum_values(whole["weights"], whole["d_context"], d_values)
-            self.align._gather(whole["queries"], whole["d_projected"])
-            self._gather(whole)
-            d_memory = self.align._key_vjp(prepared.memory, prepared.key, sums["key"])
+            queries, d_projected, d_context, weights = (
+                np.concatenate([getattr(step, name) for step in tape], axis=1)
+                for name in ("queries", "d_projected", "d_context", "weights")
+            )
+            align, score = self.align, self.align.score
+            sum_values(weights, d_context, d_values)
+            align.accumulate(score.query_gradients(queries, d_projected))
+            self._gather(tape)
+            align.accumulate(score.key_gradients(prepared.memory, sums["key"]))
+            d_memory = score.key_vjp(prepared.memory, sums["key"])
             if "v" in sums:
-                self.align._vector_vjp(linear.row_sum(sums["v"]))
-        found: MemoryGradient = prepared.gradient(d_memory, d_values)
-        return found
+                align.accumulate(score.vector_gradients(linear.row_sum(sums["v"])))
+        return prepared.gradient(d_memory, d_values)

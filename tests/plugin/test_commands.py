@@ -8,12 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from wrong_plugins import Dot
 
 from fastattn.cli import main
 from fastattn.commands.new_plugin import KINDS, write
 from fastattn.errors import ConfigError
 from fastattn.plugin import ScoreRecord, VariantRecord, isolated
-from fastattn.variants.dot import Dot
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"python": "diagonal", "numba": "laplace", "cython": "ard"}
@@ -100,7 +100,7 @@ def test_a_new_package_works_and_conforms(tmp_path, run_python, capsys):
     assert main(["new-plugin", "two_words", "--folder", str(tmp_path)]) == 0
     assert "fastattn check two_words" in capsys.readouterr().out
     folder = tmp_path / "fastattn-two-words"
-    assert "class TwoWords(Dot)" in (folder / "fastattn_two_words" / "__init__.py").read_text()
+    assert "class TwoWords(Score)" in (folder / "fastattn_two_words" / "__init__.py").read_text()
     above = str(Path(importlib.util.find_spec("fastattn").origin).parents[1])
     path = f"{folder}:{above}"
     code = f"import sys; sys.path[:0] = {path.split(':')!r}; import pytest; "
@@ -135,7 +135,7 @@ def test_names_that_are_none_and_folders_that_exist_are_refused(tmp_path, capsys
         ):  # fmt: skip
             with pytest.raises(ConfigError, match=r"is (not a valid|no new) name"):
                 write(name, kind, tmp_path)
-    for name, kind in (("parameter", "python"), ("variant", "numba"), ("shape_error", "numba"), ("score", "cython")):
+    for name, kind in (("score_record", "python"), ("variant", "numba"), ("shape_error", "numba"), ("score", "cython")):
         with pytest.raises(ConfigError, match="is what the package is made from"):
             write(name, kind, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -9,13 +9,13 @@ import threading
 
 import pytest
 from plugin_sites import CODE, METADATA, POINTS, Site
+from wrong_plugins import Dot
 
 import fastattn
 from fastattn.cli import main
 from fastattn.errors import ArgumentError, PluginError, PluginWarning
 from fastattn.plugin import ScoreRecord, VariantRecord, isolated, providers
 from fastattn.plugin.manager import current
-from fastattn.variants.dot import Dot
 
 
 @pytest.fixture

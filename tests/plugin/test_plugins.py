@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from wrong_plugins import Dot
 
 import fastattn
 from fastattn import positions, scores
@@ -18,20 +19,20 @@ from fastattn.plugin.records import FAMILIES
 from fastattn.positions import Positions
 from fastattn.testing import check_variant
 from fastattn.testing.variant_checks import VARIANT_CHECKS
-from fastattn.variants.dot import Dot
 
 
 class Doubled(Dot):
     name = "doubled"
 
-    def _default_scale(self):
-        return 2.0
+    class score_class(scores.Dot):
+        def default_scale(self, width):
+            return 2.0
 
 
 class Negative(scores.Dot):
     name = "negative"
 
-    def project_query(self, query, product=None):
+    def project_query(self, query):
         return -query
 
 
@@ -160,7 +161,7 @@ def test_a_misspelt_hook_beside_a_good_one_is_found():
 
 
 def test_two_providers_of_a_name_are_both_named():
-    other = VariantRecord("doubled", "fastattn.variants.dot:Dot")
+    other = VariantRecord("doubled", "wrong_plugins:Dot")
     with isolated({"one": GOOD, "two": variants_of(other)}):
         with pytest.raises(PluginError, match="is provided by 'one' and 'two'") as caught:
             fastattn.create("doubled", query_width=3, memory_width=3)

@@ -1,4 +1,4 @@
-"""Plugins' variants and models, named in a configuration file, are trained, saved, loaded and used."""
+"""Plugins' scores and models, named in a configuration file, are trained, saved, loaded and used."""
 
 import re
 import sys
@@ -70,11 +70,11 @@ def trained(folder, model):
     return load(folder / "run")
 
 
-def test_a_variant_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_path):
+def test_a_score_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_path):
     translator = trained(tmp_path, MECHANISM)
     variant = translator.model.mechanism
-    assert type(variant).__name__ == "LowRank" and variant.query.w.value.shape == (16, 5)
-    assert "mechanism.query.w" in translator.model.parameters()
+    assert variant.name == "low_rank" and variant.trained["a"].value.shape == (16, 5)
+    assert "mechanism.a" in translator.model.parameters()
     assert len(translator.translate(["abc", "d"])) == 2
     assert translator.align("abc", "cba").weights.shape == (4, 4)
     with isolated(), pytest.raises(FastattnError, match="'low_rank'"):

@@ -6,7 +6,9 @@ import numpy as np
 
 import fastattn
 from fastattn._reference import variants as twins
-from fastattn.testing.variant_subject import VariantProblem
+from fastattn.scores.ours import ours
+from fastattn.testing.variant_subject import VariantProblem, scores_by_formula
+from fastattn.variants.soft import Soft
 
 SOFT = (
     "dot",
@@ -133,6 +135,16 @@ CASES = [
     Case("mocha", {"width": 17, "chunk": 50, "offset": 0.0}),
 ]
 
+# Queries of another width than the memory, through a matrix.
+CASES += [Case(name, {"query_width": 4}, label=f"{name}-bridged") for name in ("dot", "cosine", "l2")]
+
+# Those of a score that has no case above: with what it cannot be made without.
+CASES += [
+    Case(name, {"width": 6} if fastattn.variants.options(name).get("width") else {})
+    for name in (record.name for record in ours())
+    if name not in {case.name for case in CASES}
+]
+
 SAME_WIDTH = ("dot", "scaled_dot", "cosine", "l2")
 
 
@@ -155,6 +167,8 @@ class Problem(VariantProblem):
 def widths(case):
     if case.name == "pooling":
         return 0, 6
+    if "query_width" in case.options:
+        return case.options["query_width"], 6
     if positions_of(case) in ("learned", "sinusoidal"):
         return 6, 6
     return (
@@ -165,10 +179,10 @@ def widths(case):
 def make(case, dtype=np.float64, batch=3, steps=4, keys=7, masked=True, valued=False, seed=0, size=1.0):
     rng = np.random.default_rng(seed)
     dq, dm = widths(case)
-    sizes = {"query_width": dq, "memory_width": dm}
+    sizes = {**case.options, "query_width": dq, "memory_width": dm}
     if valued and case.name.endswith("multihead"):
         sizes["value_width"] = 4
-    variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes, **case.options)
+    variant = fastattn.create(case.name, rng=rng, dtype=dtype, **sizes)
     for parameter in variant.parameters().values():
         with parameter.edit() as value:
             value += rng.normal(size=parameter.value.shape) * 0.3
@@ -199,6 +213,10 @@ def twin(problem, queries=None, memory=None, values=None, given=None):
         name = options.pop("score", "general")
     if name == "local_p":
         options["lengths"] = problem.lengths
+    if (name not in SOFT or options.pop("query_width", None)) and type(problem.variant) is Soft:
+        scores = scores_by_formula(problem.variant, given, np.asarray(queries, np.float64), memory, options)
+        weights = twins.weighted(scores, problem.allowed[:, None], options.get("normalizer", "softmax"))
+        return np.einsum("bts,bsd->btd", weights, np.where(problem.allowed[..., None], summed, 0)), weights
     if name in SOFT:
         return twins.soft(name, given, queries, memory, summed, problem.allowed, **options)
     reference = fastattn.variants.record(name).formula()

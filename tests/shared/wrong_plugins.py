@@ -10,13 +10,13 @@ import numpy as np
 
 from fastattn import linear
 from fastattn.attention import AttentionOutput
-from fastattn.layers import Parameter
+from fastattn.errors import ShapeError
 from fastattn.normalizers import Entmax, RowFunctions
 from fastattn.plugin import ScoreRecord, VariantRecord
 from fastattn.scores import Dot as DotScore
 from fastattn.scores import General as GeneralScore
+from fastattn.scores import ScaledDot as ScaledDotScore
 from fastattn.variants import AttentionState
-from fastattn.variants.dot import Dot, General, ScaledDot
 from fastattn.variants.soft import Soft, SoftPrepared
 
 
@@ -27,13 +27,33 @@ def reference(parameters, queries, memory, values, allowed):
     return np.einsum("bts,bsd->btd", weights, values), weights
 
 
-class Right(ScaledDot):
+class Plain(Soft):
+    """A variant of a score, of one width where the score has no parameters."""
+
+    score_class = ScaledDotScore
+
+    def __init__(self, *, query_width, memory_width, rng=None, dtype=np.float32):
+        kind = self.score_class
+        if kind.one_width and query_width != memory_width:
+            raise ShapeError("of one width, as their formulas here are")
+        score = kind.drawn(query_width, memory_width, rng=rng, dtype=dtype) if hasattr(kind, "drawn") else kind()
+        super().__init__(score, query_width=query_width, memory_width=memory_width, rng=rng, dtype=dtype)
+
+
+class Dot(Plain):
+    """No fault."""
+
+    score_class = DotScore
+
+
+class Right(Plain):
     """No fault."""
 
 
 class WrongScale(Right):
-    def _default_scale(self):
-        return 1 / self.query_width
+    class score_class(ScaledDotScore):
+        def default_scale(self, width):
+            return 1 / width
 
 
 class Polarity(Right):
@@ -47,8 +67,9 @@ class IgnoresMask(Right):
 
 
 class LeaksPadding(Right):
-    def _key(self, memory):
-        return memory + memory.mean(axis=1, keepdims=True)
+    class score_class(ScaledDotScore):
+        def project_key(self, memory):
+            return memory + memory.mean(axis=1, keepdims=True)
 
 
 class ReadsPadding(Right):
@@ -61,14 +82,15 @@ class ReadsPadding(Right):
 
 
 class WritesInput(Right):
-    def _project(self, query):
-        if query.flags.writeable:
-            query += 0
-            query[..., 0] = np.nextafter(query[..., 0], 1)
-        return query
+    class score_class(ScaledDotScore):
+        def project_query(self, query):
+            if query.flags.writeable:
+                query += 0
+                query[..., 0] = np.nextafter(query[..., 0], 1)
+            return query
 
 
-class WritesState(Dot):
+class WritesState(Right):
     """Its step counts how often each position was attended to, in the mask that it was given."""
 
     def step(self, query, prepared, state):
@@ -77,20 +99,25 @@ class WritesState(Dot):
         return found
 
 
-class WrongGradient(General):
-    def _key_vjp(self, memory, key, d_key):
-        return super()._key_vjp(memory, key, d_key) * memory.dtype.type(0.5)
+class WrongGradient(Plain):
+    class score_class(GeneralScore):
+        def key_vjp(self, key, d_projected):
+            return d_projected * key.dtype.type(0.5)
 
 
-class NoParameterGradient(General):
-    def _key_vjp(self, memory, key, d_key):
-        return self.w.packed().matmul(d_key)
+class NoParameterGradient(Plain):
+    class score_class(GeneralScore):
+        def query_gradients(self, query, d_projected):
+            return {}
 
 
-class SetsGradient(General):
-    def _key_vjp(self, memory, key, d_key):
-        self.w.gradient[...] = 0
-        return super()._key_vjp(memory, key, d_key)
+class SetsGradient(Plain):
+    score_class = GeneralScore
+
+    def accumulate(self, gradients):
+        for parameter in self.trained.values():
+            parameter.gradient[...] = 0
+        super().accumulate(gradients)
 
 
 class EmptyRows(Right):
@@ -116,53 +143,61 @@ class StepsApart(Right):
 
 
 class StepGradients(Right):
-    def _query_vjp(self, prepared, query, projected, d_projected, d_score):
-        return super()._query_vjp(prepared, query, projected, d_projected, d_score) * (2 if query.ndim == 2 else 1)
+    class score_class(ScaledDotScore):
+        def query_vjp(self, query, d_projected):
+            return d_projected * (2 if query.ndim == 2 else 1)
 
 
 class DependsOnBatch(Right):
-    def _project(self, query):
-        return query * query.dtype.type(1 + 1e-6 * len(query))
+    class score_class(ScaledDotScore):
+        def project_query(self, query):
+            return query * query.dtype.type(1 + 1e-6 * len(query))
 
 
 class DependsOnPadding(Right):
-    def _key(self, memory):
-        return memory * memory.dtype.type(1 + 1e-6 * memory.shape[1])
+    class score_class(ScaledDotScore):
+        def project_key(self, memory):
+            return memory * memory.dtype.type(1 + 1e-6 * memory.shape[1])
 
 
 class DependsOnStrides(Right):
-    def _key(self, memory):
-        return memory if memory.flags.c_contiguous else memory * memory.dtype.type(1 + 1e-6)
+    class score_class(ScaledDotScore):
+        def project_key(self, memory):
+            return memory if memory.flags.c_contiguous else memory * memory.dtype.type(1 + 1e-6)
 
 
 class DependsOnThreads(Right):
-    def _project(self, query):
-        import fastattn
+    class score_class(ScaledDotScore):
+        def project_query(self, query):
+            import fastattn
 
-        return query * query.dtype.type(1 + 1e-6 * fastattn.get_num_threads())
+            return query * query.dtype.type(1 + 1e-6 * fastattn.get_num_threads())
 
 
 class DependsOnProcess(Right):
-    HERE = os.getpid()
+    class score_class(ScaledDotScore):
+        HERE = os.getpid()
 
-    def _project(self, query):
-        return query * query.dtype.type(1 if os.getpid() == self.HERE else 1 + 1e-6)
+        def project_query(self, query):
+            return query * query.dtype.type(1 if os.getpid() == self.HERE else 1 + 1e-6)
 
 
 class Counts(Right):
-    calls = 0
+    class score_class(ScaledDotScore):
+        calls = 0
 
-    def _project(self, query):
-        type(self).calls += 1
-        return query * query.dtype.type(1 + 1e-6 * self.calls)
+        def project_query(self, query):
+            type(self).calls += 1
+            return query * query.dtype.type(1 + 1e-6 * self.calls)
 
 
-class KeepsPacked(General):
+class KeepsPacked(Plain):
     """Packs its matrix once and for all, and never hears of a new value."""
 
-    def _key(self, memory):
-        self.kept = getattr(self, "kept", None) or linear.PackedWeights(self.w.value)
-        return self.kept.matmul_transposed(memory)
+    class score_class(GeneralScore):
+        def project_query(self, query):
+            self.kept = getattr(self, "kept", None) or linear.PackedWeights(self.parameters["w"])
+            return self.kept.matmul(query)
 
 
 class WrongShape(Right):
@@ -188,15 +223,12 @@ class ForgetsRows(Right):
         return super().step(query, prepared, state)
 
 
-class Overflows(Soft):
+class Overflows(Plain):
     """A softmax without the largest score taken off."""
 
-    def __init__(self, *, query_width, memory_width, rng=None, dtype=np.float32):
-        super().__init__(query_width, memory_width, dtype)
-        self.offset = Parameter(np.zeros(1, dtype))
-
-    def _key(self, memory):
-        return memory * np.exp(memory)
+    class score_class(DotScore):
+        def project_key(self, key):
+            return key * np.exp(key)
 
 
 class TakesAnything(Right):
@@ -204,30 +236,41 @@ class TakesAnything(Right):
         return np.asarray(value)
 
 
-class SumsOfNumpy(Dot):
+class ScoreSumsOfNumpy(DotScore):
+    """Its weights of channels have a gradient that NumPy sums over samples and keys, in an order of its own."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.parameters = {"w": w}
+
+    @classmethod
+    def drawn(cls, query_width, key_width, *, rng, dtype):
+        return cls(rng.uniform(0.5, 1.5, key_width).astype(dtype))
+
+    def project_key(self, key):
+        return key * self.parameters["w"]
+
+    def key_vjp(self, key, d_projected):
+        return d_projected * self.parameters["w"]
+
+    def key_gradients(self, key, d_projected):
+        read = np.where(d_projected == 0, 0, key)
+        return {"w": (d_projected * read).sum(tuple(range(key.ndim - 1)))}
+
+
+class SumsOfNumpy(Plain):
     """Sums over samples and positions as NumPy does, in an order that depends on their number where a row is narrow."""
 
-    def __init__(self, *, query_width, memory_width, rng, dtype=np.float32):
-        super().__init__(query_width=query_width, memory_width=memory_width, dtype=dtype)
-        self.w = Parameter(rng.uniform(0.5, 1.5, memory_width).astype(dtype))
-
-    def _key(self, memory):
-        return memory * self.w.value
-
-    def _key_vjp(self, memory, key, d_key):
-        read = np.where(d_key == 0, 0, memory)
-        self.w.accumulate((d_key * read).sum((0, 1)))
-        return d_key * self.w.value
+    score_class = ScoreSumsOfNumpy
 
 
-class SumsOfBlas(SumsOfNumpy):
+class SumsOfBlas(Plain):
     """The same by a product of matrices, whose order depends on their sizes."""
 
-    def _key_vjp(self, memory, key, d_key):
-        read = np.where(d_key == 0, 0, memory)
-        rows = (d_key * read).reshape(-1, memory.shape[-1])
-        self.w.accumulate(np.ones(len(rows), memory.dtype) @ rows)
-        return d_key * self.w.value
+    class score_class(ScoreSumsOfNumpy):
+        def key_gradients(self, key, d_projected):
+            rows = (d_projected * np.where(d_projected == 0, 0, key)).reshape(-1, key.shape[-1])
+            return {"w": np.ones(len(rows), key.dtype) @ rows}
 
 
 class UncheckedSteps(Right):
@@ -263,8 +306,8 @@ class _RowsFromTheEnd(SoftPrepared):
 
 
 class RowsFromTheEnd(Right):
-    def _prepare(self, prepared):
-        made = super()._prepare(prepared)
+    def extend(self, prepared):
+        made = super().extend(prepared)
         made.__class__ = _RowsFromTheEnd
         return made
 
@@ -279,8 +322,8 @@ class _KeepsRows(SoftPrepared):
 class KeepsRows(Right):
     """Keeps the caller's array of rows, and reads it at every step."""
 
-    def _prepare(self, prepared):
-        made = super()._prepare(prepared)
+    def extend(self, prepared):
+        made = super().extend(prepared)
         made.__class__ = _KeepsRows
         return made
 
@@ -312,43 +355,28 @@ class UndeclaredState(Right):
 class AnyMemory(Right):
     """Takes what another variant prepared."""
 
-    def _query(self, query, prepared, state):
+    def check_query(self, query, prepared, state):
         return self._float("query", query, (prepared.batch, self.query_width))
 
-    def _queries(self, queries, prepared, state):
+    def check_queries(self, queries, prepared, state):
         return self._float("queries", queries, (prepared.batch, "Tq", self.query_width))
 
 
-class MadeByTheClock(General):
+class MadeByTheClock(Plain):
+    score_class = GeneralScore
+
     def __init__(self, **options):
         super().__init__(**{**options, "rng": np.random.default_rng()})
 
 
 class ScoreWrongGradient(GeneralScore):
-    def project_vjp(self, operands, d, scale):
-        d_query, d_key, named = super().project_vjp(operands, d, scale)
-        return d_query, d_key, {name: 2 * gradient for name, gradient in named.items()}
+    def query_gradients(self, query, d_projected):
+        return {name: 2 * gradient for name, gradient in super().query_gradients(query, d_projected).items()}
 
 
 class ScoreForgetsParameter(GeneralScore):
-    def project_vjp(self, operands, d, scale):
-        return (*super().project_vjp(operands, d, scale)[:2], {})
-
-
-class ScoreSumsOfNumpy(DotScore):
-    """Its weights of channels have a gradient that NumPy sums over samples and keys."""
-
-    def __init__(self, w):
-        super().__init__()
-        self.parameters = {"w": w}
-
-    def project_key(self, key):
-        return key * self.parameters["w"]
-
-    def project_vjp(self, operands, d, scale):
-        read = np.where(d.key == 0, 0, operands.saved[1])
-        over = tuple(range(read.ndim - 1))
-        return d.query, d.key * self.parameters["w"], {"w": (d.key * read).sum(over)}
+    def query_gradients(self, query, d_projected):
+        return {}
 
 
 class ScoreLeaks(DotScore):
@@ -357,7 +385,7 @@ class ScoreLeaks(DotScore):
 
 
 class ScoreWrites(DotScore):
-    def project_query(self, query, product=None):
+    def project_query(self, query):
         query *= 1
         return query
 

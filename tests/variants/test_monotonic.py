@@ -99,7 +99,7 @@ def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
 def test_alignments_are_right_to_the_last_digits_where_quotients_of_cumulative_products_fail(dtype):
     problem = make(Case("monotonic", {"width": 4, "offset": 0.0}), dtype, batch=4, steps=5, keys=300, masked=False)
     problem.lengths[...] = 300
-    with problem.variant.align.g.edit() as value:  # p from 1e-11 to 1 - 1e-11
+    with problem.variant.align.trained["g"].edit() as value:  # p from 1e-11 to 1 - 1e-11
         value[...] = 25
     weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
     energies = twins.energies(parameters(problem.variant), "align", problem.queries, problem.memory)
@@ -197,7 +197,7 @@ def noise_of(keys, seed, steps=1, noise=1.0):
     """The noise of each step over keys whose probabilities are small, out of the weights."""
     options = {"query_width": 1, "memory_width": 1, "width": 1, "offset": -12.0, "noise": noise}
     variant = fastattn.create("monotonic", **options, rng=np.random.default_rng(0), dtype=np.float64)
-    with variant.align.g.edit() as value:
+    with variant.align.trained["g"].edit() as value:
         value[...] = 0
     prepared = variant.prepare(np.zeros((1, keys, 1)))
     found = []

@@ -62,7 +62,7 @@ RNG = np.random.default_rng(0)
         (ArgumentError, "did you mean 'width'", lambda: fastattn.create("additive", widht=3)),
         (ArgumentError, "needs", lambda: fastattn.create("additive", query_width=3, memory_width=3, rng=RNG)),
         (ArgumentError, "default_rng", lambda: fastattn.create("general", query_width=3, memory_width=3)),
-        (ShapeError, "use 'general'", lambda: fastattn.create("dot", query_width=3, memory_width=4)),
+        (ArgumentError, "a matrix takes queries", lambda: fastattn.create("dot", query_width=3, memory_width=4)),
         (DTypeError, "float32", lambda: fastattn.create("dot", query_width=3, memory_width=3, dtype=np.int32)),
         (UnsupportedError, "'monotonic', whose weights are not made by a normalizer",
          lambda: fastattn.create("monotonic", query_width=3, memory_width=3, normalizer="sparsemax", rng=RNG)),

@@ -23,7 +23,7 @@ class AttentionLoop:
 
     Parameters
     ----------
-    mechanism : Variant
+    mechanism : Variant[Any]
     through : Linear
         What contexts pass through: it acts on the memory once where contexts are sums of its rows, else on contexts.
     states : array, shape (B, S, D)
@@ -38,7 +38,7 @@ class AttentionLoop:
         To be set before the backward pass where a loss acts on the weights.
     """
 
-    def __init__(self, mechanism: Variant, through: Linear, states: Array, lengths: Array, seeds: Array | None) -> None:
+    def __init__(self, mechanism: Variant[Any], through: Linear, states: Array, lengths: Array, seeds: Array | None) -> None:
         self._mechanism, self._through, self._states = mechanism, through, states
         self._prepared = prepare(mechanism, through, states, lengths)
         random: dict[str, Any] = {"seeds": seeds} if mechanism.takes_seeds and seeds is not None else {}
@@ -102,7 +102,7 @@ class AttentionLoop:
         return weights if weights.ndim == 3 else np.ascontiguousarray(weights.transpose(0, 2, 1, 3))
 
 
-def prepare(mechanism: Variant, through: Linear, states: Array, lengths: Array) -> Prepared:
+def prepare(mechanism: Variant[Any], through: Linear, states: Array, lengths: Array) -> Prepared:
     """Return the memory, with ``through(states)`` in place of contexts where these are sums of its rows."""
     return mechanism.prepare(states, lengths, values=through.forward(states) if mechanism.sums_values else None)
 
@@ -120,12 +120,12 @@ class Attending(Model):
 
     Attributes
     ----------
-    mechanism : Variant
+    mechanism : Variant[Any]
     from_context : Linear
         What acts on contexts: see `AttentionLoop`.
     """
 
-    mechanism: Variant
+    mechanism: Variant[Any]
     from_context: Linear
 
     @abstractmethod

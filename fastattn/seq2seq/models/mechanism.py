@@ -57,7 +57,7 @@ def _check(table: Mapping[str, Any]) -> None:
 def make(
     config: Any, *, query: int, memory: int, width: int, longest: int | None = None, rng: np.random.Generator,
     dtype: Any,
-) -> Variant:  # fmt: skip
+) -> Variant[Any]:  # fmt: skip
     """Return the variant that a configuration names.
 
     Parameters

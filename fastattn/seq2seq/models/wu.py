@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import variants
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
 from fastattn.functional import exp, tanh
@@ -27,7 +28,6 @@ from fastattn.seq2seq.models.recurrence_lstm import LSTMStep, LSTMWalk
 from fastattn.seq2seq.models.sentences import check_batch, length_mask
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
-from fastattn.variants.dot import General
 
 __all__ = ["Wu", "WuConfig"]
 
@@ -127,7 +127,7 @@ class Wu(Model):
         with self.from_target.b.edit() as value:  # the forget gate starts open
             value[H : 2 * H] = 1
         self.cell = LSTMStep(H, **more)
-        self.attention = General(query_width=H, memory_width=2 * H, **more)
+        self.attention = variants.create("general", query_width=H, memory_width=2 * H, **more)
         self.from_state = Linear(H, F, bias=False, **more)
         self.from_memory = Linear(2 * H, F, **more)
         self.projection = Linear(F, target_size, **more)

@@ -34,7 +34,7 @@ class Prepared:
     shape : (int, int)
         B and S.
     tape : list
-        What backward steps leave for `Variant.finish`, one after the other.
+        What backward steps leave for `Variant.finish`, one after the other; a subclass says of what class.
     sums : StepSums
         The same, gradients that they add to, by name, once there are any.
     steps : int
@@ -47,7 +47,7 @@ class Prepared:
     mask: Array | None
     rows: Array | None
     shape: tuple[int, int]
-    tape: list[dict[str, Any]]
+    tape: list[Any]
     sums: StepSums
     steps: int
     _maker: bytes | None = None
@@ -134,7 +134,7 @@ class Prepared:
                 found[name] = tuple(change(part) for part in value)
         return other
 
-    def take(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    def take(self) -> tuple[list[Any], dict[str, Array]]:
         """Return `tape`, and what `sums` come to; both are empty afterwards."""
         left = self.tape, self.sums.total()
         vars(self).update(tape=[], sums=StepSums(), steps=0)

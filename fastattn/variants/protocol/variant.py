@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ __all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackwar
 
 Array = NDArray[Any]
 MemoryGradient = Array | tuple[Array, Array]
+P = TypeVar("P", bound=Prepared)
 
 
-class Variant(Layer):
+class Variant(Layer, Generic[P]):
     """Base class of attention mechanisms; see the protocol in `fastattn.variants.protocol`.
+
+    ``Variant[P]`` for the class P of its prepared memories, a `Prepared` with what the variant adds to one.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class Variant(Layer):
         Drawn when it is made: by it a prepared memory knows its variant, and copies of both know each other.
     """
 
-    name: ClassVar[str] = ""
+    name: str = ""
     sums_values: ClassVar[bool] = True
     gated: ClassVar[bool] = False
     loops: ClassVar[bool] = True
@@ -67,7 +70,7 @@ class Variant(Layer):
 
     def prepare(
         self, memory: Array, lengths: Array | None = None, mask: Array | None = None, *, values: Array | None = None
-    ) -> Prepared:
+    ) -> P:
         """Return the memory with all that can be computed before there is a query.
 
         Parameters
@@ -96,24 +99,22 @@ class Variant(Layer):
                 expected, got = f"bool of shape ({batch}, {keys})", f"{mask.dtype} of shape {mask.shape}"
                 error = DTypeError if mask.dtype != bool else ShapeError
                 raise error(describe("mask", expected, got, "True = may be attended to."))
-        return self._prepare(Prepared(memory, values, known, mask)).close(self.identity)
+        return self.extend(Prepared(memory, values, known, mask)).close(self.identity)
 
-    def _prepare(self, prepared: Prepared) -> Prepared:
-        """Add to a checked memory what this variant needs of it."""
-        return prepared
+    def extend(self, prepared: Prepared) -> P:
+        """Return a checked memory with what this variant needs of it."""
+        return cast(P, prepared)
 
-    def start(self, prepared: Prepared) -> AttentionState:
+    def start(self, prepared: P) -> AttentionState:
         """Return the state before the first step."""
         check_prepared(prepared, self)
         return AttentionState(shape=prepared.shape)
 
-    def start_search(self, prepared: Prepared) -> AttentionState:
+    def start_search(self, prepared: P) -> AttentionState:
         """Return the state before the first step of a search, where that differs from training."""
         return self.start(prepared)
 
-    def step(
-        self, query: Array, prepared: Prepared, state: AttentionState
-    ) -> tuple[Array, Array | None, AttentionState]:
+    def step(self, query: Array, prepared: P, state: AttentionState) -> tuple[Array, Array | None, AttentionState]:
         """Attend with one query a sample.
 
         Parameters
@@ -134,7 +135,7 @@ class Variant(Layer):
     def forward(
         self,
         queries: Array,
-        prepared: Prepared,
+        prepared: P,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
@@ -154,7 +155,7 @@ class Variant(Layer):
         -------
         array, shape (B, Tq, Dv), or AttentionOutput
         """
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         state = self.start(prepared) if state is None else state
         contexts, weights, return_weights = [], [], check_flag("return_weights", return_weights)
         for t in range(queries.shape[1]):
@@ -165,7 +166,7 @@ class Variant(Layer):
         return self._output(prepared, contexts, weights if return_weights else None)
 
     def step_vjp(
-        self, query: Array, prepared: Prepared, state: AttentionState
+        self, query: Array, prepared: P, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
         """Return what `step` does, and the function from gradients of the results to those of query and state.
 
@@ -185,7 +186,7 @@ class Variant(Layer):
         """
         raise NotImplementedError
 
-    def finish(self, prepared: Prepared) -> MemoryGradient:
+    def finish(self, prepared: P) -> MemoryGradient:
         """Return the gradient of the memory over all backward steps so far, and add to those of the parameters.
 
         Returns
@@ -198,7 +199,7 @@ class Variant(Layer):
     def vjp(
         self,
         queries: Array,
-        prepared: Prepared,
+        prepared: P,
         *,
         state: AttentionState | None = None,
         return_weights: bool = False,
@@ -212,7 +213,7 @@ class Variant(Layer):
             ``backward(d_context=None, d_weights=None) -> (d_queries, d_memory)``; `d_weights` needs
             ``return_weights=True``. To be called once.
         """
-        queries = self._queries(queries, prepared, state)
+        queries = self.check_queries(queries, prepared, state)
         prepared = prepared.fresh()
         state = self.start(prepared) if state is None else state
         contexts, weights, backwards = [], [], []
@@ -236,7 +237,7 @@ class Variant(Layer):
         return output, backward
 
     def _output(
-        self, prepared: Prepared, contexts: list[Array], weights: list[Array | None] | None
+        self, prepared: P, contexts: list[Array], weights: list[Array | None] | None
     ) -> Array | AttentionOutput:
         """Join the results of steps."""
         if contexts:
@@ -249,14 +250,14 @@ class Variant(Layer):
             return AttentionOutput(joined, np.empty((prepared.batch, 0, prepared.keys), self.dtype))
         return AttentionOutput(joined, np.stack([found for found in weights if found is not None], axis=-2))
 
-    def _queries(self, queries: Array, prepared: Prepared, state: AttentionState | None) -> Array:
+    def check_queries(self, queries: Array, prepared: P, state: AttentionState | None) -> Array:
         """Return queries (B, Tq, Dq) as an array, or raise if these, the memory or the state are wrong."""
         check_prepared(prepared, self)
         if state is not None:
             check_state(state, self, prepared)
         return self._float("queries", queries, (prepared.batch, "Tq", self.query_width))
 
-    def _query(self, query: Array, prepared: Prepared, state: AttentionState) -> Array:
+    def check_query(self, query: Array, prepared: P, state: AttentionState) -> Array:
         """Return a query (B, Dq) as an array, or raise if it, the memory or the state is wrong."""
         check_prepared(prepared, self)
         check_state(state, self, prepared)
@@ -265,7 +266,7 @@ class Variant(Layer):
             return query  # as nearly all are, at a quarter of the time of the checks one by one
         return self._float("query", query, shape)
 
-    def _take(self, prepared: Prepared) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    def take(self, prepared: P) -> tuple[list[Any], dict[str, Array]]:
         """Return what backward steps left on a memory, for `finish`, or raise if it is not of this variant."""
         check_prepared(prepared, self)
         check_whole(prepared)

@@ -5,15 +5,11 @@ from fastattn.plugin import ScoreRecord
 __all__ = ["fastattn_scores"]
 
 
-def _scales(rng, query, key, dtype):
-    return rng.uniform(0.5, 1.5, key).astype(dtype)
-
-
 def fastattn_scores():
     """Tell fastattn what is here; the compiled module is imported when a score is made."""
     return [
         ScoreRecord(
             "ard", "fastattn_ard.score:Ard", "-sum_c (w_c (q_c - k_c))^2", "Neal 1996, section 1.4",
-            ({"w": _scales},), "fastattn_ard.score:formula",
+            reference="fastattn_ard.score:formula",
         )
     ]  # fmt: skip

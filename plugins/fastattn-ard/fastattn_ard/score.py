@@ -31,6 +31,11 @@ class Ard(Score):
         super().__init__(softcap=softcap)
         self.parameters = {"w": parameter("w", w, (None,), "one scale for each channel, of shape (D,)")}
 
+    @classmethod
+    def drawn(cls, query_width, key_width, *, rng, dtype=np.float32):
+        """Where training begins."""
+        return cls(rng.uniform(0.5, 1.5, key_width).astype(dtype))
+
     def check(self, query, key):
         """Raise unless query and key have as many channels as w."""
         width = self.parameters["w"].shape[0]
@@ -43,23 +48,34 @@ class Ard(Score):
         loops.operand(np.ascontiguousarray(x), np.ascontiguousarray(self.parameters["w"]), side, out)
         return out
 
-    def project_query(self, query, product=None):
+    def _operand_vjp(self, x, side, d_operand):
+        w, d_x, d_w = np.ascontiguousarray(self.parameters["w"]), np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+        loops.operand_vjp(np.ascontiguousarray(x), w, side, np.ascontiguousarray(d_operand), d_x, d_w)
+        return d_x, {"w": linear.row_sum(d_w)}
+
+    def project_query(self, query):
         """[2 w^2 q, -|w q|^2, -1]."""
         return self._operand(query, 0)
+
+    def query_vjp(self, query, d_projected):
+        """The gradient of the query."""
+        return self._operand_vjp(query, 0, d_projected)[0]
+
+    def query_gradients(self, query, d_projected):
+        """The query's part of the gradient of w."""
+        return self._operand_vjp(query, 0, d_projected)[1]
 
     def project_key(self, key):
         """[k, 1, |w k|^2]."""
         return self._operand(key, 1)
 
-    def project_vjp(self, operands, d, scale):
-        """Gradients of query, key and w."""
-        w, found = np.ascontiguousarray(self.parameters["w"]), []
-        for side, (x, d_operand) in enumerate(zip(operands.saved, (d.query, d.key))):
-            d_x, d_w = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-            loops.operand_vjp(np.ascontiguousarray(x), w, side, np.ascontiguousarray(d_operand), d_x, d_w)
-            found.append((d_x, linear.row_sum(d_w)))
-        (d_query, of_query), (d_key, of_key) = found
-        return d_query, d_key, {"w": of_query + of_key}
+    def key_vjp(self, key, d_projected):
+        """The gradient of the key."""
+        return self._operand_vjp(key, 1, d_projected)[0]
+
+    def key_gradients(self, key, d_projected):
+        """The key's part of the gradient of w."""
+        return self._operand_vjp(key, 1, d_projected)[1]
 
 
 def formula(parameters, query, key, scale):

@@ -28,7 +28,7 @@ class Laplace(Variant):
         self.w = Parameter((rng.uniform(0.5, 1.5, memory_width) / np.sqrt(max(memory_width, 1))).astype(dtype))
 
     def _attend(self, query, prepared, state):
-        query = self._query(query, prepared, state)
+        query = self.check_query(query, prepared, state)
         rows = np.arange(prepared.batch) if prepared.rows is None else prepared.rows
         weights = np.empty((prepared.batch, prepared.keys), self.dtype)
         context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)
@@ -44,12 +44,10 @@ class Laplace(Variant):
         """Attend with one query a sample, and return the backward pass."""
         query, context, weights = self._attend(query, prepared, state)
         check_whole(prepared)
+        number = prepared.count()
 
         def backward(d_context, d_weights, d_state):
-            if not prepared.tape:
-                shapes = {"memory": prepared.memory.shape, "values": prepared.summed.shape, "w": query.shape}
-                prepared.tape.append({name: np.zeros(shape, self.dtype) for name, shape in shapes.items()})
-            sums, d_query = prepared.tape[0], np.empty(query.shape, self.dtype)
+            sums, d_query = prepared.sums.at(number, lambda: self._zeros(prepared)), np.empty(query.shape, self.dtype)
             d_weights = np.zeros_like(weights) if d_weights is None else d_weights
             loops.backward(
                 query, prepared.memory, prepared.summed, prepared.allowed(), self.w.value, weights, d_context,
@@ -59,15 +57,17 @@ class Laplace(Variant):
 
         return context, weights, state, StepBackward(backward, context, weights, state)
 
+    def _zeros(self, prepared):
+        shapes = {"memory": prepared.memory.shape, "values": prepared.summed.shape}
+        shapes["w"] = (prepared.batch, self.query_width)
+        return {name: np.zeros(shape, self.dtype) for name, shape in shapes.items()}
+
     def finish(self, prepared):
         """Return the gradient of the memory over all steps, and add to that of w."""
-        tape, _ = self._take(prepared)
-        if not tape:
-            tape = [{"memory": np.zeros_like(prepared.memory), "values": np.zeros_like(prepared.summed)}]
-        else:
-            self.w.accumulate(linear.row_sum(tape[0]["w"]))
-        d_memory, d_values = tape[0]["memory"], tape[0]["values"]
-        return d_memory + d_values if prepared.values is None else (d_memory, d_values)
+        _, sums = self.take(prepared)
+        sums = sums or self._zeros(prepared)
+        self.w.accumulate(linear.row_sum(sums["w"]))
+        return prepared.gradient(sums["memory"], sums["values"])
 
 
 def formula(parameters, queries, memory, values, allowed):

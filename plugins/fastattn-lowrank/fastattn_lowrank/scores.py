@@ -5,7 +5,7 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn.errors import ShapeError, describe
 from fastattn.scores import Score
-from fastattn.scores.base import parameter
+from fastattn.scores.base import parameter, uniform
 
 __all__ = ["LowRank", "LowRankTanh", "formula", "formula_tanh"]
 
@@ -14,11 +14,17 @@ class LowRank(Score):
     """``score_ij = (q_i a) . (k_j b)`` (Kim et al. 2017, arXiv:1610.04325, equation 4)."""
 
     name = "low_rank"
+    one_width = False
 
     def __init__(self, a, b, *, softcap=None):
         super().__init__(softcap=softcap)
         a = parameter("a", a, (None, None), "of shape (Dq, rank)")
         self.parameters = {"a": a, "b": parameter("b", b, (None, a.shape[1]), "of shape (Dk, rank), with a's rank")}
+
+    @classmethod
+    def drawn(cls, query_width, key_width, *, rank=4, rng, dtype=np.float32):
+        """Where training begins."""
+        return cls(*(uniform(rng, width, rank, dtype) for width in (query_width, key_width)))
 
     def check(self, query, key):
         """Raise unless the widths are those of the matrices."""
@@ -28,20 +34,29 @@ class LowRank(Score):
                 hint = f"that is what {name} takes."
                 raise ShapeError(describe(argument, f"width {width}", f"shape {array.shape}", hint))
 
-    def query_weight(self, query_width):
-        """The matrix a."""
-        return self.parameters["a"]
+    def project_query(self, query):
+        """Queries times a."""
+        return self.matmul("a", query)
+
+    def query_vjp(self, query, d_projected):
+        """The gradient of the query."""
+        return self.matmul_transposed("a", d_projected)
+
+    def query_gradients(self, query, d_projected):
+        """The gradient of a."""
+        return {"a": linear.weight_gradient(query, d_projected)}
 
     def project_key(self, key):
         """Keys times b."""
-        return linear.matmul(key, self.parameters["b"])
+        return self.matmul("b", key)
 
-    def project_vjp(self, operands, d, scale):
-        """Gradients of query, key, a and b."""
-        query, key = operands.saved
-        a, b = self.parameters["a"], self.parameters["b"]
-        named = {"a": linear.weight_gradient(query, d.query), "b": linear.weight_gradient(key, d.key)}
-        return linear.matmul(d.query, a.T), linear.matmul(d.key, b.T), named
+    def key_vjp(self, key, d_projected):
+        """The gradient of the key."""
+        return self.matmul_transposed("b", d_projected)
+
+    def key_gradients(self, key, d_projected):
+        """The gradient of b."""
+        return {"b": linear.weight_gradient(key, d_projected)}
 
 
 class LowRankTanh(LowRank):
@@ -49,19 +64,34 @@ class LowRankTanh(LowRank):
 
     name = "low_rank_tanh"
 
-    def project_query(self, query, product=None):
+    def project_query(self, query):
         """tanh(q a)."""
-        return functional.tanh(super().project_query(query, product))
+        return functional.tanh(super().project_query(query))
+
+    def query_vjp(self, query, d_projected):
+        """The gradient of the query."""
+        return super().query_vjp(query, through_tanh(self.project_query(query), d_projected))
+
+    def query_gradients(self, query, d_projected):
+        """The gradient of a."""
+        return super().query_gradients(query, through_tanh(self.project_query(query), d_projected))
 
     def project_key(self, key):
         """tanh(k b)."""
         return functional.tanh(super().project_key(key))
 
-    def project_vjp(self, operands, d, scale):
-        """Through tanh, whose outputs are the operands; what was not read has gradient 0 and may be NaN."""
-        d_query = d.query * (1 - operands.query * operands.query)
-        d_key = np.where(d.key == 0, 0, d.key * (1 - operands.key * operands.key))
-        return super().project_vjp(operands, d._replace(query=d_query, key=d_key), scale)
+    def key_vjp(self, key, d_projected):
+        """The gradient of the key."""
+        return super().key_vjp(key, through_tanh(self.project_key(key), d_projected))
+
+    def key_gradients(self, key, d_projected):
+        """The gradient of b."""
+        return super().key_gradients(key, through_tanh(self.project_key(key), d_projected))
+
+
+def through_tanh(y, dy):
+    """The gradient of what y is the tanh of; what was not read has gradient 0 and may be NaN."""
+    return np.where(dy == 0, 0, dy * (1 - y * y))
 
 
 def formula(parameters, query, key, scale):

@@ -6,13 +6,13 @@ from types import ModuleType
 from unittest import mock
 
 import numpy as np
+from wrong_plugins import Dot
 
 import fastattn
 from fastattn import plugin, scores, testing
 from fastattn.plugin import ScoreRecord, VariantRecord, manager
 from fastattn.plugin.installed import installed as whole
 from fastattn.plugin.provider import Provider
-from fastattn.variants.dot import Dot
 from hints import Said, advice
 from hints.attention import attend
 
@@ -52,7 +52,7 @@ class Wide(scores.Dot):
         super().__init__()
 
 
-RIGHT = VariantRecord("mine", "fastattn.variants.dot:Dot")
+RIGHT = VariantRecord("mine", "wrong_plugins:Dot")
 advice(lambda hooks={"a": 1}: said(hooks), "define one of fastattn_scores", hooks={"fastattn_scores": []})
 advice(lambda hooks={"fastattn_variant": []}: said(hooks), "define one of", hooks=variants(RIGHT))
 for wrong in (3, [3]):
@@ -72,7 +72,7 @@ advice(
 advice(
     lambda factory="Dot": said(variants(VariantRecord("mine", factory))),
     "or where it is: 'package.module:name'",
-    factory="fastattn.variants.dot:Dot",
+    factory="wrong_plugins:Dot",
 )
 
 
@@ -100,16 +100,16 @@ def place(where):
     return VariantRecord("mine", where).load()
 
 
-advice(lambda where="Dot": place(where), "write it as package.module:name", where="fastattn.variants.dot:Dot")
+advice(lambda where="Dot": place(where), "write it as package.module:name", where="wrong_plugins:Dot")
 advice(
     lambda where="nowhere:Dot": place(where),
     "repair or remove the package that provides it",
-    where="fastattn.variants.dot:Dot",
+    where="wrong_plugins:Dot",
 )
 advice(
-    lambda where="fastattn.variants.dot:__name__": place(where),
+    lambda where="wrong_plugins:__name__": place(where),
     "name a class or function",
-    where="fastattn.variants.dot:Dot",
+    where="wrong_plugins:Dot",
 )
 
 
@@ -191,8 +191,9 @@ advice(lambda second="mine": said(variants(RIGHT, VariantRecord(second, len))), 
 class Wrong(Dot):
     """Its scores are halved where a reference says that they are not."""
 
-    def _project(self, query):
-        return super()._project(query) / 2
+    class score_class(scores.Dot):
+        def project_query(self, query):
+            return query / 2
 
 
 def reference(parameters, queries, memory, values, allowed):

@@ -1,0 +1,71 @@
+"""Scores by distance."""
+
+import math
+
+import numpy as np
+
+from fastattn import linear
+from fastattn.scores.base import Array, ByName, Score
+
+__all__ = ["L2"]
+
+
+class L2(Score):
+    """``score_ij = -scale |q_i - k_j|^2`` (Kim, Papamakarios, Mnih 2021, arXiv:2006.04710, section 3.2).
+
+    `scale` is 1 / sqrt(D) by default, as there; x-transformers uses the plain distance with a scale of its own.
+
+    Notes
+    -----
+    Computed as ``scale (2 q . k - |k|^2) - scale |q|^2``, the latter as a bias of the row: trained, it is left out,
+    as it moves all scores of a query alike, which no normalizer of ours sees. Rounding is relative to
+    ``|q| |k| + |k|^2``: move the origin near the vectors where these are long and close to each other. It takes no
+    softcap.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> q = np.eye(2, 3, dtype=np.float32)
+    >>> fastattn.attention(q, q, q, score="l2").shape
+    (2, 3)
+    """
+
+    name = "l2"
+    summary = "-|q - k|^2 / sqrt(D)"
+    paper = "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def default_scale(self, width: int) -> float:
+        return 1 / math.sqrt(max(width, 1))
+
+    def project_query(self, query: Array) -> Array:
+        return np.concatenate([query + query, np.full((*query.shape[:-1], 1), -1, query.dtype)], axis=-1)
+
+    def query_vjp(self, query: Array, d_projected: Array) -> Array:
+        d_query: Array = 2 * d_projected[..., :-1]
+        return d_query
+
+    def project_key(self, key: Array) -> Array:
+        return np.concatenate([key, squares(key)], axis=-1)
+
+    def key_vjp(self, key: Array, d_projected: Array) -> Array:
+        d_squares = d_projected[..., -1:]
+        # What was not read has gradient 0 and may be NaN.
+        return d_projected[..., :-1] + np.where(d_squares == 0, 0, 2 * key * d_squares)
+
+    def offset(self, query: Array) -> Array:
+        return -squares(query)
+
+    def offset_vjp(self, query: Array, d_offset: Array) -> tuple[Array, ByName]:
+        return np.where(d_offset == 0, 0, -2 * query * d_offset), {}
+
+    @staticmethod
+    def formula(parameters: ByName, query: Array, key: Array, scale: float) -> Array:
+        return -scale * ((query[..., :, None, :] - key[..., None, :, :]) ** 2).sum(-1)
+
+
+def squares(x: Array) -> Array:
+    """Return ``|x|^2`` of rows, (..., 1)."""
+    return linear.matmul(x * x, np.ones((x.shape[-1], 1), x.dtype))
