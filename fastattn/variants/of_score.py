@@ -1,6 +1,7 @@
 """The variant of a score: softmax attention by it, its parameters trained."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from fastattn._arrays import float_dtype
 from fastattn._numbers import check_size
 from fastattn.errors import UnsupportedError, describe
+from fastattn.plugin.making import make
 from fastattn.plugin.records import ScoreRecord, VariantRecord
+from fastattn.scores import Score
 from fastattn.variants.protocol.checks import NormalizerLike
 from fastattn.variants.soft import Soft
 
@@ -58,15 +61,15 @@ class SoftOf:
                 hint = "its class needs a method drawn(query_width, key_width, *, rng, dtype), which draws parameters."
                 expected = f"a score that says where its {', '.join(needed)} begins"
                 raise UnsupportedError(describe(self.record.name, expected, "one without drawn()", hint))
-            made = score(**options)
+            drawn = self.record
         else:
-            query = memory_width if score.one_width else query_width
-            more = {"rng": rng, "dtype": dtype} if "rng" in inspect.signature(score.drawn).parameters else {}
-            made = score.drawn(query, memory_width, **more, **options)
-        return Soft(
-            made, query_width=query_width, memory_width=memory_width, scale=scale, normalizer=normalizer, rng=rng,
-            dtype=dtype,
-        )  # fmt: skip
+            drawn = replace(self.record, factory=score.drawn)
+            options |= {"query_width": memory_width if score.one_width else query_width, "key_width": memory_width}
+            if "rng" in inspect.signature(score.drawn).parameters:
+                options |= {"rng": rng, "dtype": dtype}
+        made = make(drawn, options, Score)
+        widths: Any = {"query_width": query_width, "memory_width": memory_width}
+        return Soft(made, **widths, scale=scale, normalizer=normalizer, rng=rng, dtype=dtype)
 
 
 def of_score(record: ScoreRecord) -> VariantRecord:

@@ -17,8 +17,9 @@ from fastattn.errors import ArgumentError, DTypeError, PluginError, PluginWarnin
 from fastattn.plugin import ModelRecord, PositionsRecord, Record, ScoreRecord, VariantRecord, isolated, providers
 from fastattn.plugin.records import FAMILIES
 from fastattn.positions import Positions
-from fastattn.testing import check_variant
+from fastattn.testing import check_score, check_variant
 from fastattn.testing.variant_checks import VARIANT_CHECKS
+from fastattn.variants.of_score import of_score
 
 
 class Doubled(Dot):
@@ -380,5 +381,6 @@ def test_the_thirty_lines_of_the_guide_conform():
     names = {}
     exec(code, names)
     assert len([line for line in code.splitlines() if line.strip()]) <= 32
-    [record] = names["fastattn_variants"]()
-    assert check_variant(record).passed
+    [record] = names["fastattn_scores"]()
+    assert check_score(record).passed
+    assert check_variant(of_score(record)).passed

@@ -152,7 +152,7 @@ def test_what_cannot_be_the_attention_of_luong_is_refused(error, words, table):
         (ArgumentError, "mechanism.heads", {"name": "coverage", "heads": 3}),
         (ArgumentError, "mechanism.query_width", {"name": "coverage", "query_width": 3}),
         (ArgumentError, "query_width", {"name": "pooling"}),
-        (ShapeError, "memory_width", {"name": "dot"}),
+        (ShapeError, "memory_width", {"name": "linear", "terms": ["x*y"]}),
         (UnsupportedError, "loop", {"name": "causal_self_attention", "heads": 2}),
     ],
 )

@@ -60,6 +60,11 @@ advice(lambda score=replaced(scores.Additive(V), b=ones(5)): attend(score=score)
 advice(lambda scale=1e39: attend(scale=scale), "pass {scale} for none", scale="1.0")
 advice(lambda cap=1e39: attend(score=scores.Dot(softcap=cap)), "leave it out for no cap", cap=None)
 advice(lambda w=V: scores.General(w), "w is ", w=W)
+advice(
+    lambda w=ones(7): attend(score=scores.LinearCombination(w, ones(1))),
+    "only the terms x and y may differ in width",
+    w=ones(8),
+)
 advice(lambda b=ones(5): scores.Additive(V, b=b), "b is of shape (Da,), as v is", b=V)
 
 # Names

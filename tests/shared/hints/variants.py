@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 import fastattn
-from fastattn import losses
-from fastattn.plugin import VariantRecord
+from fastattn import losses, scores
+from fastattn.plugin import ScoreRecord, VariantRecord, isolated
 from fastattn.variants import hard, loading, registry
 from hints import advice, ones
 
@@ -61,7 +61,48 @@ advice(
     "positions are queries, keys and values",
     memory_width=4,
 )
-advice(lambda name="dot": make(name, memory_width=3), "use {name}, which has a matrix between them", name="'general'")
+advice(
+    lambda rng=None: fastattn.create("dot", query_width=4, memory_width=3, rng=rng),
+    "pass rng=np.random.default_rng(0): a matrix takes queries to the memory's width",
+    rng=np.random.default_rng(0),
+)
+
+
+class Undrawn(scores.Score):
+    """A score that does not say where training begins."""
+
+    def __init__(self, w):
+        super().__init__()
+
+
+class Drawn(Undrawn):
+    """One that does."""
+
+    @classmethod
+    def drawn(cls, query_width, key_width):
+        return cls(ones(key_width))
+
+
+def of_plugin(score):
+    with isolated({"mine": Hooks(score)}):
+        return fastattn.create("mine", query_width=4, memory_width=3, rng=np.random.default_rng(0))
+
+
+class Hooks:
+    """A plugin of one score."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def fastattn_scores(self):
+        return [ScoreRecord("mine", self.score)]
+
+
+advice(
+    lambda score=Undrawn: of_plugin(score),
+    "its class needs a method drawn(query_width, key_width, *, rng, dtype), which draws parameters",
+    score=Drawn,
+)
 advice(lambda scale=math.inf: make("dot", scale=scale), "leave it out", scale=None)
 advice(lambda fertility=0: make("coverage", width=4, fertility=fertility), "{fertility} is the paper's", fertility="2")
 advice(
@@ -106,7 +147,7 @@ advice(
 )
 advice(
     lambda terms=("z",): make("linear", terms=terms),
-    "a term is elementwise, x the query and y a row of the memory",
+    "a term is elementwise, x the query and y a key",
     terms=("x", "y"),
 )
 advice(
@@ -194,7 +235,9 @@ advice(lambda mask=ones(2, 5): attend(mask=mask), "True = may be attended to", m
 advice(lambda lengths=[5]: attend(lengths=lengths), "pass one length a sample", lengths=[5, 4])
 advice(lambda lengths=[6, 5]: attend(lengths=lengths), "they count positions of the memory", lengths=[5, 5])
 advice(
-    lambda longest=3: attend(make("location", longest=longest)), "make the variant with a larger longest=", longest=5
+    lambda longest=3: attend(make("location", longest=longest)),
+    "use a w made for longer memories (longest=)",
+    longest=5,
 )
 advice(
     lambda memory=MEMORY: attend(make("location", longest=3), memory=memory),
