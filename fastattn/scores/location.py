@@ -76,9 +76,8 @@ class Location(Score):
     def location(self, keys: int) -> Array:
         w = self.parameters["w"]
         if w.shape[1] < keys:
-            expected = f"at least {keys} columns, one for each key"
             hint = "use a w made for longer memories (longest=), or shorten the memory."
-            raise ShapeError(describe("w", expected, f"shape {w.shape}", hint))
+            raise ShapeError(describe("memory", f"at most {w.shape[1]} positions, the columns of w", keys, hint))
         return w[:, :keys]
 
     def location_gradients(self, query: Array, d_scores: Array) -> ByName:

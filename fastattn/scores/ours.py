@@ -12,7 +12,7 @@ __all__ = ["classes", "ours"]
 
 @functools.cache
 def classes() -> tuple[type[Score], ...]:
-    """Return all that have a formula, in the order of the files' names."""
+    """Return all, first those that a kernel computes as they are."""
     package = __name__.rpartition(".")[0]
     found = []
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
@@ -20,7 +20,7 @@ def classes() -> tuple[type[Score], ...]:
         for kind in vars(importlib.import_module(name)).values() if module.name != "registry" else ():
             if isinstance(kind, type) and issubclass(kind, Score) and kind.summary and kind.__module__ == name:
                 found.append(kind)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda kind: (bool(kind.examples), kind.projects)))
 
 
 def ours() -> list[ScoreRecord]:

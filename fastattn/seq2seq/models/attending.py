@@ -38,7 +38,9 @@ class AttentionLoop:
         To be set before the backward pass where a loss acts on the weights.
     """
 
-    def __init__(self, mechanism: Variant[Any], through: Linear, states: Array, lengths: Array, seeds: Array | None) -> None:
+    def __init__(
+        self, mechanism: Variant[Any], through: Linear, states: Array, lengths: Array, seeds: Array | None
+    ) -> None:
         self._mechanism, self._through, self._states = mechanism, through, states
         self._prepared = prepare(mechanism, through, states, lengths)
         random: dict[str, Any] = {"seeds": seeds} if mechanism.takes_seeds and seeds is not None else {}
