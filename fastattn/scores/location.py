@@ -59,7 +59,10 @@ class Location(Score):
             raise ShapeError(
                 describe("w", f"{query.shape[-1]} rows, query's width", f"shape {(rows, columns)}", "w is (Dq, Tmax).")
             )
-        self.location(key.shape[-2])
+        if columns < key.shape[-2]:
+            hint = "use a w made for longer memories, or shorten the memory."
+            expected = f"at least {key.shape[-2]} columns, one for each key"
+            raise ShapeError(describe("w", expected, f"shape {(rows, columns)}", hint))
 
     def project_query(self, query: Array) -> Array:
         return query[..., :0]
@@ -76,8 +79,8 @@ class Location(Score):
     def location(self, keys: int) -> Array:
         w = self.parameters["w"]
         if w.shape[1] < keys:
-            hint = "use a w made for longer memories (longest=), or shorten the memory."
-            raise ShapeError(describe("memory", f"at most {w.shape[1]} positions, the columns of w", keys, hint))
+            hint = "make the variant with a larger longest=, or shorten the memory."
+            raise ShapeError(describe("memory", f"at most {w.shape[1]} positions", keys, hint))
         return w[:, :keys]
 
     def location_gradients(self, query: Array, d_scores: Array) -> ByName:

@@ -182,7 +182,12 @@ WRONG = {
     # names
     "unknown score": (lambda: call(score="scaled_dots"), ArgumentError, "score", "did you mean 'scaled_dot'"),
     "unheard-of score": (lambda: call(score="zzz"), ArgumentError, "score", "'zzz'"),
-    "score that needs parameters": (lambda: call(score="additive"), ArgumentError, "score", "scores.Additive"),
+    "score that needs parameters": (
+        lambda: call(score="additive"),
+        ArgumentError,
+        "score",
+        "scores.create('additive', v=...)",
+    ),
     "score that is no score": (lambda: call(score=3), (DTypeError, ArgumentError), "score", "int"),
     "score class instead of object": (lambda: call(score=scores.Dot), (DTypeError, ArgumentError), "score", None),
     "unknown normalizer": (lambda: call(normalizer="softmx"), ArgumentError, "normalizer", "did you mean 'softmax'"),

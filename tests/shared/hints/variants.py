@@ -236,7 +236,7 @@ advice(lambda lengths=[5]: attend(lengths=lengths), "pass one length a sample", 
 advice(lambda lengths=[6, 5]: attend(lengths=lengths), "they count positions of the memory", lengths=[5, 5])
 advice(
     lambda longest=3: attend(make("location", longest=longest)),
-    "use a w made for longer memories (longest=)",
+    "make the variant with a larger longest=",
     longest=5,
 )
 advice(
