@@ -14,7 +14,7 @@ name            score of query q and key k                      class
 
 and more: `names` lists all, those of plugins too, and `create` makes any of them by name. One without parameters may be
 given by its name. A score is a file of this folder: the class says how it reduces to a kernel, what its gradients are,
-where training begins (``drawn``), its paper and its formula.
+where training begins (`drawn`), its paper and its formula.
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn._arrays import float_dtype
-from fastattn._numbers import check_size
+from fastattn._numbers import check_flag, check_size
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.scores.base import KERNEL_ADDITIVE, Array, ByName, Score, normal, parameter, uniform
 
@@ -93,7 +93,9 @@ class Additive(Score):
         check_size("width", width)
         w_query, w_key = (uniform(rng, inputs, width, dtype) for inputs in (query_width, key_width))
         v = (rng.uniform(-1, 1, width) * math.sqrt(3 / width)).astype(dtype)
-        return cls(v, w_query, w_key, np.zeros(width, float_dtype(dtype)) if bias else None, activation)
+        return cls(
+            v, w_query, w_key, np.zeros(width, float_dtype(dtype)) if check_flag("bias", bias) else None, activation
+        )
 
     def check(self, query: Array, key: Array) -> None:
         width = self.parameters["v"].shape[0]
