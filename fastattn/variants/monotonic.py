@@ -58,7 +58,7 @@ class HardState(AttentionState):
 
 @dataclass(slots=True)
 class MonotonicStep(SummedStep):
-    """What a step back leaves for `finish`: the query, and gradients of what the energies make of it."""
+    """What a backward step leaves for `finish`: the query, and gradients of what the energies make of it."""
 
     query: Array
     d_projected: Array

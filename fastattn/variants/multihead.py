@@ -49,7 +49,7 @@ class HeadsState(AttentionState):
 
 @dataclass(slots=True)
 class HeadsStep:
-    """What a step back leaves for `finish`: what went through the projections, and gradients of it."""
+    """What a backward step leaves for `finish`: what went through the projections, and gradients of it."""
 
     first: int
     query: Array

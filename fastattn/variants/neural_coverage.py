@@ -34,7 +34,7 @@ class NeuralCoverageState(AttentionState):
 
 @dataclass(slots=True)
 class NeuralCoverageStep(RecallStep):
-    """What a step back leaves for `finish`: besides, the gradient of the query's part of the gates."""
+    """What a backward step leaves for `finish`: besides, the gradient of the query's part of the gates."""
 
     d_gates: Array | None
 

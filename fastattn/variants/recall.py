@@ -37,7 +37,7 @@ class RecallState(AttentionState):
 
 @dataclass(slots=True)
 class SummedStep:
-    """What a step back leaves of a weighted sum: the weights (B, S), and the gradient of the context (B, Dv)."""
+    """What a backward step leaves of a weighted sum: the weights (B, S), and the gradient of the context (B, Dv)."""
 
     weights: Array
     d_context: Array
@@ -45,7 +45,7 @@ class SummedStep:
 
 @dataclass(slots=True)
 class RecallStep(SummedStep):
-    """What a step back leaves for `finish`: besides, the query and the gradient of what is made of it."""
+    """What a backward step leaves for `finish`: besides, the query and the gradient of what is made of it."""
 
     query: Array
     d_projected: Array

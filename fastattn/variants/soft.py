@@ -28,7 +28,7 @@ __all__ = ["Soft", "SoftPrepared", "SoftStep"]
 
 @dataclass(slots=True)
 class SoftStep:
-    """What a step back leaves for `Soft.finish`: what went in, and gradients (B, ...)."""
+    """What a backward step leaves for `Soft.finish`: what went in, and gradients (B, ...)."""
 
     query: Array
     projected: Array
@@ -89,8 +89,8 @@ class Soft(Variant[SoftPrepared]):
     Notes
     -----
     Work of a query: 2 S (D + Dv) operations, and S D (5 operations and a quarter of a division) more for an additive
-    score; a backward step of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing of
-    size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a backward step costs
+    score; a backward step of it as much again, and about 3.5 times that for all queries together in `finish`. Nothing
+    of size (Tq, S) is stored unless weights are asked for. With a normalizer other than softmax a backward step costs
     about as much as its share of `finish`, unless it is sparsemax or 1.5-entmax.
 
     Examples

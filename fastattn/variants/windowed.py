@@ -38,7 +38,7 @@ class LocalRun:
 
 @dataclass(slots=True)
 class LocalStep:
-    """What a run back leaves for `finish`; `places` is what its positions leave."""
+    """What a backward run leaves for `finish`; `places` is what its positions leave."""
 
     queries: Array
     d_projected: Array
