@@ -25,7 +25,7 @@ __all__ = ["AdditiveMultiHead"]
 
 @dataclass(slots=True)
 class JoinedStep:
-    """What a backward step leaves for `finish`: the heads' contexts (B, H d), and the gradient of the one of them all."""
+    """What a backward step leaves for `finish`: the heads' contexts (B, H d), and the gradient of all together."""
 
     contexts: Array
     d_context: Array
