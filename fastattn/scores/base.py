@@ -146,6 +146,11 @@ class Score:
 
     # What a subclass may say.
 
+    @property
+    def longest(self) -> int | None:
+        """The most keys that it has parameters for, or None: any number."""
+        return None
+
     def default_scale(self, width: int) -> float:
         """Return the factor that is used when ``scale=None``; `width` is Dk."""
         return 1.0

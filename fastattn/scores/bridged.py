@@ -32,6 +32,10 @@ class Bridged(Score):
         other.inner = self.inner.hold({name: one for name, one in held.items() if name != "bridge"})
         return other
 
+    @property
+    def longest(self) -> int | None:
+        return self.inner.longest
+
     def default_scale(self, width: int) -> float:
         return self.inner.default_scale(width)
 

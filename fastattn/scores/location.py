@@ -53,6 +53,11 @@ class Location(Score):
         """Return one to begin training with, for memories of up to `longest` positions."""
         return cls(uniform(rng, query_width, check_size("longest", longest), dtype))
 
+    @property
+    def longest(self) -> int:
+        """The number of columns."""
+        return self.parameters["w"].shape[1]
+
     def check(self, query: Array, key: Array) -> None:
         rows, columns = self.parameters["w"].shape
         if rows != query.shape[-1]:

@@ -129,6 +129,10 @@ class Soft(Variant[SoftPrepared]):
         plain = isinstance(self.normalizer, Softmax)
         self._normalizer: dict[str, Any] = {} if plain else {"normalizer": self.normalizer}
 
+    @property
+    def longest(self) -> int | None:
+        return self.score.longest
+
     def _named(self) -> Iterator[tuple[str, Parameter]]:
         names = self.score.trained_names
         yield from ((names.get(name, name), parameter) for name, parameter in self.trained.items())

@@ -136,7 +136,7 @@ class Attending(Model):
 
     def longest(self) -> Longest:
         """Return how long sentences may be: a location score has a column for each position of the source."""
-        most = getattr(self.mechanism, "longest", None)
+        most = self.mechanism.longest
         own = self.config.mechanism is None and hasattr(self.config, "longest_source")
         return Longest() if most is None else Longest(most, key="longest_source" if own else "mechanism.longest")
 

@@ -117,7 +117,7 @@ class Model(Layer):
     def longest(self) -> Longest:
         """Return how long sentences may be; for most models, of any length."""
         mechanism = getattr(self, "mechanism", None)
-        most = getattr(mechanism, "longest", None)
+        most = None if mechanism is None else mechanism.longest
         return Longest() if most is None else Longest(source=most, key="mechanism.longest")
 
     @abstractmethod

@@ -62,6 +62,11 @@ class Variant(Layer, Generic[P]):
     memory_width: int
     dtype: Any
 
+    @property
+    def longest(self) -> int | None:
+        """The most positions that a memory may have, or None: any number."""
+        return None
+
     def __init__(self, query_width: int, memory_width: int, dtype: Any) -> None:
         self.query_width = check_size("query_width", query_width, 0)
         self.memory_width = check_size("memory_width", memory_width, 0)

@@ -90,7 +90,7 @@ CORPUS = {
     "another size": (in_json(CONFIG, ("model", "hidden"), 3), "expected float32 of shape"),
     "another kind": (in_json(CONFIG, ("model", "kind"), "cho"), "model"),
     "no kind": (in_json(CONFIG, ("model", "kind"), "\x1b[31m"), "model.kind"),
-    "a mechanism": (in_json(CONFIG, ("model", "mechanism"), {"name": "additive"}), "tensors do not fit"),
+    "a mechanism": (in_json(CONFIG, ("model", "mechanism"), {"name": "general"}), "tensors do not fit"),
     "a mechanism of layers": (
         in_json(CONFIG, ("model", "mechanism"), {"name": "multihead", "heads": 10**9}), "",
     ),
@@ -150,7 +150,7 @@ RESUMED = {
     "moments that are NaN": (number(np.nan, "state.safetensors"), "is not finite"),
     "moments of a diverged run": (number(np.inf, "state.safetensors"), "is not finite"),
     "a moment that is missing": (
-        in_header(lambda header: {k: v for k, v in header.items() if k != "m.v"}, "state.safetensors"), "",
+        in_header(lambda header: {k: v for k, v in header.items() if k != "m.mechanism.v"}, "state.safetensors"), "",
     ),
     "moments of another shape": (
         in_header(lambda h: h["m.bridge.w"].update(shape=[2, 8]), "state.safetensors"), "m.bridge.w",
