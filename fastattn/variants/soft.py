@@ -126,8 +126,10 @@ class Soft(Variant[SoftPrepared]):
         self.score: Score = score.hold(self.trained) if self.trained else score
         self.name = type(self).name or score.name
         self.normalizer = normalizers.read(normalizer)
-        plain = isinstance(self.normalizer, Softmax)
-        self._normalizer: dict[str, Any] = {} if plain else {"normalizer": self.normalizer}
+        # What calls of attention are given where it is not their default: what is not given costs a step no check.
+        self._given: dict[str, Any] = {} if isinstance(self.normalizer, Softmax) else {"normalizer": self.normalizer}
+        if self.scale != 1:
+            self._given["scale"] = self.scale
 
     @property
     def longest(self) -> int | None:
@@ -184,15 +186,13 @@ class Soft(Variant[SoftPrepared]):
     def _attend(self, queries: Array, prepared: SoftPrepared, return_weights: bool) -> Any:
         bias = self._bias(prepared, queries)
         projected = self.score.project_query(queries)
-        return prepared.attended.attend(
-            projected, bias=bias, scale=self.scale, return_weights=return_weights, **self._normalizer
-        )
+        return prepared.attended.attend(projected, bias=bias, return_weights=return_weights, **self._given)
 
     def _attention_vjp(self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: bool) -> Any:
         mask = None if prepared.mask is None else prepared.mask[:, None]
         return attention_vjp(
             projected, prepared.key, prepared.summed, score=prepared.score, key_lengths=prepared.lengths, mask=mask,
-            bias=bias, scale=self.scale, return_weights=weights, **self._normalizer,
+            bias=bias, return_weights=weights, **self._given,
         )  # fmt: skip
 
     def vjp(
@@ -224,9 +224,7 @@ class Soft(Variant[SoftPrepared]):
         check_whole(prepared)
         projected = self.score.project_query(query)
         bias = self._bias(prepared, query[:, None])
-        output: Any = prepared.attended.attend(
-            projected[:, None], bias=bias, scale=self.scale, return_weights=True, **self._normalizer
-        )
+        output: Any = prepared.attended.attend(projected[:, None], bias=bias, return_weights=True, **self._given)
         context, weights = output.context[:, 0], output.weights[:, 0]
 
         def backward(
