@@ -155,8 +155,9 @@ FOLLOWED = {
     ),  # the second line is what .ci/run does first
     "CONTRIBUTING.md": (
         {},
-        "python -m pytest -q -p no:cacheprovider tests/test_{functional,hints,package,plugins,quickstart,viz}.py "
-        "tests/test_seq2seq_{checkpoint,metrics,vocabulary}.py\nruff check .\ncython-lint --help >/dev/null",
+        "python -m pytest -q -p no:cacheprovider tests/test_{functional,hints,package}.py tests/plugin/test_plugins.py "
+        "tests/viz tests/seq2seq/test_quickstart.py tests/seq2seq/text/test_{metrics,vocabulary}.py "
+        "tests/seq2seq/runs/test_checkpoint.py\nruff check .\ncython-lint --help >/dev/null",
     ),
     "docs/training.md": ({}, ""),
 }
