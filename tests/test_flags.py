@@ -16,10 +16,10 @@ def rng():
 
 
 def create(name, **options):
-    sizes = {"query_width": 4, "memory_width": 4, "rng": rng()}
-    needed = {"width", "heads", "longest", "filters", "filter_size", "chunk", "coverage_width", "window"}
-    given = {n: 2 for n, p in variants.options(name).items() if n in needed and p.default is p.empty}
-    return fastattn.create(name, **{**sizes, **given, **options})
+    sizes = {"query_width": 4, "memory_width": 4}
+    sizes.update(dict.fromkeys(("width", "heads", "filters", "filter_size", "chunk", "coverage_width", "window"), 2))
+    given = {n: sizes[n] for n, p in variants.options(name).items() if n in sizes and p.default is p.empty}
+    return fastattn.create(name, rng=rng(), **{**given, **options})
 
 
 def of_variants():

@@ -446,7 +446,8 @@ def mechanisms(z):
     memory_width = width if case.name in ("dot", "scaled_dot", "cosine", "l2", "causal_self_attention") else z.size(8)
     try:
         sizes = {"query_width": width, "memory_width": memory_width, "dtype": dtype}
-        variant = fastattn.create(case.name, **sizes, rng=z.rng, **case.options)
+        variant = fastattn.create(case.name, rng=z.rng, **{**sizes, **case.options})
+        width = variant.query_width
     except fastattn.FastattnError:
         variant = fastattn.create("additive", **sizes, width=5, rng=z.rng)
     if z.chance(0.15):
