@@ -12,7 +12,7 @@ from fastattn.attention.memory import packed_keys
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.layers import Parameter
 from fastattn.scores import Additive
-from fastattn.scores.base import KERNEL_ADDITIVE, Plain
+from fastattn.scores.base import Plain, kernel_score
 from fastattn.scores.normed_additive import NormedAdditive
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
@@ -75,7 +75,7 @@ class MonotonicPrepared(Prepared):
     panels, chunk_panels : array, shape (B, 1, elements)
         The same, packed for soft steps.
     scores : pair of scores
-        What they are packed for; None where there are no chunks.
+        What compares them with a query; None where there are no chunks.
     """
 
     key: Array
@@ -237,11 +237,12 @@ class Monotonic(Variant[MonotonicPrepared]):
     ) -> tuple[Array, Array, AttentionState, core.Monotonic]:
         hard = isinstance(state, HardState)
         score, chunk = self.align.score, None if self.chunk_align is None else self.chunk_align.score
+        # With the vectors that came with the keys: those of a normed score take a while to make.
+        of_energy, of_chunk = prepared.scores
         values, chunks = core.unit(prepared.summed), None
-        if chunk is not None and prepared.chunk_key is not None:
+        if chunk is not None and of_chunk is not None and prepared.chunk_key is not None:
             chunk_keys = core.Keys(prepared.chunk_key, values, prepared.chunk_panels, prepared.rows)
-            chunk_score = core.KernelScore(KERNEL_ADDITIVE, vector=chunk.vector())
-            chunks = core.Chunks(self.chunk, chunk.project_query(query), chunk_keys, chunk_score)
+            chunks = core.Chunks(self.chunk, chunk.project_query(query), chunk_keys, kernel_score(of_chunk, self.dtype))
         walk = (
             {"start": np.ascontiguousarray(state.position)}
             if hard
@@ -249,8 +250,8 @@ class Monotonic(Variant[MonotonicPrepared]):
         )
         call = core.Monotonic(
             score.project_query(query), core.Keys(prepared.key, values, prepared.panels, prepared.rows),
-            core.KernelScore(KERNEL_ADDITIVE, vector=score.vector()), self.r.value, prepared.lengths,
-            prepared.mask, chunks, noise=self.noise, **walk,
+            kernel_score(of_energy, self.dtype), self.r.value, prepared.lengths, prepared.mask, chunks, noise=self.noise,
+            **walk,
         )  # fmt: skip
         shape = (prepared.batch, prepared.keys)
         context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastattn.errors import ArgumentError, describe, did_you_mean
-from fastattn.scores import Additive, Concat, Dot, General, Location, Score
+from fastattn.scores import Additive, record
+from fastattn.variants.of_score import SoftOf
 from fastattn.variants.protocol.checks import NormalizerLike
 from fastattn.variants.soft import Soft
 
@@ -68,11 +69,8 @@ def luong(
     if width is not None and score != "concat":
         hint = "only 'concat' has a layer between."
         raise ArgumentError(describe("width", f"None with score {score!r}", width, hint))
-    widths, more = (query_width, memory_width), {"rng": rng, "dtype": dtype}
-    made: Score = (
-        Dot() if score == "dot"
-        else General.drawn(*widths, **more) if score == "general"
-        else Location.drawn(*widths, longest=longest, **more) if score == "location"
-        else Concat.drawn(*widths, width=query_width if width is None else width, **more)
+    own = {"location": {"longest": longest}, "concat": {"width": query_width if width is None else width}}
+    return SoftOf(record(str(score)))(
+        query_width=query_width, memory_width=memory_width, normalizer=normalizer, rng=rng, dtype=dtype,
+        **own.get(str(score), {}),
     )  # fmt: skip
-    return Soft(made, query_width=query_width, memory_width=memory_width, normalizer=normalizer, rng=rng, dtype=dtype)

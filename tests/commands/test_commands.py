@@ -406,15 +406,12 @@ def test_a_reader_that_goes_away_is_no_error(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
-def test_a_closed_stream_is_one_line_or_none(name, model, tmp_path):
+def test_a_closed_stream_is_one_line_or_none(name, model, tmp_path, environment):
     (tmp_path / "words").write_text("abc\n\n")
-    above = str(Path(fastattn.__file__).resolve().parents[1])
     number = ["stdin", "stdout", "stderr"].index(name)
     file = "-" if name == "stdin" else tmp_path / "words"
     command = f"exec {sys.executable} -P -m fastattn translate {model} {file} {number}{'<' if number == 0 else '>'}&-"
-    done = subprocess.run(
-        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": above}, input="abc\n", capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", "-c", command], env=environment, input="abc\n", capture_output=True, text=True)
     translations = "".join(f"{text}\n" for text in seq2seq.load(model).translate(["abc", ""]))
     if name == "stderr":
         assert (done.returncode, done.stdout) == (0, translations)

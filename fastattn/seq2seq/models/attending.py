@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
-from fastattn.seq2seq.models.model import BatchLike, Longest, Model
+from fastattn.seq2seq.models.model import BatchLike, Model
 from fastattn.seq2seq.models.weight_losses import weight_losses, weight_losses_vjp
 from fastattn.variants import AttentionState, Prepared, StepBackward, Variant
 
@@ -133,12 +133,6 @@ class Attending(Model):
     @abstractmethod
     def run(self, batch: BatchLike, inputs: Array, seeds: Array | None) -> Pass:
         """Compute features from decoder inputs (B, T), with dropout by seeds (B,) or without."""
-
-    def longest(self) -> Longest:
-        """Return how long sentences may be: a location score has a column for each position of the source."""
-        most = self.mechanism.longest
-        own = self.config.mechanism is None and hasattr(self.config, "longest_source")
-        return Longest() if most is None else Longest(most, key="longest_source" if own else "mechanism.longest")
 
     def remember(self, states: Array, lengths: Array) -> tuple[Prepared, AttentionState]:
         """Return states (B, S, D) of an encoder ready for a search, and what attention has before its first step."""

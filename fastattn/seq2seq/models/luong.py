@@ -1,7 +1,7 @@
 """The encoder-decoder of Luong, Pham and Manning 2015 with global attention, or any other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.luong_decoder import AtOnce, Decoder, StepByStep
-from fastattn.seq2seq.models.model import BatchLike, State, check_sentences, dropping, padded
+from fastattn.seq2seq.models.model import BatchLike, Longest, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
@@ -142,6 +142,11 @@ class Luong(Attending):
         self.mechanism = mechanism.make(config, query=H, memory=H, width=H, longest=config.longest_source, **more)
         self.from_context = Linear(H, H, bias=False, **more)
         self.projection = Linear(H, target_size, **more)
+
+    def longest(self) -> Longest:
+        """As of any model; the limit of a `score` is a setting of the model's own."""
+        known = super().longest()
+        return replace(known, key="longest_source") if self.config.mechanism is None else known
 
     def encode(self, source: Array, source_lengths: Array) -> LuongState:
         """Return the state before the first target token."""

@@ -32,16 +32,21 @@ def check_attention(config: Any) -> None:
             variants.record(config.score)
         except FastattnError as error:
             raise ConfigError(within("model.score", error)) from None
-        return
-    _check(config.mechanism)
+    else:
+        _check(config.mechanism)
     for loss in weight_losses(config):
-        if "heads" in variants.options(config.mechanism["name"]):
+        if "heads" in variants.options(_table(config)["name"]):
             problem = f"expected 0 with several heads, whose weights are (B, T, H, S), got {getattr(config, loss)}"
             raise ConfigError(describe_file(f"model.{loss}", problem, "choose a mechanism with one head."))
     default = type(config).score
-    if config.score != default:
+    if config.mechanism is not None and config.score != default:
         problem = f"expected {default!r} with a mechanism, got {config.score!r}"
         raise ConfigError(describe_file("model.score", problem, "leave score out: the mechanism has its own."))
+
+
+def _table(config: Any) -> Mapping[str, Any]:
+    """Return the name of a configuration's attention, with its options."""
+    return {"name": config.score} if config.mechanism is None else config.mechanism
 
 
 def _check(table: Mapping[str, Any]) -> None:
@@ -71,7 +76,7 @@ def make(
     longest : int, optional
         The most positions of the memory, for a `score` that has a weight for each.
     """
-    table = {"name": config.score} if config.mechanism is None else config.mechanism
+    table = _table(config)
     options = {key: value for key, value in table.items() if key != "name"}
     known = variants.options(table["name"])
     if "width" in known and "width" not in options and known["width"].default is known["width"].empty:

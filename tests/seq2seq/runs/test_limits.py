@@ -1,7 +1,6 @@
 """Limits are known when the configuration is read: what cannot work later is refused before the data are read, and
 an ordinary or a long sentence never fails for want of positions."""
 
-import os
 import re
 import subprocess
 import sys
@@ -125,14 +124,12 @@ def test_the_size_is_said_and_that_positions_cap_translations(tmp_path, capsys):
     assert third == f"vocabularies of 12 and 12 tokens; {shown}"
 
 
-def test_the_size_is_said_before_data_are_read_that_take_time(tmp_path):
+def test_the_size_is_said_before_data_are_read_that_take_time(tmp_path, environment):
     (tmp_path / "c.toml").write_text('[data]\ntrain = "-"\n[training]\nmax_steps = 1\n[model]\nhidden = 8\n')
-    import fastattn
-
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "fastattn", "train", "c.toml"], cwd=tmp_path, stdin=subprocess.PIPE,
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fastattn.__file__))},
+        env=environment,
     )  # fmt: skip
     assert process.stderr.readline().startswith("model: bahdanau: ")
     process.communicate("\n", timeout=60)
