@@ -250,8 +250,8 @@ class Monotonic(Variant[MonotonicPrepared]):
         )
         call = core.Monotonic(
             score.project_query(query), core.Keys(prepared.key, values, prepared.panels, prepared.rows),
-            kernel_score(of_energy, self.dtype), self.r.value, prepared.lengths, prepared.mask, chunks, noise=self.noise,
-            **walk,
+            kernel_score(of_energy, self.dtype), self.r.value, prepared.lengths, prepared.mask, chunks,
+            noise=self.noise, **walk,
         )  # fmt: skip
         shape = (prepared.batch, prepared.keys)
         context = np.empty((prepared.batch, prepared.summed.shape[-1]), self.dtype)
