@@ -1,8 +1,8 @@
 """Two states of fastattn against each other: ``python -m benchmarks.versus OTHER``, a built checkout of the other.
 
 Whether a change cost speed is a question of one per cent, and two processes that run the same code differ by more:
-addresses, pages and the minute differ. So every round starts a new pair of processes, and within a round samples of
-both alternate. A round gives one ratio for each case; their mean and its 95 % interval are printed.
+addresses, pages and the minute differ. So every round starts a new pair of processes, in either order, and within a
+round samples of both alternate. A round gives one ratio for each case; their mean and its 95 % interval are printed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Side:
 
 def _duel(ours: Side, other: Side, name: str, sample_seconds: float, draw: random.Random) -> tuple[float, float]:
     """Median seconds of a call of both, from alternating samples."""
-    once = min(side.ask(case=name) for side in (ours, other))
+    once = min(side.ask(case=name) for side in draw.sample((ours, other), 2))
     calls = max(1, round(sample_seconds / max(once, 1e-7)))
     found: dict[Side, list[float]] = {ours: [], other: []}
     for _ in range(SAMPLES):
@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cpus = {count: threads.choose_cpus(count, options.cpus) for count in options.threads}
     except ValueError as error:
         parser.error(str(error))
-    for root in (checkout.ROOT, options.other):
+    both = [checkout.ROOT, options.other.resolve()]
+    for root in both:
         if not any((root / "fastattn" / "_kernels").glob("*.so")):
             parser.error(f"{root}: no extension module; run python setup.py build_ext --inplace there")
     print(f"{machine.describe()['processor']}, load {machine.load_average()}; ratio: time of the other / ours")
@@ -119,13 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ratios: dict[str, list[float]] = {name: [] for name in names}
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for number in range(options.rounds):
-            sides = [Side(root, cpus[count], count, options.smoke) for root in (checkout.ROOT, options.other.resolve())]
+            sides = {root: Side(root, cpus[count], count, options.smoke) for root in draw.sample(both, 2)}
             for name in names:
                 print(f"  {count} thread(s), round {number + 1}: {name}", file=sys.stderr, flush=True)
-                ours, other = _duel(*sides, name, options.sample_seconds, draw)
+                ours, other = _duel(*(sides[root] for root in both), name, options.sample_seconds, draw)
                 seconds[name].append(ours)
                 ratios[name].append(other / ours)
-            for side in sides:
+            for side in sides.values():
                 side.end()
         for name in names:
             middle, low, high = interval(ratios[name])
