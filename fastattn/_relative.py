@@ -1,18 +1,13 @@
 """Numbers added to scores that depend only on how far a key is from its query."""
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import Array, float_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ShapeError, describe
 
 __all__ = ["RelativeBias"]
-
-Array = NDArray[Any]
 
 
 class RelativeBias:

@@ -3,12 +3,9 @@
 Bits do not depend on the array's shape, layout or on the number of threads.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, entmax_alpha, float_array, output_array
+from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, output_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -23,8 +20,6 @@ __all__ = [
     "sparsemax_vjp",
     "tanh",
 ]
-
-Array = NDArray[Any]
 
 
 def exp(x: Array, out: Array | None = None) -> Array:

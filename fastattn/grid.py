@@ -5,15 +5,12 @@ import reprlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import Array, as_array, float_array
 from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = ["Grid"]
-
-Array = NDArray[Any]
 
 
 class Grid:

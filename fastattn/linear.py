@@ -8,16 +8,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, output_array, read_only
+from fastattn._arrays import Array, cast, float_array, output_array, read_only
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.errors import DTypeError, ShapeError, describe
 
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
-
-Array = NDArray[Any]
 
 
 class PackedWeights:

@@ -8,8 +8,6 @@
     O_i  = sum_j P_ij M_ij v_j,   M_ij = 0 or 1 / (1 - p) for dropout
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,10 +18,8 @@ from .entmax import entmax_score_vjp, entmax_weights
 from .gemm import select_matmul
 from .masking import allowed_keys
 from .scores import ScoreSpec, default_scale, describe, raw_scores, raw_scores_vjp
-from .shapes import gather_heads, spread_heads, to_four, to_pairs, unbroadcast
+from .shapes import Array, gather_heads, spread_heads, to_four, to_pairs, unbroadcast
 from .softmax import softmax_and_lse
-
-Array = np.ndarray[Any, Any]
 
 
 class Gradients(NamedTuple):

@@ -1,13 +1,11 @@
 """Counter-based dropout: which weights are dropped is a function of (seed, head, row, key) alone."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 _U64 = (1 << 64) - 1
 

@@ -1,12 +1,10 @@
 """exp, tanh and sigmoid in float64."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def exp(x: Any) -> Array:

@@ -7,13 +7,11 @@
     d_alpha = sum_j dp_j ((p_j - q_j) / e^2 + (h_j - q_j sum_k h_k) / e),  q = s / sum s,  h_j = -p_j log p_j
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def threshold_sparsemax(z: Array) -> Array:

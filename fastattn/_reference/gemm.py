@@ -1,12 +1,10 @@
 """Matrix products, among them the one that leaves masked entries unread."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def matmul(x: Any, w: Any) -> Array:

@@ -1,14 +1,11 @@
 """Hard attention at inference, and what training by Gumbel softmax and by exact likelihoods differentiates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
+from .shapes import Array
 from .variants import normalized, soft_scores
-
-Array = np.ndarray[Any, Any]
 
 
 def probabilities(p: dict[str, Array], queries: Any, memory: Any, allowed: Array, score: str = "additive") -> Array:

@@ -1,12 +1,10 @@
 """Which keys a query may attend to: mask, lengths, causal order, window and -inf bias in one boolean array."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def sample_lengths(key_lengths: Any, batch: int, keys: int) -> Array:

@@ -4,15 +4,12 @@ Twins as those of `variants`: parameters by name, queries (B, T, Dq), memory (B,
 what may be read (B, S).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from .elementwise import sigmoid
-
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def energies(p: dict[str, Array], name: str, queries: Array, memory: Array) -> Array:

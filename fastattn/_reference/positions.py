@@ -1,13 +1,11 @@
 """Positions in attention, written as in their papers, one pair of query and key after the other."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def sinusoidal(position: int, width: int) -> Array:

@@ -1,12 +1,10 @@
 """The gradient of one query a sample from the weights of its forward pass."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def query_gradient(

@@ -3,16 +3,13 @@
 A score is described by anything that has `name`, `parameters` and, where they apply, `activation` and `softcap`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from . import scores_additive, scores_product
-
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """Additive scores, v . act(q w_query + k w_key + b), and concat, which is the same with one stacked matrix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from .elementwise import sigmoid, tanh
 from .gemm import weight_gradient
-
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def activate(name: str, x: Array) -> tuple[Array, Array]:

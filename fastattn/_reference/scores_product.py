@@ -1,14 +1,11 @@
 """Scores that are inner products: dot, scaled_dot, general, cosine, location."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from .gemm import select_matmul, weight_gradient
-
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def _swap(x: Array) -> Array:

@@ -1,7 +1,5 @@
 """Between the shapes that users pass, 2-D to 4-D, and the one shape (B, H, T, D) that the twin works on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,12 +1,10 @@
 """Softmax over the last axis with a mask, and its gradient."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 
 def softmax_and_lse(scores: Array, allowed: Array) -> tuple[Array, Array]:

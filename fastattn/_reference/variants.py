@@ -4,8 +4,6 @@ Each function takes the parameters by name, queries (B, T, Dq), the memory (B, S
 which positions may be read (B, S), and returns contexts (B, T, Dv) and weights (B, T, S) or (B, H, T, S).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,7 @@ from . import positions as places
 from .attention import alpha_of
 from .elementwise import sigmoid
 from .entmax import entmax_weights
-
-Array = np.ndarray[Any, Any]
+from .shapes import Array
 
 _ACTIVATIONS: dict[str, Any] = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.maximum(x, 0.0)}
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, frozen, name_of, output_array
+from fastattn._arrays import Array, as_array, cast, frozen, name_of, output_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn._relative import RelativeBias
@@ -33,7 +32,6 @@ __all__ = [
     "score_arrays",
 ]
 
-Array = NDArray[Any]
 _NDARRAY: Final = np.ndarray
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _FARTHEST = 2**61  # keys on one side of a window; positions plus this fit 64 bits

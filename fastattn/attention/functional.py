@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import gradient_array
+from fastattn._arrays import Array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
@@ -28,8 +27,6 @@ from fastattn.scores.base import KERNEL_ADDITIVE, OperandGradients, Operands, Sc
 from fastattn.scores.registry import resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
-
-Array = NDArray[Any]
 
 
 class AttentionOutput(NamedTuple):

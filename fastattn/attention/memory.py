@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import cast, row_array
+from fastattn._arrays import Array, cast, row_array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias
@@ -31,8 +30,6 @@ from fastattn.scores.base import Score, kernel_score
 from fastattn.scores.registry import resolve
 
 __all__ = ["Memory", "prepare"]
-
-Array = NDArray[Any]
 
 
 def prepare(

@@ -8,11 +8,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastattn._arrays import Array
 
 __all__ = ["exponent", "less", "merge", "powers"]
-
-Array = NDArray[Any]
 
 
 def exponent(array: Array | None) -> int:

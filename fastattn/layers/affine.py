@@ -5,16 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arrays import gradient_array
+from fastattn._arrays import Array, gradient_array
 from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["Linear"]
-
-Array = NDArray[Any]
 
 
 class Linear(Layer):

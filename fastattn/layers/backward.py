@@ -3,14 +3,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn._arrays import gradient_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 
 __all__ = ["Form", "Once", "form_of", "gradients_of"]
-
-Array = NDArray[Any]
 
 
 class Form(NamedTuple):

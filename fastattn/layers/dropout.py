@@ -5,16 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array, gradient_array
+from fastattn._arrays import Array, as_array, float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = ["dropout", "dropout_vjp"]
-
-Array = NDArray[Any]
 
 
 def dropout(x: Array, rate: float, seed: Any) -> Array:

@@ -4,17 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import gradient_array, index_array
+from fastattn._arrays import Array, gradient_array, index_array
 from fastattn._kernels import core
 from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["Embedding"]
-
-Array = NDArray[Any]
 
 
 class Embedding(Layer):

@@ -4,16 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
 __all__ = ["FeedForward"]
-
-Array = NDArray[Any]
 
 
 class FeedForward(Layer):

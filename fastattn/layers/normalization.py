@@ -5,17 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, gradient_array
+from fastattn._arrays import Array, cast, float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_size, number_in
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["LayerNorm"]
-
-Array = NDArray[Any]
 
 
 class LayerNorm(Layer):

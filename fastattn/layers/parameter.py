@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_array, gradient_array
+from fastattn._arrays import Array, float_array, gradient_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.linear import PackedWeights, pack_panels
 
 __all__ = ["Layer", "Parameter"]
-
-Array = NDArray[Any]
 
 
 class _PackedValue(PackedWeights):

@@ -3,15 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, gradient_array
+from fastattn._arrays import Array, as_array, gradient_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = ["Sequences", "check_rows"]
-
-Array = NDArray[Any]
 
 
 class Sequences:

@@ -1,17 +1,13 @@
 """Coverage loss: what attention spends again on positions that had their share."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_array, gradient_array
+from fastattn._arrays import Array, float_array, gradient_array
 from fastattn.errors import ShapeError, describe
 
 __all__ = ["coverage_loss", "coverage_loss_vjp"]
-
-Array = NDArray[Any]
 
 
 def coverage_loss(weights: Array) -> Array:

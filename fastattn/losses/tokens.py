@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, index_array
+from fastattn._arrays import Array, cast, float_array, index_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, number_in
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -15,8 +13,6 @@ from fastattn.layers.affine import Linear
 from fastattn.layers.backward import Once
 
 __all__ = ["cross_entropy", "cross_entropy_vjp", "log_softmax", "token_losses"]
-
-Array = NDArray[Any]
 
 _LOGITS = 2**23  # how many are held at once: 32 MiB in float32
 _LEAST_ROWS, _MOST_ROWS = 256, 960  # of a block; fewer read and write the weights' gradient too often

@@ -5,17 +5,14 @@ The kernels compute softmax, and alpha-entmax for 1 <= alpha <= 2, whose ends ar
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import frozen
+from fastattn._arrays import Array, frozen
 from fastattn._kernels.core import KernelNormalizer
 
-__all__ = ["KernelNormalizer", "Normalizer"]
-
-Array = NDArray[Any]
+__all__ = ["Array", "KernelNormalizer", "Normalizer"]
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array
+from fastattn._arrays import Array, as_array
 from fastattn._kernels import core
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Parameter
 
 __all__ = ["Adam", "AdamW"]
-
-Array = NDArray[Any]
 
 
 class Adam:

@@ -1,16 +1,11 @@
 """Averages of parameters over the steps of training."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from numpy.typing import NDArray
 
 from fastattn._numbers import number_in
 from fastattn.layers import Parameter
 
 __all__ = ["WeightAverage"]
-
-Array = NDArray[Any]
 
 _BLOCK = 1 << 14  # elements taken at a time, so that a pass over memory serves all three operations
 

@@ -3,16 +3,13 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_dtype
+from fastattn._arrays import Array, float_dtype
 from fastattn._numbers import check_size
 from fastattn._relative import RelativeBias, distances
 from fastattn.positions.base import Positions
 
 __all__ = ["Alibi", "alibi_slopes"]
-
-Array = NDArray[Any]
 
 
 def alibi_slopes(heads: int) -> Array:

@@ -5,16 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_axes, gradient_array
+from fastattn._arrays import Array, float_axes, gradient_array
 from fastattn._numbers import check_flag
 from fastattn.attention import Gradients, Memory, attention_vjp
 from fastattn.positions.base import Positions
 
 __all__ = ["attend", "attend_vjp"]
-
-Array = NDArray[Any]
 
 
 def attend(

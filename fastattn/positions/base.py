@@ -17,14 +17,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.layers.parameter import Layer
 
 __all__ = ["Positions", "Table"]
-
-Array = NDArray[Any]
 
 
 class Positions(Layer):

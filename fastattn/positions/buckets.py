@@ -5,9 +5,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, cast, float_axes
+from fastattn._arrays import Array, as_array, cast, float_axes
 from fastattn._kernels import core
 from fastattn._numbers import check_flag, check_size
 from fastattn._relative import RelativeBias, distances
@@ -16,8 +15,6 @@ from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
 
 __all__ = ["RelativeBuckets", "relative_buckets"]
-
-Array = NDArray[Any]
 
 
 def relative_buckets(apart: Array, buckets: int = 32, farthest: int = 128, bidirectional: bool = True) -> Array:

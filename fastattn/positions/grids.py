@@ -4,9 +4,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import cast, float_array, float_axes
+from fastattn._arrays import Array, cast, float_array, float_axes
 from fastattn._numbers import check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import Embedding
@@ -15,8 +14,6 @@ from fastattn.positions.base import Table
 from fastattn.positions.tables import sinusoids
 
 __all__ = ["Learned2D", "Sinusoidal2D"]
-
-Array = NDArray[Any]
 
 
 class _TwoHalves(Layer):

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_array, float_dtype
+from fastattn._arrays import Array, float_array, float_dtype
 from fastattn._kernels import core
 from fastattn._numbers import check_choice, check_size, number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
@@ -16,7 +15,6 @@ from fastattn.positions.base import Positions, Table
 
 __all__ = ["Rotary"]
 
-Array = NDArray[Any]
 _LAYOUTS = ("interleaved", "half")
 
 

@@ -3,16 +3,14 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
 
 __all__ = ["RelativeVectors"]
-
-Array = NDArray[Any]
 
 
 class RelativeVectors(Positions):

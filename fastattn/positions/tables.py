@@ -5,16 +5,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_axes
+from fastattn._arrays import Array, float_axes
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Embedding
 from fastattn.positions.base import Positions, Table
 
 __all__ = ["Learned", "Sinusoidal", "sinusoids"]
-
-Array = NDArray[Any]
 
 
 def sinusoids(first: int, count: int, width: int) -> Array:

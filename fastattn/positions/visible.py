@@ -1,15 +1,12 @@
 """Which keys a query may see: a sliding window, and attention sinks."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.errors import ArgumentError, DTypeError, describe
 
 __all__ = ["check_window", "visible"]
 
-Array = NDArray[Any]
 Window = tuple[int | None, int | None]
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import functional, linear
-from fastattn._arrays import float_array
+from fastattn._arrays import Array, float_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn.errors import ArgumentError, ShapeError, describe
@@ -24,6 +23,7 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 __all__ = [
     "KERNEL_ADDITIVE",
     "KERNEL_DOT",
+    "Array",
     "Held",
     "Kept",
     "OperandGradients",
@@ -36,7 +36,6 @@ __all__ = [
     "uniform",
 ]
 
-Array = NDArray[Any]
 ByName = dict[str, Array]
 KERNEL_DOT = 0
 KERNEL_ADDITIVE = 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
 from fastattn.errors import ArgumentError, UnsupportedError, describe
@@ -22,8 +22,6 @@ from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
 from fastattn.variants.protocol.checks import check_kind, check_size
 
 __all__ = ["Translation", "Translator"]
-
-Array = NDArray[Any]
 
 _END = SPECIAL[EOS]
 

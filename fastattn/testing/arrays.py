@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fastattn.config as config
+from fastattn._arrays import Array
 from fastattn.errors import FastattnError
 from fastattn.layers import Parameter
 from fastattn.plugin.records import Record
 from fastattn.testing.certificate import Skipped
 
 __all__ = [
+    "Array",
     "assigned",
     "close",
     "differences",
@@ -29,8 +30,6 @@ __all__ = [
     "threads",
     "untouched",
 ]
-
-Array = NDArray[Any]
 
 
 def flatten(result: Any) -> list[Array]:

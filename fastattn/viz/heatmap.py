@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe
 from fastattn.viz import fonts
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["heatmap"]
-
-Array = NDArray[Any]
 
 # Inches; 60 tokens of CELL are 18, and a side never exceeds SIDE, which is 6000 dots of a PNG.
 CELL, SIDE = 0.3, 40.0

@@ -1,17 +1,12 @@
 """Checks that both pictures share: weights that are weights, and one label for each row and column."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import float_array
+from fastattn._arrays import Array, float_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, ShapeError, describe
 
 __all__ = ["check_weights"]
-
-Array = NDArray[Any]
 
 # Weights may come from half precision: its rounding, 2^-11 relative, moves the sum of a row by at most 5e-4.
 TOLERANCE = 1e-3

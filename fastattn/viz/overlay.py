@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import Array, as_array, float_array
 from fastattn._numbers import check_size, number_in
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.viz import fonts
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["check_maps", "check_picture", "overlay", "upsample"]
-
-Array = NDArray[Any]
 
 PANEL = 1.8  # inches, the longer side of a panel
 ACROSS = 6  # panels in a row, unless there are many

@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._strings import items
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.viz.inputs import check_weights
@@ -18,8 +18,6 @@ from fastattn.viz.palette import STEPS, colour, ink
 from fastattn.viz.tokens import labels, title_of
 
 __all__ = ["gallery", "page"]
-
-Array = NDArray[Any]
 
 Example = tuple[Array, Sequence[str], Sequence[str]]
 

@@ -4,19 +4,16 @@ import base64
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.viz.overlay import check_maps, check_picture
 from fastattn.viz.page import fill, read
 from fastattn.viz.palette import INFERNO, STEPS, colour
 from fastattn.viz.tokens import labels, title_of
 
 __all__ = ["picture_page"]
-
-Array = NDArray[Any]
 
 WHOLE = 1000000  # weights are shown in whole numbers of 1 / WHOLE: those of a picture are small
 

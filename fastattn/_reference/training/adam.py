@@ -1,12 +1,8 @@
 """One step of Adam with decoupled decay."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ..shapes import Array
 
 
 def adam_step(

@@ -1,12 +1,10 @@
 """The gradient of an embedding table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ..shapes import Array
 
 
 def embedding_vjp(ids: Any, dy: Any, size: int, padding: int | None = None) -> Array:

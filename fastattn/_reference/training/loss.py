@@ -1,12 +1,10 @@
 """Softmax cross-entropy with label smoothing, and its gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ..shapes import Array
 
 
 def log_softmax(logits: Any) -> Array:

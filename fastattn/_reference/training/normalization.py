@@ -1,12 +1,10 @@
 """Layer normalization and its gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ..shapes import Array
 
 
 def _normal(x: Array, epsilon: float) -> tuple[Array, Array]:

@@ -1,14 +1,12 @@
 """Gated recurrent units and long short-term memory, sample by sample and step by step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from ..elementwise import sigmoid, tanh
+from ..shapes import Array
 
-Array = np.ndarray[Any, Any]
 Parameters = dict[str, Any]
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
-from fastattn._arrays import float_array
+from fastattn._arrays import Array, float_array
 from fastattn._kernels import core
 from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import Once
@@ -16,8 +15,6 @@ from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.sequences import Sequences, check_rows
 
 __all__ = ["Kind", "RecurrentCell", "Tape"]
-
-Array = NDArray[Any]
 
 
 class Kind(enum.IntEnum):

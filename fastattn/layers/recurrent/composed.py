@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array
+from fastattn._arrays import Array, as_array, float_array
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
@@ -14,8 +13,6 @@ from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
 __all__ = ["Bidirectional", "Stacked"]
-
-Array = NDArray[Any]
 
 
 class Bidirectional(Layer):

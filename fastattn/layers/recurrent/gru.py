@@ -5,16 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._numbers import check_choice, check_flag
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
 __all__ = ["GRU", "GRUCell"]
-
-Array = NDArray[Any]
 
 
 class GRUCell(RecurrentCell):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import form_of, gradients_of
@@ -16,7 +16,6 @@ from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
 __all__ = ["LSTM", "LSTMCell"]
 
-Array = NDArray[Any]
 State = tuple[Array, Array]
 
 

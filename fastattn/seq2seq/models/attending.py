@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.seq2seq.models.model import BatchLike, Model
@@ -14,8 +14,6 @@ from fastattn.seq2seq.models.weight_losses import weight_losses, weight_losses_v
 from fastattn.variants import AttentionState, Prepared, StepBackward, Variant
 
 __all__ = ["Attending", "AttentionLoop", "Pass"]
-
-Array = NDArray[Any]
 
 
 class AttentionLoop:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.errors import ConfigError, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
@@ -21,8 +21,6 @@ from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 
 __all__ = ["Bahdanau", "BahdanauConfig"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

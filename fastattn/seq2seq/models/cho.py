@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
@@ -16,8 +16,6 @@ from fastattn.seq2seq.models.recurrence import GRUStep, GRUWalk
 from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Cho", "ChoConfig"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
@@ -17,8 +17,6 @@ from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 
 __all__ = ["Luong", "LuongConfig"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn.functional import tanh
 from fastattn.layers import Layer, Linear
 from fastattn.seq2seq.models.attending import AttentionLoop
@@ -20,7 +20,6 @@ from fastattn.seq2seq.models.recurrence_lstm import LSTMRecord, LSTMStep, LSTMWa
 
 __all__ = ["AtOnce", "Decoder", "StepByStep"]
 
-Array = NDArray[Any]
 Drop = Callable[[Array, int], tuple[Array, Callable[[Array], Array]]]
 Back = Callable[[Array], Array]
 States = tuple[tuple[Array, Array], ...]  # h and c of each layer

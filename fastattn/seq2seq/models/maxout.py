@@ -1,13 +1,10 @@
 """The larger of each two neighbours (Goodfellow et al. 2013, "Maxout networks")."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from fastattn._arrays import Array
 
 __all__ = ["maxout", "maxout_vjp"]
-
-Array = NDArray[Any]
 
 
 def maxout(x: Array) -> Array:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, index_array, row_array
+from fastattn._arrays import Array, as_array, index_array, row_array
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
@@ -40,8 +39,6 @@ __all__ = [
     "dropping",
     "padded",
 ]
-
-Array = NDArray[Any]
 
 _ROWS = 256  # rows of the vocabulary's width that `teacher_forcing` holds at once
 

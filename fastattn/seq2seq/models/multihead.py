@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.attention import Memory, attention_vjp, prepare
 from fastattn.layers import Layer, Linear
 from fastattn.positions import Positions, attend, attend_vjp
@@ -16,7 +16,6 @@ from fastattn.variants.multihead import heads_of
 
 __all__ = ["CrossAttention", "SelfAttention"]
 
-Array = NDArray[Any]
 _NONE = Positions()
 
 

@@ -1,16 +1,13 @@
 """Random numbers by counter: functions of a seed and of what they are for, never of what was drawn before."""
 
 import enum
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.seq2seq.text.batches import mix64
 
 __all__ = ["Place", "derive", "uniform"]
-
-Array = NDArray[Any]
 
 
 class Place(enum.IntEnum):

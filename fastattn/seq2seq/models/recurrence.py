@@ -9,16 +9,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.layers import Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell
 
 __all__ = ["GRURecord", "GRUStep", "GRUWalk", "Step"]
-
-Array = NDArray[Any]
 
 
 class Step(RecurrentCell):

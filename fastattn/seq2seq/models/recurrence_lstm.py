@@ -3,16 +3,14 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.layers.recurrent.cell import Kind
 from fastattn.seq2seq.models.recurrence import Step
 
 __all__ = ["LSTMRecord", "LSTMStep", "LSTMWalk"]
-
-Array = NDArray[Any]
 
 
 class LSTMStep(Step):

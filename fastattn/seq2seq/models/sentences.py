@@ -1,12 +1,11 @@
 """Padded arrays of sentences: what a decoder is fed, what it is compared with, and checks of both."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, frozen
+from fastattn._arrays import Array, as_array, frozen
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.layers import dropout_vjp
 from fastattn.seq2seq.models.randomness import derive
@@ -25,8 +24,6 @@ __all__ = [
     "padded",
     "targets_of",
 ]
-
-Array = NDArray[Any]
 
 IGNORED = -1  # the target of a position that counts for nothing
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Sutskever", "SutskeverConfig"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,14 @@
 """An embedding that shares its table with the output layer."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import gradient_array, index_array
+from fastattn._arrays import Array, gradient_array, index_array
 from fastattn._kernels import core
 from fastattn.layers.parameter import Layer, Parameter
 
 __all__ = ["TiedEmbedding"]
-
-Array = NDArray[Any]
 
 
 class TiedEmbedding(Layer):

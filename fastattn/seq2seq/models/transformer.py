@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
@@ -20,7 +20,6 @@ from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Transformer", "TransformerConfig"]
 
-Array = NDArray[Any]
 Back = Callable[[Array], Array]
 Drop = Callable[[Array, int], tuple[Array, Back]]
 _TIES = ("none", "target", "all")

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp
 from fastattn.seq2seq.models.sentences import length_mask
 
 __all__ = ["weight_losses", "weight_losses_vjp"]
 
-Array = NDArray[Any]
 Back = Callable[[Array], Array]
 
 

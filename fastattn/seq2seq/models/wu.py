@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn import variants
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
 from fastattn.functional import exp, tanh
@@ -30,8 +30,6 @@ from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
 
 __all__ = ["Wu", "WuConfig"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

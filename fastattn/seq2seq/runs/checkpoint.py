@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from fastattn._arrays import Array
 from fastattn._printing import say
 from fastattn._strings import path_name
 from fastattn._version import __version__
@@ -38,8 +37,6 @@ from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 
 __all__ = ["Checkpoint", "load", "mark_best", "save", "steps"]
-
-Array = NDArray[Any]
 
 _FOLDER = re.compile(r"checkpoint-(\d{8,})(\.old)?")  # .old: see `durable.write_folder`
 _STATE = "state.safetensors"

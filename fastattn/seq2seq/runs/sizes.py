@@ -5,13 +5,10 @@ import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastattn.errors import FastattnError
 
 __all__ = ["Blank", "OversizeError", "memory", "shown"]
-
-Array = NDArray[Any]
 
 
 class OversizeError(FastattnError):

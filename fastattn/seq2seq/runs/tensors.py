@@ -1,18 +1,16 @@
 """Arrays by name: to safetensors and back, and into the parameters of a model."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn.errors import CheckpointError, describe_file
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.strict_json import parse_json
 
 __all__ = ["check_finite", "check_tensors", "not_finite", "pack", "restore", "unpack"]
-
-Array = NDArray[Any]
 
 
 class _Parameter(Protocol):

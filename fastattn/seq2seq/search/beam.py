@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, describe
@@ -18,8 +18,6 @@ from fastattn.seq2seq.text.vocabulary import BOS, EOS
 from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["beam_search", "length_factor"]
-
-Array = NDArray[Any]
 
 _LEAST_COVERAGE = 1e-30  # a source position that nothing attended to would make the penalty infinite
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, index_array
+from fastattn._arrays import Array, as_array, index_array
 from fastattn._numbers import check_flag, check_number
 from fastattn._strings import items, strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
@@ -25,8 +24,6 @@ from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK
 from fastattn.variants.protocol.checks import check_kind, check_seeds, check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

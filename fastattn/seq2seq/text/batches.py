@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._arrays import as_array
+from fastattn._arrays import Array, as_array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._strings import items
@@ -20,8 +20,6 @@ from fastattn.seq2seq.text.vocabulary import PAD
 from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["Batch", "Batches", "group", "mix64", "pad", "sample_seeds"]
-
-Array = NDArray[Any]
 
 # What a number is drawn for: the same (seed, epoch, index) gives independent numbers for each.
 _SAMPLES, _BATCHES, _SEEDS = range(3)

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import gradient_array
+from fastattn._arrays import Array, gradient_array
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.variants.protocol.state import AttentionState, check_state_gradient
 
 __all__ = ["StepBackward", "check_cotangents"]
-
-Array = NDArray[Any]
 
 
 def check_cotangents(

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, frozen
+from fastattn._arrays import Array, as_array, frozen
 from fastattn._numbers import check_choice, check_size
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.normalizers.base import Normalizer
@@ -24,7 +23,6 @@ __all__ = [
     "check_whole",
 ]
 
-Array = NDArray[Any]
 # A name, a mapping of a name and settings, or an object.
 NormalizerLike = str | Mapping[str, Any] | Normalizer
 

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import frozen, read_only, row_array
+from fastattn._arrays import Array, frozen, read_only, row_array
 from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.variants.protocol.sums import StepSums
 
 __all__ = ["Prepared", "check_prepared", "check_whole"]
-
-Array = NDArray[Any]
 
 
 class Prepared:

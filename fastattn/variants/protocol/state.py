@@ -4,17 +4,14 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import gradient_array, row_array
+from fastattn._arrays import Array, gradient_array, row_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 if TYPE_CHECKING:
     from fastattn.variants.protocol.prepared import Prepared
 
 __all__ = ["AttentionState", "check_state", "check_state_gradient", "per_sample", "selected"]
-
-Array = NDArray[Any]
 
 
 def per_sample(*axes: str, dtype: Any = None) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """Gradients that the steps of a decoder add to, one after the other: of keys, of what scores are made with."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastattn._arrays import Array
 
 __all__ = ["STEPS", "StepSums"]
-
-Array = NDArray[Any]
 
 STEPS = 32  # of a block
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastattn._arrays import as_array, float_array, float_dtype, name_of
+from fastattn._arrays import Array, as_array, float_array, float_dtype, name_of
 from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -19,7 +18,6 @@ from fastattn.variants.protocol.state import AttentionState, check_state
 
 __all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
 
-Array = NDArray[Any]
 MemoryGradient = Array | tuple[Array, Array]
 P = TypeVar("P", bound=Prepared)
 
