@@ -2,8 +2,8 @@
 
 import pytest
 
-from . import importing
 from .cases import IMPORT_LIMIT
+from .harness import importing
 
 
 def test_import(request):

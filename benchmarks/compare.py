@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import importing, machine, report, threads
+from . import threads
 from .cases import CASES, select
+from .harness import checkout, importing, machine, report
 from .peers import PEERS
 from .timing import FULL, QUICK, Effort
 
@@ -48,7 +49,7 @@ def _measure(options: argparse.Namespace, count: int, effort: Effort) -> dict[st
         command = [
             sys.executable,
             "-m",
-            "benchmarks.worker",
+            "benchmarks.harness.worker",
             "--threads",
             str(count),
             "--rounds",
@@ -62,7 +63,7 @@ def _measure(options: argparse.Namespace, count: int, effort: Effort) -> dict[st
         command += ["--cases", *options.cases] if options.cases else []
         command += ["--peers", *options.peers] if options.peers is not None else []
         command += ["--smoke"] if options.smoke else []
-        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parent.parent)
+        subprocess.run(command, check=True, cwd=checkout.ROOT)
         answer: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return answer
 

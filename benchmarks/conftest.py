@@ -9,16 +9,17 @@ import sys
 
 import pytest
 
-from . import checkout, threads
+from . import threads
 
 THREADS = int(os.environ.get("FASTATTN_NUM_THREADS", "1"))
 if "--benchmark-disable" not in sys.argv:
     # Before NumPy is imported, whose BLAS reads its threads then.
     os.environ.update(threads.environment(THREADS))
 
-from . import accuracy, inputs, ours, peers, reference  # noqa: E402
+from . import inputs, ours, peers, reference  # noqa: E402
 from .cases import CASES  # noqa: E402
-from .contest import check  # noqa: E402
+from .harness import accuracy, checkout  # noqa: E402
+from .harness.contest import check  # noqa: E402
 from .timing import timed  # noqa: E402
 
 checkout.choose()

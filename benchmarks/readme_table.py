@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import report
 from .cases import CASES
+from .harness import report
 from .ours import NAME as OURS
 
 START = "<!-- benchmark-table:start -->"

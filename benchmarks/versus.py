@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import checkout, machine, threads
+from . import threads
 from .cases import select
-from .report import duration
+from .harness import checkout, machine
+from .harness.report import duration
 from .timing import SETTLE_SECONDS
 
 SAMPLES = 7  # of each side in a round, whose medians are compared
@@ -37,7 +38,7 @@ class Side:
     """A process that times one checkout."""
 
     def __init__(self, root: Path, cpus: Sequence[int], count: int, smoke: bool) -> None:
-        script = str(Path(__file__).with_name("duellist.py"))
+        script = str(checkout.ROOT / "benchmarks" / "harness" / "duellist.py")
         command = [sys.executable, script, str(root), ",".join(map(str, cpus)), str(count), "smoke" if smoke else ""]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 
@@ -120,10 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ratios: dict[str, list[float]] = {name: [] for name in names}
         seconds: dict[str, list[float]] = {name: [] for name in names}
         for number in range(options.rounds):
-            sides = {root: Side(root, cpus[count], count, options.smoke) for root in draw.sample(both, 2)}
+            sides = {at: Side(both[at], cpus[count], count, options.smoke) for at in draw.sample((0, 1), 2)}
             for name in names:
                 print(f"  {count} thread(s), round {number + 1}: {name}", file=sys.stderr, flush=True)
-                ours, other = _duel(*(sides[root] for root in both), name, options.sample_seconds, draw)
+                ours, other = _duel(sides[0], sides[1], name, options.sample_seconds, draw)
                 seconds[name].append(ours)
                 ratios[name].append(other / ours)
             for side in sides.values():

@@ -1,5 +1,5 @@
 """How good trained models are, beside published figures; see README.md."""
 
-from .. import checkout
+from ..harness import checkout
 
 checkout.choose()

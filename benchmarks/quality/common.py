@@ -22,7 +22,7 @@ from fastattn.errors import FastattnError
 from fastattn.seq2seq import Config, Model, Outcome, Stopped, Translator, load, train
 from fastattn.seq2seq.text.metrics import count_errors
 
-from .. import machine
+from ..harness import machine
 
 Pairs = list[tuple[str, str]]
 PUBLISHED = Path(__file__).parent / "published"

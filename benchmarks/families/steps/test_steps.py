@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ... import accuracy, inputs, ours, reference
+from ... import inputs, ours, reference
+from ...harness import accuracy
 from .cases import CASES
 
 SMALL = [case.small() for case in CASES]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ... import accuracy, inputs, reference
+from ... import inputs, reference
 from ...cases import select
+from ...harness import accuracy
 from ..bahdanau import reference as bahdanau
 from ..transformer import inputs as words
 from ..transformer import reference as transformer

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import checkout, threads
+from .. import threads
+from . import checkout
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.worker", description=__doc__)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cpus", type=int, nargs="*", default=[])
     parser.add_argument("--cases", nargs="*", default=[])
@@ -31,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.update(threads.environment(options.threads))
     checkout.choose()
 
-    from . import machine, ours, peers
-    from .cases import select
+    from .. import ours, peers
+    from ..cases import select
+    from ..timing import Effort
+    from . import machine
     from .contest import hold
-    from .timing import Effort
 
     names = peers.PEERS if options.peers is None else tuple(options.peers)
     libraries, missing = peers.load(names, options.threads)

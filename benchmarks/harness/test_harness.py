@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from . import accuracy, checkout, families, inputs, peers, readme_table, reference, report, versus
-from .cases import CASES, select
+from .. import families, inputs, peers, readme_table, reference, versus
+from ..cases import CASES, select
+from ..timing import Effort, interleave
+from . import accuracy, checkout, report
 from .contest import hold
-from .timing import Effort, interleave
 
 BRIEF = Effort(rounds=2, sample_seconds=1e-4)
 SMALL = [case.small() for case in CASES if families.part(case.family, "numpy")]  # the others have test files

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from . import accuracy, inputs, reference
-from .case import Case, Run
-from .ours import NAME as OURS
-from .peers import Library
-from .timing import Effort, interleave
+from .. import inputs, reference
+from ..case import Case, Run
+from ..ours import NAME as OURS
+from ..peers import Library
+from ..timing import Effort, interleave
+from . import accuracy
 
 
 def check(library: Library, case: Case, run: Run, right: reference.Reference) -> accuracy.Verdict:

@@ -11,7 +11,7 @@ import pytest
 
 import fastattn
 
-sys.path.append(str(Path(__file__).parent / "fuzz"))
+sys.path.append(str(Path(__file__).parent))
 
 import arguments
 import entries

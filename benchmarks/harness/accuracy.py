@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import Arrays
-from .reference import Reference
+from ..case import Arrays
+from ..reference import Reference
 
 # Errors are counted in units of eps * magnitude (see reference.py). Correct float32 code stays near 1. What fails: a
 # context that is off by 1e-4 of itself, a gradient by 1e-3, where cancellation makes the unit large next to the value.

@@ -3,12 +3,12 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import pytest
+import sources
+from sources import relative, under
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "fastattn"
+PACKAGE = sources.ROOT / "fastattn"
 
 # A part may import parts of lower tiers and itself, never sideways or upwards.
 TIERS = [
@@ -29,36 +29,12 @@ TIERS = [
 ]
 TIER = {part: number for number, parts in enumerate(TIERS) for part in parts}
 
-TEXT_SUFFIXES = {
-    ".c", ".cfg", ".css", ".def", ".h", ".html", ".inl", ".js", ".md", ".pxd", ".pxi", ".py", ".pyi", ".pyx", ".toml",
-    ".txt", ".yml",
-}  # fmt: skip
-TOP_FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py"]
-TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "docs"]
-
 # Written so that no pattern matches its own text.
 FORBIDDEN = {
     "a path of one machine": r"(?<![\w.:])/(?:work|opt|root|home|mnt)/",
     "a path outside the project": r"\.\./shared",
     "a package index": r"pypi[.]|files[.]pythonhosted|conda[.]anaconda|(?:extra-)?index[-]url|find[-]links",
 }
-
-
-def sources(folder, *suffixes):
-    return sorted(path for path in folder.rglob("*") if path.suffix in suffixes and path.is_file())
-
-
-def all_text_files():
-    paths = [ROOT / name for name in TOP_FILES if (ROOT / name).exists()]
-    for name in TOP_FOLDERS:
-        paths += sources(ROOT / name, *TEXT_SUFFIXES)
-    # A build in place leaves Cython's C file beside its .pyx.
-    paths = [path for path in paths if path.suffix != ".c" or not path.with_suffix(".pyx").exists()]
-    return [*paths, *(ROOT / ".ci").glob("run")]
-
-
-def relative(path):
-    return path.relative_to(ROOT).as_posix()
 
 
 def part_of(module):
@@ -68,13 +44,13 @@ def part_of(module):
 
 
 def module_name(path):
-    names = path.relative_to(ROOT).with_suffix("").parts
+    names = path.relative_to(sources.ROOT).with_suffix("").parts
     return ".".join(names[:-1] if names[-1] == "__init__" and len(names) > 2 else names)
 
 
 def imports_of(path):
     """Names of all modules that a Python file imports, at any depth, as absolute names."""
-    package = path.relative_to(ROOT).parent.parts
+    package = path.relative_to(sources.ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -98,7 +74,7 @@ def our_imports(path):
     return [name for name in imported if name.split(".")[0] == "fastattn"]
 
 
-@pytest.mark.parametrize("path", sources(PACKAGE, ".py", ".pyi", ".pyx", ".pxd", ".pxi"), ids=relative)
+@pytest.mark.parametrize("path", under(PACKAGE, ".py", ".pyi", ".pyx", ".pxd", ".pxi"), ids=relative)
 def test_imports_run_downwards(path):
     own = part_of(module_name(path))
     if own in TIERS[-1]:
@@ -110,7 +86,7 @@ def test_imports_run_downwards(path):
 
 
 def test_the_walk_sees_an_upward_import(tmp_path, monkeypatch):
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
     folder = tmp_path / "fastattn" / "scores"
     folder.mkdir(parents=True)
     bad = folder / "bad.py"
@@ -125,13 +101,13 @@ def test_the_walk_sees_an_upward_import(tmp_path, monkeypatch):
 
 def file_of(name):
     """The file of a module, or None: ``fastattn.linear.matmul`` is none."""
-    path = ROOT.joinpath(*name.split("."))
+    path = sources.ROOT.joinpath(*name.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
 
 
 def files_imported(path):
     """Files of ours that a file imports, at any depth, for types alone too: of a name, the module that has it."""
-    package = path.relative_to(ROOT).parent.parts
+    package = path.relative_to(sources.ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             names = [(alias.name, None) for alias in node.names]
@@ -160,11 +136,11 @@ def circles(paths):
 
 
 def test_no_files_import_each_other():
-    assert not circles(sources(PACKAGE, ".py"))
+    assert not circles(under(PACKAGE, ".py"))
 
 
 def test_the_walk_sees_a_circle_that_is_hidden(tmp_path, monkeypatch):
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
     folder = tmp_path / "fastattn" / "scores"
     folder.mkdir(parents=True)
     for name, text in {
@@ -174,10 +150,10 @@ def test_the_walk_sees_a_circle_that_is_hidden(tmp_path, monkeypatch):
         "four": "from fastattn.scores.one import f\n",
     }.items():
         (folder / f"{name}.py").write_text(text)
-    assert circles(sources(folder, ".py")) == [f"fastattn/scores/{name}.py" for name in ("one", "three", "two")]
+    assert circles(under(folder, ".py")) == [f"fastattn/scores/{name}.py" for name in ("one", "three", "two")]
 
 
-@pytest.mark.parametrize("path", sources(PACKAGE / "_reference", ".py"), ids=relative)
+@pytest.mark.parametrize("path", under(PACKAGE / "_reference", ".py"), ids=relative)
 def test_the_reference_imports_numpy_only(path):
     for name in imports_of(path):
         top = name.split(".")[0]
@@ -195,7 +171,7 @@ def test_plugin_contracts_import_only_errors(name):
 
 @pytest.mark.parametrize("folder", ["plugins", "benchmarks", "docs"])
 def test_outsiders_use_public_names_only(folder):
-    for path in sources(ROOT / folder, ".py", ".pyx", ".pxi"):
+    for path in under(sources.ROOT / folder, ".py", ".pyx", ".pxi"):
         for name in our_imports(path):
             if name == "fastattn._kernels.capi":  # the one public .pxd
                 continue
@@ -203,12 +179,12 @@ def test_outsiders_use_public_names_only(folder):
             assert not private, f"{relative(path)} imports {name}"
 
 
-@pytest.mark.parametrize("path", sources(ROOT / "csrc", ".c", ".def", ".h", ".inl"), ids=relative)
+@pytest.mark.parametrize("path", under(sources.ROOT / "csrc", ".c", ".def", ".h", ".inl"), ids=relative)
 def test_the_c_library_knows_no_python(path):
     assert "Python.h" not in re.findall(r"#\s*include\s*[<\"]([^>\"]+)", path.read_text())
 
 
-@pytest.mark.parametrize("path", all_text_files(), ids=relative)
+@pytest.mark.parametrize("path", sources.texts(), ids=relative)
 def test_text_is_plain_and_names_no_place(path):
     text = path.read_text()
     if relative(path) == ".ci/run":

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from test_imports import all_text_files, relative
+import sources
+from sources import relative
 
 # What the sources do not say, and the field's term, or a plainer word, in its place.
 WORDS = {
@@ -14,7 +15,7 @@ WORDS = {
     r"\b(name|check)s? that there (is|are) not\b": "unknown name",
     r"\bis no (hook|name|number|place|text)\b": "is not a",
 }
-EXEMPT = {"tests/test_words.py"}
+EXEMPT = {"tests/house/test_words.py"}
 
 
 def said(text):
@@ -23,7 +24,7 @@ def said(text):
     return [(found.group(), better) for words, better in WORDS.items() for found in re.finditer(words, flat, re.I)]
 
 
-@pytest.mark.parametrize("path", [path for path in all_text_files() if relative(path) not in EXEMPT], ids=relative)
+@pytest.mark.parametrize("path", [path for path in sources.texts() if relative(path) not in EXEMPT], ids=relative)
 def test_plain_words(path):
     assert not said(path.read_text())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .ours import NAME as OURS
+from ..ours import NAME as OURS
 
 _HEADINGS = {"forward": "", "forward+backward": " +grad", "training step": ""}
 

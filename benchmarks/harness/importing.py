@@ -10,8 +10,8 @@ import sys
 import tempfile
 from typing import Any
 
+from ..cases import IMPORT_LIMIT
 from . import checkout
-from .cases import IMPORT_LIMIT
 
 # What an import must not pull in: all of them take longer to load than fastattn may.
 UNWANTED = ("numba", "llvmlite", "torch", "jax", "keras", "tensorflow", "scipy", "pluggy", "matplotlib")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent / "fuzz"))
+sys.path.append(str(Path(__file__).parent))
 
 import answers
 import command_lines
