@@ -158,6 +158,44 @@ class BuildExt(build_ext):
         return names
 
 
+STATEMENT = re.compile(  # a struct, an enumeration, a type of functions, a function
+    r"typedef struct \w* ?\{(?P<fields>[^}]*)\} (?P<struct>\w+);|enum \w+ \{(?P<values>[^}]*)\};"
+    r"|typedef (?P<type>\w+ \(\*\w+\)[^;]*);|^(?P<function>\w[\w *]*\bfa_\w+\([^;]*\));",
+    re.MULTILINE,
+)
+
+
+def declared(header):
+    """Cython's declaration of all that a C header has, with the table of kernels.def where it is included."""
+    text = Path("csrc", header).read_text().replace('#include "kernels.def"', Path("csrc/kernels.def").read_text())
+    text = re.sub(r"/\*.*?\*/|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"KERNEL\((\w+), (\w+), (\([^)]*\))\)", r"\1 (*\2)\3;", text).replace("(void)", "()")
+    yield f'cdef extern from "{header}" nogil:'
+    for found in STATEMENT.finditer(text):
+        if found["struct"]:
+            yield f"    ctypedef struct {found['struct']}:"
+            for field in found["fields"].split(";")[:-1]:
+                first, *others = " ".join(field.split()).split(", *")
+                yield f"        {first}{' noexcept nogil' if '(*' in first else ''}"
+                yield from (f"        {first[: first.rindex('*')]}*{other}" for other in others)
+        elif found["values"]:
+            yield f"    enum:\n        {re.sub(r' = [0-9]+', '', found['values']).strip()}"
+        elif found["type"]:
+            yield f"    ctypedef {' '.join(found['type'].split())} noexcept nogil"
+        else:
+            yield f"    {' '.join(found['function'].split())}"
+
+
+def write_declarations():
+    """Make what core.pyx includes of the C headers, so that a field or an argument is written once."""
+    file = Path("build/cython/declarations.pxi")
+    lines = [line for header in ("kernels.h", "run/run.h") for line in declared(header)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists() or file.read_text().splitlines() != lines:
+        file.write_text("\n".join(lines) + "\n")
+    return str(file.parent)
+
+
 def out_of_date(obj):
     """Whether a file that went into the object is newer than it; the compiler's -MMD wrote which files those are."""
     listing = obj.with_suffix(".d")
@@ -181,6 +219,6 @@ core = Extension(
 )
 
 setup(
-    ext_modules=cythonize([core], compiler_directives=DIRECTIVES),
+    ext_modules=cythonize([core], compiler_directives=DIRECTIVES, include_path=[write_declarations()]),
     cmdclass={"build_ext": BuildExt},
 )

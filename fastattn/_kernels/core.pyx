@@ -16,7 +16,12 @@ from libc.string cimport memset
 
 cnp.import_array()
 
-include "declarations.pxi"
+include "declarations.pxi"  # made by setup.py from csrc/kernels.h and csrc/run/run.h
+
+cdef extern from "run/pool.h" nogil:
+    int n_threads "fa_threads"  # atomic: set_num_threads of one thread, calls of the others
+    void fa_fail_workspace(int64_t)
+
 include "level.pxi"
 include "checks.pxi"
 
