@@ -15,9 +15,9 @@ cdef class Call:
         cdef fa_sizes q, k, v, p
         cdef int n, kind
         self.kind = kind = floats(query, "query")
-        tensor(query, "query", kind, 2, 4, &q)
-        self.axes = n = cnp.PyArray_NDIM(query)
         memset(a, 0, sizeof(fa_attention))
+        a.query = tensor(query, "query", kind, 2, 4, &q)
+        self.axes = n = cnp.PyArray_NDIM(query)
         self.keep = (query, keys, score, options, normalizer)
         self.kernels = _kernels(query)
         self.entries = keys.read(kind, 2, 4, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
@@ -31,48 +31,39 @@ cdef class Call:
         same("key", "heads", k.H, a.Hk)
         same("value", "heads", v.H, a.Hk)
         same("query", "heads beyond a multiple of those of key", q.H % a.Hk if a.Hk else q.H, 0)
-        a.query = _data(query)
         a.key = _data(keys.key)
         a.value = _data(keys.value)
         a.query_strides = _strides3(query)
         a.score = score.kernel
         a.activation = score.activation
-        score.read(kind, q.D, &a.score_vector)
+        a.score_vector = score.read(kind, q.D)
         a.scale = scale
         a.softcap = score.softcap
         if options.mask is not None:
-            broadcasts(options.mask, "mask", cnp.NPY_BOOL, n, &q, a.Tk)
-            a.mask = <const uint8_t *>_data(options.mask)
+            a.mask = <const uint8_t *>broadcasts(options.mask, "mask", cnp.NPY_BOOL, n, &q, a.Tk)
             a.mask_strides = _strides4(options.mask, n)
         if options.bias is not None:
-            broadcasts(options.bias, "bias", kind, n, &q, a.Tk)
-            a.bias = _data(options.bias)
+            a.bias = broadcasts(options.bias, "bias", kind, n, &q, a.Tk)
             a.bias_strides = _strides4(options.bias, n)
-        if options.key_lengths is not None:
-            flat(options.key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
-            a.key_lengths = <const int64_t *>_data(options.key_lengths)
+        a.key_lengths = <const int64_t *>maybe(options.key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
         a.causal = options.causal
         a.left = options.left
         a.right = options.right
-        if options.seeds is not None:
-            flat(options.seeds, "seeds", cnp.NPY_UINT64, q.B)
-            a.seeds = <const uint64_t *>_data(options.seeds)
+        a.seeds = <const uint64_t *>maybe(options.seeds, "seeds", cnp.NPY_UINT64, q.B)
         a.drop_below = options.drop_below
         a.keep_scale = options.keep_scale
         if keys.panels is not None:
-            tensor(keys.panels, "panels", kind, 3, 3, &p)  # (entries, Hk, elements)
+            a.key_panels = tensor(keys.panels, "panels", kind, 3, 3, &p)  # (entries, Hk, elements)
             between("panels", "batch entries", p.B, self.entries, INT64_MAX)
             between("panels", "heads", p.T, a.Hk, INT64_MAX)
             between("panels", "elements", p.D, self.kernels.panel_elements(a.score, a.Tk, q.D), INT64_MAX)
-            a.key_panels = _data(keys.panels)
             a.panels_batch = _axis_stride(keys.panels, 3)
             a.panels_head = _axis_stride(keys.panels, 2)
         a.memory_rows = <const int64_t *>_data(keys.rows)
         if keys.table is not None:
-            flat(keys.table, "table", cnp.NPY_INT64, fa_size_mul(a.Tk, q.B))
+            a.position_rows = <const int64_t *>flat(keys.table, "table", cnp.NPY_INT64, fa_size_mul(a.Tk, q.B))
             same("table", "other arrays that say where keys are",
                  (keys.panels is not None) + (keys.rows is not None), 0)
-            a.position_rows = <const int64_t *>_data(keys.table)
         self.sparse = normalizer is not None
         if self.sparse:
             between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
@@ -89,41 +80,33 @@ cdef class Call:
             inside("table", self.a.position_rows, self.a.B * self.a.Tk, 0, self.entries - 1)
         return 0
 
-    cdef inline int output(self, object array, str name, fa_strides3 *strides, int flags) except -1:
+    cdef inline void *output(self, object array, str name, fa_strides3 *strides, int flags) except? NULL:
         """Check an array of context's sizes."""
         cdef fa_sizes s
-        tensor(array, name, self.kind, self.axes, self.axes, &s, flags)
+        cdef void *p = tensor(array, name, self.kind, self.axes, self.axes, &s, flags)
         same(name, "batch entries", s.B, self.a.B)
         same(name, "heads", s.H, self.a.H)
         same(name, "queries", s.T, self.a.Tq)
         same(name, "features", s.D, self.a.Dv)
         strides[0] = _strides3(array)
-        return 0
+        return p
 
-    cdef inline int rows(self, object array, str name, int64_t width, int flags) except -1:
+    cdef inline void *rows(self, object array, str name, int64_t width, int flags) except? NULL:
         """Check an array of `width` numbers for each row of the call, or None."""
-        if array is not None:
-            flat(array, name, self.kind, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
-        return 0
+        return maybe(array, name, self.kind, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
 
     def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
         """Write the context, and whatever else is not None."""
         cdef int status
         self.numbers()
-        self.output(context, "context", &self.a.context_strides, FA_WRITE)
-        self.rows(weights, "weights", self.a.Tk, FA_WRITE)
-        self.rows(lse, "lse", 1, FA_WRITE)
-        self.rows(row_max, "row_max", 1, FA_WRITE)
-        self.rows(row_sum, "row_sum", 1, FA_WRITE)
-        self.a.context = cnp.PyArray_DATA(context)
-        self.a.weights = _data(weights)
-        self.a.lse = _data(lse)
-        self.a.row_max = _data(row_max)
-        self.a.row_sum = _data(row_sum)
+        self.a.context = self.output(context, "context", &self.a.context_strides, FA_WRITE)
+        self.a.weights = self.rows(weights, "weights", self.a.Tk, FA_WRITE)
+        self.a.lse = self.rows(lse, "lse", 1, FA_WRITE)
+        self.a.row_max = self.rows(row_max, "row_max", 1, FA_WRITE)
+        self.a.row_sum = self.rows(row_sum, "row_sum", 1, FA_WRITE)
         with nogil:
             status = fa_attention_forward(self.kernels, &self.a, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of attention")
+        finished(status, "attention")
 
     def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
                  d_weights, d_lse, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector,
@@ -133,17 +116,12 @@ cdef class Call:
         cdef fa_attention_grad g
         self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
         same("normalizer", "objects", self.sparse, 0)
-        flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
-        self.rows(weights, "weights", self.a.Tk, FA_READ)
+        g.f.context = flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
+        g.f.weights = self.rows(weights, "weights", self.a.Tk, FA_READ)
         same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
-        flat(row_max, "row_max", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
-        flat(row_sum, "row_sum", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
-        self.rows(d_lse, "d_lse", 1, FA_READ)
-        g.f.context = cnp.PyArray_DATA(context)
-        g.f.weights = _data(weights)
-        g.f.row_max = cnp.PyArray_DATA(row_max)
-        g.f.row_sum = cnp.PyArray_DATA(row_sum)
-        g.d_lse = _data(d_lse)
+        g.f.row_max = flat(row_max, "row_max", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
+        g.f.row_sum = flat(row_sum, "row_sum", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
+        g.d_lse = self.rows(d_lse, "d_lse", 1, FA_READ)
         return self._back(&g)
 
     def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
@@ -152,17 +130,15 @@ cdef class Call:
         cdef fa_attention_grad g
         self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
         same("normalizer", "objects", self.sparse, 1)
-        if d_alpha is not None:
-            flat(d_alpha, "d_alpha", cnp.NPY_FLOAT64, _times(self.a.B, self.a.H, self.a.Tq), FA_WRITE)
-        g.d_alpha = <double *>_data(d_alpha)
+        cdef int64_t rows = _times(self.a.B, self.a.H, self.a.Tq)
+        g.d_alpha = <double *>maybe(d_alpha, "d_alpha", cnp.NPY_FLOAT64, rows, FA_WRITE)
         return self._back(&g)
 
     cdef _back(self, fa_attention_grad *g):
         cdef int status
         with nogil:
             status = fa_attention_backward(self.kernels, g, n_threads)
-        if status == FA_NO_MEMORY:
-            raise MemoryError("fastattn: no memory for the workspace of attention's gradients")
+        finished(status == FA_NO_MEMORY, "attention's gradients")
         return status == FA_OK
 
     cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
@@ -178,32 +154,24 @@ cdef class Call:
         g.f = self.a
         f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone
         if value is not None:
-            tensor(value, "value", self.kind, 2, 4, &v)
+            f.value = tensor(value, "value", self.kind, 2, 4, &v)
             same("value", "batch entries", v.B, f.B)
             same("value", "heads", v.H, f.Hk)
             same("value", "features", v.D, f.Dv)
             between("value", "positions", v.T, f.Tk, INT64_MAX)
-            f.value = _data(value)
             f.value_strides = _strides3(value)
-        self.output(d_context, "d_context", &g.d_context_strides, FA_READ)
-        self.rows(d_weights, "d_weights", f.Tk, FA_READ)
-        self.rows(d_query, "d_query", f.D, FA_WRITE)
-        flat(d_key, "d_key", self.kind, _times(f.B, f.Hk, f.Tk, f.D), FA_WRITE)
-        flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
-        g.d_context = cnp.PyArray_DATA(d_context)
-        g.d_weights = _data(d_weights)
-        g.d_query = cnp.PyArray_DATA(d_query)
-        g.d_key = cnp.PyArray_DATA(d_key)
-        g.d_value = cnp.PyArray_DATA(d_value)
+        g.d_context = self.output(d_context, "d_context", &g.d_context_strides, FA_READ)
+        g.d_weights = self.rows(d_weights, "d_weights", f.Tk, FA_READ)
+        g.d_query = self.rows(d_query, "d_query", f.D, FA_WRITE)
+        g.d_key = flat(d_key, "d_key", self.kind, _times(f.B, f.Hk, f.Tk, f.D), FA_WRITE)
+        g.d_value = flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
         if f.score or d_vector is not None:
-            flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
-            g.d_score_vector = _data(d_vector)
+            g.d_score_vector = flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
         if d_bias is not None:
             kind = floats(d_bias, "d_bias")
             if kind != cnp.NPY_FLOAT64:
                 kind = self.kind
-            broadcasts(d_bias, "d_bias", kind, self.axes, &q, f.Tk, FA_WRITE)
-            g.d_bias = _data(d_bias)
+            g.d_bias = broadcasts(d_bias, "d_bias", kind, self.axes, &q, f.Tk, FA_WRITE)
             g.d_bias_wide = kind == cnp.NPY_FLOAT64
             g.d_bias_strides = _strides4(d_bias, self.axes)
         return 0
@@ -231,9 +199,9 @@ def pack_keys(cnp.ndarray key, KernelScore score not None, int64_t first, int64_
     cdef fa_sizes s, p
     cdef fa_packing a
     cdef const fa_kernels *k = _kernels(key)
-    tensor(key, "key", kind, 4, 4, &s)
-    tensor(panels, "panels", kind, 3, 3, &p, FA_WRITE)
-    score.read(kind, s.D, &a.score_vector)
+    a.key = tensor(key, "key", kind, 4, 4, &s)
+    a.panels = tensor(panels, "panels", kind, 3, 3, &p, FA_WRITE)
+    a.score_vector = score.read(kind, s.D)
     between("last", None, last, 0, s.T)
     between("first", None, first, 0, last)
     same("first", "keys beyond a multiple of a panel", first % k.panel_width, 0)
@@ -243,14 +211,12 @@ def pack_keys(cnp.ndarray key, KernelScore score not None, int64_t first, int64_
     between("panels", "elements", p.D, k.panel_elements(score.kernel, last, s.D), INT64_MAX)
     a.score = score.kernel
     a.activation = score.activation
-    a.key = cnp.PyArray_DATA(key)
     a.key_strides = _strides3(key)
     a.B = s.B
     a.Hk = s.H
     a.D = s.D
     a.first = first
     a.last = last
-    a.panels = cnp.PyArray_DATA(panels)
     a.panels_batch = _axis_stride(panels, 3)
     a.panels_head = _axis_stride(panels, 2)
     with nogil:
@@ -266,21 +232,20 @@ def query_backward(cnp.ndarray query, Keys keys not None, KernelScore score not 
     cdef fa_query_gradient g
     cdef fa_sizes q, k, v, d
     cdef int kind = floats(query, "query")
-    tensor(query, "query", kind, 2, 2, &q)
+    g.query = tensor(query, "query", kind, 2, 2, &q)
     keys.read(kind, 3, 3, q.T, q.D, &k, &v, &g.key_strides, &g.value_strides)
     same("key", "samples", k.B, q.T)
     same("value", "samples", v.B, q.T)
     same("rows", "arrays in the backward pass", (keys.rows is not None) + (keys.table is not None), 0)
-    tensor(d_context, "d_context", kind, 2, 2, &d)
+    g.d_context = tensor(d_context, "d_context", kind, 2, 2, &d)
     same("d_context", "samples", d.T, q.T)
     same("d_context", "features", d.D, v.D)
-    flat(weights, "weights", kind, fa_size_mul(q.T, k.T))
-    flat(d_query, "d_query", kind, fa_size_mul(q.T, q.D), FA_WRITE)
-    flat(d_score, "d_score", kind, fa_size_mul(q.T, k.T), FA_WRITE)
-    if d_weights is not None:
-        flat(d_weights, "d_weights", kind, fa_size_mul(q.T, k.T))
+    g.weights = flat(weights, "weights", kind, fa_size_mul(q.T, k.T))
+    g.d_query = flat(d_query, "d_query", kind, fa_size_mul(q.T, q.D), FA_WRITE)
+    g.d_score = flat(d_score, "d_score", kind, fa_size_mul(q.T, k.T), FA_WRITE)
+    g.d_weights = maybe(d_weights, "d_weights", kind, fa_size_mul(q.T, k.T))
     score.uncapped()
-    score.read(kind, q.D, &g.score_vector)
+    g.score_vector = score.read(kind, q.D)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
     cdef const fa_kernels *kernels = _kernels(query)
     g.B = q.T
@@ -290,15 +255,9 @@ def query_backward(cnp.ndarray query, Keys keys not None, KernelScore score not 
     g.score = score.kernel
     g.activation = score.activation
     g.scale = scale
-    g.query = cnp.PyArray_DATA(query)
     g.key = _data(keys.key)
     g.value = _data(keys.value)
-    g.weights = cnp.PyArray_DATA(weights)
-    g.d_context = cnp.PyArray_DATA(d_context)
     g.query_row = cnp.PyArray_STRIDE(query, 0) // item
     g.d_context_row = cnp.PyArray_STRIDE(d_context, 0) // item
-    g.d_query = cnp.PyArray_DATA(d_query)
-    g.d_score = cnp.PyArray_DATA(d_score)
-    g.d_weights = _data(d_weights)
     with nogil:
         fa_query_backward(kernels, &g, n_threads)

@@ -1,7 +1,8 @@
 # What the kernels trust, checked: nothing reaches one but through the functions of this file.
 #
-# They compare and nothing else; a refusal, with its text, is made in `_refusal` and `_wrong`. The callers of this
-# module check before, in the words of their own arguments: this is the last line, and it holds whatever they forget.
+# They compare, and say where the data are: a kernel's pointer is what a check returned. A refusal, with its text, is
+# made in `_refusal` and `_wrong`. The callers of this module check before, in the words of their own arguments: this is
+# the last line, and it holds whatever they forget.
 # What no binding can see is left to them: that outputs do not overlap inputs, and that floats make sense.
 #
 # Numbers of index arrays are compared at every call that reads them. As other threads may write while a kernel reads,
@@ -51,16 +52,21 @@ cdef inline int floats(object a, str name) except -1:
     raise _refusal(a, name, cnp.NPY_FLOAT32, FA_READ)
 
 
-cdef inline int flat(object a, str name, int kind, int64_t count, int flags=FA_READ) except -1:
+cdef inline void *flat(object a, str name, int kind, int64_t count, int flags=FA_READ) except? NULL:
     """`a` is contiguous and has `count` elements, whatever its axes."""
     if not _plain(a, kind, flags | FA_FLAT):
         raise _refusal(a, name, kind, flags | FA_FLAT)
     if cnp.PyArray_SIZE(<cnp.ndarray>a) != count:
         raise _wrong(name, "elements", cnp.PyArray_SIZE(<cnp.ndarray>a), count, count)
-    return 0
+    return cnp.PyArray_DATA(<cnp.ndarray>a)
 
 
-cdef int tensor(object a, str name, int kind, int least, int most, fa_sizes *s, int flags=FA_READ) except -1:
+cdef inline void *maybe(object a, str name, int kind, int64_t count, int flags=FA_READ) except? NULL:
+    """The same, or `a` is None."""
+    return NULL if a is None else flat(a, name, kind, count, flags)
+
+
+cdef void *tensor(object a, str name, int kind, int least, int most, fa_sizes *s, int flags=FA_READ) except? NULL:
     """`a` has `least` to `most` axes of (B, H, T, D), of which H is the first to be left away and B the second; its
     rows have unit stride, and what else is a step takes whole elements. Their sizes, 1 where there is none, go to s."""
     cdef int n, i
@@ -80,11 +86,11 @@ cdef int tensor(object a, str name, int kind, int least, int most, fa_sizes *s, 
     s.T = cnp.PyArray_DIM(<cnp.ndarray>a, n - 2)
     s.H = cnp.PyArray_DIM(<cnp.ndarray>a, 1) if n == 4 else 1
     s.B = cnp.PyArray_DIM(<cnp.ndarray>a, 0) if n > 2 else 1
-    return 0
+    return cnp.PyArray_DATA(<cnp.ndarray>a)
 
 
-cdef int broadcasts(object a, str name, int kind, int n, const fa_sizes *s, int64_t columns,
-                    int flags=FA_READ) except -1:
+cdef void *broadcasts(object a, str name, int kind, int n, const fa_sizes *s, int64_t columns,
+                      int flags=FA_READ) except? NULL:
     """`a` broadcasts to the first three sizes of s and `columns`, without H or B where n is below 4 or 3."""
     cdef int i, axes
     cdef int64_t full[4]
@@ -98,7 +104,7 @@ cdef int broadcasts(object a, str name, int kind, int n, const fa_sizes *s, int6
             same(name, "entries along an axis", cnp.PyArray_DIM(<cnp.ndarray>a, axes - 1 - i), full[i])
         if cnp.PyArray_STRIDE(<cnp.ndarray>a, axes - 1 - i) % cnp.PyArray_ITEMSIZE(<cnp.ndarray>a):
             raise _refusal(a, name, kind, flags)
-    return 0
+    return cnp.PyArray_DATA(<cnp.ndarray>a)
 
 
 cdef inline int inside(str name, const int64_t *p, int64_t count, int64_t low, int64_t high) except -1:
@@ -113,10 +119,11 @@ cdef inline int inside(str name, const int64_t *p, int64_t count, int64_t low, i
     return 0
 
 
-cdef inline int within(object a, str name, int64_t count, int64_t low, int64_t high) except -1:
+cdef inline const int64_t *within(object a, str name, int64_t count, int64_t low, int64_t high) except? NULL:
     """`a` is contiguous and has `count` integers, all of them from low to high."""
-    flat(a, name, cnp.NPY_INT64, count)
-    return inside(name, <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>a), count, low, high)
+    cdef const int64_t *p = <const int64_t *>flat(a, name, cnp.NPY_INT64, count)
+    inside(name, p, count, low, high)
+    return p
 
 
 cdef inline int between(str name, str what, int64_t got, int64_t low, int64_t high) except -1:
@@ -128,6 +135,13 @@ cdef inline int between(str name, str what, int64_t got, int64_t low, int64_t hi
 
 cdef inline int same(str name, str what, int64_t got, int64_t wanted) except -1:
     return between(name, what, got, wanted, wanted)
+
+
+cdef inline int finished(int status, str what) except -1:
+    """The kernels had the memory that they needed."""
+    if status:
+        raise MemoryError(f"fastattn: no memory for the workspace of {what}")
+    return 0
 
 
 cdef _wrong(str name, str what, int64_t got, int64_t low, int64_t high):

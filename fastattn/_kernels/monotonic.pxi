@@ -21,67 +21,54 @@ cdef class Monotonic:
         cdef fa_strides3 unread  # chunks have no values of their own
         cdef int kind
         self.kind = kind = floats(query, "query")
-        tensor(query, "query", kind, 2, 2, &q, FA_READ | FA_FLAT)
         memset(a, 0, sizeof(fa_monotonic))
+        a.query = tensor(query, "query", kind, 2, 2, &q, FA_READ | FA_FLAT)
         self.kernels = _kernels(query)
         self.entries = keys.read(kind, 3, 3, q.T, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.T
         a.D = q.D
         a.S = k.T
         a.Dv = v.D
-        flat(offset, "offset", kind, 1)
-        flat(lengths, "lengths", cnp.NPY_INT64, a.B)
-        if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
-        if seeds is not None:
-            flat(seeds, "seeds", cnp.NPY_UINT64, a.B)
+        a.offset = flat(offset, "offset", kind, 1)
+        a.lengths = <const int64_t *>flat(lengths, "lengths", cnp.NPY_INT64, a.B)
+        a.mask = <const uint8_t *>maybe(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
+        a.seeds = <const uint64_t *>maybe(seeds, "seeds", cnp.NPY_UINT64, a.B)
+        a.start = <const int64_t *>maybe(start, "start", cnp.NPY_INT64, a.B)
         a.hard = start is not None
-        if start is not None:
-            flat(start, "start", cnp.NPY_INT64, a.B)
-        else:
-            flat(previous, "previous", kind, fa_size_mul(a.B, a.S))
-        self.energy(keys, score, &a.vector, &a.panels)
+        if not a.hard:
+            a.previous = flat(previous, "previous", kind, fa_size_mul(a.B, a.S))
+        a.vector = self.energy(keys, score, &a.panels)
         if chunks is not None:
-            flat(chunks.query, "chunk_query", kind, fa_size_mul(a.B, a.D))
+            a.chunk_query = flat(chunks.query, "chunk_query", kind, fa_size_mul(a.B, a.D))
             chunks.keys.read(kind, 3, 3, a.B, a.D, &k, &v, &a.chunk_key_strides, &unread)
             between("chunk_key", "entries", k.B if k.B < v.B else v.B, self.entries, INT64_MAX)
             same("chunk_key", "positions", k.T, a.S)
-            self.energy(chunks.keys, chunks.score, &a.chunk_vector, &a.chunk_panels)
+            a.chunk_vector = self.energy(chunks.keys, chunks.score, &a.chunk_panels)
             a.chunk = chunks.width
-            a.chunk_query = _data(chunks.query)
             a.chunk_key = _data(chunks.keys.key)
         self.keep = (query, keys, score, offset, lengths, mask, chunks, previous, start, seeds)
-        a.query = cnp.PyArray_DATA(query)
         a.key = _data(keys.key)
-        a.offset = cnp.PyArray_DATA(offset)
         a.value = _data(keys.value)
         a.memory_rows = <const int64_t *>_data(keys.rows)
-        a.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
-        a.mask = <const uint8_t *>_data(mask)
-        a.seeds = <const uint64_t *>_data(seeds)
         a.step = step
         a.noise = noise
-        a.previous = _data(previous)
-        a.start = <const int64_t *>_data(start)
 
-    cdef int energy(self, Keys keys, KernelScore score, const void **vector, const void **panels) except -1:
-        """Check what energies are made of: an additive score of tanh and, for a soft step, packed keys."""
+    cdef const void *energy(self, Keys keys, KernelScore score, const void **panels) except? NULL:
+        """Check what energies are made of: an additive score of tanh and, for a soft step, packed keys; the vector."""
         cdef fa_sizes p
         between("score", None, score.kernel, 1, 1)
         between("activation", None, score.activation, 0, 0)
         score.uncapped()
-        score.read(self.kind, self.a.D, vector)
         same("table", "arrays with monotonic steps", keys.table is not None, 0)
         if not self.a.hard:
-            tensor(keys.panels, "panels", self.kind, 3, 3, &p, FA_READ | FA_FLAT)
+            panels[0] = tensor(keys.panels, "panels", self.kind, 3, 3, &p, FA_READ | FA_FLAT)
             between("panels", "entries", p.B, self.entries, INT64_MAX)
             same("panels", "heads", p.T, 1)
             between("panels", "elements", p.D, self.kernels.panel_elements(1, self.a.S, self.a.D), INT64_MAX)
             if self.a.panels_batch:
                 same("panels", "elements", p.D, self.a.panels_batch)  # both energies' have one layout
             self.a.panels_batch = p.D
-            panels[0] = _data(keys.panels)
-        return 0
+        return score.read(self.kind, self.a.D)
 
     cdef int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -92,36 +79,31 @@ cdef class Monotonic:
             inside("start", self.a.start, self.a.B, 0, self.a.S)
         return 0
 
-    cdef int each(self, object array, str name, int64_t width, bint wanted, int flags) except -1:
+    cdef void *each(self, object array, str name, int64_t width, bint wanted, int flags) except? NULL:
         """Check an array of `width` numbers for each sample, or that it is None unless it is wanted."""
-        if wanted or array is not None:
-            flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
-        return 0
+        if array is None and not wanted:
+            return NULL
+        return flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, alignment, energy, chunk_energy, found):
         """context (B, Dv) and weights (B, S); a soft step's energy, and with chunks alignment and chunk_energy, all
         (B, S) and kept for the backward pass; of a hard one found (B,) int64, the key that it stopped at."""
-        cdef bint soft = not self.a.hard
+        cdef fa_monotonic a = self.a
+        cdef bint soft = not a.hard
         cdef int status
         self.numbers()
-        self.each(context, "context", self.a.Dv, True, FA_WRITE)
-        self.each(weights, "weights", self.a.S, True, FA_WRITE)
-        self.each(alignment, "alignment", self.a.S, soft and self.a.chunk, FA_WRITE)
-        self.each(energy, "energy", self.a.S, soft, FA_WRITE)
-        self.each(chunk_energy, "chunk_energy", self.a.S, soft and self.a.chunk, FA_WRITE)
+        a.context = self.each(context, "context", a.Dv, True, FA_WRITE)
+        a.weights = self.each(weights, "weights", a.S, True, FA_WRITE)
+        a.alignment = self.each(alignment, "alignment", a.S, soft and a.chunk, FA_WRITE)
+        a.energy = self.each(energy, "energy", a.S, soft, FA_WRITE)
+        a.chunk_energy = self.each(chunk_energy, "chunk_energy", a.S, soft and a.chunk, FA_WRITE)
         if not soft:
-            flat(found, "found", cnp.NPY_INT64, self.a.B, FA_WRITE)
+            a.found = <int64_t *>flat(found, "found", cnp.NPY_INT64, a.B, FA_WRITE)
         self.keep += (weights, alignment, energy, chunk_energy)
-        self.a.context = cnp.PyArray_DATA(context)
-        self.a.weights = cnp.PyArray_DATA(weights)
-        self.a.alignment = _data(alignment)
-        self.a.energy = _data(energy)
-        self.a.chunk_energy = _data(chunk_energy)
-        self.a.found = <int64_t *>_data(found)
+        self.a = a  # the backward pass reads these
         with nogil:
             status = fa_monotonic_forward(self.kernels, &self.a, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
+        finished(status, "monotonic attention")
 
     def backward(self, cnp.ndarray d_context, d_weights, d_alignment, cnp.ndarray d_query, d_chunk_query,
                  cnp.ndarray d_previous, cnp.ndarray d_key, cnp.ndarray d_vector, cnp.ndarray d_offset, d_chunk_key,
@@ -133,46 +115,30 @@ cdef class Monotonic:
         self.numbers()
         same("backward", "soft steps forward before it", a.energy != NULL and not a.hard, 1)
         same("rows", "arrays in the backward pass", a.memory_rows != NULL, 0)
-        self.each(d_context, "d_context", a.Dv, True, FA_READ)
-        self.each(d_weights, "d_weights", a.S, False, FA_READ)
-        self.each(d_alignment, "d_alignment", a.S, False, FA_READ)
-        self.each(d_query, "d_query", a.D, True, FA_WRITE)
-        self.each(d_chunk_query, "d_chunk_query", a.D, chunk, FA_WRITE)
-        self.each(d_previous, "d_previous", a.S, True, FA_WRITE)
-        self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
-        self.each(d_vector, "d_vector", a.D, True, FA_WRITE)
-        self.each(d_offset, "d_offset", 1, True, FA_WRITE)
-        self.each(d_chunk_key, "d_chunk_key", fa_size_mul(a.S, a.D), chunk, FA_WRITE)
-        self.each(d_chunk_vector, "d_chunk_vector", a.D, chunk, FA_WRITE)
-        a.d_context = cnp.PyArray_DATA(d_context)
-        a.d_weights = _data(d_weights)
-        a.d_alignment = _data(d_alignment)
-        a.d_query = cnp.PyArray_DATA(d_query)
-        a.d_chunk_query = _data(d_chunk_query)
-        a.d_previous = cnp.PyArray_DATA(d_previous)
-        a.d_key = cnp.PyArray_DATA(d_key)
-        a.d_vector = cnp.PyArray_DATA(d_vector)
-        a.d_offset = cnp.PyArray_DATA(d_offset)
-        a.d_chunk_key = _data(d_chunk_key)
-        a.d_chunk_vector = _data(d_chunk_vector)
+        a.d_context = self.each(d_context, "d_context", a.Dv, True, FA_READ)
+        a.d_weights = self.each(d_weights, "d_weights", a.S, False, FA_READ)
+        a.d_alignment = self.each(d_alignment, "d_alignment", a.S, False, FA_READ)
+        a.d_query = self.each(d_query, "d_query", a.D, True, FA_WRITE)
+        a.d_chunk_query = self.each(d_chunk_query, "d_chunk_query", a.D, chunk, FA_WRITE)
+        a.d_previous = self.each(d_previous, "d_previous", a.S, True, FA_WRITE)
+        a.d_key = self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
+        a.d_vector = self.each(d_vector, "d_vector", a.D, True, FA_WRITE)
+        a.d_offset = self.each(d_offset, "d_offset", 1, True, FA_WRITE)
+        a.d_chunk_key = self.each(d_chunk_key, "d_chunk_key", fa_size_mul(a.S, a.D), chunk, FA_WRITE)
+        a.d_chunk_vector = self.each(d_chunk_vector, "d_chunk_vector", a.D, chunk, FA_WRITE)
         with nogil:
             status = fa_monotonic_backward(self.kernels, &a, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of monotonic attention")
+        finished(status, "monotonic attention")
 
 
 def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
     """y = log x for rows (B, S); with seeds (B,) uint64 plus standard Gumbel noise. Contiguous."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s
-    tensor(x, "x", kind, 2, 2, &s, FA_READ | FA_FLAT)
-    flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
-    if seeds is not None:
-        flat(seeds, "seeds", cnp.NPY_UINT64, s.T)
+    cdef void *p_x = tensor(x, "x", kind, 2, 2, &s, FA_READ | FA_FLAT)
+    cdef void *p_y = flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
+    cdef const uint64_t *p_seeds = <const uint64_t *>maybe(seeds, "seeds", cnp.NPY_UINT64, s.T)
     cdef const fa_kernels *k = _kernels(x)
-    cdef const uint64_t *p_seeds = <const uint64_t *>_data(seeds)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         fa_log(k, p_x, p_seeds, step, p_y, s.T, s.D)
 
@@ -180,6 +146,5 @@ def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
 def uniform(cnp.ndarray seeds, int64_t step, int64_t draw, cnp.ndarray u):
     """u (B,) float64, in (0, 1): a number of each seed, uint64."""
     cdef int64_t n = _elements(u) if cnp.PyArray_Check(u) else 0
-    flat(u, "u", cnp.NPY_FLOAT64, n, FA_WRITE)
-    flat(seeds, "seeds", cnp.NPY_UINT64, n)
-    fa_uniform(<const uint64_t *>cnp.PyArray_DATA(seeds), step, draw, <double *>cnp.PyArray_DATA(u), n)
+    cdef double *p_u = <double *>flat(u, "u", cnp.NPY_FLOAT64, n, FA_WRITE)
+    fa_uniform(<const uint64_t *>flat(seeds, "seeds", cnp.NPY_UINT64, n), step, draw, p_u, n)

@@ -21,13 +21,12 @@ def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
     cdef fa_sizes s
     same("w", "axes", cnp.PyArray_NDIM(w), 2)
     s.B, s.H, s.T = 1, 1, cnp.PyArray_DIM(w, 0)
-    broadcasts(w, "w", kind, 2, &s, cnp.PyArray_DIM(w, 1))
+    cdef void *p_w = broadcasts(w, "w", kind, 2, &s, cnp.PyArray_DIM(w, 1))
     cdef int64_t rows = cnp.PyArray_DIM(w, 0), columns = cnp.PyArray_DIM(w, 1), item = cnp.PyArray_ITEMSIZE(w)
     cdef int64_t row = cnp.PyArray_STRIDE(w, 0) // item, column = cnp.PyArray_STRIDE(w, 1) // item
     cdef const fa_kernels *k = _kernels(w)
-    flat(packed, "packed", kind, _packed(k, columns, rows) if transposed else _packed(k, rows, columns), FA_WRITE)
-    cdef void *p_w = cnp.PyArray_DATA(w)
-    cdef void *p_packed = cnp.PyArray_DATA(packed)
+    cdef int64_t elements = _packed(k, columns, rows) if transposed else _packed(k, rows, columns)
+    cdef void *p_packed = flat(packed, "packed", kind, elements, FA_WRITE)
     with nogil:
         if transposed:
             fa_gemm_pack(k, p_w, column, row, columns, rows, p_packed, n_threads)
@@ -39,18 +38,13 @@ def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=
     """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, c
-    tensor(x, "x", kind, 2, 2, &a)
-    tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
+    cdef void *p_x = tensor(x, "x", kind, 2, 2, &a)
+    cdef void *p_y = tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
     same("y", "rows", c.T, a.T)
     cdef const fa_kernels *k = _kernels(x)
-    flat(packed, "packed", kind, _packed(k, a.D, c.D))
-    if bias is not None:
-        flat(bias, "bias", kind, c.D)
+    cdef void *p_w = flat(packed, "packed", kind, _packed(k, a.D, c.D))
+    cdef void *p_bias = maybe(bias, "bias", kind, c.D)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_w = cnp.PyArray_DATA(packed)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef const void *p_bias = _data(bias)
     with nogil:
         fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, n_threads)
 
@@ -62,23 +56,17 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     """
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, d
-    tensor(x, "x", kind, 2, 2, &a)
-    tensor(dy, "dy", kind, 2, 2, &d)
+    cdef void *p_x = tensor(x, "x", kind, 2, 2, &a)
+    cdef void *p_dy = tensor(dy, "dy", kind, 2, 2, &d)
     same("dy", "rows", d.T, a.T)
     between("x", "columns", a.D, 0, FA_WIDEST)
     between("dy", "columns", d.D, 0, FA_WIDEST)
-    flat(dw, "dw", kind, fa_size_mul(a.D, d.D), FA_WRITE)
-    if db is not None:
-        flat(db, "db", kind, d.D, FA_WRITE)
+    cdef void *p_dw = flat(dw, "dw", kind, fa_size_mul(a.D, d.D), FA_WRITE)
+    cdef void *p_db = maybe(db, "db", kind, d.D, FA_WRITE)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef int64_t dy_row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_dy = cnp.PyArray_DATA(dy)
-    cdef void *p_dw = cnp.PyArray_DATA(dw)
-    cdef void *p_db = _data(db)
     cdef int status
     with nogil:
         status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, a.T, a.D, d.D, n_threads)
-    if status:
-        raise MemoryError("fastattn: no memory for the workspace of weight_gradient")
+    finished(status, "weight_gradient")

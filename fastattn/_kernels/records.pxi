@@ -19,14 +19,9 @@ cdef class KernelScore:
         self.vector = vector
         self.softcap = softcap
 
-    cdef inline int read(self, int kind, int64_t width, const void **vector) except -1:
+    cdef inline const void *read(self, int kind, int64_t width) except? NULL:
         """Where the vector is, of a score that has one."""
-        if self.kernel:
-            flat(self.vector, "vector", kind, width)
-            vector[0] = _data(self.vector)
-        else:
-            vector[0] = NULL
-        return 0
+        return flat(self.vector, "vector", kind, width) if self.kernel else NULL
 
     cdef int uncapped(self) except -1:
         return between("softcap", None, self.softcap != 0, 0, 0)
@@ -53,8 +48,7 @@ cdef class KernelNormalizer:
         a.row_gradient = <fa_row_gradient>self.gradient
         if self.alpha is not None:
             a.alpha_stride = cnp.PyArray_NDIM(self.alpha)
-            flat(self.alpha, "alpha", cnp.NPY_FLOAT64, heads if a.alpha_stride else 1)
-            a.alpha = <const double *>_data(self.alpha)
+            a.alpha = <const double *>flat(self.alpha, "alpha", cnp.NPY_FLOAT64, heads if a.alpha_stride else 1)
         return 0
 
 

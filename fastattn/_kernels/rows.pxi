@@ -8,12 +8,10 @@ def map_array(int function, cnp.ndarray x, cnp.ndarray y):
     """y = exp, tanh or sigmoid (0, 1, 2) of x."""
     cdef int kind = floats(x, "x")
     cdef int64_t n = _elements(x)
-    flat(x, "x", kind, n)
-    flat(y, "y", kind, n, FA_WRITE)
+    cdef void *p_x = flat(x, "x", kind, n)
+    cdef void *p_y = flat(y, "y", kind, n, FA_WRITE)
     between("function", None, function, 0, 2)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         k.map_elements(function, p_x, p_y, n)
 
@@ -21,35 +19,30 @@ def map_array(int function, cnp.ndarray x, cnp.ndarray y):
 def softmax(cnp.ndarray x, mask, cnp.ndarray y, int64_t rows, int64_t columns):
     """Softmax of rows; mask is a bool array of x's shape, or None."""
     cdef int kind = floats(x, "x")
-    _two(x, "x", y, "y", kind, rows, columns)
-    if mask is not None:
-        flat(mask, "mask", cnp.NPY_BOOL, _elements(x))
+    cdef int64_t n = _table(rows, columns)
+    cdef void *p_x = flat(x, "x", kind, n)
+    cdef void *p_y = flat(y, "y", kind, n, FA_WRITE)
+    cdef const uint8_t *p_mask = <const uint8_t *>maybe(mask, "mask", cnp.NPY_BOOL, n)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef const uint8_t *p_mask = <const uint8_t *>_data(mask)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         k.softmax_forward(p_x, p_mask, p_y, rows, columns)
 
 
-cdef int _two(object x, str x_name, object y, str y_name, int kind, int64_t rows, int64_t columns) except -1:
-    """Both are (rows, columns), and y is written."""
+cdef int64_t _table(int64_t rows, int64_t columns) except -1:
+    """Elements of an array of these sizes."""
     between("rows", None, rows, 0, INT64_MAX)
     between("columns", None, columns, 0, FA_WIDEST)
-    flat(x, x_name, kind, fa_size_mul(rows, columns))
-    flat(y, y_name, kind, fa_size_mul(rows, columns), FA_WRITE)
-    return 0
+    return fa_size_mul(rows, columns)
 
 
 def softmax_backward(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows, int64_t columns):
     """dx from y = softmax(x) and dy."""
     cdef int kind = floats(y, "y")
-    _two(y, "y", dx, "dx", kind, rows, columns)
-    flat(dy, "dy", kind, _elements(y))
+    cdef int64_t n = _table(rows, columns)
+    cdef void *p_y = flat(y, "y", kind, n)
+    cdef void *p_dx = flat(dx, "dx", kind, n, FA_WRITE)
+    cdef void *p_dy = flat(dy, "dy", kind, n)
     cdef const fa_kernels *k = _kernels(y)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef void *p_dy = cnp.PyArray_DATA(dy)
-    cdef void *p_dx = cnp.PyArray_DATA(dx)
     with nogil:
         k.softmax_backward(p_y, p_dy, p_dx, rows, columns)
 
@@ -57,12 +50,11 @@ def softmax_backward(cnp.ndarray y, cnp.ndarray dy, cnp.ndarray dx, int64_t rows
 def normalize(cnp.ndarray x, cnp.ndarray y, cnp.ndarray inverse_norm, int64_t rows, int64_t columns):
     """y = rows of x scaled to unit length, inverse_norm (rows, 2) = two factors of 1 / length; zero rows give zeros."""
     cdef int kind = floats(x, "x")
-    _two(x, "x", y, "y", kind, rows, columns)
-    flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2), FA_WRITE)
+    cdef int64_t n = _table(rows, columns)
+    cdef void *p_x = flat(x, "x", kind, n)
+    cdef void *p_y = flat(y, "y", kind, n, FA_WRITE)
+    cdef void *p_n = flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
     with nogil:
         k.normalize_forward(p_x, columns, p_y, p_n, rows, columns)
 
@@ -71,14 +63,12 @@ def normalize_backward(cnp.ndarray y, cnp.ndarray inverse_norm, cnp.ndarray dy, 
                   int64_t columns):
     """dx from the results of normalize and dy."""
     cdef int kind = floats(y, "y")
-    _two(y, "y", dx, "dx", kind, rows, columns)
-    flat(dy, "dy", kind, _elements(y))
-    flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2))
+    cdef int64_t n = _table(rows, columns)
+    cdef void *p_y = flat(y, "y", kind, n)
+    cdef void *p_dx = flat(dx, "dx", kind, n, FA_WRITE)
+    cdef void *p_dy = flat(dy, "dy", kind, n)
+    cdef void *p_n = flat(inverse_norm, "inverse_norm", kind, fa_size_mul(rows, 2))
     cdef const fa_kernels *k = _kernels(y)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef void *p_n = cnp.PyArray_DATA(inverse_norm)
-    cdef void *p_dy = cnp.PyArray_DATA(dy)
-    cdef void *p_dx = cnp.PyArray_DATA(dx)
     with nogil:
         k.normalize_backward(p_y, p_n, p_dy, p_dx, rows, columns)
 
@@ -96,11 +86,9 @@ def relu_backward(cnp.ndarray y, cnp.ndarray d):
     """d becomes 0 where y = relu(...) is not above 0; both contiguous."""
     cdef int kind = floats(y, "y")
     cdef int64_t n = _elements(y)
-    flat(y, "y", kind, n)
-    flat(d, "d", kind, n, FA_WRITE)
+    cdef void *p_y = flat(y, "y", kind, n)
+    cdef void *p_d = flat(d, "d", kind, n, FA_WRITE)
     cdef const fa_kernels *k = _kernels(y)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef void *p_d = cnp.PyArray_DATA(d)
     with nogil:
         fa_relu_backward(k, p_y, p_d, n, n_threads)
 
@@ -110,15 +98,12 @@ def largest(cnp.ndarray x, cnp.ndarray values, cnp.ndarray ids):
     first first, and their columns; NaN counts, and is given, as -inf. All contiguous, ids int64, k <= N."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s, found
-    tensor(x, "x", kind, 2, 2, &s, FA_READ | FA_FLAT)
-    tensor(values, "values", kind, 2, 2, &found, FA_WRITE | FA_FLAT)
+    cdef void *p_x = tensor(x, "x", kind, 2, 2, &s, FA_READ | FA_FLAT)
+    cdef void *p_values = tensor(values, "values", kind, 2, 2, &found, FA_WRITE | FA_FLAT)
     same("values", "rows", found.T, s.T)
     between("values", "columns", found.D, 0, s.D)
-    flat(ids, "ids", cnp.NPY_INT64, fa_size_mul(found.T, found.D), FA_WRITE)
+    cdef int64_t *p_ids = <int64_t *>flat(ids, "ids", cnp.NPY_INT64, fa_size_mul(found.T, found.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_values = cnp.PyArray_DATA(values)
-    cdef int64_t *p_ids = <int64_t *>cnp.PyArray_DATA(ids)
     if found.D:
         with nogil:
             fa_largest(k, p_x, s.T, s.D, found.D, p_values, p_ids, n_threads)
@@ -128,19 +113,15 @@ def rotary(cnp.ndarray x, cnp.ndarray cosines, cnp.ndarray sines, bint interleav
     """y (B, T, H, D), contiguous, = x (B, H, T, D) with pairs of features turned; cosines and sines (T, n / 2)."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s, table
-    tensor(x, "x", kind, 4, 4, &s)
-    tensor(cosines, "cosines", kind, 2, 2, &table, FA_READ | FA_FLAT)
+    cdef fa_rotary a
+    a.x = tensor(x, "x", kind, 4, 4, &s)
+    a.cosines = tensor(cosines, "cosines", kind, 2, 2, &table, FA_READ | FA_FLAT)
     same("cosines", "positions", table.T, s.T)
     between("cosines", "pairs of features", table.D, 0, s.D // 2)
-    flat(sines, "sines", kind, fa_size_mul(table.T, table.D))
-    flat(y, "y", kind, _times(s.B, s.H, s.T, s.D), FA_WRITE)
+    a.sines = flat(sines, "sines", kind, fa_size_mul(table.T, table.D))
+    a.y = flat(y, "y", kind, _times(s.B, s.H, s.T, s.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
-    cdef fa_rotary a
-    a.x = cnp.PyArray_DATA(x)
     a.x_strides = _strides3(x)
-    a.cosines = cnp.PyArray_DATA(cosines)
-    a.sines = cnp.PyArray_DATA(sines)
-    a.y = cnp.PyArray_DATA(y)
     a.B = s.B
     a.H = s.H
     a.T = s.T

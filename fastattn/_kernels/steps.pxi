@@ -18,49 +18,39 @@ cdef class Steps:
         cdef fa_sizes q, k, v, u, f
         cdef int kind
         self.kind = kind = floats(query, "query")
-        tensor(query, "query", kind, 3, 3, &q, FA_READ | FA_FLAT)
         memset(a, 0, sizeof(fa_steps))
+        a.query = tensor(query, "query", kind, 3, 3, &q, FA_READ | FA_FLAT)
         self.entries = keys.read(kind, 3, 3, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
         a.B = q.B
         a.T = q.T
         a.D = q.D
         a.S = k.T
         a.Dv = v.D
-        flat(first, "first", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
-        flat(last, "last", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
-        if mask is not None:
-            flat(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
-        if factor is not None:
-            flat(factor, "factor", kind, _times(a.B, a.T, a.S))
+        a.first = <const int64_t *>flat(first, "first", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
+        a.last = <const int64_t *>flat(last, "last", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
+        a.mask = <const uint8_t *>maybe(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
+        a.factor = maybe(factor, "factor", kind, _times(a.B, a.T, a.S))
         score.uncapped()
-        score.read(kind, a.D, &a.vector)
+        a.vector = score.read(kind, a.D)
         between("activation", None, score.activation, 0, 0)
         same("table", "arrays with steps", keys.table is not None, 0)
         if features is not None:
-            tensor(features.weights, "feature_weights", kind, 2, 2, &u, FA_READ | FA_FLAT)
+            a.feature_weights = tensor(features.weights, "feature_weights", kind, 2, 2, &u, FA_READ | FA_FLAT)
             same("feature_weights", "columns", u.D, a.D)
-            flat(features.history, "history", kind, _times(a.B, a.T, a.S))
+            a.history = flat(features.history, "history", kind, _times(a.B, a.T, a.S))
             a.C, a.K = u.T, 1
             if features.filters is not None:
-                tensor(features.filters, "filters", kind, 2, 2, &f, FA_READ | FA_FLAT)
+                a.filters = tensor(features.filters, "filters", kind, 2, 2, &f, FA_READ | FA_FLAT)
                 same("filters", "rows", f.T, u.T)
                 a.K = f.D
-            a.history = _data(features.history)
-            a.filters = _data(features.filters)
-            a.feature_weights = _data(features.weights)
         self.keep = (query, keys, score, first, last, mask, features, factor)
         self.kernels = _kernels(query)
         a.score = score.kernel
         a.sigmoid = sigmoid
         a.scale = scale
-        a.query = cnp.PyArray_DATA(query)
         a.key = _data(keys.key)
         a.value = _data(keys.value)
         a.memory_rows = <const int64_t *>_data(keys.rows)
-        a.first = <const int64_t *>cnp.PyArray_DATA(first)
-        a.last = <const int64_t *>cnp.PyArray_DATA(last)
-        a.mask = <const uint8_t *>_data(mask)
-        a.factor = _data(factor)
 
     cdef int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -71,30 +61,26 @@ cdef class Steps:
         inside("last", self.a.last, n, 0, self.a.S)
         return 0
 
-    cdef int each(self, object array, str name, int64_t width, bint wanted, int flags) except -1:
+    cdef void *each(self, object array, str name, int64_t width, bint wanted, int flags) except? NULL:
         """Check an array of `width` numbers for each sample, or that it is None unless it is wanted."""
-        if wanted or array is not None:
-            flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
-        return 0
+        if array is None and not wanted:
+            return NULL
+        return flat(array, name, self.kind, fa_size_mul(self.a.B, width), flags)
 
     def forward(self, cnp.ndarray context, cnp.ndarray weights, cnp.ndarray normalized, cnp.ndarray total):
         """context (B, T, Dv), weights (B, T, S), normalized: before the factor, or weights itself, total (B, T)."""
-        cdef fa_steps *a = &self.a
+        cdef fa_steps a = self.a
         cdef int status
         self.numbers()
-        self.each(context, "context", fa_size_mul(a.T, a.Dv), True, FA_WRITE)
-        self.each(weights, "weights", fa_size_mul(a.T, a.S), True, FA_WRITE)
-        self.each(normalized, "normalized", fa_size_mul(a.T, a.S), True, FA_WRITE)
-        self.each(total, "total", a.T, True, FA_WRITE)
+        a.context = self.each(context, "context", fa_size_mul(a.T, a.Dv), True, FA_WRITE)
+        a.weights = self.each(weights, "weights", fa_size_mul(a.T, a.S), True, FA_WRITE)
+        a.normalized = self.each(normalized, "normalized", fa_size_mul(a.T, a.S), True, FA_WRITE)
+        a.total = self.each(total, "total", a.T, True, FA_WRITE)
         self.keep += (weights, normalized, total)
-        self.a.context = cnp.PyArray_DATA(context)
-        self.a.weights = cnp.PyArray_DATA(weights)
-        self.a.normalized = cnp.PyArray_DATA(normalized)
-        self.a.total = cnp.PyArray_DATA(total)
+        self.a = a  # the backward pass reads these
         with nogil:
             status = fa_steps_forward(self.kernels, &self.a, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of attention steps")
+        finished(status, "attention steps")
 
     def backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, d_history, d_factor,
                  cnp.ndarray d_key, d_vector, d_feature_weights, d_filters, int64_t first_step=0, last_step=None):
@@ -109,25 +95,16 @@ cdef class Steps:
         a.last_step = a.T if last_step is None else last_step
         between("last_step", None, a.last_step, 0, a.T)
         between("first_step", None, first_step, 0, a.last_step)
-        self.each(d_context, "d_context", fa_size_mul(a.T, a.Dv), True, FA_READ)
-        self.each(d_weights, "d_weights", fa_size_mul(a.T, a.S), False, FA_READ)
-        self.each(d_query, "d_query", fa_size_mul(a.T, a.D), True, FA_WRITE)
-        self.each(d_history, "d_history", fa_size_mul(a.T, a.S), a.C > 0, FA_WRITE)
-        self.each(d_factor, "d_factor", fa_size_mul(a.T, a.S), a.factor != NULL, FA_WRITE)
-        self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
-        self.each(d_vector, "d_vector", a.D, a.score != 0, FA_WRITE)
-        self.each(d_feature_weights, "d_feature_weights", fa_size_mul(a.C, a.D), a.C > 0, FA_WRITE)
-        self.each(d_filters, "d_filters", fa_size_mul(a.C, a.K), a.filters != NULL, FA_WRITE)
-        a.d_context = cnp.PyArray_DATA(d_context)
-        a.d_weights = _data(d_weights)
-        a.d_query = cnp.PyArray_DATA(d_query)
-        a.d_history = _data(d_history)
-        a.d_factor = _data(d_factor)
-        a.d_key = cnp.PyArray_DATA(d_key)
-        a.d_vector = _data(d_vector)
-        a.d_feature_weights = _data(d_feature_weights)
-        a.d_filters = _data(d_filters)
+        a.d_context = self.each(d_context, "d_context", fa_size_mul(a.T, a.Dv), True, FA_READ)
+        a.d_weights = self.each(d_weights, "d_weights", fa_size_mul(a.T, a.S), False, FA_READ)
+        a.d_query = self.each(d_query, "d_query", fa_size_mul(a.T, a.D), True, FA_WRITE)
+        a.d_history = self.each(d_history, "d_history", fa_size_mul(a.T, a.S), a.C > 0, FA_WRITE)
+        a.d_factor = self.each(d_factor, "d_factor", fa_size_mul(a.T, a.S), a.factor != NULL, FA_WRITE)
+        a.d_key = self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
+        a.d_vector = self.each(d_vector, "d_vector", a.D, a.score != 0, FA_WRITE)
+        a.d_feature_weights = self.each(d_feature_weights, "d_feature_weights", fa_size_mul(a.C, a.D), a.C > 0,
+                                        FA_WRITE)
+        a.d_filters = self.each(d_filters, "d_filters", fa_size_mul(a.C, a.K), a.filters != NULL, FA_WRITE)
         with nogil:
             status = fa_steps_backward(self.kernels, &a, n_threads)
-        if status:
-            raise MemoryError("fastattn: no memory for the workspace of attention steps")
+        finished(status, "attention steps")

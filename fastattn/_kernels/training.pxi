@@ -5,16 +5,11 @@ def cross_entropy(cnp.ndarray logits, bias, cnp.ndarray targets, double smoothin
     otherwise nothing that is worth reading."""
     cdef int kind = floats(logits, "logits")
     cdef fa_sizes s
-    tensor(logits, "logits", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
-    if bias is not None:
-        flat(bias, "bias", kind, s.D)
-    within(targets, "targets", s.T, 0, s.D - 1)
-    flat(losses, "losses", cnp.NPY_FLOAT64, s.T, FA_WRITE)
+    cdef void *p_logits = tensor(logits, "logits", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
+    cdef void *p_bias = maybe(bias, "bias", kind, s.D)
+    cdef const int64_t *p_targets = within(targets, "targets", s.T, 0, s.D - 1)
+    cdef double *p_losses = <double *>flat(losses, "losses", cnp.NPY_FLOAT64, s.T, FA_WRITE)
     cdef const fa_kernels *k = _kernels(logits)
-    cdef void *p_logits = cnp.PyArray_DATA(logits)
-    cdef void *p_bias = _data(bias)
-    cdef const int64_t *p_targets = <const int64_t *>cnp.PyArray_DATA(targets)
-    cdef double *p_losses = <double *>cnp.PyArray_DATA(losses)
     with nogil:
         fa_cross_entropy(k, p_logits, p_bias, p_targets, smoothing, gradient, p_losses, s.T, s.D, n_threads)
 
@@ -22,13 +17,11 @@ def cross_entropy(cnp.ndarray logits, bias, cnp.ndarray targets, double smoothin
 def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t columns):
     """y = log-softmax of rows of x plus bias (or None); y may be x."""
     cdef int kind = floats(x, "x")
-    _two(x, "x", y, "y", kind, rows, columns)
-    if bias is not None:
-        flat(bias, "bias", kind, columns)
+    cdef int64_t n = _table(rows, columns)
+    cdef void *p_x = flat(x, "x", kind, n)
+    cdef void *p_y = flat(y, "y", kind, n, FA_WRITE)
+    cdef void *p_bias = maybe(bias, "bias", kind, columns)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_bias = _data(bias)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         fa_log_softmax(k, p_x, p_bias, p_y, rows, columns, n_threads)
 
@@ -38,16 +31,12 @@ def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, 
     """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl."""
     cdef int kind = floats(value, "value")
     cdef int64_t n = _elements(value)
-    flat(value, "value", kind, n, FA_WRITE)
-    flat(gradient, "gradient", kind, n, FA_WRITE)
-    flat(m, "m", kind, n, FA_WRITE)
-    flat(v, "v", kind, n, FA_WRITE)
-    cdef const fa_kernels *k = _kernels(value)
     cdef fa_adam a
-    a.value = cnp.PyArray_DATA(value)
-    a.gradient = cnp.PyArray_DATA(gradient)
-    a.m = cnp.PyArray_DATA(m)
-    a.v = cnp.PyArray_DATA(v)
+    a.value = flat(value, "value", kind, n, FA_WRITE)
+    a.gradient = flat(gradient, "gradient", kind, n, FA_WRITE)
+    a.m = flat(m, "m", kind, n, FA_WRITE)
+    a.v = flat(v, "v", kind, n, FA_WRITE)
+    cdef const fa_kernels *k = _kernels(value)
     a.scale = scale
     a.beta1 = beta1
     a.beta2 = beta2
@@ -63,11 +52,9 @@ def add_scaled(cnp.ndarray x, double scale, cnp.ndarray y):
     """y += scale x, contiguous, one rounding for each element."""
     cdef int kind = floats(x, "x")
     cdef int64_t n = _elements(x)
-    flat(x, "x", kind, n)
-    flat(y, "y", kind, n, FA_WRITE)
+    cdef void *p_x = flat(x, "x", kind, n)
+    cdef void *p_y = flat(y, "y", kind, n, FA_WRITE)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         fa_add_scaled(k, p_x, scale, p_y, n, n_threads)
 
@@ -75,15 +62,13 @@ def add_scaled(cnp.ndarray x, double scale, cnp.ndarray y):
 def square_sum(cnp.ndarray x, double start):
     """start plus the sum of the squares of a contiguous array, in float64."""
     cdef int64_t n = _elements(x) if cnp.PyArray_Check(x) else 0
-    flat(x, "x", floats(x, "x"), n)
+    cdef void *p_x = flat(x, "x", floats(x, "x"), n)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
     cdef double total = start
     cdef int status
     with nogil:
         status = fa_square_sum(k, p_x, n, &total, n_threads)
-    if status:
-        raise MemoryError("fastattn: no memory for the workspace of a sum of squares")
+    finished(status, "a sum of squares")
     return total
 
 
@@ -92,13 +77,10 @@ def gather(cnp.ndarray table, cnp.ndarray ids, cnp.ndarray y):
     cdef int kind = floats(table, "table")
     cdef int64_t n = _elements(ids) if cnp.PyArray_Check(ids) else 0
     cdef fa_sizes s
-    tensor(table, "table", kind, 2, 2, &s, FA_READ | FA_FLAT)
-    within(ids, "ids", n, 0, s.T - 1)
-    flat(y, "y", kind, fa_size_mul(n, s.D), FA_WRITE)
+    cdef void *p_table = tensor(table, "table", kind, 2, 2, &s, FA_READ | FA_FLAT)
+    cdef const int64_t *p_ids = within(ids, "ids", n, 0, s.T - 1)
+    cdef void *p_y = flat(y, "y", kind, fa_size_mul(n, s.D), FA_WRITE)
     cdef const fa_kernels *k = _kernels(table)
-    cdef void *p_table = cnp.PyArray_DATA(table)
-    cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
-    cdef void *p_y = cnp.PyArray_DATA(y)
     with nogil:
         fa_gather(k, p_table, p_ids, p_y, n, s.D, n_threads)
 
@@ -107,24 +89,20 @@ def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table):
     """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width)."""
     cdef int kind = floats(table, "table")
     cdef fa_sizes s, d
-    tensor(table, "table", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
-    tensor(dy, "dy", kind, 2, 2, &d)
+    cdef void *p_table = tensor(table, "table", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
+    cdef void *p_dy = tensor(dy, "dy", kind, 2, 2, &d)
     same("dy", "columns", d.D, s.D)
-    flat(ids, "ids", cnp.NPY_INT64, d.T)
-    cdef const int64_t *p_ids = <const int64_t *>cnp.PyArray_DATA(ids)
+    cdef const int64_t *p_ids = <const int64_t *>flat(ids, "ids", cnp.NPY_INT64, d.T)
     cdef int64_t i
     for i in range(d.T):
         if p_ids[i] != skip:
             between("ids", None, p_ids[i], 0, s.T - 1)
     cdef const fa_kernels *k = _kernels(table)
     cdef int64_t row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
-    cdef void *p_dy = cnp.PyArray_DATA(dy)
-    cdef void *p_table = cnp.PyArray_DATA(table)
     cdef int status
     with nogil:
         status = fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, s.D, n_threads)
-    if status:
-        raise MemoryError("fastattn: no memory for the workspace of an embedding's gradient")
+    finished(status, "an embedding's gradient")
 
 
 def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsilon, cnp.ndarray y, cnp.ndarray mean,
@@ -132,25 +110,19 @@ def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsil
     """y (M, N) from x (M, N); mean and inverse (M,) are for layer_norm_backward."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s
-    tensor(x, "x", kind, 2, 2, &s)
-    flat(gain, "gain", kind, s.D)
-    flat(offset, "offset", kind, s.D)
-    flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
-    flat(mean, "mean", kind, s.T, FA_WRITE)
-    flat(inverse, "inverse", kind, s.T, FA_WRITE)
-    cdef const fa_kernels *k = _kernels(x)
     cdef fa_layer_norm a
     memset(&a, 0, sizeof(fa_layer_norm))
+    a.x = tensor(x, "x", kind, 2, 2, &s)
+    a.gain = flat(gain, "gain", kind, s.D)
+    a.offset = flat(offset, "offset", kind, s.D)
+    a.y = flat(y, "y", kind, fa_size_mul(s.T, s.D), FA_WRITE)
+    a.mean = flat(mean, "mean", kind, s.T, FA_WRITE)
+    a.inverse = flat(inverse, "inverse", kind, s.T, FA_WRITE)
+    cdef const fa_kernels *k = _kernels(x)
     a.rows = s.T
     a.N = s.D
-    a.x = cnp.PyArray_DATA(x)
     a.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-    a.gain = cnp.PyArray_DATA(gain)
-    a.offset = cnp.PyArray_DATA(offset)
     a.epsilon = epsilon
-    a.y = cnp.PyArray_DATA(y)
-    a.mean = cnp.PyArray_DATA(mean)
-    a.inverse = cnp.PyArray_DATA(inverse)
     with nogil:
         fa_layer_norm_forward(k, &a, n_threads)
 
@@ -160,31 +132,23 @@ def layer_norm_backward(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.n
     """dx (M, N), contiguous; d_gain and d_offset (N,) are added to."""
     cdef int kind = floats(x, "x")
     cdef fa_sizes s, d
-    tensor(x, "x", kind, 2, 2, &s)
-    tensor(dy, "dy", kind, 2, 2, &d)
-    same("dy", "rows", d.T, s.T)
-    same("dy", "columns", d.D, s.D)
-    flat(gain, "gain", kind, s.D)
-    flat(mean, "mean", kind, s.T)
-    flat(inverse, "inverse", kind, s.T)
-    flat(dx, "dx", kind, fa_size_mul(s.T, s.D), FA_WRITE)
-    flat(d_gain, "d_gain", kind, s.D, FA_WRITE)
-    flat(d_offset, "d_offset", kind, s.D, FA_WRITE)
-    cdef const fa_kernels *k = _kernels(x)
     cdef fa_layer_norm a
     memset(&a, 0, sizeof(fa_layer_norm))
+    a.x = tensor(x, "x", kind, 2, 2, &s)
+    a.dy = tensor(dy, "dy", kind, 2, 2, &d)
+    same("dy", "rows", d.T, s.T)
+    same("dy", "columns", d.D, s.D)
+    a.gain = flat(gain, "gain", kind, s.D)
+    a.mean = flat(mean, "mean", kind, s.T)
+    a.inverse = flat(inverse, "inverse", kind, s.T)
+    a.dx = flat(dx, "dx", kind, fa_size_mul(s.T, s.D), FA_WRITE)
+    a.d_gain = flat(d_gain, "d_gain", kind, s.D, FA_WRITE)
+    a.d_offset = flat(d_offset, "d_offset", kind, s.D, FA_WRITE)
+    cdef const fa_kernels *k = _kernels(x)
     a.rows = s.T
     a.N = s.D
-    a.x = cnp.PyArray_DATA(x)
     a.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-    a.gain = cnp.PyArray_DATA(gain)
-    a.mean = cnp.PyArray_DATA(mean)
-    a.inverse = cnp.PyArray_DATA(inverse)
-    a.dy = cnp.PyArray_DATA(dy)
     a.dy_row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
-    a.dx = cnp.PyArray_DATA(dx)
-    a.d_gain = cnp.PyArray_DATA(d_gain)
-    a.d_offset = cnp.PyArray_DATA(d_offset)
     with nogil:
         fa_layer_norm_backward(k, &a, n_threads)
 
@@ -195,12 +159,9 @@ def dropout(cnp.ndarray x, cnp.ndarray seeds, uint32_t drop_below, double keep_s
     between("x", "axes", cnp.PyArray_NDIM(x), 1, INT32_MAX)
     cdef int64_t samples = cnp.PyArray_DIM(x, 0)
     cdef int64_t elements = _elements(x) // samples if samples else 0
-    flat(x, "x", kind, _elements(x))
-    flat(y, "y", kind, _elements(x), FA_WRITE)
-    flat(seeds, "seeds", cnp.NPY_UINT64, samples)
+    cdef void *p_x = flat(x, "x", kind, _elements(x))
+    cdef void *p_y = flat(y, "y", kind, _elements(x), FA_WRITE)
+    cdef const uint64_t *p_seeds = <const uint64_t *>flat(seeds, "seeds", cnp.NPY_UINT64, samples)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_x = cnp.PyArray_DATA(x)
-    cdef void *p_y = cnp.PyArray_DATA(y)
-    cdef const uint64_t *p_seeds = <const uint64_t *>cnp.PyArray_DATA(seeds)
     with nogil:
         fa_dropout(k, p_x, p_y, p_seeds, drop_below, keep_scale, samples, elements, n_threads)
