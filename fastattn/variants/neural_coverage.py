@@ -191,8 +191,8 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
         n = functional.tanh(x[..., 2 * d :] + self.candidate.packed().matmul(r * before))
         return {"before": before, "rz": rz, "n": n, "after": (1 - z) * n + z * before}
 
-    def _cover_vjp(self, run: dict[str, Array], d_after: Array) -> tuple[Array, Array]:
-        """Return the gradients of x (B, S, 3 d) and of the coverage before; add to those of what acts on coverage."""
+    def _cover_vjp(self, run: dict[str, Array], d_after: Array, sums: dict[str, Array]) -> tuple[Array, Array]:
+        """Return the gradients of x (B, S, 3 d) and of the coverage before; add to sums of what acts on coverage."""
         d, before, n = self.coverage_width, run["before"], run["n"]
         r, z = run["rz"][..., :d], run["rz"][..., d:]
         d_x = np.empty((*before.shape[:2], 3 * d), self.dtype)
@@ -201,8 +201,8 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
         d_x[..., :d] = d_reset * before * r * (1 - r)
         d_x[..., d : 2 * d] = d_after * (before - n) * z * (1 - z)
         d_before = d_after * z + d_reset * r + self.gates.packed().matmul_transposed(d_x[..., : 2 * d])
-        linear.weight_gradient(r * before, d_n, self.candidate.gradient)
-        linear.weight_gradient(before, d_x[..., : 2 * d], self.gates.gradient)
+        linear.weight_gradient(r * before, d_n, sums["candidate"])
+        linear.weight_gradient(before, d_x[..., : 2 * d], sums["recurrent_gates"])
         return d_x, d_before
 
     def step_vjp(
@@ -219,9 +219,9 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
             sums, before = prepared.sums.at(number, lambda: self._zeros(prepared)), run["before"]
             d_query = d_before = d_gates = None
             if d_state is not None:
-                d_x, d_before = self._cover_vjp(run, d_state.coverage)
+                d_x, d_before = self._cover_vjp(run, d_state.coverage, sums)
                 sums["gates"] += d_x
-                linear.weight_gradient(weights[..., None], d_x, self.weight_gates.gradient)
+                linear.weight_gradient(weights[..., None], d_x, sums["weight_gates"])
                 # A running sum has one order whatever the padding, where zeros are added.
                 d_gates = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(prepared.batch, -1)
                 d_query = self.query_gates.w.packed().matmul_transposed(d_gates)
@@ -235,7 +235,7 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
                 d_key, sums["v"], None, None,
             )  # fmt: skip
             sums["key"] += d_key
-            linear.weight_gradient(before, d_key, self.u.gradient)
+            linear.weight_gradient(before, d_key, sums["u"])
             d_coverage = self.u.packed().matmul_transposed(d_key)
             prepared.tape.append(NeuralCoverageStep(weights, d_context, query, d_projected, d_gates))
             through_score = self.query.w.packed().matmul_transposed(d_projected)
@@ -246,10 +246,16 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
 
         return context, weights, after, StepBackward(backward, context, weights, after)
 
+    def _of_steps(self) -> dict[str, Parameter]:
+        """The parameters that each step sums over the batch."""
+        return {"u": self.u, "weight_gates": self.weight_gates, "recurrent_gates": self.gates,
+                "candidate": self.candidate}  # fmt: skip
+
     def _zeros(self, prepared: Prepared) -> dict[str, Array]:
-        batch, keys = prepared.shape
-        shapes = {"key": (batch, keys, self.width), "gates": (batch, keys, 3 * self.coverage_width)}
-        return {name: np.zeros(shape, self.dtype) for name, shape in {**shapes, "v": (batch, self.width)}.items()}
+        shapes = {"key": self.width, "gates": 3 * self.coverage_width}
+        sums = {name: np.zeros((*prepared.shape, width), self.dtype) for name, width in shapes.items()}
+        sums["v"] = np.zeros((prepared.batch, self.width), self.dtype)
+        return sums | {name: np.zeros_like(parameter.value) for name, parameter in self._of_steps().items()}
 
     def finish(self, prepared: NeuralCoveragePrepared) -> MemoryGradient:
         tape, sums = self.take(prepared)
@@ -257,6 +263,8 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
         memory, bias = prepared.memory, self.memory_gates.b
         assert bias is not None
         self.v.accumulate(linear.row_sum(sums["v"]))
+        for name, parameter in self._of_steps().items():
+            parameter.accumulate(sums[name])
         linear.weight_gradient(memory, sums["key"], self.key.w.gradient)
         linear.weight_gradient(memory, sums["gates"], self.memory_gates.w.gradient, sums=bias.gradient)
         d_memory = self.key.w.packed().matmul_transposed(sums["key"])

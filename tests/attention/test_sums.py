@@ -232,13 +232,14 @@ def sums_of_steps(name, steps, padding=0, at_once=False, same=True):
     d = draw((2, 1 if same else steps, 3)).astype(np.float32)
     queries, d = (np.broadcast_to(x, (2, steps, x.shape[-1])) if same else x for x in (queries, d))
     queries, d = (np.pad(x, ((0, 0), (0, padding), (0, 0))) for x in (queries, d))
-    first = variant.start(prepared)
+    first = variant.step(queries[:, 0], prepared, variant.start(prepared))[2]
     if at_once:
         variant._back(variant._run(queries, prepared, first), prepared, d, None)
     _, d_state = variant.step_vjp(queries[:, 0], prepared.fresh(), first)[3](d[:, 0])
     backs = [variant.step_vjp(queries[:, t], prepared, first)[3] for t in range(0 if at_once else steps + padding)]
     for t, back in reversed(list(enumerate(backs))):
         back(d[:, t], None, None if t >= steps else d_state)
+    assert not any(parameter.gradient.any() for parameter in variant.parameters().values()), "added to step by step"
     return prepared.take()[1]
 
 
