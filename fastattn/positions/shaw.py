@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import linear
-from fastattn._arrays import Array
+from fastattn._arrays import Array, float_axes
 from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Parameter
 from fastattn.positions.base import Positions
@@ -81,15 +81,14 @@ class RelativeVectors(Positions):
             self.value = Parameter((max(width, 1) ** -0.5 * rng.standard_normal(shape)).astype(dtype))
 
     def scores(self, query: Array, first: int, keys: int) -> Array:
+        query = float_axes("query", query, "B, H, Tq, d")
         return self.spread(self.key.packed().matmul_transposed(query), first, keys)
 
     def scores_vjp(self, d_scores: Array, first: int, query: Array | None = None) -> Array:
         d_rows = self.sum_by_distance(d_scores, first)
         if query is not None:
-            width = query.shape[-1]
-            rows, given = d_rows.reshape(-1, d_rows.shape[-1]), np.ascontiguousarray(query).reshape(-1, width)
             # The gradient is the second factor: its rows of zeros are not counted, whatever the query is there.
-            self.key.accumulate(np.ascontiguousarray(linear.weight_gradient(given, rows).T))
+            self.key.accumulate(np.ascontiguousarray(linear.weight_gradient(query, d_rows).T))
         return self.key.packed().matmul(d_rows)
 
     def sums(self, weights: Array, first: int) -> Array | None:
@@ -98,10 +97,9 @@ class RelativeVectors(Positions):
     def sums_vjp(self, d_sums: Array, first: int, keys: int, weights: Array | None = None) -> Array | None:
         if not self.values:
             return None
+        d_sums = float_axes("d_sums", d_sums, "B, H, Tq, d")
         if weights is not None:
-            rows = self.sum_by_distance(weights, first)
-            given = np.ascontiguousarray(d_sums).reshape(-1, d_sums.shape[-1])
-            linear.weight_gradient(rows.reshape(-1, rows.shape[-1]), given, self.value.gradient)
+            linear.weight_gradient(self.sum_by_distance(weights, first), d_sums, self.value.gradient)
         return self.spread(self.value.packed().matmul_transposed(d_sums), first, keys)
 
     def spread(self, rows: Array, first: int, keys: int) -> Array:
@@ -111,6 +109,7 @@ class RelativeVectors(Positions):
 
     def sum_by_distance(self, x: Array, first: int = 0) -> Array:
         """Return the sums of x (B, H, Tq, Tk) over keys of one distance, (B, H, Tq, 2 k + 1), keys ascending."""
+        x = float_axes("x", x, "B, H, Tq, Tk")
         k, (queries, keys) = self.clip, x.shape[-2:]
         rows = np.zeros((*x.shape[:-1], 2 * k + 1), x.dtype)
         if not keys or not queries:

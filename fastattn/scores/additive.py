@@ -98,15 +98,23 @@ class Additive(Score):
         )
 
     def check(self, query: Array, key: Array) -> None:
-        width = self.parameters["v"].shape[0]
-        for argument, array, name in (("query", query, "w_query"), ("key", key, "w_key")):
-            w = self.parameters.get(name)
-            wanted = width if w is None else w.shape[0]
-            if array.shape[-1] != wanted:
-                reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
-                hint = f"{reason}; pass {name} of shape (D, Da)."
-                raise ShapeError(describe(argument, f"width {wanted}", f"shape {array.shape}", hint))
+        for argument, array in (("query", query), ("key", key)):
+            self._check_input(argument, array.shape[-1], f"shape {array.shape}")
         check_width(self.parameters)
+
+    def keep(self, key_width: int) -> Score:
+        """As `Score.keep`."""
+        self._check_input("key", key_width, f"width {key_width}")
+        return super().keep(key_width)
+
+    def _check_input(self, argument: str, width: int, got: str) -> None:
+        name = f"w_{argument}"
+        w = self.parameters.get(name)
+        wanted = self.parameters["v"].shape[0] if w is None else w.shape[0]
+        if width != wanted:
+            reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
+            hint = f"{reason}; pass {name} of shape (D, Da)."
+            raise ShapeError(describe(argument, f"width {wanted}", got, hint))
 
     def project_query(self, query: Array) -> Array:
         return self.matmul("w_query", query) if "w_query" in self.parameters else query

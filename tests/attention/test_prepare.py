@@ -251,6 +251,16 @@ WRONG = {
     "value of another rank": (lambda: fastattn.prepare(ones(5, 4), ones(1, 5, 4)), ShapeError, "value"),
     "value of other heads": (lambda: fastattn.prepare(ones(1, 2, 5, 4), ones(1, 1, 5, 4)), ShapeError, "value"),
     "unknown score": (lambda: prepared(score="dott"), ArgumentError, "score"),
+    "keys of another width than a score without projections": (
+        lambda: prepared(score=scores.Additive(ones(3), b=ones(3))),
+        ShapeError,
+        "key",
+    ),
+    "keys of another width than its projection": (
+        lambda: prepared(score=scores.Additive(ones(3), w_key=ones(5, 3))),
+        ShapeError,
+        "key",
+    ),
     "parameter of another dtype": (lambda: prepared(score=scores.General(ones(4, 4, dtype="f8"))), DTypeError, "w"),
     "length too large": (lambda: prepared(key_lengths=[5, 6]), ArgumentError, "key_lengths"),
     "too few lengths": (lambda: prepared(key_lengths=[5]), ShapeError, "key_lengths"),

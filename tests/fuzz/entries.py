@@ -396,7 +396,11 @@ def places(z):
         if made.bias(first, count, keys) is not None:
             z.call(made.bias_vjp, z.floats(heads, count + keys - 1, dtype=dtype), first, count, keys)
     elif what == "scores" and isinstance(made, positions.RelativeVectors):
+        weights = z.floats(2, heads, count, keys, dtype=dtype)
         z.call(made.scores, query, first, keys)
+        z.call(made.scores_vjp, weights, first, z.pick(None, query))
+        z.call(made.sums, weights, first)
+        z.call(made.sums_vjp, query, first, keys, z.pick(None, weights))
     elif what == "attend":
         z.call(positions.attend, fastattn.prepare(*memory), query, made, first)
     elif what == "vjp":

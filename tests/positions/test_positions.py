@@ -388,3 +388,14 @@ def test_what_cannot_be_is_refused(error, words, call):
     with pytest.raises(error, match=words) as caught:
         call()
     assert isinstance(caught.value, FastattnError) and "\nHint: " in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [draw(2, 3, 4), draw(4), None, "x"], ids=["three axes", "one axis", "None", "text"])
+def test_axes_of_relative_vectors(wrong):
+    scheme = positions.RelativeVectors(4, clip=2, rng=np.random.default_rng(0))
+    for call in (
+        lambda: scheme.scores(wrong, 0, 5), lambda: scheme.scores_vjp(wrong, 0), lambda: scheme.sums(wrong, 0),
+        lambda: scheme.sums_vjp(wrong, 0, 5), lambda: scheme.sum_by_distance(wrong),
+    ):  # fmt: skip
+        with pytest.raises((ShapeError, DTypeError), match="\nHint: "):
+            call()
