@@ -17,6 +17,7 @@ from fastattn.variants.protocol.checks import (
     check_summed,
     check_whole,
 )
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.soft import Soft, SoftPrepared
 
@@ -40,7 +41,7 @@ class AdditiveHeadsPrepared(Prepared):
     """
 
     heads: tuple[SoftPrepared, ...]
-    tape: list[JoinedStep]
+    tape: Tape[JoinedStep]
 
 
 class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
@@ -214,6 +215,7 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
         query = self.check_query(query, prepared, state)
         check_whole(prepared)
+        prepared.count()
         found = [head.step_vjp(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
         contexts = np.concatenate([one[0] for one in found], axis=-1)
 
@@ -234,6 +236,6 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
         tape, _ = self.take(prepared)
         gradients = [head.finish(own) for head, own in zip(self.heads, prepared.heads)]
         if tape:
-            contexts, d_context = (np.stack([getattr(s, name) for s in tape], 1) for name in ("contexts", "d_context"))
-            self.output.backward(contexts)(d_context)
+            steps = tape.joined()
+            self.output.backward(steps.contexts)(steps.d_context)
         return self._memory_vjp(prepared, gradients)

@@ -13,6 +13,7 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.published import luong
 from fastattn.variants.recall import SummedStep, gathered_values
@@ -51,7 +52,7 @@ class HardPrepared(Prepared):
     """
 
     inner: SoftPrepared
-    tape: list[SummedStep]
+    tape: Tape[SummedStep]
 
 
 class Hard(Variant[HardPrepared]):
@@ -225,6 +226,7 @@ class Hard(Variant[HardPrepared]):
     ) -> tuple[Array, Array, SampledState, StepBackward]:
         query = self.check_query(query, prepared, state)
         check_whole(prepared)
+        prepared.count()
         inner = self.align.step_vjp(query, prepared.inner, AttentionState())
         run = self._run(query, prepared, state, inner)
 

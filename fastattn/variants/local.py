@@ -23,15 +23,6 @@ class LocalState(AttentionState):
     position: Array = field(metadata=per_sample(dtype=np.int64))
 
 
-@dataclass(slots=True)
-class Places:
-    """What positions leave for `finish`: tanh(W_p h), and gradients of W_p h and of what v_p makes of it."""
-
-    inner: Array
-    d_inner: Array
-    d_outer: Array
-
-
 class LocalM(Local):
     """Monotonic alignment, local-m (Luong, Pham, Manning 2015, section 3.2): p_t = t and g = 1.
 
@@ -157,7 +148,7 @@ class LocalP(Local):
         apart = self._apart(positions, keys)
         return functional.exp(apart * apart * self.dtype.type(-2 / self.window**2))
 
-    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array) -> tuple[Array, Places]:
+    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array, left: LocalStep) -> Array:
         positions = run.positions
         # Where nothing was read d_factor is 0, and no sum of NumPy's own order is taken: padding must not matter.
         slopes = d_factor * run.factor * self._apart(positions, prepared.keys) * self.dtype.type(4 / self.window**2)
@@ -166,13 +157,9 @@ class LocalP(Local):
         d_outer = (d_position * positions * (1 - positions / lengths))[..., None]
         inner = self._inner(run.queries)
         d_inner = self.v_p.packed().matmul_transposed(d_outer) * (1 - inner * inner)
-        return self.position.w.packed().matmul_transposed(d_inner), Places(inner, d_inner, d_outer)
+        left.inner, left.d_inner, left.d_outer = inner, d_inner, d_outer
+        return self.position.w.packed().matmul_transposed(d_inner)
 
-    def _gather(self, tape: list[LocalStep]) -> None:
-        inner, d_inner, d_outer = (
-            np.concatenate([getattr(step.places, name) for step in tape], axis=1)
-            for name in ("inner", "d_inner", "d_outer")
-        )
-        queries = np.concatenate([step.queries for step in tape], axis=1)
-        linear.weight_gradient(inner, d_outer, self.v_p.gradient)
-        linear.weight_gradient(queries, d_inner, self.position.w.gradient)
+    def _gather(self, steps: LocalStep) -> None:
+        linear.weight_gradient(steps.inner, steps.d_outer, self.v_p.gradient)
+        linear.weight_gradient(steps.queries, steps.d_inner, self.position.w.gradient)

@@ -17,6 +17,7 @@ from fastattn.scores.normed_additive import NormedAdditive
 from fastattn.variants.protocol.checks import check_choice, check_seeds, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import SummedStep, gathered_values
 from fastattn.variants.soft import Soft
@@ -83,7 +84,7 @@ class MonotonicPrepared(Prepared):
     panels: Array
     chunk_panels: Array | None
     scores: tuple[Plain, Plain | None]
-    tape: list[MonotonicStep]
+    tape: Tape[MonotonicStep]
 
     def pack(self) -> None:
         """Pack the keys."""

@@ -25,6 +25,7 @@ from fastattn.variants.protocol.checks import (
     check_whole,
 )
 from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
@@ -78,7 +79,7 @@ class HeadsPrepared(Prepared):
     key: Array
     value: Array
     attended: Memory
-    tape: list[HeadsStep]
+    tape: Tape[HeadsStep]
 
 
 class MultiHead(Variant[HeadsPrepared]):
@@ -308,6 +309,7 @@ class MultiHead(Variant[HeadsPrepared]):
     ) -> tuple[Array, Array, AttentionState, StepBackward]:
         query, first = self.check_query(query, prepared, state), self._first(state)
         check_whole(prepared)
+        prepared.count()
         placed = self.positions.add(query[:, None], first)
         turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
         context, found = self._attend(turned, prepared, first, True)
@@ -375,21 +377,14 @@ class MultiHead(Variant[HeadsPrepared]):
         if not tape:
             nothing = np.zeros_like(prepared.memory)
             return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
-        whole = {
-            name: np.stack([getattr(step, name) for step in tape], axis=1)
-            for name in ("query", "projected", "heads", "d_context", "d_heads", "d_projected", "d_query")
-        }
-        d_weights = None
-        if any(step.d_weights is not None for step in tape):
-            nothing = np.zeros((prepared.batch, self.heads, prepared.keys), self.dtype)
-            given = [step.d_weights for step in tape]
-            d_weights = np.stack([nothing if d is None else d for d in given], axis=2)
-        self.output.vjp(whole["heads"])[1](whole["d_context"])
-        self.query.vjp(whole["query"])[1](whole["d_projected"])
-        query, d_heads = (heads_of(whole[name], self.heads) for name in ("projected", "d_heads"))
+        steps = tape.joined()
+        d_weights = None if steps.d_weights is None else steps.d_weights.swapaxes(1, 2)
+        self.output.vjp(steps.heads)[1](steps.d_context)
+        self.query.vjp(steps.query)[1](steps.d_projected)
+        query, d_heads = (heads_of(x, self.heads) for x in (steps.projected, steps.d_heads))
         d_keys_values = None
         for part, first in self._runs(tape):
-            self.positions.add_vjp(whole["d_query"][:, part], first)
+            self.positions.add_vjp(steps.d_query[:, part], first)
             _, _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
             d_own = None if d_weights is None else d_weights[:, :, part]
             gradients = attention_back(d_heads[:, :, part], d_own)
@@ -400,7 +395,7 @@ class MultiHead(Variant[HeadsPrepared]):
             d_keys_values = gradients
         return self._memory_vjp(prepared, d_keys_values)
 
-    def _runs(self, tape: list[HeadsStep]) -> list[tuple[slice, int]]:
+    def _runs(self, tape: Tape[HeadsStep]) -> list[tuple[slice, int]]:
         """Return slices of steps that attention takes together, and the position of their first query.
 
         Steps went back in reverse, so that a run is a slice of step -1 of positions that fall by one.

@@ -13,6 +13,7 @@ from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.recall import RecallStep, gathered_values
 
@@ -51,7 +52,7 @@ class NeuralCoveragePrepared(Prepared):
 
     key: Array
     gates: Array
-    tape: list[NeuralCoverageStep]
+    tape: Tape[NeuralCoverageStep]
 
 
 class NeuralCoverage(Variant[NeuralCoveragePrepared]):

@@ -1,7 +1,6 @@
 """Additive attention whose scores depend on earlier weights: what location-sensitive attention and coverage share."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastattn.scores.base import KERNEL_ADDITIVE
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.state import per_sample
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Recall", "RecallState", "SummedStep", "gathered_values", "sum_values"]
@@ -63,7 +63,7 @@ class RecallPrepared(Prepared):
 
     key: Array
     phi: Array
-    tape: list[RecallStep]
+    tape: Tape[RecallStep]
 
 
 class Recall(Variant[RecallPrepared]):
@@ -194,12 +194,12 @@ class Recall(Variant[RecallPrepared]):
         return prepared.gradient(d_memory, gathered_values(tape, prepared))
 
 
-def gathered_values(tape: Sequence[SummedStep], prepared: Prepared) -> Array:
+def gathered_values(tape: Tape[Any], prepared: Prepared) -> Array:
     """Return the gradient of what contexts are sums of, over all steps."""
     d_values = np.zeros(prepared.summed.shape, prepared.summed.dtype)
     if tape:
-        weights, d_contexts = (np.stack([getattr(step, n) for step in tape], axis=1) for n in ("weights", "d_context"))
-        sum_values(weights, d_contexts, d_values)
+        steps = tape.joined()
+        sum_values(steps.weights, steps.d_context, d_values)
     return d_values
 
 

@@ -21,6 +21,7 @@ from fastattn.scores.base import Plain, Score, kernel_score, uniform
 from fastattn.scores.bridged import Bridged
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import NormalizerLike, check_whole
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Soft", "SoftPrepared", "SoftStep"]
@@ -56,7 +57,7 @@ class SoftPrepared(Prepared):
     key: Array
     attended: Memory
     score: Plain
-    tape: list[SoftStep]
+    tape: Tape[SoftStep]
     location: linear.PackedWeights | None = None
 
 
@@ -222,6 +223,7 @@ class Soft(Variant[SoftPrepared]):
     ) -> tuple[Array, Array | None, AttentionState, StepBackward]:
         query = self.check_query(query, prepared, state)
         check_whole(prepared)
+        prepared.count()
         projected = self.score.project_query(query)
         bias = self._bias(prepared, query[:, None])
         output: Any = prepared.attended.attend(projected[:, None], bias=bias, return_weights=True, **self._given)
@@ -231,7 +233,8 @@ class Soft(Variant[SoftPrepared]):
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             d_projected, d_score = self._step_back(prepared, projected, bias, weights, d_context, d_weights)
-            prepared.tape.append(SoftStep(query, projected, bias, d_context, d_weights, d_projected, d_score))
+            own = None if bias is None else bias[:, 0]
+            prepared.tape.append(SoftStep(query, projected, own, d_context, d_weights, d_projected, d_score))
             return self._query_vjp(prepared, query, d_projected, d_score), d_state
 
         return context, weights, state, StepBackward(backward, context, weights, state)
@@ -268,21 +271,13 @@ class Soft(Variant[SoftPrepared]):
         return self.score.query_vjp(query, d_projected)
 
     def finish(self, prepared: SoftPrepared) -> MemoryGradient:
-        tape = self.take(prepared)[0]
+        tape: Tape[SoftStep] = self.take(prepared)[0]
         if not tape:
             return prepared.gradient(np.zeros_like(prepared.memory), np.zeros_like(prepared.summed))
-        query, projected, d_context, d_projected, d_score = (
-            np.stack([getattr(step, name) for step in tape], axis=1)
-            for name in ("query", "projected", "d_context", "d_projected", "d_score")
-        )
-        given = [step.bias for step in tape if step.bias is not None]
-        bias = np.concatenate(given, axis=1) if given else None
-        d_weights = None
-        if any(step.d_weights is not None for step in tape):
-            nothing = np.zeros(prepared.shape, self.dtype)
-            d_weights = np.stack([nothing if step.d_weights is None else step.d_weights for step in tape], axis=1)
-        _, back = self._attention_vjp(prepared, projected, bias, d_weights is not None)
-        return self._finish(prepared, query, d_projected, d_score, back(d_context, d_weights=d_weights))
+        steps = tape.joined()
+        _, back = self._attention_vjp(prepared, steps.projected, steps.bias, steps.d_weights is not None)
+        gradients = back(steps.d_context, d_weights=steps.d_weights)
+        return self._finish(prepared, steps.query, steps.d_projected, steps.d_score, gradients)
 
     def _finish(
         self, prepared: SoftPrepared, queries: Array, d_projected: Array, d_scores: Array | None, gradients: Gradients

@@ -16,6 +16,7 @@ from fastattn.scores.base import KERNEL_ADDITIVE, Plain, kernel_score
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.sums import STEPS
+from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.published import luong
 from fastattn.variants.recall import sum_values
@@ -38,13 +39,24 @@ class LocalRun:
 
 @dataclass(slots=True)
 class LocalStep:
-    """What a backward run leaves for `finish`; `places` is what its positions leave."""
+    """What backward steps leave for `finish`.
+
+    Where positions are predicted: tanh(W_p h), and gradients of W_p h and of what v_p makes of it.
+    """
 
     queries: Array
     d_projected: Array
     d_context: Array
     weights: Array
-    places: Any = None
+    inner: Any = None
+    d_inner: Any = None
+    d_outer: Any = None
+
+    def first(self) -> "LocalStep":
+        """Return what the first step leaves, arrays (B, ...)."""
+        arrays: list[Any] = [getattr(self, name) for name in self.__slots__]
+        first: Any = (array if array is None else array[:, 0] for array in arrays)
+        return LocalStep(*first)
 
 
 class LocalPrepared(Prepared):
@@ -58,7 +70,7 @@ class LocalPrepared(Prepared):
 
     key: Array
     score: Plain
-    tape: list[LocalStep]
+    tape: Tape[LocalStep]
 
 
 class Local(Variant[LocalPrepared]):
@@ -94,11 +106,11 @@ class Local(Variant[LocalPrepared]):
         """Return g (B, T, S), or None for 1."""
         return None
 
-    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array) -> tuple[Array, Any]:
-        """Return what the positions add to the gradient of the queries, and what `_gather` needs."""
+    def _positions_vjp(self, run: LocalRun, prepared: LocalPrepared, d_factor: Array, left: LocalStep) -> Array:
+        """Return what the positions add to the gradient of the queries, and leave what `_gather` needs."""
         raise NotImplementedError
 
-    def _gather(self, tape: list[LocalStep]) -> None:
+    def _gather(self, steps: LocalStep) -> None:
         """Add to the gradients of what makes positions, over all steps."""
 
     def extend(self, prepared: Prepared) -> LocalPrepared:
@@ -128,8 +140,8 @@ class Local(Variant[LocalPrepared]):
 
     def _back(
         self, run: LocalRun, prepared: LocalPrepared, d_context: Array, d_weights: Array | None, step: int = 0
-    ) -> Array:
-        """Return the gradient of the queries of a run, from this step on, and leave the rest on the tape."""
+    ) -> tuple[Array, LocalStep]:
+        """Return the gradient of the queries of a run, from this step on, and what is left for `finish`."""
         d_projected = np.empty_like(run.projected)
         d_factor = None if run.factor is None else np.empty_like(run.factor)
         d_context = np.ascontiguousarray(d_context)
@@ -142,10 +154,8 @@ class Local(Variant[LocalPrepared]):
         d_queries = self.align.score.query_vjp(run.queries, d_projected)
         left = LocalStep(run.queries, d_projected, d_context, run.weights)
         if d_factor is not None:
-            d_more, left.places = self._positions_vjp(run, prepared, d_factor)
-            d_queries = d_queries + d_more
-        prepared.tape.append(left)
-        return d_queries
+            d_queries = d_queries + self._positions_vjp(run, prepared, d_factor, left)
+        return d_queries, left
 
     def _zeros(self, prepared: LocalPrepared) -> dict[str, Array]:
         sums = {"key": np.zeros(prepared.key.shape, self.dtype)}
@@ -187,7 +197,9 @@ class Local(Variant[LocalPrepared]):
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             given = None if d_weights is None else d_weights[:, None]
-            return self._back(run, prepared, d_context[:, None], given, step)[:, 0], None
+            d_query, left = self._back(run, prepared, d_context[:, None], given, step)
+            prepared.tape.append(left.first())
+            return d_query[:, 0], None
 
         context, weights, after = run.context[:, 0], run.weights[:, 0], self._after(state, 1)
         return context, weights, after, StepBackward(backward, context, weights, after)
@@ -209,24 +221,23 @@ class Local(Variant[LocalPrepared]):
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            d_queries = self._back(run, prepared, d_context, d_weights)
-            return d_queries, self.finish(prepared)
+            d_queries, left = self._back(run, prepared, d_context, d_weights)
+            return d_queries, self._finish(prepared, left, self.take(prepared)[1])
 
         return output, backward
 
     def finish(self, prepared: LocalPrepared) -> MemoryGradient:
         tape, sums = self.take(prepared)
+        return self._finish(prepared, tape.joined() if tape else None, sums)
+
+    def _finish(self, prepared: LocalPrepared, steps: LocalStep | None, sums: dict[str, Array]) -> MemoryGradient:
         d_values = np.zeros(prepared.summed.shape, self.dtype)
         d_memory = np.zeros_like(prepared.memory)
-        if tape:
-            queries, d_projected, d_context, weights = (
-                np.concatenate([getattr(step, name) for step in tape], axis=1)
-                for name in ("queries", "d_projected", "d_context", "weights")
-            )
+        if steps is not None:
             align, score = self.align, self.align.score
-            sum_values(weights, d_context, d_values)
-            align.accumulate(score.query_gradients(queries, d_projected))
-            self._gather(tape)
+            sum_values(steps.weights, steps.d_context, d_values)
+            align.accumulate(score.query_gradients(steps.queries, steps.d_projected))
+            self._gather(steps)
             align.accumulate(score.key_gradients(prepared.memory, sums["key"]))
             d_memory = score.key_vjp(prepared.memory, sums["key"])
             if "v" in sums:

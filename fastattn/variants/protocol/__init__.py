@@ -20,7 +20,8 @@ A decoder whose next query depends on a context goes step by step, and back in r
     once, after the loop:     d_memory = variant.finish(prepared)
 
 The backward pass of a step gives at once only what the step before needs. What the steps leave for the memory and for
-the parameters is kept on `prepared.tape` and becomes gradients in `finish`, by products over all steps.
+the parameters is kept on `prepared.tape`, a record a step whose arrays it copies, and becomes gradients in `finish`, by
+products over all steps.
 
 What holds for every variant:
 

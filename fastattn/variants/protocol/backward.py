@@ -45,7 +45,8 @@ class StepBackward:
     ----------
     function : callable
         ``function(d_context, d_weights, d_state) -> (d_query, d_state)``: called with contiguous arrays in the dtype
-        and of the shapes of the outputs, which are its own; d_weights and d_state may be None.
+        and of the shapes of the outputs; d_weights and d_state may be None. They are the caller's, who may use their
+        memory again: what `finish` needs of them is left on the tape, which copies.
     context, weights : array, or None for weights
         What the step returned.
     state : AttentionState
@@ -112,5 +113,5 @@ class StepBackward:
         if d_state is not None:
             d_state = check_state_gradient(d_state, self._state)
         function, self._function = self._function, None
-        # Copies, since `finish` reads them when the caller may have used their memory again.
-        return function(d_context.copy(), None if d_weights is None else d_weights.copy(), d_state)
+        contiguous = np.ascontiguousarray
+        return function(contiguous(d_context), None if d_weights is None else contiguous(d_weights), d_state)

@@ -9,6 +9,7 @@ from fastattn._arrays import Array, frozen, read_only, row_array
 from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.variants.protocol.sums import StepSums
+from fastattn.variants.protocol.tape import Tape
 
 __all__ = ["Prepared", "check_prepared", "check_whole"]
 
@@ -30,12 +31,10 @@ class Prepared:
         The entries of `memory` that belong to the batch, after `select`.
     shape : (int, int)
         B and S.
-    tape : list
+    tape : Tape
         What backward steps leave for `Variant.finish`, one after the other; a subclass says of what class.
     sums : StepSums
         The same, gradients that they add to, by name, once there are any.
-    steps : int
-        Steps that may go back, so far.
     """
 
     memory: Array
@@ -44,9 +43,8 @@ class Prepared:
     mask: Array | None
     rows: Array | None
     shape: tuple[int, int]
-    tape: list[Any]
+    tape: Tape[Any]
     sums: StepSums
-    steps: int
     _maker: bytes | None = None
     _expected: dict[type, Any]  # what the arrays of a state must be, by its class, once one was checked
 
@@ -54,7 +52,7 @@ class Prepared:
         self.memory, self.values, self.rows = memory, values, None
         self.lengths, self.mask = frozen(lengths), None if mask is None else frozen(mask)
         self.shape = (len(lengths), memory.shape[1])
-        self.tape, self.sums, self.steps, self._expected = [], StepSums(), 0, {}
+        self.tape, self.sums, self._expected = Tape(), StepSums(), {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._maker is not None:
@@ -123,7 +121,7 @@ class Prepared:
         """Return a copy that has a tape of its own, with those of its parts changed that are memories."""
         other = object.__new__(type(self))
         found = vars(other)
-        found.update(vars(self), tape=[], sums=StepSums(), steps=0, _expected={})
+        found.update(vars(self), tape=Tape(), sums=StepSums(), _expected={})
         for name, value in vars(self).items():
             if isinstance(value, (Prepared, Memory)):
                 found[name] = change(value)
@@ -131,16 +129,16 @@ class Prepared:
                 found[name] = tuple(change(part) for part in value)
         return other
 
-    def take(self) -> tuple[list[Any], dict[str, Array]]:
+    def take(self) -> tuple[Tape[Any], dict[str, Array]]:
         """Return `tape`, and what `sums` come to; both are empty afterwards."""
         left = self.tape, self.sums.total()
-        vars(self).update(tape=[], sums=StepSums(), steps=0)
+        vars(self).update(tape=Tape(), sums=StepSums())
         return left
 
     def count(self) -> int:
         """Return the number of a step that may go back, from 0 on."""
-        vars(self)["steps"] += 1
-        return self.steps - 1
+        self.tape.expected += 1
+        return self.tape.expected - 1
 
     def allowed(self) -> Array:
         """Return which positions may be attended to, bool (B, S)."""

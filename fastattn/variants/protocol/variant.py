@@ -15,6 +15,7 @@ from fastattn.variants.protocol.backward import StepBackward, check_cotangents
 from fastattn.variants.protocol.checks import check_lengths, check_size
 from fastattn.variants.protocol.prepared import Prepared, check_prepared, check_whole
 from fastattn.variants.protocol.state import AttentionState, check_state
+from fastattn.variants.protocol.tape import Tape
 
 __all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
 
@@ -269,7 +270,7 @@ class Variant(Layer, Generic[P]):
             return query  # as nearly all are, at a quarter of the time of the checks one by one
         return self._float("query", query, shape)
 
-    def take(self, prepared: P) -> tuple[list[Any], dict[str, Array]]:
+    def take(self, prepared: P) -> tuple[Tape[Any], dict[str, Array]]:
         """Return what backward steps left on a memory, for `finish`, or raise if it is not of this variant."""
         check_prepared(prepared, self)
         check_whole(prepared)
