@@ -386,7 +386,7 @@ def test_what_is_done_to_a_copy_is_not_done_to_the_original(name, kind):
 
 
 @pytest.mark.parametrize("kind", ["deepcopy", "pickle"])
-@pytest.mark.parametrize("case", variant_cases.CASES, ids=str)
+@pytest.mark.parametrize("case", variant_cases.CASES, ids=variant_cases.label)
 def test_variants_memories_and_states_go_together_and_apart(case, kind):
     problem = variant_cases.make(case, np.float32)
     variant, prepared = problem.variant, problem.prepare()
@@ -410,7 +410,7 @@ def test_variants_memories_and_states_go_together_and_apart(case, kind):
     assert run(variant, *duplicate(chosen)) == run(variant, *chosen)
     backward = variant.vjp(problem.queries, prepared)[1]
     d = np.ones((*problem.queries.shape[:2], prepared.summed.shape[-1]), np.float32)
-    if case.name.endswith("multihead"):
+    if case.record.name.endswith("multihead"):
         d = np.ones_like(variant.forward(problem.queries, prepared))
     other = duplicate(variant)
     found = other.vjp(problem.queries, duplicate(prepared))[1](d)
@@ -448,7 +448,7 @@ def test_a_cache_of_keys_goes_on_from_where_it_was_copied(place, kind):
 @pytest.mark.parametrize("name", ["additive", "local_m", "monotonic", "coverage", "neural_coverage", "hard"])
 def test_copies_of_memories_of_any_strides(name, kind):
     """A copy of an array may have other strides than the array: those of `broadcast_to` become dense."""
-    case = next(case for case in variant_cases.CASES if case.name == name)
+    case = next(case for case in variant_cases.CASES if case.record.name == name)
     problem = variant_cases.make(case, np.float32)
     for layout in (np.broadcast_to(problem.memory[:1], problem.memory.shape), problem.memory[::-1, ::-1]):
         prepared = problem.variant.prepare(layout, problem.lengths, values=layout)
@@ -626,7 +626,7 @@ np.save("found.npy", np.concatenate([np.asarray(getattr(one, use[0])(*use[1:])).
 def test_what_was_pickled_on_one_level_of_instructions_is_used_on_another(run_shared, tmp_path):
     """What is packed is not what is pickled, and bits differ a little from level to level."""
     x = ones(3, 5, 4)
-    problem = variant_cases.make(variant_cases.Case("monotonic", {"width": 11, "offset": 0.0}), np.float32)
+    problem = variant_cases.make(variant_cases.subject("monotonic", {"width": 11, "offset": 0.0}), np.float32)
     prepared = problem.prepare()
     made = [
         (("matmul", ones(2, 33)), linear.PackedWeights(ones(33, 70))),

@@ -36,34 +36,14 @@ def weighted(scores: Array, allowed: Array, normalizer: Any) -> Array:
 
 
 def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: Any) -> Array:
-    """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) for the variant `name`."""
-    scale = options.get("scale")
-    if name in ("dot", "scaled_dot"):
-        factor = scale or (1.0 if name == "dot" else q.shape[-1] ** -0.5)
-        return factor * np.einsum("bd,bsd->bs", q, m)
-    if name == "cosine":
-        lengths = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(m, axis=-1)
-        return (scale or 1.0) * np.einsum("bd,bsd->bs", q, m) / np.where(lengths == 0, 1.0, lengths)
+    """Scores (B, S) of queries (B, Dq) and a memory (B, S, Dm) that the mechanisms below are made of."""
+    if name == "dot":
+        return np.einsum("bd,bsd->bs", q, m)
     if name == "general":
         return np.einsum("bd,de,bse->bs", q, p["w"], m)
-    if name == "location":
-        return (q @ p["w"])[:, : m.shape[1]]
-    if name in ("additive", "concat", "normed_additive", "bahdanau"):
-        v = p["v"]
-        if name == "normed_additive":
-            v = p["g"] * v / np.sqrt((v * v).sum())
+    if name in ("additive", "concat", "bahdanau"):
         inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
-        return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ v
-    if name == "l2":
-        return -(scale or q.shape[-1] ** -0.5) * ((q[:, None] - m) ** 2).sum(-1)
-    if name == "linear":
-        x, y = np.broadcast_to(q[:, None], (*m.shape[:2], q.shape[-1])), m
-        made = {"x": x, "y": y}
-        if x.shape == y.shape:
-            with np.errstate(all="ignore"):
-                made |= {"x*y": x * y, "x+y": x + y, "x-y": x - y, "x/y": np.where(y == 0, 0.0, x / y)}
-        inner = np.concatenate([made[term] for term in options.get("terms", ("x", "y"))], axis=-1) @ p["w"]
-        return np.tanh(inner + p["b"]) if options.get("activation") == "tanh" else inner + p["b"]
+        return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ p["v"]
     if name == "pooling":
         return np.tanh(m @ p["key.w"] + p["key.b"]) @ p["v"]
     raise ValueError(f"no twin of {name!r}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import normalizers
 from fastattn.errors import ShapeError
 from fastattn.plugin.making import accepts, make
 from fastattn.testing.arrays import Array, fill
@@ -15,7 +16,7 @@ from fastattn.testing.subject import Subject
 from fastattn.variants.protocol.variant import Prepared, Variant
 from fastattn.variants.soft import Soft
 
-__all__ = ["VariantProblem", "VariantSubject", "scores_by_formula"]
+__all__ = ["VariantProblem", "VariantSubject"]
 
 
 @dataclasses.dataclass
@@ -101,13 +102,15 @@ class VariantProblem:
             parameter.gradient[...] = 0
 
 
-def scores_by_formula(variant: Soft, parameters: Mapping[str, Array], query: Array, key: Array, given: Any) -> Array:
-    """Return the scores (B, Tq, S) of a score's variant by the score's formula, float64, with options by name."""
+def _scores(variant: Soft, parameters: Mapping[str, Array], query: Array, key: Array, given: Any) -> Any:
+    """Return the scores (B, Tq, S) of a score's variant by the score's formula, with options by name, or None."""
     score: Any = variant.score
     named = {name: parameters[score.trained_names.get(name, name)] for name in variant.trained}
     if "bridge" in named:
         query = query @ named["bridge"]
         score = score.inner
+    if score.formula is None:
+        return None
     known = set(inspect.signature(score.formula).parameters) - {"scale"}
     scores: Array = score.formula(named, query, key, variant.scale, **{n: v for n, v in given.items() if n in known})
     return scores if given.get("softcap") is None else given["softcap"] * np.tanh(scores / given["softcap"])
@@ -179,3 +182,33 @@ class VariantSubject(Subject):
         wide = self.options.get("value_width", 4 if valued else None)
         values = None if wide is None else rng.normal(size=(batch, keys, wide)).astype(dtype)
         return VariantProblem(variant, arrays[0], arrays[1], lengths, mask, values)
+
+    def expected(self, p: VariantProblem, parameters: Mapping[str, Array] | None = None) -> tuple[Array, Array] | None:
+        """Return contexts and weights of a problem by the formula, in float64; None if there is no formula.
+
+        That is the reference; without one, the formulas of the variant's score and normalizer.
+        """
+        if parameters is None:
+            parameters = {n: parameter.value.astype(np.float64) for n, parameter in p.variant.parameters().items()}
+        options = {
+            n: v for n, v in self.options.items() if n not in ("query_width", "memory_width") and not callable(v)
+        }
+        inside = p.allowed[..., None]
+        memory = np.where(inside, p.memory, 0).astype(np.float64)
+        values = memory if p.values is None else np.where(inside, p.values, 0).astype(np.float64)
+        queries = p.queries.astype(np.float64)
+        if self.reference is not None:
+            if "lengths" in inspect.signature(self.reference).parameters:
+                options["lengths"] = p.lengths
+            contexts, weights = self.reference(parameters, queries, memory, values, p.allowed, **options)
+            return contexts, weights
+        normalizer = options.pop("normalizer", "softmax")
+        settings = dict(normalizer) if isinstance(normalizer, Mapping) else {"name": normalizer}
+        if type(p.variant) is not Soft or not isinstance(settings["name"], str):
+            return None
+        normalize = normalizers.record(settings.pop("name")).formula()
+        scores = _scores(p.variant, parameters, queries, memory, options)
+        if scores is None or normalize is None:
+            return None
+        weights = normalize(np.where(p.allowed[:, None], scores, -np.inf), **settings)
+        return weights @ values, weights

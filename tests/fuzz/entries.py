@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from seq2seq_cases import CASES as MODELS
 from variant_cases import CASES as VARIANTS
+from variant_cases import SAME
 
 import fastattn
 from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants, viz
@@ -447,10 +448,11 @@ def changed(z, state):
 def mechanisms(z):
     case = z.pick(*VARIANTS)
     dtype, batch, keys, width = dtype_of(z), z.size(4), z.size(9), 2 * z.size(4)
-    memory_width = width if case.name in ("dot", "scaled_dot", "cosine", "l2", "causal_self_attention") else z.size(8)
+    memory_width = width if case.options.get("query_width") == SAME["query_width"] else z.size(8)
     try:
         sizes = {"query_width": width, "memory_width": memory_width, "dtype": dtype}
-        variant = fastattn.create(case.name, rng=z.rng, **{**sizes, **case.options})
+        own = {name: value for name, value in case.options.items() if (name, value) not in SAME.items()}
+        variant = fastattn.create(case.record.name, rng=z.rng, **{**sizes, **own})
         width = variant.query_width
     except fastattn.FastattnError:
         variant = fastattn.create("additive", **sizes, width=5, rng=z.rng)

@@ -6,7 +6,7 @@ import numpy as np
 from cases import CASES, SPARSE
 from checks import check_forward, check_gradients
 from variant_cases import CASES as VARIANTS
-from variant_cases import derivative, make, twin
+from variant_cases import derivative, label, make
 
 import fastattn
 
@@ -19,7 +19,7 @@ def check_variant(case):
     Single elements of gradients are compared at the level that the suite runs at.
     """
     problem = make(case, keys=21)
-    context, _ = twin(problem)
+    context, _ = case.expected(problem)
     output, backward = problem.variant.vjp(problem.queries, problem.prepare())
     rng = np.random.default_rng(0)
     d_context = rng.normal(size=output.shape)
@@ -27,11 +27,11 @@ def check_variant(case):
     assert np.allclose(output, context, rtol=1e-12, atol=1e-13), "contexts"
     for name, gradient in zip(("queries", "memory"), gradients):
         direction = rng.normal(size=gradient.shape)
-        measured = derivative(lambda: (twin(problem)[0] * d_context).sum(), getattr(problem, name), direction)
+        measured = derivative(lambda: (case.expected(problem)[0] * d_context).sum(), getattr(problem, name), direction)
         assert np.isclose((gradient * direction).sum(), measured, rtol=1e-6, atol=1e-6), name
     single = make(case, np.float32, keys=21)
     output = single.variant.forward(single.queries, single.prepare())
-    assert np.allclose(output, twin(single)[0], rtol=1e-4, atol=1e-5), "contexts in float32"
+    assert np.allclose(output, case.expected(single)[0], rtol=1e-4, atol=1e-5), "contexts in float32"
 
 
 def main():
@@ -52,7 +52,7 @@ def main():
         try:
             check_variant(case)
         except AssertionError as error:
-            failures.append(f"{case}: {error}")
+            failures.append(f"{label(case)}: {error}")
     print("\n".join(failures) or f"{len(chosen)} cases")
     return 1 if failures else 0
 

@@ -56,6 +56,12 @@ class WrongScale(Right):
             return 1 / width
 
 
+class WrongInFloat32(Right):
+    class score_class(ScaledDotScore):
+        def project_query(self, query):
+            return super().project_query(query if query.dtype == np.float64 else query * np.float32(1.001))
+
+
 class Polarity(Right):
     def prepare(self, memory, lengths=None, mask=None, **more):
         return super().prepare(memory, lengths, None if mask is None else ~mask, **more)
@@ -473,6 +479,7 @@ NORMALIZERS = {
 # What is wrong, and the check that must fail; others may fail too.
 VARIANTS = {
     WrongScale: "formula",
+    WrongInFloat32: "formula",
     Polarity: "masks",
     IgnoresMask: "masks",
     LeaksPadding: "poison_in_padding",

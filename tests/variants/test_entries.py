@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import CASES, make
+from variant_cases import CASES, label, make
 
 import fastattn
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
@@ -21,10 +21,10 @@ from fastattn.variants.recall import RecallState
 
 # The first case of each name, and those whose states or memories have parts of their own.
 ONE_EACH = [
-    *{case.name: case for case in reversed(CASES)}.values(),
+    *{case.record.name: case for case in reversed(CASES)}.values(),
     *(case for case in CASES if case.options.get("positions") == "alibi" or "reinforce" in case.options.values()),
 ]
-every_variant = pytest.mark.parametrize("case", ONE_EACH, ids=str)
+every_variant = pytest.mark.parametrize("case", ONE_EACH, ids=label)
 
 
 def begun(problem):
@@ -201,10 +201,10 @@ STATES = {
 def test_states_of_other_memories_and_variants_are_refused_by_every_call(case):
     problem = make(case, np.float32, keys=7)
     prepared, state = begun(problem)
-    others = {"keys": 50 if case.name == "location" else 900}, {"keys": 2}, {"batch": 2}
+    others = {"keys": 50 if case.record.name == "location" else 900}, {"keys": 2}, {"batch": 2}
     longer, shorter, fewer = (begun(make(case, np.float32, **sizes))[1] for sizes in others)
     wrong = [longer, shorter, fewer, None, 3, dataclasses.replace(state, shape=(3, 8))]
-    wrong += STATES.get(case.name, lambda _: [])(state)
+    wrong += STATES.get(case.record.name, lambda _: [])(state)
     wrong += [AttentionState()] if type(state) is not AttentionState else [LocalState(np.zeros(3, np.int64))]
     for one in wrong:
         for call in calls(problem, prepared, one)[: 2 if one is None else None]:
@@ -262,7 +262,7 @@ def test_rows_may_change_after_they_were_selected(case):
 
 
 def test_states_without_a_memory_are_compared_by_their_arrays():
-    problem = make(next(case for case in CASES if case.name == "coverage"), np.float32)
+    problem = make(next(case for case in CASES if case.record.name == "coverage"), np.float32)
     prepared, state = begun(problem)
     same = RecallState(state.history)
     assert same_bits(

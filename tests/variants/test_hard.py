@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from checks import same_bits
-from variant_cases import Case, make, parameters
+from variant_cases import label, make, parameters, subject
 
 import fastattn
 from fastattn._kernels import core
@@ -15,9 +15,9 @@ from fastattn.losses import marginal_likelihood, marginal_likelihood_vjp
 from fastattn.testing.arrays import assigned, differences
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
 
-GUMBEL = Case("hard", {"width": 9, "temperature": 0.7})
-REINFORCE = Case("hard", {"width": 9, "training": "reinforce", "soft_share": 0.4})
-both = pytest.mark.parametrize("case", [GUMBEL, REINFORCE], ids=str)
+GUMBEL = subject("hard", {"width": 9, "temperature": 0.7})
+REINFORCE = subject("hard", {"width": 9, "training": "reinforce", "soft_share": 0.4})
+both = pytest.mark.parametrize("case", [GUMBEL, REINFORCE], ids=label)
 
 
 def steps_back(problem, seeds, d_context, d_weights, d_last=None):
@@ -41,7 +41,7 @@ def steps_back(problem, seeds, d_context, d_weights, d_last=None):
 
 def many(case, count, keys=5, **changes):
     """The same sample `count` times, and its probabilities."""
-    problem = make(Case("hard", {**case.options, **changes}), batch=1, steps=1, keys=keys, masked=True, seed=4)
+    problem = make(subject("hard", {**case.options, **changes}), batch=1, steps=1, keys=keys, masked=True, seed=4)
     p = twins.probabilities(parameters(problem.variant), problem.queries, problem.memory, problem.allowed)[0, 0]
     for name in ("queries", "memory", "lengths", "mask"):
         setattr(problem, name, np.repeat(getattr(problem, name), count, axis=0))
@@ -248,7 +248,7 @@ def test_gradients_of_exact_likelihoods_are_central_differences():
 
 
 def test_exact_likelihoods_train_a_soft_variant():
-    problem = make(Case("additive", {"width": 7}), batch=2, steps=3, keys=5, seed=2)
+    problem = make(subject("additive", {"width": 7}), batch=2, steps=3, keys=5, seed=2)
     likelihoods = np.random.default_rng(0).normal(size=(2, 3, 5))
     output, attention_back = problem.variant.vjp(problem.queries, problem.prepare(), return_weights=True)
     total, backward = marginal_likelihood_vjp(output.weights, likelihoods)
@@ -290,7 +290,7 @@ def test_what_cannot_be_is_refused():
         marginal_likelihood(weights, likelihoods.astype(np.float32))
     for options in ({"training": "exact"}, {"score": "cosine"}, {"soft_share": 1.5}, {"temperature": 0.0}):
         with pytest.raises(ArgumentError, match=next(iter(options))):
-            make(Case("hard", options))
+            make(subject("hard", options))
     with pytest.raises(ArgumentError, match="decay"):
         MovingBaseline(1.0)
     problem = make(GUMBEL)

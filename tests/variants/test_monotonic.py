@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checks import same_bits
 from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE, random_pairs
-from variant_cases import Case, derivative, make, parameters
+from variant_cases import derivative, label, make, parameters, subject
 
 import fastattn
 from fastattn._reference import monotonic as twins
@@ -15,12 +15,12 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedEr
 from fastattn.seq2seq import BOS, BahdanauConfig, build
 from fastattn.testing.arrays import assigned
 
-MONOTONIC = Case("monotonic", {"width": 9, "offset": -0.5})
-MOCHA = Case("mocha", {"width": 9, "offset": -0.5, "chunk": 3})
-both = pytest.mark.parametrize("case", [MONOTONIC, MOCHA], ids=str)
+MONOTONIC = subject("monotonic", {"width": 9, "offset": -0.5})
+MOCHA = subject("mocha", {"width": 9, "offset": -0.5, "chunk": 3})
+both = pytest.mark.parametrize("case", [MONOTONIC, MOCHA], ids=label)
 
 
-def walks_through(problem):
+def walks_through(case, problem):
     """Weights as sums over all walks, and the sum of the walks' probabilities, for each sample.
 
     A walk is where each step stops: at a key, or behind the last one when it passes all that are left. MoChA's weights
@@ -32,7 +32,7 @@ def walks_through(problem):
     stop = np.where(hidden[:, None], 0, stop)
     samples, steps, keys = stop.shape
     energies = np.zeros(stop.shape)
-    if problem.case.name == "mocha":
+    if case.record.name == "mocha":
         energies = twins.energies(given, "chunk_align", problem.queries, memory)
     weights, total = np.zeros(stop.shape), np.zeros(samples)
     every = list(itertools.combinations_with_replacement(range(keys + 1), steps))
@@ -43,7 +43,7 @@ def walks_through(problem):
             before = place
         total[b] += probability
         for t, place in enumerate(walk):
-            chunk = [j for j in range(place - problem.case.options.get("chunk", 1) + 1, place + 1) if j >= 0]
+            chunk = [j for j in range(place - case.options.get("chunk", 1) + 1, place + 1) if j >= 0]
             chunk = [j for j in chunk if place < keys and not hidden[b, place] and not hidden[b, j]]
             share = np.exp(energies[b, t, chunk])
             weights[b, t, chunk] += probability * share / share.sum()
@@ -65,7 +65,7 @@ def hard_steps(problem, prepared=None, queries=None):
 def test_alignments_are_the_probabilities_of_all_walks(case, masked):
     problem = make(case, batch=2, steps=3, keys=5, masked=masked)
     weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
-    wanted, total = walks_through(problem)
+    wanted, total = walks_through(case, problem)
     np.testing.assert_allclose(total, 1, rtol=1e-12)
     np.testing.assert_allclose(weights, wanted, rtol=1e-11, atol=1e-14)
 
@@ -81,7 +81,7 @@ def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
     d_queries, (d_memory, d_values) = backward(d_context, d_weights)
 
     def loss():
-        weights = walks_through(problem)[0]
+        weights = walks_through(case, problem)[0]
         context = np.einsum("bts,bsd->btd", weights, np.where(problem.allowed[..., None], problem.values, 0))
         return (context * d_context).sum() + (weights * d_weights).sum()
 
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_the_sum_over_all_walks(case, masked):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_alignments_are_right_to_the_last_digits_where_quotients_of_cumulative_products_fail(dtype):
-    problem = make(Case("monotonic", {"width": 4, "offset": 0.0}), dtype, batch=4, steps=5, keys=300, masked=False)
+    problem = make(subject("monotonic", {"width": 4, "offset": 0.0}), dtype, batch=4, steps=5, keys=300, masked=False)
     problem.lengths[...] = 300
     with problem.variant.align.trained["g"].edit() as value:  # p from 1e-11 to 1 - 1e-11
         value[...] = 25
@@ -128,7 +128,7 @@ def test_alignments_are_right_to_the_last_digits_where_quotients_of_cumulative_p
 def test_hard_steps_are_the_process_of_the_paper(case, dtype):
     problem = make(case, dtype, batch=6, steps=7, keys=12, valued=True, seed=2)
     arguments = parameters(problem.variant), problem.queries, problem.memory, problem.values, problem.allowed
-    wanted = getattr(twins, case.name)(*arguments, hard=True, **case.options)
+    wanted = getattr(twins, case.record.name)(*arguments, hard=True, **case.options)
     context, weights, position = hard_steps(problem)
     room = 300 * np.finfo(dtype).eps
     np.testing.assert_allclose(weights, wanted[1], rtol=room, atol=room)
@@ -266,9 +266,9 @@ def test_what_cannot_be_is_refused(case):
     with pytest.raises(DTypeError, match="state"):
         variant.step(problem.queries[:, 0], prepared, fastattn.variants.AttentionState())
     with pytest.raises(ArgumentError, match="noise"):
-        make(Case(case.name, {"width": 3, "noise": -1.0}))
+        make(subject(case.record.name, {"width": 3, "noise": -1.0}))
     with pytest.raises(ArgumentError, match="search"):
-        make(Case(case.name, {"width": 3, "search": "beam"}))
+        make(subject(case.record.name, {"width": 3, "search": "beam"}))
 
 
 @pytest.mark.parametrize("name", ["monotonic", "mocha"])
@@ -288,7 +288,7 @@ def test_decoders_search_with_decisions(name):
 
 
 def test_a_chunk_of_one_is_monotonic_attention():
-    problem, other = make(Case("mocha", {"width": 9, "chunk": 1}), keys=15), make(Case("monotonic", {"width": 9}))
+    problem, other = make(subject("mocha", {"width": 9, "chunk": 1}), keys=15), make(subject("monotonic", {"width": 9}))
     for name, parameter in other.variant.parameters().items():
         parameter.assign(problem.variant.parameters()[name].value)
     prepared = [p.variant.prepare(problem.memory, problem.lengths, problem.mask) for p in (problem, other)]

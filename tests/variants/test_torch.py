@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from variant_cases import CASES, make
+from variant_cases import CASES, label, make
 
 import fastattn
 from fastattn.positions import sinusoids
@@ -236,10 +236,10 @@ def hard(name, p, q, m, values, allowed, options):
     return weights @ values, weights
 
 
-def plain(problem, p, q, m, values, allowed):
-    if "normalizer" in problem.case.options:
+def plain(case, problem, p, q, m, values, allowed):
+    if "normalizer" in case.options:
         pytest.skip("the twin is the witness of sparse weights")
-    name, options = problem.case.name, dict(problem.case.options)
+    name, options = case.record.name, dict(case.options)
     if name == "luong":
         name = options.pop("score")
     if name == "local_p":
@@ -247,7 +247,7 @@ def plain(problem, p, q, m, values, allowed):
     return globals().get(name, soft)(name, p, q, m, values, allowed, options)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=label)
 @pytest.mark.parametrize("valued", [False, True])
 def test_outputs_and_gradients_are_those_of_autograd(case, valued):
     problem = make(case, steps=5, keys=9, valued=valued, seed=7)
@@ -260,7 +260,9 @@ def test_outputs_and_gradients_are_those_of_autograd(case, valued):
     leaves = {name: torch.tensor(x, requires_grad=True) for name, x in leaves.items() if x is not None}
     given = {name: torch.tensor(x.value, requires_grad=True) for name, x in variant.parameters().items()}
     summed = leaves.get("values", leaves["memory"])
-    context, weights = plain(problem, given, leaves["queries"], leaves["memory"], summed, torch.tensor(problem.allowed))
+    context, weights = plain(
+        case, problem, given, leaves["queries"], leaves["memory"], summed, torch.tensor(problem.allowed)
+    )
     np.testing.assert_allclose(output.context, context.detach().numpy(), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(output.weights, weights.detach().numpy(), rtol=1e-10, atol=1e-12)
     ((context * torch.tensor(d_context)).sum() + (weights * torch.tensor(d_weights)).sum()).backward()

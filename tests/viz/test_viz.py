@@ -33,7 +33,9 @@ def data_of(text):
 
 
 @pytest.mark.parametrize("draw", [viz.heatmap, viz.page])
-@pytest.mark.parametrize("case", {case.name: case for case in variant_cases.CASES}.values(), ids=str)
+@pytest.mark.parametrize(
+    "case", {case.record.name: case for case in variant_cases.CASES}.values(), ids=variant_cases.label
+)
 def test_weights_of_every_mechanism_are_weights(draw, case):
     problem = variant_cases.make(case, np.float32, keys=7, steps=4)
     weights = problem.variant.forward(problem.queries, problem.prepare(), return_weights=True).weights
