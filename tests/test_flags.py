@@ -75,7 +75,8 @@ CALLS = {
     "Translator.sample": (lambda **o: TRANSLATOR.sample(["a"], seed=1, **o), "weights"),
     "Translator.score": (lambda **o: TRANSLATOR.score(["a"], ["a"], **o), "weights layers"),
     "align": (lambda **o: TRANSLATOR.align("a", "a", **o), "layers"),
-    "heatmap": (lambda **o: viz.heatmap(WEIGHTS, ["a"], ["b"], **o), "normalized"),
+    "heatmap": (lambda **o: viz.heatmap(WEIGHTS, ["a"], ["b"], **o), "normalized numbers colorbar cmap"),
+    "overlay": (lambda **o: viz.overlay(WEIGHTS, WEIGHTS[None], ["a"], **o), "normalized smooth cmap"),
     "page": (lambda **o: viz.page(WEIGHTS, ["a"], ["b"], **o), "normalized"),
     "gallery": (lambda **o: viz.gallery([(WEIGHTS, ["a"], ["b"])], **o), "normalized"),
 }

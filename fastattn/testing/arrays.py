@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 import fastattn.config as config
 from fastattn._arrays import Array
-from fastattn.errors import FastattnError
+from fastattn.errors import DTypeError, FastattnError, describe
 from fastattn.layers import Parameter
 from fastattn.plugin.records import Record
 from fastattn.testing.certificate import Skipped
@@ -197,4 +198,6 @@ def as_record(subject: Any, kind: type[Record], base: type) -> Record:
     if callable(subject):
         name = getattr(subject, "name", "") or getattr(subject, "__name__", type(subject).__name__)
         return kind(name, subject)
-    raise TypeError(f"expected a {kind.__name__}, a class or a function that makes a {base.__name__}, got {subject!r}")
+    expected = f"a {kind.__name__}, a class or a function that makes a {base.__name__}"
+    hint = f"pass fastattn.{base.__name__.lower()}s.record(name) for one that has a name."
+    raise DTypeError(describe("subject", expected, reprlib.repr(subject), hint))

@@ -1,13 +1,14 @@
 """Attention weights as a heat map by matplotlib."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastattn._arrays import Array
-from fastattn._numbers import number_in
-from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe
+from fastattn._numbers import check_flag, number_in
+from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe, did_you_mean
 from fastattn.viz import fonts
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.palette import ink
@@ -113,7 +114,10 @@ def heatmap(
         raise ShapeError(describe("weights", "at least one token on either side", got, hint))
     vmax = number_in("vmax", vmax, "pass weights.max(), say.", above=0)
     array, note = _choose_head(array, head)
+    numbers = numbers if numbers is None else check_flag("numbers", numbers)
+    colorbar = colorbar if colorbar is None else check_flag("colorbar", colorbar)
     require_matplotlib()
+    cmap = colour_map(cmap)
     if ax is None:
         ax = _new_axes(len(rows), len(columns))
         colorbar = True if colorbar is None else colorbar
@@ -143,6 +147,17 @@ def require_matplotlib(name: str = "viz.heatmap") -> None:
         hint = "run pip install 'fastattn[viz]'; viz.page() needs no other package."
         problem = describe(name, "matplotlib to be installed", "no such package", hint)
         raise MissingPackageError(problem, name="matplotlib") from None
+
+
+def colour_map(cmap: object) -> Any:
+    """Return the argument `cmap`, the name of a map of colours or one, or raise."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Colormap
+
+    if isinstance(cmap, Colormap) or (isinstance(cmap, str) and cmap in colormaps):
+        return cmap
+    hint = did_you_mean(cmap, colormaps, "leave it out, or pass one of list(matplotlib.colormaps).")
+    raise ArgumentError(describe("cmap", "the name of a map of colours", reprlib.repr(cmap), hint))
 
 
 def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:

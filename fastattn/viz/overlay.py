@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastattn._arrays import Array, as_array, float_array
-from fastattn._numbers import check_size, number_in
+from fastattn._numbers import check_flag, check_size, number_in
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.viz import fonts
-from fastattn.viz.heatmap import SIDE, require_matplotlib
+from fastattn.viz.heatmap import SIDE, colour_map, require_matplotlib
 from fastattn.viz.inputs import check_weights
 from fastattn.viz.tokens import labels, shorten, title_of
 
@@ -111,7 +111,9 @@ def overlay(
     panels = len(names) + 1
     across = -(-panels // -(-panels // max(ACROSS, math.isqrt(panels)))) if columns is None else columns
     across = check_size("columns", across, hint="leave it out for a choice.")
+    smooth = check_flag("smooth", smooth)
     require_matplotlib("viz.overlay")
+    cmap = colour_map(cmap)
     from fastattn.viz.shown import ShownFigure
 
     down, across = -(-panels // across), min(across, panels)

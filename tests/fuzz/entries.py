@@ -6,9 +6,7 @@ public names and misses what is not named here.
 
 import copy
 import pickle
-import tempfile
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 from seq2seq_cases import CASES as MODELS
@@ -16,7 +14,7 @@ from variant_cases import CASES as VARIANTS
 from variant_cases import SAME
 
 import fastattn
-from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants, viz
+from fastattn import functional, layers, linear, losses, normalizers, optim, positions, scores, seq2seq, variants
 from fastattn.grid import Grid
 
 ENTRIES = {}
@@ -586,29 +584,3 @@ def translators(z):
         words = z.call(seq2seq.Vocabulary, ["a", "b"], kind=z.pick("word", "char"))
         z.call(seq2seq.encode, words, "a b")
         z.call(seq2seq.encode_pairs, [("a", "b")], words, words, max_length=4, strict=False)
-
-
-@entry("fastattn.seq2seq.read_lines", "fastattn.seq2seq.read_pairs")
-def files(z):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.tsv")
-        path.write_bytes(z.pick(b"a b\tc\nd\te\n", b"\xff\xfe", b"", b"a\0\tb\n", b"\x1f\x8b", b"a\n"))
-        if z.chance():
-            z.call(seq2seq.read_lines, z.pick(path, str(path), folder), strict=z.chance())
-        else:
-            z.call(seq2seq.read_pairs, z.pick(path, str(path)), columns=z.pick(None, (0, 1)), strict=z.chance())
-
-
-@entry(*(f"fastattn.viz.{name}" for name in ("page", "gallery", "picture_page")))
-def pages(z):
-    source, target = ["a", "b", "c"], ["x", "y"]
-    weights = np.abs(z.floats(len(target), len(source)))
-    weights /= weights.sum(-1, keepdims=True)
-    picture, maps = z.floats(4, 6, z.pick(1, 3)), np.abs(z.floats(2, 2, 3)) * 0.01
-    what = z.pick("page", "gallery", "picture")
-    if what == "page":
-        z.call(viz.page, weights, source, target, title="t", normalized=True)
-    elif what == "gallery":
-        z.call(viz.gallery, [(weights, source, target)], title="t", layers=None, heads=None)
-    else:
-        z.call(viz.picture_page, np.clip(picture, 0, 1), maps, target, title="t", normalized=True)

@@ -215,6 +215,13 @@ def certificate(factory):
 advice(lambda: certificate(Wrong).require(), "print(certificate) shows all checks", lambda: str(certificate(Wrong)))
 
 
+advice(
+    lambda subject="additive": testing.check_variant(subject, options={"width": 4}),
+    "pass fastattn.variants.record(name) for one that has a name",
+    lambda: testing.check_variant(fastattn.variants.record("additive"), options={"width": 4}),
+)
+
+
 def timed(factory):
     with mock.patch("fastattn.testing.timing.check", lambda kind, record, options: certificate(factory)):
         return testing.timing.Case(record(factory), {}, "step", len, len).check()

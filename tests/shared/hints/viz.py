@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import matplotlib
 import numpy as np
 
 from fastattn import viz
@@ -28,6 +29,13 @@ advice(
     target=["</s>"],
 )
 advice(lambda vmax=0, weights=EVEN: heatmap(vmax=vmax), "pass {vmax}, say", vmax="weights.max()")
+advice(lambda cmap="civids": heatmap(cmap=cmap), "did you mean {cmap}?", cmap="'cividis'")
+advice(lambda cmap="zzz": heatmap(cmap=cmap), "leave it out, or pass one", lambda: heatmap())
+advice(
+    lambda cmap="zzz": heatmap(cmap=cmap),
+    "pass one of list(matplotlib.colormaps)",
+    lambda: heatmap(cmap=next(iter(matplotlib.colormaps))),
+)
 advice(lambda head=0: heatmap(head=head), "or leave it out", head=None)
 advice(lambda head=2: heatmap(ones(1, 1, 2) / 2, head=head), "pass one of those", head=0)
 advice(
