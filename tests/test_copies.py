@@ -27,7 +27,7 @@ from fastattn import errors, grid, layers, linear, normalizers, optim, plugin, p
 from fastattn.plugin import provider
 from fastattn.seq2seq import metrics, quickstart
 from fastattn.seq2seq.models import multihead as heads
-from fastattn.seq2seq.models import recurrence, recurrence_lstm, tied
+from fastattn.seq2seq.models import recurrence, tied
 from fastattn.seq2seq.runs import durable, report, signals, sizes, training, validation
 from fastattn.variants import hard
 
@@ -226,7 +226,7 @@ CASES = {
         lambda layer: trained(layer, X),
     ),
     "gru step": (lambda: recurrence.GRUStep(4, reset="after", rng=rng(), dtype=np.float32), recurrent_step),
-    "lstm step": (lambda: recurrence_lstm.LSTMStep(4, rng=rng(), dtype=np.float32), recurrent_step),
+    "lstm step": (lambda: recurrence.LSTMStep(4, rng=rng(), dtype=np.float32), recurrent_step),
     "self attention": (
         lambda: heads.SelfAttention(4, 2, bias=True, rng=rng(), dtype=np.float32),
         lambda layer: trained(layer, ones(2, 5, 4)),
@@ -529,8 +529,7 @@ EXEMPT = {
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
         "seq2seq.models.attending.AttentionLoop", "seq2seq.models.attending.Pass",
         "seq2seq.models.luong_decoder.AtOnce", "seq2seq.models.luong_decoder.StepByStep",
-        "seq2seq.models.recurrence.GRURecord", "seq2seq.models.recurrence.GRUWalk",
-        "seq2seq.models.recurrence_lstm.LSTMRecord", "seq2seq.models.recurrence_lstm.LSTMWalk",
+        "seq2seq.models.recurrence.Record", "seq2seq.models.recurrence.Walk",
         "variants.protocol.backward.StepBackward",
     ],
     "part of a variant, whose cases have it": [

@@ -15,7 +15,7 @@ from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.models.model import BatchLike, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place
-from fastattn.seq2seq.models.recurrence import GRURecord, GRUStep
+from fastattn.seq2seq.models.recurrence import GRUStep, Record
 from fastattn.seq2seq.models.tied import TiedEmbedding
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
@@ -318,8 +318,8 @@ class _Decoder:
         model, (batch, steps, _) = self.model, part.shape
         gates = 3 * model.config.hidden
         of_readout = 2 * (model.config.readout_width if model.maxout else model.config.hidden)
-        self._cell = GRURecord(model.cell, self.first, steps)
-        self._words = GRURecord(model.first_cell, self.first, steps) if model.config.conditional else None
+        self._cell = Record(model.cell, steps, self.first)
+        self._words = Record(model.first_cell, steps, self.first) if model.config.conditional else None
         contexts = np.empty((batch, steps, of_readout), part.dtype)
         hidden = self.first
         for t in range(steps):
@@ -338,10 +338,10 @@ class _Decoder:
         for t in reversed(range(d_read.shape[1])):
             if self.late:
                 dh += d_read[:, t]
-            dh = cell.backward(t, dh)
+            dh, _ = cell.backward(t, dh)
             dh += self.attention.step_backward(t, np.concatenate([cell.d_x[:, t], d_contexts[:, t]], axis=-1))
             if words is not None:
-                dh = words.backward(t, dh)
+                dh, _ = words.backward(t, dh)
             if not self.late:
                 dh += d_read[:, t]
         for record in (cell, words):

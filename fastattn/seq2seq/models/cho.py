@@ -12,7 +12,7 @@ from fastattn.layers import GRU, Bidirectional, Embedding, Linear
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place
-from fastattn.seq2seq.models.recurrence import GRUStep, GRUWalk
+from fastattn.seq2seq.models.recurrence import GRUStep, Walk
 from fastattn.seq2seq.schema import Section, setting, share, size
 
 __all__ = ["Cho", "ChoConfig"]
@@ -177,14 +177,14 @@ class Cho(Model):
         y, undrop_target = drop(y, Place.TARGET)
         part, part_back = self.from_target.vjp(y)
         part += outside[:, None]
-        walk = GRUWalk(self.cell, part[..., :gates].copy(), first, inside)
+        walk = Walk(self.cell, part[..., :gates].copy(), first, inside=inside)
         from_state, from_state_back = self.from_state.vjp(walk.states)
         wide = from_state + part[..., gates:]
         x, undrop_features = drop(maxout(wide), Place.FEATURES)
 
         def backward(dx: Array) -> None:
             d_wide = maxout_vjp(wide, undrop_features(dx))
-            dh = walk.backward(from_state_back(d_wide))
+            dh, _ = walk.backward(from_state_back(d_wide))
             walk.finish()
             d_part = np.concatenate([walk.d_x, d_wide], axis=-1)
             target_back(undrop_target(part_back(d_part)))

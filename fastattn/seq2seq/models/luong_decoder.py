@@ -16,7 +16,7 @@ from fastattn.functional import tanh
 from fastattn.layers import Layer, Linear
 from fastattn.seq2seq.models.attending import AttentionLoop
 from fastattn.seq2seq.models.randomness import Place
-from fastattn.seq2seq.models.recurrence_lstm import LSTMRecord, LSTMStep, LSTMWalk
+from fastattn.seq2seq.models.recurrence import LSTMStep, Record, Walk
 
 __all__ = ["AtOnce", "Decoder", "StepByStep"]
 
@@ -106,7 +106,7 @@ class StepByStep(_Way):
         """Return attentional vectors (B, T, H) from what embeddings give to the first layer's gates (B, T, 4 H)."""
         decoder, (batch, steps, _) = self.decoder, part.shape
         width = self.last[0][0].shape[-1]
-        self._records = [LSTMRecord(cell, h, c, steps) for cell, (h, c) in zip(decoder.cells, self.last)]
+        self._records = [Record(cell, steps, h, c) for cell, (h, c) in zip(decoder.cells, self.last)]
         self._between = [np.empty((batch, steps, width), part.dtype) for _ in self._records[1:]]
         self._undrops: list[list[Back]] = [[] for _ in self._between]
         self._attentional = np.zeros((batch, steps + 1, width), part.dtype)
@@ -155,12 +155,12 @@ class AtOnce(_Way):
         decoder = self.decoder
         self._between: list[Array] = []
         self._undrops: list[Back] = []
-        self._walks = [LSTMWalk(decoder.cells[0], part, *self.last[0])]
+        self._walks = [Walk(decoder.cells[0], part, *self.last[0])]
         for number, (cell, first) in enumerate(zip(decoder.cells[1:], self.last[1:])):
             below, undrop = self._drop(self._walks[-1].states, number)
             self._between.append(below)
             self._undrops.append(undrop)
-            self._walks.append(LSTMWalk(cell, decoder.inputs[number + 1].forward(below), *first))
+            self._walks.append(Walk(cell, decoder.inputs[number + 1].forward(below), *first))
         top = self._walks[-1].states
         self._attentional = decoder.attentional(self.attention.forward(top), top)
         return self._attentional

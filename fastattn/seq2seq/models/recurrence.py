@@ -16,7 +16,7 @@ from fastattn._kernels import core
 from fastattn.layers import Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell
 
-__all__ = ["GRURecord", "GRUStep", "GRUWalk", "Step"]
+__all__ = ["GRUStep", "LSTMStep", "Record", "Step", "Walk"]
 
 
 class Step(RecurrentCell):
@@ -36,6 +36,20 @@ class Step(RecurrentCell):
             cell = core.Recurrent(self._kind, self.hidden, w._packed, self._gate_panels(), *self._biases())
             self._weights = w, None, cell
         return self._weights[2]
+
+    def run(self, x: Array, h: Array, c: Any, kept: Any, inside: Array | None = None) -> tuple[Array, Any]:
+        """Return h' and, of an LSTM, c', (B, H) each; x, contiguous, is overwritten.
+
+        With kept, (aux, before), (B, H) each, keep what the backward pass needs there and in x.
+        """
+        h, c = np.ascontiguousarray(h), None if c is None else np.ascontiguousarray(c)
+        after = np.empty_like(h), None if c is None else np.empty_like(c)
+        self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, c), after, x, kept, inside=inside)
+        return after
+
+    def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
+        """Add the gradients of the parameters from what the kernels left of all steps."""
+        raise NotImplementedError
 
 
 class GRUStep(Step):
@@ -62,14 +76,7 @@ class GRUStep(Step):
 
     def forward(self, x: Array, h: Array, inside: Array | None = None) -> Array:
         """Return h' (B, H); x, contiguous, is overwritten."""
-        return self.run(x, h, None, inside)
-
-    def run(self, x: Array, h: Array, kept: tuple[Array, Array] | None, inside: Array | None = None) -> Array:
-        """Return h' (B, H); with kept, (aux, before), (B, H) each, keep what the backward pass needs there and in x."""
-        h = np.ascontiguousarray(h)
-        after = np.empty(h.shape, h.dtype)
-        self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, None), (after, None), x, kept, inside=inside)
-        return after
+        return self.run(x, h, None, None, inside)[0]
 
     def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
         """Add the gradients of w_hidden and b from what the kernels left of all steps."""
@@ -83,90 +90,127 @@ class GRUStep(Step):
         b += sums
 
 
-class GRURecord:
-    """All steps of a batch through a `GRUStep`, and back.
+class LSTMStep(Step):
+    """``c' = f c + i g``, ``h' = o tanh(c')`` from x (B, 4 H), the parts of i, f, g and o not from the state.
+
+    Attributes
+    ----------
+    w_hidden : Parameter, shape (H, 4 H)
+    """
+
+    def __init__(self, hidden: int, *, rng: np.random.Generator, dtype: Any) -> None:
+        super().__init__(Kind.LSTM, hidden, rng, dtype)
+
+    def _biases(self) -> tuple[Array, None]:
+        """Return zeros."""
+        return self._no_bias, None
+
+    def forward(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        """Return h' and c', (B, H) each; x, contiguous, is overwritten."""
+        return self.run(x, h, c, None)
+
+    def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
+        """Add the gradient of w_hidden from what the kernels left of all steps."""
+        linear.weight_gradient(before, d_x, self.w_hidden.gradient)
+
+
+class Record:
+    """All steps of a batch through a `Step`, and back.
+
+    Parameters
+    ----------
+    cell : Step
+    steps : int
+    h, c : arrays, shape (B, H)
+        Before the first step; c of an LSTM alone.
 
     Attributes
     ----------
     states : array, shape (B, T + 1, H)
-        The one before the first step first.
+        h, the one before the first step first.
     before : array, shape (T, B, H)
-        The state before each step.
-    d_x : array, shape (B, T, 3 H)
+        h before each step.
+    d_x : array, shape (B, T, 3 H or 4 H)
         Gradients of x where `backward` has been; a view of what was kept of these steps.
     """
 
-    def __init__(self, cell: GRUStep, first: Array, steps: int) -> None:
-        (batch, H), dtype = first.shape, first.dtype
+    def __init__(self, cell: Step, steps: int, h: Array, c: Array | None = None) -> None:
+        (batch, H), dtype = h.shape, h.dtype
         self.cell = cell
         self.states = np.empty((batch, steps + 1, H), dtype)
-        self.states[:, 0] = self._state = first
-        self._gates = np.empty((steps, batch, 3 * H), dtype)
+        self.states[:, 0] = h
+        self._state: tuple[Array, Any] = h, c
+        self._first = None if c is None else np.ascontiguousarray(c)
+        self._gates = np.empty((steps, batch, cell.gates * H), dtype)
         self._aux, self.before = np.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
 
     def forward(self, t: int, *x: Array, state: Array | None = None) -> Array:
-        """Return the state after step t for x, the sum of one or two arrays; the step before left `state`, if given."""
+        """Return h after step t for x, the sum of one or two arrays; the step before left h `state`, if given."""
         gates = self._gates[t]
         if len(x) == 2:
             np.add(*x, out=gates)
         else:
             gates[...] = x[0]
-        self._state = self.cell.run(gates, self._state if state is None else state, (self._aux[t], self.before[t]))
-        self.states[:, t + 1] = self._state
-        return self._state
+        h, c = self._state
+        self._state = self.cell.run(gates, h if state is None else state, c, (self._aux[t], self.before[t]))
+        self.states[:, t + 1] = self._state[0]
+        return self._state[0]
 
-    def backward(self, t: int, dh: Array) -> Array:
-        """Return the gradient of the state before step t from that of the state after it; sets ``d_x[:, t]``."""
-        cell, before = self.cell, np.empty_like(dh)
-        cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, None),
-            (before, None), self._gates[t], (self._aux[t], self.before[t]), None,
+    def backward(self, t: int, dh: Array, dc: Array | None = None) -> tuple[Array, Any]:
+        """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
+        before = np.empty_like(dh), None if dc is None else np.empty_like(dc)
+        self.cell.kernel().backward(
+            self.cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, dc),
+            before, self._gates[t], (self._aux[t], self.before[t]),
+            self._aux[t - 1] if t and dc is not None else self._first,
         )  # fmt: skip
         return before
 
     def finish(self) -> None:
-        """Add the gradients of all steps to those of w_hidden and b."""
+        """Add the gradients of all steps to those of the cell's parameters."""
         self.cell.accumulate_steps(self._gates, self._aux, self.before)
 
 
-class GRUWalk:
-    """All steps of a batch through a `GRUStep` in one call, where no input depends on an output, and back.
+class Walk:
+    """All steps of a batch through a `Step` in one call, where no input depends on an output, and back.
 
     Parameters
     ----------
-    cell : GRUStep
-    x : array, shape (B, T, 3 H)
+    cell : Step
+    x : array, shape (B, T, 3 H or 4 H)
         Contiguous; used up.
-    h : array, shape (B, H)
+    h, c : arrays, shape (B, H)
+        Before the first step; c of an LSTM alone.
     inside : array, shape (B, H), optional
         See `GRUStep`.
 
     Attributes
     ----------
     states : array, shape (B, T, H)
-        The state after each step.
-    d_x : array, shape (B, T, 3 H)
+        h after each step.
+    d_x : array, shape (B, T, 3 H or 4 H)
         Gradient of x, after `backward`.
     """
 
-    def __init__(self, cell: GRUStep, x: Array, h: Array, inside: Array | None = None) -> None:
+    def __init__(self, cell: Step, x: Array, h: Array, c: Array | None = None, inside: Array | None = None) -> None:
         batch, steps, _ = x.shape
         self.cell, self.d_x = cell, x
+        self._first = None if c is None else np.ascontiguousarray(c)
         self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
-        h, last = np.ascontiguousarray(h), np.empty_like(h)
+        last = np.empty_like(h), None if c is None else np.empty_like(c)
         cell.kernel().forward(
-            None, core.Sequences(batch, steps), False, (h, None), (last, None), x, (self._aux, self._before),
-            self.states, inside,
+            None, core.Sequences(batch, steps), False, (np.ascontiguousarray(h), self._first), last, x,
+            (self._aux, self._before), self.states, inside,
         )  # fmt: skip
 
-    def backward(self, dh: Array) -> Array:
-        """Return the gradient of the first state from that of `states`."""
+    def backward(self, dh: Array) -> tuple[Array, Any]:
+        """Return the gradients of the first h and c from that of `states`."""
         (batch, steps, width), cell = dh.shape, self.cell
-        first = np.empty((batch, width), dh.dtype)
+        first = np.empty((batch, width), dh.dtype), None if self._first is None else np.empty((batch, width), dh.dtype)
         cell.kernel().backward(
             cell.w_hidden.packed()._panels_transposed(), core.Sequences(batch, steps), False,
-            np.ascontiguousarray(dh), None, (first, None), self.d_x, (self._aux, self._before), None,
+            np.ascontiguousarray(dh), None, first, self.d_x, (self._aux, self._before), self._first,
         )  # fmt: skip
         return first
 
@@ -178,5 +222,6 @@ class GRUWalk:
         return total
 
     def finish(self) -> None:
-        """Add the gradients of all steps to those of w_hidden and b."""
-        self.cell.accumulate_steps(self.d_x, self._aux, self._before)
+        """Add the gradients of all steps to those of the cell's parameters; of an LSTM with the bits of a `Record`."""
+        kept = self.d_x, self._aux, self._before
+        self.cell.accumulate_steps(*(kept if self._first is None else [x.transpose(1, 0, 2) for x in kept]))

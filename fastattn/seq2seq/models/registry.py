@@ -33,7 +33,7 @@ _OWN = (
         "Sutskever, Vinyals, Le 2014 (arXiv:1409.3215)",
     ),
     _own("transformer", "attention alone", "Vaswani et al. 2017 (arXiv:1706.03762)"),
-    _own("wu", "deep residual LSTMs, attention of the first layer for all", "Wu et al. 2016 (arXiv:1609.08144)"),
+    _own("wu", "LSTMs, one source position for each target token", "Wu, Shapiro, Cotterell 2018 (arXiv:1808.10024)"),
 )  # fmt: skip
 
 REGISTRY = Registry(ModelRecord, Model, _OWN)  # type: ignore[type-abstract]

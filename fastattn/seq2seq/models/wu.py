@@ -24,7 +24,7 @@ from fastattn.seq2seq.models.model import (
     padded,
 )
 from fastattn.seq2seq.models.randomness import Place
-from fastattn.seq2seq.models.recurrence_lstm import LSTMStep, LSTMWalk
+from fastattn.seq2seq.models.recurrence import LSTMStep, Walk
 from fastattn.seq2seq.models.sentences import check_batch, length_mask
 from fastattn.seq2seq.schema import Section, setting, share, size
 from fastattn.variants import AttentionState, Prepared
@@ -228,7 +228,7 @@ class _Run:
         y, self._target_back = model.target_embedding.vjp(inputs)
         y, self._undrop_target = drop(y, Place.TARGET)
         part, self._part_back = model.from_target.vjp(y)
-        self._walk = LSTMWalk(model.cell, part, self._first, cell)
+        self._walk = Walk(model.cell, part, self._first, cell)
         hidden, self._undrop_hidden = drop(self._walk.states, Place.FEATURES)
         self._memory, self._memory_back = model.from_memory.vjp(states)
         self._state, self._state_back = model.from_state.vjp(hidden)

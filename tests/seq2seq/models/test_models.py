@@ -10,7 +10,7 @@ from seq2seq_cases import CASES, SEEDS, SOURCE_SIZE, TARGET_SIZE, check_gradient
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq import BOS, build
-from fastattn.seq2seq.models import luong, recurrence, recurrence_lstm
+from fastattn.seq2seq.models import luong, recurrence
 from fastattn.seq2seq.models.model import decoder_inputs
 from fastattn.seq2seq.models.registry import record
 
@@ -61,7 +61,7 @@ def test_decoders_whose_inputs_are_known_take_no_single_steps_in_training(name, 
     def step(*arguments):
         raise AssertionError("a single step")
 
-    for cls in (recurrence.GRUStep, recurrence_lstm.LSTMStep, recurrence.GRURecord, recurrence_lstm.LSTMRecord):
+    for cls in (recurrence.GRUStep, recurrence.LSTMStep, recurrence.Record):
         monkeypatch.setattr(cls, "forward", step)
     model = make(name)
     loss, _, backward = model.loss_vjp(random_pairs(), seeds=SEEDS)
