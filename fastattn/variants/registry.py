@@ -13,7 +13,7 @@ from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["REGISTRY", "check_normalized", "create", "names", "options", "record", "records", "register"]
 
-_HERE, _TWIN = "fastattn.variants", "fastattn._reference"
+_HERE, _HEADS, _TWIN = "fastattn.variants", "fastattn.variants.heads", "fastattn._reference"
 _BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
 _LUONG = "Luong, Pham, Manning 2015 (arXiv:1508.04025)"
 
@@ -24,17 +24,17 @@ _OWN = (
     ),
     VariantRecord("bahdanau", f"{_HERE}.published:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
     VariantRecord(
-        "multihead", f"{_HERE}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
+        "multihead", f"{_HEADS}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
         reference=f"{_TWIN}.variants:multihead",
     ),
     VariantRecord(
-        "additive_multihead", f"{_HERE}.additive_multihead:AdditiveMultiHead", "heads of additive scores",
+        "additive_multihead", f"{_HEADS}.additive:AdditiveMultiHead", "heads of additive scores",
         f"Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; {_BAHDANAU}, A.1.2",
         reference=f"{_TWIN}.variants:additive_multihead",
     ),
     VariantRecord(
-        "causal_self_attention", f"{_HERE}.causal:CausalSelfAttention", "multihead, each position over those so far",
+        "causal_self_attention", f"{_HEADS}.causal:CausalSelfAttention", "multihead, each position over those so far",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
     ),
     VariantRecord(

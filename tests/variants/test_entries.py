@@ -14,9 +14,9 @@ from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError
 from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp, marginal_likelihood_vjp
 from fastattn.variants import AttentionState
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
+from fastattn.variants.heads.multihead import HeadsState
 from fastattn.variants.local import LocalState
 from fastattn.variants.monotonic import HardState, MonotonicState
-from fastattn.variants.multihead import HeadsState
 from fastattn.variants.recall import RecallState
 
 # The first case of each name, and those whose states or memories have parts of their own.

@@ -1,7 +1,4 @@
-"""Multi-head attention with its projections (Vaswani et al. 2017, section 3.2.2): of a sequence to itself, or another.
-
-All heads are projected by one matrix product, and the kernels read the heads where that product left them.
-"""
+"""The Transformer's multi-head attention (Vaswani et al. 2017, section 3.2.3): of a sequence to itself, or another."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,14 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastattn._arrays import Array
-from fastattn.attention import Memory, attention_vjp, prepare
+from fastattn.attention import Memory, prepare
 from fastattn.layers import Layer, Linear
-from fastattn.positions import Positions, attend, attend_vjp
-from fastattn.variants.multihead import heads_of
+from fastattn.positions import Positions, attend
+from fastattn.variants.heads.projections import NOWHERE, ToHeads, heads_vjp, joined
 
 __all__ = ["CrossAttention", "SelfAttention"]
-
-_NONE = Positions()
 
 
 class SelfAttention(Layer):
@@ -33,46 +28,30 @@ class SelfAttention(Layer):
     """
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
-        self.width, self.heads = width, heads
-        self.project = Linear(width, 3 * width, bias=bias, rng=rng, dtype=dtype)
-        self.output = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
+        more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
+        self.project = ToHeads(width, width // heads, query=heads, key=heads, value=heads, **more)
+        self.output = Linear(width, width, **more)
 
-    def vjp(self, x: Array, *, positions: Positions = _NONE, **options: Any) -> tuple[Array, Callable[[Array], Array]]:
+    def vjp(self, x: Array, positions: Positions = NOWHERE, **options: Any) -> tuple[Array, Callable[[Array], Array]]:
         """Return y (B, T, D) for x (B, T, D), and the function from its gradient to that of x.
 
         `options` are those of `fastattn.attention`: key_lengths, causal, dropout and seed.
         """
-        D, heads = self.width, self.heads
-        joined, project_back = self.project.vjp(x)
-        query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], heads) for i in range(3))
-        query, key = positions.turn(query), positions.turn(key)
-        context = np.empty(x.shape, x.dtype)
-        _, _, attention_back = attend_vjp(query, key, value, positions, 0, out=heads_of(context, heads), **options)
-        y, output_back = self.output.vjp(context)
-
-        def backward(dy: Array) -> Array:
-            gradients = attention_back(heads_of(output_back(dy), heads))
-            d_joined = np.empty_like(joined)
-            d_query, d_key = positions.turn_vjp(gradients.query), positions.turn_vjp(gradients.key)
-            for i, gradient in enumerate((d_query, d_key, gradients.value)):
-                heads_of(d_joined[..., i * D : (i + 1) * D], heads)[...] = gradient
-            return project_back(d_joined)
-
-        return y, backward
+        y, _, attention_back = heads_vjp(self.output, self.project.heads(x, positions), positions, **options)
+        project_back = self.project.heads_backward(x, positions)
+        return y, lambda dy: project_back(*attention_back(dy)[:3])
 
     def start(self, batch: int) -> Memory:
         """Return the memory of no positions."""
-        nothing = np.empty((batch, self.heads, 0, self.width // self.heads), self.output.w.value.dtype)
-        return prepare(nothing, nothing)
+        w = self.output.w.value
+        return prepare(*self.project.heads(np.empty((batch, 0, len(w)), w.dtype))[1:])
 
-    def step(self, x: Array, memory: Memory, positions: Positions = _NONE) -> tuple[Array, Memory]:
+    def step(self, x: Array, memory: Memory, positions: Positions = NOWHERE) -> tuple[Array, Memory]:
         """Return y (B, D) for the next position x (B, D), and the memory with it; what `vjp` gives when causal."""
-        D, at = self.width, memory.shape[-1]
-        joined = self.project.forward(x)[:, None]
-        query, key, value = (heads_of(joined[..., i * D : (i + 1) * D], self.heads) for i in range(3))
-        memory = memory.extended(positions.turn(key, at), value)
-        context, _ = attend(memory, positions.turn(query, at), positions, at)
-        return self.output.forward(context.reshape(len(x), D)), memory
+        at = memory.shape[-1]
+        query, *key_and_value = self.project.heads(x[:, None], positions, at)
+        memory = memory.extended(*key_and_value)
+        return self.output.forward(joined(attend(memory, query, positions, at)[0]))[:, 0], memory
 
 
 class CrossAttention(Layer):
@@ -87,50 +66,36 @@ class CrossAttention(Layer):
     """
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
-        self.width, self.heads = width, heads
-        self.query = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
-        self.project = Linear(width, 2 * width, bias=bias, rng=rng, dtype=dtype)
-        self.output = Linear(width, width, bias=bias, rng=rng, dtype=dtype)
-
-    def _keys_and_values(self, joined: Array) -> tuple[Array, Array]:
-        return heads_of(joined[..., : self.width], self.heads), heads_of(joined[..., self.width :], self.heads)
+        more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
+        self.query = ToHeads(width, width // heads, query=heads, **more)
+        self.project = ToHeads(width, width // heads, key=heads, value=heads, **more)
+        self.output = Linear(width, width, **more)
 
     def vjp(
-        self, x: Array, memory: Array, *, return_weights: bool = False, **options: Any
+        self, x: Array, memory: Array, **options: Any
     ) -> tuple[Array, Array | None, Callable[[Array], tuple[Array, Array]]]:
         """Return y (B, T, D) for x (B, T, D) and memory (B, S, D), the weights, and the gradients' function.
 
         Weights are (B, H, T, S) or None; the function gives the gradients of x and memory. `options` are those of
-        `fastattn.attention`: key_lengths, dropout and seed.
+        `fastattn.attention`: return_weights, key_lengths, dropout and seed.
         """
-        heads = self.heads
-        query, query_back = self.query.vjp(x)
-        joined, project_back = self.project.vjp(memory)
-        key, value = self._keys_and_values(joined)
-        context = np.empty(x.shape, x.dtype)
-        found: Any
-        found, attention_back = attention_vjp(
-            heads_of(query, heads), key, value, out=heads_of(context, heads), return_weights=return_weights, **options
-        )
-        y, output_back = self.output.vjp(context)
+        heads = self.query.heads(x) + self.project.heads(memory)
+        y, weights, attention_back = heads_vjp(self.output, heads, **options)
+        query_back, project_back = self.query.heads_backward(x), self.project.heads_backward(memory)
 
         def backward(dy: Array) -> tuple[Array, Array]:
-            gradients = attention_back(heads_of(output_back(dy), heads))
-            d_joined, d_query = np.empty_like(joined), np.empty_like(query)
-            d_key, d_value = self._keys_and_values(d_joined)
-            d_key[...], d_value[...], heads_of(d_query, heads)[...] = gradients.key, gradients.value, gradients.query
-            return query_back(d_query), project_back(d_joined)
+            gradients = attention_back(dy)
+            return query_back(gradients.query), project_back(gradients.key, gradients.value)
 
-        return y, found.weights if return_weights else None, backward
+        return y, weights, backward
 
     def prepare(self, memory: Array, lengths: Array) -> Memory:
         """Return keys and values of a memory (B, S, D), projected and packed."""
-        return prepare(*self._keys_and_values(self.project.forward(memory)), key_lengths=lengths)
+        return prepare(*self.project.heads(memory), key_lengths=lengths)
 
     def step(self, x: Array, memory: Memory, *, return_weights: bool = False) -> tuple[Array, Array | None]:
         """Return y (B, D) for one position x (B, D), and the weights (B, H, S) or None."""
-        query = heads_of(self.query.forward(x)[:, None], self.heads)
+        (query,) = self.query.heads(x[:, None])
         found: Any = memory.attend(query, return_weights=return_weights)
-        context = found.context if return_weights else found
-        y = self.output.forward(context.reshape(len(x), self.width))
+        y = self.output.forward(joined(found.context if return_weights else found))[:, 0]
         return y, found.weights[:, :, 0] if return_weights else None

@@ -7,7 +7,8 @@ import numpy as np
 import fastattn
 from fastattn import losses, scores
 from fastattn.plugin import ScoreRecord, VariantRecord, isolated
-from fastattn.variants import hard, loading, registry
+from fastattn.variants import hard, registry
+from fastattn.variants.heads import loading
 from hints import advice, ones
 
 MEMORY, QUERY, QUERIES = ones(2, 5, 4), ones(2, 4), ones(2, 3, 4)

@@ -9,6 +9,7 @@ import numpy as np
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.scores import Additive
+from fastattn.variants.heads.projections import ToHeads
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import (
     NormalizerLike,
@@ -128,80 +129,67 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
             )
             for _ in range(heads)
         ]  # fmt: skip
-        self.value = Linear(self.value_width, heads * self.head_width, **more)
+        self.value = ToHeads(self.value_width, self.head_width, value=heads, **more)
         self.output = Linear(heads * self.head_width, self.output_width, **more)
 
     def extend(self, prepared: Prepared) -> AdditiveHeadsPrepared:
         made = AdditiveHeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         check_summed(made, self.value_width)
-        values = self._split(self.value.forward(made.summed))
+        (values,) = self.value.heads(made.summed)
         made.heads = tuple(
-            head.prepare(made.memory, made.lengths, made.mask, values=own) for head, own in zip(self.heads, values)
+            head.prepare(made.memory, made.lengths, made.mask, values=values[:, i]) for i, head in enumerate(self.heads)
         )
         return made
-
-    def _split(self, x: Array) -> list[Array]:
-        """Return the parts (..., d) of x (..., H d)."""
-        return [x[..., i * self.head_width : (i + 1) * self.head_width] for i in range(len(self.heads))]
 
     def step(
         self, query: Array, prepared: AdditiveHeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
         query = self.check_query(query, prepared, state)
         found = [head.step(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
-        context = self.output.forward(np.concatenate([context for context, _, _ in found], axis=-1))
-        return context, np.stack([np.asarray(weights) for _, weights, _ in found], axis=1), state
+        contexts, weights = self._side_by_side([one[:2] for one in found])
+        return self.output.forward(contexts), weights, state
+
+    def _side_by_side(self, found: list[Any]) -> tuple[Array, Any]:
+        """Return the heads' contexts (..., H d), and their weights (B, H, ...), or None."""
+        both = [(one, None) if isinstance(one, np.ndarray) else one[:2] for one in found]
+        contexts = np.concatenate([context for context, _ in both], axis=-1)
+        weights = [weights for _, weights in both if weights is not None]
+        return contexts, np.stack(weights, axis=1) if weights else None
+
+    def _of_head(self, i: int, d_contexts: Array, d_weights: Array | None) -> tuple[Array, Array | None]:
+        """Return the gradients of one head's context and weights."""
+        d_context = np.ascontiguousarray(d_contexts[..., i * self.head_width : (i + 1) * self.head_width])
+        return d_context, None if d_weights is None else np.ascontiguousarray(d_weights[:, i])
 
     def forward(
-        self,
-        queries: Array,
-        prepared: AdditiveHeadsPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
+        self, queries: Array, prepared: AdditiveHeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
-        queries = self.check_queries(queries, prepared, state)
-        found = [
-            head.forward(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)
-        ]
-        return self._joined(found, self.output.forward(self._contexts(found, return_weights)), return_weights)
-
-    def _contexts(self, found: list[Any], return_weights: bool) -> Array:
-        return np.concatenate([one.context if return_weights else one for one in found], axis=-1)
-
-    def _joined(self, found: list[Any], context: Array, return_weights: bool) -> Array | AttentionOutput:
-        if not return_weights:
-            return context
-        return AttentionOutput(context, np.stack([one.weights for one in found], axis=1))
+        queries, both = self.check_queries(queries, prepared, state), zip(self.heads, prepared.heads)
+        found = [head.forward(queries, own, return_weights=return_weights) for head, own in both]
+        contexts, weights = self._side_by_side(found)
+        context = self.output.forward(contexts)
+        return context if weights is None else AttentionOutput(context, weights)
 
     def vjp(
-        self,
-        queries: Array,
-        prepared: AdditiveHeadsPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
+        self, queries: Array, prepared: AdditiveHeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
         queries = self.check_queries(queries, prepared, state)
         check_whole(prepared)
         both = [head.vjp(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)]
-        found = [output for output, _ in both]
-        context, output_back = self.output.vjp(self._contexts(found, return_weights))
-        output = self._joined(found, context, return_weights)
+        contexts, weights = self._side_by_side([output for output, _ in both])
+        context, output_back = self.output.vjp(contexts)
+        output = context if weights is None else AttentionOutput(context, weights)
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            d_queries, gradients = np.zeros_like(queries), []
-            for i, d_head in enumerate(self._split(output_back(d_context))):
-                d_own, d_memory = both[i][1](np.ascontiguousarray(d_head), self._weights(d_weights, i))
+            d_queries, d_contexts, gradients = np.zeros_like(queries), output_back(d_context), []
+            for i, (_, head_back) in enumerate(both):
+                d_own, d_memory = head_back(*self._of_head(i, d_contexts, d_weights))
                 d_queries += d_own
                 gradients.append(d_memory)
             return d_queries, self._memory_vjp(prepared, gradients)
 
         return output, backward
-
-    def _weights(self, d_weights: Array | None, head: int) -> Array | None:
-        return None if d_weights is None else np.ascontiguousarray(d_weights[:, head])
 
     def _memory_vjp(self, prepared: Prepared, gradients: list[Any]) -> MemoryGradient:
         d_memory = gradients[0][0]
@@ -217,18 +205,17 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
         check_whole(prepared)
         prepared.count()
         found = [head.step_vjp(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
-        contexts = np.concatenate([one[0] for one in found], axis=-1)
+        contexts, weights = self._side_by_side([one[:2] for one in found])
 
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
             prepared.tape.append(JoinedStep(contexts, d_context))
-            d_query = np.zeros_like(query)
-            for i, d_head in enumerate(self._split(self.output.w.packed().matmul_transposed(d_context))):
-                d_query += found[i][3](np.ascontiguousarray(d_head), self._weights(d_weights, i))[0]
+            d_query, d_contexts = np.zeros_like(query), self.output.w.packed().matmul_transposed(d_context)
+            for i, (*_, head_back) in enumerate(found):
+                d_query += head_back(*self._of_head(i, d_contexts, d_weights))[0]
             return d_query, d_state
 
-        weights = np.stack([np.asarray(one[1]) for one in found], axis=1)
         context = self.output.forward(contexts)
         return context, weights, state, StepBackward(backward, context, weights, state)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from fastattn.attention import AttentionOutput, Memory, prepare
 from fastattn.errors import ShapeError, UnsupportedError, describe
-from fastattn.positions import Positions, attend, attend_vjp, visible
-from fastattn.variants.multihead import HeadsPrepared, MultiHead, heads_of, joined
-from fastattn.variants.protocol.backward import check_cotangents
+from fastattn.positions import Positions, attend_vjp
+from fastattn.variants.heads.multihead import HeadsPrepared, MultiHead
+from fastattn.variants.heads.projections import heads_of, joined
 from fastattn.variants.protocol.checks import NormalizerLike, check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward
@@ -101,6 +101,9 @@ class CausalSelfAttention(MultiHead):
             normalizer=normalizer, rng=rng, dtype=dtype,
         )  # fmt: skip
         self.states = (CausalState,)
+        self._given["causal"] = "bottom_right"
+        if self.window is not None and not self.sinks:
+            self._given["window"] = self.window
 
     def extend(self, prepared: Prepared) -> HeadsPrepared:
         if prepared.mask is not None or prepared.values is not None or (prepared.lengths != prepared.keys).any():
@@ -113,75 +116,34 @@ class CausalSelfAttention(MultiHead):
         rows = slice(None) if prepared.rows is None else prepared.rows
         return CausalState(prepare(prepared.key[rows], prepared.value[rows]), shape=prepared.shape)
 
-    def _extend(self, x: Array, state: Any, prepared: Prepared) -> tuple[Array, CausalState, int]:
-        """Return the queries of x (B, T, D), the state with x in its cache, and the position of x's first row."""
+    def _advance(self, x: Array, prepared: HeadsPrepared, state: Any) -> tuple[Array, Memory, int, Any]:
         first = state.cache.shape[-1]
-        placed = self.positions.add(x, first)
-        query, key, value = (
-            heads_of(layer.forward(placed), heads)
-            for layer, heads in ((self.query, self.heads), (self.key, self.key_heads), (self.value, self.key_heads))
-        )
-        query, key = self.positions.turn(query, first), self.positions.turn(key, first)
-        return query, CausalState(state.cache.extended(key, value), shape=state.shape), first
+        placed, query = self._query_heads(x, first)
+        cache = state.cache.extended(*self._own(placed, first))
+        return query, cache, first, CausalState(cache, shape=state.shape)
 
-    def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
-        options: dict[str, Any] = {"causal": "bottom_right"}
-        if self.normalizer.name != "softmax":
-            options["normalizer"] = self.normalizer
-        if self.window is not None and self.sinks:
-            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
-        elif self.window is not None:
-            options["window"] = self.window
-        return options
-
-    def step(self, query: Array, prepared: HeadsPrepared, state: Any) -> tuple[Array, Array | None, CausalState]:
-        heads, after, first = self._extend(self.check_query(query, prepared, state)[:, None], state, prepared)
-        options = self._options(first, 1, first + 1)
-        found: Any
-        context, found = attend(after.cache, heads, self.positions, first, return_weights=True, **options)
-        return self.output.forward(joined(context)[:, 0]), found[:, :, 0], after
-
-    def forward(
-        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> Array | AttentionOutput:
-        x = self.check_queries(queries, prepared, state)
-        query, after, first = self._extend(x, self.start(prepared) if state is None else state, prepared)
-        options = self._options(first, x.shape[1], first + x.shape[1])
-        heads, weights = attend(after.cache, query, self.positions, first, return_weights=return_weights, **options)
-        context = self.output.forward(joined(heads))
-        return AttentionOutput(context, weights) if return_weights else context
+    def _own(self, placed: Array, first: int) -> tuple[Array, Array]:
+        """Return the keys and values of positions."""
+        return self.key.heads(placed, self.positions, first)[0], self.value.heads(placed)[0]
 
     def vjp(
         self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        x = self.check_queries(queries, prepared, state)
+        x, before = self.check_queries(queries, prepared, state), prepared.keys
         check_whole(prepared)
         if state is not None:
             hint = "prepare what precedes the queries as the memory."
             raise UnsupportedError(describe("state", "None: gradients reach the beginning", "a state", hint))
-        positions, before = self.positions, prepared.keys
-        whole = positions.add(np.concatenate([prepared.memory, x], axis=1))
-        (query, query_back), (key, key_back), (value, value_back) = (
-            layer.vjp(given)
-            for layer, given in ((self.query, whole[:, before:]), (self.key, whole), (self.value, whole))
-        )
-        heads, weights, attention_back = attend_vjp(
-            positions.turn(heads_of(query, self.heads), before), positions.turn(heads_of(key, self.key_heads)),
-            heads_of(value, self.key_heads), positions, before, return_weights=return_weights,
-            **self._options(before, x.shape[1], whole.shape[1]),
-        )  # fmt: skip
-        context, output_back = self.output.vjp(joined(heads))
-        output = AttentionOutput(context, weights) if return_weights else context
+        whole = np.concatenate([prepared.memory, x], axis=1)
+        known = self._projected(Prepared(whole, None, np.full(len(x), whole.shape[1]), None))
+        output, back = self._queries_vjp(x, known, before, return_weights)
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
-            d_whole = key_back(joined(positions.turn_vjp(gradients.key))) + value_back(joined(gradients.value))
-            d_query = query_back(joined(positions.turn_vjp(gradients.query, before)))
-            d_x = d_query + d_whole[:, before:]
-            positions.add_vjp(d_x, before)
-            positions.add_vjp(d_whole[:, :before])
-            return d_x, d_whole[:, :before]
+            d_x, gradients = back(d_context, d_weights)
+            d_whole = self._placed_vjp(known, gradients)
+            d_whole[:, before:] += d_x
+            self.positions.add_vjp(d_whole)
+            return d_whole[:, before:], d_whole[:, :before]
 
         return output, backward
 
@@ -194,16 +156,10 @@ class CausalSelfAttention(MultiHead):
         if first != prepared.keys + len(state.steps):
             hint = "make every step with step_vjp, from start() on."
             raise UnsupportedError(describe("state", "one of step_vjp or start", "one of step", hint))
-        placed = positions.add(x, first)
-        (query, query_back), (key, key_back), (value, value_back) = (
-            layer.vjp(placed) for layer in (self.query, self.key, self.value)
-        )
-        turned = positions.turn(heads_of(query, self.heads), first)
-        own = positions.turn(heads_of(key, self.key_heads), first), heads_of(value, self.key_heads)
+        placed, turned = self._query_heads(x, first)
+        own = self._own(placed, first)
         after = CausalState(state.cache.extended(*own), (*state.steps, own), shape=state.shape)
-        options = self._options(first, 1, first + 1)
-        found: Any
-        context, found = attend(after.cache, turned, positions, first, return_weights=True, **options)
+        context, found = self._attend(turned, after.cache, first, True)
         output, output_back = self.output.vjp(joined(context)[:, 0])
 
         def backward(d_context: Array, d_weights: Array | None, d_state: Any) -> tuple[Array, CausalGradient]:
@@ -211,6 +167,7 @@ class CausalSelfAttention(MultiHead):
                 np.concatenate([begun, *(step[i] for step in after.steps)], axis=2)
                 for i, begun in enumerate((prepared.key, prepared.value))
             )
+            options = self._options(first, 1, first + 1)
             _, _, back = attend_vjp(turned, keys, values, positions, first, return_weights=True, **options)
             given = None if d_weights is None else d_weights[:, :, None]
             gradients = back(heads_of(output_back(d_context)[:, None], self.heads), given)
@@ -218,9 +175,9 @@ class CausalSelfAttention(MultiHead):
             if d_state is not None:
                 d_key, d_value = d_key + d_state.key, d_value + d_state.value
             # Later steps have read this position: their gradients are all there, and it passes them on.
-            d_query = query_back(joined(positions.turn_vjp(gradients.query, first)))
-            d_query = d_query + key_back(joined(positions.turn_vjp(d_key[:, :, first:], first)))
-            d_query = d_query + value_back(joined(d_value[:, :, first:]))
+            d_query = self.query.heads_backward(placed, positions, first)(gradients.query)
+            d_query += self.key.heads_backward(placed, positions, first)(d_key[:, :, first:])
+            d_query += self.value.heads_backward(placed)(d_value[:, :, first:])
             positions.add_vjp(d_query, first)
             before = CausalGradient(d_key[:, :, :first], d_value[:, :, :first])
             if not state.steps:

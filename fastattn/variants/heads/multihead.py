@@ -9,13 +9,14 @@ import numpy as np
 
 from fastattn import normalizers
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, Memory, prepare
+from fastattn.attention import AttentionOutput, Gradients, Memory, prepare
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
 from fastattn.positions import create as create_positions
 from fastattn.scores.base import KERNEL_DOT
-from fastattn.variants import loading
+from fastattn.variants.heads import loading
+from fastattn.variants.heads.projections import ToHeads, heads_of, heads_vjp, joined
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import (
     NormalizerLike,
@@ -28,17 +29,7 @@ from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
 
-__all__ = ["HeadsState", "MultiHead", "heads_of", "joined"]
-
-
-def heads_of(x: Array, heads: int) -> Array:
-    """Return (B, T, H d) as (B, H, T, d), in place."""
-    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
-
-
-def joined(x: Array) -> Array:
-    """Return (B, H, T, d) as (B, T, H d)."""
-    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
+__all__ = ["HeadsPrepared", "HeadsState", "MultiHead"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,11 @@ class HeadsPrepared(Prepared):
     value: Array
     attended: Memory
     tape: Tape[HeadsStep]
+
+    @property
+    def summed(self) -> Array:
+        """What is projected to the heads' values: the values, or the placed memory."""
+        return self.placed if self.values is None else self.values
 
 
 class MultiHead(Variant[HeadsPrepared]):
@@ -175,14 +171,15 @@ class MultiHead(Variant[HeadsPrepared]):
         self.head_width = check_head_width(query_width, heads, head_width)
         self.value_width = memory_width if value_width is None else check_size("value_width", value_width)
         self.output_width = query_width if output_width is None else check_size("output_width", output_width)
-        wide, narrow = heads * self.head_width, self.key_heads * self.head_width
         more: Any = {"bias": bias, "rng": rng, "dtype": dtype}
-        self.query = Linear(query_width, wide, **more)
-        self.key = Linear(memory_width, narrow, **more)
-        self.value = Linear(self.value_width, narrow, **more)
-        self.output = Linear(wide, self.output_width, **more)
+        self.query = ToHeads(query_width, self.head_width, query=heads, **more)
+        self.key = ToHeads(memory_width, self.head_width, key=self.key_heads, **more)
+        self.value = ToHeads(self.value_width, self.head_width, value=self.key_heads, **more)
+        self.output = Linear(heads * self.head_width, self.output_width, **more)
         self.window, self.sinks = check_window(window, sinks)
         self.normalizer = normalizers.read(normalizer)
+        # What every call of attention is given where it is not the default.
+        self._given: dict[str, Any] = {} if self.normalizer.name == "softmax" else {"normalizer": self.normalizer}
         self.positions = create_positions(
             positions, width=query_width, heads=heads, head_width=self.head_width, rng=rng, dtype=dtype,
             bidirectional=self.bidirectional,
@@ -206,103 +203,116 @@ class MultiHead(Variant[HeadsPrepared]):
         return HeadsState(first + steps, shape=state.shape) if self.positioned else state
 
     def extend(self, prepared: Prepared) -> HeadsPrepared:
-        made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        check_summed(made, self.value_width)
-        made.placed = self.positions.add(made.memory)
-        # A copy, head by head, so that heads of a sample are samples for the backward pass of a step.
-        key = self.positions.turn(heads_of(self.key.forward(made.placed), self.key_heads))
-        made.key = np.ascontiguousarray(key)
-        made.value = np.ascontiguousarray(heads_of(self.value.forward(self._summed(made)), self.key_heads))
+        made = self._projected(prepared)
+        # Copies, head by head, so that heads of a sample are samples for the backward pass of a step.
+        made.key, made.value = np.ascontiguousarray(made.key), np.ascontiguousarray(made.value)
         made.attended = prepare(made.key, made.value, key_lengths=made.lengths, mask=self._mask(made))
         return made
 
-    def _summed(self, prepared: HeadsPrepared) -> Array:
-        placed: Array = prepared.placed if prepared.values is None else prepared.values
-        return placed
+    def _projected(self, prepared: Prepared) -> HeadsPrepared:
+        made = HeadsPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
+        made.placed = self.positions.add(made.memory)
+        check_summed(made, self.value_width)
+        (made.key,) = self.key.heads(made.placed, self.positions)
+        (made.value,) = self.value.heads(made.summed)
+        return made
 
     def _mask(self, prepared: Prepared) -> Array | None:
         return None if prepared.mask is None else prepared.mask[:, None, None]
 
-    def _query_heads(self, queries: Array, first: int) -> Array:
-        """Return queries (B, T, Dq) projected and turned, (B, H, T, d)."""
-        projected = self.query.forward(self.positions.add(queries, first))
-        return self.positions.turn(heads_of(projected, self.heads), first)
-
     def _options(self, first: int, queries: int, keys: int) -> dict[str, Any]:
-        """Return the options of attention that depend on positions."""
-        options: dict[str, Any] = {} if self.normalizer.name == "softmax" else {"normalizer": self.normalizer}
-        if self.window is not None:
-            options["mask"] = visible(first, queries, keys, self.window, self.sinks)
-        return options
+        """Return the options of attention of queries at `first` to keys at 0."""
+        if self.window is None or "window" in self._given:
+            return self._given
+        return {**self._given, "mask": visible(first, queries, keys, self.window, self.sinks)}
+
+    def _query_heads(self, x: Array, first: int) -> tuple[Array, Array]:
+        """Return queries x (B, T, Dq) with what is added for their positions, and their heads (B, H, T, d)."""
+        placed = self.positions.add(x, first)
+        return placed, self.query.heads(placed, self.positions, first)[0]
+
+    def _attend(self, query: Array, memory: Memory, first: int, return_weights: bool) -> tuple[Array, Any]:
+        options = self._options(first, query.shape[2], memory.shape[-1])
+        return attend(memory, query, self.positions, first, return_weights=return_weights, **options)
+
+    def _advance(self, x: Array, prepared: HeadsPrepared, state: Any) -> tuple[Array, Memory, int, Any]:
+        """Return heads of queries, what they attend to, the position of the first, and the state after them."""
+        first = self._first(state)
+        return self._query_heads(x, first)[1], prepared.attended, first, self._after(state, first, x.shape[1])
+
+    def _run(self, x: Array, prepared: HeadsPrepared, state: Any, return_weights: bool) -> tuple[Array, Any, Any]:
+        query, memory, first, after = self._advance(x, prepared, state)
+        heads, weights = self._attend(query, memory, first, return_weights)
+        return self.output.forward(joined(heads)), weights, after
 
     def step(
         self, query: Array, prepared: HeadsPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
-        query, first = self.check_query(query, prepared, state), self._first(state)
-        heads, weights = self._attend(self._query_heads(query[:, None], first), prepared, first, True)
-        return self.output.forward(joined(heads)[:, 0]), weights[:, :, 0], self._after(state, first, 1)
-
-    def _attend(self, query: Array, prepared: HeadsPrepared, first: int, return_weights: bool) -> tuple[Array, Any]:
-        options = self._options(first, query.shape[2], prepared.keys)
-        return attend(prepared.attended, query, self.positions, first, return_weights=return_weights, **options)
+        query = self.check_query(query, prepared, state)
+        context, weights, after = self._run(query[:, None], prepared, state, True)
+        return context[:, 0], weights[:, :, 0], after
 
     def forward(
-        self,
-        queries: Array,
-        prepared: HeadsPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
+        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> Array | AttentionOutput:
-        queries, first = self.check_queries(queries, prepared, state), self._first(state)
-        heads, weights = self._attend(self._query_heads(queries, first), prepared, first, return_weights)
-        context = self.output.forward(joined(heads))
-        return AttentionOutput(context, weights) if return_weights else context
+        queries = self.check_queries(queries, prepared, state)
+        context, weights, _ = self._run(queries, prepared, state or self.start(prepared), return_weights)
+        return context if weights is None else AttentionOutput(context, weights)
 
     def vjp(
-        self,
-        queries: Array,
-        prepared: HeadsPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
+        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
     ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
         queries, first = self.check_queries(queries, prepared, state), self._first(state)
         check_whole(prepared)
-        positions = self.positions
-        projected, query_back = self.query.vjp(positions.add(queries, first))
-        turned = positions.turn(heads_of(projected, self.heads), first)
-        heads, weights, attention_back = self._attention_vjp(prepared, turned, first, return_weights)
-        context, output_back = self.output.vjp(joined(heads))
-        output = AttentionOutput(context, weights) if return_weights else context
+        output, back = self._queries_vjp(queries, prepared, first, return_weights)
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            gradients = attention_back(heads_of(output_back(d_context), self.heads), d_weights)
-            d_queries = query_back(joined(positions.turn_vjp(gradients.query, first)))
-            positions.add_vjp(d_queries, first)
+            d_queries, gradients = back(d_context, d_weights)
+            self.positions.add_vjp(d_queries, first)
             return d_queries, self._memory_vjp(prepared, gradients)
 
         return output, backward
 
-    def _attention_vjp(self, prepared: HeadsPrepared, query: Array, first: int, return_weights: bool) -> Any:
-        options = self._options(first, query.shape[2], prepared.keys)
-        own = self._mask(prepared)
+    def _queries_vjp(
+        self, queries: Array, prepared: HeadsPrepared, first: int, return_weights: bool
+    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, Gradients]]]:
+        """Return what `vjp` does, but of the memory the gradients of its heads, and of queries that of placed ones."""
+        placed, query = self._query_heads(queries, first)
+        heads, options = (query, prepared.key, prepared.value), self._whole_options(prepared, first, queries.shape[1])
+        context, weights, attention_back = heads_vjp(
+            self.output, heads, self.positions, first, return_weights=return_weights, **options
+        )
+        output = context if weights is None else AttentionOutput(context, weights)
+        query_back = self.query.heads_backward(placed, self.positions, first)
+
+        def backward(d_context: Array | None, d_weights: Array | None) -> tuple[Array, Gradients]:
+            gradients = attention_back(*check_cotangents(output, d_context, d_weights))
+            return query_back(gradients.query), gradients
+
+        return output, backward
+
+    def _whole_options(self, prepared: HeadsPrepared, first: int, queries: int) -> dict[str, Any]:
+        """Return all options of attention over a memory that was not made ready for it."""
+        options, own = self._options(first, queries, prepared.keys), self._mask(prepared)
         if own is not None:
-            options["mask"] = own & options["mask"] if "mask" in options else own
+            options = {**options, "mask": own & options.get("mask", True)}
+        return {"key_lengths": prepared.lengths, **options}
+
+    def _attention_vjp(self, prepared: HeadsPrepared, query: Array, first: int, return_weights: bool) -> Any:
+        options = self._whole_options(prepared, first, query.shape[2])
         return attend_vjp(
-            query, prepared.key, prepared.value, self.positions, first, key_lengths=prepared.lengths,
-            return_weights=return_weights, **options,
-        )  # fmt: skip
+            query, prepared.key, prepared.value, self.positions, first, return_weights=return_weights, **options
+        )
 
     def _memory_vjp(self, prepared: HeadsPrepared, gradients: Any) -> MemoryGradient:
-        d_key = self.positions.turn_vjp(gradients.key)
-        d_memory = self.key.vjp(prepared.placed)[1](joined(d_key))
-        d_values = self.value.vjp(self._summed(prepared))[1](joined(gradients.value))
-        if prepared.values is None:
-            d_memory = d_memory + d_values
-        self.positions.add_vjp(d_memory)
-        return d_memory if prepared.values is None else (d_memory, d_values)
+        d_placed = self._placed_vjp(prepared, gradients)
+        self.positions.add_vjp(d_placed if prepared.values is None else d_placed[0])
+        return d_placed
+
+    def _placed_vjp(self, prepared: HeadsPrepared, gradients: Any) -> Any:
+        """Return gradients of the placed memory, and of values if there are any."""
+        d_memory = self.key.heads_backward(prepared.placed, self.positions)(gradients.key)
+        return prepared.gradient(d_memory, self.value.heads_backward(prepared.summed)(gradients.value))
 
     def step_vjp(
         self, query: Array, prepared: HeadsPrepared, state: AttentionState
@@ -310,9 +320,8 @@ class MultiHead(Variant[HeadsPrepared]):
         query, first = self.check_query(query, prepared, state), self._first(state)
         check_whole(prepared)
         prepared.count()
-        placed = self.positions.add(query[:, None], first)
-        turned = self.positions.turn(heads_of(self.query.forward(placed), self.heads), first)
-        context, found = self._attend(turned, prepared, first, True)
+        placed, turned = self._query_heads(query[:, None], first)
+        context, found = self._attend(turned, prepared.attended, first, True)
         heads, weights, projected = joined(context)[:, 0], found[:, :, 0], joined(turned)[:, 0]
         output, after = self.output.forward(heads), self._after(state, first, 1)
 
@@ -375,12 +384,11 @@ class MultiHead(Variant[HeadsPrepared]):
     def finish(self, prepared: HeadsPrepared) -> MemoryGradient:
         tape, _ = self.take(prepared)
         if not tape:
-            nothing = np.zeros_like(prepared.memory)
-            return nothing if prepared.values is None else (nothing, np.zeros_like(prepared.values))
+            return prepared.gradient(np.zeros_like(prepared.memory), np.zeros_like(prepared.summed))
         steps = tape.joined()
         d_weights = None if steps.d_weights is None else steps.d_weights.swapaxes(1, 2)
-        self.output.vjp(steps.heads)[1](steps.d_context)
-        self.query.vjp(steps.query)[1](steps.d_projected)
+        self.output.backward(steps.heads)(steps.d_context)
+        self.query.backward(steps.query)(steps.d_projected)
         query, d_heads = (heads_of(x, self.heads) for x in (steps.projected, steps.d_heads))
         d_keys_values = None
         for part, first in self._runs(tape):
