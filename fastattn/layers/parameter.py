@@ -43,7 +43,7 @@ class Parameter:
     ----------
     value : array
         A read-only view, which follows later changes; `copy` it to keep what it holds. Change the value by `assign` or
-        in a block of `edit`.
+        in a block of `edit`; ``w.value += 1`` is NumPy's error for any read-only array, see the example.
     gradient : array
         Same shape; backward passes add to it, an optimizer sets it back to zero. What is assigned is copied into the
         parameter's own array and rounded to its dtype; arithmetic in place is another way to change it.
@@ -63,6 +63,9 @@ class Parameter:
     ...     value += 1
     >>> w.packed().matmul(np.ones((1, 2), np.float32))
     array([[4., 4., 4.]], dtype=float32)
+    >>> w.value += 1
+    Traceback (most recent call last):
+    ValueError: output array is read-only
     >>> w.assign(np.zeros((2, 3)))
     >>> w.packed().matmul(np.ones((1, 2), np.float32))
     array([[0., 0., 0.]], dtype=float32)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._arrays import Array
+from fastattn._numbers import check_choice
 from fastattn._printing import say
 from fastattn._strings import path_name
 from fastattn._version import __version__
@@ -39,6 +40,7 @@ from fastattn.seq2seq.text.vocabulary import Vocabulary
 __all__ = ["Checkpoint", "load", "mark_best", "save", "steps"]
 
 _FOLDER = re.compile(r"checkpoint-(\d{8,})(\.old)?")  # .old: see `durable.write_folder`
+WHICH = ("last", "best")
 _STATE = "state.safetensors"
 _VOCABULARY = ".vocabulary.json"
 
@@ -178,8 +180,7 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
         In one line, if there is no good checkpoint, or one is of a newer format.
     """
     run = Path(path_name("run", run))
-    if which not in ("last", "best"):
-        raise ArgumentError(describe("which", "'last' or 'best'", repr(which), "pass one of the two."))
+    which = check_choice("which", which, WHICH)
     if _FOLDER.fullmatch(run.name) or (run / "manifest.json").exists():
         return _read(run, state)
     candidates = [folder for _, folder in sorted(_candidates(run), key=lambda c: (-c[0], c[1].name))]

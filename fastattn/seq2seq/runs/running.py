@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastattn._numbers import check_choice, check_flag
 from fastattn._printing import say
-from fastattn._strings import path_name
+from fastattn._strings import path_name, string
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.config import Config, read_config
@@ -111,7 +112,7 @@ def train(
     >>> outcome.steps, outcome.reason, len(translations)
     (1, 'epochs', 1)
     """
-    place = "data.train"
+    resume, quiet, place = check_flag("resume", resume), check_flag("quiet", quiet), "data.train"
     if not isinstance(config, Config):
         read = read_config(config)
         place, config = f"{os.fspath(config)}: {place}", read
@@ -122,7 +123,7 @@ def train(
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(path_name("folder", folder))
     _check_apart(config, folder)
-    progress = Progress(label=label, quiet=quiet)
+    progress = Progress(label=string("label", label), quiet=quiet)
     about = prospect(config)
     with _alone(folder):
         found, changes = _found(folder, config, resume)
@@ -175,7 +176,7 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     CheckpointError
         If there is no good checkpoint, or it does not fit its configuration.
     """
-    folder = Path(path_name("folder", folder))
+    folder, which = Path(path_name("folder", folder)), check_choice("which", which, checkpoint.WHICH)
     if which == "best" and not (folder / "best").exists():
         found = _best_without_pointer(folder, checkpoint.load(folder, state=False))
     else:
