@@ -189,7 +189,7 @@ advice(
 )
 advice(lambda progress={"loss": np.inf}: save(progress=progress), "save finite numbers only", progress={"loss": 1.0})
 advice(lambda which="first": checkpoint.load(run(), which), "pass which='last'", which="last")
-advice(lambda which="bast": seq2seq.load(run(), which), "did you mean 'best'?", which="best")
+advice(lambda which="bset": seq2seq.load(run(), which), "did you mean 'best'?", which="best")
 advice(
     lambda folder="none": [run(), checkpoint.load(folder)], "name the folder of a run that has saved one", folder="run"
 )
