@@ -11,9 +11,27 @@
 #include "sizes.h"
 
 enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1, FA_UNFIT = 2 }; /* unfit: done, but some result is not finite */
-enum fa_score { FA_SCORE_DOT = 0, FA_SCORE_ADDITIVE = 1 };
+enum fa_score {
+#define SCORE(NAME, ...) FA_SCORE_##NAME,
+#include "attention/scores/scores.def"
+    FA_SCORES
+};
 enum fa_activation { FA_TANH = 0, FA_SIGMOID = 1, FA_RELU = 2 };
 enum fa_causal { FA_NOT_CAUSAL = 0, FA_TOP_LEFT = 1, FA_BOTTOM_RIGHT = 2 };
+
+/* What scores.def says of a score. */
+typedef struct {
+    const char *name;
+    int vector;
+    double pair, packing, alone;
+} fa_score_facts;
+static inline const fa_score_facts *fa_facts(int32_t score) {
+    static const fa_score_facts all[] = {
+#define SCORE(NAME, name, ...) [FA_SCORE_##NAME] = {#name, __VA_ARGS__},
+#include "attention/scores/scores.def"
+    };
+    return all + score;
+}
 
 typedef struct {
     int64_t batch, head, row;
@@ -35,7 +53,7 @@ typedef struct fa_attention {
     int32_t score, activation, causal;
     double scale;             /* multiplies the raw score */
     double softcap;           /* 0: none */
-    const void *score_vector; /* additive: v, D elements */
+    const void *score_vector; /* of a score that has one: v, D elements */
 
     const uint8_t *mask; /* 1 = may attend; NULL: none */
     fa_strides4 mask_strides;
@@ -79,7 +97,7 @@ typedef struct fa_attention_grad {
     void *d_bias;        /* laid out by d_bias_strides; zero on entry; NULL: not wanted */
     int32_t d_bias_wide; /* d_bias is of float64, for a bias that pairs share */
     fa_strides4 d_bias_strides;
-    void *d_score_vector; /* additive: D */
+    void *d_score_vector; /* of a score that has one: D */
     double *d_alpha;      /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
 } fa_attention_grad;
 
@@ -102,7 +120,7 @@ typedef struct fa_plan {
     void *partials;
     int64_t heads_per_task, batches_per_task; /* backward: those that share a bias, whose gradient has one order */
     void *delta;                              /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
-    void *d_score_vectors;                    /* additive: (B, Hk, D), to be summed */
+    void *d_score_vectors;                    /* (B, Hk, D), to be summed */
     int32_t *unfit;                           /* becomes 1 when some gradient is not finite; tasks write it */
 } fa_plan;
 

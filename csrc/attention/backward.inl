@@ -11,7 +11,7 @@
  *   1. S  = scores of the block, as in the forward pass, options included          queries x PW
  *   2. dP = d_context x value^T, from value panels packed like keys
  *   3. P and g on the strips
- *   4. d_value += P^T d_context;   dot: d_key += g^T query, d_query += g key;   additive: additive_backward
+ *   4. d_value += P^T d_context;   products: d_key += g^T query, d_query += g key;   others: block_backward
  *
  * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, where all heads of a
  * query that share the key head follow each other. Each block is one chain, and blocks are added (tile/sums.inl); a
@@ -31,9 +31,6 @@
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
-#include "scores/additive.inl"
-#include "scores/additive_pack.inl"
-#include "scores/additive_backward.inl"
 #include "rows.inl"
 
 #define FA_QUERY_BLOCK 48
@@ -42,12 +39,13 @@
 typedef struct {
     const fa_attention_grad *g;
     const fa_attention *a;
+    const score_kernel *kernel;
     const real *delta;
     score_source scores;
     int64_t b, hk, group, ldq, block_keys;
     int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
     int careful;      /* leave masked pairs out of every product */
-    /* The outer block: its keys (additive: their exponentials), rows_stride apart, and its sums, ldd and ldv apart, in
+    /* The outer block: its keys (packed, if the score does it), rows_stride apart, and its sums, ldd and ldv apart, in
      * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums; of kept: so do
      * the pairs, which begin with the panel's in high and low and go on with those of its values. */
     const real *rows;
@@ -56,19 +54,22 @@ typedef struct {
     unsigned started, kept;
     double *d_v_total;
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
-    real *queries, *exponentials, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
+    real *queries, *query_rows, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
 } backward_state;
 
 FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, char *workspace) {
     const fa_attention *a = &g->f;
-    int additive = a->score == FA_SCORE_ADDITIVE;
+    const score_kernel *kernel = score_kernels[a->score];
+    const int pairs = kernel->block_backward != NULL, packs = kernel->pack_row != NULL;
+    const int vector = fa_facts(a->score)->vector;
     char *w = workspace;
     s->a = a;
     s->g = g;
-    s->ldd = additive ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
+    s->kernel = kernel;
+    s->ldd = pairs ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
     s->ldv = padded(a->Dv);
-    s->block_keys = additive ? 2 * PW : 4 * PW;
+    s->block_keys = pairs ? 2 * PW : 4 * PW;
     int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
     s->key_panels = take(&w, panels, panel_stride(a->score, a->D));
     s->value_panels = take(&w, panels * PW, a->Dv);
@@ -78,21 +79,21 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     const int turns = a->H / a->Hk * a->Tq > FA_QUERY_TURN;
     s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
-    s->d_key_block = take(&w, additive ? PW : 0, s->ldd);
-    s->d_v_total = (double *)take(&w, additive ? (int64_t)(sizeof(double) / sizeof(real)) : 0, s->ldd);
-    s->ldq = additive ? query_width(a) : s->ldd;
+    s->d_key_block = take(&w, pairs ? PW : 0, s->ldd);
+    s->d_v_total = (double *)take(&w, vector ? (int64_t)(sizeof(double) / sizeof(real)) : 0, s->ldd);
+    s->ldq = packs ? query_width(a) : s->ldd;
     s->queries = take(&w, Q, s->ldq);
-    s->exponentials = additive ? take(&w, Q, s->ldd) : NULL;
-    s->query_lost = additive ? take(&w, Q, s->ldd) : NULL;
-    s->key_lost = additive ? take(&w, s->block_keys, s->ldd) : NULL;
-    s->raw_queries = additive ? take(&w, Q, s->ldd) : s->queries;
+    s->query_rows = packs ? take(&w, Q, s->ldd) : s->queries;
+    s->query_lost = packs ? take(&w, Q, s->ldd) : NULL;
+    s->key_lost = packs ? take(&w, s->block_keys, s->ldd) : NULL;
+    s->raw_queries = packs ? take(&w, Q, s->ldd) : s->queries;
     s->d_context = take(&w, Q, s->ldv);
     s->d_query = take(&w, Q, s->ldd);
     s->S = take(&w, Q, PW);
     s->dP = take(&w, Q, PW);
     s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
-    s->v = take(&w, additive ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
-    s->d_v = take(&w, additive ? s->ldd : 0, 1);
+    s->v = take(&w, vector ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
+    s->d_v = take(&w, vector ? s->ldd : 0, 1);
     s->q_flags = (uint8_t *)take(&w, Q, 1);
     s->k_flags = (uint8_t *)take(&w, s->block_keys, 1);
     s->live = (uint8_t *)take(&w, Q, PW);
@@ -135,12 +136,21 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         int tile = balanced_rows(rows - r);
         const real *raw[MR];
         for (int i = 0; i < tile; i++) raw[i] = s->raw_queries + (r + i) * s->ldd;
-        score_tile(&s->scores, tile, s->queries + r * s->ldq, s->q_flags + r, raw, panel, j0, n, s->S + r * PW, PW);
+        const score_tile_rows t = {.rows = tile,
+                                   .query = s->queries + r * s->ldq,
+                                   .flags = s->q_flags + r,
+                                   .raw = raw,
+                                   .panel = panel,
+                                   .first = j0,
+                                   .keys = n,
+                                   .S = s->S + r * PW,
+                                   .lds = PW};
+        s->kernel->tile(&s->scores, &t);
         r += tile;
     }
     micro_gemm(1, rows, n, s->d_context, s->ldv, 1, s->value_panels + p * a->Dv * PW, PW, s->dP, PW, a->Dv);
 
-    const real scale = a->score == FA_SCORE_DOT ? (real)1 : (real)a->scale; /* dot: the scale is in the queries */
+    const real scale = s->kernel->block_backward ? (real)a->scale : (real)1; /* of a product it is in the queries */
     fa_row row = fa_task_row(a, r0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s->hk * s->group + row.head, query = row.query;
@@ -188,39 +198,42 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
     const fa_attention *a = s->a;
     real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
     const real *keys = s->rows + p * PW * s->rows_stride;
-    const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, dot = a->score == FA_SCORE_DOT;
+    const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, product = !s->kernel->block_backward;
     s->started |= 1u << p;
     if (s->careful)
         careful_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
     else
         micro_gemm(mode, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
-    if (dot && s->careful) {
+    if (product && s->careful) {
         careful_product(mode, n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
         careful_product(MICRO_ADD, rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
-    } else if (dot) {
+    } else if (product) {
         micro_gemm(mode, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
         micro_gemm(MICRO_ADD, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
     } else {
-        const uint8_t *k_flags = s->k_flags + p * PW;
+        const int vector = s->scores.form.d_v != NULL;
         real *dk = s->d_key_block;
         memset(dk, 0, (size_t)(n * s->ldd) * sizeof(real));
-        memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
-        if (a->activation == FA_TANH)
-            additive_correct_vector(rows, n, s->dP, PW, s->query_lost, s->key_lost + p * PW * s->ldd, s->ldd, s->d_v,
-                                    s->q_flags, k_flags);
-        additive_backward(a->activation, rows, n, s->dP, PW, s->exponentials, keys, s->ldd, d_query, dk, s->d_v,
-                          s->q_flags, k_flags);
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < n; j++) {
-                real g = s->dP[i * PW + j];
-                if (g == 0 || !((s->q_flags[i] | k_flags[j]) & FA_DIRECT)) continue;
-                additive_backward_direct(a->activation, g, s->raw_queries + i * s->ldd,
-                                         s->scores.key + (j0 + j) * a->key_strides.row, a->D, d_query + i * s->ldd,
-                                         dk + j * s->ldd, s->d_v);
-            }
+        if (vector) memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
+        const score_block block = {.rows = rows,
+                                   .keys = n,
+                                   .ld = s->ldd,
+                                   .g = s->dP,
+                                   .query = s->query_rows,
+                                   .key = keys,
+                                   .d_query = d_query,
+                                   .d_key = dk,
+                                   .q_flags = s->q_flags,
+                                   .k_flags = s->k_flags + p * PW,
+                                   .query_lost = s->query_lost,
+                                   .key_lost = s->key_lost ? s->key_lost + p * PW * s->ldd : NULL,
+                                   .raw_query = s->raw_queries,
+                                   .raw_key = s->scores.key + j0 * a->key_strides.row,
+                                   .raw_key_row = a->key_strides.row};
+        s->kernel->block_backward(&s->scores.form, &block);
         for (int64_t c = 0; c < n * s->ldd; c += VL)
             vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
-        for (int64_t t = 0; t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
+        for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
     }
 }
 
@@ -273,14 +286,14 @@ FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, 
     const int64_t count = stop - first;
     s->rows = s->scores.key + first * a->key_strides.row;
     s->rows_stride = a->key_strides.row;
-    pack_key_panels(a->score, a->activation, s->scores.key, s->rows_stride, s->v, first, stop, a->D, s->key_panels,
+    const score_kernel *kernel = s->kernel;
+    pack_key_panels(a->score, &s->scores.form, s->scores.key, s->rows_stride, first, stop, s->key_panels,
                     (fa_ahead){0});
-    const int additive = a->score == FA_SCORE_ADDITIVE;
-    const int copied = additive || unaligned_rows(s->rows, s->rows_stride, a->D);
-    if (additive)
+    const int copied = kernel->block_backward || unaligned_rows(s->rows, s->rows_stride, a->D);
+    if (kernel->pack_row)
         for (int64_t j = 0; j < count; j++)
-            additive_pack_row(a->activation, s->rows + j * s->rows_stride, s->v, a->D, s->keys + j * s->ldd, s->ldd,
-                              s->k_flags + j, s->key_lost + j * s->ldd);
+            kernel->pack_row(&s->scores.form, s->rows + j * s->rows_stride, s->keys + j * s->ldd, s->ldd,
+                             s->k_flags + j, s->key_lost + j * s->ldd);
     else if (copied)
         load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
     if (copied) {
@@ -304,24 +317,24 @@ FA_FUNC void backward_load(backward_state *s, int64_t r0, int64_t rows) {
                         row.query * a->query_strides.row;
         const real *d = (const real *)s->g->d_context + s->b * ds->batch + head * ds->head + row.query * ds->row;
         load_block(s->d_context + r * s->ldv, s->ldv, d, 0, 1, a->Dv, 1);
-        real *lost = a->score == FA_SCORE_ADDITIVE ? s->query_lost + r * s->ldd : NULL;
+        real *lost = s->query_lost ? s->query_lost + r * s->ldd : NULL;
         pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r, lost);
         if (!lost) continue;
         for (int64_t t = a->D; t < s->ldd; t++) lost[t] = 0;
-        load_block(s->exponentials + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
+        load_block(s->query_rows + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
         load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
     }
 }
 
-/* n rows of D columns times the score's factor (dot: scale, additive: v and the constant of act'), from rows ldd apart
- * into contiguous rows, which may be the same. */
+/* n rows of D columns times a factor and the score's vector, if it has one, from rows ldd apart into contiguous rows,
+ * which may be the same. */
 FA_FUNC void backward_store(const backward_state *s, const real *src, real *dst, int64_t n, real factor) {
     const int64_t D = s->a->D;
-    const int additive = s->a->score == FA_SCORE_ADDITIVE;
-    if (!additive && factor == 1 && src == dst) return;
+    const real *v = s->scores.form.d_v ? s->v : NULL;
+    if (!v && factor == 1 && src == dst) return;
     for (int64_t i = 0; i < n; i++)
         for (int64_t c = 0; c < D; c += VL) {
-            vec f = additive ? vload(s->v + c) * vset1(factor) : vset1(factor);
+            vec f = v ? vload(v + c) * vset1(factor) : vset1(factor);
             vstore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
         }
 }
@@ -331,18 +344,18 @@ FA_FUNC void backward_store(const backward_state *s, const real *src, real *dst,
 FA_FUNC int backward_head(backward_state *s, int count_bias) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
-    const int additive = a->score == FA_SCORE_ADDITIVE, whole_d = s->ldd == a->D, whole_v = s->ldv == a->Dv;
+    const int vector = s->scores.form.d_v != NULL, whole_d = s->ldd == a->D, whole_v = s->ldv == a->Dv;
     const int64_t rows_total = s->group * a->Tq, length = fa_key_length(a, s->b);
     const real *value = (const real *)a->value + s->b * a->value_strides.batch + s->hk * a->value_strides.head;
     s->scores.key = (const real *)a->key + s->b * a->key_strides.batch + s->hk * a->key_strides.head;
     real *d_query = (real *)g->d_query + (s->b * a->H + s->hk * s->group) * a->Tq * a->D;
     real *d_key = (real *)g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
     real *d_value = (real *)g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
-    const real of_act = additive && a->activation == FA_TANH ? (real)4 : (real)1;
+    const real factor = s->kernel->gradient_factor ? s->kernel->gradient_factor(&s->scores.form) : (real)1;
     int finite = 1;
     const int in_place = whole_d && s->group == 1; /* rows of a block of queries lie in the output as they do here */
     memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
-    for (int64_t t = 0; additive && t < s->ldd; t++) s->d_v_total[t] = 0;
+    for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] = 0;
 
     for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
         const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
@@ -374,13 +387,13 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
             memset(dk + set * s->ldd, 0, (size_t)((n - set) * s->ldd) * sizeof(real));
             memset(dv + set * s->ldv, 0, (size_t)((n - set) * s->ldv) * sizeof(real));
             finite &= !has_nonfinite(dk, set * s->ldd) && !has_nonfinite(dv, set * s->ldv);
-            backward_store(s, dk, d_key + j0 * a->D, n, of_act);
+            backward_store(s, dk, d_key + j0 * a->D, n, factor);
             if (!whole_v) load_block(d_value + j0 * a->Dv, a->Dv, dv, s->ldv, n, a->Dv, 1);
         }
     }
     for (int64_t r = 0; r < rows_total; r++) {
         real *row = d_query + r * a->D; /* row by row: these are D apart, not ldd */
-        backward_store(s, row, row, 1, additive ? of_act : (real)a->scale);
+        backward_store(s, row, row, 1, s->kernel->block_backward ? factor : (real)a->scale);
     }
     return finite;
 }
@@ -392,8 +405,8 @@ FA_FUNC void attention_backward(const fa_attention_grad *g, const fa_plan *plan,
     int64_t head_tasks = a->Hk / plan->heads_per_task;
     s.delta = plan->delta;
     s.group = a->H / a->Hk;
-    s.scores = (score_source){.a = a, .v = s.v, .key_row = a->key_strides.row, .ldq = s.ldq};
-    if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.ldd);
+    s.scores = score_from(a, s.v, s.ldd, s.ldq);
+    if (fa_facts(a->score)->vector) s.scores.form.d_v = s.d_v;
     for (int64_t i = 0; i < plan->batches_per_task; i++)
         for (int64_t j = 0; j < plan->heads_per_task; j++) {
             s.b = task / head_tasks * plan->batches_per_task + i;

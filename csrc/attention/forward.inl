@@ -34,8 +34,6 @@
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
-#include "scores/additive.inl"
-#include "scores/additive_pack.inl"
 #include "rows.inl"
 #include "tile.inl"
 
@@ -54,7 +52,7 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t 
     s->panels = take(&w, panels, panel_stride(a->score, a->D));
     s->keys = take(&w, gather ? FA_CHUNK : 0, a->D);
     s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
-    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? width : 0, 1);
+    s->v = take(&w, fa_facts(a->score)->vector ? width : 0, 1);
     s->strip = take(&w, MR, s->lds);
     s->acc = take(&w, MR, ldv);
     s->max = take(&w, rows, 1);
@@ -175,8 +173,7 @@ FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const elemen
         load_row(to, value + row * a->value_strides.batch + j * a->value_strides.row, a->Dv);
         for (int64_t c = a->Dv; c < s->ldv; c++) to[c] = 0;
     }
-    pack_key_panels(a->score, a->activation, s->keys, a->D, s->v, 0, chunk->last - first, a->D, s->panels,
-                    (fa_ahead){0});
+    pack_key_panels(a->score, &s->scores.form, s->keys, a->D, 0, chunk->last - first, s->panels, (fa_ahead){0});
     s->scores.key = s->keys - first * a->D;
     s->scores.key_row = a->D;
     chunk->values = s->values;
@@ -231,9 +228,8 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
     const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
     const element *key = (const element *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     const element *value = (const element *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
-    s.scores =
-        (score_source){.a = a, .key = (const real *)key, .v = s.v, .key_row = a->key_strides.row, .ldq = s.width};
-    if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s.v, s.width);
+    s.scores = score_from(a, s.v, s.width, s.width);
+    s.scores.key = (const real *)key;
 
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
@@ -271,8 +267,8 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
             chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
-            pack_key_panels(a->score, a->activation, s.scores.key, a->key_strides.row, s.v, chunk.first, chunk.last,
-                            a->D, s.panels, (fa_ahead){0});
+            pack_key_panels(a->score, &s.scores.form, s.scores.key, a->key_strides.row, chunk.first, chunk.last,
+                            s.panels, (fa_ahead){0});
         if (FA_IN_PLACE && !a->position_rows &&
             (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv)))) {
             load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);

@@ -2,8 +2,7 @@
  * the forward pass returned, and gradients of keys and values are left to one pass over all steps (backward.c).
  *
  *   dP_j = d_context . value_j + d_weights_j    delta = sum_j P_j dP_j
- *   dS_j = scale P_j (dP_j - delta)             d_query = sum_j dS_j key_j                           dot
- *                                                         sum_j dS_j v * act'(query + key_j)         additive
+ *   dS_j = scale P_j (dP_j - delta)             d_query = sum_j dS_j d score(query, key_j) / d query
  *
  * query (B, D), key (B, Tk, D), value (B, Tk, Dv), weights (B, Tk), d_context (B, Dv)
  * d_query (B, D), d_score (B, Tk): dS; both contiguous
@@ -18,17 +17,8 @@
 #define FA_ATTENTION_QUERY_GRADIENT_INL
 #include "../kernels.h"
 #include "../vec/vec.h"
-#include "../vec/math.h"
-
-FA_INLINE real product_in_chains(const real *a, const real *b, int64_t n) {
-    vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
-    int64_t c = 0;
-    for (; c + 4 * VL <= n; c += 4 * VL)
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sum[i] = vfma(vload(a + c + i * VL), vload(b + c + i * VL), sum[i]);
-    for (; c < n; c += VL) sum[0] = vfma(vload_n(a + c, n - c), vload_n(b + c, n - c), sum[0]);
-    return vhsum((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
+#include "../tile/row.inl"
+#include "scores/scores.inl"
 
 /* FA_LESS times a gradient of weights, d_context . value + d_weight: finite for all finite ones of up to 2^16 elements.
  * A row in which one overflows is computed of these; its gradients are linear in them, and become whole at the end. */
@@ -80,17 +70,15 @@ FA_INLINE real weight_gradients(const int lessened, const row_gradient *row, int
     return delta;
 }
 
-FA_INLINE void query_gradient_row(const int score, const int activation, const fa_query_gradient *g, int64_t b) {
+FA_FUNC void query_gradient_row(const fa_query_gradient *g, int64_t b) {
     const real *query = (const real *)g->query + b * g->query_row;
     const real *key = (const real *)g->key + b * g->key_strides.batch;
     const real *value = (const real *)g->value + b * g->value_strides.batch;
     const real *weights = (const real *)g->weights + b * g->Tk;
     const real *d_context = (const real *)g->d_context + b * g->d_context_row;
     const real *d_weights = g->d_weights ? (const real *)g->d_weights + b * g->Tk : NULL;
-    const real *v = g->score_vector;
-    real *d_query = (real *)g->d_query + b * g->D, *d_score = (real *)g->d_score + b * g->Tk;
+    real *d_score = (real *)g->d_score + b * g->Tk;
     const real scale = (real)g->scale;
-    const vec one = vset1(1), zero = vset1(0);
     const row_gradient row = {weights, d_context, value, d_weights, NULL, NULL, g->value_strides.row, g->Dv};
     real delta = weight_gradients(0, &row, 0, g->Tk, d_score);
     const int lessened = delta - delta != 0;
@@ -100,40 +88,12 @@ FA_INLINE void query_gradient_row(const int score, const int activation, const f
         d_score[j] = scale * (weights[j] * (d_score[j] - delta));
         if (lessened) d_score[j] = whole(d_score[j]);
     }
-    for (int64_t t = 0; t < g->D; t += VL) {
-        const int64_t n = g->D - t;
-        const vec q = vload_n(query + t, n);
-        vec sum = zero;
-        for (int64_t j = 0; j < g->Tk; j++) {
-            if (weights[j] == 0) continue;
-            vec k = vload_n(key + j * g->key_strides.row + t, n), slope;
-            if (score == FA_SCORE_DOT) {
-                slope = k;
-            } else if (activation == FA_RELU) {
-                slope = vselect_lt(zero, q + k, one, (q + k) * zero); /* 0 at x <= 0, NaN at NaN */
-            } else if (activation == FA_TANH) {
-                vec y = vtanh(q + k);
-                slope = vfma(-y, y, one);
-            } else {
-                vec y = vsigmoid(q + k);
-                slope = vfma(-y, y, y);
-            }
-            sum = vfma(vset1(d_score[j]), slope, sum);
-        }
-        vstore_n(d_query + t, score == FA_SCORE_DOT ? sum : sum * vload_n(v + t, n), n);
-    }
+    const score_form form = {g->activation, g->D, g->score_vector, NULL};
+    score_kernels[g->score]->query_backward(&form, query, key, g->key_strides.row, g->Tk, weights, d_score,
+                                            (real *)g->d_query + b * g->D);
 }
 
 FA_FUNC void query_backward(const fa_query_gradient *g, int64_t first, int64_t last) {
-    for (int64_t b = first; b < last; b++) {
-        if (g->score == FA_SCORE_DOT)
-            query_gradient_row(FA_SCORE_DOT, FA_TANH, g, b);
-        else if (g->activation == FA_TANH)
-            query_gradient_row(FA_SCORE_ADDITIVE, FA_TANH, g, b);
-        else if (g->activation == FA_SIGMOID)
-            query_gradient_row(FA_SCORE_ADDITIVE, FA_SIGMOID, g, b);
-        else
-            query_gradient_row(FA_SCORE_ADDITIVE, FA_RELU, g, b);
-    }
+    for (int64_t b = first; b < last; b++) query_gradient_row(g, b);
 }
 #endif

@@ -12,9 +12,7 @@
 #include "../vec/vec.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
-#include "scores/additive.inl"
-#include "scores/additive_pack.inl"
-#include "scores/additive_tile.inl"
+#include "scores/scores.inl"
 
 /* Row r of a task, and its successor. */
 typedef struct {
@@ -66,13 +64,14 @@ FA_INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
 
 /* Elements of a packed query. */
 FA_INLINE int64_t query_width(const fa_attention *a) {
-    return a->score == FA_SCORE_ADDITIVE ? additive_query_width(a->D) : a->D;
+    const score_kernel *kernel = score_kernels[a->score];
+    return kernel->query_width ? kernel->query_width(a->D) : a->D;
 }
 
-/* A packed key panel: a row of PW for each feature; for additive scores features in fours (zero rows up to there),
- * then a row of corrections and one that holds PW flags. */
+/* Elements of a packed key panel. */
 FA_INLINE int64_t panel_stride(int score, int64_t D) {
-    return fa_size_mul(score == FA_SCORE_ADDITIVE ? (D + 3) / 4 * 4 + 2 : D, PW);
+    const score_kernel *kernel = score_kernels[score];
+    return fa_size_mul(kernel->panel_rows ? kernel->panel_rows(D) : D, PW);
 }
 
 /* Cuts rows * columns elements off a workspace, on a 64-byte boundary. */
@@ -82,15 +81,16 @@ FA_INLINE real *take(char **workspace, int64_t rows, int64_t columns) {
     return p;
 }
 
-/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`. v is the
- * score vector of additive scores; `ahead` is asked for during the exponentials of a panel. */
-FA_FUNC void pack_key_panels(int score, int activation, const real *key, int64_t stride, const real *v, int64_t first,
-                             int64_t last, int64_t D, real *panels, fa_ahead ahead) {
+/* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`; `ahead` is
+ * asked for during the exponentials of a panel. */
+FA_FUNC void pack_key_panels(int score, const score_form *f, const real *key, int64_t stride, int64_t first,
+                             int64_t last, real *panels, fa_ahead ahead) {
+    const score_kernel *kernel = score_kernels[score];
     for (int64_t j = first; j < last; j += PW) {
         int64_t n = last - j < PW ? last - j : PW;
-        pack_panel(panels, key + j * stride, stride, n, D);
-        if (score == FA_SCORE_ADDITIVE) additive_pack_panel(activation, panels, v, n, D, ahead);
-        panels += panel_stride(score, D);
+        pack_panel(panels, key + j * stride, stride, n, f->D);
+        if (kernel->pack_panel) kernel->pack_panel(f, panels, n, ahead);
+        panels += panel_stride(score, f->D);
     }
 }
 
@@ -121,50 +121,20 @@ FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
     return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
 }
 
-/* Where the scores of one task come from. */
-typedef struct {
-    const fa_attention *a;
-    const real *key; /* of this batch entry and key head */
-    const real *v;   /* additive: score vector with zeros up to a multiple of 4 */
-    int64_t key_row; /* row stride of keys */
-    int64_t ldq;     /* row stride of packed queries */
-} score_source;
-
-/* Packs one query row: scaled, with zeros up to ldq, for dot products; see additive_pack_query for additive scores.
- * lost may be NULL. */
-FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag, real *lost) {
-    *flag = 0;
-    if (s->a->score == FA_SCORE_ADDITIVE)
-        additive_pack_query(s->a->activation, row, s->v, s->a->D, dst, flag, lost);
-    else
-        load_block(dst, s->ldq, row, 0, 1, s->a->D, (real)s->a->scale);
+/* The scores of a task; v has room for the score's vector, with zeros up to `width` elements. */
+FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, int64_t ldq) {
+    if (fa_facts(a->score)->vector) score_vector(a->score_vector, a->D, v, width);
+    return (score_source){.a = a, .form = {a->activation, a->D, v, NULL}, .key_row = a->key_strides.row, .ldq = ldq};
 }
 
-/* S[r][j] = scale * raw score for the first n keys of the panel whose first key is j0; rows of S are lds apart, and
- * lanes up to the next whole vector hold numbers of no meaning. raw[r] is the unpacked query row. */
-FA_FUNC void score_tile(const score_source *s, int rows, const real *q, const uint8_t *q_flags, const real *const *raw,
-                        const real *panel, int64_t j0, int64_t n, real *S, int64_t lds) {
-    const fa_attention *a = s->a;
-    if (a->score == FA_SCORE_DOT) {
-        int vectors = (int)((n + VL - 1) / VL);
-        for (int c = 0; c < vectors; c += NV)
-            micro_table[1][rows - 1][(vectors - c < NV ? vectors - c : NV) - 1](q, s->ldq, 1, panel + c * VL, PW,
-                                                                                S + c * VL, lds, a->D);
-        return;
-    }
-    const real scale = (real)a->scale;
-    const int64_t D4 = (a->D + 3) / 4 * 4;
-    const uint8_t *k_flags = (const uint8_t *)(panel + (D4 + 1) * PW);
-    int any = 0;
-    for (int64_t j = 0; j < n; j++) any |= k_flags[j];
-    for (int r = 0; r < rows; r++) any |= q_flags[r];
-    additive_tile(rows, a->activation, any, q, s->ldq, panel, s->v, D4, n, scale, S, lds);
-    if (!(any & FA_DIRECT)) return;
-    for (int r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n; j++)
-            if ((q_flags[r] | k_flags[j]) & FA_DIRECT)
-                S[r * lds + j] =
-                    scale * additive_direct(a->activation, raw[r], s->key + (j0 + j) * s->key_row, s->v, a->D);
+/* Packs one query row, with zeros up to ldq unless the score does it in its own way, when `lost` may be NULL. */
+FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag, real *lost) {
+    const score_kernel *kernel = score_kernels[s->a->score];
+    *flag = 0;
+    if (kernel->pack_query)
+        kernel->pack_query(&s->form, row, dst, flag, lost);
+    else
+        load_block(dst, s->ldq, row, 0, 1, s->a->D, kernel->block_backward ? (real)1 : (real)s->a->scale);
 }
 
 /* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes
@@ -248,7 +218,7 @@ FA_FUNC void double_bounded(real *p, int64_t n) {
 
 /* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */
 FA_FUNC void backward_report(const fa_plan *plan, const fa_attention *a, int64_t head, const double *sums, int finite) {
-    if (a->score == FA_SCORE_ADDITIVE) {
+    if (fa_facts(a->score)->vector) {
         real *d_v = (real *)plan->d_score_vectors + head * a->D;
         for (int64_t t = 0; t < a->D; t++) d_v[t] = (real)sums[t];
         finite &= !has_nonfinite(d_v, a->D);

@@ -9,8 +9,6 @@
 #include "../kernels.h"
 #include "../vec/vec.h"
 #include "../tile/fma.inl"
-#include "scores/additive.inl"
-#include "scores/additive_pack.inl"
 #include "rows.inl"
 #include "tile.inl"
 #include "normalizers/entmax.inl"
@@ -45,7 +43,7 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->lds = (a->Tk + PW - 1) / PW * PW;
     s->queries = take(&w, rows, s->width);
     s->panels = take(&w, a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW, panel_stride(a->score, a->D));
-    s->v = take(&w, a->score == FA_SCORE_ADDITIVE ? s->width : 0, 1);
+    s->v = take(&w, fa_facts(a->score)->vector ? s->width : 0, 1);
     s->S = take(&w, rows, s->lds);
     s->slope = take(&w, a->softcap > 0 ? s->lds : 0, 1);
     s->weights = take(&w, s->lds, 1);
@@ -68,10 +66,9 @@ FA_FUNC void sparse_load(sparse_state *s, int64_t b, int64_t hk) {
     s->first_head = hk * (a->H / a->Hk);
     s->length = fa_key_length(a, b);
     s->value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
-    const real *key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
     s->key_panels = a->key_panels ? (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head : NULL;
-    s->scores = (score_source){.a = a, .key = key, .v = s->v, .key_row = a->key_strides.row, .ldq = s->width};
-    if (a->score == FA_SCORE_ADDITIVE) additive_vector(a->score_vector, a->D, s->v, s->width);
+    s->scores = score_from(a, s->v, s->width, s->width);
+    s->scores.key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
 }
 
 /* Scores of rows row0..row0+rows-1, before the options: each tile against the panels that some row of it reaches. */
@@ -95,8 +92,8 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
         if (s->key_panels)
             panels = s->key_panels + first / PW * each;
         else
-            pack_key_panels(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, first, last, a->D,
-                            s->panels, (fa_ahead){0});
+            pack_key_panels(a->score, &s->scores.form, s->scores.key, a->key_strides.row, first, last, s->panels,
+                            (fa_ahead){0});
         row = fa_task_row(a, row0);
         for (int64_t r = 0; r < rows;) {
             const int tile = balanced_rows(rows - r);
@@ -111,9 +108,15 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
             }
             hi = hi < last ? hi : last;
             for (int64_t j = lo > first ? lo / PW * PW : first; j < hi; j += PW)
-                score_tile(&s->scores, tile, s->queries + r * s->width, s->q_flags + r, raw,
-                           panels + (j - first) / PW * each, j, hi - j < PW ? hi - j : PW, s->S + r * s->lds + j,
-                           s->lds);
+                score_kernels[a->score]->tile(&s->scores, &(score_tile_rows){.rows = tile,
+                                                                             .query = s->queries + r * s->width,
+                                                                             .flags = s->q_flags + r,
+                                                                             .raw = raw,
+                                                                             .panel = panels + (j - first) / PW * each,
+                                                                             .first = j,
+                                                                             .keys = hi - j < PW ? hi - j : PW,
+                                                                             .S = s->S + r * s->lds + j,
+                                                                             .lds = s->lds});
             r += tile;
         }
         first = last;
@@ -175,11 +178,4 @@ FA_FUNC void sparse_sum(const sparse_row *row, const real *weights, const real *
     }
 }
 
-/* to += factor * from */
-FA_INLINE void sparse_add(real *to, real factor, const real *from, int64_t n) {
-    const vec f = vset1(factor);
-    int64_t c = 0;
-    for (; c + VL <= n; c += VL) vstore(to + c, vfma(f, vload(from + c), vload(to + c)));
-    if (c < n) vstore_n(to + c, vfma(f, vload_n(from + c, n - c), vload_n(to + c, n - c)), n - c);
-}
 #endif

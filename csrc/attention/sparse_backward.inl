@@ -19,7 +19,6 @@
 #include "../dropout.h"
 #include "../vec/vec.h"
 #include "../tile/sums.inl"
-#include "scores/additive_backward.inl"
 #include "rows.inl"
 #include "backward.inl"
 #include "query_gradient.inl"
@@ -42,11 +41,12 @@ FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attent
     const fa_attention *a = &g->f;
     char *w = sparse_layout(&s->f, a, sparse_rows(a), workspace);
     s->g = g;
-    s->d_v = take(&w, a->score == FA_SCORE_ADDITIVE ? a->D : 0, 1);
+    const int vector = fa_facts(a->score)->vector;
+    s->d_v = take(&w, vector ? a->D : 0, 1);
     const int turns = a->H / a->Hk * a->Tq > FA_SPARSE_TURN;
     s->turn = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
     s->low = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
-    s->d_v_total = (double *)take(&w, a->score == FA_SCORE_ADDITIVE ? 2 : 0, a->D);
+    s->d_v_total = (double *)take(&w, vector ? 2 : 0, a->D);
     s->dP = (double *)w;
     w += s->f.lds * (int64_t)sizeof(double);
     s->dS = (double *)w;
@@ -78,7 +78,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         dP[i] = 0;
         if (!dropped) {
             dP[i] = (double)(keep * product_in_chains(d_context, s->f.value + j * a->value_strides.row, a->Dv));
-            sparse_add(s->d_value + j * a->Dv, (real)row->p[i] * keep, d_context, a->Dv);
+            row_add(s->d_value + j * a->Dv, (real)row->p[i] * keep, d_context, a->Dv);
         }
         if (d_weights) dP[i] += (double)d_weights[j];
     }
@@ -99,12 +99,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         if (a->softcap > 0) x *= s->f.slope[j];
         x *= (real)a->scale;
         if (x == 0) continue;
-        if (a->score == FA_SCORE_ADDITIVE) {
-            additive_backward_direct(a->activation, x, query, key, a->D, d_query, s->d_key + j * a->D, s->d_v);
-        } else {
-            sparse_add(s->d_key + j * a->D, x, query, a->D);
-            sparse_add(d_query, x, key, a->D);
-        }
+        score_kernels[a->score]->pair_backward(&s->f.scores.form, x, query, key, d_query, s->d_key + j * a->D);
     }
 }
 
@@ -122,8 +117,9 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const fa_attention_grad *g = s->g;
     const fa_attention *a = &g->f;
     const int64_t total = a->H / a->Hk * a->Tq, block = sparse_rows(a);
-    const int additive = a->score == FA_SCORE_ADDITIVE;
+    const int vector = fa_facts(a->score)->vector;
     sparse_load(&s->f, b, hk);
+    s->f.scores.form.d_v = s->d_v;
     s->d_query = (real *)g->d_query + (b * a->H + s->f.first_head) * a->Tq * a->D;
     real *d_key = (real *)g->d_key + (b * a->Hk + hk) * a->Tk * a->D;
     real *d_value = (real *)g->d_value + (b * a->Hk + hk) * a->Tk * a->Dv;
@@ -137,17 +133,17 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
         memset(s->turn, 0, (size_t)(a->Tk * (a->D + a->Dv)) * sizeof(real));
         memset(s->low, 0, (size_t)(a->Tk * (a->D + a->Dv)) * sizeof(real));
     }
-    for (int64_t t = 0; additive && t < a->D; t++) s->d_v_total[t] = 0;
+    for (int64_t t = 0; vector && t < a->D; t++) s->d_v_total[t] = 0;
     for (int64_t row0 = 0; row0 < total; row0 += block) {
         const int64_t rows = total - row0 < block ? total - row0 : block;
         sparse_scores(&s->f, row0, rows);
         fa_row row = fa_task_row(a, row0);
         for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
             if (turns && row0 + r && (row0 + r) % FA_SPARSE_TURN == 0) sparse_keep(s, d_key, d_value);
-            if (additive) memset(s->d_v, 0, (size_t)a->D * sizeof(real));
+            if (vector) memset(s->d_v, 0, (size_t)a->D * sizeof(real));
             sparse_weights(&s->f, r, row);
             sparse_backward_row(s, row);
-            for (int64_t t = 0; additive && t < a->D; t++) s->d_v_total[t] += (double)s->d_v[t];
+            for (int64_t t = 0; vector && t < a->D; t++) s->d_v_total[t] += (double)s->d_v[t];
         }
     }
     if (turns) {
@@ -158,13 +154,12 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
                        !has_nonfinite(d_value, a->Tk * a->Dv);
     backward_report(plan, a, b * a->Hk + hk, s->d_v_total, finite);
-    if (!additive) return;
-    /* additive_backward_direct leaves v out, and 4 for tanh */
-    const vec of_act = vset1(a->activation == FA_TANH ? (real)4 : (real)1);
+    if (!vector) return;
+    const vec factor = vset1(score_kernels[a->score]->gradient_factor(&s->f.scores.form));
     for (int64_t i = 0; i < total + a->Tk; i++) {
         real *at = i < total ? s->d_query + i * a->D : d_key + (i - total) * a->D;
         for (int64_t c = 0; c < a->D; c += VL)
-            vstore_n(at + c, vload_n(at + c, a->D - c) * (vload_n(s->f.v + c, a->D - c) * of_act), a->D - c);
+            vstore_n(at + c, vload_n(at + c, a->D - c) * (vload_n(s->f.v + c, a->D - c) * factor), a->D - c);
     }
 }
 

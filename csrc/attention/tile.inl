@@ -5,7 +5,6 @@
 #include "../vec/vec.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
-#include "scores/additive_pack.inl"
 #include "rows.inl"
 
 #ifndef FA_CHUNK
@@ -124,12 +123,20 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
             const fa_ahead ahead = {{(const char *)(chunk->values + (j - chunk->first) * chunk->values_stride),
                                      (const char *)(s->scores.key + (j + keys) * a->key_strides.row)},
                                     {keys * chunk->values_stride * row / 64, next * a->key_strides.row * row / 64}};
-            pack_key_panels(a->score, a->activation, s->scores.key, a->key_strides.row, s->v, j, j + keys, a->D,
-                            s->panels, ahead);
+            pack_key_panels(a->score, &s->scores.form, s->scores.key, a->key_strides.row, j, j + keys, s->panels,
+                            ahead);
             panel = s->panels;
         }
-        score_tile(&s->scores, t->rows, s->queries + t->first * s->width, s->q_flags + t->first, raw, panel, j, keys,
-                   s->strip + j % s->lds, s->lds);
+        const score_tile_rows rows = {.rows = t->rows,
+                                      .query = s->queries + t->first * s->width,
+                                      .flags = s->q_flags + t->first,
+                                      .raw = raw,
+                                      .panel = panel,
+                                      .first = j,
+                                      .keys = keys,
+                                      .S = s->strip + j % s->lds,
+                                      .lds = s->lds};
+        score_kernels[a->score]->tile(&s->scores, &rows);
     }
 }
 

@@ -31,9 +31,6 @@
 #include "../dropout.h"
 #include "../vec/vec.h"
 #include "../vec/math.h"
-#include "../attention/scores/additive.inl"
-#include "../attention/scores/additive_pack.inl"
-#include "../attention/scores/additive_tile.inl"
 #include "../attention/rows.inl"
 #include "../attention/query_gradient.inl"
 #include "steps.inl"
@@ -95,8 +92,9 @@ FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t 
     const int64_t D = s->D, D4 = (D + 3) / 4 * 4;
     const real *query = (const real *)queries + b * D;
     uint8_t flag = 0;
-    additive_vector(s->vector, D, w->v, D4);
-    additive_pack_query(FA_TANH, query, w->v, D, w->packed, &flag, NULL);
+    const score_form form = {FA_TANH, D, w->v, NULL};
+    score_vector(s->vector, D, w->v, D4);
+    additive_pack_query(&form, query, w->packed, &flag, NULL);
     for (int64_t j0 = 0; j0 < last; j0 += PW, panel += panel_stride(FA_SCORE_ADDITIVE, D)) {
         const int64_t n = last - j0 < PW ? last - j0 : PW;
         const uint8_t *flags = (const uint8_t *)(panel + (D4 + 1) * PW);
@@ -108,7 +106,7 @@ FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t 
             if (!step_read(s, b, j0 + j))
                 *score = NEG_INF;
             else if ((flag | flags[j]) & FA_DIRECT)
-                *score = additive_direct(FA_TANH, query, key + (j0 + j) * s->key_strides.row, w->v, D);
+                *score = additive_direct(&form, query, key + (j0 + j) * s->key_strides.row);
         }
     }
 }

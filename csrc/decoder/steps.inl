@@ -2,7 +2,8 @@
  * share. For a sample with steps t, keys j in [first_t, last_t) that its mask allows, and h the history of step t:
  *
  *   f_cj    = sum_k filter_ck h_{j + k - (K - 1) / 2}    zero outside [0, S); without filters f_0j = h_j
- *   score_j = scale * query . key_j, or scale * sum_d v_d tanh(query_d + key_jd + sum_c f_cj U_cd)
+ *   score_j = scale * score(query, key_j), or with features
+ *             scale * sum_d v_d tanh(query_d + key_jd + sum_c f_cj U_cd)
  *   p_j     = softmax_j(score), or sigmoid(score_j) / sum_k sigmoid(score_k)
  *   weight_j = factor_j p_j,   context = sum_j weight_j value_j
  *

@@ -3,7 +3,7 @@
  *
  *   dW_j = d_context . value_j + d_weight_j       d_factor_j = p_j dW_j        dP_j = factor_j dW_j
  *   dS_j = scale p_j (dP_j - sum_k p_k dP_k)      times 1 - sigmoid(score_j) where p is of sigmoids
- *   dot:       d_query += dS_j key_j              d_key_j += dS_j query
+ *   d_query += dS_j d score_j / d query            d_key_j += dS_j d score_j / d key_j
  *   additive:  g_jd = dS_j v_d (1 - tanh^2)       d_query += g_j,  d_key_j += g_j,  d_v += dS_j tanh
  *              d_U_c += f_cj g_j                  df_cj = U_c . g_j
  *              d_filter_ck += sum_j df_cj h_{j+k-left}        d_history_i = sum_ck filter_ck df_{c, i-k+left}
@@ -48,18 +48,13 @@ FA_FUNC void step_score_gradient(const fa_steps *a, const step_memory *m, int64_
     }
 }
 
-FA_FUNC void step_back_dot(const fa_steps *a, const step_memory *m, const real *query, const real *key, real *d_key,
-                           int64_t first, int64_t last) {
-    for (int64_t j = first; j < last; j++) {
-        if (m->score[j] == 0) continue;
-        const real *k = key + j * a->key_strides.row;
-        const vec g = vset1(m->score[j]);
-        for (int64_t d = 0; d < a->D; d += VL) {
-            const int64_t n = a->D - d;
-            vstore(m->d_query + d, vfma(g, vload_n(k + d, n), vload(m->d_query + d)));
-            vstore_n(d_key + j * a->D + d, vfma(g, vload_n(query + d, n), vload_n(d_key + j * a->D + d, n)), n);
-        }
-    }
+FA_FUNC void step_back_pairs(const fa_steps *a, const step_memory *m, const real *query, const real *key, real *d_key,
+                             int64_t first, int64_t last) {
+    const score_form form = {.D = a->D};
+    for (int64_t j = first; j < last; j++)
+        if (m->score[j] != 0)
+            score_kernels[a->score]->pair_backward(&form, m->score[j], query, key + j * a->key_strides.row, m->d_query,
+                                                   d_key + j * a->D);
 }
 
 FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const real *query, const real *key,
@@ -181,7 +176,7 @@ FA_FUNC void steps_backward(const fa_steps *a, int64_t b, void *workspace) {
         if (additive)
             step_back_additive(a, &m, query, key, d_key, first, last);
         else
-            step_back_dot(a, &m, query, key, d_key, first, last);
+            step_back_pairs(a, &m, query, key, d_key, first, last);
         memcpy((real *)a->d_query + row * a->D, m.d_query, (size_t)a->D * item);
         if (additive) step_add(d_vector, m.d_v, a->D);
         for (int64_t c = 0; c < a->C; c++) step_add(d_weights + c * a->D, m.d_u + c * m.Dp, a->D);

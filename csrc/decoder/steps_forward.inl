@@ -32,10 +32,12 @@ FA_INLINE void step_ask(const fa_steps *a, const real *value, int64_t j) {
 FA_FUNC void step_scores(const fa_steps *a, const step_memory *m, int64_t b, const real *query, const real *key,
                          const real *value, int64_t first, int64_t last) {
     const real scale = (real)a->scale;
-    if (a->score == FA_SCORE_DOT) {
+    if (a->score != FA_SCORE_ADDITIVE) {
+        const score_form form = {.D = a->D};
+        const score_kernel *kernel = score_kernels[a->score];
         for (int64_t j = first; j < last; j++)
             m->score[j] =
-                step_read(a, b, j) ? scale * product_in_chains(query, key + j * a->key_strides.row, a->D) : NEG_INF;
+                step_read(a, b, j) ? scale * kernel->pair(&form, query, key + j * a->key_strides.row) : NEG_INF;
         return;
     }
     for (int64_t j = first; j < last; j++) {

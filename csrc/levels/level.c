@@ -21,10 +21,7 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
-#include "../attention/scores/additive.inl"
-#include "../attention/scores/additive_pack.inl"
-#include "../attention/scores/additive_tile.inl"
-#include "../attention/scores/additive_backward.inl"
+#include "../attention/scores/scores.inl"
 #include "../attention/rows.inl"
 #include "../attention/tile.inl"
 #include "../attention/keys.inl"

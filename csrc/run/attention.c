@@ -24,21 +24,20 @@ FA_BODY(delta, attention, k->attention_backward_delta(a->g, a->plan, first, last
 FA_BODY(backward, attention, k->attention_backward(a->g, a->plan, first, workspace))
 FA_BODY(sparse_backward, attention, k->sparse_backward(a->g, a->plan, first, workspace))
 
-/* In units of a multiply-add. An additive feature costs about 4 of them, an exponential of a packed key about 16; few
- * rows wait for keys and values as long as 8 of them compute. */
+/* In units of a multiply-add (scores.def). Few rows wait for keys and values as long as 8 of them compute. */
 static double attention_work(const fa_attention *a) {
-    const int additive = a->score == FA_SCORE_ADDITIVE;
+    const fa_score_facts *score = fa_facts(a->score);
     double keys = (double)a->B * (double)a->Hk * (double)a->Tk, rows = (double)(a->H / a->Hk) * (double)a->Tq;
     double pairs = keys * (rows < 8 ? 8 : rows);
-    double each = (double)a->D * (additive ? 4 : 1) + (double)a->Dv + 16;
-    double packing = additive && !a->key_panels ? 16 * keys * (double)a->D : 0;
+    double each = (double)a->D * score->pair + (double)a->Dv + 16;
+    double packing = a->key_panels ? 0 : score->packing * keys * (double)a->D;
     return pairs * each * (a->causal != FA_NOT_CAUSAL ? 0.5 : 1.0) + packing;
 }
 
 /* The same of sparse weights, with a fifth of the keys taken to have one. */
 static double sparse_work(const fa_attention *a) {
     double pairs = (double)a->B * (double)a->H * (double)a->Tq * (double)a->Tk;
-    double each = (double)a->D * (a->score == FA_SCORE_ADDITIVE ? 4 : 1) + (double)a->Dv * 0.2 + 16;
+    double each = (double)a->D * fa_facts(a->score)->pair + (double)a->Dv * 0.2 + 16;
     return pairs * each * (a->causal != FA_NOT_CAUSAL ? 0.5 : 1.0);
 }
 
@@ -104,7 +103,7 @@ static void sum_parts(const fa_kernels *k, const void *parts, int64_t n, int64_t
 
 int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n_threads) {
     const fa_attention *a = &g->f;
-    const int sparse = is_sparse(a), additive = a->score == FA_SCORE_ADDITIVE;
+    const int sparse = is_sparse(a), vector = fa_facts(a->score)->vector;
     const int64_t rows = a->B * a->H * a->Tq, heads = a->H ? a->B * a->Hk : 0, item = k->real_bytes;
     int32_t unfit = 0;
     if (heads == 0) return FA_OK;
@@ -115,7 +114,7 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     fa_loop loop = {.threads = n_threads, .items = heads / (plan.heads_per_task * plan.batches_per_task)};
     loop.each = aligned(sparse ? k->sparse_backward_workspace(g) : k->attention_backward_workspace(g));
     const int64_t own = fa_size_mul(loop.each, n_threads), deltas = sparse ? 0 : aligned(fa_size_mul(rows, item));
-    const int64_t vectors = additive ? fa_size_mul(fa_size_mul(heads, a->D), item) : 0;
+    const int64_t vectors = vector ? fa_size_mul(fa_size_mul(heads, a->D), item) : 0;
     loop.workspace = fa_workspace(own + deltas + vectors);
     if (!loop.workspace) return FA_NO_MEMORY;
     plan.delta = loop.workspace + own;
@@ -123,7 +122,7 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     const attention call = {.g = g, .plan = &plan};
     if (!sparse) fa_for(k, delta, &call, .items = rows, .block = 256, .threads = n_threads);
     fa_run(k, sparse ? sparse_backward : backward, &call, loop);
-    if (additive) sum_parts(k, plan.d_score_vectors, heads, a->D, g->d_score_vector);
+    if (vector) sum_parts(k, plan.d_score_vectors, heads, a->D, g->d_score_vector);
     return unfit ? FA_UNFIT : FA_OK;
 }
 

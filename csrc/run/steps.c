@@ -9,9 +9,8 @@ FA_BODY(monotonic_backward, fa_monotonic, k->monotonic_backward(a, first, worksp
 FA_BODY(query_backward, fa_query_gradient, k->query_backward(a, first, last))
 
 static int run_steps(const fa_kernels *k, fa_body body, const fa_steps *a, double factor, int n_threads) {
-    const int additive = a->score == FA_SCORE_ADDITIVE;
     double features = (double)a->C * ((double)a->D + (double)a->K);
-    double each = (double)a->D * (additive ? 16 : 1) + (double)a->Dv + features;
+    double each = (double)a->D * fa_facts(a->score)->alone + (double)a->Dv + features;
     double work = factor * (double)a->B * (double)a->T * (double)a->S * each;
     if (a->B == 0 || a->T == 0) return FA_OK;
     return fa_run_each(
@@ -45,7 +44,7 @@ int fa_monotonic_backward(const fa_kernels *k, const fa_monotonic *a, int n_thre
 }
 
 void fa_query_backward(const fa_kernels *k, const fa_query_gradient *a, int n_threads) {
-    double each = (double)a->Dv + (double)a->D * (a->score == FA_SCORE_ADDITIVE ? 16 : 1);
+    double each = (double)a->Dv + (double)a->D * fa_facts(a->score)->alone;
     if (a->B == 0) return;
     n_threads = threads_for((double)a->B * (double)a->Tk * each, n_threads);
     fa_for(k, query_backward, a, .items = a->B, .block = ceil_div(a->B, n_threads == 1 ? 1 : 4 * n_threads),

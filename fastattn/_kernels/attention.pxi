@@ -165,7 +165,7 @@ cdef class Call:
         g.d_query = self.rows(d_query, "d_query", f.D, FA_WRITE)
         g.d_key = flat(d_key, "d_key", self.kind, _times(f.B, f.Hk, f.Tk, f.D), FA_WRITE)
         g.d_value = flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
-        if f.score or d_vector is not None:
+        if fa_facts(f.score).vector or d_vector is not None:
             g.d_score_vector = flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
         if d_bias is not None:
             kind = floats(d_bias, "d_bias")
@@ -187,7 +187,7 @@ def panel_elements(cnp.ndarray key, int score, int64_t tk):
     """Elements of the packed keys of one batch entry and head, for tk keys of key's width and dtype."""
     cdef fa_sizes k
     tensor(key, "key", floats(key, "key"), 2, 4, &k)
-    between("score", None, score, 0, 1)
+    between("score", None, score, 0, FA_SCORES - 1)
     between("key", "features", k.D, 0, FA_WIDEST)
     between("tk", None, tk, 0, FA_WIDEST)
     return _kernels(key).panel_elements(score, tk, k.D)

@@ -56,7 +56,7 @@ cdef class Monotonic:
     cdef const void *energy(self, Keys keys, KernelScore score, const void **panels) except? NULL:
         """Check what energies are made of: an additive score of tanh and, for a soft step, packed keys; the vector."""
         cdef fa_sizes p
-        between("score", None, score.kernel, 1, 1)
+        between("score", None, score.kernel, FA_SCORE_ADDITIVE, FA_SCORE_ADDITIVE)
         between("activation", None, score.activation, 0, 0)
         score.uncapped()
         same("table", "arrays with monotonic steps", keys.table is not None, 0)
@@ -64,7 +64,7 @@ cdef class Monotonic:
             panels[0] = tensor(keys.panels, "panels", self.kind, 3, 3, &p, FA_READ | FA_FLAT)
             between("panels", "entries", p.B, self.entries, INT64_MAX)
             same("panels", "heads", p.T, 1)
-            between("panels", "elements", p.D, self.kernels.panel_elements(1, self.a.S, self.a.D), INT64_MAX)
+            between("panels", "elements", p.D, self.kernels.panel_elements(score.kernel, self.a.S, self.a.D), INT64_MAX)
             if self.a.panels_batch:
                 same("panels", "elements", p.D, self.a.panels_batch)  # both energies' have one layout
             self.a.panels_batch = p.D

@@ -3,16 +3,23 @@
 # They are unchangeable, and hold numbers that were compared and arrays that were not: an array is checked by the calls
 # that read it, each time, as it may have changed in between.
 
+cdef extern from "kernels.h" nogil:
+    const int FA_SCORE_ADDITIVE
+    const fa_score_facts *fa_facts(int32_t)
+
+SCORES = {fa_facts(i).name.decode(): i for i in range(FA_SCORES)}
+
+
 @cython.final
 @cython.freelist(8)
 cdef class KernelScore:
-    """A score that kernels compute: dot, or additive with an activation and its vector; softcap 0 is none."""
+    """A score that kernels compute, a number of SCORES, with an activation and its vector; softcap 0 is none."""
     cdef readonly int kernel, activation
     cdef readonly object vector
     cdef readonly double softcap
 
     def __cinit__(self, int kernel, int activation=0, vector=None, double softcap=0):
-        between("score", None, kernel, 0, 1)
+        between("score", None, kernel, 0, FA_SCORES - 1)
         between("activation", None, activation, 0, 2)
         self.kernel = kernel
         self.activation = activation
@@ -21,7 +28,7 @@ cdef class KernelScore:
 
     cdef inline const void *read(self, int kind, int64_t width) except? NULL:
         """Where the vector is, of a score that has one."""
-        return flat(self.vector, "vector", kind, width) if self.kernel else NULL
+        return flat(self.vector, "vector", kind, width) if fa_facts(self.kernel).vector else NULL
 
     cdef int uncapped(self) except -1:
         return between("softcap", None, self.softcap != 0, 0, 0)

@@ -101,7 +101,7 @@ cdef class Steps:
         a.d_history = self.each(d_history, "d_history", fa_size_mul(a.T, a.S), a.C > 0, FA_WRITE)
         a.d_factor = self.each(d_factor, "d_factor", fa_size_mul(a.T, a.S), a.factor != NULL, FA_WRITE)
         a.d_key = self.each(d_key, "d_key", fa_size_mul(a.S, a.D), True, FA_WRITE)
-        a.d_vector = self.each(d_vector, "d_vector", a.D, a.score != 0, FA_WRITE)
+        a.d_vector = self.each(d_vector, "d_vector", a.D, fa_facts(a.score).vector, FA_WRITE)
         a.d_feature_weights = self.each(d_feature_weights, "d_feature_weights", fa_size_mul(a.C, a.D), a.C > 0,
                                         FA_WRITE)
         a.d_filters = self.each(d_filters, "d_filters", fa_size_mul(a.C, a.K), a.filters != NULL, FA_WRITE)

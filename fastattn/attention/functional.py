@@ -23,7 +23,7 @@ from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
-from fastattn.scores.base import KERNEL_ADDITIVE, OperandGradients, Operands, Score, kernel_score
+from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score
 from fastattn.scores.registry import resolve
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
@@ -355,7 +355,7 @@ class _Forward:
             shape = reduced.shape if bias is None else np.broadcast_shapes(reduced.shape, bias.shape)
             shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
             d_bias = np.zeros(shape, np.float64 if shared else dtype)
-        d_vector = np.zeros(q.shape[-1], dtype) if score.kernel == KERNEL_ADDITIVE else None
+        d_vector = None if score.vector() is None else np.zeros(q.shape[-1], dtype)
         d_alpha = None
         if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(

@@ -1,9 +1,9 @@
 """What every score function is: parameters, and how it reduces to a score that a fused kernel computes.
 
-A kernel computes one of two forms, ``q . k`` and ``v . act(q + k)``. A score function turns query and key into the
-operands of one of these, and the gradients of these operands into gradients of query, key and its own parameters. That
-is all that differs from score to score, and it is said once: by a class, whose parameters are arrays, or are trained
-where `Score.hold` put others in their place (`fastattn.variants.soft.Soft`).
+A kernel computes a form of `core.SCORES`, as ``q . k`` or ``v . act(q + k)``. A score function turns query and key into
+the operands of one of these, and the gradients of these operands into gradients of query, key and its own parameters.
+That is all that differs from score to score, and it is said once: by a class, whose parameters are arrays, or are
+trained where `Score.hold` put others in their place (`fastattn.variants.soft.Soft`).
 """
 
 import copy
@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 ByName = dict[str, Array]
-KERNEL_DOT = 0
-KERNEL_ADDITIVE = 1
+KERNEL_DOT = core.SCORES["dot"]
+KERNEL_ADDITIVE = core.SCORES["additive"]
 
 
 class Held(Protocol):

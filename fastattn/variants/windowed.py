@@ -12,7 +12,7 @@ from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
-from fastattn.scores.base import KERNEL_ADDITIVE, Plain, kernel_score
+from fastattn.scores.base import Plain, kernel_score
 from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.sums import STEPS
@@ -159,7 +159,7 @@ class Local(Variant[LocalPrepared]):
 
     def _zeros(self, prepared: LocalPrepared) -> dict[str, Array]:
         sums = {"key": np.zeros(prepared.key.shape, self.dtype)}
-        if prepared.score.kernel == KERNEL_ADDITIVE:
+        if prepared.score.vector() is not None:
             sums["v"] = np.zeros((prepared.batch, prepared.key.shape[-1]), self.dtype)
         return sums
 

@@ -30,11 +30,17 @@ def python_parts():
 
 
 def c_files():
-    """What each file of csrc includes of the others."""
+    """What each file of csrc includes of the others. The .inl files of a folder with a list of them (.def) are one."""
     files = {path: path.relative_to(ROOT / "csrc").as_posix() for path in sorted((ROOT / "csrc").rglob("*.*"))}
-    quoted = {path: re.findall(r'^#\s*include "([^"]+)"', path.read_text(), re.MULTILINE) for path in files}
-    found = {path: [(path.parent / name).resolve() for name in names] for path, names in quoted.items()}
-    return {files[path]: {files[other] for other in others if other in files} for path, others in found.items()}
+    for path in files:
+        if path.suffix == ".inl" and any(path.parent.glob("*.def")):
+            files[path] = f"{PurePosixPath(files[path]).parent}/*.inl"
+    found = {name: set() for name in files.values()}
+    for path, name in files.items():
+        quoted = re.findall(r'^#\s*include "([^"]+)"', path.read_text(), re.MULTILINE) if path.suffix != ".def" else ()
+        others = {files.get((path.parent / other).resolve()) for other in quoted}
+        found[name] |= others - {name, None}
+    return found
 
 
 def floors(below):

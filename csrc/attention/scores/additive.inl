@@ -23,7 +23,8 @@
  * flagged when it is packed; scores of flagged rows and keys are evaluated directly (additive_direct). relu always
  * works on the sums themselves.
  *
- * Files: pack.h makes the exponentials, tile.h the scores, backward.h the gradients; here is what they share.
+ * Files: additive_pack.inl makes the exponentials, additive_tile.inl the scores, additive_backward.inl the gradients,
+ * additive_kernel.inl what attention calls; here is what they share.
  * Bound on two 512-bit units: 10.5 cycles for 4 features of 16 pairs (the division alone: 10 on Golden Cove, 6 on
  * Zen 4).
  */
@@ -60,10 +61,4 @@ FA_INLINE uint8_t additive_flag(real size) {
 /* Half the relative rounding error of m = 1 + q, q = e^r - 1: (q + 1 - m) / 2m, with 2 - m for 1 / m, right to within
  * 1/6 on [0.70, 1.42], as good as tanh' ~ 1 is. */
 FA_INLINE vec additive_lost(vec q, vec m) { return (q - (m - vset1(1))) * vfma(vset1((real)-0.5), m, vset1(1)); }
-
-/* Copies v with zeros up to `width`. */
-FA_FUNC void additive_vector(const void *score_vector, int64_t D, real *v, int64_t width) {
-    const element *src = score_vector;
-    for (int64_t t = 0; t < width; t++) v[t] = t < D ? to_real(src[t]) : (real)0;
-}
 #endif

@@ -5,6 +5,7 @@
 #include "../../vec/vec.h"
 #include "../../vec/math.h"
 #include "additive.inl"
+#include "kernel.h"
 
 /* Gradient of one tile, features in lanes: for g_ij = d loss / d score_ij (already scaled)
  *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
@@ -98,8 +99,10 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
 }
 
 /* The same for one pair by the activation itself; dq and dk in the units of additive_backward. */
-FA_FUNC void additive_backward_direct(int activation, real g, const real *q, const real *k, int64_t D, real *dq,
-                                      real *dk, real *dv) {
+FA_FUNC void additive_backward_direct(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk) {
+    const int activation = f->activation;
+    const int64_t D = f->D;
+    real *dv = f->d_v;
     const vec one = vset1(1), gv = vset1(g);
     for (int64_t t = 0; t < D; t += VL) {
         vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t), y, w;

@@ -5,25 +5,15 @@
 #include "../../vec/vec.h"
 #include "../../vec/math.h"
 #include "additive.inl"
-
-/* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
-typedef struct {
-    const char *at[2];
-    int64_t lines[2];
-} fa_ahead;
-
-FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
-    for (int i = 0; i < 2; i++)
-        for (; lines > 0 && ahead->lines[i] > 0; lines--, ahead->lines[i]--, ahead->at[i] += 64)
-            __builtin_prefetch(ahead->at[i], 0, 2);
-}
+#include "kernel.h"
 
 /* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
  * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
  * elements, receives these too unless it is NULL. */
-FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int64_t D, real *E, int64_t ld,
-                               uint8_t *flag, real *lost) {
-    const real a = additive_factor(activation);
+FA_FUNC real additive_pack_row(const score_form *f, const real *x, real *E, int64_t ld, uint8_t *flag, real *lost) {
+    const int activation = f->activation;
+    const int64_t D = f->D;
+    const real a = additive_factor(activation), *v = f->v;
     ivec largest = {0};
     vec correction = vset1(0);
     for (int64_t t = 0; t < D; t += VL) {
@@ -58,11 +48,18 @@ FA_FUNC real additive_pack_row(int activation, const real *x, const real *v, int
     return 0;
 }
 
+/* The same without the correction. */
+FA_FUNC void additive_pack_features(const score_form *f, const real *x, real *E, int64_t ld, uint8_t *flag,
+                                    real *lost) {
+    additive_pack_row(f, x, E, ld, flag, lost);
+}
+
 /* The same for a whole panel whose lanes are n keys: panel[t][j] = x_jt becomes E_jt; zero rows follow up to D4, then a
  * row of corrections and PW flags. Keys beyond n are zero. */
-FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int64_t n, int64_t D, fa_ahead ahead) {
-    const real a = additive_factor(activation);
-    const int64_t D4 = (D + 3) / 4 * 4;
+FA_FUNC void additive_pack_panel(const score_form *f, real *panel, int64_t n, fa_ahead ahead) {
+    const int activation = f->activation;
+    const real a = additive_factor(activation), *v = f->v;
+    const int64_t D = f->D, D4 = (D + 3) / 4 * 4;
     real *corrections = panel + D4 * PW;
     uint8_t *flags = (uint8_t *)(corrections + PW);
     memset(panel + D * PW, 0, (size_t)((D4 - D + 2) * PW) * sizeof(real));
@@ -94,10 +91,10 @@ FA_FUNC void additive_pack_panel(int activation, real *panel, const real *v, int
 /* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */
 FA_INLINE int64_t additive_query_width(int64_t D) { return 2 * ((D + 3) / 4 * 4) + 4; }
 
-FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, int64_t D, real *q, uint8_t *flag,
-                                 real *lost) {
-    int64_t D4 = (D + 3) / 4 * 4;
-    q[2 * D4] = additive_pack_row(activation, x, v, D, q, D4, flag, lost);
+FA_FUNC void additive_pack_query(const score_form *f, const real *x, real *q, uint8_t *flag, real *lost) {
+    const real *v = f->v;
+    const int64_t D4 = (f->D + 3) / 4 * 4;
+    q[2 * D4] = additive_pack_row(f, x, q, D4, flag, lost);
     vec out_of_range = vset1(0), correction = vset1(0);
     for (int64_t t = 0; t < D4; t += VL) {
         vec e = vload_n(q + t, D4 - t), w = vload_n(v + t, D4 - t), p = w * e;
@@ -106,7 +103,7 @@ FA_FUNC void additive_pack_query(int activation, const real *x, const real *v, i
         correction = correction + vselect_lt(vset1(0), e, lost / e, vset1(0));
         out_of_range = out_of_range + vselect_lt(vmax(p, -p), vset1(FA_ADDITIVE_HUGE), vset1(0), vset1(1));
     }
-    if (activation != FA_TANH) return;
+    if (f->activation != FA_TANH) return;
     if (vhsum(out_of_range) > 0) *flag = FA_DIRECT;
     if (*flag == FA_DIRECT)
         for (int64_t t = 0; t < 2 * D4 + 1; t++) q[t] = t < D4;

@@ -5,6 +5,7 @@
 #include "../../vec/vec.h"
 #include "../../vec/math.h"
 #include "additive.inl"
+#include "kernel.h"
 
 FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const real *q, int64_t ldq,
                                   const real *k, const real *v, int64_t D4, real *S, int64_t lds, real scale) {
@@ -86,12 +87,14 @@ FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, 
 #undef FA_TILE
 
 /* One score by the activation itself, for rows and keys out of the factored range. */
-FA_FUNC real additive_direct(int activation, const real *q, const real *k, const real *v, int64_t D) {
+FA_FUNC real additive_direct(const score_form *f, const real *q, const real *k) {
+    const int activation = f->activation;
+    const int64_t D = f->D;
     vec acc = vset1(0);
     for (int64_t t = 0; t < D; t += VL) {
         vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t);
         vec y = activation == FA_TANH ? vtanh(x) : activation == FA_SIGMOID ? vsigmoid(x) : vmax(vset1(0), x);
-        acc = vfma(vload_n(v + t, D - t), y, acc);
+        acc = vfma(vload_n(f->v + t, D - t), y, acc);
     }
     return vhsum(acc);
 }

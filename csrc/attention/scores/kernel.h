@@ -1,0 +1,92 @@
+/* What the kernel of a score is: functions that attention calls for tiles, panels and pairs of queries and keys.
+ *
+ * Each score fills a table, name_kernel, in its own file; scores.def lists them. Where it is NULL, queries and keys are
+ * compared as they come. All sums have one order of their own, whatever the tile or the block.
+ */
+#ifndef FA_ATTENTION_SCORES_KERNEL_H
+#define FA_ATTENTION_SCORES_KERNEL_H
+#include "../../kernels.h"
+#include "../../vec/vec.h"
+
+/* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
+typedef struct {
+    const char *at[2];
+    int64_t lines[2];
+} fa_ahead;
+
+FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
+    for (int i = 0; i < 2; i++)
+        for (; lines > 0 && ahead->lines[i] > 0; lines--, ahead->lines[i]--, ahead->at[i] += 64)
+            __builtin_prefetch(ahead->at[i], 0, 2);
+}
+
+/* The score of a call. */
+typedef struct {
+    int activation;
+    int64_t D;
+    const real *v; /* its vector, or NULL */
+    real *d_v;     /* the vector's gradient, where one is added to */
+} score_form;
+
+/* Copies a score's vector with zeros up to `width`. */
+FA_FUNC void score_vector(const void *from, int64_t D, real *v, int64_t width) {
+    const element *src = from;
+    for (int64_t t = 0; t < width; t++) v[t] = t < D ? to_real(src[t]) : (real)0;
+}
+
+/* Where the scores of one task come from. */
+typedef struct {
+    const fa_attention *a;
+    score_form form; /* v has zeros up to a multiple of 4 */
+    const real *key; /* of this batch entry and key head */
+    int64_t key_row; /* row stride of keys */
+    int64_t ldq;     /* row stride of packed queries */
+} score_source;
+
+/* Up to MR packed queries against the first `keys` keys of a panel, which begins with key `first`. */
+typedef struct {
+    int rows;
+    const real *query;
+    const uint8_t *flags;   /* of the queries, as packing left them */
+    const real *const *raw; /* the queries before packing */
+    const real *panel;
+    int64_t first, keys;
+    real *S; /* rows lds apart; lanes up to the next whole vector receive numbers of no meaning */
+    int64_t lds;
+} score_tile_rows;
+
+/* The gradients of one block of queries and the keys of one panel: rows of queries, keys and gradients are ld apart,
+ * with zeros beyond D, and g[i * PW + j] = d loss / d score_ij times the scale is 0 for a pair that does not count. */
+typedef struct {
+    int64_t rows, keys, ld;
+    const real *g, *query, *key;      /* as pack_row left them */
+    real *d_query, *d_key;            /* added to, the first by one sum of the block */
+    const uint8_t *q_flags, *k_flags; /* what packing left beside them */
+    const real *query_lost, *key_lost;
+    const real *raw_query, *raw_key;
+    int64_t raw_key_row;
+} score_block;
+
+typedef struct {
+    /* Elements of a packed query, and rows of PW of a packed panel. NULL: D of each. */
+    int64_t (*query_width)(int64_t D);
+    int64_t (*panel_rows)(int64_t D);
+    /* What becomes of a query; of a panel, whose lanes are n keys, features in rows; and of a row of either for the
+     * backward pass, with zeros up to ld. */
+    void (*pack_query)(const score_form *f, const real *x, real *q, uint8_t *flag, real *lost);
+    void (*pack_panel)(const score_form *f, real *panel, int64_t n, fa_ahead ahead);
+    void (*pack_row)(const score_form *f, const real *x, real *row, int64_t ld, uint8_t *flag, real *lost);
+    /* Scores of a tile, times the scale. */
+    void (*tile)(const score_source *s, const score_tile_rows *t);
+    /* The score of one pair, without the scale, and its gradients times g, added to dq, dk and f->d_v. */
+    real (*pair)(const score_form *f, const real *q, const real *k);
+    void (*pair_backward)(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk);
+    /* NULL: a product of query and key, whose queries are packed times the scale, and whose gradients are products. */
+    void (*block_backward)(const score_form *f, const score_block *b);
+    /* What all gradients of queries and keys lack, beside the vector; NULL: 1. */
+    real (*gradient_factor)(const score_form *f);
+    /* dq = gradient of one query: a sum over the keys of weights that are not 0, ascending; g has the scale. */
+    void (*query_backward)(const score_form *f, const real *q, const real *key, int64_t key_row, int64_t keys,
+                           const real *weights, const real *g, real *dq);
+} score_kernel;
+#endif
