@@ -107,6 +107,9 @@ class Score:
     name : str
     summary, paper, examples, formula
         The record of one of ours; a plugin's is a `fastattn.plugin.ScoreRecord`, with the formula as its reference.
+    formula_vjp : callable, optional
+        ``formula_vjp(parameters, query, key, scale, d_scores)``, the gradients of query, key and parameters, zero where
+        d_scores is: of a score with a kernel of its own, which our tests then take through all their cases.
     parameters : dict of str to array
         Gradients come back under the same names.
     softcap : float or None
@@ -126,6 +129,7 @@ class Score:
     paper: ClassVar[str] = ""
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     formula: ClassVar[Callable[..., Array] | None] = None
+    formula_vjp: ClassVar[Callable[..., tuple[Array, Array, ByName]] | None] = None
     kernel: int = KERNEL_DOT
     axes: ClassVar[Mapping[str, int]] = {}
     one_width: bool = True

@@ -6,7 +6,9 @@ product in any order errs by a small multiple of eps times that), and carry the 
 
 Scores. raw_ij errs by eps * S_ij, where S_ij is the score with absolute values: |q| . |k| for dot. For additive scores
 the argument x = q w_query + k w_key + b errs by eps * X with X = |q| |w_query| + |k| |w_key| + |b|, hence the score by
-eps * sum_d |v_d| (|act(x_d)| + |act'(x_d)| X_d). Scale multiplies S, softcap does not enlarge it, bias adds |bias|.
+eps * sum_d |v_d| (|act(x_d)| + |act'(x_d)| X_d). A score that brings its formula: the larger of its values for |q| and
+|k| and for |q| and -|k|, of which one lets no term cancel another: sum_d |q_d| + |k_d| for L1. Scale multiplies S,
+softcap does not enlarge it, bias adds |bias|.
 
 Outputs. With S_i = max_j S_ij over the allowed keys, P_ij has the relative error eps (1 + S_i), so
     unit(weights) = P_ij (1 + S_i),   unit(context) = (1 + S_i) sum_j P_ij M_ij |v_j|,
@@ -20,6 +22,7 @@ Gradients, with P' = P (1 + S):
     Every score then applies its own gradient formula with absolute values. act' is treated as f is:
     tanh: f + 2 t^2 + 2 |t| f X;  sigmoid, f = y (1 - y): f + y^2 + f X;  relu: 1, and no limit where |x| is within its
     own error of the kink, where either side is right.
+A formula's gradients are taken as its scores are; slopes of L1 scores are signs of differences, which have no error.
 In an additive score's own gradients two such units multiply, S and act', each a sum over Da terms whose errors do not
 conspire: correct kernels stay below 0.15 of the product at every level, so they are held to 1 instead of 8.
 
@@ -85,6 +88,8 @@ class Units:
             return _units(q)[0] @ _swap(_units(k)[0])
         if name == "location":
             return q @ p["w"][:, : k.shape[-2]]
+        if self.run.spec.formula is not None:
+            return np.maximum(*(np.abs(self.run.spec.formula(p, q, sign * k, 1.0)) for sign in (1, -1)))
         y, slope, argument, _ = self._additive()
         return (np.abs(y) + slope * argument) @ p["v"]
 
@@ -174,6 +179,10 @@ class Units:
             d_w = np.zeros(p["w"].shape)
             d_w[:, : k.shape[-2]] = weight_gradient(q, d_raw)
             return d_raw @ used.T, np.zeros(k.shape), {"w": d_w}
+        if self.run.spec.formula_vjp is not None:
+            (d_query, d_key, of), other = (self.run.spec.formula_vjp(p, q, sign * k, 1.0, d_raw) for sign in (1, -1))
+            d_query, d_key = (np.maximum(np.abs(a), np.abs(b)) for a, b in zip((d_query, d_key), other))
+            return d_query, d_key, {name: np.maximum(np.abs(d), np.abs(other[2][name])) for name, d in of.items()}
         return self._additive_gradients(d_raw)
 
     def _additive_gradients(self, d_raw):

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fastattn import scores
 from fastattn._reference.scores import ScoreSpec
 from fastattn.normalizers import Entmax
+from fastattn.scores.ours import classes
 
 SIZES = (1, 2, 5, 6, 7, 15, 16, 17, 30, 31, 33, 63, 64, 65, 100, 130, 513, 600, 1100)
 WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100)
 PLAIN = ("dot", "scaled_dot", "cosine")
-SCORES = (*PLAIN, "general", "additive", "concat", "location")
+OWN = {kind.name: kind for kind in classes() if kind.formula_vjp is not None}  # with a kernel and a twin of their own
+SCORES = (*PLAIN, "general", "additive", "concat", "location", *OWN)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,13 @@ def make(case, rng=None):
     value = draw(*key_batch, case.tk, case.dv)
     shapes = parameter_shapes(case)
     parameters = {name: draw(*shape, spread=max(1, fan) ** -0.5) for name, (shape, fan) in shapes.items()}
+    own = {}
+    if case.score in OWN:
+        kind = OWN[case.score]
+        for name, drawn in (kind.examples or ({},))[0].items():
+            parameters[name] = drawn(rng, query_width(case), case.dk, np.dtype(case.dtype))
+        scale = scores.create(case.score, **parameters).default_scale(case.dk)
+        own = {"scale": scale, "formula": kind.formula, "formula_vjp": kind.formula_vjp}
     if case.one_sided:
         parameters["v"] = (1 + 0.1 * rng.random(case.da)).astype(case.dtype)
     if case.mask is not None:
@@ -132,7 +142,7 @@ def make(case, rng=None):
         query,
         key,
         value,
-        ScoreSpec(case.score, parameters, case.activation, case.softcap),
+        ScoreSpec(case.score, parameters, case.activation, case.softcap, **own),
         draw(*batch, case.tq, case.dv),
         draw(*batch, case.tq, case.tk),
         draw(*batch, case.tq),
@@ -142,8 +152,8 @@ def make(case, rng=None):
 
 def library_score(spec):
     """The object of `fastattn.scores` for a spec, or a name where a name says it all."""
-    from fastattn import scores
-
+    if spec.name in OWN:
+        return scores.create(spec.name, **spec.parameters, softcap=spec.softcap)
     if spec.name in PLAIN:
         kinds = {"dot": scores.Dot, "scaled_dot": scores.ScaledDot, "cosine": scores.Cosine}
         return spec.name if spec.softcap is None else kinds[spec.name](softcap=spec.softcap)
@@ -168,21 +178,25 @@ def twin_options(problem):
     return {"score": problem.score, **problem.rest}
 
 
-def _sizes():
-    """Every key count with both families, the other sizes cycling through the awkward ones."""
+def _sizes(*families):
+    """Every key count with these families, the other sizes cycling through the awkward ones."""
     for i, tk in enumerate(SIZES):
         tq = SIZES[(7 * i + 3) % 11]
         dk, dv, da = (WIDTHS[(5 * i + k) % len(WIDTHS)] for k in (0, 4, 8))
-        yield Case(f"dot-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv)
-        yield Case(f"additive-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv, da=da, score="additive")
+        for family in families:
+            kind = {"dot": {}, "additive": {"da": da, "score": "additive"}}.get(family, {"score": family})
+            yield Case(f"{family}-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv, **kind)
     for i, width in enumerate(WIDTHS):
         other = WIDTHS[(3 * i + 2) % len(WIDTHS)]
-        yield Case(f"dot-width-{width}", tq=7, tk=33, dk=width, dv=other)
-        yield Case(f"additive-width-{width}", tq=7, tk=33, dk=other, dv=width, da=width, score="additive")
+        for family in families:
+            kind = {"dk": width, "dv": other, **({} if family == "dot" else {"score": family})}
+            if family == "additive":
+                kind |= {"dk": other, "dv": width, "da": width}
+            yield Case(f"{family}-width-{width}", tq=7, tk=33, **kind)
 
 
-def _scores():
-    for score in SCORES:
+def _scores(*scores):
+    for score in scores:
         wide = 11 if score in ("general", "additive", "concat", "location") else None
         yield Case(f"{score}-2d", batch=(), tq=3, tk=19, dv=5, dq=wide, score=score)
         yield Case(f"{score}-3d", batch=(3,), tq=6, tk=40, dv=20, dq=wide, score=score)
@@ -212,6 +226,9 @@ def _scores():
             dropout=0.2,
             seed=11,
         )
+
+
+def _additive():
     for given in ("", "q", "k", "b", "qk"):
         widths = {"dq": 12 if "q" in given else 16, "dk": 9 if "k" in given else 16}
         yield Case(f"additive-given-{given or 'v'}", score="additive", given=given, **widths)
@@ -271,7 +288,11 @@ def _options():
     yield Case("scaled_dot-bias-3d", batch=(3,), bias=(3, 5, 17), bias_holes=True)
 
 
-SINGLE = (*_sizes(), *_scores(), *_options())
+_OURS = [score for score in SCORES if score not in OWN]
+SINGLE = (
+    *_sizes("dot", "additive"), *_scores(*_OURS), *_additive(), *_options(),
+    *_sizes(*OWN), *_scores(*OWN),
+)  # fmt: skip
 _STEPS = 2
 DOUBLE = tuple(replace(case, name=f"{case.name}-float64", dtype="float64") for case in SINGLE[::_STEPS])
 CASES = (*SINGLE, *DOUBLE)
@@ -315,7 +336,7 @@ _SPARSE_OPTIONS = (
 )  # fmt: skip
 _SPARSE_NAMES = {
     *(f"{score}-{kind}" for score in SCORES for kind in ("3d", "grouped", "softcap", "negative-scale", "everything")),
-    *(f"{family}-{tk}-keys" for family in ("dot", "additive") for tk in SIZES if tk != 1100),
+    *(f"{family}-{tk}-keys" for family in ("dot", "additive", *OWN) for tk in SIZES if tk != 1100),
     *(f"{score}-{option}" for score in ("scaled_dot", "additive") for option in _SPARSE_OPTIONS),
     "scaled_dot-no-width",
     "scaled_dot-large-scores",
