@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import OWN
 from checks import same_bits
 
 import fastattn
@@ -22,7 +23,8 @@ def problem(dtype, batch=3, steps=4, keys=5, width=7, value_width=37, seed=0):
 def steps(score, query, key, value, d_context, lengths):
     """Gradients of queries and scores, one query a call, and the weights that they are made of."""
     score = resolve(score)
-    weights = fastattn.attention(query, key, value, score=score, key_lengths=lengths, return_weights=True).weights
+    options = {"key_lengths": lengths, "scale": 1, "return_weights": True}
+    weights = fastattn.attention(query, key, value, score=score, **options).weights
     d_query, d_score = np.empty_like(query), np.empty_like(weights)
     for t in range(query.shape[1]):
         of_query, of_score = np.empty_like(query[:, t]), np.empty_like(weights[:, t])
@@ -34,11 +36,11 @@ def steps(score, query, key, value, d_context, lengths):
     return d_query, d_score, weights
 
 
-@pytest.mark.parametrize("kind", ["dot", "tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize("kind", ["dot", *OWN, "tanh", "sigmoid", "relu"])
 def test_one_query_a_call_gives_what_all_at_once_give(kind):
     query, key, value, d_context, lengths, v = problem(np.float64, width=19, value_width=70)
-    score = "dot" if kind == "dot" else fastattn.scores.Additive(v, activation=kind)
-    _, backward = fastattn.attention_vjp(query, key, value, score=score, key_lengths=lengths)
+    score = kind if kind in ("dot", *OWN) else fastattn.scores.Additive(v, activation=kind)
+    _, backward = fastattn.attention_vjp(query, key, value, score=score, key_lengths=lengths, scale=1)
     d_query, _, _ = steps(score, query, key, value, d_context, lengths)
     np.testing.assert_allclose(d_query, backward(d_context).query, rtol=1e-11, atol=1e-13)
 
@@ -60,10 +62,10 @@ def test_gradients_of_a_step_are_those_of_the_twin(dtype, additive, keys, width,
         assert (np.abs(d_query[:, t] - twin[0]) <= room * slopes * keys).all()
 
 
-@pytest.mark.parametrize("additive", [False, True])
-def test_bits_do_not_depend_on_batch_padding_or_threads(additive):
+@pytest.mark.parametrize("kind", ["dot", "additive", *OWN])
+def test_bits_do_not_depend_on_batch_padding_or_threads(kind):
     query, key, value, d_context, lengths, v = problem(np.float32, batch=40, keys=30, width=80, value_width=130)
-    score = fastattn.scores.Additive(v) if additive else "dot"
+    score = fastattn.scores.Additive(v) if kind == "additive" else kind
     rows = np.arange(30) >= lengths[:, None]
     key[rows], value[rows] = np.nan, np.nan
     d_query, d_score, _ = steps(score, query, key, value, d_context, lengths)

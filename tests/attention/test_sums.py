@@ -6,6 +6,7 @@ from scores of size S. Terms of one sign, or all alike, are the hard case: their
 
 import numpy as np
 import pytest
+from cases import OWN
 from checks import same_bits
 
 import fastattn
@@ -100,13 +101,13 @@ def test_gradients_of_an_additive_score(rows, draw, normalizer):
 
 @pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
 @pytest.mark.parametrize(("heads", "key_heads"), [(1, 1), (4, 2), (3, 1), (60, 1)])
-@pytest.mark.parametrize("score", ["scaled_dot", "additive"])
+@pytest.mark.parametrize("score", ["scaled_dot", "additive", *OWN])
 def test_queries_that_follow_move_no_bit(normalizer, heads, key_heads, score):
     rows = 1700 // heads
     draw = RNG.standard_normal
     q, d = (draw((2, heads, rows, 5)).astype(np.float32) for _ in range(2))
     k, v = (draw((2, key_heads, 7, 5)).astype(np.float32) for _ in range(2))
-    score = score if score == "scaled_dot" else scores.Additive(np.ones(5, np.float32))
+    score = scores.Additive(np.ones(5, np.float32)) if score == "additive" else score
     _, backward = fastattn.attention_vjp(q, k, v, score=score, normalizer=normalizer)
     expected = backward(d)
     more = ((0, 0), (0, 0), (0, 111), (0, 0))

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from fastattn._kernels import core
+
 SCRIPT = str(Path(__file__).resolve().parents[1] / "shared" / "guard_pages.py")
 
 
 @pytest.mark.parametrize("edge", ["end", "start"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("family", ["dot", "additive", "training", "recurrent", "steps", "monotonic"])
+@pytest.mark.parametrize("family", [*core.SCORES, "training", "recurrent", "steps", "monotonic"])
 def test_nothing_outside_the_arrays_is_touched(run_python, family, dtype, edge):
     done = run_python(SCRIPT, family, dtype, edge, check=False, FASTATTN_NUM_THREADS="1")
     lines = done.stdout.splitlines() or ["nothing"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import fastattn
+from fastattn._kernels import core
 
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = str(TESTS / "shared" / "level_subset.py")
@@ -30,7 +31,7 @@ def test_exp_at_a_forced_level(run_python, level):
 
 @pytest.mark.parametrize("level", OTHERS)
 @pytest.mark.parametrize("edge", ["end", "start"])
-@pytest.mark.parametrize("family", ["dot", "additive", "training", "steps", "monotonic"])
+@pytest.mark.parametrize("family", [*core.SCORES, "training", "steps", "monotonic"])
 def test_guard_pages_at_a_forced_level(run_python, level, family, edge):
     script = str(TESTS / "shared" / "guard_pages.py")
     done = run_python(script, family, "float32", edge, check=False, FASTATTN_ISA=level, FASTATTN_NUM_THREADS="1")

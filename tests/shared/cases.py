@@ -52,6 +52,7 @@ class Case:
     dtype: str = "float32"
     spread: float = 1.0
     one_sided: bool = False  # v is positive and about 1
+    whole: bool = False  # query and key are whole numbers, of which many are equal
     normalizer: str = "softmax"
     alpha: float | tuple | None = None  # of entmax
 
@@ -107,6 +108,8 @@ def make(case, rng=None):
     key_batch = batch if case.key_heads is None else (batch[0], case.key_heads)
     query = draw(*batch, case.tq, query_width(case), spread=case.spread)
     key = draw(*key_batch, case.tk, case.dk, spread=case.spread)
+    if case.whole:
+        query, key = np.rint(query), np.rint(key)
     value = draw(*key_batch, case.tk, case.dv)
     shapes = parameter_shapes(case)
     parameters = {name: draw(*shape, spread=max(1, fan) ** -0.5) for name, (shape, fan) in shapes.items()}
@@ -291,7 +294,7 @@ def _options():
 _OURS = [score for score in SCORES if score not in OWN]
 SINGLE = (
     *_sizes("dot", "additive"), *_scores(*_OURS), *_additive(), *_options(),
-    *_sizes(*OWN), *_scores(*OWN),
+    *_sizes(*OWN), *_scores(*OWN), *(Case(f"{score}-whole", tq=7, tk=40, score=score, whole=True) for score in OWN),
 )  # fmt: skip
 _STEPS = 2
 DOUBLE = tuple(replace(case, name=f"{case.name}-float64", dtype="float64") for case in SINGLE[::_STEPS])
@@ -335,7 +338,11 @@ _SPARSE_OPTIONS = (
     "dropout-array", "no-batch", "no-tq", "no-tk", "no-dv", "no-heads", "spread-0.05", "spread-6.0",
 )  # fmt: skip
 _SPARSE_NAMES = {
-    *(f"{score}-{kind}" for score in SCORES for kind in ("3d", "grouped", "softcap", "negative-scale", "everything")),
+    *(
+        f"{score}-{kind}"
+        for score in SCORES
+        for kind in ("3d", "grouped", "softcap", "negative-scale", "everything", "whole")
+    ),
     *(f"{family}-{tk}-keys" for family in ("dot", "additive", *OWN) for tk in SIZES if tk != 1100),
     *(f"{score}-{option}" for score in ("scaled_dot", "additive") for option in _SPARSE_OPTIONS),
     "scaled_dot-no-width",

@@ -61,7 +61,7 @@ def run(family, dtype, edge):
         shapes = [(2, tq, d), (2, tk, d), (2, tk, dv), (2, tq, dv), (2, tq, dv), (d,)]
         arrays = [arena.place(rng.standard_normal(s).astype(dtype), edge) for arena, s in zip(arenas, shapes)]
         query, key, value, d_context, out, v = arrays
-        score = "dot" if family == "dot" else fastattn.scores.Additive(v)
+        score = fastattn.scores.Additive(v) if family == "additive" else family
         rest = {"return_weights": True, "return_lse": True}
         if with_options:
             rest["mask"] = arenas[6].place(rng.random((2, tq, tk)) < 0.8, edge)
@@ -128,8 +128,9 @@ def run_steps(dtype, edge):
     rng = np.random.default_rng(0)
     small = {"s": 4, "d": 3, "dv": 2, "c": 2, "k": 3}
     sizes = [{**small, name: size} for name in small for size in range(1, 41) if name != "k" or size % 2]
-    for size, additive, filtered in itertools.product(sizes, (True, False), (True, False)):
-        print(size, additive, filtered, flush=True)
+    for size, kernel, filtered in itertools.product(sizes, core.SCORES.values(), (True, False)):
+        additive = kernel == core.SCORES["additive"]
+        print(size, kernel, filtered, flush=True)
         s, d, dv, c, k = size.values()
         c, place = c if filtered else 1, (arena.place for arena in arenas)
 
@@ -151,7 +152,7 @@ def run_steps(dtype, edge):
         else:
             factor, d_factor = draw(2, 1, s), draw(2, 1, s)
         features = core.Features(history, weights, filters) if additive else None
-        keys, score = core.Keys(key, value), core.KernelScore(int(additive), 0, vector)
+        keys, score = core.Keys(key, value), core.KernelScore(kernel, 0, vector)
         call = core.Steps(query, keys, score, 0.5, first, last, mask, filtered, features, factor)
         context, made, normalized, total = draw(2, 1, dv), draw(2, 1, s), draw(2, 1, s), draw(2, 1)
         call.forward(context, made, made if factor is None else normalized, total)
