@@ -41,6 +41,8 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
         return np.einsum("bd,bsd->bs", q, m)
     if name == "general":
         return np.einsum("bd,de,bse->bs", q, p["w"], m)
+    if name == "location":
+        return (q @ p["w"])[:, : m.shape[1]]
     if name in ("additive", "concat", "bahdanau"):
         inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
         return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ p["v"]
@@ -64,6 +66,21 @@ def pooling(
 ) -> tuple[Array, Array]:
     """Yang et al. 2016, equations 5 to 7."""
     return soft("pooling", p, queries, memory, values, allowed, **options)
+
+
+def bahdanau(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, **options: Any
+) -> tuple[Array, Array]:
+    """Bahdanau et al. 2015, equations 5 and 6."""
+    return soft("bahdanau", p, queries, memory, values, allowed, **options)
+
+
+def luong(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, *, score: str = "general",
+    **options: Any,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Luong et al. 2015, equation 7."""
+    return soft(score, p, queries, memory, values, allowed, **options)
 
 
 def gated_additive(
@@ -234,6 +251,29 @@ def multihead(
             contexts[-1] = contexts[-1] + places.content(p, query, key, weights[-1], first)[1]
     context = np.concatenate(contexts, axis=-1) @ p["output.w"] + p.get("output.b", 0.0)
     return context, np.stack(weights, axis=1)
+
+
+def causal_self_attention(
+    p: dict[str, Array], queries: Any, memory: Any, values: Any, allowed: Array, *, window: int | None = None,
+    positions: Any = None, **options: Any,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Vaswani et al. 2017, section 3.2.3: each query over the memory, the queries before it and itself.
+
+    The memory is there as a whole, and summed itself: values and allowed are not read.
+    """
+    x, before = np.concatenate([memory, queries], axis=1), memory.shape[1]
+    if isinstance(positions, dict) and positions["name"] == "t5":
+        positions = {**positions, "bidirectional": False}
+    if window is not None:
+        options["window"] = (window, None)
+    contexts, weights = [], []
+    for t in range(before, x.shape[1]):
+        seen = x[:, : t + 1]
+        everything = np.ones(seen.shape[:2], bool)
+        context, found = multihead(p, x[:, t : t + 1], seen, seen, everything, first=t, positions=positions, **options)
+        contexts.append(context)
+        weights.append(np.pad(found, ((0, 0), (0, 0), (0, 0), (0, x.shape[1] - t - 1))))
+    return np.concatenate(contexts, axis=1), np.concatenate(weights, axis=2)
 
 
 def additive_multihead(

@@ -22,7 +22,10 @@ _OWN = (
         "gated_additive", f"{_HERE}.gated:GatedAdditive", "additive, the context times sigmoid(q . w + b)",
         "Xu et al. 2015 (arXiv:1502.03044), section 4.2.1", reference=f"{_TWIN}.variants:gated_additive",
     ),
-    VariantRecord("bahdanau", f"{_HERE}.published:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6"),
+    VariantRecord(
+        "bahdanau", f"{_HERE}.published:bahdanau", "additive, as published", f"{_BAHDANAU}, eq. 5 and 6",
+        reference=f"{_TWIN}.variants:bahdanau",
+    ),
     VariantRecord(
         "multihead", f"{_HEADS}.multihead:MultiHead", "heads of scaled dot products, keys shared by groups of them",
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv:2305.13245)",
@@ -35,7 +38,7 @@ _OWN = (
     ),
     VariantRecord(
         "causal_self_attention", f"{_HEADS}.causal:CausalSelfAttention", "multihead, each position over those so far",
-        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3",
+        "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3", reference=f"{_TWIN}.variants:causal_self_attention",
     ),
     VariantRecord(
         "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b), without a query",
@@ -77,7 +80,10 @@ _OWN = (
         "Xu et al. 2015 (arXiv:1502.03044), section 4.1; Jang, Gu, Poole 2017 (arXiv:1611.01144)",
         reference=f"{_TWIN}.hard:hard",
     ),
-    VariantRecord("luong", f"{_HERE}.published:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7"),
+    VariantRecord(
+        "luong", f"{_HERE}.published:luong", "dot, general, concat or location", f"{_LUONG}, eq. 7",
+        reference=f"{_TWIN}.variants:luong",
+    ),
 )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from variant_cases import parameters
 import fastattn
 from fastattn import positions
 from fastattn._reference import positions as twins
-from fastattn._reference import variants as twin_variants
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError
 from fastattn.positions import Alibi, Learned, RelativeBias, RelativeBuckets, Rotary
 from fastattn.testing.arrays import differences
@@ -211,20 +210,10 @@ def causal(options, dtype=np.float64):
 
 
 def twin_of_causal(options, given, x, before):
-    """One position after the other, by the twin of multi-head attention."""
-    window = options.get("window")
-    known = {**options, "window": None if window is None else (window, None)}
-    if isinstance(options.get("positions"), dict) and options["positions"]["name"] == "t5":
-        known["positions"] = {**options["positions"], "bidirectional": False}
-    contexts, weights = [], np.zeros((len(x), 4, x.shape[1] - before, x.shape[1]))
-    for t in range(before, x.shape[1]):
-        seen = x[:, : t + 1]
-        context, found = twin_variants.multihead(
-            given, x[:, t : t + 1], seen, seen, np.ones(seen.shape[:2], bool), heads=4, first=t, **known
-        )
-        contexts.append(context[:, 0])
-        weights[:, :, t - before, : t + 1] = found[:, :, 0]
-    return np.stack(contexts, axis=1), weights
+    memory, queries = np.split(x, [before], axis=1)
+    allowed = np.ones(memory.shape[:2], bool)
+    formula = fastattn.variants.record("causal_self_attention").formula()
+    return formula(given, queries, memory, memory, allowed, heads=4, **options)
 
 
 @DTYPES

@@ -28,6 +28,17 @@ def test_our_variants_conform(case):
     assert certificate.passed and certificate["formula"].status == "passed", str(certificate)
 
 
+def test_every_record_of_ours_has_a_reference():
+    """Scores, normalizers and variants; the variant of a score is checked by the score's."""
+    of_scores = scores.REGISTRY.built_in
+    records = [*of_scores.values(), *normalizers.REGISTRY.built_in.values(), *fastattn.variants.records().values()]
+    assert len(records) > 40
+    without = [r for r in records if r.reference is None and not (r.name in of_scores and type(r) is VariantRecord)]
+    assert without == []
+    for record in records:
+        assert record.reference is None or callable(record.formula())
+
+
 @pytest.mark.parametrize("record", scores.REGISTRY.built_in.values(), ids=lambda record: record.name)
 def test_our_scores_conform(record):
     for example in record.examples or ({},):
