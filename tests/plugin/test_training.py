@@ -1,5 +1,6 @@
 """Plugins' scores and models, named in a configuration file, are trained, saved, loaded and used."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from fastattn.commands.new_plugin import write
 from fastattn.errors import CheckpointError, ConfigError, FastattnError
 from fastattn.plugin import ModelRecord, isolated
 from fastattn.seq2seq import BOS, Batch, Config, build, kinds, load, train
@@ -78,6 +80,24 @@ def test_a_score_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_p
     assert len(translator.translate(["abc", "d"])) == 2
     assert translator.align("abc", "cba").weights.shape == (4, 4)
     with isolated(), pytest.raises(FastattnError, match="'low_rank'"):
+        load(tmp_path / "run")
+
+
+def test_a_new_package_trains_in_the_default_model(monkeypatch, tmp_path):
+    """What `fastattn new-plugin` writes, its score named beside the sizes of a small model and nothing else."""
+    monkeypatch.syspath_prepend(str(write("fresh_score", "python", tmp_path)))
+    with isolated({"fresh_score": importlib.import_module("fastattn_fresh_score")}):
+        sizes = "embedding = 8\nhidden = 16\nreadout_width = 8\n"
+        translator = trained(tmp_path, f'[model]\nscore = "fresh_score"\n{sizes}')
+        assert translator.model.config.kind == "bahdanau" and translator.model.mechanism.name == "fresh_score"
+        sides = (len(translator.source_vocabulary), len(translator.target_vocabulary))
+        new = build(translator.model.config, *sides, seed=1)
+        found, began = (model.parameters()["mechanism.w"].value for model in (translator.model, new))
+        assert found.shape == (new.mechanism.memory_width,) and np.abs(found - began).max() > 1e-3
+        assert len(translator.translate(["abc", "d"])) == 2
+        assert translator.align("abc", "cba").weights.shape == (4, 4)
+    sys.modules.pop("fastattn_fresh_score")
+    with isolated(), pytest.raises(FastattnError, match="'fresh_score'"):
         load(tmp_path / "run")
 
 
