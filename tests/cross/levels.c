@@ -76,6 +76,8 @@ static const problem problems[] = {
     {"sigmoid", 1, FA_SIGMOID, 0, 2, 2, 1, 7, 83, 13, 9, -1, -1, 1, 1, 0, 0, 1, 0, 0, 1, 0},
     {"sigmoid, large", 1, FA_SIGMOID, 0, 1, 1, 1, 13, 70, 33, 9, -1, -1, 90, 0.1, 0, 0, 0, 1, 0, 1, 0},
     {"relu", 1, FA_RELU, 0, 2, 2, 1, 7, 83, 13, 9, -1, -1, 1, 1, 0, 0, 1, 1, 0, 1, 1},
+    {"l1", FA_SCORE_L1, 0, 0, 2, 4, 2, 7, 83, 13, 9, -1, -1, 1, 0.3, 0, 0, 0, 0, 0, 0, 0},
+    {"l1, options", FA_SCORE_L1, 0, 2, 2, 4, 2, 50, 83, 12, 20, 30, 9, 2, 0.3, 3, 0.25, 1, 1, 1, 1, 1},
 };
 
 /* Value, slope, and the units of both for an argument x that errs by eps * X. */
@@ -178,6 +180,8 @@ static void check_attention(const problem *p) {
                 double f, y_unit, f_unit;
                 if (p->score == FA_SCORE_DOT)
                     s += qi[t] * kj[t], size += fabs(qi[t] * kj[t]);
+                else if (p->score == FA_SCORE_L1)
+                    s -= fabs(qi[t] - kj[t]), size += fabs(qi[t]) + fabs(kj[t]);
                 else
                     s += w[t] * activate(p->activation, qi[t] + kj[t], fabs(qi[t]) + fabs(kj[t]), &f, &y_unit, &f_unit),
                         size += fabs(w[t]) * y_unit;
@@ -225,6 +229,12 @@ static void check_attention(const problem *p) {
                 if (p->score == FA_SCORE_DOT) {
                     dq[0][iq] += dS * k[ik], dq[1][iq] += unit * fabs(k[ik]);
                     dk[0][ik] += dS * q[iq], dk[1][ik] += unit * fabs(q[iq]);
+                    continue;
+                }
+                if (p->score == FA_SCORE_L1) {
+                    const double sign = (q[iq] > k[ik]) - (q[iq] < k[ik]);
+                    dq[0][iq] -= dS * sign, dq[1][iq] += unit;
+                    dk[0][ik] += dS * sign, dk[1][ik] += unit;
                     continue;
                 }
                 double y = activate(p->activation, q[iq] + k[ik], fabs(q[iq]) + fabs(k[ik]), &f, &y_unit, &f_unit);
