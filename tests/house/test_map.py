@@ -1,11 +1,16 @@
 """The map of the house is that of the sources."""
 
 import pytest
-from tools import house
+from tools import house, scores
 
 
 def test_the_map_is_drawn_from_the_sources():
     assert house.PAGE.read_text() == house.page(), "run python tests/tools/house.py"
+
+
+def test_the_table_of_scores_is_drawn_from_their_records():
+    assert scores.PAGE.read_text() == scores.page(), "run python tests/tools/scores.py"
+    assert scores.table().count("\n") > 10
 
 
 def test_the_drawing_sees_a_circle_and_leaves_out_what_follows():
