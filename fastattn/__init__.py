@@ -10,7 +10,7 @@ Importing this package loads NumPy and one extension module, and starts no threa
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastattn import errors, normalizers, scores
+from fastattn import _known_as, errors, normalizers, scores
 from fastattn._version import __version__
 from fastattn.attention import AttentionOutput, Gradients, Memory, attention, attention_vjp, prepare
 from fastattn.config import get_include, get_num_threads, set_num_threads, show_config
@@ -24,7 +24,7 @@ from fastattn.errors import (
 )
 
 if TYPE_CHECKING:
-    from fastattn import functional, linear, variants
+    from fastattn import functional, layers, linear, positions, seq2seq, testing, variants, viz
     from fastattn.variants import create
 
 __all__ = [
@@ -45,16 +45,23 @@ __all__ = [
     "functional",
     "get_include",
     "get_num_threads",
+    "layers",
     "linear",
     "normalizers",
+    "positions",
     "prepare",
     "scores",
+    "seq2seq",
     "set_num_threads",
     "show_config",
+    "testing",
     "variants",
+    "viz",
 ]
 
-_LAZY = frozenset({"create", "functional", "linear", "variants"})
+_LAZY = frozenset(
+    {"create", "functional", "layers", "linear", "positions", "seq2seq", "testing", "variants", "viz"}
+)  # loaded at first use
 
 
 def __getattr__(name: str) -> Any:
@@ -62,7 +69,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.variants").create
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise _known_as.missing(__name__, name, _known_as.MECHANISMS)
 
 
 def __dir__() -> list[str]:

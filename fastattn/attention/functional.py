@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from fastattn.attention.arguments import (
     check_sparse,
     score_arrays,
 )
+from fastattn.attention.options import Causal, Options
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -42,8 +43,8 @@ class AttentionOutput(NamedTuple):
     """
 
     context: Array
-    weights: Array | None = None
-    lse: Array | None = None
+    weights: Any = None
+    lse: Any = None
 
 
 class Gradients(NamedTuple):
@@ -67,6 +68,28 @@ class Gradients(NamedTuple):
     normalizer: dict[str, Array] = {}  # noqa: RUF012 -- a NamedTuple has no default_factory
 
 
+# fmt: off
+@overload
+def attention(
+    query: Array, key: Array, value: Array, *,
+    return_weights: Literal[False] = False, return_lse: Literal[False] = False, **options: Unpack[Options],
+) -> Array: ...
+@overload
+def attention(
+    query: Array, key: Array, value: Array, *,
+    return_weights: Literal[True], return_lse: bool = False, **options: Unpack[Options],
+) -> AttentionOutput: ...
+@overload
+def attention(
+    query: Array, key: Array, value: Array, *,
+    return_weights: bool = False, return_lse: Literal[True], **options: Unpack[Options],
+) -> AttentionOutput: ...
+@overload
+def attention(
+    query: Array, key: Array, value: Array, *,
+    return_weights: bool = False, return_lse: bool = False, **options: Unpack[Options],
+) -> Array | AttentionOutput: ...
+# fmt: on
 def attention(
     query: Array,
     key: Array,
@@ -76,7 +99,7 @@ def attention(
     normalizer: str | Normalizer = "softmax",
     mask: Array | None = None,
     key_lengths: Array | None = None,
-    causal: str | bool | None = None,
+    causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
     bias: Array | RelativeBias | None = None,
     scale: float | None = None,
@@ -169,6 +192,28 @@ def attention(
     return forward.output() if return_weights or return_lse else forward.context
 
 
+# fmt: off
+@overload
+def attention_vjp(
+    query: Array, key: Array, value: Array, *,
+    return_weights: Literal[False] = False, return_lse: Literal[False] = False, **options: Unpack[Options],
+) -> tuple[Array, Callable[..., Gradients]]: ...
+@overload
+def attention_vjp(
+    query: Array, key: Array, value: Array, *,
+    return_weights: Literal[True], return_lse: bool = False, **options: Unpack[Options],
+) -> tuple[AttentionOutput, Callable[..., Gradients]]: ...
+@overload
+def attention_vjp(
+    query: Array, key: Array, value: Array, *,
+    return_weights: bool = False, return_lse: Literal[True], **options: Unpack[Options],
+) -> tuple[AttentionOutput, Callable[..., Gradients]]: ...
+@overload
+def attention_vjp(
+    query: Array, key: Array, value: Array, *,
+    return_weights: bool = False, return_lse: bool = False, **options: Unpack[Options],
+) -> tuple[Array | AttentionOutput, Callable[..., Gradients]]: ...
+# fmt: on
 def attention_vjp(
     query: Array,
     key: Array,
@@ -178,7 +223,7 @@ def attention_vjp(
     normalizer: str | Normalizer = "softmax",
     mask: Array | None = None,
     key_lengths: Array | None = None,
-    causal: str | bool | None = None,
+    causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
     bias: Array | RelativeBias | None = None,
     scale: float | None = None,

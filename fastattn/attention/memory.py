@@ -1,7 +1,7 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
 import math
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fastattn.attention.arguments import (
     score_arrays,
 )
 from fastattn.attention.functional import AttentionOutput
+from fastattn.attention.options import Causal, MemoryOptions
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
@@ -145,13 +146,35 @@ class Memory:
             return int(self._table.shape[1])
         return self._keys.shape[0] if self._rows is None else len(self._rows)
 
+    # fmt: off
+    @overload
+    def attend(
+        self, query: Array, *,
+        return_weights: Literal[False] = False, return_lse: Literal[False] = False, **options: Unpack[MemoryOptions],
+    ) -> Array: ...
+    @overload
+    def attend(
+        self, query: Array, *,
+        return_weights: Literal[True], return_lse: bool = False, **options: Unpack[MemoryOptions],
+    ) -> AttentionOutput: ...
+    @overload
+    def attend(
+        self, query: Array, *,
+        return_weights: bool = False, return_lse: Literal[True], **options: Unpack[MemoryOptions],
+    ) -> AttentionOutput: ...
+    @overload
+    def attend(
+        self, query: Array, *,
+        return_weights: bool = False, return_lse: bool = False, **options: Unpack[MemoryOptions],
+    ) -> Array | AttentionOutput: ...
+    # fmt: on
     def attend(
         self,
         query: Array,
         *,
         normalizer: str | Normalizer = "softmax",
         mask: Array | None = None,
-        causal: str | bool | None = None,
+        causal: Causal = None,
         window: tuple[int | None, int | None] | None = None,
         bias: Array | RelativeBias | None = None,
         scale: float | None = None,

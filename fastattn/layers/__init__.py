@@ -1,5 +1,8 @@
 """Building blocks of encoder-decoders on NumPy arrays, each with its gradients."""
 
+from typing import Any
+
+from fastattn import _known_as
 from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout, dropout_vjp
 from fastattn.layers.embedding import Embedding
@@ -24,3 +27,7 @@ __all__ = [
     "dropout",
     "dropout_vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise _known_as.missing(__name__, name, _known_as.LAYERS)

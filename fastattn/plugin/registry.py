@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fastattn import _known_as
 from fastattn.errors import ArgumentError, DTypeError, PluginError, describe, describe_file, did_you_mean
 from fastattn.plugin import making
 from fastattn.plugin.names import NAME_HINT, fault_of
@@ -244,6 +245,8 @@ class Registry(Generic[R, T]):
 
     def _advice(self, name: str, known: Iterable[str]) -> str:
         """Return a sentence that helps whoever asked for an unknown name."""
+        if hint := _known_as.advice(name, _known_as.FAMILIES.get(self.record_type.family, {})):
+            return hint
         idle = [provider for provider in _plugins().plugins() if provider.status in ("broken", "disabled")]
         if idle:
             names = ", ".join(f"{provider.name} ({provider.status})" for provider in idle)

@@ -19,6 +19,7 @@ where training begins (`drawn`), its paper and its formula.
 
 from typing import Any
 
+from fastattn import _known_as
 from fastattn.scores import ours
 from fastattn.scores.additive import Additive
 from fastattn.scores.base import Score
@@ -52,4 +53,4 @@ def __getattr__(name: str) -> Any:
     for kind in ours.classes():
         if kind.__name__ == name:
             return kind
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise _known_as.missing(__name__, name, _known_as.SCORES)

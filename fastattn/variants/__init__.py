@@ -3,6 +3,9 @@
 All keep one protocol, described in `fastattn.variants.protocol`. A mechanism's module is imported when it is made.
 """
 
+from typing import Any
+
+from fastattn import _known_as
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import AttentionState, Prepared, StepBackward, Variant
 from fastattn.variants.registry import check_normalized, create, names, options, record, records, register
@@ -21,3 +24,7 @@ __all__ = [
     "records",
     "register",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise _known_as.missing(__name__, name, _known_as.MECHANISMS)
