@@ -1,41 +1,24 @@
 """What a score function and a normalizer are checked for alike, each a function of an `AttentionSubject`."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastattn.errors import FastattnError
-from fastattn.testing.arrays import (
-    close,
-    differences,
-    digest,
-    in_a_child,
-    padded,
-    same,
-    strided,
-    threads,
-    untouched,
-)
+from fastattn.testing.arrays import close, differences, padded, same, untouched
 from fastattn.testing.attention_problem import AttentionProblem, AttentionSubject
 from fastattn.testing.certificate import Skipped
+from fastattn.testing.common_checks import (
+    any_number_of_threads,
+    any_strides,
+    forked_child,
+    large_scores,
+    repeated_runs,
+)
 
-__all__ = [
-    "any_batch_and_position",
-    "any_number_of_threads",
-    "any_padding",
-    "any_strides",
-    "empty_rows",
-    "forked_child",
-    "gradients",
-    "inputs_untouched",
-    "large_scores",
-    "order_of_sums",
-    "poison_in_padding",
-    "prepared_memory",
-    "repeated_runs",
-    "shapes_and_dtypes",
-]
+__all__ = ["ATTENTION_CHECKS"]
 
 
 def shapes_and_dtypes(s: AttentionSubject) -> None:
@@ -131,26 +114,6 @@ def any_padding(s: AttentionSubject) -> None:
         same(np.ascontiguousarray(found.weights[..., :11]), whole.weights, f"weights with {more} keys of padding")
 
 
-def any_number_of_threads(s: AttentionSubject) -> None:
-    """1 to 16 threads give the same bits."""
-    p = s.problem(batch=5, rows=40, keys=70)
-    d, found = p.cotangents(), []
-    for number in (1, 2, 3, 16):
-        with threads(number):
-            found.append((p.forward(), p.gradients(*d)))
-    for number, one in zip((2, 3, 16), found[1:]):
-        same(one, found[0], f"with {number} threads, against one")
-
-
-def any_strides(s: AttentionSubject) -> None:
-    """Arrays of any strides give the same bits."""
-    p = s.problem()
-    d = p.cotangents()
-    q = dataclasses.replace(p, query=strided(p.query), key=strided(p.key), value=strided(p.value))
-    same(q.forward(), p.forward(), "outputs of strided arrays")
-    same(q.gradients(*(strided(x) for x in d)), p.gradients(*d), "gradients of strided arrays")
-
-
 def order_of_sums(s: AttentionSubject) -> str:
     """Gradients, those of parameters too, keep their bits where zeros are added: padding, samples, queries.
 
@@ -207,26 +170,6 @@ def _compare_sums(p: AttentionProblem) -> None:
             same(own, gradient, f"the gradient of {name} {what}")
 
 
-def repeated_runs(s: AttentionSubject) -> None:
-    """The same call gives the same bits, with a second object too."""
-    p, other = s.problem(), s.problem()
-    d = p.cotangents()
-    first = p.forward(), p.gradients(*d)
-    for what, q in (("a second call", p), ("a second object", other)):
-        same((q.forward(), q.gradients(*d)), first, what)
-
-
-def forked_child(s: AttentionSubject) -> None:
-    """A forked child computes the same bits."""
-    p = s.problem(keys=40)
-    d = p.cotangents()
-
-    def everything() -> Any:
-        return p.forward(), p.gradients(*d)
-
-    assert in_a_child(everything) == digest(everything()), "a forked child has other bits"
-
-
 def inputs_untouched(s: AttentionSubject) -> None:
     """Inputs and parameters are not written, also where they may only be read."""
     p = s.problem()
@@ -241,7 +184,7 @@ def inputs_untouched(s: AttentionSubject) -> None:
             array.flags.writeable = False
 
 
-def large_scores(s: AttentionSubject) -> None:
-    """Large inputs give finite contexts and weights."""
-    output = s.problem(size=1e4).forward()
-    assert np.isfinite(output.context).all() and np.isfinite(output.weights).all(), "large inputs overflow"
+ATTENTION_CHECKS: tuple[Callable[[AttentionSubject], object], ...] = (
+    shapes_and_dtypes, poison_in_padding, empty_rows, gradients, prepared_memory, any_batch_and_position, any_padding,
+    any_number_of_threads, any_strides, order_of_sums, repeated_runs, forked_child, inputs_untouched, large_scores,
+)  # fmt: skip

@@ -1,7 +1,7 @@
 """A score function or a normalizer under test, and the calls of attention that checks give it."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -9,14 +9,16 @@ from fastattn.attention import attention, attention_vjp, prepare
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 from fastattn.testing.arrays import Array
-from fastattn.testing.subject import Subject
+from fastattn.testing.subject import Problem, Subject
 
 __all__ = ["AttentionProblem", "AttentionSubject"]
 
 
 @dataclasses.dataclass
-class AttentionProblem:
+class AttentionProblem(Problem):
     """A call of attention of which parts are hidden."""
+
+    inputs = ("query", "key", "value", "lengths", "mask")
 
     score: Score | str
     normalizer: Normalizer | str
@@ -64,12 +66,6 @@ class AttentionProblem:
         arrays = {"query": found.query, "key": found.key, "value": found.value}
         return {**arrays, **found.score, **found.normalizer}
 
-    def cotangents(self) -> tuple[Array, Array]:
-        """Return gradients of context and weights, drawn."""
-        rng, output = np.random.default_rng(1), self.forward()
-        d_context, d_weights = (rng.normal(size=x.shape).astype(x.dtype) for x in output[:2])
-        return d_context, d_weights
-
     def prepare(self) -> Any:
         """Return the memory, prepared; it knows no mask."""
         return prepare(self.key, self.value, score=self.score, key_lengths=self.lengths)
@@ -78,16 +74,12 @@ class AttentionProblem:
         """Return context and weights of a prepared memory."""
         return memory.attend(query, normalizer=self.normalizer, return_weights=True)
 
-    def at(self, rows: Array) -> "AttentionProblem":
-        """Return the problem of some samples."""
-        names = ("query", "key", "value", "lengths", "mask")
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
-
 
 class AttentionSubject(Subject):
     """A score function or a normalizer with one set of options."""
 
     widths = (5, 5)
+    several: ClassVar[dict[str, int]] = {"batch": 5, "rows": 40, "keys": 70}
 
     def parts(self, query: int, key: int, dtype: Any, seed: int) -> tuple[Score | str, Normalizer | str]:
         """Return score function and normalizer, of which one is new and the other a name."""

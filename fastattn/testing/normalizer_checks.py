@@ -8,22 +8,7 @@ import numpy as np
 from fastattn.normalizers.base import Normalizer
 from fastattn.plugin.making import make
 from fastattn.testing.arrays import Array, close, fill, same
-from fastattn.testing.attention_checks import (
-    any_batch_and_position,
-    any_number_of_threads,
-    any_padding,
-    any_strides,
-    empty_rows,
-    forked_child,
-    gradients,
-    inputs_untouched,
-    large_scores,
-    order_of_sums,
-    poison_in_padding,
-    prepared_memory,
-    repeated_runs,
-    shapes_and_dtypes,
-)
+from fastattn.testing.attention_checks import ATTENTION_CHECKS
 from fastattn.testing.attention_problem import AttentionProblem, AttentionSubject
 from fastattn.testing.certificate import Skipped
 
@@ -116,8 +101,6 @@ def nan_stays_in_its_row(s: NormalizerSubject) -> None:
 
 
 NORMALIZER_CHECKS: tuple[Callable[[NormalizerSubject], object], ...] = (
-    can_be_made, shapes_and_dtypes, formula, rows_are_distributions, weights_agree_with_context,
-    larger_scores_weigh_more, masks, poison_in_padding, empty_rows, gradients, prepared_memory, any_batch_and_position,
-    any_padding, any_number_of_threads, any_strides, order_of_sums, repeated_runs, forked_child, inputs_untouched,
-    nan_stays_in_its_row, large_scores,
+    can_be_made, formula, rows_are_distributions, weights_agree_with_context, larger_scores_weigh_more, masks,
+    nan_stays_in_its_row, *ATTENTION_CHECKS,
 )  # fmt: skip

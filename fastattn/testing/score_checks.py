@@ -12,22 +12,7 @@ from fastattn.errors import ShapeError
 from fastattn.plugin.making import make
 from fastattn.scores.base import Score
 from fastattn.testing.arrays import close, fill, refused, same
-from fastattn.testing.attention_checks import (
-    any_batch_and_position,
-    any_number_of_threads,
-    any_padding,
-    any_strides,
-    empty_rows,
-    forked_child,
-    gradients,
-    inputs_untouched,
-    large_scores,
-    order_of_sums,
-    poison_in_padding,
-    prepared_memory,
-    repeated_runs,
-    shapes_and_dtypes,
-)
+from fastattn.testing.attention_checks import ATTENTION_CHECKS
 from fastattn.testing.attention_problem import AttentionSubject
 from fastattn.testing.certificate import Skipped
 
@@ -131,7 +116,5 @@ def wrong_calls(s: ScoreSubject) -> None:
 
 
 SCORE_CHECKS: tuple[Callable[[ScoreSubject], object], ...] = (
-    can_be_made, shapes_and_dtypes, formula, masks, poison_in_padding, empty_rows, gradients, prepared_memory,
-    any_batch_and_position, any_padding, any_number_of_threads, any_strides, order_of_sums, repeated_runs, forked_child,
-    inputs_untouched, saved_and_loaded, large_scores, wrong_calls,
+    can_be_made, formula, masks, saved_and_loaded, wrong_calls, *ATTENTION_CHECKS,
 )  # fmt: skip

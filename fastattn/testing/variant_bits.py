@@ -2,27 +2,16 @@
 
 import dataclasses
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastattn.testing.arrays import digest, flatten, in_a_child, padded, refused, same, strided, threads, untouched
+from fastattn.testing.arrays import flatten, padded, refused, same, untouched
+from fastattn.testing.common_checks import any_number_of_threads, any_strides, forked_child, repeated_runs
 from fastattn.testing.variant_subject import VariantSubject
 
-__all__ = [
-    "any_batch_and_position",
-    "any_number_of_threads",
-    "any_padding",
-    "any_strides",
-    "forked_child",
-    "inputs_untouched",
-    "nan_stays_in_its_sample",
-    "poison_in_padding",
-    "repeated_runs",
-    "saved_and_loaded",
-    "selected_rows",
-    "steps_against_all_at_once",
-]
+__all__ = ["BIT_CHECKS"]
 
 
 def steps_against_all_at_once(s: VariantSubject) -> None:
@@ -31,15 +20,6 @@ def steps_against_all_at_once(s: VariantSubject) -> None:
     whole = p.forward()
     same(p.steps(), whole[:2], "steps, against all at once")
     same(p.variant.vjp(p.queries, p.prepare(), return_weights=True)[0][:2], whole[:2], "vjp, against forward")
-
-
-def repeated_runs(s: VariantSubject) -> None:
-    """The same call gives the same bits, in the same variant and in another one made alike."""
-    p, other = s.problem(), s.problem()
-    d = p.cotangents()
-    first = p.forward(), p.gradients(*d)
-    for what, q in (("a second call", p), ("a second variant", other)):
-        same((q.forward(), q.gradients(*d)), first, what)
 
 
 def any_batch_and_position(s: VariantSubject) -> None:
@@ -75,46 +55,6 @@ def any_padding(s: VariantSubject) -> None:
         found_d = q.gradients(d_context, padded(d_weights, {d_weights.ndim - 1: (0, more)}))
         same(found_d["queries"], whole_d["queries"], f"gradients of queries with {more} positions of padding")
         same(np.ascontiguousarray(found_d["memory"][:, :9]), whole_d["memory"], "gradients of the memory with padding")
-
-
-def any_number_of_threads(s: VariantSubject) -> None:
-    """1 to 16 threads give the same bits."""
-    p = s.problem(batch=5, steps=7, keys=33)
-    d = p.cotangents()
-    found = []
-    for number in (1, 2, 3, 16):
-        with threads(number):
-            found.append((p.forward(), p.gradients(*d)))
-    for number, one in zip((2, 3, 16), found[1:]):
-        same(one, found[0], f"with {number} threads, against one")
-
-
-def any_strides(s: VariantSubject) -> None:
-    """Arrays of any strides give the same bits."""
-    p = s.problem()
-    d = p.cotangents()
-    q = dataclasses.replace(
-        p,
-        queries=strided(p.queries),
-        memory=strided(p.memory),
-        lengths=strided(p.lengths),
-        mask=None if p.mask is None else strided(p.mask),
-        values=None if p.values is None else strided(p.values),
-    )
-    same(q.forward()[:2], p.forward()[:2], "outputs of strided arrays")
-    same(q.steps(), p.steps(), "steps with strided arrays")
-    same(q.gradients(*(strided(x) for x in d)), p.gradients(*d), "gradients of strided arrays")
-
-
-def forked_child(s: VariantSubject) -> None:
-    """A forked child computes the same bits."""
-    p = s.problem(steps=8, keys=40)
-    d = p.cotangents()
-
-    def everything() -> Any:
-        return p.forward()[:2], p.gradients(*d)
-
-    assert in_a_child(everything) == digest(everything()), "a forked child has other bits"
 
 
 def inputs_untouched(s: VariantSubject) -> None:
@@ -201,3 +141,10 @@ def nan_stays_in_its_sample(s: VariantSubject) -> None:
     p.memory[0, 0] = np.nan
     found = p.forward()
     same([x[1:] for x in found[:2]], [x[1:] for x in whole[:2]], "samples beside one with NaN")
+
+
+BIT_CHECKS: tuple[Callable[[VariantSubject], object], ...] = (
+    poison_in_padding, steps_against_all_at_once, repeated_runs, any_batch_and_position, any_padding,
+    any_number_of_threads, any_strides, forked_child, inputs_untouched, selected_rows, saved_and_loaded,
+    nan_stays_in_its_sample,
+)  # fmt: skip

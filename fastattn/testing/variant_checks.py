@@ -8,20 +8,8 @@ import numpy as np
 from fastattn.attention import AttentionOutput
 from fastattn.testing.arrays import Array, assigned, close, differences, refused, same
 from fastattn.testing.certificate import Skipped
-from fastattn.testing.variant_bits import (
-    any_batch_and_position,
-    any_number_of_threads,
-    any_padding,
-    any_strides,
-    forked_child,
-    inputs_untouched,
-    nan_stays_in_its_sample,
-    poison_in_padding,
-    repeated_runs,
-    saved_and_loaded,
-    selected_rows,
-    steps_against_all_at_once,
-)
+from fastattn.testing.common_checks import large_scores
+from fastattn.testing.variant_bits import BIT_CHECKS
 from fastattn.testing.variant_entries import (
     memories_are_checked,
     rows_are_checked,
@@ -165,13 +153,6 @@ def step_gradients(s: VariantSubject) -> str:
     return f"to {worst:.1g}"
 
 
-def large_scores(s: VariantSubject) -> None:
-    """Large inputs give finite contexts and weights."""
-    p = s.problem(size=1e4)
-    output = p.forward()
-    assert np.isfinite(output.context).all() and np.isfinite(output.weights).all(), "large inputs overflow"
-
-
 def wrong_calls(s: VariantSubject) -> None:
     """Arrays of wrong widths or dtypes are refused by an error of fastattn."""
     p = s.problem()
@@ -202,9 +183,7 @@ def formula(s: VariantSubject) -> str:
 
 
 VARIANT_CHECKS: tuple[Callable[[VariantSubject], object], ...] = (
-    can_be_made, shapes_and_dtypes, formula, masks, poison_in_padding, empty_rows, weights_agree_with_context,
-    gradients, gradients_add_up, steps_against_all_at_once, step_gradients, repeated_runs,
-    any_batch_and_position, any_padding, any_number_of_threads, any_strides, forked_child, order_of_sums,
-    inputs_untouched, selected_rows, saved_and_loaded, nan_stays_in_its_sample, large_scores, wrong_calls,
+    can_be_made, shapes_and_dtypes, formula, masks, empty_rows, weights_agree_with_context, gradients,
+    gradients_add_up, step_gradients, order_of_sums, large_scores, wrong_calls, *BIT_CHECKS,
     step_gradients_are_checked, rows_are_checked, states_are_checked, memories_are_checked,
 )  # fmt: skip

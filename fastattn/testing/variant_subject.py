@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fastattn import normalizers
 from fastattn.errors import ShapeError
 from fastattn.plugin.making import accepts, make
 from fastattn.testing.arrays import Array, fill
-from fastattn.testing.subject import Subject
+from fastattn.testing.subject import Problem, Subject
 from fastattn.variants.protocol.variant import Prepared, Variant
 from fastattn.variants.soft import Soft
 
@@ -20,8 +20,10 @@ __all__ = ["VariantProblem", "VariantSubject"]
 
 
 @dataclasses.dataclass
-class VariantProblem:
+class VariantProblem(Problem):
     """A variant, a memory of which parts are hidden, and queries."""
+
+    inputs = ("queries", "memory", "lengths", "mask", "values")
 
     variant: Variant[Any]
     queries: Array
@@ -35,12 +37,6 @@ class VariantProblem:
         """Which positions may be attended to, (B, S)."""
         inside = np.arange(self.memory.shape[1]) < self.lengths[:, None]
         return inside if self.mask is None else inside & self.mask
-
-    def at(self, rows: Any) -> "VariantProblem":
-        """Return the problem of some samples."""
-        arrays = {name: getattr(self, name) for name in ("queries", "memory", "lengths", "mask", "values")}
-        picked: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
-        return dataclasses.replace(self, **picked)
 
     def prepare(self) -> Prepared:
         """Return the memory, prepared anew."""
@@ -60,11 +56,9 @@ class VariantProblem:
             found.append((context, weights))
         return np.stack([c for c, _ in found], axis=1), np.stack([w for _, w in found], axis=-2)
 
-    def cotangents(self, seed: int = 1) -> tuple[Array, Array]:
-        """Return gradients of contexts and weights, drawn."""
-        rng, output = np.random.default_rng(seed), self.forward()
-        d_context, d_weights = (rng.normal(size=x.shape).astype(x.dtype) for x in output[:2])
-        return d_context, d_weights
+    def everything(self, d_context: Array, d_weights: Array) -> dict[str, Any]:
+        """Return all results, by what they are."""
+        return {**super().everything(d_context, d_weights), "steps": self.steps()}
 
     def gradients(self, d_context: Array | None, d_weights: Array | None) -> dict[str, Array]:
         """Return all gradients by `vjp`, by name."""
@@ -126,6 +120,7 @@ class VariantSubject(Subject):
     """
 
     kind = "variant"
+    several: ClassVar[dict[str, int]] = {"batch": 5, "steps": 8, "keys": 40}
 
     @cached_property
     def widths(self) -> tuple[int, int]:
