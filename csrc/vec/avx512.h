@@ -26,49 +26,68 @@
 #define dsum dsum
 #define dabove dabove
 
+/* Names that differ by the type of the elements. */
+#if FA_BITS == 32
+typedef __m512 vreg;
+typedef __mmask16 vmask;
+#define OP(name) _mm512_##name##_ps
+#define IN(x, y, how) _mm512_cmp_ps_mask((vreg)(x), (vreg)(y), how)
+#define MAX_BITS _mm512_max_epi32
+#else
+typedef __m512d vreg;
+typedef __mmask8 vmask;
+#define OP(name) _mm512_##name##_pd
+#define IN(x, y, how) _mm512_cmp_pd_mask((vreg)(x), (vreg)(y), how)
+#define MAX_BITS _mm512_max_epi64
+#endif
+
+FA_INLINE vmask vlanes(int64_t n) { return (vmask)((1u << n) - 1); }
+FA_INLINE vec vset1(real x) { return (vec)OP(set1)(x); }
+FA_INLINE vec vload_n(const real *p, int64_t n) { return n >= VL ? vload(p) : (vec)OP(maskz_loadu)(vlanes(n), p); }
+FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
+    return n >= VL ? vload(p) : (vec)OP(mask_loadu)(OP(set1)(other), vlanes(n), p);
+}
+FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
+    if (n >= VL)
+        vstore(p, v);
+    else
+        OP(mask_storeu)(p, vlanes(n), (vreg)v);
+}
+FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)OP(fmadd)((vreg)a, (vreg)b, (vreg)c); }
+FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
+    return (vec)OP(mask_blend)(IN(x, t, _CMP_LT_OQ), (vreg)b, (vreg)a);
+}
+FA_INLINE vec vmax(vec a, vec b) { return (vec)OP(max)((vreg)a, (vreg)b); }
+FA_INLINE vec vmin(vec a, vec b) { return (vec)OP(min)((vreg)a, (vreg)b); }
+FA_INLINE ivec vmax_bits(ivec a, vec x) {
+    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
+    return (ivec)MAX_BITS((__m512i)a, (__m512i)b);
+}
+FA_INLINE real vhmax(vec v) { return OP(reduce_max)((vreg)v); }
+FA_INLINE vec vscale2(vec p, vec n) { return (vec)OP(scalef)((vreg)p, (vreg)n); }
+FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
+    const vmask in = IN(x, lowest, _CMP_NLT_UQ);
+    return (vec)OP(maskz_scalef)(in, (vreg)p, (vreg)n);
+}
+FA_INLINE vec vsqrt(vec x) { return (vec)OP(sqrt)((vreg)x); }
+FA_INLINE int vnone_above(const vec *x, vec limit) {
+    vmask out = (vmask)-1;
+    for (int c = 0; c < 4; c++) out &= IN(x[c], limit, _CMP_LE_OQ);
+    return out == (vmask)-1;
+}
+
 #if FA_BITS == 32
 #define vhsum vhsum
 #define vquotient vquotient
 #define vnarrow vnarrow
 #define vtranspose vtranspose
 
-FA_INLINE __mmask16 vlanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
-FA_INLINE vec vset1(real x) { return (vec)_mm512_set1_ps(x); }
-FA_INLINE vec vload_n(const real *p, int64_t n) {
-    return n >= VL ? vload(p) : (vec)_mm512_maskz_loadu_ps(vlanes(n), p);
-}
-FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
-    return n >= VL ? vload(p) : (vec)_mm512_mask_loadu_ps(_mm512_set1_ps(other), vlanes(n), p);
-}
-FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
-    if (n >= VL)
-        vstore(p, v);
-    else
-        _mm512_mask_storeu_ps(p, vlanes(n), (__m512)v);
-}
-FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
-    return (vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)t, _CMP_LT_OQ), (__m512)b, (__m512)a);
-}
-FA_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
-FA_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
-FA_INLINE ivec vmax_bits(ivec a, vec x) {
-    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
-    return (ivec)_mm512_max_epi32((__m512i)a, (__m512i)b);
-}
-FA_INLINE real vhmax(vec v) { return _mm512_reduce_max_ps((__m512)v); }
 FA_INLINE real vhsum(vec v) {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
     __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
     return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
 }
-FA_INLINE vec vscale2(vec p, vec n) { return (vec)_mm512_scalef_ps((__m512)p, (__m512)n); }
-FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
-    const __mmask16 in = _mm512_cmp_ps_mask((__m512)x, (__m512)lowest, _CMP_NLT_UQ);
-    return (vec)_mm512_maskz_scalef_ps(in, (__m512)p, (__m512)n);
-}
-FA_INLINE vec vsqrt(vec x) { return (vec)_mm512_sqrt_ps((__m512)x); }
 /* By an estimate of 1 / b, one Newton step and the remainder: the division unit takes 16 cycles for a vector, and the
  * five divisions of an LSTM's unit were half of its time. */
 FA_INLINE vec vquotient(vec a, vec b) {
@@ -110,11 +129,6 @@ FA_INLINE void vtranspose(vec *rows) {
         rows[c + 12] = (vec)_mm512_shuffle_f32x4(q, w, 0xdd);
     }
 }
-FA_INLINE int vnone_above(const vec *x, vec limit) {
-    __mmask16 out = 0xffff;
-    for (int c = 0; c < 4; c++) out &= _mm512_cmp_ps_mask((__m512)x[c], (__m512)limit, _CMP_LE_OQ);
-    return out == 0xffff;
-}
 FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real limit, int64_t j) {
     const __mmask16 in = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_NLE_UQ);
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -124,45 +138,9 @@ FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real
 }
 
 #else
-FA_INLINE __mmask8 vlanes(int64_t n) { return (__mmask8)((1u << n) - 1); }
-FA_INLINE vec vset1(real x) { return (vec)_mm512_set1_pd(x); }
-FA_INLINE vec vload_n(const real *p, int64_t n) {
-    return n >= VL ? vload(p) : (vec)_mm512_maskz_loadu_pd(vlanes(n), p);
-}
-FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
-    return n >= VL ? vload(p) : (vec)_mm512_mask_loadu_pd(_mm512_set1_pd(other), vlanes(n), p);
-}
-FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
-    if (n >= VL)
-        vstore(p, v);
-    else
-        _mm512_mask_storeu_pd(p, vlanes(n), (__m512d)v);
-}
-FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
-FA_INLINE vec vselect_lt(vec x, vec t, vec a, vec b) {
-    return (vec)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)x, (__m512d)t, _CMP_LT_OQ), (__m512d)b, (__m512d)a);
-}
-FA_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_pd((__m512d)a, (__m512d)b); }
-FA_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_pd((__m512d)a, (__m512d)b); }
-FA_INLINE ivec vmax_bits(ivec a, vec x) {
-    ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
-    return (ivec)_mm512_max_epi64((__m512i)a, (__m512i)b);
-}
-FA_INLINE real vhmax(vec v) { return _mm512_reduce_max_pd((__m512d)v); }
-FA_INLINE vec vscale2(vec p, vec n) { return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
-FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
-    const __mmask8 in = _mm512_cmp_pd_mask((__m512d)x, (__m512d)lowest, _CMP_NLT_UQ);
-    return (vec)_mm512_maskz_scalef_pd(in, (__m512d)p, (__m512d)n);
-}
-FA_INLINE vec vsqrt(vec x) { return (vec)_mm512_sqrt_pd((__m512d)x); }
 FA_INLINE void vwiden(dvec wide[2], vec x) {
     wide[0] = (dvec)x;
     wide[1] = (dvec){0};
-}
-FA_INLINE int vnone_above(const vec *x, vec limit) {
-    __mmask8 out = 0xff;
-    for (int c = 0; c < 4; c++) out &= _mm512_cmp_pd_mask((__m512d)x[c], (__m512d)limit, _CMP_LE_OQ);
-    return out == 0xff;
 }
 FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real limit, int64_t j) {
     const __mmask8 in = _mm512_cmp_pd_mask((__m512d)x, _mm512_set1_pd(limit), _CMP_NLE_UQ);
