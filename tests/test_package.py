@@ -29,6 +29,7 @@ def test_the_version_has_one_source():
     exec((ROOT / "fastattn" / "_version.py").read_text(), names)
     assert fastattn.__version__ == names["__version__"]
     assert f"## {fastattn.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {fastattn.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_a_package_has_one_oldest_version():
