@@ -1,7 +1,5 @@
 """The case table: all cases of all families."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from . import families

@@ -3,8 +3,6 @@
 Every thread count is measured in a process of its own. See README.md in this folder for how to read the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import json

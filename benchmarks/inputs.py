@@ -1,7 +1,5 @@
 """Inputs of a case: float32, C-contiguous, the same for every contestant and every run."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from . import families

@@ -1,7 +1,5 @@
 """fastattn as a contestant, through its public names only."""
 
-from __future__ import annotations
-
 from .peers import Library
 
 NAME = "fastattn"

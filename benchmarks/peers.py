@@ -1,7 +1,5 @@
 """The libraries that fastattn is compared with. A library that is not installed is left out by name."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import warnings

@@ -6,8 +6,6 @@ The table stands between two comment lines of the README and is never edited by 
 fastattn, is refused.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -6,8 +6,6 @@ the same sum over absolute values and ``S`` the largest score of the row summed 
 is taken over absolute values. Models are measured by the largest value of each output.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from . import families

@@ -4,8 +4,6 @@ OpenMP, BLAS and XLA fix their threads when they start, so each thread count is 
 the variables are set before anything is imported.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ What ran before matters as well: 67 MB that are read again and again come from t
 another function has passed other memory through it. Therefore the order is drawn anew in every round.
 """
 
-from __future__ import annotations
-
 import gc
 import random
 import time

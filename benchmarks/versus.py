@@ -5,8 +5,6 @@ addresses, pages and the minute differ. So every round starts a new pair of proc
 round samples of both alternate. A round gives one ratio for each case; their mean and its 95 % interval are printed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """Is a contestant's result right? Only then does it get a number."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

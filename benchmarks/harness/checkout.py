@@ -1,7 +1,5 @@
 """Which fastattn is measured: the one built in this checkout, else the installed one."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

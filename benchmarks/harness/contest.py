@@ -1,7 +1,5 @@
 """One case, all contestants: results checked against the float64 reference first, then timed against each other."""
 
-from __future__ import annotations
-
 import statistics
 import warnings
 from collections.abc import Iterable

@@ -9,8 +9,6 @@ is the same in every process: one library took 9 or 14 ms for a call by nothing 
 threads). So what is made ready for a case lies behind blocks of random sizes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

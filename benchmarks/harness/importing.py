@@ -1,7 +1,5 @@
 """Seconds that `import fastattn` adds to `import numpy`, each time in a fresh process."""
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -1,7 +1,5 @@
 """Tables from the result of a run, for a terminal or as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The measuring process: pins itself, then imports, checks and times. Started by compare.py, once per thread count."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """From spelling to sound: CMUdict as Wu, Shapiro and Cotterell 2018 split it, with their small model's size."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

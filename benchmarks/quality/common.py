@@ -1,7 +1,5 @@
 """What the scripts share: arguments, texts, runs that can be interrupted, figures beside published ones."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import datetime

@@ -6,8 +6,6 @@ test on. The digits of a long recording resemble each other, and a model that fi
 compared with the truth besides.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import sys

@@ -5,8 +5,6 @@ place, that of the pen, so that the map of attention at that step is right or wr
 knowing where its windows are. Characters are those of training, drawn by other people.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

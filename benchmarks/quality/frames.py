@@ -4,8 +4,6 @@ A source is still a row of numbers, one for each frame; a function says what fea
 So batches, training, checkpoints and search are those of every other model.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

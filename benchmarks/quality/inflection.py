@@ -1,7 +1,5 @@
 """Inflected forms of words: task 1 of SIGMORPHON 2017, with soft, hard, local, monotonic and sparse attention."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

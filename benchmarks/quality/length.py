@@ -5,8 +5,6 @@ so that the columns of a model differ by length alone. Without joined captions i
 learnt that the first full stop is the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """Image captions from English to German: Multi30K, a small GRU with attention, sizes of LIUM's text-only system."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

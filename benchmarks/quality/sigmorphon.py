@@ -1,7 +1,5 @@
 """From spelling to sound in several languages: task 1 of SIGMORPHON 2020, 3600 words of each language."""
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys
