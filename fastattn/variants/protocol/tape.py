@@ -4,11 +4,11 @@ from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from fastattn._arrays import Array
 
 __all__ = ["Tape"]
 
-Array = NDArray[Any]
 S = TypeVar("S")
 
 
