@@ -170,6 +170,7 @@ def declared(header):
     text = Path("csrc", header).read_text().replace('#include "kernels.def"', Path("csrc/kernels.def").read_text())
     text = re.sub(r"/\*.*?\*/|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"KERNEL\((\w+), (\w+), (\([^)]*\))\)", r"\1 (*\2)\3;", text).replace("(void)", "()")
+    text = re.sub(r"\b(element|real)(?= \*)", "void", text)  # as where no kernel is compiled
     yield f'cdef extern from "{header}" nogil:'
     for found in STATEMENT.finditer(text):
         if found["struct"]:

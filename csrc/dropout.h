@@ -26,4 +26,8 @@ static inline uint32_t fa_key_hash(uint64_t row_key, uint32_t key) {
     u = (u ^ (u >> 15)) * 0x846ca68bu;
     return u ^ (u >> 16);
 }
+/* In (0, 1), from the same hash. */
+static inline double fa_key_uniform(uint64_t row_key, uint32_t key) {
+    return ((double)fa_key_hash(row_key, key) + 0.5) * 0x1p-32;
+}
 #endif

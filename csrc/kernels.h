@@ -10,6 +10,12 @@
 
 #include "sizes.h"
 
+/* What pointers point at: `element`, what lies in users' arrays, and `real`, what is computed with. Kernels, which
+ * include vec/vec.h before, know both types; elsewhere they are memory. */
+#ifndef FA_VEC_TYPES_H
+typedef void element, real;
+#endif
+
 enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1, FA_UNFIT = 2 }; /* unfit: done, but some result is not finite */
 enum fa_score {
 #define SCORE(NAME, ...) FA_SCORE_##NAME,
@@ -47,17 +53,17 @@ typedef void (*fa_row_gradient)(const double *scores, const double *weights, con
 
 typedef struct fa_attention {
     int64_t B, H, Hk, Tq, Tk, D, Dv;
-    const void *query, *key, *value;
+    const element *query, *key, *value;
     fa_strides3 query_strides, key_strides, value_strides;
 
     int32_t score, activation, causal;
-    double scale;             /* multiplies the raw score */
-    double softcap;           /* 0: none */
-    const void *score_vector; /* of a score that has one: v, D elements */
+    double scale;                /* multiplies the raw score */
+    double softcap;              /* 0: none */
+    const element *score_vector; /* of a score that has one: v, D elements */
 
     const uint8_t *mask; /* 1 = may attend; NULL: none */
     fa_strides4 mask_strides;
-    const void *bias;
+    const element *bias;
     fa_strides4 bias_strides;
     const int64_t *key_lengths; /* B, or NULL */
     int64_t left, right;        /* window; -1: unbounded */
@@ -68,16 +74,16 @@ typedef struct fa_attention {
 
     /* Keys packed earlier (fa_pack_keys), or NULL; memory_rows maps a batch entry to its entry in key, value and
      * panels. position_rows (Tk, B) does so for each position; it has no panels and no memory_rows beside it. */
-    const void *key_panels;
+    const real *key_panels;
     int64_t panels_batch, panels_head;
     const int64_t *memory_rows, *position_rows;
 
     /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. Backward
      * reads them, and a contiguous context. */
-    void *context;
+    element *context;
     fa_strides3 context_strides;
-    void *weights, *lse;
-    void *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
+    element *weights, *lse;
+    real *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
 
     /* Of sparse weights, whose rows have no lse, row_max and row_sum: functions of a row, or NULL and alpha-entmax, of
      * query head h with alpha[h * alpha_stride]. */
@@ -89,25 +95,25 @@ typedef struct fa_attention {
 
 typedef struct fa_attention_grad {
     fa_attention f; /* the forward's description; row_max and row_sum filled */
-    const void *d_context;
+    const element *d_context;
     fa_strides3 d_context_strides;
-    const void *d_weights, *d_lse; /* contiguous (B, H, Tq, Tk) and (B, H, Tq), or NULL */
+    const element *d_weights, *d_lse; /* contiguous (B, H, Tq, Tk) and (B, H, Tq), or NULL */
     /* Contiguous outputs. d_key and d_value are (B, Hk, Tk, width). */
-    void *d_query, *d_key, *d_value;
-    void *d_bias;        /* laid out by d_bias_strides; zero on entry; NULL: not wanted */
+    element *d_query, *d_key, *d_value;
+    void *d_bias;        /* of elements, laid out by d_bias_strides; zero on entry; NULL: not wanted */
     int32_t d_bias_wide; /* d_bias is of float64, for a bias that pairs share */
     fa_strides4 d_bias_strides;
-    void *d_score_vector; /* of a score that has one: D */
-    double *d_alpha;      /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
+    element *d_score_vector; /* of a score that has one: D */
+    double *d_alpha;         /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
 } fa_attention_grad;
 
 /* Keys first..last-1 of key (B, Hk, T, D), first a multiple of panel_width, to be packed. */
 typedef struct fa_packing {
     int32_t score, activation;
-    const void *key, *score_vector;
+    const element *key, *score_vector;
     fa_strides3 key_strides;
     int64_t B, Hk, D, first, last;
-    void *panels; /* of key 0 */
+    real *panels; /* of key 0 */
     int64_t panels_batch, panels_head;
 } fa_packing;
 
@@ -116,28 +122,30 @@ typedef struct fa_plan {
     int64_t rows_per_task; /* forward: of one (batch, key head), which has `pieces` tasks */
     int64_t pieces;
     /* Few rows against many keys: a task is one chunk of keys and leaves its rows' maxima, sums and contexts here, in
-     * pieces of attention_forward_partial elements, for attention_forward_join. NULL: a task reads all its keys. */
-    void *partials;
+     * pieces of attention_forward_partial reals, for attention_forward_join. NULL: a task reads all its keys. */
+    real *partials;
     int64_t heads_per_task, batches_per_task; /* backward: those that share a bias, whose gradient has one order */
-    void *delta;                              /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
-    void *d_score_vectors;                    /* (B, Hk, D), to be summed */
+    real *delta;                              /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
+    real *d_score_vectors;                    /* (B, Hk, D), to be summed */
     int32_t *unfit;                           /* becomes 1 when some gradient is not finite; tasks write it */
 } fa_plan;
 
 /* One step of Adam on a parameter (ops/adam.inl). */
 typedef struct fa_adam {
-    void *value, *gradient, *m, *v;
+    element *value;
+    real *gradient, *m, *v;
     double scale, beta1, beta2, size, spread, epsilon, keep;
 } fa_adam;
 
 /* Layer normalization of rows of N elements; arrays without a stride are contiguous (ops/layer_norm.inl). */
 typedef struct fa_layer_norm {
     int64_t rows, N;
-    const void *x, *gain, *offset, *dy;
+    const element *x, *gain, *offset, *dy;
     int64_t x_row, dy_row;
     double epsilon;
-    void *y, *mean, *inverse; /* mean and inverse: rows, saved for the backward pass */
-    void *dx, *d_gain, *d_offset;
+    element *y, *dx;
+    real *mean, *inverse;    /* rows, saved for the backward pass */
+    real *d_gain, *d_offset; /* added to */
 } fa_layer_norm;
 
 /* One query for each sample; see attention/query_gradient.inl. */
@@ -145,11 +153,12 @@ typedef struct fa_query_gradient {
     int64_t B, Tk, D, Dv;
     int32_t score, activation;
     double scale;
-    const void *query, *key, *value, *score_vector, *weights, *d_context;
+    const element *query, *key, *value, *score_vector, *weights, *d_context;
     int64_t query_row, d_context_row;
     fa_strides3 key_strides, value_strides; /* head: unused */
-    void *d_query, *d_score;
-    const void *d_weights; /* (B, Tk), contiguous, or NULL: zeros */
+    element *d_query;
+    real *d_score;            /* for the gradients of keys, which are summed over many queries */
+    const element *d_weights; /* (B, Tk), contiguous, or NULL: zeros */
 } fa_query_gradient;
 
 enum fa_cell { FA_GRU_AFTER = 0, FA_GRU_BEFORE = 1, FA_LSTM = 2 };
@@ -163,27 +172,27 @@ typedef struct fa_recurrent {
     const int64_t *lengths, *starts, *order;
 
     /* Packed (H, H) for each gate, one after another, for steps; (G H, H), packed as one, for the backward steps. */
-    const void *w_hidden, *w_hidden_transposed;
-    const void *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
+    const real *w_hidden, *w_hidden_transposed;
+    const element *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
 
     /* One row for each position. Products with x become gates, and these the gradients at the gates' arguments. */
-    void *gates;  /* (rows, G H) */
-    void *aux;    /* (rows, H) GRU_AFTER: U_n h + c_n, then its gradient; GRU_BEFORE: r * h; LSTM: c; NULL: not kept */
-    void *before; /* (rows, H) h before the step; NULL with aux */
-    void *y;      /* (B, T, H), padding left alone; NULL: not wanted */
+    element *gates; /* (rows, G H) */
+    element *aux; /* (rows, H) GRU_AFTER: U_n h + c_n, then its gradient; GRU_BEFORE: r * h; LSTM: c; NULL: not kept */
+    element *before; /* (rows, H) h before the step; NULL with aux */
+    element *y;      /* (B, T, H), padding left alone; NULL: not wanted */
 
     /* One row for each entry, state_row elements apart. Step s reads h from state[s % 2], writes the other. */
-    void *state[2];
-    void *reset;  /* GRU_BEFORE: r * h */
-    void *memory; /* LSTM: c */
+    real *state[2];
+    real *reset;  /* GRU_BEFORE: r * h */
+    real *memory; /* LSTM: c */
     int64_t state_row;
 
     /* Back: d_state gathers the gradient of h, d_gates holds G H elements of one step, d_memory the gradient of c. */
-    const void *dy;           /* (B, T, H), or NULL: zeros */
-    const void *memory_first; /* LSTM: c before the first step, contiguous by sample */
-    void *d_state, *d_gates, *d_memory;
+    const element *dy;           /* (B, T, H), or NULL: zeros */
+    const element *memory_first; /* LSTM: c before the first step, contiguous by sample */
+    real *d_state, *d_gates, *d_memory;
 
-    const void *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
+    const element *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
 } fa_recurrent;
 
 /* T steps of attention for each of B samples, over earlier weights or ranges of keys (decoder/steps.inl). Arrays
@@ -193,27 +202,28 @@ typedef struct fa_steps {
     int64_t C, K; /* features and the odd size of their filters; C = 0: none */
     int32_t score, sigmoid;
     double scale;
-    const void *query, *key, *value, *vector; /* vector: additive, tanh */
-    fa_strides3 key_strides, value_strides;   /* head: unused */
-    const int64_t *memory_rows;               /* B, or NULL */
-    const int64_t *first, *last;              /* (B, T): the keys of a step */
-    const uint8_t *mask;                      /* (B, S), or NULL */
-    const void *history, *filters, *feature_weights;
-    const void *factor; /* NULL: 1, and weights are normalized */
-    void *context, *weights, *normalized, *total;
+    const element *query, *key, *value, *vector; /* vector: additive, tanh */
+    fa_strides3 key_strides, value_strides;      /* head: unused */
+    const int64_t *memory_rows;                  /* B, or NULL */
+    const int64_t *first, *last;                 /* (B, T): the keys of a step */
+    const uint8_t *mask;                         /* (B, S), or NULL */
+    const element *history, *filters, *feature_weights;
+    const element *factor; /* NULL: 1, and weights are normalized */
+    element *context, *weights, *normalized;
+    real *total;
 
-    const void *d_context, *d_weights;
-    void *d_query, *d_history, *d_factor;
-    void *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to, by steps first_step..last_step-1 */
+    const element *d_context, *d_weights;
+    element *d_query, *d_history, *d_factor;
+    real *d_key, *d_vector, *d_feature_weights, *d_filters; /* added to, by steps first_step..last_step-1 */
     int64_t first_step, last_step;
 } fa_steps;
 
 /* Features of heads turned by the angles of their positions: ops/rotary.inl. */
 typedef struct fa_rotary {
-    const void *x;
+    const element *x;
     fa_strides3 x_strides;
-    const void *cosines, *sines; /* (T, n / 2) */
-    void *y;
+    const element *cosines, *sines; /* (T, n / 2) */
+    element *y;
     int64_t B, H, T, D, n;
     int32_t interleaved, inverse;
 } fa_rotary;
@@ -223,9 +233,9 @@ typedef struct fa_monotonic {
     int64_t B, S, D, Dv;
     int64_t chunk; /* w; 0: none */
     int32_t hard;
-    const void *query, *key, *vector, *offset, *value;
-    const void *chunk_query, *chunk_key, *chunk_vector;
-    const void *panels, *chunk_panels; /* soft: packed keys, an entry panels_batch elements */
+    const element *query, *key, *vector, *offset, *value;
+    const element *chunk_query, *chunk_key, *chunk_vector;
+    const real *panels, *chunk_panels; /* soft: packed keys, an entry panels_batch reals */
     int64_t panels_batch;
     fa_strides3 key_strides, chunk_key_strides, value_strides; /* head: unused */
     const int64_t *memory_rows, *lengths;                      /* B; memory_rows or NULL */
@@ -233,14 +243,14 @@ typedef struct fa_monotonic {
     const uint64_t *seeds;                                     /* B, or NULL: no noise */
     int64_t step;
     double noise;
-    const void *previous;
+    const element *previous;
     const int64_t *start; /* hard: B, and where it ended */
     int64_t *found;
-    void *context, *weights, *alignment, *energy, *chunk_energy; /* alignment: with chunks, else weights are */
+    element *context, *weights, *alignment, *energy, *chunk_energy; /* alignment: with chunks, else weights are */
 
-    const void *d_context, *d_weights, *d_alignment; /* the last two or NULL: zeros */
-    void *d_query, *d_chunk_query, *d_previous;
-    void *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
+    const element *d_context, *d_weights, *d_alignment; /* the last two or NULL: zeros */
+    element *d_query, *d_chunk_query, *d_previous;
+    real *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
 } fa_monotonic;
 
 /* The kernels of one level and element type; kernels.def lists them. */
@@ -248,6 +258,7 @@ typedef struct fa_kernels {
     int64_t panel_width;   /* keys, or columns of packed weights, in a panel */
     int64_t element_bytes; /* of what lies in users' arrays */
     int64_t real_bytes;    /* of what is computed with: workspaces, packed arrays */
+    int32_t in_place;      /* both are the same type */
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #include "kernels.def"
 } fa_kernels;

@@ -26,8 +26,8 @@
  */
 #ifndef FA_ATTENTION_BACKWARD_INL
 #define FA_ATTENTION_BACKWARD_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
@@ -54,8 +54,10 @@ typedef struct {
     unsigned started, kept;
     double *d_v_total;
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
-    real *queries, *query_rows, *query_lost, *key_lost, *raw_queries, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
+    real *queries, *query_rows, *query_lost, *key_lost, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
     uint8_t *q_flags, *k_flags, *live;
+    real *d_queries;                    /* of all rows, while they are summed: the output, if that can be */
+    const element *raw[FA_QUERY_BLOCK]; /* the inner block's queries */
 } backward_state;
 
 FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, char *workspace) {
@@ -80,15 +82,15 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->d_key_block = take(&w, pairs ? PW : 0, s->ldd);
-    s->d_v_total = (double *)take(&w, vector ? (int64_t)(sizeof(double) / sizeof(real)) : 0, s->ldd);
+    s->d_v_total = take_of(sizeof(double), &w, vector, s->ldd);
     s->ldq = packs ? query_width(a) : s->ldd;
     s->queries = take(&w, Q, s->ldq);
     s->query_rows = packs ? take(&w, Q, s->ldd) : s->queries;
     s->query_lost = packs ? take(&w, Q, s->ldd) : NULL;
     s->key_lost = packs ? take(&w, s->block_keys, s->ldd) : NULL;
-    s->raw_queries = packs ? take(&w, Q, s->ldd) : s->queries;
     s->d_context = take(&w, Q, s->ldv);
     s->d_query = take(&w, Q, s->ldd);
+    s->d_queries = take(&w, FA_IN_PLACE ? 0 : a->H / a->Hk * a->Tq, a->D);
     s->S = take(&w, Q, PW);
     s->dP = take(&w, Q, PW);
     s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
@@ -116,11 +118,11 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
         for (int64_t j = 0; j < n; j++) db[j * step] += (double)dS[j];
         return;
     }
-    real *db = (real *)g->d_bias + at;
+    element *db = (element *)g->d_bias + at; /* which no other pair adds to */
     if (step == 1)
-        for (int64_t j = 0; j < n; j++) db[j] += dS[j];
+        for (int64_t j = 0; j < n; j++) db[j] = to_element(to_real(db[j]) + dS[j]);
     else
-        for (int64_t j = 0; j < n; j++) db[j * step] += dS[j];
+        for (int64_t j = 0; j < n; j++) db[j * step] = to_element(to_real(db[j * step]) + dS[j]);
 }
 
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
@@ -134,12 +136,10 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
     for (int64_t r = 0; r < rows;) {
         int tile = balanced_rows(rows - r);
-        const real *raw[MR];
-        for (int i = 0; i < tile; i++) raw[i] = s->raw_queries + (r + i) * s->ldd;
         const score_tile_rows t = {.rows = tile,
                                    .query = s->queries + r * s->ldq,
                                    .flags = s->q_flags + r,
-                                   .raw = raw,
+                                   .raw = s->raw + r,
                                    .panel = panel,
                                    .first = j0,
                                    .keys = n,
@@ -156,7 +156,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         int64_t head = s->hk * s->group + row.head, query = row.query;
         int64_t at = (s->b * a->H + head) * a->Tq + query;
         real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
-        real sum = ((const real *)a->row_sum)[at], top = ((const real *)a->row_max)[at];
+        real sum = a->row_sum[at], top = a->row_max[at];
         real delta = s->delta[at], inverse = sum == 0 ? (real)0 : 1 / sum;
         fa_range k = fa_row_range(a, length, query);
         int options = a->softcap > 0 || a->bias || a->mask || n < end || k.lo > j0 || k.hi < j0 + n;
@@ -165,8 +165,8 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
             for (int64_t j = 0; j < n; j++) s->live[r * PW + j] = S[j] != NEG_INF;
         if (a->seeds) row_dropout(a, s->b, head, query, j0, n, dP);
         if (g->d_weights) {
-            const real *dw = (const real *)g->d_weights + at * a->Tk + j0;
-            for (int64_t j = 0; j < n; j++) dP[j] += dw[j];
+            const element *dw = g->d_weights + at * a->Tk + j0;
+            for (int64_t j = 0; j < n; j++) dP[j] += to_real(dw[j]);
         }
         vec base = vset1(top == NEG_INF ? (real)0 : top), f = vset1(inverse), d = vset1(delta), gs = vset1(scale);
         const vec lowest = vset1(NEG_INF);
@@ -227,7 +227,7 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
                                    .k_flags = s->k_flags + p * PW,
                                    .query_lost = s->query_lost,
                                    .key_lost = s->key_lost ? s->key_lost + p * PW * s->ldd : NULL,
-                                   .raw_query = s->raw_queries,
+                                   .raw_query = s->raw,
                                    .raw_key = s->scores.key + j0 * a->key_strides.row,
                                    .raw_key_row = a->key_strides.row};
         s->kernel->block_backward(&s->scores.form, &block);
@@ -267,7 +267,13 @@ FA_FUNC void backward_settle(backward_state *s, int64_t count) {
     s->started = s->kept;
 }
 
-/* Gradients of `rows` queries from row r0: from the output into rows of ldd, or back. */
+/* n numbers and zeros, up to ld. */
+FA_INLINE void pad_row(real *dst, int64_t ld, const real *src, int64_t n) {
+    scale_row(dst, src, n, 1);
+    for (int64_t c = n; c < ld; c++) dst[c] = 0;
+}
+
+/* Gradients of `rows` queries from row r0: from all rows into rows of ldd, or back. */
 FA_FUNC void backward_queries(const backward_state *s, int64_t r0, int64_t rows, real *d_query, int back) {
     const fa_attention *a = s->a;
     fa_row row = fa_task_row(a, r0);
@@ -276,26 +282,27 @@ FA_FUNC void backward_queries(const backward_state *s, int64_t r0, int64_t rows,
         if (back)
             memcpy(out, in, (size_t)a->D * sizeof(real));
         else
-            load_block(in, s->ldd, out, 0, 1, a->D, 1);
+            pad_row(in, s->ldd, out, a->D);
     }
 }
 
 /* Packs keys and values first..stop-1, the outer block. */
-FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, int64_t stop) {
+FA_FUNC void backward_pack(backward_state *s, const element *value, int64_t first, int64_t stop) {
     const fa_attention *a = s->a;
     const int64_t count = stop - first;
-    s->rows = s->scores.key + first * a->key_strides.row;
+    const element *keys = s->scores.key + first * a->key_strides.row;
+    s->rows = row_in(keys, NULL, 0);
     s->rows_stride = a->key_strides.row;
     const score_kernel *kernel = s->kernel;
     pack_key_panels(a->score, &s->scores.form, s->scores.key, s->rows_stride, first, stop, s->key_panels,
                     (fa_ahead){0});
-    const int copied = kernel->block_backward || unaligned_rows(s->rows, s->rows_stride, a->D);
+    const int copied = kernel->block_backward || !FA_IN_PLACE || unaligned_rows(keys, s->rows_stride, a->D);
     if (kernel->pack_row)
         for (int64_t j = 0; j < count; j++)
-            kernel->pack_row(&s->scores.form, s->rows + j * s->rows_stride, s->keys + j * s->ldd, s->ldd,
-                             s->k_flags + j, s->key_lost + j * s->ldd);
+            kernel->pack_row(&s->scores.form, keys + j * s->rows_stride, s->keys + j * s->ldd, s->ldd, s->k_flags + j,
+                             s->key_lost + j * s->ldd);
     else if (copied)
-        load_block(s->keys, s->ldd, s->rows, s->rows_stride, count, a->D, 1);
+        load_block(s->keys, s->ldd, keys, s->rows_stride, count, a->D, 1);
     if (copied) {
         s->rows = s->keys;
         s->rows_stride = s->ldd;
@@ -309,48 +316,46 @@ FA_FUNC void backward_pack(backward_state *s, const real *value, int64_t first, 
 /* Packs queries and d_context of `rows` rows from row r0, the inner block. */
 FA_FUNC void backward_load(backward_state *s, int64_t r0, int64_t rows) {
     const fa_attention *a = s->a;
-    const fa_strides3 *ds = &s->g->d_context_strides;
     fa_row row = fa_task_row(a, r0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s->hk * s->group + row.head;
-        const real *q = (const real *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
-                        row.query * a->query_strides.row;
-        const real *d = (const real *)s->g->d_context + s->b * ds->batch + head * ds->head + row.query * ds->row;
+        const element *q = s->raw[r] = a->query + row_at(&a->query_strides, s->b, head, row.query);
+        const element *d = s->g->d_context + row_at(&s->g->d_context_strides, s->b, head, row.query);
         load_block(s->d_context + r * s->ldv, s->ldv, d, 0, 1, a->Dv, 1);
         real *lost = s->query_lost ? s->query_lost + r * s->ldd : NULL;
         pack_query(&s->scores, q, s->queries + r * s->ldq, s->q_flags + r, lost);
         if (!lost) continue;
         for (int64_t t = a->D; t < s->ldd; t++) lost[t] = 0;
-        load_block(s->query_rows + r * s->ldd, s->ldd, s->queries + r * s->ldq, 0, 1, a->D, 1);
-        load_block(s->raw_queries + r * s->ldd, s->ldd, q, 0, 1, a->D, 1);
+        pad_row(s->query_rows + r * s->ldd, s->ldd, s->queries + r * s->ldq, a->D);
     }
 }
 
 /* n rows of D columns times a factor and the score's vector, if it has one, from rows ldd apart into contiguous rows,
  * which may be the same. */
-FA_FUNC void backward_store(const backward_state *s, const real *src, real *dst, int64_t n, real factor) {
+FA_FUNC void backward_store(const backward_state *s, const real *src, element *dst, int64_t n, real factor) {
     const int64_t D = s->a->D;
     const real *v = s->scores.form.d_v ? s->v : NULL;
-    if (!v && factor == 1 && src == dst) return;
+    if (!v && factor == 1 && src == row_in(dst, NULL, 0)) return;
     for (int64_t i = 0; i < n; i++)
         for (int64_t c = 0; c < D; c += VL) {
             vec f = v ? vload(v + c) * vset1(factor) : vset1(factor);
-            vstore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
+            estore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
         }
 }
 
-/* One (batch, key head): all blocks of keys. d_query accumulates in the output. Returns 0 if something non-finite came
- * out. */
+/* One (batch, key head): all blocks of keys. Returns 0 if something non-finite came out. */
 FA_FUNC int backward_head(backward_state *s, int count_bias) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
-    const int vector = s->scores.form.d_v != NULL, whole_d = s->ldd == a->D, whole_v = s->ldv == a->Dv;
+    const int vector = s->scores.form.d_v != NULL;
+    const int whole_d = FA_IN_PLACE && s->ldd == a->D, whole_v = FA_IN_PLACE && s->ldv == a->Dv;
     const int64_t rows_total = s->group * a->Tq, length = fa_key_length(a, s->b);
-    const real *value = (const real *)a->value + s->b * a->value_strides.batch + s->hk * a->value_strides.head;
-    s->scores.key = (const real *)a->key + s->b * a->key_strides.batch + s->hk * a->key_strides.head;
-    real *d_query = (real *)g->d_query + (s->b * a->H + s->hk * s->group) * a->Tq * a->D;
-    real *d_key = (real *)g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
-    real *d_value = (real *)g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
+    const element *value = a->value + row_at(&a->value_strides, s->b, s->hk, 0);
+    s->scores.key = a->key + row_at(&a->key_strides, s->b, s->hk, 0);
+    element *query_out = g->d_query + (s->b * a->H + s->hk * s->group) * a->Tq * a->D;
+    element *d_key = g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
+    element *d_value = g->d_value + (s->b * a->Hk + s->hk) * a->Tk * a->Dv;
+    real *d_query = row_out(query_out, s->d_queries);
     const real factor = s->kernel->gradient_factor ? s->kernel->gradient_factor(&s->scores.form) : (real)1;
     int finite = 1;
     const int in_place = whole_d && s->group == 1; /* rows of a block of queries lie in the output as they do here */
@@ -360,8 +365,8 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
     for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
         const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
         const int64_t stop = last < length ? last : length;
-        s->d_key = whole_d ? d_key + first * a->D : s->d_keys;
-        s->d_value = whole_v ? d_value + first * a->Dv : s->d_values;
+        s->d_key = whole_d ? row_out(d_key + first * a->D, NULL) : s->d_keys;
+        s->d_value = whole_v ? row_out(d_value + first * a->Dv, NULL) : s->d_values;
         s->started = s->kept = 0;
         if (first < stop) backward_pack(s, value, first, stop);
         for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
@@ -388,12 +393,13 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
             memset(dv + set * s->ldv, 0, (size_t)((n - set) * s->ldv) * sizeof(real));
             finite &= !has_nonfinite(dk, set * s->ldd) && !has_nonfinite(dv, set * s->ldv);
             backward_store(s, dk, d_key + j0 * a->D, n, factor);
-            if (!whole_v) load_block(d_value + j0 * a->Dv, a->Dv, dv, s->ldv, n, a->Dv, 1);
+            for (int64_t j = 0; !whole_v && j < n; j++) store_row(d_value + (j0 + j) * a->Dv, dv + j * s->ldv, a->Dv);
         }
     }
     for (int64_t r = 0; r < rows_total; r++) {
-        real *row = d_query + r * a->D; /* row by row: these are D apart, not ldd */
-        backward_store(s, row, row, 1, s->kernel->block_backward ? factor : (real)a->scale);
+        /* row by row: these are D apart, not ldd */
+        backward_store(s, d_query + r * a->D, query_out + r * a->D, 1,
+                       s->kernel->block_backward ? factor : (real)a->scale);
     }
     return finite;
 }
@@ -427,21 +433,29 @@ FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const fa_plan 
     const fa_attention *a = &g->f;
     for (int64_t at = row0; at < row1; at++) {
         int64_t b = at / a->Tq / a->H, h = at / a->Tq % a->H, i = at % a->Tq;
-        const real *o = (const real *)a->context + at * a->Dv;
-        const real *d = (const real *)g->d_context + b * g->d_context_strides.batch + h * g->d_context_strides.head +
-                        i * g->d_context_strides.row;
+        const element *o = a->context + at * a->Dv, *d = g->d_context + row_at(&g->d_context_strides, b, h, i);
         vec sum = vset1(0);
-        for (int64_t c = 0; c < a->Dv; c += VL) sum = vfma(vload_n(o + c, a->Dv - c), vload_n(d + c, a->Dv - c), sum);
+        for (int64_t c = 0; c < a->Dv; c += VL) sum = vfma(eload_n(o + c, a->Dv - c), eload_n(d + c, a->Dv - c), sum);
         if (g->d_weights) {
-            const real *w = (const real *)a->weights + at * a->Tk, *dw = (const real *)g->d_weights + at * a->Tk;
+            const element *w = a->weights + at * a->Tk, *dw = g->d_weights + at * a->Tk;
             for (int64_t j = 0; j < a->Tk; j += VL) {
-                vec x = vload_n(w + j, a->Tk - j), y = vload_n(dw + j, a->Tk - j);
+                vec x = eload_n(w + j, a->Tk - j), y = eload_n(dw + j, a->Tk - j);
                 ivec used = x != vset1(0); /* a masked pair's d_weights may be anything */
                 sum = vfma(x, (vec)((ivec)y & used), sum);
             }
         }
-        real value = vhsum(sum) - (g->d_lse ? ((const real *)g->d_lse)[at] : (real)0);
-        ((real *)plan->delta)[at] = ((const real *)a->row_sum)[at] == 0 ? (real)0 : value;
+        real value = vhsum(sum) - (g->d_lse ? to_real(g->d_lse[at]) : (real)0);
+        plan->delta[at] = a->row_sum[at] == 0 ? (real)0 : value;
+    }
+}
+
+/* The gradient of the score vector: the tasks' sums, in ascending order. */
+FA_FUNC void attention_backward_vector(const fa_attention_grad *g, const fa_plan *plan) {
+    const int64_t D = g->f.D, heads = g->f.B * g->f.Hk;
+    for (int64_t t = 0; t < D; t++) {
+        double sum = 0;
+        for (int64_t head = 0; head < heads; head++) sum += (double)plan->d_score_vectors[head * D + t];
+        g->d_score_vector[t] = to_element((real)sum);
     }
 }
 #endif

@@ -28,9 +28,9 @@
  */
 #ifndef FA_ATTENTION_FORWARD_INL
 #define FA_ATTENTION_FORWARD_INL
-#include "../kernels.h"
 #include "../sizes.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
@@ -41,17 +41,16 @@
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t rows, char *workspace) {
     char *w = workspace;
     int64_t width = query_width(a), ldv = padded(a->Dv);
-    const int gather = a->position_rows || !FA_IN_PLACE;
+    const int gather = a->position_rows != NULL;
     /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
     const int one_tile = rows <= MR;
-    int64_t panels = a->key_panels && FA_IN_PLACE ? 0 : one_tile && !gather ? 1 : FA_CHUNK / PW;
+    int64_t panels = a->key_panels ? 0 : one_tile && !gather ? 1 : FA_CHUNK / PW;
     s->few = one_tile && !a->key_panels && !gather;
     s->lds = one_tile ? FA_CHUNK : FA_STRIP;
     s->queries = take(&w, rows, width);
-    s->raw = take(&w, FA_IN_PLACE ? 0 : rows, a->D);
     s->panels = take(&w, panels, panel_stride(a->score, a->D));
-    s->keys = take(&w, gather ? FA_CHUNK : 0, a->D);
-    s->values = take(&w, ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
+    s->keys = take_of(sizeof(element), &w, gather ? FA_CHUNK : 0, a->D);
+    s->values = take(&w, FA_IN_PLACE && ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
     s->v = take(&w, fa_facts(a->score)->vector ? width : 0, 1);
     s->strip = take(&w, MR, s->lds);
     s->acc = take(&w, MR, ldv);
@@ -132,8 +131,7 @@ FA_INLINE int forward_finite(const forward_state *s) {
 /* Step 9 for one row, from its maximum, sum and unnormalised context. */
 FA_FUNC void forward_finish(forward_state *s, int64_t head, int64_t query, real max, real sum, const real *total) {
     const fa_attention *a = s->a;
-    element *out = (element *)a->context + s->b * a->context_strides.batch + head * a->context_strides.head +
-                   query * a->context_strides.row;
+    element *out = a->context + row_at(&a->context_strides, s->b, head, query);
     const int empty = max == NEG_INF && sum == 0;
     real inverse = empty ? (real)0 : 1 / sum;
     if (empty)
@@ -141,11 +139,11 @@ FA_FUNC void forward_finish(forward_state *s, int64_t head, int64_t query, real 
     else
         forward_divide(s, out, total, inverse);
     int64_t at = (s->b * a->H + head) * a->Tq + query;
-    if (a->row_max) ((real *)a->row_max)[at] = max;
-    if (a->row_sum) ((real *)a->row_sum)[at] = sum;
-    if (a->lse) ((element *)a->lse)[at] = to_element(empty ? NEG_INF : (real)((double)max + log((double)sum)));
+    if (a->row_max) a->row_max[at] = max;
+    if (a->row_sum) a->row_sum[at] = sum;
+    if (a->lse) a->lse[at] = to_element(empty ? NEG_INF : (real)((double)max + log((double)sum)));
     if (a->weights) {
-        element *w = (element *)a->weights + at * a->Tk;
+        element *w = a->weights + at * a->Tk;
         vec base = vset1(max == NEG_INF ? (real)0 : max), f = vset1(inverse);
         for (int64_t j = 0; j < a->Tk; j += VL)
             estore_n(w + j, vexp_soft(eload_n(w + j, a->Tk - j) - base) * f, a->Tk - j);
@@ -160,17 +158,16 @@ FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b
     *hk = beams ? head_task / a->B : head_task % a->Hk;
 }
 
-/* Step 2 where each position has a row of its own, or elements are not what is computed with: keys and values of the
- * chunk are brought together first. Every line is read once, as it would be in place, and written to memory that stays
- * in L1 or L2. */
+/* Step 2 where each position has a row of its own: keys and values of the chunk are brought together first. Every line
+ * is read once, as it would be in place, and written to memory that stays in L1 or L2. */
 FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const element *key, const element *value) {
     const fa_attention *a = s->a;
-    const int64_t first = chunk->first, *rows = a->position_rows ? a->position_rows + s->b : NULL;
+    const int64_t first = chunk->first;
     for (int64_t j = first; j < chunk->last; j++) {
-        const int64_t row = rows ? rows[j * a->B] : 0;
+        const int64_t row = a->position_rows[j * a->B + s->b];
         real *to = s->values + (j - first) * s->ldv;
-        load_row(s->keys + (j - first) * a->D, key + row * a->key_strides.batch + j * a->key_strides.row, a->D);
-        load_row(to, value + row * a->value_strides.batch + j * a->value_strides.row, a->Dv);
+        memcpy(s->keys + (j - first) * a->D, key + row_at(&a->key_strides, row, 0, j), (size_t)a->D * sizeof(element));
+        load_row(to, value + row_at(&a->value_strides, row, 0, j), a->Dv, 1);
         for (int64_t c = a->Dv; c < s->ldv; c++) to[c] = 0;
     }
     pack_key_panels(a->score, &s->scores.form, s->keys, a->D, 0, chunk->last - first, s->panels, (fa_ahead){0});
@@ -199,7 +196,7 @@ FA_FUNC void forward_rows(forward_state *s, const fa_attention *a, int64_t rows_
 
 /* Where chunk `chunk` of a head leaves its totals. */
 FA_INLINE void forward_totals(forward_state *s, const fa_plan *plan, int64_t head_task, int64_t chunk) {
-    real *at = (real *)plan->partials + (head_task * plan->pieces + chunk) * attention_forward_partial(s->a);
+    real *at = plan->partials + (head_task * plan->pieces + chunk) * attention_forward_partial(s->a);
     s->max = at;
     s->sum = at + s->rows;
     s->total = at + 2 * s->rows;
@@ -226,19 +223,16 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
         forward_totals(&s, plan, head_task, piece);
     }
     const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
-    const element *key = (const element *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
-    const element *value = (const element *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
+    const element *value = a->value + row_at(&a->value_strides, memory, hk, 0);
+    const element *key = a->key + row_at(&a->key_strides, memory, hk, 0);
     s.scores = score_from(a, s.v, s.width, s.width);
-    s.scores.key = (const real *)key;
+    s.scores.key = key;
 
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s.first_head + row.head;
-        const element *query = forward_query(&s, head, row.query);
-        if (!FA_IN_PLACE) load_row(s.raw + r * a->D, query, a->D);
-        const real *in = FA_IN_PLACE ? (const real *)query : s.raw + r * a->D;
-        pack_query(&s.scores, in, s.queries + r * s.width, s.q_flags + r, NULL);
+        pack_query(&s.scores, forward_query(&s, head, row.query), s.queries + r * s.width, s.q_flags + r, NULL);
         s.max[r] = NEG_INF;
         s.sum[r] = 0;
         fa_range k = fa_row_range(a, s.length, row.query);
@@ -247,7 +241,7 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
             key_hi = k.hi > key_hi ? k.hi : key_hi;
         }
         if (a->weights) {
-            element *w = (element *)a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk;
+            element *w = a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk;
             for (int64_t j = begin; j < end; j++) w[j] = to_element(NEG_INF);
         }
     }
@@ -260,18 +254,19 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
                                .last = start + FA_CHUNK < key_hi ? start + FA_CHUNK : key_hi,
                                .values_stride = a->value_strides.row,
                                .panels = s.panels};
-        chunk.values = (const real *)value + chunk.first * chunk.values_stride;
-        if (a->position_rows || !FA_IN_PLACE)
+        const element *values = value + chunk.first * chunk.values_stride;
+        chunk.values = row_in(values, NULL, 0);
+        if (a->position_rows)
             forward_gather(&s, &chunk, key, value);
         else if (a->key_panels)
-            chunk.panels = (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head +
+            chunk.panels = a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
             pack_key_panels(a->score, &s.scores.form, s.scores.key, a->key_strides.row, chunk.first, chunk.last,
                             s.panels, (fa_ahead){0});
-        if (FA_IN_PLACE && !a->position_rows &&
-            (s.ldv != a->Dv || (s.rows >= FA_COPY_ROWS && unaligned_rows(chunk.values, chunk.values_stride, a->Dv)))) {
-            load_block(s.values, s.ldv, chunk.values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
+        if (!a->position_rows && (!FA_IN_PLACE || s.ldv != a->Dv ||
+                                  (s.rows >= FA_COPY_ROWS && unaligned_rows(values, chunk.values_stride, a->Dv)))) {
+            load_block(s.values, s.ldv, values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;
             chunk.values_stride = s.ldv;
         }

@@ -15,8 +15,8 @@
  */
 #ifndef FA_ATTENTION_QUERY_GRADIENT_INL
 #define FA_ATTENTION_QUERY_GRADIENT_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/row.inl"
 #include "scores/scores.inl"
 
@@ -31,24 +31,24 @@
 FA_INLINE real less(real x) { return x * FA_LESS_ROOT * FA_LESS_ROOT; }
 FA_INLINE real whole(real x) { return x * (1 / FA_LESS_ROOT) * (1 / FA_LESS_ROOT); }
 
-FA_FUNC real product_less(const real *a, const real *b, int64_t n) {
+FA_FUNC real product_less(const element *a, const element *b, int64_t n) {
     const vec root = vset1(FA_LESS_ROOT);
     vec sum = vset1(0);
-    for (int64_t c = 0; c < n; c += VL) sum = vfma(vload_n(a + c, n - c) * root, vload_n(b + c, n - c) * root, sum);
+    for (int64_t c = 0; c < n; c += VL) sum = vfma(eload_n(a + c, n - c) * root, eload_n(b + c, n - c) * root, sum);
     return vhsum(sum);
 }
 
-FA_INLINE real weight_gradient(const int lessened, const real *d_context, const real *value, int64_t n,
-                               const real *d_weight) {
+FA_INLINE real weight_gradient(const int lessened, const element *d_context, const element *value, int64_t n,
+                               const element *d_weight) {
     real d = lessened ? product_less(d_context, value, n) : product_in_chains(d_context, value, n);
-    if (d_weight) d += lessened ? less(*d_weight) : *d_weight;
+    if (d_weight) d += lessened ? less(to_real(*d_weight)) : to_real(*d_weight);
     return d;
 }
 
 /* One row of weights p_j, which factors may multiply: NULL for those that are 1. */
 typedef struct {
-    const real *p, *d_context, *value, *d_weights, *factor;
-    real *d_factor; /* with a factor */
+    const element *p, *d_context, *value, *d_weights, *factor;
+    element *d_factor; /* with a factor */
     int64_t value_row, Dv;
 } row_gradient;
 
@@ -56,41 +56,43 @@ typedef struct {
 FA_INLINE real weight_gradients(const int lessened, const row_gradient *row, int64_t first, int64_t last, real *d) {
     real delta = 0;
     for (int64_t j = first; j < last; j++) {
+        const real p = to_real(row->p[j]);
         d[j] = 0;
-        if (row->p[j] == 0) continue;
+        if (p == 0) continue;
         d[j] = weight_gradient(lessened, row->d_context, row->value + j * row->value_row, row->Dv,
                                row->d_weights ? row->d_weights + j : NULL);
         if (row->factor) {
-            row->d_factor[j] = row->p[j] * d[j];
-            if (lessened) row->d_factor[j] = whole(row->d_factor[j]);
-            d[j] *= row->factor[j];
+            const real d_factor = p * d[j];
+            row->d_factor[j] = to_element(lessened ? whole(d_factor) : d_factor);
+            d[j] *= to_real(row->factor[j]);
         }
-        delta += row->p[j] * d[j];
+        delta += p * d[j];
     }
     return delta;
 }
 
 FA_FUNC void query_gradient_row(const fa_query_gradient *g, int64_t b) {
-    const real *query = (const real *)g->query + b * g->query_row;
-    const real *key = (const real *)g->key + b * g->key_strides.batch;
-    const real *value = (const real *)g->value + b * g->value_strides.batch;
-    const real *weights = (const real *)g->weights + b * g->Tk;
-    const real *d_context = (const real *)g->d_context + b * g->d_context_row;
-    const real *d_weights = g->d_weights ? (const real *)g->d_weights + b * g->Tk : NULL;
-    real *d_score = (real *)g->d_score + b * g->Tk;
+    const element *weights = g->weights + b * g->Tk;
+    const row_gradient row = {.p = weights,
+                              .d_context = g->d_context + b * g->d_context_row,
+                              .value = g->value + b * g->value_strides.batch,
+                              .d_weights = g->d_weights ? g->d_weights + b * g->Tk : NULL,
+                              .value_row = g->value_strides.row,
+                              .Dv = g->Dv};
+    real *d_score = g->d_score + b * g->Tk;
     const real scale = (real)g->scale;
-    const row_gradient row = {weights, d_context, value, d_weights, NULL, NULL, g->value_strides.row, g->Dv};
     real delta = weight_gradients(0, &row, 0, g->Tk, d_score);
     const int lessened = delta - delta != 0;
     if (lessened) delta = weight_gradients(1, &row, 0, g->Tk, d_score);
     for (int64_t j = 0; j < g->Tk; j++) {
-        if (weights[j] == 0) continue;
-        d_score[j] = scale * (weights[j] * (d_score[j] - delta));
+        const real p = to_real(weights[j]);
+        if (p == 0) continue;
+        d_score[j] = scale * (p * (d_score[j] - delta));
         if (lessened) d_score[j] = whole(d_score[j]);
     }
-    const score_form form = {g->activation, g->D, g->score_vector, NULL};
-    score_kernels[g->score]->query_backward(&form, query, key, g->key_strides.row, g->Tk, weights, d_score,
-                                            (real *)g->d_query + b * g->D);
+    const score_form form = {.activation = g->activation, .D = g->D, .vector = g->score_vector};
+    score_kernels[g->score]->query_backward(&form, g->query + b * g->query_row, g->key + b * g->key_strides.batch,
+                                            g->key_strides.row, g->Tk, weights, d_score, g->d_query + b * g->D);
 }
 
 FA_FUNC void query_backward(const fa_query_gradient *g, int64_t first, int64_t last) {

@@ -6,10 +6,10 @@
  */
 #ifndef FA_ATTENTION_ROWS_INL
 #define FA_ATTENTION_ROWS_INL
-#include "../kernels.h"
 #include "../sizes.h"
 #include "../dropout.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "scores/scores.inl"
@@ -74,16 +74,19 @@ FA_INLINE int64_t panel_stride(int score, int64_t D) {
     return fa_size_mul(kernel->panel_rows ? kernel->panel_rows(D) : D, PW);
 }
 
-/* Cuts rows * columns elements off a workspace, on a 64-byte boundary. */
-FA_INLINE real *take(char **workspace, int64_t rows, int64_t columns) {
-    real *p = (real *)*workspace;
-    *workspace += (fa_size_mul(fa_size_mul(rows, columns), sizeof(real)) + 63) / 64 * 64;
+/* Cuts rows * columns numbers off a workspace, on a 64-byte boundary. */
+FA_INLINE void *take_of(int64_t bytes, char **workspace, int64_t rows, int64_t columns) {
+    char *p = *workspace;
+    *workspace += (fa_size_mul(fa_size_mul(rows, columns), bytes) + 63) / 64 * 64;
     return p;
+}
+FA_INLINE real *take(char **workspace, int64_t rows, int64_t columns) {
+    return take_of(sizeof(real), workspace, rows, columns);
 }
 
 /* Packs keys first..last-1 (first a multiple of PW) into panels that begin with the panel of key `first`; `ahead` is
  * asked for during the exponentials of a panel. */
-FA_FUNC void pack_key_panels(int score, const score_form *f, const real *key, int64_t stride, int64_t first,
+FA_FUNC void pack_key_panels(int score, const score_form *f, const element *key, int64_t stride, int64_t first,
                              int64_t last, real *panels, fa_ahead ahead) {
     const score_kernel *kernel = score_kernels[score];
     for (int64_t j = first; j < last; j += PW) {
@@ -94,41 +97,35 @@ FA_FUNC void pack_key_panels(int score, const score_form *f, const real *key, in
     }
 }
 
-/* dst[0..n) = factor * src[0..n), touching nothing beyond. */
-FA_INLINE void scale_row(real *dst, const real *src, int64_t n, real factor) {
-    const vec f = vset1(factor);
-    int64_t c = 0;
-    for (; c + VL <= n; c += VL) vstore(dst + c, vload(src + c) * f);
-    if (c < n) vstore_n(dst + c, vload_n(src + c, n - c) * f, n - c);
-}
-
 /* n rows of `width` columns into rows of ld, times `factor`; the columns beyond become zero. */
-FA_FUNC void load_block(real *dst, int64_t ld, const real *src, int64_t stride, int64_t n, int64_t width, real factor) {
+FA_FUNC void load_block(real *dst, int64_t ld, const element *src, int64_t stride, int64_t n, int64_t width,
+                        real factor) {
     for (int64_t i = 0; i < n; i++) {
-        scale_row(dst + i * ld, src + i * stride, width, factor);
+        load_row(dst + i * ld, src + i * stride, width, factor);
         for (int64_t c = width; c < ld; c++) dst[i * ld + c] = 0;
     }
 }
 
-/* A row of a user's array into a workspace. */
-FA_INLINE void load_row(real *dst, const element *src, int64_t n) {
-    for (int64_t c = 0; c < n; c += VL) vstore_n(dst + c, eload_n(src + c, n - c), n - c);
-}
-
 /* Whether rows of `width` elements, `stride` apart, are best copied before many passes over them: a vector that
  * crosses a cache line costs two accesses, and NumPy's arrays start 16 bytes into a line. */
-FA_INLINE int unaligned_rows(const real *rows, int64_t stride, int64_t width) {
-    return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(real) % FA_VBYTES;
+FA_INLINE int unaligned_rows(const element *rows, int64_t stride, int64_t width) {
+    return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(element) % FA_VBYTES;
+}
+
+/* How many elements a row is from the first. */
+FA_INLINE int64_t row_at(const fa_strides3 *strides, int64_t b, int64_t head, int64_t row) {
+    return b * strides->batch + head * strides->head + row * strides->row;
 }
 
 /* The scores of a task; v has room for the score's vector, with zeros up to `width` elements. */
 FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, int64_t ldq) {
+    const score_form form = {.activation = a->activation, .D = a->D, .vector = a->score_vector, .v = v};
     if (fa_facts(a->score)->vector) score_vector(a->score_vector, a->D, v, width);
-    return (score_source){.a = a, .form = {a->activation, a->D, v, NULL}, .key_row = a->key_strides.row, .ldq = ldq};
+    return (score_source){.a = a, .form = form, .key_row = a->key_strides.row, .ldq = ldq};
 }
 
 /* Packs one query row, with zeros up to ldq unless the score does it in its own way, when `lost` may be NULL. */
-FA_FUNC void pack_query(const score_source *s, const real *row, real *dst, uint8_t *flag, real *lost) {
+FA_FUNC void pack_query(const score_source *s, const element *row, real *dst, uint8_t *flag, real *lost) {
     const score_kernel *kernel = score_kernels[s->a->score];
     *flag = 0;
     if (kernel->pack_query)
@@ -154,8 +151,8 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
         }
     }
     if (a->bias) {
-        const element *bias = (const element *)a->bias + b * a->bias_strides.batch + h * a->bias_strides.head +
-                              i * a->bias_strides.row + j0 * a->bias_strides.column;
+        const element *bias = a->bias + b * a->bias_strides.batch + h * a->bias_strides.head + i * a->bias_strides.row +
+                              j0 * a->bias_strides.column;
         int64_t step = a->bias_strides.column;
         if (step == 1)
             for (int64_t j = 0; j < n; j++) S[j] += to_real(bias[j]);
@@ -219,7 +216,7 @@ FA_FUNC void double_bounded(real *p, int64_t n) {
 /* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */
 FA_FUNC void backward_report(const fa_plan *plan, const fa_attention *a, int64_t head, const double *sums, int finite) {
     if (fa_facts(a->score)->vector) {
-        real *d_v = (real *)plan->d_score_vectors + head * a->D;
+        real *d_v = plan->d_score_vectors + head * a->D;
         for (int64_t t = 0; t < a->D; t++) d_v[t] = (real)sums[t];
         finite &= !has_nonfinite(d_v, a->D);
     }

@@ -6,8 +6,8 @@
  */
 #ifndef FA_ATTENTION_SPARSE_INL
 #define FA_ATTENTION_SPARSE_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/fma.inl"
 #include "rows.inl"
 #include "tile.inl"
@@ -23,8 +23,9 @@ typedef struct {
     score_source scores;
     int64_t b, hk, first_head, row0, rows, length, width;
     int64_t lds; /* row r's score of key j is S[r * lds + j] */
-    const real *value, *key_panels;
-    real *queries, *panels, *v, *S, *slope, *weights;
+    const element *value;
+    const real *key_panels;
+    real *queries, *panels, *v, *S, *slope, *weights, *context;
     uint8_t *q_flags;
     sparse_row row;
 } sparse_state;
@@ -47,14 +48,13 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->S = take(&w, rows, s->lds);
     s->slope = take(&w, a->softcap > 0 ? s->lds : 0, 1);
     s->weights = take(&w, s->lds, 1);
+    s->context = take(&w, FA_IN_PLACE ? 0 : a->Dv, 1);
     s->q_flags = (uint8_t *)take(&w, rows, 1);
     return sparse_row_layout(&s->row, s->lds, w);
 }
 
-FA_INLINE const real *sparse_query(const sparse_state *s, fa_row row) {
-    const fa_attention *a = s->a;
-    return (const real *)a->query + s->b * a->query_strides.batch + (s->first_head + row.head) * a->query_strides.head +
-           row.query * a->query_strides.row;
+FA_INLINE const element *sparse_query(const sparse_state *s, fa_row row) {
+    return s->a->query + row_at(&s->a->query_strides, s->b, s->first_head + row.head, row.query);
 }
 
 /* Sets the (batch, key head) whose rows follow. */
@@ -65,10 +65,10 @@ FA_FUNC void sparse_load(sparse_state *s, int64_t b, int64_t hk) {
     s->hk = hk;
     s->first_head = hk * (a->H / a->Hk);
     s->length = fa_key_length(a, b);
-    s->value = (const real *)a->value + memory * a->value_strides.batch + hk * a->value_strides.head;
-    s->key_panels = a->key_panels ? (const real *)a->key_panels + memory * a->panels_batch + hk * a->panels_head : NULL;
+    s->value = a->value + row_at(&a->value_strides, memory, hk, 0);
+    s->key_panels = a->key_panels ? a->key_panels + memory * a->panels_batch + hk * a->panels_head : NULL;
     s->scores = score_from(a, s->v, s->width, s->width);
-    s->scores.key = (const real *)a->key + memory * a->key_strides.batch + hk * a->key_strides.head;
+    s->scores.key = a->key + row_at(&a->key_strides, memory, hk, 0);
 }
 
 /* Scores of rows row0..row0+rows-1, before the options: each tile against the panels that some row of it reaches. */
@@ -97,7 +97,7 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
         row = fa_task_row(a, row0);
         for (int64_t r = 0; r < rows;) {
             const int tile = balanced_rows(rows - r);
-            const real *raw[MR];
+            const element *raw[MR];
             int64_t lo = last, hi = first;
             for (int i = 0; i < tile; i++, row = fa_next_row(a, row)) {
                 const fa_range k = fa_row_range(a, s->length, row.query);
@@ -154,8 +154,8 @@ FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
 }
 
 /* to[0..width) = sum_i weights[i] values[key[i]], a chain of ascending keys for each column. */
-FA_FUNC void sparse_sum(const sparse_row *row, const real *weights, const real *values, int64_t stride, int64_t width,
-                        real *to) {
+FA_FUNC void sparse_sum(const sparse_row *row, const real *weights, const element *values, int64_t stride,
+                        int64_t width, real *to) {
     int64_t c = 0;
     for (; c + NV * VL <= width; c += NV * VL) {
         vec sum[NV];
@@ -163,9 +163,9 @@ FA_FUNC void sparse_sum(const sparse_row *row, const real *weights, const real *
         for (int u = 0; u < NV; u++) sum[u] = vset1(0);
         for (int64_t i = 0; i < row->n; i++) {
             const vec w = vset1(weights[i]);
-            const real *v = values + row->key[i] * stride + c;
+            const element *v = values + row->key[i] * stride + c;
 #pragma GCC unroll 4
-            for (int u = 0; u < NV; u++) sum[u] = vfma(w, vload(v + u * VL), sum[u]);
+            for (int u = 0; u < NV; u++) sum[u] = vfma(w, eload(v + u * VL), sum[u]);
         }
 #pragma GCC unroll 4
         for (int u = 0; u < NV; u++) vstore(to + c + u * VL, sum[u]);
@@ -173,7 +173,7 @@ FA_FUNC void sparse_sum(const sparse_row *row, const real *weights, const real *
     for (; c < width; c += VL) {
         vec sum = vset1(0);
         for (int64_t i = 0; i < row->n; i++)
-            sum = vfma(vset1(weights[i]), vload_n(values + row->key[i] * stride + c, width - c), sum);
+            sum = vfma(vset1(weights[i]), eload_n(values + row->key[i] * stride + c, width - c), sum);
         vstore_n(to + c, sum, width - c);
     }
 }

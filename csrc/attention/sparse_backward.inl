@@ -15,9 +15,9 @@
  */
 #ifndef FA_ATTENTION_SPARSE_BACKWARD_INL
 #define FA_ATTENTION_SPARSE_BACKWARD_INL
-#include "../kernels.h"
 #include "../dropout.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/sums.inl"
 #include "rows.inl"
 #include "backward.inl"
@@ -32,8 +32,8 @@ typedef struct {
     sparse_state f;
     const fa_attention_grad *g;
     real *d_query, *d_v;
-    real *d_key, *d_value; /* of a turn: the outputs, or with more turns than one turn and turn + Tk D */
-    real *turn, *low;
+    real *d_key, *d_value;       /* of a turn: where all are summed, or with more turns than one turn and turn + Tk D */
+    real *turn, *low, *sums;     /* sums: of d_query, d_key and d_value, where the outputs cannot hold them */
     double *d_v_total, *dP, *dS; /* dS: with a normalizer from outside only */
 } sparse_backward_state;
 
@@ -46,7 +46,8 @@ FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attent
     const int turns = a->H / a->Hk * a->Tq > FA_SPARSE_TURN;
     s->turn = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
     s->low = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
-    s->d_v_total = (double *)take(&w, vector ? 2 : 0, a->D);
+    s->sums = take(&w, FA_IN_PLACE ? 0 : 1, a->H / a->Hk * a->Tq * a->D + a->Tk * (a->D + a->Dv));
+    s->d_v_total = take_of(sizeof(double), &w, vector, a->D);
     s->dP = (double *)w;
     w += s->f.lds * (int64_t)sizeof(double);
     s->dS = (double *)w;
@@ -64,10 +65,9 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
     const fa_attention *a = &g->f;
     const sparse_row *row = &s->f.row;
     const int64_t b = s->f.b, head = s->f.first_head + at.head, number = (b * a->H + head) * a->Tq + at.query;
-    const real *d_context = (const real *)g->d_context + b * g->d_context_strides.batch +
-                            head * g->d_context_strides.head + at.query * g->d_context_strides.row;
-    const real *query = sparse_query(&s->f, at);
-    const real *d_weights = g->d_weights ? (const real *)g->d_weights + number * a->Tk : NULL;
+    const element *d_context = g->d_context + row_at(&g->d_context_strides, b, head, at.query);
+    const element *query = sparse_query(&s->f, at);
+    const element *d_weights = g->d_weights ? g->d_weights + number * a->Tk : NULL;
     const uint64_t row_key = a->seeds ? fa_row_key(a->seeds[b], head, at.query) : 0;
     real *d_query = s->d_query + (at.head * a->Tq + at.query) * a->D;
     double *dP = s->dP, *d_alpha = g->d_alpha ? g->d_alpha + number : NULL;
@@ -80,7 +80,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
             dP[i] = (double)(keep * product_in_chains(d_context, s->f.value + j * a->value_strides.row, a->Dv));
             row_add(s->d_value + j * a->Dv, (real)row->p[i] * keep, d_context, a->Dv);
         }
-        if (d_weights) dP[i] += (double)d_weights[j];
+        if (d_weights) dP[i] += (double)to_real(d_weights[j]);
     }
     if (a->row_gradient) {
         if (row->n) a->row_gradient(row->y, row->p, dP, s->dS, row->n);
@@ -94,7 +94,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
     }
     for (int64_t i = 0; i < row->n; i++) {
         const int64_t j = row->key[i];
-        const real *key = s->f.scores.key + j * a->key_strides.row;
+        const element *key = s->f.scores.key + j * a->key_strides.row;
         real x = (real)dP[i];
         if (a->softcap > 0) x *= s->f.slope[j];
         x *= (real)a->scale;
@@ -120,9 +120,12 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const int vector = fa_facts(a->score)->vector;
     sparse_load(&s->f, b, hk);
     s->f.scores.form.d_v = s->d_v;
-    s->d_query = (real *)g->d_query + (b * a->H + s->f.first_head) * a->Tq * a->D;
-    real *d_key = (real *)g->d_key + (b * a->Hk + hk) * a->Tk * a->D;
-    real *d_value = (real *)g->d_value + (b * a->Hk + hk) * a->Tk * a->Dv;
+    element *query_out = g->d_query + (b * a->H + s->f.first_head) * a->Tq * a->D;
+    element *key_out = g->d_key + (b * a->Hk + hk) * a->Tk * a->D;
+    element *value_out = g->d_value + (b * a->Hk + hk) * a->Tk * a->Dv;
+    s->d_query = row_out(query_out, s->sums);
+    real *d_key = row_out(key_out, s->sums + total * a->D);
+    real *d_value = row_out(value_out, s->sums + (total + a->Tk) * a->D);
     const int turns = total > FA_SPARSE_TURN;
     s->d_key = turns ? s->turn : d_key;
     s->d_value = turns ? s->turn + a->Tk * a->D : d_value;
@@ -154,13 +157,15 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
                        !has_nonfinite(d_value, a->Tk * a->Dv);
     backward_report(plan, a, b * a->Hk + hk, s->d_v_total, finite);
-    if (!vector) return;
-    const vec factor = vset1(score_kernels[a->score]->gradient_factor(&s->f.scores.form));
-    for (int64_t i = 0; i < total + a->Tk; i++) {
+    const vec factor = vset1(vector ? score_kernels[a->score]->gradient_factor(&s->f.scores.form) : (real)1);
+    for (int64_t i = 0; vector && i < total + a->Tk; i++) {
         real *at = i < total ? s->d_query + i * a->D : d_key + (i - total) * a->D;
         for (int64_t c = 0; c < a->D; c += VL)
             vstore_n(at + c, vload_n(at + c, a->D - c) * (vload_n(s->f.v + c, a->D - c) * factor), a->D - c);
     }
+    row_done(query_out, s->d_query, total * a->D);
+    row_done(key_out, d_key, a->Tk * a->D);
+    row_done(value_out, d_value, a->Tk * a->Dv);
 }
 
 FA_FUNC void sparse_backward(const fa_attention_grad *g, const fa_plan *plan, int64_t task, void *workspace) {

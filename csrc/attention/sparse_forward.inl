@@ -10,9 +10,9 @@
  */
 #ifndef FA_ATTENTION_SPARSE_FORWARD_INL
 #define FA_ATTENTION_SPARSE_FORWARD_INL
-#include "../kernels.h"
 #include "../dropout.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "rows.inl"
 #include "forward.inl"
 #include "sparse.inl"
@@ -46,9 +46,9 @@ FA_FUNC void sparse_forward(const fa_attention *a, const fa_plan *plan, int64_t 
         sparse_weights(&s, r, row);
         for (int64_t i = 0; i < s.row.n; i++) s.weights[i] = (real)s.row.p[i];
         if (a->weights) {
-            real *w = (real *)a->weights + ((b * a->H + head) * a->Tq + row.query) * a->Tk;
-            memset(w, 0, (size_t)a->Tk * sizeof(real));
-            for (int64_t i = 0; i < s.row.n; i++) w[s.row.key[i]] = s.weights[i];
+            element *w = a->weights + ((b * a->H + head) * a->Tq + row.query) * a->Tk;
+            memset(w, 0, (size_t)a->Tk * sizeof(element));
+            for (int64_t i = 0; i < s.row.n; i++) w[s.row.key[i]] = to_element(s.weights[i]);
         }
         if (a->seeds) {
             const uint64_t row_key = fa_row_key(a->seeds[b], head, row.query);
@@ -57,10 +57,11 @@ FA_FUNC void sparse_forward(const fa_attention *a, const fa_plan *plan, int64_t 
                                    ? (real)0
                                    : s.weights[i] * (real)a->keep_scale;
         }
-        real *out = (real *)a->context + b * a->context_strides.batch + head * a->context_strides.head +
-                    row.query * a->context_strides.row;
+        element *context = a->context + row_at(&a->context_strides, b, head, row.query);
+        real *out = row_out(context, s.context);
         sparse_sum(&s.row, s.weights, s.value, a->value_strides.row, a->Dv, out);
         if (!a->seeds) sparse_bound(&s, out);
+        row_done(context, out, a->Dv);
     }
 }
 #endif

@@ -1,8 +1,8 @@
 /* One tile of up to MR rows against the keys of one chunk: steps 4 to 7 of forward.c. */
 #ifndef FA_ATTENTION_TILE_INL
 #define FA_ATTENTION_TILE_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "rows.inl"
@@ -18,10 +18,11 @@ typedef struct {
     score_source scores;
     int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
     int few;                                                   /* one tile of rows: keys are packed panel by panel */
-    int64_t lds; /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
-    real *queries, *raw, *panels, *keys, *values, *v, *strip, *acc; /* raw: queries, where they are not read in place */
-    real *max, *sum, *total;                                        /* of the task's rows, over the chunks so far */
-    real *lost; /* rounding errors of total and, in a vector behind, of sum */
+    int64_t lds;   /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
+    element *keys; /* of a chunk, where each position has a row of its own */
+    real *queries, *panels, *values, *v, *strip, *acc;
+    real *max, *sum, *total; /* of the task's rows, over the chunks so far */
+    real *lost;              /* rounding errors of total and, in a vector behind, of sum */
     uint8_t *q_flags, *live;
     real down;  /* a power of two that exponentials are multiplied by before they meet values */
     ivec unfit; /* bits of all contexts times 0 */
@@ -45,8 +46,7 @@ typedef struct {
 
 FA_INLINE const element *forward_query(const forward_state *s, int64_t head, int64_t query) {
     const fa_attention *a = s->a;
-    return (const element *)a->query + s->b * a->query_strides.batch + head * a->query_strides.head +
-           query * a->query_strides.row;
+    return a->query + row_at(&a->query_strides, s->b, head, query);
 }
 
 /* Step 6. Scores in strip[r][0..end) -> exponentials; m and l[r] are the running maximum and the lanes of the
@@ -112,17 +112,18 @@ FA_FUNC void context_wide(int mode, int rows, int64_t n, const real *P, int64_t 
 
 /* Step 4 for keys from..to-1 of a chunk. */
 FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, const forward_chunk *chunk,
-                            const real *const *raw, int64_t from, int64_t to) {
+                            const element *const *raw, int64_t from, int64_t to) {
     const fa_attention *a = s->a;
     for (int64_t j = from; j < to; j += PW) {
         const int64_t keys = to - j < PW ? to - j : PW;
         const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
         if (s->few) {
             /* The values of these keys, and after the last of them what follows in memory: the next batch entry's. */
-            const int64_t row = (int64_t)sizeof(real), next = j + keys < chunk->last ? 0 : chunk->last - chunk->first;
+            const int64_t next = j + keys < chunk->last ? 0 : chunk->last - chunk->first;
             const fa_ahead ahead = {{(const char *)(chunk->values + (j - chunk->first) * chunk->values_stride),
                                      (const char *)(s->scores.key + (j + keys) * a->key_strides.row)},
-                                    {keys * chunk->values_stride * row / 64, next * a->key_strides.row * row / 64}};
+                                    {keys * chunk->values_stride * (int64_t)sizeof(real) / 64,
+                                     next * a->key_strides.row * (int64_t)sizeof(element) / 64}};
             pack_key_panels(a->score, &s->scores.form, s->scores.key, a->key_strides.row, j, j + keys, s->panels,
                             ahead);
             panel = s->panels;
@@ -147,9 +148,9 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
     const fa_attention *a = s->a;
     const int rows = t->rows, elementwise = a->softcap > 0 || a->bias || a->mask;
     int masked_pairs = a->mask || a->bias, mode = MICRO_FRESH;
-    const real *raw[MR];
+    const element *raw[MR];
     for (int r = 0; r < rows; r++) {
-        raw[r] = FA_IN_PLACE ? (const real *)forward_query(s, t->head[r], t->query[r]) : s->raw + (t->first + r) * a->D;
+        raw[r] = forward_query(s, t->head[r], t->query[r]);
         t->m[r] = NEG_INF;
         t->l[r] = vset1(0);
         masked_pairs |= t->range[r].lo > lo || t->range[r].hi < hi;
@@ -168,7 +169,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             if (elementwise || n < end || t->range[r].lo > from || t->range[r].hi < to)
                 row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL);
             if (a->weights) {
-                element *w = (element *)a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
+                element *w = a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
                 for (int64_t j = 0; j < n; j += VL) estore_n(w + j, vload(S + j), n - j);
             }
             if (careful)

@@ -26,10 +26,10 @@
 #ifndef FA_DECODER_MONOTONIC_INL
 #define FA_DECODER_MONOTONIC_INL
 #include <math.h>
-#include "../kernels.h"
 #include "../sizes.h"
 #include "../dropout.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../attention/rows.inl"
 #include "../attention/query_gradient.inl"
@@ -81,18 +81,18 @@ FA_FUNC int64_t monotonic_workspace(const fa_monotonic *a) {
 /* A normal deviate of (seed, step, key) by Box and Muller's formula; a hash of dropout that no dropout has. */
 FA_FUNC real monotonic_noise(const fa_monotonic *a, int64_t b, int64_t j) {
     const uint64_t key = fa_row_key(a->seeds[b], -2, a->step);
-    const double u = ((double)fa_key_hash(key, (uint32_t)(2 * j)) + 0.5) * 0x1p-32;
+    const double u = fa_key_uniform(key, (uint32_t)(2 * j));
     const double angle = (double)fa_key_hash(key, (uint32_t)(2 * j + 1)) * (0x1p-31 * 3.14159265358979323846);
     return (real)(a->noise * sqrt(-2 * log(u)) * cos(angle));
 }
 
 /* Scores of all keys from their packed exponentials, in m->score, -inf where the mask forbids. */
-FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t b, const void *queries, const real *key,
-                              const real *panel, int64_t last) {
+FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t b, const element *queries,
+                              const element *key, const real *panel, int64_t last) {
     const int64_t D = s->D, D4 = (D + 3) / 4 * 4;
-    const real *query = (const real *)queries + b * D;
+    const element *query = queries + b * D;
     uint8_t flag = 0;
-    const score_form form = {FA_TANH, D, w->v, NULL};
+    const score_form form = {.activation = FA_TANH, .D = D, .vector = s->vector, .v = w->v};
     score_vector(s->vector, D, w->v, D4);
     additive_pack_query(&form, query, w->packed, &flag, NULL);
     for (int64_t j0 = 0; j0 < last; j0 += PW, panel += panel_stride(FA_SCORE_ADDITIVE, D)) {
@@ -114,7 +114,7 @@ FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t 
 /* e of keys first..last-1 from their scores. */
 FA_FUNC void monotonic_energies(const fa_monotonic *a, const chunk_memory *w, int64_t b, int64_t first, int64_t last,
                                 real *energy) {
-    const real offset = *(const real *)a->offset;
+    const real offset = to_real(*a->offset);
     for (int64_t j = first; j < last; j++) energy[j] = w->m.score[j] + offset;
     if (a->seeds)
         for (int64_t j = first; j < last; j++)
@@ -122,7 +122,7 @@ FA_FUNC void monotonic_energies(const fa_monotonic *a, const chunk_memory *w, in
 }
 
 /* p, 1 - p, q and a from the energies. */
-FA_FUNC void monotonic_scan(const chunk_memory *w, const real *energy, const real *previous, int64_t last) {
+FA_FUNC void monotonic_scan(const chunk_memory *w, const real *energy, const element *previous, int64_t last) {
     for (int64_t j = 0; j < last; j += VL) {
         const vec e = vload_or(energy + j, last - j, NEG_INF);
         vstore(w->p + j, vsigmoid(e));
@@ -130,7 +130,7 @@ FA_FUNC void monotonic_scan(const chunk_memory *w, const real *energy, const rea
     }
     real q = 0, stay = 0;
     for (int64_t j = 0; j < last; j++) {
-        q = stay * q + previous[j];
+        q = stay * q + to_real(previous[j]);
         stay = w->stay[j];
         w->q[j] = q;
     }
@@ -200,81 +200,84 @@ FA_FUNC void monotonic_chunks_back(const fa_monotonic *a, const chunk_memory *w,
     }
 }
 
-FA_FUNC void monotonic_hard(const fa_monotonic *a, chunk_memory *w, int64_t b, const real *key, const real *chunk_key,
-                            const real *value, real *weights, real *context) {
+FA_FUNC void monotonic_hard(const fa_monotonic *a, chunk_memory *w, int64_t b, const element *key,
+                            const element *chunk_key, const element *value, real *weights, element *context) {
     const int64_t last = a->lengths[b];
     int64_t j = a->start[b];
     for (; j < last; j++) {
         if (!step_read(&w->align, b, j)) continue;
-        step_scores(&w->align, &w->m, b, (const real *)a->query + b * a->D, key, value, j, j + 1);
+        step_scores(&w->align, &w->m, b, a->query + b * a->D, key, value, j, j + 1);
         monotonic_energies(a, w, b, j, j + 1, w->q);
         if (w->q[j] > 0) break;
     }
     a->found[b] = j < last ? j : last;
     if (j >= last) {
-        memset(context, 0, (size_t)a->Dv * sizeof(real));
+        memset(context, 0, (size_t)a->Dv * sizeof(element));
         return;
     }
     int64_t first = j;
     if (a->chunk) {
         first = j + 1 > a->chunk ? j + 1 - a->chunk : 0;
         step_pack(&w->chunk, &w->m);
-        step_scores(&w->chunk, &w->m, b, (const real *)a->chunk_query + b * a->D, chunk_key, value, first, j + 1);
+        step_scores(&w->chunk, &w->m, b, a->chunk_query + b * a->D, chunk_key, value, first, j + 1);
         step_normalize(&w->chunk, w->m.score, weights, first, j + 1);
     } else {
         weights[j] = 1;
     }
-    step_context(&w->chunk, w->m.score, weights, value, first, j + 1, context);
+    step_context(&w->chunk, &w->m, weights, value, first, j + 1, context);
 }
 
 FA_FUNC void monotonic_forward(const fa_monotonic *a, int64_t b, void *workspace) {
     chunk_memory w;
     monotonic_carve(a, &w, workspace);
     const int64_t entry = a->memory_rows ? a->memory_rows[b] : b, at = b * a->S, last = a->lengths[b];
-    const real *key = (const real *)a->key + entry * a->key_strides.batch;
-    const real *chunk_key = a->chunk ? (const real *)a->chunk_key + entry * a->chunk_key_strides.batch : NULL;
-    const real *value = (const real *)a->value + entry * a->value_strides.batch;
-    real *weights = (real *)a->weights + at, *context = (real *)a->context + b * a->Dv;
+    const element *key = a->key + entry * a->key_strides.batch;
+    const element *chunk_key = a->chunk ? a->chunk_key + entry * a->chunk_key_strides.batch : NULL;
+    const element *value = a->value + entry * a->value_strides.batch;
+    element *context = a->context + b * a->Dv;
+    real *weights = row_out(a->weights + at, w.d_weight);
     memset(weights, 0, (size_t)a->S * sizeof(real));
     if (a->hard) {
         step_pack(&w.align, &w.m);
         monotonic_hard(a, &w, b, key, chunk_key, value, weights, context);
+        row_done(a->weights + at, weights, a->S);
         return;
     }
-    real *energy = (real *)a->energy + at;
-    const real *panels = (const real *)a->panels + entry * a->panels_batch;
+    real *energy = row_out(a->energy + at, w.u);
+    const real *panels = a->panels + entry * a->panels_batch;
     monotonic_scores(&w.align, &w, b, a->query, key, panels, last);
     monotonic_energies(a, &w, b, 0, last, energy);
-    monotonic_scan(&w, energy, (const real *)a->previous + at, last);
+    row_done(a->energy + at, energy, last);
+    monotonic_scan(&w, energy, a->previous + at, last);
     memcpy(weights, w.a, (size_t)last * sizeof(real));
     if (a->chunk) {
-        real *alignment = (real *)a->alignment + at;
-        memset(alignment, 0, (size_t)a->S * sizeof(real));
-        memcpy(alignment, w.a, (size_t)last * sizeof(real));
-        const real *chunk_panels = (const real *)a->chunk_panels + entry * a->panels_batch;
+        memset(a->alignment + at, 0, (size_t)a->S * sizeof(element));
+        store_row(a->alignment + at, w.a, last);
+        const real *chunk_panels = a->chunk_panels + entry * a->panels_batch;
         monotonic_scores(&w.chunk, &w, b, a->chunk_query, chunk_key, chunk_panels, last);
-        memcpy((real *)a->chunk_energy + at, w.m.score, (size_t)last * sizeof(real));
+        store_row(a->chunk_energy + at, w.m.score, last);
         monotonic_windows(a, &w, w.m.score, last);
         monotonic_chunks(a, &w, weights, last);
     }
-    step_context(&w.align, w.m.score, weights, value, 0, last, context);
+    step_context(&w.align, &w.m, weights, value, 0, last, context);
+    row_done(a->weights + at, weights, a->S);
 }
 
 /* From the gradients of energies in m->score to those of query, keys and vector. */
-FA_FUNC void monotonic_energies_back(const fa_steps *s, const chunk_memory *w, int64_t b, const void *query,
-                                     const real *key, void *d_query, void *d_key, void *d_vector, int64_t last) {
+FA_FUNC void monotonic_energies_back(const fa_steps *s, const chunk_memory *w, int64_t b, const element *query,
+                                     const element *key, element *d_query, real *d_key, real *d_vector, int64_t last) {
     step_pack(s, &w->m);
     memset(w->m.d_query, 0, (size_t)w->m.Dp * sizeof(real));
     memset(w->m.d_v, 0, (size_t)w->m.Dp * sizeof(real));
-    step_back_additive(s, &w->m, (const real *)query + b * s->D, key, (real *)d_key + b * s->S * s->D, 0, last);
-    memcpy((real *)d_query + b * s->D, w->m.d_query, (size_t)s->D * sizeof(real));
-    step_add((real *)d_vector + b * s->D, w->m.d_v, s->D);
+    step_back_additive(s, &w->m, query + b * s->D, key, d_key + b * s->S * s->D, 0, last);
+    store_row(d_query + b * s->D, w->m.d_query, s->D);
+    step_add(d_vector + b * s->D, w->m.d_v, s->D);
 }
 
 /* d_weight, or less of it; returns whether it is finite. */
 FA_FUNC int monotonic_weight_gradients(const int lessened, const fa_monotonic *a, const chunk_memory *w, int64_t b,
-                                       const real *value, const real *d_context, int64_t last) {
-    const real *d_weights = a->d_weights ? (const real *)a->d_weights + b * a->S : NULL;
+                                       const element *value, const element *d_context, int64_t last) {
+    const element *d_weights = a->d_weights ? a->d_weights + b * a->S : NULL;
     for (int64_t j = 0; j < last; j++) {
         w->d_weight[j] = 0;
         if (!step_read(&w->align, b, j)) continue;
@@ -288,15 +291,14 @@ FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspac
     chunk_memory w;
     monotonic_carve(a, &w, workspace);
     const int64_t at = b * a->S, last = a->lengths[b];
-    const real *value = (const real *)a->value + b * a->value_strides.batch;
-    const real *d_context = (const real *)a->d_context + b * a->Dv;
-    monotonic_scan(&w, (const real *)a->energy + at, (const real *)a->previous + at, last);
+    const element *value = a->value + b * a->value_strides.batch, *d_context = a->d_context + b * a->Dv;
+    monotonic_scan(&w, row_in(a->energy + at, w.u, last), a->previous + at, last);
     const int lessened = !monotonic_weight_gradients(0, a, &w, b, value, d_context, last);
     if (lessened) monotonic_weight_gradients(1, a, &w, b, value, d_context, last);
     real *d_align = w.d_weight;
     if (a->chunk) {
-        const real *chunk_key = (const real *)a->chunk_key + b * a->chunk_key_strides.batch;
-        monotonic_windows(a, &w, (const real *)a->chunk_energy + at, last);
+        const element *chunk_key = a->chunk_key + b * a->chunk_key_strides.batch;
+        monotonic_windows(a, &w, row_in(a->chunk_energy + at, w.u, last), last);
         monotonic_chunks_back(a, &w, last);
         for (int64_t j = 0; lessened && j < last; j++) w.m.score[j] = whole(w.m.score[j]);
         monotonic_energies_back(&w.chunk, &w, b, a->chunk_query, chunk_key, a->d_chunk_query, a->d_chunk_key,
@@ -305,10 +307,10 @@ FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspac
     }
     if (a->d_alignment)
         for (int64_t j = 0; j < last; j++) {
-            const real d = ((const real *)a->d_alignment)[at + j];
+            const real d = to_real(a->d_alignment[at + j]);
             d_align[j] += lessened ? less(d) : d;
         }
-    real *d_previous = (real *)a->d_previous + at, *d_offset = (real *)a->d_offset + b;
+    real *d_previous = row_out(a->d_previous + at, w.u);
     memset(d_previous, 0, (size_t)a->S * sizeof(real));
     monotonic_scan_back(&w, d_align, d_previous, last);
     for (int64_t j = 0; lessened && j < last; j++) {
@@ -317,8 +319,9 @@ FA_FUNC void monotonic_backward(const fa_monotonic *a, int64_t b, void *workspac
     }
     real sum = 0;
     for (int64_t j = 0; j < last; j++) sum += w.m.score[j];
-    *d_offset += sum;
-    monotonic_energies_back(&w.align, &w, b, a->query, (const real *)a->key + b * a->key_strides.batch, a->d_query,
-                            a->d_key, a->d_vector, last);
+    a->d_offset[b] += sum;
+    row_done(a->d_previous + at, d_previous, a->S);
+    monotonic_energies_back(&w.align, &w, b, a->query, a->key + b * a->key_strides.batch, a->d_query, a->d_key,
+                            a->d_vector, last);
 }
 #endif

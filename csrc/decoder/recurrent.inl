@@ -1,22 +1,37 @@
 /* What the recurrent kernels share: sizes, and the walk over panels of weights. */
 #ifndef FA_DECODER_RECURRENT_INL
 #define FA_DECODER_RECURRENT_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 #include "../ops/gemm.inl"
+#include "sequences.h"
 
 /* A tile of rows of the products of one panel with every gate. */
 FA_FUNC int64_t recurrent_workspace(void) { return 4 * MR * PW * (int64_t)sizeof(real); }
 
 FA_INLINE int64_t recurrent_gates(const fa_recurrent *a) { return a->cell == FA_LSTM ? 4 : 3; }
 
+/* States by sample, or zeros, to rows by entry; and back. */
+FA_FUNC void recurrent_load(const fa_recurrent *a, const element *states, real *rows, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+        real *row = rows + i * a->state_row;
+        if (states)
+            load_row(row, states + entry_sample(a, i) * a->H, a->H, 1);
+        else
+            memset(row, 0, (size_t)a->H * sizeof(real));
+    }
+}
+FA_FUNC void recurrent_store(const fa_recurrent *a, const real *rows, element *states, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) store_row(states + entry_sample(a, i) * a->H, rows + i * a->state_row, a->H);
+}
+
 /* Each tile of rows asks for its share of the weights that the next panel of units needs: `parts` runs of K rows of
  * panels, `part_stride` elements apart. */
 FA_INLINE void fetch_next_panel(const real *next, int64_t parts, int64_t part_stride, int64_t K, int64_t share,
                                 int64_t *done) {
     int64_t asked = *done + share < K ? share : K - *done;
-    for (int64_t g = 0; g < parts; g++) prefetch_rows(next + g * part_stride + *done * PW, PW, asked, PW);
+    for (int64_t g = 0; g < parts; g++) prefetch_rows(next + g * part_stride + *done * PW, PW_BYTES, asked, PW_BYTES);
     *done += asked;
 }
 

@@ -16,40 +16,42 @@
  */
 #ifndef FA_DECODER_RECURRENT_BACKWARD_INL
 #define FA_DECODER_RECURRENT_BACKWARD_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/fma.inl"
 #include "recurrent.inl"
 #include "sequences.h"
 
 #define AT(base, g) vload_n((base) + (g) + c, n - c)
-#define PUT(base, g, v) vstore_n((base) + (g) + c, (v), n - c)
+#define IN(base, g) eload_n((base) + (g) + c, n - c)
+#define SET(base, g, v) vstore_n((base) + (g) + c, (v), n - c)
+#define PUT(base, g, v) estore_n((base) + (g) + c, (v), n - c)
 
 /* d_gates: the entry's row of this step; units u..u+n-1. */
 FA_INLINE void gru_back_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, real *d_gates) {
     const vec one = vset1(1);
     const int64_t H = a->H, row = entry_row(a, i, step);
-    const real *h = (const real *)a->before + row * H + u;
-    const real *dy = a->dy ? (const real *)a->dy + entry_place(a, i, step) * H + u : NULL;
-    real *gates = (real *)a->gates + row * 3 * H + u, *aux = (real *)a->aux + row * H + u;
-    real *d_state = (real *)a->d_state + i * a->state_row + u;
+    const element *h = a->before + row * H + u;
+    const element *dy = a->dy ? a->dy + entry_place(a, i, step) * H + u : NULL;
+    element *gates = a->gates + row * 3 * H + u, *aux = a->aux + row * H + u;
+    real *d_state = a->d_state + i * a->state_row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
-        vec r = AT(gates, 0), z = AT(gates, H), m = AT(gates, 2 * H), d = AT(d_state, 0);
-        if (dy) d = d + AT(dy, 0);
+        vec r = IN(gates, 0), z = IN(gates, H), m = IN(gates, 2 * H), d = AT(d_state, 0);
+        if (dy) d = d + IN(dy, 0);
         vec dn = (d * (one - z)) * vfma(-m, m, one);
-        vec dz = (d * (AT(h, 0) - m)) * (z * (one - z));
-        PUT(d_state, 0, d * z);
+        vec dz = (d * (IN(h, 0) - m)) * (z * (one - z));
+        SET(d_state, 0, d * z);
         PUT(gates, H, dz);
         PUT(gates, 2 * H, dn);
-        PUT(d_gates, H, dz);
+        SET(d_gates, H, dz);
         if (a->cell == FA_GRU_BEFORE) {
-            PUT(d_gates, 2 * H, dn);
+            SET(d_gates, 2 * H, dn);
         } else {
-            vec dr = (dn * AT(aux, 0)) * (r * (one - r));
+            vec dr = (dn * IN(aux, 0)) * (r * (one - r));
             PUT(gates, 0, dr);
-            PUT(d_gates, 0, dr);
-            PUT(d_gates, 2 * H, dn * r);
+            SET(d_gates, 0, dr);
+            SET(d_gates, 2 * H, dn * r);
             PUT(aux, 0, dn * r);
         }
     }
@@ -59,46 +61,50 @@ FA_INLINE void gru_back_row(const fa_recurrent *a, int64_t step, int64_t i, int6
 FA_INLINE void gru_reset_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile,
                              real *d_gates) {
     const int64_t H = a->H, row = entry_row(a, i, step);
-    const real *h = (const real *)a->before + row * H + u;
-    real *gates = (real *)a->gates + row * 3 * H + u, *d_state = (real *)a->d_state + i * a->state_row + u;
+    const element *h = a->before + row * H + u;
+    element *gates = a->gates + row * 3 * H + u;
+    real *d_state = a->d_state + i * a->state_row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
-        vec r = AT(gates, 0), d_reset = vload(tile + c);
-        vec dr = (d_reset * AT(h, 0)) * (r * (vset1(1) - r));
-        PUT(d_state, 0, vfma(d_reset, r, AT(d_state, 0)));
+        vec r = IN(gates, 0), d_reset = vload(tile + c);
+        vec dr = (d_reset * IN(h, 0)) * (r * (vset1(1) - r));
+        SET(d_state, 0, vfma(d_reset, r, AT(d_state, 0)));
         PUT(gates, 0, dr);
-        PUT(d_gates, 0, dr);
+        SET(d_gates, 0, dr);
     }
 }
 
 FA_INLINE void lstm_back_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, real *d_gates) {
     const vec one = vset1(1);
     const int64_t H = a->H, row = entry_row(a, i, step);
-    const real *dy = a->dy ? (const real *)a->dy + entry_place(a, i, step) * H + u : NULL;
-    const real *cell = (const real *)a->aux + row * H + u;
-    const real *old = step ? (const real *)a->aux + entry_row(a, i, step - 1) * H + u
-                           : (const real *)a->memory_first + entry_sample(a, i) * H + u;
-    real *gates = (real *)a->gates + row * 4 * H + u, *d_state = (real *)a->d_state + i * a->state_row + u;
-    real *d_memory = (real *)a->d_memory + i * a->state_row + u;
+    const element *dy = a->dy ? a->dy + entry_place(a, i, step) * H + u : NULL;
+    const element *cell = a->aux + row * H + u;
+    const element *old =
+        step ? a->aux + entry_row(a, i, step - 1) * H + u : a->memory_first + entry_sample(a, i) * H + u;
+    element *gates = a->gates + row * 4 * H + u;
+    real *d_state = a->d_state + i * a->state_row + u;
+    real *d_memory = a->d_memory + i * a->state_row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
-        vec in = AT(gates, 0), forget = AT(gates, H), g = AT(gates, 2 * H), out = AT(gates, 3 * H), d = AT(d_state, 0);
-        if (dy) d = d + AT(dy, 0);
-        vec t = gate_tanh(AT(cell, 0)), e = vfma(d * out, vfma(-t, t, one), AT(d_memory, 0));
-        vec di = (e * g) * (in * (one - in)), df = (e * AT(old, 0)) * (forget * (one - forget));
+        vec in = IN(gates, 0), forget = IN(gates, H), g = IN(gates, 2 * H), out = IN(gates, 3 * H), d = AT(d_state, 0);
+        if (dy) d = d + IN(dy, 0);
+        vec t = gate_tanh(IN(cell, 0)), e = vfma(d * out, vfma(-t, t, one), AT(d_memory, 0));
+        vec di = (e * g) * (in * (one - in)), df = (e * IN(old, 0)) * (forget * (one - forget));
         vec dg = (e * in) * vfma(-g, g, one), dout = (d * t) * (out * (one - out));
-        PUT(d_memory, 0, e * forget);
+        SET(d_memory, 0, e * forget);
         PUT(gates, 0, di);
         PUT(gates, H, df);
         PUT(gates, 2 * H, dg);
         PUT(gates, 3 * H, dout);
-        PUT(d_gates, 0, di);
-        PUT(d_gates, H, df);
-        PUT(d_gates, 2 * H, dg);
-        PUT(d_gates, 3 * H, dout);
+        SET(d_gates, 0, di);
+        SET(d_gates, H, df);
+        SET(d_gates, 2 * H, dg);
+        SET(d_gates, 3 * H, dout);
     }
 }
 #undef AT
+#undef IN
+#undef SET
 #undef PUT
 
 FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t phase, int64_t first, int64_t last,
@@ -107,13 +113,13 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t pha
     const int before = a->cell == FA_GRU_BEFORE, fresh = a->cell == FA_LSTM;
     const int64_t running = phase ? last : entries_at(a, first, last, step + 1); /* have a step after this one */
     const int64_t after = before && !phase ? 2 * H : width; /* depth of the product, which ends the step after */
-    const real *from = (const real *)a->d_gates + (phase ? step & 1 : ~step & 1) * all;
-    real *to = (real *)a->d_gates + (step & 1) * all, *tile = workspace;
+    const real *from = a->d_gates + (phase ? step & 1 : ~step & 1) * all;
+    real *to = a->d_gates + (step & 1) * all, *tile = workspace;
     const int64_t tiles = (last - first + MR - 1) / MR;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
-        const real *w = (const real *)a->w_hidden_transposed + p * PW * width;
-        const real *next = (const real *)a->w_hidden_transposed + (step & 1 ? p - 1 : p + 1) * PW * width;
+        const real *w = a->w_hidden_transposed + p * PW * width;
+        const real *next = a->w_hidden_transposed + (step & 1 ? p - 1 : p + 1) * PW * width;
         if (phase) {
             for (int64_t i = first; i < last;) {
                 const int rows = balanced_rows(last - i);
@@ -128,7 +134,7 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t pha
         for (int64_t i = first; i < running;) {
             const int rows = balanced_rows(running - i);
             fetch_next_panel(next, 1, 0, after, share, &asked);
-            micro_gemm(fresh, rows, n, from + i * width, width, 1, w, PW, (real *)a->d_state + i * a->state_row + u,
+            micro_gemm(fresh, rows, n, from + i * width, width, 1, w, PW, a->d_state + i * a->state_row + u,
                        a->state_row, after);
             i += rows;
         }

@@ -17,38 +17,42 @@
  */
 #ifndef FA_DECODER_RECURRENT_FORWARD_INL
 #define FA_DECODER_RECURRENT_FORWARD_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/fma.inl"
 #include "../ops/gemm.inl"
 #include "recurrent.inl"
 #include "sequences.h"
 
-#define AT(base, g) vload_n((base) + (g) + c, n - c) /* lanes c.. of n units, g elements on */
+/* Lanes c.. of n units, g numbers on, and as much of a user's array. */
+#define AT(base, g) vload_n((base) + (g) + c, n - c)
+#define IN(base, g) eload_n((base) + (g) + c, n - c)
+#define PUT(base, g, v) estore_n((base) + (g) + c, (v), n - c)
 
 /* tile: the products of one entry, one gate every MR * PW elements; units u..u+n-1. */
 FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
-    const real *b = (const real *)a->b_input + u, *bh = (const real *)a->b_hidden + u;
-    const real *h = (const real *)a->state[step & 1] + i * a->state_row + u;
-    real *gates = (real *)a->gates + row * 3 * H + u, *next = (real *)a->state[~step & 1] + i * a->state_row + u;
-    real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
-    const real *inside = a->inside ? (const real *)a->inside + entry_sample(a, i) * H + u : NULL;
+    const element *b = a->b_input + u, *bh = a->b_hidden + u;
+    const real *h = a->state[step & 1] + i * a->state_row + u;
+    element *gates = a->gates + row * 3 * H + u;
+    real *next = a->state[~step & 1] + i * a->state_row + u;
+    element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
+    const element *inside = a->inside ? a->inside + entry_sample(a, i) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
-        vec r = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
-        vec z = gate_sigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
-        vec inner = vload(tile + 2 * part + c) + AT(bh, 2 * H);
-        if (inside) inner = inner + AT(inside, 0);
-        vec m = gate_tanh(vfma(r, inner, AT(gates, 2 * H) + AT(b, 2 * H)));
+        vec r = gate_sigmoid((IN(gates, 0) + IN(b, 0)) + (vload(tile + c) + IN(bh, 0)));
+        vec z = gate_sigmoid((IN(gates, H) + IN(b, H)) + (vload(tile + part + c) + IN(bh, H)));
+        vec inner = vload(tile + 2 * part + c) + IN(bh, 2 * H);
+        if (inside) inner = inner + IN(inside, 0);
+        vec m = gate_tanh(vfma(r, inner, IN(gates, 2 * H) + IN(b, 2 * H)));
         vec old = AT(h, 0), now = vfma(z, old - m, m);
         vstore_n(next + c, now, n - c);
-        if (y) vstore_n(y + c, now, n - c);
+        if (y) PUT(y, 0, now);
         if (a->aux) {
-            vstore_n(gates + c, r, n - c);
-            vstore_n(gates + H + c, z, n - c);
-            vstore_n(gates + 2 * H + c, m, n - c);
-            vstore_n((real *)a->aux + row * H + u + c, inner, n - c);
-            vstore_n((real *)a->before + row * H + u + c, old, n - c);
+            PUT(gates, 0, r);
+            PUT(gates, H, z);
+            PUT(gates, 2 * H, m);
+            PUT(a->aux, row * H + u, inner);
+            PUT(a->before, row * H + u, old);
         }
     }
 }
@@ -56,67 +60,72 @@ FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int
 FA_INLINE void gru_before_row(const fa_recurrent *a, int64_t step, int phase, int64_t i, int64_t u, int64_t n,
                               const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
-    const real *b = (const real *)a->b_input + u, *bh = (const real *)a->b_hidden + u;
-    const real *h = (const real *)a->state[step & 1] + i * a->state_row + u;
-    real *gates = (real *)a->gates + row * 3 * H + u, *next = (real *)a->state[~step & 1] + i * a->state_row + u;
-    real *reset = (real *)a->reset + i * a->state_row + u;
-    real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
+    const element *b = a->b_input + u, *bh = a->b_hidden + u;
+    const real *h = a->state[step & 1] + i * a->state_row + u;
+    element *gates = a->gates + row * 3 * H + u;
+    real *next = a->state[~step & 1] + i * a->state_row + u;
+    real *reset = a->reset + i * a->state_row + u;
+    element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
         vec old = AT(h, 0);
         if (phase == 0) {
-            vec r = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + (vload(tile + c) + AT(bh, 0)));
-            vec z = gate_sigmoid((AT(gates, H) + AT(b, H)) + (vload(tile + part + c) + AT(bh, H)));
-            vstore_n(gates + H + c, z, n - c);
+            vec r = gate_sigmoid((IN(gates, 0) + IN(b, 0)) + (vload(tile + c) + IN(bh, 0)));
+            vec z = gate_sigmoid((IN(gates, H) + IN(b, H)) + (vload(tile + part + c) + IN(bh, H)));
+            PUT(gates, H, z);
             vstore_n(reset + c, r * old, n - c);
             if (a->aux) {
-                vstore_n(gates + c, r, n - c);
-                vstore_n((real *)a->aux + row * H + u + c, r * old, n - c);
-                vstore_n((real *)a->before + row * H + u + c, old, n - c);
+                PUT(gates, 0, r);
+                PUT(a->aux, row * H + u, r * old);
+                PUT(a->before, row * H + u, old);
             }
         } else {
-            vec m = gate_tanh((AT(gates, 2 * H) + AT(b, 2 * H)) + (vload(tile + c) + AT(bh, 2 * H)));
-            vec now = vfma(AT(gates, H), old - m, m);
+            vec m = gate_tanh((IN(gates, 2 * H) + IN(b, 2 * H)) + (vload(tile + c) + IN(bh, 2 * H)));
+            vec now = vfma(IN(gates, H), old - m, m);
             vstore_n(next + c, now, n - c);
-            if (y) vstore_n(y + c, now, n - c);
-            if (a->aux) vstore_n(gates + 2 * H + c, m, n - c);
+            if (y) PUT(y, 0, now);
+            if (a->aux) PUT(gates, 2 * H, m);
         }
     }
 }
 
 FA_INLINE void lstm_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
-    const real *b = (const real *)a->b_input + u, *h = (const real *)a->state[step & 1] + i * a->state_row + u;
-    real *gates = (real *)a->gates + row * 4 * H + u, *next = (real *)a->state[~step & 1] + i * a->state_row + u;
-    real *memory = (real *)a->memory + i * a->state_row + u;
-    real *y = a->y ? (real *)a->y + entry_place(a, i, step) * H + u : NULL;
+    const element *b = a->b_input + u;
+    const real *h = a->state[step & 1] + i * a->state_row + u;
+    element *gates = a->gates + row * 4 * H + u;
+    real *next = a->state[~step & 1] + i * a->state_row + u;
+    real *memory = a->memory + i * a->state_row + u;
+    element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
-        vec in = gate_sigmoid((AT(gates, 0) + AT(b, 0)) + vload(tile + c));
-        vec forget = gate_sigmoid((AT(gates, H) + AT(b, H)) + vload(tile + part + c));
-        vec g = gate_tanh((AT(gates, 2 * H) + AT(b, 2 * H)) + vload(tile + 2 * part + c));
-        vec out = gate_sigmoid((AT(gates, 3 * H) + AT(b, 3 * H)) + vload(tile + 3 * part + c));
+        vec in = gate_sigmoid((IN(gates, 0) + IN(b, 0)) + vload(tile + c));
+        vec forget = gate_sigmoid((IN(gates, H) + IN(b, H)) + vload(tile + part + c));
+        vec g = gate_tanh((IN(gates, 2 * H) + IN(b, 2 * H)) + vload(tile + 2 * part + c));
+        vec out = gate_sigmoid((IN(gates, 3 * H) + IN(b, 3 * H)) + vload(tile + 3 * part + c));
         vec cell = vfma(forget, AT(memory, 0), in * g), now = out * gate_tanh(cell);
         vstore_n(memory + c, cell, n - c);
         vstore_n(next + c, now, n - c);
-        if (y) vstore_n(y + c, now, n - c);
+        if (y) PUT(y, 0, now);
         if (a->aux) {
-            vstore_n(gates + c, in, n - c);
-            vstore_n(gates + H + c, forget, n - c);
-            vstore_n(gates + 2 * H + c, g, n - c);
-            vstore_n(gates + 3 * H + c, out, n - c);
-            vstore_n((real *)a->aux + row * H + u + c, cell, n - c);
-            vstore_n((real *)a->before + row * H + u + c, AT(h, 0), n - c);
+            PUT(gates, 0, in);
+            PUT(gates, H, forget);
+            PUT(gates, 2 * H, g);
+            PUT(gates, 3 * H, out);
+            PUT(a->aux, row * H + u, cell);
+            PUT(a->before, row * H + u, AT(h, 0));
         }
     }
 }
 #undef AT
+#undef IN
+#undef PUT
 
 FA_FUNC void recurrent_forward(const fa_recurrent *a, int64_t step, int32_t phase, int64_t first, int64_t last,
                                int64_t panel0, int64_t panel1, void *workspace) {
     const int64_t H = a->H, gates = recurrent_gates(a), gate_stride = (H + PW - 1) / PW * PW * H;
     const int64_t gate0 = a->cell == FA_GRU_BEFORE && phase ? 2 : 0;
     const int64_t gate1 = a->cell == FA_GRU_BEFORE && !phase ? 2 : gates;
-    const real *w = (const real *)a->w_hidden + gate0 * gate_stride;
-    const real *h = phase ? (const real *)a->reset : (const real *)a->state[step & 1];
+    const real *w = a->w_hidden + gate0 * gate_stride;
+    const real *h = phase ? a->reset : a->state[step & 1];
     const int64_t tiles = (last - first + MR - 1) / MR, share = tiles > 2 ? (H + tiles - 1) / tiles : 0;
     real *tile = workspace;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
@@ -126,8 +135,8 @@ FA_FUNC void recurrent_forward(const fa_recurrent *a, int64_t step, int32_t phas
         for (int64_t i = first; i < last;) {
             const int rows = balanced_rows(last - i);
             for (int r = 0; r < rows; r++)
-                prefetch_rows((const real *)a->gates + entry_row(a, i + r, step) * gates * H + gate0 * H + u, H,
-                              gate1 - gate0, n);
+                prefetch_rows(a->gates + entry_row(a, i + r, step) * gates * H + gate0 * H + u,
+                              H * (int64_t)sizeof(element), gate1 - gate0, n * (int64_t)sizeof(element));
             fetch_next_panel(next, gate1 - gate0, gate_stride, H, share, &asked);
             for (int64_t g = 0; g < gate1 - gate0; g++)
                 micro_gemm(1, rows, n, h + i * a->state_row, a->state_row, 1, w + g * gate_stride + p * PW * H, PW,

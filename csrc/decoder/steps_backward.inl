@@ -16,40 +16,41 @@
  */
 #ifndef FA_DECODER_STEPS_BACKWARD_INL
 #define FA_DECODER_STEPS_BACKWARD_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../tile/fma.inl"
 #include "../attention/query_gradient.inl"
 #include "recurrent.inl"
 #include "steps.inl"
 
 /* Leaves dS in m->score. */
-FA_FUNC void step_score_gradient(const fa_steps *a, const step_memory *m, int64_t row, const real *value, int64_t first,
-                                 int64_t last) {
+FA_FUNC void step_score_gradient(const fa_steps *a, const step_memory *m, int64_t row, const element *value,
+                                 int64_t first, int64_t last) {
     const int64_t at = row * a->S;
-    const real *p = (const real *)a->normalized + at;
-    const real scale = (real)a->scale, total = ((const real *)a->total)[row];
-    const row_gradient of_row = {p,
-                                 (const real *)a->d_context + row * a->Dv,
+    const element *weights = a->normalized + at;
+    const real scale = (real)a->scale, total = a->total[row];
+    const row_gradient of_row = {weights,
+                                 a->d_context + row * a->Dv,
                                  value,
-                                 a->d_weights ? (const real *)a->d_weights + at : NULL,
-                                 a->factor ? (const real *)a->factor + at : NULL,
-                                 a->factor ? (real *)a->d_factor + at : NULL,
+                                 a->d_weights ? a->d_weights + at : NULL,
+                                 a->factor ? a->factor + at : NULL,
+                                 a->factor ? a->d_factor + at : NULL,
                                  a->value_strides.row,
                                  a->Dv};
     real delta = weight_gradients(0, &of_row, first, last, m->score);
     const int lessened = delta - delta != 0;
     if (lessened) delta = weight_gradients(1, &of_row, first, last, m->score);
     for (int64_t j = first; j < last; j++) {
-        if (p[j] == 0) continue;
-        real d = p[j] * (m->score[j] - delta);
-        if (a->sigmoid) d *= 1 - p[j] * total;
+        const real p = to_real(weights[j]);
+        if (p == 0) continue;
+        real d = p * (m->score[j] - delta);
+        if (a->sigmoid) d *= 1 - p * total;
         m->score[j] = lessened ? whole(scale * d) : scale * d;
     }
 }
 
-FA_FUNC void step_back_pairs(const fa_steps *a, const step_memory *m, const real *query, const real *key, real *d_key,
-                             int64_t first, int64_t last) {
+FA_FUNC void step_back_pairs(const fa_steps *a, const step_memory *m, const element *query, const element *key,
+                             real *d_key, int64_t first, int64_t last) {
     const score_form form = {.D = a->D};
     for (int64_t j = first; j < last; j++)
         if (m->score[j] != 0)
@@ -57,13 +58,14 @@ FA_FUNC void step_back_pairs(const fa_steps *a, const step_memory *m, const real
                                                    d_key + j * a->D);
 }
 
-FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const real *query, const real *key,
+FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const element *query, const element *key,
                                 real *d_key, int64_t first, int64_t last) {
     const vec one = vset1(1);
     if (a->C <= 1) { /* sums stay in registers, and so does what the feature gets */
         for (int64_t j = first; j < last; j++) {
             if (m->score[j] == 0) continue;
-            const real *k = key + j * a->key_strides.row, *u = a->C ? m->u : NULL;
+            const element *k = key + j * a->key_strides.row;
+            const real *u = a->C ? m->u : NULL;
             const vec dS = vset1(m->score[j]), f = vset1(a->C ? m->features[j] : (real)0);
             vec df = vset1(0);
             for (int64_t d = 0; d < a->D; d += VL) {
@@ -110,23 +112,24 @@ FA_FUNC void step_back_additive(const fa_steps *a, const step_memory *m, const r
 }
 
 /* From df to the gradients of filters and history. */
-FA_FUNC void step_back_features(const fa_steps *a, const step_memory *m, int64_t b, real *d_history, int64_t first,
+FA_FUNC void step_back_features(const fa_steps *a, const step_memory *m, int64_t b, element *d_history, int64_t first,
                                 int64_t last) {
     const int64_t K = a->K, left = (K - 1) / 2;
     if (!a->filters) {
-        for (int64_t j = first; j < last; j++) d_history[j] = m->d_features[K + j];
+        for (int64_t j = first; j < last; j++) d_history[j] = to_element(m->d_features[K + j]);
         return;
     }
     for (int64_t i = 0; i < a->S; i += VL) {
         vec sum = vset1(0);
         for (int64_t c = 0; c < a->C; c++) {
-            const real *filter = (const real *)a->filters + c * K, *df = m->d_features + c * m->side + K + i + left;
-            for (int64_t k = 0; k < K; k++) sum = vfma(vset1(filter[k]), vload(df - k), sum);
+            const element *filter = a->filters + c * K;
+            const real *df = m->d_features + c * m->side + K + i + left;
+            for (int64_t k = 0; k < K; k++) sum = vfma(vset1(to_real(filter[k])), vload(df - k), sum);
         }
-        vstore_n(d_history + i, sum, a->S - i);
+        estore_n(d_history + i, sum, a->S - i);
     }
     for (int64_t c = 0; c < a->C; c++) {
-        real *d_filter = (real *)a->d_filters + (b * a->C + c) * K;
+        real *d_filter = a->d_filters + (b * a->C + c) * K;
         const real *df = m->d_features + c * m->side + K;
         for (int64_t k = 0; k < K; k += 4 * VL) {
             vec sum[4];
@@ -156,33 +159,32 @@ FA_FUNC void steps_backward(const fa_steps *a, int64_t b, void *workspace) {
     step_pack(a, &m);
     const int additive = a->score == FA_SCORE_ADDITIVE;
     const size_t item = sizeof(real);
-    const real *key = (const real *)a->key + b * a->key_strides.batch;
-    const real *value = (const real *)a->value + b * a->value_strides.batch;
-    real *d_key = (real *)a->d_key + b * a->S * a->D;
-    real *d_vector = additive ? (real *)a->d_vector + b * a->D : NULL;
-    real *d_weights = a->C ? (real *)a->d_feature_weights + b * a->C * a->D : NULL;
+    const element *key = a->key + b * a->key_strides.batch, *value = a->value + b * a->value_strides.batch;
+    real *d_key = a->d_key + b * a->S * a->D;
+    real *d_vector = additive ? a->d_vector + b * a->D : NULL;
+    real *d_weights = a->C ? a->d_feature_weights + b * a->C * a->D : NULL;
     for (int64_t t = a->first_step; t < a->last_step; t++) {
         const int64_t row = b * a->T + t, at = row * a->S, first = a->first[row], last = a->last[row];
-        const real *query = (const real *)a->query + row * a->D;
+        const element *query = a->query + row * a->D;
         memset(m.d_query, 0, (size_t)m.Dp * item);
         memset(m.d_v, 0, (size_t)m.Dp * item);
         memset(m.d_u, 0, (size_t)(a->C * m.Dp) * item);
-        if (a->d_factor) memset((real *)a->d_factor + at, 0, (size_t)a->S * item);
+        if (a->d_factor) memset(a->d_factor + at, 0, (size_t)a->S * sizeof(element));
         step_score_gradient(a, &m, row, value, first, last);
         if (a->C) {
-            step_features(a, &m, (const real *)a->history + at, first, last);
+            step_features(a, &m, a->history + at, first, last);
             memset(m.d_features, 0, (size_t)(a->C * m.side) * item);
         }
         if (additive)
             step_back_additive(a, &m, query, key, d_key, first, last);
         else
             step_back_pairs(a, &m, query, key, d_key, first, last);
-        memcpy((real *)a->d_query + row * a->D, m.d_query, (size_t)a->D * item);
+        store_row(a->d_query + row * a->D, m.d_query, a->D);
         if (additive) step_add(d_vector, m.d_v, a->D);
         for (int64_t c = 0; c < a->C; c++) step_add(d_weights + c * a->D, m.d_u + c * m.Dp, a->D);
         if (a->C) {
-            memset((real *)a->d_history + at, 0, (size_t)a->S * item);
-            step_back_features(a, &m, b, (real *)a->d_history + at, first, last);
+            memset(a->d_history + at, 0, (size_t)a->S * sizeof(element));
+            step_back_features(a, &m, b, a->d_history + at, first, last);
         }
     }
 }

@@ -13,8 +13,8 @@ FA_PRAGMA(clang attribute push(__attribute__((target(FA_NEEDS))), apply_to = fun
 FA_PRAGMA(GCC target(FA_NEEDS))
 #endif
 
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 
 #define KERNEL(result, name, arguments) FA_FUNC result name arguments;
 #include "../kernels.def"
@@ -31,6 +31,7 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 #include "../ops/gemm_gradient.inl"
 #include "../ops/relu.inl"
 #include "../ops/rotary.inl"
+#include "../ops/logarithms.inl"
 #include "../ops/largest.inl"
 #include "../ops/elementwise.inl"
 #include "../ops/softmax.inl"
@@ -60,6 +61,7 @@ const fa_kernels FA_JOIN(FA_LEVEL, FA_BITS) = {
     .panel_width = PW,
     .element_bytes = sizeof(element),
     .real_bytes = sizeof(real),
+    .in_place = FA_IN_PLACE,
 #define KERNEL(result, name, arguments) .name = name,
 #include "../kernels.def"
 };

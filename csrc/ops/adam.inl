@@ -12,8 +12,8 @@
  */
 #ifndef FA_OPS_ADAM_INL
 #define FA_OPS_ADAM_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 
 FA_INLINE vec adam_flush(vec x) {
     const vec least = vset1(FA_BITS == 32 ? (real)1.17549435e-38f : (real)2.2250738585072014e-308);
@@ -32,7 +32,8 @@ FA_INLINE vec adam_bounded(vec g) {
 }
 
 FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
-    real *value = a->value, *gradient = a->gradient, *m = a->m, *v = a->v;
+    element *value = a->value;
+    real *gradient = a->gradient, *m = a->m, *v = a->v;
     const vec scale = vset1((real)a->scale), beta1 = vset1((real)a->beta1), beta2 = vset1((real)a->beta2);
     const vec rest1 = vset1((real)(1 - a->beta1)), rest2 = vset1((real)(1 - a->beta2)), keep = vset1((real)a->keep);
     const vec size = vset1((real)-a->size), spread = vset1((real)a->spread), epsilon = vset1((real)a->epsilon);
@@ -42,7 +43,7 @@ FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
         vec mean = adam_flush(vfma(beta1, vload_n(m + i, n), rest1 * g));
         vec square = adam_flush(vfma(beta2, vload_n(v + i, n), rest2 * g * g));
         vec step = mean / vfma(vsqrt(square), spread, epsilon);
-        vstore_n(value + i, vfma(size, step, keep * vload_n(value + i, n)), n);
+        estore_n(value + i, vfma(size, step, keep * eload_n(value + i, n)), n);
         vstore_n(m + i, mean, n);
         vstore_n(v + i, square, n);
         vstore_n(gradient + i, vset1(0), n);
@@ -50,23 +51,22 @@ FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
 }
 
 /* In float64: squares of all float32 numbers and their sums neither overflow nor vanish there. */
-FA_FUNC double square_sum(const void *x, int64_t first, int64_t last) {
+FA_FUNC double square_sum(const real *x, int64_t first, int64_t last) {
     dvec sums[4][2] = {{{0}, {0}}, {{0}, {0}}, {{0}, {0}}, {{0}, {0}}};
-    const real *src = x;
     int64_t i = first;
     for (; i + 4 * VL <= last; i += 4 * VL)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             dvec wide[2];
-            __builtin_prefetch((const char *)(src + i + j * VL) + 2048);
-            vwiden(wide, vload(src + i + j * VL));
+            __builtin_prefetch((const char *)(x + i + j * VL) + 2048);
+            vwiden(wide, vload(x + i + j * VL));
             sums[j][0] += wide[0] * wide[0];
             sums[j][1] += wide[1] * wide[1];
         }
     dvec pair[2];
     for (int h = 0; h < 2; h++) pair[h] = (sums[0][h] + sums[2][h]) + (sums[1][h] + sums[3][h]);
     double sum = vhsum_wide(pair);
-    for (; i < last; i++) sum += (double)src[i] * (double)src[i];
+    for (; i < last; i++) sum += (double)x[i] * (double)x[i];
     return sum;
 }
 #endif

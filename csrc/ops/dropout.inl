@@ -9,7 +9,7 @@
 #include "../dropout.h"
 #include "../vec/vec.h"
 
-FA_FUNC void dropout(const void *x, void *y, uint64_t seed, uint32_t drop_below, double keep_scale, int64_t first,
+FA_FUNC void dropout(const element *x, element *y, uint64_t seed, uint32_t drop_below, double keep_scale, int64_t first,
                      int64_t last) {
     const real scale = (real)keep_scale;
     for (int64_t i = first; i < last;) {
@@ -17,13 +17,11 @@ FA_FUNC void dropout(const void *x, void *y, uint64_t seed, uint32_t drop_below,
         const int n = (int)(left < 256 ? (left < page - i ? left : page - i) : (256 < page - i ? 256 : page - i));
         const uint64_t key = fa_row_key(seed, -1, i >> 32);
         const uint32_t start = (uint32_t)i;
-        const real *src = (const real *)x + i;
-        real *dst = (real *)y + i;
         uint32_t hash[256];
         for (int j = 0; j < n; j++) hash[j] = fa_key_hash(key, start + (uint32_t)j);
         for (int j = 0; j < n; j++) {
-            real kept = src[j] * scale;
-            dst[j] = hash[j] < drop_below ? (real)0 : kept;
+            real kept = to_real(x[i + j]) * scale;
+            y[i + j] = to_element(hash[j] < drop_below ? (real)0 : kept);
         }
         i += n;
     }

@@ -6,23 +6,22 @@
  */
 #ifndef FA_OPS_ELEMENTWISE_INL
 #define FA_OPS_ELEMENTWISE_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../vec/math.h"
 
-FA_FUNC void map_elements(int32_t function, const void *x, void *y, int64_t n) {
+FA_FUNC void map_elements(int32_t function, const element *x, element *y, int64_t n) {
     for (int64_t i = 0; i < n; i += VL) {
-        vec v = vload_n((const real *)x + i, n - i);
+        vec v = eload_n(x + i, n - i);
         v = function == FA_MAP_EXP ? vexp(v) : function == FA_MAP_TANH ? vtanh(v) : vsigmoid(v);
-        vstore_n((real *)y + i, v, n - i);
+        estore_n(y + i, v, n - i);
     }
 }
 
-FA_FUNC void add_scaled(const void *x, double scale, void *y, int64_t first, int64_t last) {
+FA_FUNC void add_scaled(const real *x, double scale, real *y, int64_t first, int64_t last) {
     const vec factor = vset1((real)scale);
     for (int64_t i = first; i < last; i += VL)
-        vstore_n((real *)y + i, vfma(factor, vload_n((const real *)x + i, last - i), vload_n((real *)y + i, last - i)),
-                 last - i);
+        vstore_n(y + i, vfma(factor, vload_n(x + i, last - i), vload_n(y + i, last - i)), last - i);
 }
 
 /* The power of two by which a row is multiplied first, so that neither its length nor the reciprocal leaves the normal
@@ -33,50 +32,50 @@ FA_INLINE real power_for(real largest) {
     return largest < small ? up : largest > 1 / small ? 1 / up : (real)1;
 }
 
-FA_FUNC void normalize_forward(const void *x, int64_t x_row, void *y, void *inverse_norm, int64_t rows,
+FA_FUNC void normalize_forward(const element *x, int64_t x_row, element *y, real *inverse_norm, int64_t rows,
                                int64_t columns) {
     for (int64_t r = 0; r < rows; r++) {
-        const real *src = (const real *)x + r * x_row;
-        real *dst = (real *)y + r * columns, *saved = (real *)inverse_norm + 2 * r;
+        const element *src = x + r * x_row;
+        real *saved = inverse_norm + 2 * r;
         vec size = vset1(0), squares = vset1(0);
         for (int64_t c = 0; c < columns; c += VL) {
-            vec v = vload_n(src + c, columns - c);
+            vec v = eload_n(src + c, columns - c);
             size = vmax(size, vmax(v, -v));
         }
         const real largest = vhmax(size), power = power_for(largest); /* largest may be -0 */
         const real scale = largest != 0 ? 1 / (largest * power) : (real)1;
         for (int64_t c = 0; c < columns; c += VL) {
-            vec v = vload_n(src + c, columns - c) * vset1(power) * vset1(scale);
+            vec v = eload_n(src + c, columns - c) * vset1(power) * vset1(scale);
             squares = vfma(v, v, squares);
         }
         real sum = vhsum(squares), inverse = sum == 0 ? (real)0 : scale / (real)sqrt((double)sum);
         for (int64_t c = 0; c < columns; c += VL)
-            vstore_n(dst + c, vload_n(src + c, columns - c) * vset1(power) * vset1(inverse), columns - c);
+            estore_n(y + r * columns + c, eload_n(src + c, columns - c) * vset1(power) * vset1(inverse), columns - c);
         saved[0] = inverse;
         saved[1] = power;
     }
 }
 
-FA_FUNC void normalize_backward(const void *y, const void *inverse_norm, const void *dy, void *dx, int64_t rows,
-                                int64_t columns) {
+FA_FUNC void normalize_backward(const element *y, const real *inverse_norm, const element *dy, element *dx,
+                                int64_t rows, int64_t columns) {
     for (int64_t r = 0; r < rows; r++) {
-        const real *u = (const real *)y + r * columns, *g = (const real *)dy + r * columns;
-        const real *saved = (const real *)inverse_norm + 2 * r;
-        real *d = (real *)dx + r * columns;
+        const element *u = y + r * columns, *g = dy + r * columns;
+        const real *saved = inverse_norm + 2 * r;
+        element *d = dx + r * columns;
         vec along = vset1(0);
         int any = 0;
-        for (int64_t c = 0; c < columns; c++) any |= g[c] != 0;
+        for (int64_t c = 0; c < columns; c++) any |= to_real(g[c]) != 0;
         if (!any) { /* whatever u holds: a masked key may be NaN */
-            for (int64_t c = 0; c < columns; c++) d[c] = 0;
+            for (int64_t c = 0; c < columns; c++) d[c] = to_element(0);
             continue;
         }
         for (int64_t c = 0; c < columns; c += VL)
-            along = vfma(vload_n(u + c, columns - c), vload_n(g + c, columns - c), along);
+            along = vfma(eload_n(u + c, columns - c), eload_n(g + c, columns - c), along);
         vec dot = vset1(vhsum(along));
         for (int64_t c = 0; c < columns; c += VL) {
-            vec v = vfma(-dot, vload_n(u + c, columns - c), vload_n(g + c, columns - c));
+            vec v = vfma(-dot, eload_n(u + c, columns - c), eload_n(g + c, columns - c));
             v = saved[0] == 0 ? vset1(0) : v * vset1(saved[0]) * vset1(saved[1]);
-            vstore_n(d + c, v, columns - c);
+            estore_n(d + c, v, columns - c);
         }
     }
 }

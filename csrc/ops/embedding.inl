@@ -9,27 +9,27 @@
 #define FA_OPS_EMBEDDING_INL
 #include "../vec/vec.h"
 
-FA_FUNC void gather(const void *table, const int64_t *ids, void *y, int64_t width, int64_t first, int64_t last) {
+FA_FUNC void gather(const element *table, const int64_t *ids, element *y, int64_t width, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++)
-        memcpy((real *)y + i * width, (const real *)table + ids[i] * width, (size_t)width * sizeof(real));
+        memcpy(y + i * width, table + ids[i] * width, (size_t)width * sizeof(element));
 }
 
-FA_FUNC void scatter(const void *dy, int64_t dy_row, const int64_t *ids, const int64_t *lists, int64_t n, void *table,
-                     int64_t width, int64_t first, int64_t last) {
+FA_FUNC void scatter(const element *dy, int64_t dy_row, const int64_t *ids, const int64_t *lists, int64_t n,
+                     real *table, int64_t width, int64_t first, int64_t last) {
     const int64_t *next = lists + n;
     for (int64_t i = 0; i < n; i++) {
         if (lists[i] != i) continue;
-        real *dst = (real *)table + ids[i] * width;
-        const real *alone = (const real *)dy + i * dy_row;
+        real *dst = table + ids[i] * width;
+        const element *alone = dy + i * dy_row;
         for (int64_t c = first; next[i] < 0 && c < last; c += VL) /* the same bits */
-            vstore_n(dst + c, vload_n(dst + c, last - c) + vload_n(alone + c, last - c), last - c);
+            vstore_n(dst + c, vload_n(dst + c, last - c) + eload_n(alone + c, last - c), last - c);
         for (int64_t c = first; next[i] >= 0 && c < last; c += 2 * VL) {
             const int64_t left = last - c, behind = left - VL;
             dvec sums[2][2] = {{{0}, {0}}, {{0}, {0}}};
             for (int64_t j = i; j >= 0; j = next[j]) {
-                const real *src = (const real *)dy + j * dy_row + c;
-                vadd_wide(sums[0], vload_n(src, left));
-                if (behind > 0) vadd_wide(sums[1], vload_n(src + VL, behind));
+                const element *src = dy + j * dy_row + c;
+                vadd_wide(sums[0], eload_n(src, left));
+                if (behind > 0) vadd_wide(sums[1], eload_n(src + VL, behind));
             }
             vstore_n(dst + c, vload_n(dst + c, left) + vnarrow(sums[0]), left);
             if (behind > 0) vstore_n(dst + c + VL, vload_n(dst + c + VL, behind) + vnarrow(sums[1]), behind);

@@ -49,45 +49,45 @@ FA_FUNC int64_t entmax_workspace(int64_t columns) {
     return sparse_row_layout(&row, columns, (char *)64) - (char *)64 + scores + columns * 8 + 64;
 }
 
-FA_FUNC void entmax_forward(const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows, int64_t columns,
-                            void *workspace) {
+FA_FUNC void entmax_forward(const element *x, const uint8_t *mask, element *y, double alpha, int64_t rows,
+                            int64_t columns, void *workspace) {
     sparse_row row;
     real *S = (real *)sparse_row_layout(&row, columns, workspace);
     const int64_t end = (columns + VL - 1) / VL * VL;
     for (int64_t r = 0; r < rows; r++) {
-        const real *src = (const real *)x + r * columns;
+        const element *src = x + r * columns;
         const uint8_t *allowed = mask ? mask + r * columns : NULL;
-        real *dst = (real *)y + r * columns;
-        for (int64_t c = 0; c < columns; c++) S[c] = !allowed || allowed[c] ? src[c] : NEG_INF;
+        element *dst = y + r * columns;
+        for (int64_t c = 0; c < columns; c++) S[c] = !allowed || allowed[c] ? to_real(src[c]) : NEG_INF;
         for (int64_t c = columns; c < end; c++) S[c] = NEG_INF;
         entmax_row(alpha, S, 0, columns, &row);
-        memset(dst, 0, (size_t)columns * sizeof(real));
-        for (int64_t i = 0; i < row.n; i++) dst[row.key[i]] = (real)row.p[i];
+        memset(dst, 0, (size_t)columns * sizeof(element));
+        for (int64_t i = 0; i < row.n; i++) dst[row.key[i]] = to_element((real)row.p[i]);
     }
 }
 
 /* d_alpha: of each row, or NULL. */
-FA_FUNC void entmax_backward(const void *y, const void *dy, void *dx, double *d_alpha, double alpha, int64_t rows,
-                             int64_t columns, void *workspace) {
+FA_FUNC void entmax_backward(const element *y, const element *dy, element *dx, double *d_alpha, double alpha,
+                             int64_t rows, int64_t columns, void *workspace) {
     sparse_row row;
     double *dp = (double *)sparse_row_layout(&row, columns, workspace);
     const double e = alpha - 1;
     for (int64_t r = 0; r < rows; r++) {
-        const real *p = (const real *)y + r * columns, *g = (const real *)dy + r * columns;
-        real *d = (real *)dx + r * columns;
+        const element *p = y + r * columns, *g = dy + r * columns;
+        element *d = dx + r * columns;
         int64_t n = 0;
         for (int64_t c = 0; c < columns; c++) {
-            d[c] = 0;
-            if (p[c] == 0) continue;
-            const double weight = (double)p[c];
+            const double weight = (double)to_real(p[c]);
+            d[c] = to_element(0);
+            if (weight == 0) continue;
             row.key[n] = (int32_t)c;
             row.p[n] = weight;
             row.y[n] = e == 1 ? weight : e == 0.5 ? sqrt(weight) : e == 0 ? 1 : pow(weight, e);
-            dp[n++] = (double)g[c];
+            dp[n++] = (double)to_real(g[c]);
         }
         row.n = n;
         entmax_back(&row, alpha, dp, d_alpha ? d_alpha + r : NULL);
-        for (int64_t i = 0; i < n; i++) d[row.key[i]] = (real)dp[i];
+        for (int64_t i = 0; i < n; i++) d[row.key[i]] = to_element((real)dp[i]);
     }
 }
 #endif

@@ -20,60 +20,78 @@
 
 FA_FUNC int64_t gemm_packed_elements(int64_t K, int64_t N) { return fa_size_mul((N + PW - 1) / PW * PW, K); }
 
-FA_FUNC void gemm_pack(const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, void *packed,
+FA_FUNC void gemm_pack(const element *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N, real *packed,
                        int64_t panel0, int64_t panel1) {
     /* Columns that are neighbours: a row of all these panels in one go, since the next row is pages away. */
     for (int64_t k = 0; column_stride == 1 && k < K; k++)
         for (int64_t p = panel0; p < panel1; p++) {
-            const real *src = (const real *)w + k * row_stride + p * PW;
-            real *dst = (real *)packed + (p * K + k) * PW;
-            const int64_t n = N - p * PW;
-            if (n >= PW)
-                memcpy(dst, src, PW * sizeof(real));
-            else
-                for (int64_t c = 0; c < PW; c++) dst[c] = c < n ? src[c] : (real)0;
+            const element *src = w + k * row_stride + p * PW;
+            real *dst = packed + (p * K + k) * PW;
+            const int64_t n = N - p * PW < PW ? N - p * PW : PW;
+            load_row(dst, src, n, 1);
+            for (int64_t c = n; c < PW; c++) dst[c] = 0;
         }
     for (int64_t p = panel0; column_stride != 1 && p < panel1; p++) {
-        const real *src = (const real *)w + p * PW * column_stride;
-        real *dst = (real *)packed + p * PW * K;
+        const element *src = w + p * PW * column_stride;
+        real *dst = packed + p * PW * K;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;
         for (int64_t i = 0; n < PW && i < K * PW; i++) dst[i] = 0;
         if (row_stride == 1)
             pack_panel(dst, src, column_stride, n, K);
         else
             for (int64_t k = 0; k < K; k++)
-                for (int64_t c = 0; c < n; c++) dst[k * PW + c] = src[k * row_stride + c * column_stride];
+                for (int64_t c = 0; c < n; c++) dst[k * PW + c] = to_real(src[k * row_stride + c * column_stride]);
     }
 }
 
-/* Asks for n rows that will be read soon. */
-FA_INLINE void prefetch_rows(const real *rows, int64_t stride, int64_t n, int64_t width) {
+#define PW_BYTES (PW * (int64_t)sizeof(real))
+
+/* Asks for n rows that will be read soon; stride and width in bytes. */
+FA_INLINE void prefetch_rows(const void *rows, int64_t stride, int64_t n, int64_t width) {
     for (int64_t i = 0; i < n; i++)
-        for (int64_t c = 0; c < width; c += 64 / (int64_t)sizeof(real)) __builtin_prefetch(rows + i * stride + c, 0, 2);
+        for (int64_t c = 0; c < width; c += 64) __builtin_prefetch((const char *)rows + i * stride + c, 0, 2);
 }
 
 /* y = f(y + b) for a tile that is still in L1. The sum is rounded on its own: the bits are those of an addition
  * afterwards. relu keeps NaN. */
-FA_INLINE void gemm_finish(real *y, int64_t y_row, int rows, int64_t n, const real *bias, int relu) {
+FA_INLINE void gemm_finish(element *y, int64_t y_row, int rows, int64_t n, const element *bias, int relu) {
     for (int i = 0; i < rows; i++)
         for (int64_t c = 0; c < n; c += VL) {
-            vec v = vload_n(y + i * y_row + c, n - c);
-            if (bias) v = v + vload_n(bias + c, n - c);
+            vec v = eload_n(y + i * y_row + c, n - c);
+            if (bias) v = v + eload_n(bias + c, n - c);
             if (relu) v = vselect_lt(v, vset1(0), vset1(0), v);
-            vstore_n(y + i * y_row + c, v, n - c);
+            estore_n(y + i * y_row + c, v, n - c);
         }
 }
 
-FA_FUNC void gemm(const void *x, int64_t x_row, const void *packed, void *y, int64_t y_row, int64_t row0, int64_t row1,
-                  int64_t panel0, int64_t panel1, int64_t K, int64_t N, const void *bias, int relu) {
-    const int64_t pieces = K ? (K + GEMM_DEPTH - 1) / GEMM_DEPTH : 1, depth = (K + pieces - 1) / pieces;
+/* A tile of the product, from rows of x where they lie, or from copies of pieces of them. */
+FA_INLINE void gemm_tile(int fresh, int rows, int64_t n, const element *x, int64_t x_row, const real *panel, real *tile,
+                         int64_t tile_row, int64_t depth) {
+    const int64_t most = FA_IN_PLACE ? depth : PW;
+    int64_t k = 0;
+    do {
+        real copies[FA_IN_PLACE ? 1 : MR * PW];
+        const int64_t length = depth - k < most ? depth - k : most;
+        const real *in = row_in(x, copies, 0);
+        for (int i = 0; !FA_IN_PLACE && i < rows; i++) load_row(copies + i * PW, x + i * x_row + k, length, 1);
+        micro_gemm(fresh && k == 0, rows, n, in, FA_IN_PLACE ? x_row : PW, 1, panel + k * PW, PW, tile, tile_row,
+                   length);
+        k += most;
+    } while (k < depth);
+}
+
+FA_FUNC void gemm(const element *x, int64_t x_row, const real *packed, element *y, int64_t y_row, int64_t row0,
+                  int64_t row1, int64_t panel0, int64_t panel1, int64_t K, int64_t N, const element *bias, int relu) {
+    /* Sums of all pieces stay in the tile where y cannot hold them. */
+    const int64_t pieces = FA_IN_PLACE && K ? (K + GEMM_DEPTH - 1) / GEMM_DEPTH : 1, depth = (K + pieces - 1) / pieces;
     const int64_t last = panel1 * K; /* rows of all panels, one after the other */
     for (int64_t p = panel0; p < panel1; p++) {
-        real *out = (real *)y + p * PW;
+        element *out = y + p * PW;
         int64_t n = N - p * PW < PW ? N - p * PW : PW;
         for (int64_t piece = 0; piece < pieces; piece++) {
             const int64_t k = piece * depth, length = K - k < depth ? K - k : depth, here = p * K + k;
-            const real *panel = (const real *)packed + here * PW, *in = (const real *)x + k;
+            const real *panel = packed + here * PW;
+            const element *in = x + k;
             /* Each tile of rows asks for its share of the next piece, which comes from L3 or memory while this one is
              * used. With few rows the stream of weights is the bound, and the hardware's own prefetching the fastest.
              */
@@ -83,21 +101,19 @@ FA_FUNC void gemm(const void *x, int64_t x_row, const void *packed, void *y, int
                 real tile[MR * PW];
                 int rows = balanced_rows(row1 - r);
                 int64_t asked = share < end - ahead ? share : end - ahead;
-                prefetch_rows((const real *)packed + ahead * PW, PW, asked, PW);
+                prefetch_rows(packed + ahead * PW, PW_BYTES, asked, PW_BYTES);
                 ahead += asked;
-                if (n % VL == 0) {
-                    micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, out + r * y_row, y_row,
-                               length);
+                if (FA_IN_PLACE && n % VL == 0) {
+                    gemm_tile(piece == 0, rows, n, in + r * x_row, x_row, panel, row_out(out + r * y_row, NULL), y_row,
+                              length);
                 } else {
                     if (piece) memset(tile, 0, sizeof tile);
-                    for (int i = 0; piece && i < rows; i++)
-                        memcpy(tile + i * PW, out + (r + i) * y_row, (size_t)n * sizeof(real));
-                    micro_gemm(piece == 0, rows, n, in + r * x_row, x_row, 1, panel, PW, tile, PW, length);
-                    for (int i = 0; i < rows; i++)
-                        memcpy(out + (r + i) * y_row, tile + i * PW, (size_t)n * sizeof(real));
+                    for (int i = 0; piece && i < rows; i++) load_row(tile + i * PW, out + (r + i) * y_row, n, 1);
+                    gemm_tile(piece == 0, rows, n, in + r * x_row, x_row, panel, tile, PW, length);
+                    for (int i = 0; i < rows; i++) store_row(out + (r + i) * y_row, tile + i * PW, n);
                 }
                 if ((bias || relu) && piece == pieces - 1)
-                    gemm_finish(out + r * y_row, y_row, rows, n, bias ? (const real *)bias + p * PW : NULL, relu);
+                    gemm_finish(out + r * y_row, y_row, rows, n, bias ? bias + p * PW : NULL, relu);
                 r += rows;
             }
         }

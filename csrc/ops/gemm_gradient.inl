@@ -30,15 +30,15 @@ FA_FUNC int64_t gemm_tn_workspace(int64_t depth) { return (depth + MR) * PW * (i
 
 /* Writes the numbers of the next `most` rows of d_y, from *next on, that have an element which is not zero; returns how
  * many there are. */
-FA_FUNC int64_t gemm_tn_rows(const void *dy, int64_t dy_row, int64_t *next, int64_t M, int64_t N, int64_t most,
+FA_FUNC int64_t gemm_tn_rows(const element *dy, int64_t dy_row, int64_t *next, int64_t M, int64_t N, int64_t most,
                              int64_t *rows) {
     int64_t count = 0, m = *next;
     for (; m < M && count < most; m++) {
-        const real *row = (const real *)dy + m * dy_row;
-        int found = N > 0 && row[0] != 0; /* nearly always */
+        const element *row = dy + m * dy_row;
+        int found = N > 0 && to_real(row[0]) != 0; /* nearly always */
         for (int64_t c = 0; !found && c < N; c += 8 * VL) {
             ivec any = vset1(0) != vset1(0);
-            for (int i = 0; i < 8 && c + i * VL < N; i++) any |= vload_n(row + c + i * VL, N - c - i * VL) != vset1(0);
+            for (int i = 0; i < 8 && c + i * VL < N; i++) any |= eload_n(row + c + i * VL, N - c - i * VL) != vset1(0);
             for (int i = 0; i < VL; i++) found |= any[i] != 0;
         }
         rows[count] = m;
@@ -50,22 +50,21 @@ FA_FUNC int64_t gemm_tn_rows(const void *dy, int64_t dy_row, int64_t *next, int6
 
 /* Tiles tile0..tile1-1 of `depth` rows of x. Where there is room, 8 elements are copied in one go: the two too many
  * land where the next row's come. */
-FA_FUNC void gemm_tn_pack(const void *x, int64_t x_row, const int64_t *rows, int64_t depth, int64_t K, int64_t tile0,
-                          int64_t tile1, void *packed) {
+FA_FUNC void gemm_tn_pack(const element *x, int64_t x_row, const int64_t *rows, int64_t depth, int64_t K, int64_t tile0,
+                          int64_t tile1, real *packed) {
     for (int64_t m = 0; m < depth; m++) {
-        const real *row = (const real *)x + rows[m] * x_row;
-        real *dst = (real *)packed + tile0 * tn_tile(depth) + m * MR;
+        const element *row = x + rows[m] * x_row;
+        real *dst = packed + tile0 * tn_tile(depth) + m * MR;
         int64_t t = tile0;
         if (m + 1 < depth)
-            for (; t < tile1 && t * MR + 8 <= K; t++, dst += tn_tile(depth))
-                memcpy(dst, row + t * MR, 8 * sizeof(real));
+            for (; t < tile1 && t * MR + 8 <= K; t++, dst += tn_tile(depth)) load_row(dst, row + t * MR, 8, 1);
         for (; t < tile1; t++, dst += tn_tile(depth))
-            for (int i = 0; i < MR; i++) dst[i] = t * MR + i < K ? row[t * MR + i] : (real)0;
+            for (int i = 0; i < MR; i++) dst[i] = t * MR + i < K ? to_real(row[t * MR + i]) : (real)0;
     }
 }
 
 /* n columns of the rows into a panel, and the sum of the rows. */
-FA_INLINE void tn_panel(const real *src, int64_t row_stride, const int64_t *rows, int64_t depth, const int64_t n,
+FA_INLINE void tn_panel(const element *src, int64_t row_stride, const int64_t *rows, int64_t depth, const int64_t n,
                         real *panel, real *sums) {
     const int vectors = (int)((n + VL - 1) / VL);
     vec total[PW / VL];
@@ -77,7 +76,7 @@ FA_INLINE void tn_panel(const real *src, int64_t row_stride, const int64_t *rows
         for (; m < end; m++)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; v++) {
-                vec row = vload_n(src + rows[m] * row_stride + v * VL, n - v * VL);
+                vec row = eload_n(src + rows[m] * row_stride + v * VL, n - v * VL);
                 vstore(panel + m * PW + v * VL, row);
                 sum[v] = sum[v] + row;
             }
@@ -99,21 +98,21 @@ FA_INLINE void tn_add(int fresh, real *to, real *low, const real *x, int64_t n) 
 
 /* Columns of panels panel0..panel1-1 of d_w, rows of tiles tile0..tile1-1; d_b (NULL: not wanted) of these columns.
  * fresh: d_w is set instead of added to. low: NULL, or K N + N elements. */
-FA_FUNC void gemm_tn(int fresh, const void *packed, const int64_t *rows, const void *dy, int64_t dy_row, void *dw,
-                     void *db, void *low, int64_t depth, int64_t K, int64_t N, int64_t panel0, int64_t panel1,
+FA_FUNC void gemm_tn(int fresh, const real *packed, const int64_t *rows, const element *dy, int64_t dy_row, real *dw,
+                     real *db, real *low, int64_t depth, int64_t K, int64_t N, int64_t panel0, int64_t panel1,
                      int64_t tile0, int64_t tile1, void *workspace) {
-    real *b = workspace, *tile = b + depth * PW, *low_w = low, *low_b = low ? low_w + K * N : NULL;
+    real *b = workspace, *tile = b + depth * PW, *low_b = low ? low + K * N : NULL;
     for (int64_t p = panel0; p < panel1; p++) {
         const int64_t n = N - p * PW < PW ? N - p * PW : PW;
-        const real *src = (const real *)dy + p * PW;
-        real *out = (real *)dw + p * PW;
+        const element *src = dy + p * PW;
+        real *out = dw + p * PW;
         if (n == PW)
             tn_panel(src, dy_row, rows, depth, PW, b, tile);
         else
             tn_panel(src, dy_row, rows, depth, n, b, tile);
-        if (db) tn_add(fresh, (real *)db + p * PW, low ? low_b + p * PW : NULL, tile, n);
+        if (db) tn_add(fresh, db + p * PW, low ? low_b + p * PW : NULL, tile, n);
         for (int64_t t = tile0; t < tile1; t++) {
-            const real *a = (const real *)packed + t * tn_tile(depth);
+            const real *a = packed + t * tn_tile(depth);
             real *c = out + t * MR * N;
             const int tile_rows = (int)(K - t * MR < MR ? K - t * MR : MR);
             const int more = (int)(K - (t + 1) * MR < MR ? K - (t + 1) * MR : MR);
@@ -128,14 +127,14 @@ FA_FUNC void gemm_tn(int fresh, const void *packed, const int64_t *rows, const v
                 micro_gemm(m || (direct && !fresh) ? MICRO_ADD : MICRO_FRESH, tile_rows, n, a + m * MR, 1, MR,
                            b + m * PW, PW, to, to_row, depth - m < TN_BLOCK ? depth - m : TN_BLOCK);
             for (int i = 0; !direct && i < tile_rows; i++)
-                tn_add(fresh, c + i * N, low ? low_w + (c - (real *)dw) + i * N : NULL, tile + i * PW, n);
+                tn_add(fresh, c + i * N, low ? low + (c - dw) + i * N : NULL, tile + i * PW, n);
         }
     }
 }
 
 /* What low holds, added to d_w and d_b. */
-FA_FUNC void gemm_tn_settle(void *dw, void *db, const void *low, int64_t K, int64_t N) {
+FA_FUNC void gemm_tn_settle(real *dw, real *db, const real *low, int64_t K, int64_t N) {
     sum_settle(dw, dw, low, K * N);
-    if (db) sum_settle(db, db, (const real *)low + K * N, N);
+    if (db) sum_settle(db, db, low + K * N, N);
 }
 #endif

@@ -12,8 +12,8 @@
  */
 #ifndef FA_OPS_LAYER_NORM_INL
 #define FA_OPS_LAYER_NORM_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 #include "../attention/rows.inl"
 
 /* Does the statement for vectors c of a row of N elements; `left` lanes of it count, a constant but for the last. */
@@ -37,25 +37,26 @@
 #define NORM_ROOT 0x1p400
 #endif
 
-FA_INLINE int norm_equal(const real *x, real mean, int64_t n) {
+FA_INLINE int norm_equal(const element *x, real mean, int64_t n) {
     for (int64_t c = 0; c < n; c++)
-        if (x[c] != mean) return 0;
+        if (to_real(x[c]) != mean) return 0;
     return 1;
 }
 
 FA_FUNC void layer_norm_forward(const fa_layer_norm *a, int64_t first, int64_t last) {
     const int64_t N = a->N;
-    const real *gain = a->gain, *offset = a->offset;
+    const element *gain = a->gain, *offset = a->offset;
     for (int64_t r = first; r < last; r++) {
-        const real *x = (const real *)a->x + r * a->x_row;
-        real *y = (real *)a->y + r * N, power = 1, mean, total;
+        const element *x = a->x + r * a->x_row;
+        element *y = a->y + r * N;
+        real power = 1, mean, total;
         for (;;) { /* once, or again of the row times a power of two, which y holds meanwhile */
             vec sum = vset1(0), squares = vset1(0);
-            EACH(N, { sum = sum + vload_n(x + c, left); });
+            EACH(N, { sum = sum + eload_n(x + c, left); });
             mean = vhsum(sum) / (real)N;
             const vec centre = vset1(mean);
             EACH(N, {
-                vec d = vload_or(x + c, left, mean) - centre; /* zero beyond the row */
+                vec d = eload_or(x + c, left, mean) - centre; /* zero beyond the row */
                 squares = vfma(d, d, squares);
             });
             total = vhsum(squares);
@@ -66,18 +67,18 @@ FA_FUNC void layer_norm_forward(const fa_layer_norm *a, int64_t first, int64_t l
                 power = NORM_POWER;
             else
                 break;
-            scale_row(y, x, N, power);
+            EACH(N, { estore_n(y + c, eload_n(x + c, left) * vset1(power), left); });
             x = y;
         }
         const double spread = (double)total / (double)N + a->epsilon * (double)power * (double)power;
         const real inverse = spread == 0 ? (real)0 : (real)(1 / sqrt(spread));
         const vec factor = vset1(inverse), centre = vset1(mean);
         EACH(N, {
-            vec n = (vload_n(x + c, left) - centre) * factor;
-            vstore_n(y + c, vfma(n, vload_n(gain + c, left), vload_n(offset + c, left)), left);
+            vec n = (eload_n(x + c, left) - centre) * factor;
+            estore_n(y + c, vfma(n, eload_n(gain + c, left), eload_n(offset + c, left)), left);
         });
-        ((real *)a->mean)[r] = mean / power;
-        ((real *)a->inverse)[r] = vmin(vset1(FA_LARGEST), vset1(inverse * power))[0];
+        a->mean[r] = mean / power;
+        a->inverse[r] = vmin(vset1(FA_LARGEST), vset1(inverse * power))[0];
     }
 }
 
@@ -87,40 +88,40 @@ typedef struct {
 } norm_row;
 
 FA_INLINE norm_row norm_saved(const fa_layer_norm *a, int64_t r) {
-    const real mean = ((const real *)a->mean)[r], inverse = ((const real *)a->inverse)[r];
+    const real mean = a->mean[r], inverse = a->inverse[r];
     const real power = inverse < 1 / NORM_ROOT && inverse != 0 ? 1 / NORM_POWER : (real)1;
     return (norm_row){vset1(power), vset1(-mean * power), vset1(power == 1 ? inverse : inverse / power)};
 }
 FA_INLINE vec norm_normal(const norm_row *row, vec x) { return vfma(x, row->times, row->centre) * row->factor; }
 
-FA_INLINE int any_nonzero(const real *x, int64_t n) {
+FA_INLINE int any_nonzero(const element *x, int64_t n) {
     for (int64_t c = 0; c < n; c++)
-        if (x[c] != 0) return 1;
+        if (to_real(x[c]) != 0) return 1;
     return 0;
 }
 
 FA_FUNC void layer_norm_backward(const fa_layer_norm *a, int64_t first, int64_t last) {
     const int64_t N = a->N;
-    const real *gain = a->gain;
+    const element *gain = a->gain;
     for (int64_t r = first; r < last; r++) {
-        const real *x = (const real *)a->x + r * a->x_row, *dy = (const real *)a->dy + r * a->dy_row;
-        real *dx = (real *)a->dx + r * N;
+        const element *x = a->x + r * a->x_row, *dy = a->dy + r * a->dy_row;
+        element *dx = a->dx + r * N;
         if (!any_nonzero(dy, N)) {
-            memset(dx, 0, (size_t)N * sizeof(real));
+            memset(dx, 0, (size_t)N * sizeof(element));
             continue;
         }
         const norm_row row = norm_saved(a, r);
-        const vec factor = vset1(((const real *)a->inverse)[r]);
+        const vec factor = vset1(a->inverse[r]);
         vec sum = vset1(0), along = vset1(0);
         EACH(N, { /* g is zero beyond the row */
-                  vec g = vload_n(gain + c, left) * vload_n(dy + c, left);
+                  vec g = eload_n(gain + c, left) * eload_n(dy + c, left);
                   sum = sum + g;
-                  along = vfma(g, norm_normal(&row, vload_n(x + c, left)), along);
+                  along = vfma(g, norm_normal(&row, eload_n(x + c, left)), along);
         });
         const vec level = vset1(vhsum(sum) / (real)N), tilt = vset1(-vhsum(along) / (real)N);
         EACH(N, {
-            vec g = vload_n(gain + c, left) * vload_n(dy + c, left), n = norm_normal(&row, vload_n(x + c, left));
-            vstore_n(dx + c, vfma(n, tilt, g - level) * factor, left);
+            vec g = eload_n(gain + c, left) * eload_n(dy + c, left), n = norm_normal(&row, eload_n(x + c, left));
+            estore_n(dx + c, vfma(n, tilt, g - level) * factor, left);
         });
     }
 }
@@ -144,12 +145,11 @@ FA_FUNC void layer_norm_backward_columns(const fa_layer_norm *a, int64_t first, 
         double all_gains[NORM_COLUMNS] = {0}, all_offsets[NORM_COLUMNS] = {0};
         int64_t count = 0;
         for (int64_t r = 0; r < a->rows; r++) {
-            const real *x = (const real *)a->x + r * a->x_row + c0, *row = (const real *)a->dy + r * a->dy_row;
-            const real *dy = row + c0;
+            const element *x = a->x + r * a->x_row + c0, *row = a->dy + r * a->dy_row, *dy = row + c0;
             if (!any_nonzero(row, N)) continue; /* all of it: what is read does not depend on the thread's columns */
             const norm_row saved = norm_saved(a, r);
             EACH(n, {
-                vec d = vload_n(dy + c, left), normal = norm_normal(&saved, vload_n(x + c, left));
+                vec d = eload_n(dy + c, left), normal = norm_normal(&saved, eload_n(x + c, left));
                 vstore_n(gains + c, vfma(d, normal, vload_n(gains + c, left)), left);
                 vstore_n(offsets + c, vload_n(offsets + c, left) + d, left);
             });
@@ -160,8 +160,8 @@ FA_FUNC void layer_norm_backward_columns(const fa_layer_norm *a, int64_t first, 
         norm_keep(gains, all_gains, n);
         norm_keep(offsets, all_offsets, n);
         for (int64_t c = 0; c < n; c++) {
-            ((real *)a->d_gain)[c0 + c] += (real)all_gains[c];
-            ((real *)a->d_offset)[c0 + c] += (real)all_offsets[c];
+            a->d_gain[c0 + c] += (real)all_gains[c];
+            a->d_offset[c0 + c] += (real)all_offsets[c];
         }
     }
 }

@@ -3,11 +3,8 @@
 #define FA_OPS_RELU_INL
 #include "../vec/vec.h"
 
-FA_FUNC void relu_backward(const void *y, void *d, int64_t first, int64_t last) {
+FA_FUNC void relu_backward(const element *y, element *d, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i += VL)
-        vstore_n(
-            (real *)d + i,
-            vselect_lt(vset1(0), vload_n((const real *)y + i, last - i), vload_n((real *)d + i, last - i), vset1(0)),
-            last - i);
+        estore_n(d + i, vselect_lt(vset1(0), eload_n(y + i, last - i), eload_n(d + i, last - i), vset1(0)), last - i);
 }
 #endif

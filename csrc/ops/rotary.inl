@@ -7,31 +7,33 @@
  */
 #ifndef FA_OPS_ROTARY_INL
 #define FA_OPS_ROTARY_INL
-#include "../kernels.h"
 #include "../vec/vec.h"
+#include "../kernels.h"
 
 FA_FUNC void rotary(const fa_rotary *a, int64_t first, int64_t last) {
     const int64_t half = a->n / 2, D = a->D;
     const real sign = a->inverse ? (real)-1 : (real)1;
     for (int64_t row = first; row < last; row++) {
         const int64_t b = row / a->T, t = row % a->T;
-        const real *cosine = (const real *)a->cosines + t * half, *sine = (const real *)a->sines + t * half;
+        const element *cosines = a->cosines + t * half, *sines = a->sines + t * half;
         for (int64_t h = 0; h < a->H; h++) {
-            const real *x = (const real *)a->x + b * a->x_strides.batch + h * a->x_strides.head + t * a->x_strides.row;
-            real *restrict y = (real *)a->y + (row * a->H + h) * D;
+            const element *x = a->x + b * a->x_strides.batch + h * a->x_strides.head + t * a->x_strides.row;
+            element *restrict y = a->y + (row * a->H + h) * D;
             if (a->interleaved)
                 for (int64_t i = 0; i < half; i++) {
-                    const real s = sign * sine[i];
-                    y[2 * i] = x[2 * i] * cosine[i] - x[2 * i + 1] * s;
-                    y[2 * i + 1] = x[2 * i + 1] * cosine[i] + x[2 * i] * s;
+                    const real first = to_real(x[2 * i]), second = to_real(x[2 * i + 1]);
+                    const real cosine = to_real(cosines[i]), sine = sign * to_real(sines[i]);
+                    y[2 * i] = to_element(first * cosine - second * sine);
+                    y[2 * i + 1] = to_element(second * cosine + first * sine);
                 }
             else
                 for (int64_t i = 0; i < half; i++) {
-                    const real s = sign * sine[i];
-                    y[i] = x[i] * cosine[i] - x[half + i] * s;
-                    y[half + i] = x[half + i] * cosine[i] + x[i] * s;
+                    const real first = to_real(x[i]), second = to_real(x[half + i]);
+                    const real cosine = to_real(cosines[i]), sine = sign * to_real(sines[i]);
+                    y[i] = to_element(first * cosine - second * sine);
+                    y[half + i] = to_element(second * cosine + first * sine);
                 }
-            if (a->n < D) memcpy(y + a->n, x + a->n, (size_t)(D - a->n) * sizeof(real));
+            if (a->n < D) memcpy(y + a->n, x + a->n, (size_t)(D - a->n) * sizeof(element));
         }
     }
 }

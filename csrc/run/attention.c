@@ -87,20 +87,6 @@ int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threa
     return FA_OK;
 }
 
-/* Sums of n parts of `width` numbers, in ascending order. */
-static void sum_parts(const fa_kernels *k, const void *parts, int64_t n, int64_t width, void *sums) {
-    for (int64_t t = 0; t < width; t++) {
-        double sum = 0;
-        if (k->element_bytes == 8) {
-            for (int64_t p = 0; p < n; p++) sum += ((const double *)parts)[p * width + t];
-            ((double *)sums)[t] = sum;
-        } else {
-            for (int64_t p = 0; p < n; p++) sum += (double)((const float *)parts)[p * width + t];
-            ((float *)sums)[t] = (float)sum;
-        }
-    }
-}
-
 int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n_threads) {
     const fa_attention *a = &g->f;
     const int sparse = is_sparse(a), vector = fa_facts(a->score)->vector;
@@ -122,16 +108,16 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     const attention call = {.g = g, .plan = &plan};
     if (!sparse) fa_for(k, delta, &call, .items = rows, .block = 256, .threads = n_threads);
     fa_run(k, sparse ? sparse_backward : backward, &call, loop);
-    if (vector) sum_parts(k, plan.d_score_vectors, heads, a->D, g->d_score_vector);
+    if (vector) k->attention_backward_vector(g, &plan);
     return unfit ? FA_UNFIT : FA_OK;
 }
 
 FA_BODY(pack_keys, fa_packing, {
-    const int64_t b = first / a->Hk, h = first % a->Hk, item = k->element_bytes;
-    k->pack_keys(a->score, a->activation,
-                 (const char *)a->key + (b * a->key_strides.batch + h * a->key_strides.head) * item, a->key_strides.row,
+    const int64_t b = first / a->Hk, h = first % a->Hk;
+    const int64_t key = b * a->key_strides.batch + h * a->key_strides.head;
+    k->pack_keys(a->score, a->activation, (const char *)a->key + key * k->element_bytes, a->key_strides.row,
                  a->score_vector, a->first, a->last, a->D,
-                 (char *)a->panels + (b * a->panels_batch + h * a->panels_head) * item);
+                 (char *)a->panels + (b * a->panels_batch + h * a->panels_head) * k->real_bytes);
 })
 
 void fa_pack_keys(const fa_kernels *k, const fa_packing *a, int n_threads) {

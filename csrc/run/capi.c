@@ -36,7 +36,7 @@ static void api_softmax_vjp(int dtype, const void *y, const void *dy, void *dx, 
 }
 
 static int64_t api_packed_bytes(int dtype, int64_t K, int64_t N) {
-    return kernels(dtype)->gemm_packed_elements(K, N) * kernels(dtype)->element_bytes;
+    return kernels(dtype)->gemm_packed_elements(K, N) * kernels(dtype)->real_bytes;
 }
 
 static int api_pack(int dtype, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,

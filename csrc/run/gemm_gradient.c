@@ -29,7 +29,7 @@ FA_BODY(add, gradient, {
 
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
                int accumulate, int64_t M, int64_t K, int64_t N, int n_threads) {
-    const int64_t item = k->element_bytes, most = k->gemm_tn_depth(), deepest = M < most ? M : most;
+    const int64_t item = k->real_bytes, most = k->gemm_tn_depth(), deepest = M < most ? M : most;
     if (N == 0) return FA_OK;
     n_threads = threads_for((double)M * (double)N * (double)K, n_threads);
     gradient a = {.x = x, .dy = dy, .dw = dw, .db = db, .x_row = x_row, .dy_row = dy_row, .K = K, .N = N};

@@ -1,4 +1,5 @@
 /* The kernels of training over threads: rows, columns or elements in tasks of fixed size. */
+#include "../dropout.h"
 #include "for.h"
 #include "run.h"
 
@@ -148,6 +149,11 @@ void fa_layer_norm_backward(const fa_kernels *k, const fa_layer_norm *a, int n_t
     fa_for(k, norm_backward, a, .items = a->rows, .block = block_of(a->N), .threads = n_threads);
     if (!a->N) return;
     fa_for(k, norm_backward_columns, a, .items = a->N, .block = panels_of(k, a->N, n_threads), .threads = n_threads);
+}
+
+void fa_uniform(const uint64_t *seeds, int64_t step, int64_t draw, double *u, int64_t B) {
+    /* The hash is dropout's with head -4, which no dropout has. */
+    for (int64_t b = 0; b < B; b++) u[b] = fa_key_uniform(fa_row_key(seeds[b], -4, step), (uint32_t)draw);
 }
 
 typedef struct {

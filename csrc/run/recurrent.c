@@ -17,6 +17,7 @@
 typedef void (*phase_kernel)(const fa_recurrent *, int64_t, int32_t, int64_t, int64_t, int64_t, int64_t, void *);
 
 typedef struct {
+    const fa_kernels *k;
     fa_recurrent *a;
     char *h_last, *c_last; /* (B, H); forward only; h_last NULL: states end where they are */
     phase_kernel kernel;
@@ -28,28 +29,12 @@ typedef struct {
 
 static int64_t gates_of(const fa_recurrent *a) { return a->cell == FA_LSTM ? 4 : 3; }
 
-/* Rows of `from`, by sample, to rows of `to`, by entry. */
-static void gather(const walk *w, const char *from, char *to, int64_t first, int64_t last) {
-    int64_t bytes = w->a->H * w->item, row = w->a->state_row * w->item;
-    for (int64_t i = first; i < last; i++) {
-        if (from)
-            memcpy(to + i * row, from + entry_sample(w->a, i) * bytes, (size_t)bytes);
-        else
-            memset(to + i * row, 0, (size_t)bytes);
-    }
-}
-
-static void scatter(const walk *w, const char *from, char *to, int64_t first, int64_t last) {
-    int64_t bytes = w->a->H * w->item, row = w->a->state_row * w->item;
-    for (int64_t i = first; i < last; i++) memcpy(to + entry_sample(w->a, i) * bytes, from + i * row, (size_t)bytes);
-}
-
 /* The entries of first..last-1 that end with `step`, the last one that they run. */
 static void finish(const walk *w, int64_t first, int64_t last, int64_t step) {
     int64_t running = entries_at(w->a, first, last, step + 1);
     if (!w->h_last) return;
-    scatter(w, w->a->state[(step + 1) & 1], w->h_last, running, last);
-    if (w->c_last) scatter(w, w->a->memory, w->c_last, running, last);
+    w->k->recurrent_store(w->a, w->a->state[(step + 1) & 1], w->h_last, running, last);
+    if (w->c_last) w->k->recurrent_store(w->a, w->a->memory, w->c_last, running, last);
 }
 
 FA_BODY(forward_entries, walk, {
@@ -98,7 +83,7 @@ static char *share(walk *w, const fa_kernels *k, int n_threads, int64_t shared) 
 int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
                          int64_t rows, int64_t D, const void *h_first, const void *c_first, void *h_last, void *c_last,
                          int n_threads) {
-    walk w = {.a = a, .h_last = h_last, .c_last = c_last, .item = k->element_bytes};
+    walk w = {.k = k, .a = a, .h_last = h_last, .c_last = c_last, .item = k->real_bytes};
     w.panels = ceil_div(a->H, k->panel_width);
     w.phases = a->cell == FA_GRU_BEFORE ? 2 : 1;
     w.kernel = k->recurrent_forward;
@@ -112,16 +97,16 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
     a->state[1] = states + state;
     a->reset = states + 2 * state;
     a->memory = states + 3 * state;
-    if (!a->order) { /* the last state is written where it belongs */
+    if (!a->order && k->in_place) { /* the last state is written where it belongs */
         a->state[a->T & 1] = h_last;
         if (c_last) a->memory = c_last;
         w.h_last = NULL;
     }
-    if (a->T == 1 && !a->order && h_first)
+    if (a->T == 1 && !a->order && k->in_place && h_first)
         a->state[0] = (void *)h_first; /* only read */
     else
-        gather(&w, h_first, a->state[0], 0, a->B);
-    if (a->cell == FA_LSTM) gather(&w, c_first, a->memory, 0, a->B);
+        k->recurrent_load(a, h_first, a->state[0], 0, a->B);
+    if (a->cell == FA_LSTM) k->recurrent_load(a, c_first, a->memory, 0, a->B);
     if (w.h_last) finish(&w, 0, a->B, -1);
     if (w.by_entries) {
         fa_run(k, forward_entries, &w, w.loop);
@@ -137,7 +122,7 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
 
 int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int n_threads) {
-    walk w = {.a = a, .item = k->element_bytes};
+    walk w = {.k = k, .a = a, .item = k->real_bytes};
     w.panels = ceil_div(a->H, k->panel_width);
     w.phases = a->cell == FA_GRU_BEFORE ? 2 : 1;
     w.kernel = k->recurrent_backward;
@@ -151,8 +136,8 @@ int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_l
     a->d_memory = states + state;
     a->d_gates = states + 2 * state;
     memset(states, 0, (size_t)(2 * state));
-    gather(&w, dh_last, a->d_state, 0, a->B);
-    if (a->cell == FA_LSTM) gather(&w, dc_last, a->d_memory, 0, a->B);
+    k->recurrent_load(a, dh_last, a->d_state, 0, a->B);
+    if (a->cell == FA_LSTM) k->recurrent_load(a, dc_last, a->d_memory, 0, a->B);
     if (w.by_entries) {
         fa_run(k, backward_entries, &w, w.loop);
     } else {
@@ -161,7 +146,7 @@ int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_l
             phases_by_units(&w, step, step < 0 ? 1 : w.phases);
         }
     }
-    scatter(&w, a->d_state, dh_first, 0, a->B);
-    if (dc_first) scatter(&w, a->d_memory, dc_first, 0, a->B);
+    k->recurrent_store(a, a->d_state, dh_first, 0, a->B);
+    if (dc_first) k->recurrent_store(a, a->d_memory, dc_first, 0, a->B);
     return FA_OK;
 }

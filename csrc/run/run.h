@@ -48,8 +48,7 @@ int fa_steps_forward(const fa_kernels *k, const fa_steps *a, int n_threads);
 int fa_steps_backward(const fa_kernels *k, const fa_steps *a, int n_threads);
 int fa_monotonic_forward(const fa_kernels *k, const fa_monotonic *a, int n_threads);
 int fa_monotonic_backward(const fa_kernels *k, const fa_monotonic *a, int n_threads);
-/* y = log x, with seeds (B) plus Gumbel noise; u (B): uniform in (0, 1), of several draws of a step. */
-void fa_log(const fa_kernels *k, const void *x, const uint64_t *seeds, int64_t step, void *y, int64_t B, int64_t S);
+/* u (B): uniform in (0, 1), of several draws of a step. */
 void fa_uniform(const uint64_t *seeds, int64_t step, int64_t draw, double *u, int64_t B);
 /* All steps. x (rows, D) are the inputs of all positions, NULL if gates hold their products already; gates, aux,
  * before, y and the weights of `a` are set. States are contiguous (B, H), by sample; first states may be NULL: zeros.

@@ -111,7 +111,7 @@ FA_FUNC void micro_gemm(int mode, int64_t rows, int64_t columns, const real *A, 
 }
 
 /* panel[t][j] = rows[j][t] for j < n <= PW, zero beyond n up to a whole vector; panel rows are PW wide. */
-FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64_t n, int64_t width) {
+FA_FUNC void pack_panel(real *panel, const element *rows, int64_t row_stride, int64_t n, int64_t width) {
 #if defined(vtranspose) && FA_VBYTES == 64
     /* Long rows, of weights: whole rows of the panel at a time, which is written from beginning to end. Short ones, of
      * keys: whole rows of the source, which comes from memory in order; otherwise a decoder's step takes 19 % more.
@@ -119,15 +119,15 @@ FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64
     const int weights = width > 256;
     for (int64_t outer = 0; outer < (weights ? width : n); outer += VL) {
         for (int64_t j = outer; !weights && j < n && j < outer + VL; j++)
-            for (int64_t t = 0; t < width; t += VL) (void)*(const volatile real *)(rows + j * row_stride + t);
+            for (int64_t t = 0; t < width; t += VL) (void)*(const volatile element *)(rows + j * row_stride + t);
         for (int64_t inner = 0; inner < (weights ? n : width); inner += VL) {
             const int64_t t = weights ? outer : inner, j0 = weights ? inner : outer;
             const int64_t lanes = n - j0 < VL ? n - j0 : VL, depth = width - t < VL ? width - t : VL;
-            const real *src = rows + j0 * row_stride + t;
+            const element *src = rows + j0 * row_stride + t;
             real *dst = panel + t * PW + j0;
             vec a[VL];
 #pragma GCC unroll 16
-            for (int i = 0; i < VL; i++) a[i] = i < lanes ? vload_n(src + i * row_stride, depth) : vset1(0);
+            for (int i = 0; i < VL; i++) a[i] = i < lanes ? eload_n(src + i * row_stride, depth) : vset1(0);
             vtranspose(a);
 #pragma GCC unroll 16
             for (int i = 0; i < VL; i++)
@@ -137,21 +137,21 @@ FA_FUNC void pack_panel(real *panel, const real *rows, int64_t row_stride, int64
 #else
     for (int64_t j0 = 0; j0 < n; j0 += VL) {
         int64_t lanes = n - j0 < VL ? n - j0 : VL;
-        const real *src = rows + j0 * row_stride;
+        const element *src = rows + j0 * row_stride;
         real *dst = panel + j0;
         int64_t t = 0;
 #if defined(vtranspose)
         for (; lanes == VL && t + VL <= width; t += VL) {
             vec a[VL];
 #pragma GCC unroll 8
-            for (int i = 0; i < VL; i++) a[i] = vload(src + i * row_stride + t);
+            for (int i = 0; i < VL; i++) a[i] = eload(src + i * row_stride + t);
             vtranspose(a);
 #pragma GCC unroll 8
             for (int i = 0; i < VL; i++) vstore(dst + (t + i) * PW, a[i]);
         }
 #endif
         for (; t < width; t++)
-            for (int i = 0; i < VL; i++) dst[t * PW + i] = i < lanes ? src[i * row_stride + t] : (real)0;
+            for (int i = 0; i < VL; i++) dst[t * PW + i] = i < lanes ? to_real(src[i * row_stride + t]) : (real)0;
     }
 #endif
 }

@@ -1,7 +1,8 @@
 /* Types and sizes of one element type at one vector width, FA_VBYTES, which a level's file sets.
  *
  *   real, vec, ivec     what is computed with, vector of VL of them, integer vector of the same lanes
- *   element             what lies in users' arrays: real, or of a file FA_STORED, with its to_real and to_element
+ *   element             what lies in users' arrays: real, or of a file FA_STORED, with its to_real and to_element; zero
+ *                       is of zero bytes. Sums that calls add to, and what one pass saves for the next, are real.
  *   dvec                vector of DL float64 numbers, as wide
  *   PW                  panel width in elements: 256 bytes at every level, so packed data has one layout
  *   MR, NV              rows and vectors of one register tile: MR * NV accumulators

@@ -140,7 +140,7 @@ def logarithm(cnp.ndarray x, seeds, int64_t step, cnp.ndarray y):
     cdef const uint64_t *p_seeds = <const uint64_t *>maybe(seeds, "seeds", cnp.NPY_UINT64, s.T)
     cdef const fa_kernels *k = _kernels(x)
     with nogil:
-        fa_log(k, p_x, p_seeds, step, p_y, s.T, s.D)
+        k.logarithms(p_x, p_seeds, step, p_y, s.T, s.D)
 
 
 def uniform(cnp.ndarray seeds, int64_t step, int64_t draw, cnp.ndarray u):

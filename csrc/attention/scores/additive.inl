@@ -30,8 +30,8 @@
  */
 #ifndef FA_ATTENTION_SCORES_ADDITIVE_INL
 #define FA_ATTENTION_SCORES_ADDITIVE_INL
-#include "../../kernels.h"
 #include "../../vec/vec.h"
+#include "../../kernels.h"
 
 #if FA_BITS == 32
 #define FA_ADDITIVE_LIMIT 86.0f

@@ -1,8 +1,8 @@
 /* Gradients of additive scores: of queries, keys and the score vector (additive.h has the formulas). */
 #ifndef FA_ATTENTION_SCORES_ADDITIVE_BACKWARD_INL
 #define FA_ATTENTION_SCORES_ADDITIVE_BACKWARD_INL
-#include "../../kernels.h"
 #include "../../vec/vec.h"
+#include "../../kernels.h"
 #include "../../vec/math.h"
 #include "additive.inl"
 #include "kernel.h"
@@ -99,13 +99,14 @@ FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const
 }
 
 /* The same for one pair by the activation itself; dq and dk in the units of additive_backward. */
-FA_FUNC void additive_backward_direct(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk) {
+FA_FUNC void additive_backward_direct(const score_form *f, real g, const element *q, const element *k, real *dq,
+                                      real *dk) {
     const int activation = f->activation;
     const int64_t D = f->D;
     real *dv = f->d_v;
     const vec one = vset1(1), gv = vset1(g);
     for (int64_t t = 0; t < D; t += VL) {
-        vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t), y, w;
+        vec x = eload_n(q + t, D - t) + eload_n(k + t, D - t), y, w;
         if (activation == FA_RELU) {
             y = vmax(vset1(0), x);
             w = vselect_lt(vset1(0), x, one, x * vset1(0));

@@ -39,21 +39,21 @@ FA_FUNC void additive_block_backward(const score_form *f, const score_block *b) 
         for (int64_t j = 0; j < b->keys; j++) {
             const real g = b->g[i * PW + j];
             if (g == 0 || !((b->q_flags[i] | b->k_flags[j]) & FA_DIRECT)) continue;
-            additive_backward_direct(f, g, b->raw_query + i * b->ld, b->raw_key + j * b->raw_key_row,
-                                     b->d_query + i * b->ld, b->d_key + j * b->ld);
+            additive_backward_direct(f, g, b->raw_query[i], b->raw_key + j * b->raw_key_row, b->d_query + i * b->ld,
+                                     b->d_key + j * b->ld);
         }
 }
 
-FA_INLINE void additive_query_body(const int activation, const score_form *f, const real *q, const real *key,
-                                   int64_t key_row, int64_t keys, const real *weights, const real *g, real *dq) {
+FA_INLINE void additive_query_body(const int activation, const score_form *f, const element *q, const element *key,
+                                   int64_t key_row, int64_t keys, const element *weights, const real *g, element *dq) {
     const vec one = vset1(1), zero = vset1(0);
     for (int64_t t = 0; t < f->D; t += VL) {
         const int64_t n = f->D - t;
-        const vec x = vload_n(q + t, n);
+        const vec x = eload_n(q + t, n);
         vec sum = zero;
         for (int64_t j = 0; j < keys; j++) {
-            if (weights[j] == 0) continue;
-            vec k = vload_n(key + j * key_row + t, n), slope;
+            if (to_real(weights[j]) == 0) continue;
+            vec k = eload_n(key + j * key_row + t, n), slope;
             if (activation == FA_RELU) {
                 slope = vselect_lt(zero, x + k, one, (x + k) * zero); /* 0 at x <= 0, NaN at NaN */
             } else if (activation == FA_TANH) {
@@ -65,12 +65,12 @@ FA_INLINE void additive_query_body(const int activation, const score_form *f, co
             }
             sum = vfma(vset1(g[j]), slope, sum);
         }
-        vstore_n(dq + t, sum * vload_n(f->v + t, n), n);
+        estore_n(dq + t, sum * eload_n(f->vector + t, n), n);
     }
 }
 
-FA_FUNC void additive_query_backward(const score_form *f, const real *q, const real *key, int64_t key_row, int64_t keys,
-                                     const real *weights, const real *g, real *dq) {
+FA_FUNC void additive_query_backward(const score_form *f, const element *q, const element *key, int64_t key_row,
+                                     int64_t keys, const element *weights, const real *g, element *dq) {
 #define FA_BODY(ACTIVATION) additive_query_body(ACTIVATION, f, q, key, key_row, keys, weights, g, dq)
     if (f->activation == FA_TANH)
         FA_BODY(FA_TANH);

@@ -1,8 +1,8 @@
 /* Rows, queries and panels of additive scores: exponentials, flags and corrections (additive.h says what and why). */
 #ifndef FA_ATTENTION_SCORES_ADDITIVE_PACK_INL
 #define FA_ATTENTION_SCORES_ADDITIVE_PACK_INL
-#include "../../kernels.h"
 #include "../../vec/vec.h"
+#include "../../kernels.h"
 #include "../../vec/math.h"
 #include "additive.inl"
 #include "kernel.h"
@@ -10,14 +10,14 @@
 /* E[t] = e^(a x_t), or x_t itself for relu and 1 where *flag is FA_DIRECT; columns D..ld-1 become zero. Returns the
  * correction, sum_t v_t lost_t, where lost_t is half the relative rounding error of E_t (tanh; else 0); lost, ld
  * elements, receives these too unless it is NULL. */
-FA_FUNC real additive_pack_row(const score_form *f, const real *x, real *E, int64_t ld, uint8_t *flag, real *lost) {
+FA_FUNC real additive_pack_row(const score_form *f, const element *x, real *E, int64_t ld, uint8_t *flag, real *lost) {
     const int activation = f->activation;
     const int64_t D = f->D;
     const real a = additive_factor(activation), *v = f->v;
     ivec largest = {0};
     vec correction = vset1(0);
     for (int64_t t = 0; t < D; t += VL) {
-        vec s = vload_n(x + t, D - t);
+        vec s = eload_n(x + t, D - t);
         if (a == 0) {
             vstore_n(E + t, s, D - t);
             continue;
@@ -49,7 +49,7 @@ FA_FUNC real additive_pack_row(const score_form *f, const real *x, real *E, int6
 }
 
 /* The same without the correction. */
-FA_FUNC void additive_pack_features(const score_form *f, const real *x, real *E, int64_t ld, uint8_t *flag,
+FA_FUNC void additive_pack_features(const score_form *f, const element *x, real *E, int64_t ld, uint8_t *flag,
                                     real *lost) {
     additive_pack_row(f, x, E, ld, flag, lost);
 }
@@ -58,7 +58,7 @@ FA_FUNC void additive_pack_features(const score_form *f, const real *x, real *E,
  * row of corrections and PW flags. Keys beyond n are zero. */
 FA_FUNC void additive_pack_panel(const score_form *f, real *panel, int64_t n, fa_ahead ahead) {
     const int activation = f->activation;
-    const real a = additive_factor(activation), *v = f->v;
+    const real a = additive_factor(activation);
     const int64_t D = f->D, D4 = (D + 3) / 4 * 4;
     real *corrections = panel + D4 * PW;
     uint8_t *flags = (uint8_t *)(corrections + PW);
@@ -76,7 +76,7 @@ FA_FUNC void additive_pack_panel(const score_form *f, real *panel, int64_t n, fa
             largest = vmax_bits(largest, s);
             vec q = vexp_parts(s, &k), m = vset1(1) + q;
             vstore(panel + t * PW + j, (vec)((ivec)vscale2(m, k) & used)); /* without a key: 0, not e^0 */
-            if (activation == FA_TANH) correction = vfma(vset1(v[t]), additive_lost(q, m), correction);
+            if (activation == FA_TANH) correction = vfma(vset1(to_real(f->vector[t])), additive_lost(q, m), correction);
         }
         vstore(corrections + j, correction);
         for (int64_t i = j; i < j + VL && i < n; i++) {
@@ -91,7 +91,7 @@ FA_FUNC void additive_pack_panel(const score_form *f, real *panel, int64_t n, fa
 /* A packed query: E, then v E (tanh), then the correction; additive_query_width elements. */
 FA_INLINE int64_t additive_query_width(int64_t D) { return 2 * ((D + 3) / 4 * 4) + 4; }
 
-FA_FUNC void additive_pack_query(const score_form *f, const real *x, real *q, uint8_t *flag, real *lost) {
+FA_FUNC void additive_pack_query(const score_form *f, const element *x, real *q, uint8_t *flag, real *lost) {
     const real *v = f->v;
     const int64_t D4 = (f->D + 3) / 4 * 4;
     q[2 * D4] = additive_pack_row(f, x, q, D4, flag, lost);

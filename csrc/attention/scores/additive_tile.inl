@@ -1,8 +1,8 @@
 /* Additive scores of one tile of queries against one panel of keys (additive.h has the formula and the bound). */
 #ifndef FA_ATTENTION_SCORES_ADDITIVE_TILE_INL
 #define FA_ATTENTION_SCORES_ADDITIVE_TILE_INL
-#include "../../kernels.h"
 #include "../../vec/vec.h"
+#include "../../kernels.h"
 #include "../../vec/math.h"
 #include "additive.inl"
 #include "kernel.h"
@@ -87,12 +87,12 @@ FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, 
 #undef FA_TILE
 
 /* One score by the activation itself, for rows and keys out of the factored range. */
-FA_FUNC real additive_direct(const score_form *f, const real *q, const real *k) {
+FA_FUNC real additive_direct(const score_form *f, const element *q, const element *k) {
     const int activation = f->activation;
     const int64_t D = f->D;
     vec acc = vset1(0);
     for (int64_t t = 0; t < D; t += VL) {
-        vec x = vload_n(q + t, D - t) + vload_n(k + t, D - t);
+        vec x = eload_n(q + t, D - t) + eload_n(k + t, D - t);
         vec y = activation == FA_TANH ? vtanh(x) : activation == FA_SIGMOID ? vsigmoid(x) : vmax(vset1(0), x);
         acc = vfma(vload_n(f->v + t, D - t), y, acc);
     }

@@ -13,21 +13,21 @@ FA_FUNC void dot_tile(const score_source *s, const score_tile_rows *t) {
                                                                                PW, t->S + c * VL, t->lds, s->form.D);
 }
 
-FA_FUNC real dot_pair(const score_form *f, const real *q, const real *k) { return product_in_chains(q, k, f->D); }
+FA_FUNC real dot_pair(const score_form *f, const element *q, const element *k) { return product_in_chains(q, k, f->D); }
 
-FA_FUNC void dot_pair_backward(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk) {
+FA_FUNC void dot_pair_backward(const score_form *f, real g, const element *q, const element *k, real *dq, real *dk) {
     row_add(dk, g, q, f->D);
     row_add(dq, g, k, f->D);
 }
 
-FA_FUNC void dot_query_backward(const score_form *f, const real *q, const real *key, int64_t key_row, int64_t keys,
-                                const real *weights, const real *g, real *dq) {
+FA_FUNC void dot_query_backward(const score_form *f, const element *q, const element *key, int64_t key_row,
+                                int64_t keys, const element *weights, const real *g, element *dq) {
     (void)q;
     for (int64_t t = 0; t < f->D; t += VL) {
         vec sum = vset1(0);
         for (int64_t j = 0; j < keys; j++)
-            if (weights[j] != 0) sum = vfma(vset1(g[j]), vload_n(key + j * key_row + t, f->D - t), sum);
-        vstore_n(dq + t, sum, f->D - t);
+            if (to_real(weights[j]) != 0) sum = vfma(vset1(g[j]), eload_n(key + j * key_row + t, f->D - t), sum);
+        estore_n(dq + t, sum, f->D - t);
     }
 }
 

@@ -5,8 +5,8 @@
  */
 #ifndef FA_ATTENTION_SCORES_KERNEL_H
 #define FA_ATTENTION_SCORES_KERNEL_H
-#include "../../kernels.h"
 #include "../../vec/vec.h"
+#include "../../kernels.h"
 
 /* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
 typedef struct {
@@ -24,31 +24,31 @@ FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
 typedef struct {
     int activation;
     int64_t D;
-    const real *v; /* its vector, or NULL */
-    real *d_v;     /* the vector's gradient, where one is added to */
+    const element *vector; /* its vector, or NULL; v: a copy with zeros beyond, where there is one */
+    const real *v;
+    real *d_v; /* the vector's gradient, where one is added to */
 } score_form;
 
 /* Copies a score's vector with zeros up to `width`. */
-FA_FUNC void score_vector(const void *from, int64_t D, real *v, int64_t width) {
-    const element *src = from;
-    for (int64_t t = 0; t < width; t++) v[t] = t < D ? to_real(src[t]) : (real)0;
+FA_FUNC void score_vector(const element *from, int64_t D, real *v, int64_t width) {
+    for (int64_t t = 0; t < width; t++) v[t] = t < D ? to_real(from[t]) : (real)0;
 }
 
 /* Where the scores of one task come from. */
 typedef struct {
     const fa_attention *a;
-    score_form form; /* v has zeros up to a multiple of 4 */
-    const real *key; /* of this batch entry and key head */
-    int64_t key_row; /* row stride of keys */
-    int64_t ldq;     /* row stride of packed queries */
+    score_form form;    /* v has zeros up to a multiple of 4 */
+    const element *key; /* of this batch entry and key head */
+    int64_t key_row;    /* row stride of keys */
+    int64_t ldq;        /* row stride of packed queries */
 } score_source;
 
 /* Up to MR packed queries against the first `keys` keys of a panel, which begins with key `first`. */
 typedef struct {
     int rows;
     const real *query;
-    const uint8_t *flags;   /* of the queries, as packing left them */
-    const real *const *raw; /* the queries before packing */
+    const uint8_t *flags;      /* of the queries, as packing left them */
+    const element *const *raw; /* the queries before packing */
     const real *panel;
     int64_t first, keys;
     real *S; /* rows lds apart; lanes up to the next whole vector receive numbers of no meaning */
@@ -63,7 +63,7 @@ typedef struct {
     real *d_query, *d_key;            /* added to, the first by one sum of the block */
     const uint8_t *q_flags, *k_flags; /* what packing left beside them */
     const real *query_lost, *key_lost;
-    const real *raw_query, *raw_key;
+    const element *const *raw_query, *raw_key;
     int64_t raw_key_row;
 } score_block;
 
@@ -73,20 +73,20 @@ typedef struct {
     int64_t (*panel_rows)(int64_t D);
     /* What becomes of a query; of a panel, whose lanes are n keys, features in rows; and of a row of either for the
      * backward pass, with zeros up to ld. */
-    void (*pack_query)(const score_form *f, const real *x, real *q, uint8_t *flag, real *lost);
+    void (*pack_query)(const score_form *f, const element *x, real *q, uint8_t *flag, real *lost);
     void (*pack_panel)(const score_form *f, real *panel, int64_t n, fa_ahead ahead);
-    void (*pack_row)(const score_form *f, const real *x, real *row, int64_t ld, uint8_t *flag, real *lost);
+    void (*pack_row)(const score_form *f, const element *x, real *row, int64_t ld, uint8_t *flag, real *lost);
     /* Scores of a tile, times the scale. */
     void (*tile)(const score_source *s, const score_tile_rows *t);
     /* The score of one pair, without the scale, and its gradients times g, added to dq, dk and f->d_v. */
-    real (*pair)(const score_form *f, const real *q, const real *k);
-    void (*pair_backward)(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk);
+    real (*pair)(const score_form *f, const element *q, const element *k);
+    void (*pair_backward)(const score_form *f, real g, const element *q, const element *k, real *dq, real *dk);
     /* NULL: a product of query and key, whose queries are packed times the scale, and whose gradients are products. */
     void (*block_backward)(const score_form *f, const score_block *b);
     /* What all gradients of queries and keys lack, beside the vector; NULL: 1. */
     real (*gradient_factor)(const score_form *f);
     /* dq = gradient of one query: a sum over the keys of weights that are not 0, ascending; g has the scale. */
-    void (*query_backward)(const score_form *f, const real *q, const real *key, int64_t key_row, int64_t keys,
-                           const real *weights, const real *g, real *dq);
+    void (*query_backward)(const score_form *f, const element *q, const element *key, int64_t key_row, int64_t keys,
+                           const element *weights, const real *g, element *dq);
 } score_kernel;
 #endif

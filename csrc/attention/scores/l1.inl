@@ -75,20 +75,20 @@ FA_FUNC void l1_tile(const score_source *s, const score_tile_rows *t) {
 #undef FA_ROWS
 
 /* In four chains, which are joined at the end. */
-FA_FUNC real l1_pair(const score_form *f, const real *q, const real *k) {
+FA_FUNC real l1_pair(const score_form *f, const element *q, const element *k) {
     vec sum[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
     int64_t d = 0;
     for (; d + 4 * VL <= f->D; d += 4 * VL)
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sum[i] = sum[i] + l1_size(vload(q + d + i * VL) - vload(k + d + i * VL));
-    for (; d < f->D; d += VL) sum[0] = sum[0] + l1_size(vload_n(q + d, f->D - d) - vload_n(k + d, f->D - d));
+        for (int i = 0; i < 4; i++) sum[i] = sum[i] + l1_size(eload(q + d + i * VL) - eload(k + d + i * VL));
+    for (; d < f->D; d += VL) sum[0] = sum[0] + l1_size(eload_n(q + d, f->D - d) - eload_n(k + d, f->D - d));
     return -vhsum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-FA_FUNC void l1_pair_backward(const score_form *f, real g, const real *q, const real *k, real *dq, real *dk) {
+FA_FUNC void l1_pair_backward(const score_form *f, real g, const element *q, const element *k, real *dq, real *dk) {
     for (int64_t d = 0; d < f->D; d += VL) {
         const int64_t n = f->D - d;
-        const vec x = l1_signed(vload_n(q + d, n) - vload_n(k + d, n), vset1(g));
+        const vec x = l1_signed(eload_n(q + d, n) - eload_n(k + d, n), vset1(g));
         vstore_n(dq + d, vload_n(dq + d, n) - x, n);
         vstore_n(dk + d, vload_n(dk + d, n) + x, n);
     }
@@ -121,15 +121,15 @@ FA_FUNC void l1_block_backward(const score_form *f, const score_block *b) {
         }
 }
 
-FA_FUNC void l1_query_backward(const score_form *f, const real *q, const real *key, int64_t key_row, int64_t keys,
-                               const real *weights, const real *g, real *dq) {
+FA_FUNC void l1_query_backward(const score_form *f, const element *q, const element *key, int64_t key_row, int64_t keys,
+                               const element *weights, const real *g, element *dq) {
     for (int64_t d = 0; d < f->D; d += VL) {
         const int64_t n = f->D - d;
-        const vec x = vload_n(q + d, n);
+        const vec x = eload_n(q + d, n);
         vec sum = vset1(0);
         for (int64_t j = 0; j < keys; j++)
-            if (weights[j] != 0) sum = sum - l1_signed(x - vload_n(key + j * key_row + d, n), vset1(g[j]));
-        vstore_n(dq + d, sum, n);
+            if (to_real(weights[j]) != 0) sum = sum - l1_signed(x - eload_n(key + j * key_row + d, n), vset1(g[j]));
+        estore_n(dq + d, sum, n);
     }
 }
 

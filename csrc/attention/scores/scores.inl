@@ -1,7 +1,6 @@
 /* The kernels of all scores, by enum fa_score. */
 #ifndef FA_ATTENTION_SCORES_INL
 #define FA_ATTENTION_SCORES_INL
-#include "../../kernels.h"
 #include "kernel.h"
 #define FA_SCORE_FILES
 #include "scores.def"
