@@ -1,17 +1,14 @@
 """Additive attention whose query also says how much of the context it wants."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastattn import functional, linear
-from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
 from fastattn.scores import Additive
-from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.prepared import check_prepared
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, StepBackward
+from fastattn.variants.protocol.variant import Array, AttentionState, Backward, MemoryGradient, StepBackward
 from fastattn.variants.soft import Soft, SoftPrepared
 
 __all__ = ["GatedAdditive"]
@@ -84,51 +81,24 @@ class GatedAdditive(Soft):
         d_beta = linear.row_sum(rows.T).reshape(beta.shape)
         return d_context * beta, d_beta * beta * (1 - beta)
 
-    def step(
-        self, query: Array, prepared: SoftPrepared, state: AttentionState
-    ) -> tuple[Array, Array | None, AttentionState]:
-        summed, weights, after = super().step(query, prepared, state)
-        return summed * self._beta(self.check_query(query, prepared, state)), weights, after
+    def attend(
+        self, queries: Array, prepared: SoftPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        summed, weights = super().attend(queries, prepared, state, return_weights)
+        return summed * self._beta(queries), weights
 
-    def _attended(self, output: Any, beta: Array) -> Any:
-        """Return an output with the gate applied to its contexts."""
-        return output * beta if isinstance(output, np.ndarray) else output._replace(context=output.context * beta)
-
-    def forward(
-        self,
-        queries: Array,
-        prepared: SoftPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> Array | AttentionOutput:
-        output = super().forward(queries, prepared, state=state, return_weights=return_weights)
-        found: Array | AttentionOutput = self._attended(
-            output, self._beta(self.check_queries(queries, prepared, state))
-        )
-        return found
-
-    def vjp(
-        self,
-        queries: Array,
-        prepared: SoftPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        output, soft_back = super().vjp(queries, prepared, state=state, return_weights=return_weights)
-        queries = self.check_queries(queries, prepared, state)
+    def attend_vjp(
+        self, queries: Array, prepared: SoftPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
+        summed, weights, soft_back = super().attend_vjp(queries, prepared, state, return_weights)
         beta = self._beta(queries)
-        found = self._attended(output, beta)
-        summed = output if isinstance(output, np.ndarray) else output.context
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(found, d_context, d_weights)
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             d_summed, d_gate = self._gate_vjp(beta, summed, d_context)
             d_queries, d_memory = soft_back(d_summed, d_weights)
             return d_queries + self.gate.backward(queries)(d_gate), d_memory
 
-        return found, backward
+        return summed * beta, weights, backward
 
     def step_vjp(
         self, query: Array, prepared: SoftPrepared, state: AttentionState

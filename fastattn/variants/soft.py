@@ -4,25 +4,25 @@ What the score is, is the score's own: `fastattn.scores`. Its parameters are tra
 to step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastattn import linear, normalizers
+from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn._numbers import finite_number
-from fastattn.attention import AttentionOutput, Gradients, Memory, attention_vjp, prepare
+from fastattn.attention import Gradients, Memory, attention_vjp, prepare
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.normalizers.softmax import Softmax
 from fastattn.scores.base import Plain, Score, kernel_score, uniform
 from fastattn.scores.bridged import Bridged
-from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import NormalizerLike, check_whole
 from fastattn.variants.protocol.tape import Tape
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["Soft", "SoftPrepared", "SoftStep"]
 
@@ -161,21 +161,15 @@ class Soft(Variant[SoftPrepared]):
         self, query: Array, prepared: SoftPrepared, state: AttentionState
     ) -> tuple[Array, Array | None, AttentionState]:
         query = self.check_query(query, prepared, state)
-        output = self._attend(query[:, None], prepared, True)
-        return output.context[:, 0], output.weights[:, 0], state
+        context, weights = self.attend(query[:, None], prepared, state, True)
+        return context[:, 0], None if weights is None else weights[:, 0], state
 
-    def forward(
-        self,
-        queries: Array,
-        prepared: SoftPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> Array | AttentionOutput:
-        output: Array | AttentionOutput = self._attend(
-            self.check_queries(queries, prepared, state), prepared, return_weights
-        )
-        return output
+    def attend(
+        self, queries: Array, prepared: SoftPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        bias, projected = self._bias(prepared, queries), self.score.project_query(queries)
+        found: Any = prepared.attended.attend(projected, bias=bias, return_weights=return_weights, **self._given)
+        return found[:2] if return_weights else (found, None)
 
     def _bias(self, prepared: SoftPrepared, queries: Array) -> Array | None:
         """Return scores that do not depend on the memory, or None."""
@@ -184,11 +178,6 @@ class Soft(Variant[SoftPrepared]):
         bias = prepared.location.matmul(queries)
         return bias if self.scale == 1 else bias * self.dtype.type(self.scale)
 
-    def _attend(self, queries: Array, prepared: SoftPrepared, return_weights: bool) -> Any:
-        bias = self._bias(prepared, queries)
-        projected = self.score.project_query(queries)
-        return prepared.attended.attend(projected, bias=bias, return_weights=return_weights, **self._given)
-
     def _attention_vjp(self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: bool) -> Any:
         mask = None if prepared.mask is None else prepared.mask[:, None]
         return attention_vjp(
@@ -196,27 +185,19 @@ class Soft(Variant[SoftPrepared]):
             bias=bias, return_weights=weights, **self._given,
         )  # fmt: skip
 
-    def vjp(
-        self,
-        queries: Array,
-        prepared: SoftPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self.check_queries(queries, prepared, state)
-        check_whole(prepared)
+    def attend_vjp(
+        self, queries: Array, prepared: SoftPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
         projected = self.score.project_query(queries)
         bias = self._bias(prepared, queries)
-        output, attention_back = self._attention_vjp(prepared, projected, bias, return_weights)
+        found, attention_back = self._attention_vjp(prepared, projected, bias, return_weights)
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             gradients = attention_back(d_context, d_weights=d_weights)
             d_queries = self._query_vjp(prepared, queries, gradients.query, gradients.bias)
             return d_queries, self._finish(prepared, queries, gradients.query, gradients.bias, gradients)
 
-        return output, backward
+        return *(found[:2] if return_weights else (found, None)), backward
 
     def step_vjp(
         self, query: Array, prepared: SoftPrepared, state: AttentionState

@@ -1,23 +1,20 @@
 """Attention to a window of the memory: what both sorts of local attention share."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastattn import linear
+from fastattn._arrays import Array
 from fastattn._kernels import core
-from fastattn._numbers import check_flag
-from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
 from fastattn.scores.base import Plain, kernel_score
-from fastattn.variants.protocol.backward import check_cotangents
 from fastattn.variants.protocol.checks import check_size, check_whole
 from fastattn.variants.protocol.sums import STEPS
 from fastattn.variants.protocol.tape import Tape
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.published import luong
 from fastattn.variants.recall import sum_values
 
@@ -172,19 +169,11 @@ class Local(Variant[LocalPrepared]):
         run = self._run(self.check_query(query, prepared, state)[:, None], prepared, state)
         return run.context[:, 0], run.weights[:, 0], self._after(state, 1)
 
-    def forward(
-        self,
-        queries: Array,
-        prepared: LocalPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> Array | AttentionOutput:
-        state = self.start(prepared) if state is None else state
-        run = self._run(self.check_queries(queries, prepared, state), prepared, state)
-        return (
-            AttentionOutput(run.context, run.weights) if check_flag("return_weights", return_weights) else run.context
-        )
+    def attend(
+        self, queries: Array, prepared: LocalPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        run = self._run(queries, prepared, self.start(prepared) if state is None else state)
+        return run.context, run.weights if return_weights else None
 
     def step_vjp(
         self, query: Array, prepared: LocalPrepared, state: AttentionState
@@ -204,27 +193,17 @@ class Local(Variant[LocalPrepared]):
         context, weights, after = run.context[:, 0], run.weights[:, 0], self._after(state, 1)
         return context, weights, after, StepBackward(backward, context, weights, after)
 
-    def vjp(
-        self,
-        queries: Array,
-        prepared: LocalPrepared,
-        *,
-        state: AttentionState | None = None,
-        return_weights: bool = False,
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self.check_queries(queries, prepared, state)
-        check_whole(prepared)
+    def attend_vjp(
+        self, queries: Array, prepared: LocalPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
         prepared = prepared.fresh()
         run = self._run(queries, prepared, self.start(prepared) if state is None else state)
-        return_weights = check_flag("return_weights", return_weights)
-        output = AttentionOutput(run.context, run.weights) if return_weights else run.context
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             d_queries, left = self._back(run, prepared, d_context, d_weights)
             return d_queries, self._finish(prepared, left, self.take(prepared)[1])
 
-        return output, backward
+        return run.context, run.weights if return_weights else None, backward
 
     def finish(self, prepared: LocalPrepared) -> MemoryGradient:
         tape, sums = self.take(prepared)

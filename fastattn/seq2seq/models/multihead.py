@@ -17,14 +17,7 @@ __all__ = ["CrossAttention", "SelfAttention"]
 class SelfAttention(Layer):
     """``[heads: attention(x W_q, x W_k, x W_v)] W_o``, the three matrices side by side in `project`.
 
-    Parameters
-    ----------
-    width, heads : int
-        Size D of x's last axis, and number H of heads of D / H features.
-    bias : bool
-        Whether the projections have biases; in the paper they have none.
-    rng, dtype
-        As for `Linear`.
+    Width is the size D of x's last axis; each of the heads has D / heads features. In the paper there is no bias.
     """
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
@@ -55,15 +48,7 @@ class SelfAttention(Layer):
 
 
 class CrossAttention(Layer):
-    """``[heads: attention(x W_q, m W_k, m W_v)] W_o`` of positions x over a memory m.
-
-    Parameters
-    ----------
-    width, heads : int
-    bias : bool
-    rng, dtype
-        As for `SelfAttention`.
-    """
+    """``[heads: attention(x W_q, m W_k, m W_v)] W_o`` of positions x over a memory m; made as `SelfAttention`."""
 
     def __init__(self, width: int, heads: int, *, bias: bool, rng: np.random.Generator, dtype: Any) -> None:
         more: Any = {"bias": bias, "rng": rng, "dtype": dtype}

@@ -1,25 +1,18 @@
 """Multi-head attention with an additive score for each head."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastattn.attention import AttentionOutput
+from fastattn._arrays import Array
 from fastattn.layers import Linear
 from fastattn.scores import Additive
 from fastattn.variants.heads.projections import ToHeads
-from fastattn.variants.protocol.backward import check_cotangents
-from fastattn.variants.protocol.checks import (
-    NormalizerLike,
-    check_head_width,
-    check_size,
-    check_summed,
-    check_whole,
-)
+from fastattn.variants.protocol.checks import NormalizerLike, check_head_width, check_size, check_summed
+from fastattn.variants.protocol.prepared import check_whole
 from fastattn.variants.protocol.tape import Tape
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 from fastattn.variants.soft import Soft, SoftPrepared
 
 __all__ = ["AdditiveMultiHead"]
@@ -146,50 +139,43 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
     ) -> tuple[Array, Array | None, AttentionState]:  # fmt: skip
         query = self.check_query(query, prepared, state)
         found = [head.step(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
-        contexts, weights = self._side_by_side([one[:2] for one in found])
+        contexts, weights = self._side_by_side(found)
         return self.output.forward(contexts), weights, state
 
     def _side_by_side(self, found: list[Any]) -> tuple[Array, Any]:
         """Return the heads' contexts (..., H d), and their weights (B, H, ...), or None."""
-        both = [(one, None) if isinstance(one, np.ndarray) else one[:2] for one in found]
-        contexts = np.concatenate([context for context, _ in both], axis=-1)
-        weights = [weights for _, weights in both if weights is not None]
-        return contexts, np.stack(weights, axis=1) if weights else None
+        contexts, weights = zip(*(one[:2] for one in found))
+        return np.concatenate(contexts, axis=-1), None if weights[0] is None else np.stack(weights, axis=1)
 
     def _of_head(self, i: int, d_contexts: Array, d_weights: Array | None) -> tuple[Array, Array | None]:
         """Return the gradients of one head's context and weights."""
         d_context = np.ascontiguousarray(d_contexts[..., i * self.head_width : (i + 1) * self.head_width])
         return d_context, None if d_weights is None else np.ascontiguousarray(d_weights[:, i])
 
-    def forward(
-        self, queries: Array, prepared: AdditiveHeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> Array | AttentionOutput:
-        queries, both = self.check_queries(queries, prepared, state), zip(self.heads, prepared.heads)
-        found = [head.forward(queries, own, return_weights=return_weights) for head, own in both]
-        contexts, weights = self._side_by_side(found)
-        context = self.output.forward(contexts)
-        return context if weights is None else AttentionOutput(context, weights)
+    def attend(
+        self, queries: Array, prepared: AdditiveHeadsPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        both = zip(self.heads, prepared.heads)
+        contexts, weights = self._side_by_side([head.attend(queries, own, None, return_weights) for head, own in both])
+        return self.output.forward(contexts), weights
 
-    def vjp(
-        self, queries: Array, prepared: AdditiveHeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries = self.check_queries(queries, prepared, state)
-        check_whole(prepared)
-        both = [head.vjp(queries, own, return_weights=return_weights) for head, own in zip(self.heads, prepared.heads)]
-        contexts, weights = self._side_by_side([output for output, _ in both])
+    def attend_vjp(
+        self, queries: Array, prepared: AdditiveHeadsPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
+        both = zip(self.heads, prepared.heads)
+        *found, backs = zip(*(head.attend_vjp(queries, own, None, return_weights) for head, own in both))
+        contexts, weights = self._side_by_side(list(zip(*found)))
         context, output_back = self.output.vjp(contexts)
-        output = context if weights is None else AttentionOutput(context, weights)
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             d_queries, d_contexts, gradients = np.zeros_like(queries), output_back(d_context), []
-            for i, (_, head_back) in enumerate(both):
+            for i, head_back in enumerate(backs):
                 d_own, d_memory = head_back(*self._of_head(i, d_contexts, d_weights))
                 d_queries += d_own
                 gradients.append(d_memory)
             return d_queries, self._memory_vjp(prepared, gradients)
 
-        return output, backward
+        return context, weights, backward
 
     def _memory_vjp(self, prepared: Prepared, gradients: list[Any]) -> MemoryGradient:
         d_memory = gradients[0][0]
@@ -205,7 +191,7 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
         check_whole(prepared)
         prepared.count()
         found = [head.step_vjp(query, own, AttentionState()) for head, own in zip(self.heads, prepared.heads)]
-        contexts, weights = self._side_by_side([one[:2] for one in found])
+        contexts, weights = self._side_by_side(found)
 
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None

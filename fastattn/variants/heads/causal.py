@@ -1,19 +1,19 @@
 """Multi-head self-attention of a decoder: every position sees itself and those before it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
-from fastattn.attention import AttentionOutput, Memory, prepare
+from fastattn.attention import Memory, prepare
 from fastattn.errors import ShapeError, UnsupportedError, describe
 from fastattn.positions import Positions, attend_vjp
 from fastattn.variants.heads.multihead import HeadsPrepared, MultiHead
 from fastattn.variants.heads.projections import heads_of, joined
 from fastattn.variants.protocol.checks import NormalizerLike, check_size, check_whole
 from fastattn.variants.protocol.prepared import check_prepared
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward
+from fastattn.variants.protocol.variant import Array, AttentionState, Backward, MemoryGradient, Prepared, StepBackward
 
 __all__ = ["CausalSelfAttention", "CausalState"]
 
@@ -126,26 +126,25 @@ class CausalSelfAttention(MultiHead):
         """Return the keys and values of positions."""
         return self.key.heads(placed, self.positions, first)[0], self.value.heads(placed)[0]
 
-    def vjp(
-        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        x, before = self.check_queries(queries, prepared, state), prepared.keys
-        check_whole(prepared)
+    def attend_vjp(
+        self, queries: Array, prepared: HeadsPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
         if state is not None:
             hint = "prepare what precedes the queries as the memory."
             raise UnsupportedError(describe("state", "None: gradients reach the beginning", "a state", hint))
-        whole = np.concatenate([prepared.memory, x], axis=1)
-        known = self._projected(Prepared(whole, None, np.full(len(x), whole.shape[1]), None))
-        output, back = self._queries_vjp(x, known, before, return_weights)
+        before = prepared.keys
+        whole = np.concatenate([prepared.memory, queries], axis=1)
+        known = self._projected(Prepared(whole, None, np.full(len(whole), whole.shape[1]), None))
+        context, weights, back = self._queries_vjp(queries, known, before, return_weights)
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_x, gradients = back(d_context, d_weights)
-            d_whole = self._placed_vjp(known, gradients)
-            d_whole[:, before:] += d_x
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
+            d_queries, gradients = back(d_context, d_weights)
+            d_whole = self._placed_vjp(known, gradients.key, gradients.value)
+            d_whole[:, before:] += d_queries
             self.positions.add_vjp(d_whole)
             return d_whole[:, before:], d_whole[:, :before]
 
-        return output, backward
+        return context, weights, backward
 
     def step_vjp(
         self, query: Array, prepared: HeadsPrepared, state: Any
@@ -193,5 +192,5 @@ class CausalSelfAttention(MultiHead):
         sums = self.take(prepared)[1]
         d_memory = np.zeros_like(prepared.memory)
         if sums:
-            d_memory += self._memory_vjp(prepared, CausalGradient(sums["key"], sums["value"]))
+            d_memory += self._memory_vjp(prepared, sums["key"], sums["value"])
         return d_memory

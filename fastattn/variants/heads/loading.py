@@ -1,4 +1,4 @@
-"""Parameters of other libraries' multi-head attention."""
+"""Parameters of other libraries' multi-head attention: methods of `MultiHead`."""
 
 import reprlib
 from collections.abc import Mapping
@@ -13,8 +13,15 @@ from fastattn.layers import Layer, Linear
 __all__ = ["load_keras", "load_torch"]
 
 
-def load_torch(layer: Layer, state: Any) -> None:
-    """See `MultiHead.load_torch`."""
+def load_torch(self: Layer, state: Any) -> None:
+    """Take the parameters of a ``torch.nn.MultiheadAttention``.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        Its ``state_dict()``, with ``in_proj_weight`` or ``q_proj_weight``, ``k_proj_weight``, ``v_proj_weight``,
+        ``out_proj.weight``, and the biases ``in_proj_bias`` and ``out_proj.bias``; anything that NumPy takes.
+    """
     parts: dict[str, Any] = {"output": np.asarray(_entry(state, "out_proj.weight")).T}
     if "in_proj_weight" in state:
         rows = np.asarray(state["in_proj_weight"])
@@ -25,11 +32,18 @@ def load_torch(layer: Layer, state: Any) -> None:
     if "in_proj_bias" in state:
         biases = dict(zip(("query", "key", "value"), np.array_split(np.asarray(state["in_proj_bias"]), 3)))
         biases["output"] = np.asarray(_entry(state, "out_proj.bias"))
-    _load(layer, parts, biases)
+    _load(self, parts, biases)
 
 
-def load_keras(layer: Layer, weights: Any) -> None:
-    """See `MultiHead.load_keras`."""
+def load_keras(self: Layer, weights: Any) -> None:
+    """Take the parameters of a Keras `MultiHeadAttention` or `GroupQueryAttention`.
+
+    Parameters
+    ----------
+    weights : sequence of array
+        Its ``get_weights()``: kernels (D, H, d), each followed by its bias (H, d), of query, key, value, and of the
+        output (H, d, D) and (D,).
+    """
     names = ("query", "key", "value", "output")
     hint = "pass the layer's get_weights()."
     weights = list(items("weights", "4 arrays, or 8 with biases", weights, hint))
@@ -41,7 +55,7 @@ def load_keras(layer: Layer, weights: Any) -> None:
     parts = {
         name: x.reshape(-1, x.shape[-1]) if name == "output" else x.reshape(len(x), -1) for name, x in parts.items()
     }
-    _load(layer, parts, {name: arrays[i * 2 + 1].reshape(-1) for i, name in enumerate(names)} if each == 2 else {})
+    _load(self, parts, {name: arrays[i * 2 + 1].reshape(-1) for i, name in enumerate(names)} if each == 2 else {})
 
 
 def _entry(state: Any, name: str) -> Any:

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from fastattn import normalizers
+from fastattn._arrays import Array
 from fastattn._kernels import core
-from fastattn.attention import AttentionOutput, Gradients, Memory, prepare
+from fastattn.attention import Gradients, Memory, prepare
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Linear
 from fastattn.positions import Positions, attend, attend_vjp, check_window, visible
@@ -17,17 +19,10 @@ from fastattn.positions import create as create_positions
 from fastattn.scores.base import KERNEL_DOT
 from fastattn.variants.heads import loading
 from fastattn.variants.heads.projections import ToHeads, heads_of, heads_vjp, joined
-from fastattn.variants.protocol.backward import check_cotangents
-from fastattn.variants.protocol.checks import (
-    NormalizerLike,
-    check_head_width,
-    check_size,
-    check_summed,
-    check_whole,
-)
-from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.checks import NormalizerLike, check_head_width, check_size, check_summed
+from fastattn.variants.protocol.prepared import check_prepared, check_whole
 from fastattn.variants.protocol.tape import Tape
-from fastattn.variants.protocol.variant import Array, AttentionState, MemoryGradient, Prepared, StepBackward, Variant
+from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 
 __all__ = ["HeadsPrepared", "HeadsState", "MultiHead"]
 
@@ -252,44 +247,40 @@ class MultiHead(Variant[HeadsPrepared]):
         context, weights, after = self._run(query[:, None], prepared, state, True)
         return context[:, 0], weights[:, :, 0], after
 
-    def forward(
-        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> Array | AttentionOutput:
-        queries = self.check_queries(queries, prepared, state)
-        context, weights, _ = self._run(queries, prepared, state or self.start(prepared), return_weights)
-        return context if weights is None else AttentionOutput(context, weights)
+    def attend(
+        self, queries: Array, prepared: HeadsPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        return self._run(queries, prepared, state or self.start(prepared), return_weights)[:2]
 
-    def vjp(
-        self, queries: Array, prepared: HeadsPrepared, *, state: Any = None, return_weights: bool = False
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, MemoryGradient]]]:
-        queries, first = self.check_queries(queries, prepared, state), self._first(state)
-        check_whole(prepared)
-        output, back = self._queries_vjp(queries, prepared, first, return_weights)
+    def attend_vjp(
+        self, queries: Array, prepared: HeadsPrepared, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
+        first = self._first(state)
+        context, weights, back = self._queries_vjp(queries, prepared, first, return_weights)
 
-        def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             d_queries, gradients = back(d_context, d_weights)
             self.positions.add_vjp(d_queries, first)
-            return d_queries, self._memory_vjp(prepared, gradients)
+            return d_queries, self._memory_vjp(prepared, gradients.key, gradients.value)
 
-        return output, backward
+        return context, weights, backward
 
     def _queries_vjp(
         self, queries: Array, prepared: HeadsPrepared, first: int, return_weights: bool
-    ) -> tuple[Array | AttentionOutput, Callable[..., tuple[Array, Gradients]]]:
-        """Return what `vjp` does, but of the memory the gradients of its heads, and of queries that of placed ones."""
+    ) -> tuple[Array, Array | None, Callable[..., tuple[Array, Gradients]]]:
+        """Return what `attend_vjp` does, but with gradients of placed queries, and of the heads of the memory."""
         placed, query = self._query_heads(queries, first)
         heads, options = (query, prepared.key, prepared.value), self._whole_options(prepared, first, queries.shape[1])
         context, weights, attention_back = heads_vjp(
             self.output, heads, self.positions, first, return_weights=return_weights, **options
         )
-        output = context if weights is None else AttentionOutput(context, weights)
         query_back = self.query.heads_backward(placed, self.positions, first)
 
-        def backward(d_context: Array | None, d_weights: Array | None) -> tuple[Array, Gradients]:
-            gradients = attention_back(*check_cotangents(output, d_context, d_weights))
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, Gradients]:
+            gradients = attention_back(d_context, d_weights)
             return query_back(gradients.query), gradients
 
-        return output, backward
+        return context, weights, backward
 
     def _whole_options(self, prepared: HeadsPrepared, first: int, queries: int) -> dict[str, Any]:
         """Return all options of attention over a memory that was not made ready for it."""
@@ -304,15 +295,15 @@ class MultiHead(Variant[HeadsPrepared]):
             query, prepared.key, prepared.value, self.positions, first, return_weights=return_weights, **options
         )
 
-    def _memory_vjp(self, prepared: HeadsPrepared, gradients: Any) -> MemoryGradient:
-        d_placed = self._placed_vjp(prepared, gradients)
+    def _memory_vjp(self, prepared: HeadsPrepared, d_key: Array, d_value: Array) -> MemoryGradient:
+        d_placed = self._placed_vjp(prepared, d_key, d_value)
         self.positions.add_vjp(d_placed if prepared.values is None else d_placed[0])
         return d_placed
 
-    def _placed_vjp(self, prepared: HeadsPrepared, gradients: Any) -> Any:
+    def _placed_vjp(self, prepared: HeadsPrepared, d_key: Array, d_value: Array) -> Any:
         """Return gradients of the placed memory, and of values if there are any."""
-        d_memory = self.key.heads_backward(prepared.placed, self.positions)(gradients.key)
-        return prepared.gradient(d_memory, self.value.heads_backward(prepared.summed)(gradients.value))
+        d_memory = self.key.heads_backward(prepared.placed, self.positions)(d_key)
+        return prepared.gradient(d_memory, self.value.heads_backward(prepared.summed)(d_value))
 
     def step_vjp(
         self, query: Array, prepared: HeadsPrepared, state: AttentionState
@@ -346,14 +337,9 @@ class MultiHead(Variant[HeadsPrepared]):
         return output, weights, after, StepBackward(backward, output, weights, after)
 
     def _step_back(
-        self,
-        prepared: HeadsPrepared,
-        first: int,
-        projected: Array,
-        weights: Array,
-        d_heads: Array,
+        self, prepared: HeadsPrepared, first: int, projected: Array, weights: Array, d_heads: Array,
         d_weights: Array | None,
-    ) -> Array:
+    ) -> Array:  # fmt: skip
         """Return the gradient of one projected query (B, H d); a key head of a sample counts as a sample."""
         (batch, key_heads, keys, d), each = prepared.key.shape, self.heads // self.key_heads
         grouped, content = (batch, key_heads, each), self.positions.content
@@ -390,51 +376,22 @@ class MultiHead(Variant[HeadsPrepared]):
         self.output.backward(steps.heads)(steps.d_context)
         self.query.backward(steps.query)(steps.d_projected)
         query, d_heads = (heads_of(x, self.heads) for x in (steps.projected, steps.d_heads))
-        d_keys_values = None
+        d_key: Any = 0
+        d_value: Any = 0
         for part, first in self._runs(tape):
             self.positions.add_vjp(steps.d_query[:, part], first)
             _, _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
             d_own = None if d_weights is None else d_weights[:, :, part]
             gradients = attention_back(d_heads[:, :, part], d_own)
-            if d_keys_values is not None:
-                gradients = gradients._replace(
-                    key=gradients.key + d_keys_values.key, value=gradients.value + d_keys_values.value
-                )
-            d_keys_values = gradients
-        return self._memory_vjp(prepared, d_keys_values)
+            d_key, d_value = d_key + gradients.key, d_value + gradients.value
+        return self._memory_vjp(prepared, d_key, d_value)
 
-    def _runs(self, tape: Tape[HeadsStep]) -> list[tuple[slice, int]]:
-        """Return slices of steps that attention takes together, and the position of their first query.
-
-        Steps went back in reverse, so that a run is a slice of step -1 of positions that fall by one.
-        """
+    def _runs(self, tape: Tape[HeadsStep]) -> list[tuple[Any, int]]:
+        """Return which steps attention takes together, in order, and the position of their first query."""
         if not self.positioned:
             return [(slice(None), 0)]
-        runs, end = [], 0
-        for number in range(1, len(tape) + 1):
-            if number == len(tape) or tape[number].first != tape[number - 1].first - 1:
-                runs.append((slice(number - 1, end - 1 if end else None, -1), tape[number - 1].first))
-                end = number
-        return runs
+        # Steps went back in reverse: those of a run fall by one as their numbers rise.
+        runs = [list(run) for _, run in groupby(range(len(tape)), lambda number: number + tape[number].first)]
+        return [(run[::-1], tape[run[-1]].first) for run in runs]
 
-    def load_torch(self, state: Any) -> None:
-        """Take the parameters of a ``torch.nn.MultiheadAttention``.
-
-        Parameters
-        ----------
-        state : mapping of str to array
-            Its ``state_dict()``, with ``in_proj_weight`` or ``q_proj_weight``, ``k_proj_weight``, ``v_proj_weight``,
-            ``out_proj.weight``, and the biases ``in_proj_bias`` and ``out_proj.bias``; anything that NumPy takes.
-        """
-        loading.load_torch(self, state)
-
-    def load_keras(self, weights: Any) -> None:
-        """Take the parameters of a Keras `MultiHeadAttention` or `GroupQueryAttention`.
-
-        Parameters
-        ----------
-        weights : sequence of array
-            Its ``get_weights()``: kernels (D, H, d), each followed by its bias (H, d), of query, key, value, and of the
-            output (H, d, D) and (D,).
-        """
-        loading.load_keras(self, weights)
+    load_torch, load_keras = loading.load_torch, loading.load_keras

@@ -34,8 +34,9 @@ What holds for every variant:
   memory by the context's matrices once; d_memory is then a pair, of the memory and of the values.
 
 Who writes a variant implements `prepare` (or `extend`), `step`, `step_vjp` and `finish`; `forward` and `vjp` follow
-by a loop over steps. One without state does better to implement all. What is called from outside is checked by the base
-class and its helpers, so that a kernel never meets another memory's state or a gradient of another shape:
-`check_query` and `check_queries` at the beginning of a step or of all, `StepBackward` as the last line of `step_vjp`,
-`take` in `finish`, `states` and `per_sample` for what is carried.
+by a loop over steps. One that can take all queries at once does better to implement `attend` and `attend_vjp` too,
+which these two call with what they have checked. What is called from outside is checked by the base class and its
+helpers, so that a kernel never meets another memory's state or a gradient of another shape: `check_query` and
+`check_queries` at the beginning of a step or of all, `StepBackward` as the last line of `step_vjp`, `take` in
+`finish`, `states` and `per_sample` for what is carried.
 """

@@ -17,9 +17,10 @@ from fastattn.variants.protocol.prepared import Prepared, check_prepared, check_
 from fastattn.variants.protocol.state import AttentionState, check_state
 from fastattn.variants.protocol.tape import Tape
 
-__all__ = ["Array", "AttentionState", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
+__all__ = ["Array", "AttentionState", "Backward", "MemoryGradient", "Prepared", "StepBackward", "Variant"]
 
 MemoryGradient = Array | tuple[Array, Array]
+Backward = Callable[[Array, Array | None], tuple[Array, MemoryGradient]]
 P = TypeVar("P", bound=Prepared)
 
 
@@ -160,14 +161,18 @@ class Variant(Layer, Generic[P]):
         array, shape (B, Tq, Dv), or AttentionOutput
         """
         queries = self.check_queries(queries, prepared, state)
-        state = self.start(prepared) if state is None else state
-        contexts, weights, return_weights = [], [], check_flag("return_weights", return_weights)
+        context, weights = self.attend(queries, prepared, state, check_flag("return_weights", return_weights))
+        return context if weights is None else AttentionOutput(context, weights)
+
+    def attend(
+        self, queries: Array, prepared: P, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None]:  # fmt: skip
+        """Return contexts, and weights or None: what `forward` does, with what it has checked; a loop over steps."""
+        state, found = self.start(prepared) if state is None else state, []
         for t in range(queries.shape[1]):
-            context, found, state = self.step(queries[:, t], prepared, state)
-            contexts.append(context)
-            if return_weights:
-                weights.append(found)
-        return self._output(prepared, contexts, weights if return_weights else None)
+            *one, state = self.step(queries[:, t], prepared, state)
+            found.append(one)
+        return self._joined(prepared, found, return_weights)
 
     def step_vjp(
         self, query: Array, prepared: P, state: AttentionState
@@ -218,41 +223,43 @@ class Variant(Layer, Generic[P]):
             ``return_weights=True``. To be called once.
         """
         queries = self.check_queries(queries, prepared, state)
-        prepared = prepared.fresh()
-        state = self.start(prepared) if state is None else state
-        contexts, weights, backwards = [], [], []
+        check_whole(prepared)
         return_weights = check_flag("return_weights", return_weights)
-        for t in range(queries.shape[1]):
-            context, found, state, backward_one = self.step_vjp(queries[:, t], prepared, state)
-            contexts.append(context)
-            backwards.append(backward_one)
-            if return_weights:
-                weights.append(found)
-        output = self._output(prepared, contexts, weights if return_weights else None)
+        context, weights, back = self.attend_vjp(queries, prepared, state, return_weights)
+        output = context if weights is None else AttentionOutput(context, weights)
 
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
-            d_context, d_weights = check_cotangents(output, d_context, d_weights)
-            d_queries, d_state = np.empty_like(queries), None
-            for t in reversed(range(len(backwards))):
-                given = None if d_weights is None else d_weights[..., t, :]
-                d_queries[:, t], d_state = backwards[t](d_context[:, t], given, d_state)
-            return d_queries, self.finish(prepared)
+            return back(*check_cotangents(output, d_context, d_weights))
 
         return output, backward
 
-    def _output(
-        self, prepared: P, contexts: list[Array], weights: list[Array | None] | None
-    ) -> Array | AttentionOutput:
-        """Join the results of steps."""
-        if contexts:
-            joined = np.stack(contexts, axis=1)
-        else:
-            joined = np.empty((prepared.batch, 0, prepared.summed.shape[-1]), self.dtype)
-        if weights is None:
-            return joined
-        if not weights:
-            return AttentionOutput(joined, np.empty((prepared.batch, 0, prepared.keys), self.dtype))
-        return AttentionOutput(joined, np.stack([found for found in weights if found is not None], axis=-2))
+    def attend_vjp(
+        self, queries: Array, prepared: P, state: Any, return_weights: bool
+    ) -> tuple[Array, Array | None, Backward]:
+        """Return what `attend` does, and the backward pass, which is given what was checked; a loop over steps."""
+        prepared = prepared.fresh()
+        state, found, backs = self.start(prepared) if state is None else state, [], []
+        for t in range(queries.shape[1]):
+            *one, state, back = self.step_vjp(queries[:, t], prepared, state)
+            found.append(one)
+            backs.append(back)
+
+        def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
+            d_queries, d_state = np.empty_like(queries), None
+            for t in reversed(range(len(backs))):
+                given = None if d_weights is None else d_weights[..., t, :]
+                d_queries[:, t], d_state = backs[t](d_context[:, t], given, d_state)
+            return d_queries, self.finish(prepared)
+
+        return *self._joined(prepared, found, return_weights), backward
+
+    def _joined(self, prepared: P, found: list[Any], return_weights: bool) -> tuple[Array, Array | None]:
+        """Return contexts and weights, or None, of steps, one after the other."""
+        if not found:
+            context = np.empty((prepared.batch, 0, prepared.summed.shape[-1]), self.dtype)
+            return context, np.empty((prepared.batch, 0, prepared.keys), self.dtype) if return_weights else None
+        contexts, weights = zip(*found)
+        return np.stack(contexts, axis=1), np.stack(weights, axis=-2) if return_weights else None
 
     def check_queries(self, queries: Array, prepared: P, state: AttentionState | None) -> Array:
         """Return queries (B, Tq, Dq) as an array, or raise if these, the memory or the state are wrong."""
