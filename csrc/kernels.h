@@ -33,7 +33,7 @@ typedef struct {
 } fa_score_facts;
 static inline const fa_score_facts *fa_facts(int32_t score) {
     static const fa_score_facts all[] = {
-#define SCORE(NAME, name, ...) [FA_SCORE_##NAME] = {#name, __VA_ARGS__},
+#define SCORE(NAME, name, ...) {#name, __VA_ARGS__},
 #include "attention/scores/scores.def"
     };
     return all + score;

@@ -44,7 +44,7 @@ typedef struct {
     score_source scores;
     int64_t b, hk, group, ldq, block_keys;
     int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
-    int careful;      /* leave masked pairs out of every product */
+    int leave_out;    /* leave masked pairs out of every product */
     /* The outer block: its keys (packed, if the score does it), rows_stride apart, and its sums, ldd and ldv apart, in
      * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums; of kept: so do
      * the pairs, which begin with the panel's in high and low and go on with those of its values. */
@@ -161,7 +161,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         fa_range k = fa_row_range(a, length, query);
         int options = a->softcap > 0 || a->bias || a->mask || n < end || k.lo > j0 || k.hi < j0 + n;
         if (options) row_options(a, s->b, head, query, k, j0, n, S, slope);
-        if (s->careful)
+        if (s->leave_out)
             for (int64_t j = 0; j < n; j++) s->live[r * PW + j] = S[j] != NEG_INF;
         if (a->seeds) row_dropout(a, s->b, head, query, j0, n, dP);
         if (g->d_weights) {
@@ -200,13 +200,13 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
     const real *keys = s->rows + p * PW * s->rows_stride;
     const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, product = !s->kernel->block_backward;
     s->started |= 1u << p;
-    if (s->careful)
-        careful_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
+    if (s->leave_out)
+        unmasked_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
     else
         micro_gemm(mode, n, s->ldv, s->S, 1, PW, s->d_context, s->ldv, d_value, s->ldv, rows);
-    if (product && s->careful) {
-        careful_product(mode, n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
-        careful_product(MICRO_ADD, rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
+    if (product && s->leave_out) {
+        unmasked_product(mode, n, rows, s->dP, s->live, 1, PW, s->queries, s->ldd, d_key, s->ldd, s->ldd);
+        unmasked_product(MICRO_ADD, rows, n, s->dP, s->live, PW, 1, keys, s->rows_stride, d_query, s->ldd, s->ldd);
     } else if (product) {
         micro_gemm(mode, n, s->ldd, s->dP, 1, PW, s->queries, s->ldd, d_key, s->ldd, rows);
         micro_gemm(MICRO_ADD, rows, s->ldd, s->dP, PW, 1, keys, s->rows_stride, d_query, s->ldd, n);
@@ -417,10 +417,10 @@ FA_FUNC void attention_backward(const fa_attention_grad *g, const fa_plan *plan,
         for (int64_t j = 0; j < plan->heads_per_task; j++) {
             s.b = task / head_tasks * plan->batches_per_task + i;
             s.hk = task % head_tasks * plan->heads_per_task + j;
-            s.careful = 0;
+            s.leave_out = 0;
             int finite = backward_head(&s, 1);
             if (!finite) {
-                s.careful = 1;
+                s.leave_out = 1;
                 finite = backward_head(&s, 0);
             }
             backward_report(plan, a, s.b * a->Hk + s.hk, s.d_v_total, finite);

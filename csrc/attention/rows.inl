@@ -183,8 +183,8 @@ FA_FUNC void row_dropout(const fa_attention *a, int64_t b, int64_t h, int64_t i,
 }
 
 /* micro_gemm over live pairs: the same chains. live has A's layout, the mode is MICRO_FRESH or MICRO_ADD. */
-FA_FUNC void careful_product(int mode, int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda,
-                             int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
+FA_FUNC void unmasked_product(int mode, int64_t rows, int64_t n, const real *A, const uint8_t *live, int64_t lda,
+                              int64_t ska, const real *B, int64_t ldb, real *C, int64_t ldc, int64_t width) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < width; c += VL) {
             vec sum = vset1(0);

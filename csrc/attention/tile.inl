@@ -142,9 +142,9 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
 }
 
 /* Steps 4 to 7 for one tile over keys lo..hi-1 of one chunk. Returns 0 when a non-finite result may stem from a masked
- * value: then call again with careful = 1. */
+ * value: then call again with leave_out = 1. */
 FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const forward_chunk *chunk, int64_t lo,
-                         int64_t hi, int careful) {
+                         int64_t hi, int leave_out) {
     const fa_attention *a = s->a;
     const int rows = t->rows, elementwise = a->softcap > 0 || a->bias || a->mask;
     int masked_pairs = a->mask || a->bias, mode = MICRO_FRESH;
@@ -172,7 +172,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
                 element *w = a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
                 for (int64_t j = 0; j < n; j += VL) estore_n(w + j, vload(S + j), n - j);
             }
-            if (careful)
+            if (leave_out)
                 for (int64_t j = 0; j < n; j++) s->live[r * s->lds + j] = S[j] != NEG_INF;
         }
         real factor[MR];
@@ -189,8 +189,8 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
                     vstore(s->acc + r * s->ldv + c, vload(s->acc + r * s->ldv + c) * f);
             }
         const real *V = chunk->values + (from - chunk->first) * chunk->values_stride;
-        if (careful) {
-            careful_product(mode, rows, n, strip, s->live, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
+        if (leave_out) {
+            unmasked_product(mode, rows, n, strip, s->live, s->lds, 1, V, chunk->values_stride, s->acc, s->ldv, s->ldv);
         } else if (rows <= 2 && s->ldv > NV * VL) {
             context_wide(mode, rows, n, strip, s->lds, V, chunk->values_stride, s->acc, s->acc + rows * s->ldv, s->ldv);
         } else {
@@ -199,6 +199,6 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         mode = MICRO_ADD;
         from = to;
     }
-    return careful || !masked_pairs || !has_nonfinite(s->acc, rows * s->ldv);
+    return leave_out || !masked_pairs || !has_nonfinite(s->acc, rows * s->ldv);
 }
 #endif
