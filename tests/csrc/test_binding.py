@@ -591,7 +591,7 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
 
 
 @pytest.mark.parametrize("name, changes", [
-    ("Call", {"positions": TK + 1}), ("Call", {"positions": -1}), ("Call", {"score": 2}), ("Call", {"activation": 3}),
+    ("Call", {"positions": TK + 1}), ("Call", {"positions": -1}), ("Call", {"score": 99}), ("Call", {"activation": 3}),
     ("Call", {"causal": 3}), ("Call", {"left": 2**61 + 1}), ("Call", {"right": -2}), ("Call", {"vector": None}),
     ("Call", {"query": ones(B, 3, TQ, D)}), ("Call", {"table": np.zeros((TK, B), np.int64)}),
     ("pack_keys", {"first": 1}), ("pack_keys", {"last": TK + 1}), ("pack_keys", {"last": -1}),
