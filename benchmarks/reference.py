@@ -3,7 +3,8 @@
 For a softmax-weighted sum the natural unit of the error of output ``i`` is ``eps * A_i * (1 + S_i)``, where ``A`` is
 the same sum over absolute values and ``S`` the largest score of the row summed over absolute values: an error of
 ``S * eps`` in a score multiplies its weight by ``1 + S * eps``. Gradients use the same rule: every sum that forms them
-is taken over absolute values. Models are measured by the largest value of each output.
+is taken over absolute values. Calls of attention are judged by the twin and the units of the tests,
+`tests/shared/bounds.py`. Models are measured by the largest value of each output.
 """
 
 from dataclasses import dataclass

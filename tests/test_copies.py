@@ -553,7 +553,7 @@ EXEMPT = {
         "testing.certificate.Certificate", "testing.certificate.Result",
         "testing.attention_problem.AttentionProblem", "testing.attention_problem.AttentionSubject",
         "testing.normalizer_checks.NormalizerSubject", "testing.score_checks.ScoreSubject",
-        "testing.subject.Problem", "testing.subject.Subject", "testing.timing.Case",
+        "testing.subject.Problem", "testing.subject.Subject", "testing.timing.Timed",
         "testing.variant_subject.VariantProblem", "testing.variant_subject.VariantSubject",
     ],
     "tests of its own": [

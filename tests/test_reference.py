@@ -1,5 +1,6 @@
 """The twin itself: its gradients against central differences, and its masks and dropout against plain loops."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,12 +8,11 @@ import pytest
 from cases import SMALL, make, twin_options
 
 from fastattn import _reference
-from fastattn._reference.scores import ScoreSpec
 
 
 def _loss(problem, arrays):
     parameters = {name[2:]: x for name, x in arrays.items() if name.startswith("p.")}
-    spec = ScoreSpec(problem.score.name, parameters, problem.score.activation, problem.score.softcap)
+    spec = dataclasses.replace(problem.score, parameters=parameters)
     rest = {**problem.rest, "score": spec}
     if "bias" in rest:
         rest["bias"] = arrays["bias"]

@@ -4,7 +4,9 @@
 module                  what it has
 ======================  ================================================================================================
 ``cases``               ``CASES``, and what the names of sizes mean
-``inputs``              ``make(case, rng)``: float32 arrays by name
+``inputs``              ``make(case, rng)``: float32 arrays by name. Where it has ``described(case)``, the case in the
+                        terms of the tests, `tests/attention/test_timed.py` has it too: a call as in
+                        `tests/shared/cases.py`, a mechanism as the conformance kit's ``VariantSubject``
 ``reference``           ``compute(case, data)``: a `benchmarks.reference.Reference`, float64
 ``ours``, ``torch``...  ``prepare(case, data)`` and ``collect(case, result)`` of `benchmarks.peers.Library`; a library
                         without a module has no such operation

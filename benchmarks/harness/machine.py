@@ -56,10 +56,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fastattn_config() -> dict[str, Any] | None:
-    """`fastattn.show_config(as_dict=True)`: version, instruction set level, threads; None when it is not built."""
-    try:
-        from fastattn import show_config
-    except ImportError:
-        return None
+def fastattn_config() -> dict[str, Any]:
+    """`fastattn.show_config(as_dict=True)`: version, instruction set level, threads."""
+    from fastattn import show_config
+
     return show_config(as_dict=True)

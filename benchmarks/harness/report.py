@@ -93,7 +93,7 @@ def text(report: dict[str, Any], markdown: bool = False) -> str:
     machine = report["machine"]
     parts = [f"{machine['processor']}, {machine['system']}, {machine['python']}, {report['date']}"]
     for run in report["runs"]:
-        level = (run["fastattn"] or {}).get("level", "not built")
+        level = run["fastattn"]["level"]
         before, after = run["load_average"]
         load = f", load {before:.1f} before and {after:.1f} after" if before is not None else ""
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())

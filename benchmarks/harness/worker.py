@@ -38,10 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     names = peers.PEERS if options.peers is None else tuple(options.peers)
     libraries, missing = peers.load(names, options.threads)
-    try:
-        libraries.insert(0, ours.load(options.threads))
-    except ImportError as error:
-        missing = {ours.NAME: str(error).splitlines()[0], **missing}
+    libraries.insert(0, ours.load(options.threads))
     load = machine.load_average()
     effort = Effort(options.rounds, options.sample_seconds)
     results = []

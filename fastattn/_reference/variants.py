@@ -40,7 +40,7 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
     if name == "dot":
         return np.einsum("bd,bsd->bs", q, m)
     if name == "general":
-        return np.einsum("bd,de,bse->bs", q, p["w"], m)
+        return np.einsum("be,bse->bs", q @ p["w"], m)
     if name == "location":
         return (q @ p["w"])[:, : m.shape[1]]
     if name in ("additive", "concat", "bahdanau"):

@@ -19,14 +19,14 @@ from fastattn.testing.normalizer_checks import NormalizerSubject
 from fastattn.testing.score_checks import ScoreSubject
 from fastattn.testing.variant_subject import VariantSubject
 
-__all__ = ["Case", "benchmarks_of", "measure"]
+__all__ = ["Timed", "benchmarks_of", "measure"]
 
 BATCH, QUERIES, KEYS, WIDTH = 16, 30, 50, 64
 # Checks whose failure means that a result is wrong, so that its time would say nothing.
 _NEEDED = ("can_be_made", "formula", "masks", "gradients", "steps_against_all_at_once", "weights_agree_with_context")
 
 
-class Case:
+class Timed:
     """One call to be timed.
 
     Attributes
@@ -59,7 +59,7 @@ class Case:
             raise PluginError(describe_file(self.record.name, f"is wrong: {names}", hint))
 
 
-def benchmarks_of(plugin: Any) -> list[Case]:
+def benchmarks_of(plugin: Any) -> list[Timed]:
     """Return what there is to time of a plugin: variants, scores and normalizers, each with its first example.
 
     Parameters
@@ -79,7 +79,7 @@ def benchmarks_of(plugin: Any) -> list[Case]:
             own, peer = _normalizer_calls(record, options), _normalizer_calls(normalizers.record("softmax"), {})
         else:
             continue
-        cases += [Case(record, options, call, own[call], peer[call]) for call in own]
+        cases += [Timed(record, options, call, own[call], peer[call]) for call in own]
     return cases
 
 
@@ -133,7 +133,7 @@ def _normalizer_calls(record: Record, options: Any) -> dict[str, Callable[[], An
     return {"forward": lambda: attention(query, key, value, normalizer=normalizer), "gradients": gradients}
 
 
-def measure(case: Case, rounds: int = 7, seconds: float = 0.05) -> tuple[float, float]:
+def measure(case: Timed, rounds: int = 7, seconds: float = 0.05) -> tuple[float, float]:
     """Return the median times of a case and of its peer, in seconds, measured in turn."""
     calls, counts, found = (case.run, case.peer), [], ([], [])  # type: ignore[var-annotated]
     for call in calls:

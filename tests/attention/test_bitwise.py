@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import SCORES, Case, library_score, make
+from cases import SCORES, AttentionCase, library_score, make
 from checks import run_all, same_bits
 from layouts import LAYOUTS, part
 
@@ -22,7 +22,7 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 def problem(score, dtype="float32", **fields):
     wide = {"dq": 11} if score in WIDE else {}
     shape = {"batch": (5,), "tq": 7, "tk": 41, "dk": 24, "dv": 19}
-    return make(Case(f"bitwise-{score}", score=score, dtype=dtype, **{**shape, **wide, **fields}))
+    return make(AttentionCase(f"bitwise-{score}", score=score, dtype=dtype, **{**shape, **wide, **fields}))
 
 
 def everything(p, d_context=None, **rest):
@@ -226,7 +226,7 @@ def test_stride_zero_gives_the_bits_of_a_copy(score):
 FAR = """
 import dataclasses, mmap
 import numpy as np
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 from layouts import LAYOUTS, part
 NORESERVE = 0x4000
@@ -244,7 +244,7 @@ def far(x, axis):
     y[...] = near
     return np.moveaxis(y, 0, axis)
 for score in ("dot", "additive"):
-    p = make(Case("far-" + score, batch=(2, 2), tq=2, tk=2, score=score, bias=(2, 2, 2, 2), mask=(2, 2, 2, 2)))
+    p = make(AttentionCase("far-" + score, batch=(2, 2), tq=2, tk=2, score=score, bias=(2, 2, 2, 2), mask=(2, 2, 2, 2)))
     p.rest["mask"][..., 0] = True
     def go(p, **rest):
         return run_all(*p.arrays, p.d_context, library_score(p.score), **p.rest, **rest)
@@ -344,13 +344,13 @@ FORK = """
 import os, signal, sys
 import numpy as np
 import fastattn
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 from layouts import LAYOUTS, part
 signal.alarm(60)
 fastattn.set_num_threads(4)
 for score in ("scaled_dot", "additive"):
-    p = make(Case("fork-" + score, batch=(2, 4), tq=50, tk=70, score=score))
+    p = make(AttentionCase("fork-" + score, batch=(2, 4), tq=50, tk=70, score=score))
     def go(): return run_all(*p.arrays, p.d_context, library_score(p.score))
     expected = go()
     for _ in range(20):
@@ -364,12 +364,12 @@ for score in ("scaled_dot", "additive"):
 
 FRESH = """
 import hashlib
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all
 digest = hashlib.sha256()
 for score in ("scaled_dot", "additive", "general", "cosine"):
     for dtype in ("float32", "float64"):
-        p = make(Case("fresh-" + score, batch=(2, 4), tq=50, tk=70, score=score, dtype=dtype))
+        p = make(AttentionCase("fresh-" + score, batch=(2, 4), tq=50, tk=70, score=score, dtype=dtype))
         for x in run_all(*p.arrays, p.d_context, library_score(p.score)):
             digest.update(x.tobytes())
 print(digest.hexdigest())

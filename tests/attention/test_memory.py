@@ -37,7 +37,7 @@ import os
 import numpy as np
 import fastattn
 from fastattn import functional, linear
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 failed = 0
 def attempt(call):
@@ -50,7 +50,7 @@ def attempt(call):
     return call()
 results = []
 for score in ("scaled_dot", "additive", "cosine", "general"):
-    p = make(Case("memory-" + score, batch=(2, 2), tq=9, tk=33, score=score))
+    p = make(AttentionCase("memory-" + score, batch=(2, 2), tq=9, tk=33, score=score))
     results.append(attempt(lambda: run_all(*p.arrays, p.d_context, library_score(p.score), causal="top_left")))
 x = p.query.reshape(-1, p.query.shape[-1])
 packed = attempt(lambda: linear.PackedWeights(x[:4].copy()))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import SCORES, Case, library_score, make
+from cases import SCORES, AttentionCase, library_score, make
 from checks import same_bits
 
 import fastattn
@@ -21,7 +21,9 @@ F32 = np.float32
 def problem(score="scaled_dot", **fields):
     """A problem of odd sizes, and the object of its score."""
     wide = {"dq": 11} if score in WIDE else {}
-    p = make(Case(f"prepare-{score}", score=score, **{"batch": (3,), "tq": 5, "tk": 70, "dv": 9, **wide, **fields}))
+    p = make(
+        AttentionCase(f"prepare-{score}", score=score, **{"batch": (3,), "tq": 5, "tk": 70, "dv": 9, **wide, **fields})
+    )
     return p, library_score(p.score)
 
 

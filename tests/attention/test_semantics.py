@@ -6,7 +6,7 @@ import platform
 
 import numpy as np
 import pytest
-from cases import BY_NAME, CASES, SCORES, Case, library_score, make, options
+from cases import BY_NAME, CASES, SCORES, AttentionCase, library_score, make, options
 from checks import flatten, run_all, same_bits
 
 import fastattn
@@ -19,7 +19,7 @@ def problem(score, dtype="float32", **fields):
     """A problem with three samples, four queries and 21 keys."""
     wide = {"dq": 11} if score in WIDE else {}
     shape = {"batch": (3,), "tq": 4, "tk": 21, "dk": 9, "dv": 7}
-    return make(Case(f"semantics-{score}", score=score, dtype=dtype, **{**shape, **wide, **fields}))
+    return make(AttentionCase(f"semantics-{score}", score=score, dtype=dtype, **{**shape, **wide, **fields}))
 
 
 def everything(p, d_context=None, **rest):

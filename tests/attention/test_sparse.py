@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import SPARSE, SPARSE_SMALL, Case, library_score, make
+from cases import SPARSE, SPARSE_SMALL, AttentionCase, library_score, make
 from checks import check_forward, check_gradients, same_bits
 from sparse_problems import everything, families, problem, sparse
 
@@ -73,7 +73,7 @@ def test_gradients_against_central_differences(case):
 @pytest.mark.parametrize("alpha", [1.0, 1.0001, 1.01, 1.25, 1.5, 1.75, 2.0, (1.0, 1.5, 1.9, 2.0)])
 def test_the_gradient_of_alpha_is_that_of_the_twin(alpha):
     """The twin's form cancels as alpha goes to 1: it loses eps / (alpha - 1)^2."""
-    p = make(Case("of-alpha", batch=(3, 4), tq=6, tk=33, dtype="float64"))
+    p = make(AttentionCase("of-alpha", batch=(3, 4), tq=6, tk=33, dtype="float64"))
     normalizer = normalizers.Entmax(alpha=alpha)
     _, backward = fastattn.attention_vjp(*p.arrays, normalizer=normalizer)
     found = backward(p.d_context).normalizer["alpha"]

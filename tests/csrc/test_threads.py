@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 
 import fastattn
@@ -19,7 +19,7 @@ def restore_threads():
 
 
 def problem(score):
-    return make(Case(f"threads-{score}", batch=(2, 2), tq=60, tk=130, dk=16, score=score))
+    return make(AttentionCase(f"threads-{score}", batch=(2, 2), tq=60, tk=130, dk=16, score=score))
 
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
@@ -68,12 +68,12 @@ def test_changing_the_number_of_threads_while_a_kernel_runs_is_harmless():
 
 INSIDE = """
 import os, signal, threading
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 import fastattn
 signal.alarm(90)
 fastattn.set_num_threads(4)
-p = make(Case("inside", batch=(4, 2), tq=100, tk=200, dk=16, score="scaled_dot"))
+p = make(AttentionCase("inside", batch=(4, 2), tq=100, tk=200, dk=16, score="scaled_dot"))
 def go(): return run_all(*p.arrays, p.d_context, "scaled_dot")
 expected = go()
 done = threading.Event()

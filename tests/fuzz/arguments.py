@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 
 import entries
 import entries_of_files  # noqa: F401, registers what it has
-from spoil import Case, Refused, WrongAnswerError
+from spoil import Draw, Refused, WrongAnswerError
 
 SECONDS = 60  # of a case, under the sanitizers too
 
@@ -39,7 +39,7 @@ def case(seed, number):
     """Run one case; return its entry, how many calls it made, and what is wrong, if anything."""
     rng = np.random.default_rng([seed, number])
     name = NAMES[rng.integers(len(NAMES))]
-    z = Case(rng)
+    z = Draw(rng)
     try:
         signal.alarm(SECONDS)
         entries.ENTRIES[name][0](z)
@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--worker", nargs=2, metavar=("FIRST", "MARK"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only is not None:
-        z = Case(np.random.default_rng([given.seed, given.only]))
+        z = Draw(np.random.default_rng([given.seed, given.only]))
         name = NAMES[z.rng.integers(len(NAMES))]
         try:
             entries.ENTRIES[name][0](z)

@@ -1,6 +1,6 @@
 """Right calls of everything public that takes or returns arrays, or texts, for the fuzzer of arguments.
 
-An entry is a function of a `spoil.Case`, and names what it calls, as "module.name"; `test_arguments.py` walks all
+An entry is a function of a `spoil.Draw`, and names what it calls, as "module.name"; `test_arguments.py` walks all
 public names and misses what is not named here.
 """
 

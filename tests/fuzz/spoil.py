@@ -1,6 +1,6 @@
 """One case of the fuzzer of arguments: right calls, of which some arguments are spoilt, and what must hold of them.
 
-A case calls through `Case.call`. An argument is any array or number among those of a call, also in lists, tuples and
+A case calls through `Draw.call`. An argument is any array or number among those of a call, also in lists, tuples and
 dicts; each is spoilt with a small probability, and so are arrays that were given earlier, between calls. A call works,
 or raises a `FastattnError` or a `MemoryError`, or what Python and NumPy raise where a number was spoilt that is no
 array; whatever comes, it writes nothing but what it is there to write.
@@ -30,7 +30,7 @@ class Sub(np.ndarray):
     """A subclass of arrays that does nothing."""
 
 
-class Case:
+class Draw:
     """The random choices of one case, and its arrays."""
 
     def __init__(self, rng):

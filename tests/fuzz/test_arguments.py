@@ -60,7 +60,7 @@ def test_what_a_call_may_not_do_is_noticed():
         raise IndexError("raw")
 
     for function in (writes, raises):
-        z = spoil.Case(np.random.default_rng(0))
+        z = spoil.Draw(np.random.default_rng(0))
         z.spoil_within = lambda value: value
         with pytest.raises(spoil.WrongAnswerError, match=inspect.unwrap(function).__name__):
             z.call(function, np.ones(3))

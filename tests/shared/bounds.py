@@ -29,6 +29,8 @@ conspire: correct kernels stay below 0.15 of the product at every level, so they
 The smallest normal number is added to every unit: kernels may flush weights below it to zero.
 """
 
+from functools import cached_property
+
 import numpy as np
 from cases import twin_options
 
@@ -41,7 +43,7 @@ from fastattn._reference.shapes import gather_heads, to_four, to_pairs, unbroadc
 
 FORWARD_GATE = 4.0
 BACKWARD_GATE = 8.0
-ADDITIVE_BACKWARD_GATE = 1.0
+PRODUCT_GATE = 1.0  # where the unit is a product of two
 
 
 def worst(result, twin, unit, dtype):
@@ -63,6 +65,8 @@ def _swap(x):
 
 class Units:
     """The units of one problem."""
+
+    jumps = np.zeros((1, 1), bool)  # rows (..., Tq, 1) of which a rounding may change the whole gradient
 
     def __init__(self, problem):
         self.problem = problem
@@ -90,9 +94,10 @@ class Units:
             return q @ p["w"][:, : k.shape[-2]]
         if self.run.spec.formula is not None:
             return np.maximum(*(np.abs(self.run.spec.formula(p, q, sign * k, 1.0)) for sign in (1, -1)))
-        y, slope, argument, _ = self._additive()
+        y, slope, argument, _ = self._additive
         return (np.abs(y) + slope * argument) @ p["v"]
 
+    @cached_property
     def _additive(self):
         """act(x), the slope that carries errors of x, X, and the unit of act'."""
         spec = self.run.spec
@@ -189,7 +194,7 @@ class Units:
         spec = self.run.spec
         absolute = type(spec)(spec.name, self.parameters, spec.activation)
         v, w_query, w_key, b = split_parameters(absolute, self.q.shape[-1])
-        y, slope, argument, derivative = self._additive()
+        y, slope, argument, derivative = self._additive
         axes = (0, 1, 2, 3)
         d_scores = d_raw[..., None]
         d_x = d_scores * v * derivative

@@ -9,6 +9,7 @@ Gradients dS_j = s_j (dP_j - delta), delta = sum_k s_k dP_k / sum_k s_k: s errs 
     unit(s) = (1 + S) (s~ + |1/e - 1| e y~^(1/e - 2)),   y~ = y + r,
 and with s' = unit(s) + s~, D_j the unit of dP_j, which bounds dP_j as well,
     unit(dS) = s' (D_j + sum_k s'_k D_k / sum_k s_k * sum_k s'_k / sum_k s_k).
+Two units multiply here too: correct kernels stay below 0.05, and are held to 1.
 For alpha > 1.5 s is steep or jumps where y = 0: rows with a key within 16 r of there are left out of gradients.
 """
 
@@ -42,6 +43,8 @@ class SparseUnits(Units):
             bend = np.where(moved > 0, np.abs(power - 1) * self.e * moved ** (power - 2), 0.0)
         self.slope = np.where(self.e == 0, run.weights, slope)
         self.bend = np.where(self.e == 0, run.weights, bend)
+        close = (np.abs(self.y) < 16 * self.room) & (self.e > 0.5)
+        self.jumps = close.any(axis=-1, keepdims=True)
 
     def weight_units(self):
         return self.growth * (self.slope + self.run.weights)
@@ -57,7 +60,6 @@ class SparseUnits(Units):
 
     def cotangents(self, given):
         """The same with zeros for rows that have a key too close to its threshold."""
-        close = (np.abs(self.y) < 16 * self.room) & (self.e > 0.5)
-        keep = ~close.any(axis=-1, keepdims=True)
+        keep = ~self.jumps
         assert keep.size == 0 or keep.mean() > 0.9
         return {name: (to_four(x) * keep).astype(x.dtype).reshape(x.shape) for name, x in given.items()}

@@ -1,6 +1,7 @@
 """The case table: one list of attention problems that tests of numbers, gradients, bits and accuracy share.
 
-Benchmarks have sizes worth timing, and targets, in tables of their own (`benchmarks.families`).
+Cases of benchmarks are described in the same terms (``described`` in `benchmarks.families`), so that their arrays are
+made here, their results judged by the same twin, and what is timed tested: `tests/attention/test_timed.py`.
 
 `make(case)` builds the arrays; `options(problem)` are the keyword arguments of `fastattn.attention`, and
 `twin_options(problem)` those of the float64 twin.
@@ -24,7 +25,7 @@ SCORES = (*PLAIN, "general", "additive", "concat", "location", *OWN)
 
 
 @dataclass(frozen=True)
-class Case:
+class AttentionCase:
     """One problem. mask and bias are shapes; a score's own options follow its name."""
 
     name: str
@@ -58,10 +59,10 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Arrays:
+class AttentionArrays:
     """The arrays of a case, with cotangents for its three outputs."""
 
-    case: Case
+    case: AttentionCase
     query: np.ndarray
     key: np.ndarray
     value: np.ndarray
@@ -97,8 +98,8 @@ def query_width(case):
     return case.dk if case.dq is None else case.dq
 
 
-def make(case, rng=None):
-    """The arrays of a case; without rng they follow from its name alone."""
+def make(case, rng=None, cotangents=("d_context", "d_weights", "d_lse")):
+    """The arrays of a case; without rng they follow from its name alone. Cotangents that are not named are None."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode())) if rng is None else rng
 
     def draw(*shape, spread=1.0):
@@ -140,15 +141,14 @@ def make(case, rng=None):
         rest["dropout"] = case.dropout
     if case.normalizer != "softmax":
         rest["normalizer"] = case.normalizer if case.alpha is None else Entmax(alpha=case.alpha)
-    return Arrays(
+    shapes = {"d_context": (case.tq, case.dv), "d_weights": (case.tq, case.tk), "d_lse": (case.tq,)}
+    return AttentionArrays(
         case,
         query,
         key,
         value,
         ScoreSpec(case.score, parameters, case.activation, case.softcap, **own),
-        draw(*batch, case.tq, case.dv),
-        draw(*batch, case.tq, case.tk),
-        draw(*batch, case.tq),
+        *(draw(*batch, *shape) if name in cotangents else None for name, shape in shapes.items()),
         rest,
     )
 
@@ -188,28 +188,28 @@ def _sizes(*families):
         dk, dv, da = (WIDTHS[(5 * i + k) % len(WIDTHS)] for k in (0, 4, 8))
         for family in families:
             kind = {"dot": {}, "additive": {"da": da, "score": "additive"}}.get(family, {"score": family})
-            yield Case(f"{family}-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv, **kind)
+            yield AttentionCase(f"{family}-{tk}-keys", tq=tq, tk=tk, dk=dk, dv=dv, **kind)
     for i, width in enumerate(WIDTHS):
         other = WIDTHS[(3 * i + 2) % len(WIDTHS)]
         for family in families:
             kind = {"dk": width, "dv": other, **({} if family == "dot" else {"score": family})}
             if family == "additive":
                 kind |= {"dk": other, "dv": width, "da": width}
-            yield Case(f"{family}-width-{width}", tq=7, tk=33, **kind)
+            yield AttentionCase(f"{family}-width-{width}", tq=7, tk=33, **kind)
 
 
 def _scores(*scores):
     for score in scores:
         wide = 11 if score in ("general", "additive", "concat", "location") else None
-        yield Case(f"{score}-2d", batch=(), tq=3, tk=19, dv=5, dq=wide, score=score)
-        yield Case(f"{score}-3d", batch=(3,), tq=6, tk=40, dv=20, dq=wide, score=score)
-        yield Case(f"{score}-4d", batch=(2, 3), tq=9, tk=23, dv=4, dq=wide, score=score)
-        yield Case(f"{score}-grouped", batch=(2, 6), key_heads=2, tq=7, tk=21, dv=9, dq=wide, score=score)
-        yield Case(f"{score}-one-key-head", batch=(2, 3), key_heads=1, tq=4, tk=9, dq=wide, score=score)
-        yield Case(f"{score}-softcap", tq=6, tk=35, dq=wide, score=score, softcap=1.5, spread=1.5)
-        yield Case(f"{score}-scale", tq=6, tk=35, dq=wide, score=score, scale=0.31)
-        yield Case(f"{score}-negative-scale", tq=6, tk=35, dq=wide, score=score, scale=-0.8)
-        yield Case(
+        yield AttentionCase(f"{score}-2d", batch=(), tq=3, tk=19, dv=5, dq=wide, score=score)
+        yield AttentionCase(f"{score}-3d", batch=(3,), tq=6, tk=40, dv=20, dq=wide, score=score)
+        yield AttentionCase(f"{score}-4d", batch=(2, 3), tq=9, tk=23, dv=4, dq=wide, score=score)
+        yield AttentionCase(f"{score}-grouped", batch=(2, 6), key_heads=2, tq=7, tk=21, dv=9, dq=wide, score=score)
+        yield AttentionCase(f"{score}-one-key-head", batch=(2, 3), key_heads=1, tq=4, tk=9, dq=wide, score=score)
+        yield AttentionCase(f"{score}-softcap", tq=6, tk=35, dq=wide, score=score, softcap=1.5, spread=1.5)
+        yield AttentionCase(f"{score}-scale", tq=6, tk=35, dq=wide, score=score, scale=0.31)
+        yield AttentionCase(f"{score}-negative-scale", tq=6, tk=35, dq=wide, score=score, scale=-0.8)
+        yield AttentionCase(
             f"{score}-everything",
             batch=(2, 4),
             key_heads=2,
@@ -234,17 +234,17 @@ def _scores(*scores):
 def _additive():
     for given in ("", "q", "k", "b", "qk"):
         widths = {"dq": 12 if "q" in given else 16, "dk": 9 if "k" in given else 16}
-        yield Case(f"additive-given-{given or 'v'}", score="additive", given=given, **widths)
+        yield AttentionCase(f"additive-given-{given or 'v'}", score="additive", given=given, **widths)
     for activation in ("sigmoid", "relu"):
-        yield Case(f"additive-{activation}", tq=6, tk=65, score="additive", activation=activation, da=33)
-        yield Case(f"concat-{activation}", tq=6, tk=31, score="concat", activation=activation, dq=5)
+        yield AttentionCase(f"additive-{activation}", tq=6, tk=65, score="additive", activation=activation, da=33)
+        yield AttentionCase(f"concat-{activation}", tq=6, tk=31, score="concat", activation=activation, dq=5)
 
 
 def _options():
     for score in ("scaled_dot", "additive"):
 
         def case(name, score=score, **fields):
-            return Case(f"{score}-{name}", score=score, **{"batch": (2, 3), "tq": 6, "tk": 70, **fields})
+            return AttentionCase(f"{score}-{name}", score=score, **{"batch": (2, 3), "tq": 6, "tk": 70, **fields})
 
         for mask in ((70,), (1, 70), (6, 70), (6, 1), (3, 6, 70), (2, 1, 1, 70), (2, 1, 6, 70), (2, 3, 6, 70)):
             yield case(f"mask-{'x'.join(map(str, mask))}", mask=mask)
@@ -283,18 +283,19 @@ def _options():
         for activation in ("tanh", "sigmoid") if da < 512 else ("tanh",):
             name = f"additive-{activation}-one-sided-{da}-spread-{spread}"
             fields = {"dk": da, "da": da, "given": "", "tk": 65, "batch": (1,)}
-            yield Case(name, score="additive", activation=activation, spread=spread, one_sided=True, **fields)
+            yield AttentionCase(name, score="additive", activation=activation, spread=spread, one_sided=True, **fields)
     for spread in (0.001, 5.0, 20.0):
-        yield Case(f"additive-sigmoid-spread-{spread}", score="additive", activation="sigmoid", spread=spread)
-    yield Case("scaled_dot-no-width", dk=0)
-    yield Case("scaled_dot-large-scores", tq=20, tk=120, dk=64, spread=20.0)
-    yield Case("scaled_dot-bias-3d", batch=(3,), bias=(3, 5, 17), bias_holes=True)
+        yield AttentionCase(f"additive-sigmoid-spread-{spread}", score="additive", activation="sigmoid", spread=spread)
+    yield AttentionCase("scaled_dot-no-width", dk=0)
+    yield AttentionCase("scaled_dot-large-scores", tq=20, tk=120, dk=64, spread=20.0)
+    yield AttentionCase("scaled_dot-bias-3d", batch=(3,), bias=(3, 5, 17), bias_holes=True)
 
 
 _OURS = [score for score in SCORES if score not in OWN]
 SINGLE = (
     *_sizes("dot", "additive"), *_scores(*_OURS), *_additive(), *_options(),
-    *_sizes(*OWN), *_scores(*OWN), *(Case(f"{score}-whole", tq=7, tk=40, score=score, whole=True) for score in OWN),
+    *_sizes(*OWN), *_scores(*OWN),
+    *(AttentionCase(f"{score}-whole", tq=7, tk=40, score=score, whole=True) for score in OWN),
 )  # fmt: skip
 _STEPS = 2
 DOUBLE = tuple(replace(case, name=f"{case.name}-float64", dtype="float64") for case in SINGLE[::_STEPS])
@@ -308,7 +309,7 @@ SMALL = tuple(
     and case.mask is None
     and case.key_lengths is None
 ) + tuple(
-    Case(
+    AttentionCase(
         f"{score}-options-small",
         batch=(2, 2),
         key_heads=1,

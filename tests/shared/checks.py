@@ -1,12 +1,41 @@
 """The checks that one case goes through, forward and backward; tests/csrc/test_levels.py runs them level by level."""
 
 import numpy as np
-from bounds import ADDITIVE_BACKWARD_GATE, BACKWARD_GATE, FORWARD_GATE, Units, worst
+from bounds import BACKWARD_GATE, FORWARD_GATE, PRODUCT_GATE, Units, worst
 from bounds_sparse import SparseUnits
 from cases import make, options, twin_options
 
 import fastattn
 from fastattn import _reference
+
+
+def units_of(problem):
+    """The units of error of a problem."""
+    return (Units if problem.case.normalizer == "softmax" else SparseUnits)(problem)
+
+
+def score_gate(case):
+    """The gate of the gradients of query, key and the score's parameters."""
+    products = case.score in ("additive", "concat") or case.normalizer != "softmax"
+    return PRODUCT_GATE if products else BACKWARD_GATE
+
+
+def twin(problem, d_context=None):
+    """Outputs and, with d_context, gradients by the twin, and their units of error, both by name.
+
+    Units are such that `FORWARD_GATE` and `BACKWARD_GATE` hold for all. A row whose gradient may jump has any.
+    """
+    units, names = units_of(problem), ("context", "weights", "lse")
+    values = dict(zip(names, _reference.attention(*problem.arrays, **twin_options(problem))))
+    sizes = dict(zip(names, units.forward()))
+    if d_context is not None:
+        gradients = _reference.attention_vjp(*problem.arrays, **twin_options(problem), d_context=d_context)
+        unit = units.backward(d_context, np.where(units.jumps, 1e30, 0.0))
+        share = score_gate(problem.case) / BACKWARD_GATE
+        for found, x, factor in ((values, gradients, 1), (sizes, unit, share)):
+            parts = {"query": x.query, "key": x.key, **x.score}
+            found |= {"d_value": x.value, **{f"d_{name}": factor * array for name, array in parts.items()}}
+    return values, sizes
 
 
 def require(name, result, twin, unit, dtype, gate):
@@ -21,9 +50,9 @@ def check_forward(case):
     problem = make(case)
     sparse = case.normalizer != "softmax"
     full = fastattn.attention(*problem.arrays, **options(problem), return_weights=True, return_lse=not sparse)
-    twin = _reference.attention(*problem.arrays, **twin_options(problem))
-    units = (SparseUnits if sparse else Units)(problem).forward()
-    for name, result, expected, unit in zip(("context", "weights", "lse"), full, twin, units):
+    right = _reference.attention(*problem.arrays, **twin_options(problem))
+    units = units_of(problem).forward()
+    for name, result, expected, unit in zip(("context", "weights", "lse"), full, right, units):
         if name == "lse" and sparse:
             assert result is None
             continue
@@ -34,23 +63,23 @@ def check_forward(case):
 def check_gradients(case, parts=("d_context",)):
     """Every gradient against the twin, for the cotangents named in parts."""
     problem = make(case)
-    units = (Units if case.normalizer == "softmax" else SparseUnits)(problem)
+    units = units_of(problem)
     cotangents = units.cotangents({name: getattr(problem, name) for name in parts})
     _, backward = fastattn.attention_vjp(
         *problem.arrays, **options(problem), return_weights="d_weights" in parts, return_lse="d_lse" in parts
     )
     gradients = backward(**cotangents)
-    twin = _reference.attention_vjp(*problem.arrays, **twin_options(problem), **cotangents)
+    right = _reference.attention_vjp(*problem.arrays, **twin_options(problem), **cotangents)
     units = units.backward(**cotangents)
-    score_gate = ADDITIVE_BACKWARD_GATE if case.score in ("additive", "concat") else BACKWARD_GATE
-    for name, gate in (("query", score_gate), ("key", score_gate), ("value", BACKWARD_GATE)):
-        require(f"d_{name}", *(getattr(g, name) for g in (gradients, twin, units)), case.dtype, gate)
+    of_score = score_gate(case)
+    for name, gate in (("query", of_score), ("key", of_score), ("value", BACKWARD_GATE)):
+        require(f"d_{name}", *(getattr(g, name) for g in (gradients, right, units)), case.dtype, gate)
     assert (gradients.bias is None) == (case.bias is None)
     if case.bias is not None:
-        require("d_bias", gradients.bias, twin.bias, units.bias, case.dtype, BACKWARD_GATE)
-    assert dict(gradients.score).keys() == twin.score.keys()
-    for name in twin.score:
-        require(f"d_{name}", gradients.score[name], twin.score[name], units.score[name], case.dtype, score_gate)
+        require("d_bias", gradients.bias, right.bias, units.bias, case.dtype, BACKWARD_GATE)
+    assert dict(gradients.score).keys() == right.score.keys()
+    for name in right.score:
+        require(f"d_{name}", gradients.score[name], right.score[name], units.score[name], case.dtype, of_score)
 
 
 def flatten(result):

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from cases import Case, library_score, make
+from cases import AttentionCase, library_score, make
 from checks import flatten
 
 import fastattn
@@ -23,7 +23,7 @@ OBJECTS = {
 
 def problem(name, score="scaled_dot", dtype="float32", **fields):
     shape = {"batch": (5,), "tq": 7, "tk": 41, "dk": 24, "dv": 19, **fields}
-    p = make(Case(f"sparse-{score}", score=score, dtype=dtype, **shape))
+    p = make(AttentionCase(f"sparse-{score}", score=score, dtype=dtype, **shape))
     return dataclasses.replace(p, rest={**p.rest, "normalizer": OBJECTS[name]})
 
 

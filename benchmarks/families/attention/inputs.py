@@ -1,21 +1,30 @@
-"""Query, key and value of an attention call, and the gradient of its context."""
+"""The arrays of an attention call: those of a case of the tests' table, `tests/shared/cases.py`.
+
+``described(case)`` of each family is its case in the terms of that table.
+"""
+
+import sys
+from typing import Any
 
 import numpy as np
 
+from ... import families
 from ...case import Arrays, Case
+from ...harness.checkout import ROOT
+
+sys.path.append(str(ROOT / "tests" / "shared"))
+
+import cases
 
 
-def with_heads(case: Case, rng: np.random.Generator) -> Arrays:
-    """Standard normal query, key and value (B, H, T, D)."""
+def with_heads(case: Case) -> Any:
+    """Scaled dot products of heads; the case's options are those of the table."""
     B, H, Tq, Tk, D = case.sizes.values()
-    rows = {"query": Tq, "key": Tk, "value": Tk}
-    data = {name: rng.standard_normal((B, H, count, D), dtype=np.float32) for name, count in rows.items()}
-    return with_cotangent(case, rng, data)
+    return cases.AttentionCase(case.name, batch=(B, H), tq=Tq, tk=Tk, dk=D, dv=D, **case.options)
 
 
-def with_cotangent(case: Case, rng: np.random.Generator, data: Arrays) -> Arrays:
-    """The same arrays, and ``d_context`` for a case with gradients."""
-    if case.backward:
-        shape = (*data["query"].shape[:-1], data["value"].shape[-1])
-        data["d_context"] = rng.standard_normal(shape, dtype=np.float32)
-    return data
+def make(case: Case, rng: np.random.Generator) -> Arrays:
+    """Query, key, value and the score's parameters, and ``d_context`` for a case with gradients."""
+    made = cases.make(families.part(case.family, "inputs").described(case), rng, ["d_context"] if case.backward else [])
+    data = {"query": made.query, "key": made.key, "value": made.value, **made.score.parameters}
+    return {**data, "d_context": made.d_context} if case.backward else data

@@ -4,11 +4,10 @@ import numpy as np
 
 from ...case import Arrays, Case
 from ...reference import Reference
-from ..attention.reference import exact
 from .numpy import layer
 
 
 def compute(case: Case, data: Arrays) -> Reference:
-    values = layer(case.options["layer"], exact(data))
+    values = layer(case.options["layer"], {name: array.astype(np.float64) for name, array in data.items()})
     steps = case.sizes["T"]
     return Reference(values, {name: np.full_like(value, steps * np.abs(value).max()) for name, value in values.items()})

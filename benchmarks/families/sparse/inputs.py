@@ -1,5 +1,6 @@
 """Standard normal query, key and value."""
 
-from ..attention.inputs import with_heads as make
+from ..attention.inputs import make
+from ..attention.inputs import with_heads as described
 
-__all__ = ["make"]
+__all__ = ["described", "make"]

@@ -1,4 +1,4 @@
-"""Sparsemax and 1.5-entmax written plainly in NumPy, by sorting: a peer in float32, the reference in float64."""
+"""Sparsemax and 1.5-entmax written plainly in NumPy, by sorting: a peer."""
 
 from functools import partial
 
@@ -7,14 +7,14 @@ import numpy as np
 from ...case import Arrays, Case, Run
 from ...case import named as collect
 
-__all__ = ["attend", "collect", "prepare", "signed"]
+__all__ = ["collect", "prepare"]
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
-    return {"sort": partial(attend, **data, normalizer=case.options["normalizer"])}
+    return {"sort": partial(_attend, **data, normalizer=case.options["normalizer"])}
 
 
-def signed(scores: np.ndarray, normalizer: str) -> np.ndarray:
+def _signed(scores: np.ndarray, normalizer: str) -> np.ndarray:
     """``(alpha - 1) z - t`` of each score of a row: its weight is what is positive of it, entmax15: squared."""
     x = scores - scores.max(axis=-1, keepdims=True)
     if normalizer == "entmax15":
@@ -34,7 +34,7 @@ def signed(scores: np.ndarray, normalizer: str) -> np.ndarray:
 
 def _weights(scores: np.ndarray, normalizer: str) -> tuple[np.ndarray, np.ndarray]:
     """Weights, and the slope of each in its score."""
-    y = np.maximum(signed(scores, normalizer), 0)
+    y = np.maximum(_signed(scores, normalizer), 0)
     return (y, (y > 0).astype(y.dtype)) if normalizer == "sparsemax" else (y * y, y)
 
 
@@ -44,7 +44,7 @@ def _gradient(slope: np.ndarray, d_weights: np.ndarray) -> np.ndarray:
     return slope * (d_weights - mean)
 
 
-def attend(
+def _attend(
     query: np.ndarray, key: np.ndarray, value: np.ndarray, d_context: np.ndarray | None = None, *, normalizer: str
 ) -> tuple[np.ndarray, ...] | np.ndarray:
     """Context, and with d_context the gradients of query, key and value."""

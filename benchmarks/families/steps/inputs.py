@@ -1,5 +1,7 @@
 """Queries, memory, lengths and the parameters of a mechanism."""
 
+from typing import Any
+
 import numpy as np
 
 from ...case import Arrays, Case
@@ -27,6 +29,28 @@ def shapes(case: Case) -> dict[str, tuple[int, ...]]:
         "linear": {"w": (3 * D,)},
         "multihead": {f"{name}.w": (D, D) for name in ("query", "key", "value", "output")},
     }[case.options["mechanism"]]
+
+
+def described(case: Case) -> Any:
+    """The mechanism as the conformance kit knows it: `fastattn.testing.variant_subject.VariantSubject`."""
+    from fastattn import variants
+    from fastattn.testing.variant_subject import VariantSubject
+
+    sizes, mechanism = case.sizes, case.options["mechanism"]
+    width = {"width": sizes["W"]}
+    options: dict[str, Any] = {
+        "bahdanau": width,
+        "coverage": width,
+        "location_sensitive": {**width, "filters": sizes["C"], "filter_size": sizes["K"]},
+        "monotonic": width,
+        "mocha": {**width, "chunk": CHUNK},
+        "local_m": {"window": sizes["N"]},
+        "local_p": {"window": sizes["N"]},
+        "linear": {"terms": ("x", "y", "x*y")},
+        "multihead": {"heads": HEADS},
+    }.get(mechanism, {})
+    widths = {"query_width": sizes["D"], "memory_width": sizes["D"]}
+    return VariantSubject(variants.record(mechanism), {**options, **widths})
 
 
 def make(case: Case, rng: np.random.Generator) -> Arrays:

@@ -5,29 +5,13 @@ from typing import Any
 import numpy as np
 
 from ...case import Arrays, Case, Run
-from .inputs import CHUNK, HEADS, shapes
+from .inputs import described, shapes
 from .reference import examine
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     """All steps, and all steps with every gradient."""
-    import fastattn
-
-    sizes, mechanism = case.sizes, case.options["mechanism"]
-    width = {"width": sizes["W"]}
-    options: dict[str, Any] = {
-        "bahdanau": width,
-        "coverage": width,
-        "location_sensitive": {**width, "filters": sizes["C"], "filter_size": sizes["K"]},
-        "monotonic": width,
-        "mocha": {**width, "chunk": CHUNK},
-        "local_m": {"window": sizes["N"]},
-        "local_p": {"window": sizes["N"]},
-        "linear": {"terms": ("x", "y", "x*y")},
-        "multihead": {"heads": HEADS},
-    }.get(mechanism, {})
-    rng = np.random.default_rng(0)
-    variant = fastattn.create(mechanism, query_width=sizes["D"], memory_width=sizes["D"], rng=rng, **options)
+    variant = described(case).make(case.sizes["D"], case.sizes["D"], np.dtype(np.float32), 0)
     parameters = variant.parameters()
     for name, parameter in parameters.items():
         with parameter.edit() as value:  # the formulas have no biases

@@ -1,4 +1,4 @@
-"""The formulas of the mechanisms in NumPy, step by step, and what is compared.
+"""The formulas of the mechanisms as the conformance kit has them, and what is compared.
 
 Gradients are compared along a few random directions: the float64 reference is then a central difference of the plain
 formula, and nobody's backward pass is taken on trust.
@@ -10,26 +10,25 @@ import numpy as np
 
 from ...case import Arrays, Case
 from ...reference import Reference
-from .inputs import CHUNK, HEADS, shapes
+from .inputs import CHUNK, described, shapes
 
 DIRECTIONS = 4
 STEP = 1e-6
 
 
 def contexts(case: Case, data: Arrays) -> np.ndarray:
-    """The contexts (B, T, D) in the dtype of data."""
-    step = {"monotonic": _monotonic, "mocha": _monotonic, "multihead": _heads}.get(case.options["mechanism"], _soft)
-    outside = np.arange(data["memory"].shape[1]) >= data["lengths"][:, None]
-    state: Arrays = {}
-    return np.stack([step(case, data, query, outside, state) for query in data["queries"].swapaxes(0, 1)], axis=1)
+    """The contexts (B, T, D)."""
+    if case.options["mechanism"] in ("monotonic", "mocha"):  # their twin takes every walk by itself
+        outside = np.arange(data["memory"].shape[1]) >= data["lengths"][:, None]
+        state: Arrays = {}
+        return np.stack([_monotonic(case, data, q, outside, state) for q in data["queries"].swapaxes(0, 1)], axis=1)
+    from fastattn.testing.variant_subject import VariantProblem
 
-
-def _soft(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
-    memory, none = data["memory"], np.zeros(outside.shape, query.dtype)
-    scores, factor = _scores(case, data, query, state)
-    weights = _softmax(np.where(outside, -np.inf, scores)) * factor
-    state["weights"], state["total"] = weights, state.get("total", none) + weights
-    return (weights[:, None] @ memory)[:, 0]
+    mechanism, width = described(case), case.sizes["D"]
+    variant = mechanism.make(width, width, np.dtype(np.float64), 0)
+    parameters = {name: data.get(name, np.zeros(x.value.shape)) for name, x in variant.parameters().items()}
+    problem = VariantProblem(variant, data["queries"], data["memory"], data["lengths"], None, None)
+    return np.asarray(mechanism.expected(problem, parameters)[0])
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -38,41 +37,6 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     weights = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
     sums = weights.sum(axis=-1, keepdims=True)
     return weights / np.where(sums == 0, 1, sums)
-
-
-def _scores(case: Case, data: Arrays, query: np.ndarray, state: Arrays) -> tuple[np.ndarray, np.ndarray | float]:
-    """Scores (B, S) of a step, and what its weights are multiplied by."""
-    memory, mechanism = data["memory"], case.options["mechanism"]
-    places = np.arange(memory.shape[1])
-    none = np.zeros(memory.shape[:2], memory.dtype)
-    if mechanism in ("general", "local_m", "local_p"):
-        scores = (memory @ (query @ data["w" if mechanism == "general" else "align.w"])[..., None])[..., 0]
-        if mechanism == "general":
-            return scores, 1.0
-        if mechanism == "local_m":
-            at = state["at"] = state.get("at", -1) + 1
-            return np.where(np.abs(places - at) > case.sizes["N"], -np.inf, scores), 1.0
-        share = 1 / (1 + np.exp(-(np.tanh(query @ data["position.w"]) @ data["v_p"])))
-        away = places - data["lengths"][:, None] * share
-        scores = np.where(np.abs(away) > case.sizes["N"], -np.inf, scores)
-        return scores, np.exp(-2 * (away / case.sizes["N"]) ** 2)
-    if mechanism == "cosine":
-        lengths = np.sqrt((query**2).sum(-1))[:, None] * np.sqrt((memory**2).sum(-1))
-        return (memory @ query[..., None])[..., 0] / lengths, 1.0
-    if mechanism == "l2":
-        return -((query[:, None] - memory) ** 2).sum(axis=-1) / np.sqrt(memory.shape[-1]), 1.0
-    if mechanism == "linear":
-        of_query, of_memory, of_both = np.split(data["w"], 3)
-        return (query @ of_query)[:, None] + memory @ of_memory + (memory @ (query * of_both)[..., None])[..., 0], 1.0
-    inner = (query @ data["query.w"])[:, None] + memory @ data["key.w"]
-    if mechanism == "coverage":
-        inner = inner + state.get("total", none)[..., None] * data["u"]
-    if mechanism == "location_sensitive":
-        half = data["filters"].shape[1] // 2
-        padded = np.pad(state.get("weights", none), ((0, 0), (half, half)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, data["filters"].shape[1], axis=1)
-        inner = inner + windows @ data["filters"].T @ data["u"]
-    return np.tanh(inner) @ data["v"], 1.0
 
 
 def _monotonic(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
@@ -95,20 +59,6 @@ def _monotonic(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray,
             chunk = slice(max(j - CHUNK + 1, 0), j + 1)
             weights[:, chunk] += alignment[:, j, None] * _softmax(scores[:, chunk])
     return (weights[:, None] @ memory)[:, 0]
-
-
-def _heads(case: Case, data: Arrays, query: np.ndarray, outside: np.ndarray, state: Arrays) -> np.ndarray:
-    if not state:
-        state.update({name: _split(data["memory"] @ data[f"{name}.w"]) for name in ("key", "value")})
-    asked = _split((query @ data["query.w"])[:, None])
-    scores = asked @ state["key"].swapaxes(-1, -2) / np.sqrt(asked.shape[-1])
-    weights = _softmax(np.where(outside[:, None, None], -np.inf, scores))
-    return (weights @ state["value"]).reshape(query.shape) @ data["output.w"]
-
-
-def _split(rows: np.ndarray) -> np.ndarray:
-    """(B, S, D) to (B, heads, S, D / heads)."""
-    return rows.reshape(*rows.shape[:2], HEADS, -1).swapaxes(1, 2)
 
 
 def differentiated(case: Case) -> list[str]:

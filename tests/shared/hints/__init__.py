@@ -32,7 +32,7 @@ PACKAGE = Path(fastattn.__file__).parent
 Site = tuple[str, int, int]  # file, line and column of the call that makes the text
 
 
-class Case(NamedTuple):
+class Mistake(NamedTuple):
     """A mistake, what its hint contains, and what is right instead."""
 
     id: str
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     sites: frozenset[Site]  # whose hint it is
 
 
-CASES: list[Case] = []
+CASES: list[Mistake] = []
 
 
 class Said(Exception):
@@ -74,7 +74,7 @@ def advice(
         place = place.f_back
     name = f"{Path(place.f_code.co_filename).stem}:{place.f_lineno}"
     same = sum(case.id.split("-")[0] == name for case in CASES)
-    CASES.append(Case(f"{name}-{same}" if same else name, wrong, hint.format(**arguments), right))
+    CASES.append(Mistake(f"{name}-{same}" if same else name, wrong, hint.format(**arguments), right))
 
 
 def command(*words: object, read: str | bytes = "") -> str:
@@ -116,7 +116,7 @@ def _place(frame: Any) -> Site:
     return str(Path(frame.f_code.co_filename).relative_to(PACKAGE)), line, column
 
 
-def run(case: Case) -> Outcome:
+def run(case: Mistake) -> Outcome:
     """Make the mistake of a case and follow the advice, in an empty folder."""
     described: list[tuple[str, Site]] = []
 
@@ -185,7 +185,7 @@ def _assigned(tree: ast.AST, name: str) -> Iterator[ast.expr]:
                             yield value
 
 
-def raw_error(case: Case, name: str, value: object) -> str:
+def raw_error(case: Mistake, name: str, value: object) -> str:
     """Return the error of something else that a case's call raises inside fastattn with nonsense as an argument."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.chdir(folder):
         warnings.simplefilter("ignore")

@@ -224,7 +224,7 @@ advice(
 
 def timed(factory):
     with mock.patch("fastattn.testing.timing.check", lambda kind, record, options: certificate(factory)):
-        return testing.timing.Case(record(factory), {}, "step", len, len).check()
+        return testing.timing.Timed(record(factory), {}, "step", len, len).check()
 
 
 advice(lambda factory=Wrong: timed(factory), "repair it: a wrong result has no time", factory=Dot)
