@@ -19,10 +19,10 @@ import spoil
 
 # Public names that neither take nor return arrays, by module.
 LEFT_OUT = {
-    "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ errors "
-    "functional get_include get_num_threads linear normalizers scores set_num_threads show_config variants",
+    "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ "
+    "get_include get_num_threads set_num_threads show_config",
     "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig ChoConfig Config DataConfig InferenceConfig LuongConfig "
-    "Stopped SutskeverConfig TrainingConfig TransformerConfig VocabularyConfig WuConfig checkpoint kinds metrics",
+    "Stopped SutskeverConfig TrainingConfig TransformerConfig VocabularyConfig WuConfig kinds",
     "fastattn.variants": "check_normalized",
 }
 # Commands, settings, errors, plugins: they have no arrays, and fuzzers or tests of their own.
@@ -39,7 +39,8 @@ def modules():
 
 def test_every_public_name_is_called():
     """What is new needs an entry in tests/fuzz/entries.py, or a place in LEFT_OUT."""
-    public = {f"{module.__name__}.{name}" for module in modules() for name in module.__all__}
+    names = ((module, name) for module in modules() for name in module.__all__)
+    public = {f"{module.__name__}.{name}" for module, name in names if not inspect.ismodule(getattr(module, name))}
     left_out = {f"{module}.{name}" for module, names in LEFT_OUT.items() for name in names.split()}
     assert public - entries.COVERED - left_out == set()
     assert left_out - public == set()
