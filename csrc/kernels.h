@@ -181,19 +181,19 @@ typedef struct fa_recurrent {
     element *before; /* (rows, H) h before the step; NULL with aux */
     element *y;      /* (B, T, H), padding left alone; NULL: not wanted */
 
-    /* One row for each entry, state_row elements apart. Step s reads h from state[s % 2], writes the other. */
-    real *state[2];
-    real *reset;  /* GRU_BEFORE: r * h */
-    real *memory; /* LSTM: c */
-    int64_t state_row;
-
-    /* Back: d_state gathers the gradient of h, d_gates holds G H elements of one step, d_memory the gradient of c. */
     const element *dy;           /* (B, T, H), or NULL: zeros */
     const element *memory_first; /* LSTM: c before the first step, contiguous by sample */
-    real *d_state, *d_gates, *d_memory;
-
-    const element *inside; /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
+    const element *inside;       /* GRU_AFTER: (B, H), by sample, added to U_n h + c_n; NULL: nothing */
 } fa_recurrent;
+
+/* What the steps of a recurrent layer leave for each other, one row for each entry, `row` apart: made by run/. */
+typedef struct fa_states {
+    int64_t row;
+    real *state[2];                     /* step s reads h from state[s % 2], writes the other */
+    real *reset;                        /* GRU_BEFORE: r * h */
+    real *memory;                       /* LSTM: c */
+    real *d_state, *d_gates, *d_memory; /* back: gradients of h, of G H elements of one step, and of c */
+} fa_states;
 
 /* T steps of attention for each of B samples, over earlier weights or ranges of keys (decoder/steps.inl). Arrays
  * without strides are contiguous, and laid out as decoder/steps_forward.inl and decoder/steps_backward.inl say. */

@@ -13,17 +13,19 @@ FA_FUNC int64_t recurrent_workspace(void) { return 4 * MR * PW * (int64_t)sizeof
 FA_INLINE int64_t recurrent_gates(const fa_recurrent *a) { return a->cell == FA_LSTM ? 4 : 3; }
 
 /* States by sample, or zeros, to rows by entry; and back. */
-FA_FUNC void recurrent_load(const fa_recurrent *a, const element *states, real *rows, int64_t first, int64_t last) {
+FA_FUNC void recurrent_load(const fa_recurrent *a, const fa_states *s, const element *states, real *rows, int64_t first,
+                            int64_t last) {
     for (int64_t i = first; i < last; i++) {
-        real *row = rows + i * a->state_row;
+        real *row = rows + i * s->row;
         if (states)
             load_row(row, states + entry_sample(a, i) * a->H, a->H, 1);
         else
             memset(row, 0, (size_t)a->H * sizeof(real));
     }
 }
-FA_FUNC void recurrent_store(const fa_recurrent *a, const real *rows, element *states, int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++) store_row(states + entry_sample(a, i) * a->H, rows + i * a->state_row, a->H);
+FA_FUNC void recurrent_store(const fa_recurrent *a, const fa_states *s, const real *rows, element *states,
+                             int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) store_row(states + entry_sample(a, i) * a->H, rows + i * s->row, a->H);
 }
 
 /* Each tile of rows asks for its share of the weights that the next panel of units needs: `parts` runs of K rows of

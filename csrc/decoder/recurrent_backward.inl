@@ -28,13 +28,14 @@
 #define PUT(base, g, v) estore_n((base) + (g) + c, (v), n - c)
 
 /* d_gates: the entry's row of this step; units u..u+n-1. */
-FA_INLINE void gru_back_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, real *d_gates) {
+FA_INLINE void gru_back_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
+                            real *d_gates) {
     const vec one = vset1(1);
     const int64_t H = a->H, row = entry_row(a, i, step);
     const element *h = a->before + row * H + u;
     const element *dy = a->dy ? a->dy + entry_place(a, i, step) * H + u : NULL;
     element *gates = a->gates + row * 3 * H + u, *aux = a->aux + row * H + u;
-    real *d_state = a->d_state + i * a->state_row + u;
+    real *d_state = s->d_state + i * s->row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
         vec r = IN(gates, 0), z = IN(gates, H), m = IN(gates, 2 * H), d = AT(d_state, 0);
@@ -58,12 +59,12 @@ FA_INLINE void gru_back_row(const fa_recurrent *a, int64_t step, int64_t i, int6
 }
 
 /* The reset gate when it acts before the product; tile: the entry's d_rh. */
-FA_INLINE void gru_reset_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile,
-                             real *d_gates) {
+FA_INLINE void gru_reset_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
+                             const real *tile, real *d_gates) {
     const int64_t H = a->H, row = entry_row(a, i, step);
     const element *h = a->before + row * H + u;
     element *gates = a->gates + row * 3 * H + u;
-    real *d_state = a->d_state + i * a->state_row + u;
+    real *d_state = s->d_state + i * s->row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
         vec r = IN(gates, 0), d_reset = vload(tile + c);
@@ -74,7 +75,8 @@ FA_INLINE void gru_reset_row(const fa_recurrent *a, int64_t step, int64_t i, int
     }
 }
 
-FA_INLINE void lstm_back_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, real *d_gates) {
+FA_INLINE void lstm_back_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
+                             real *d_gates) {
     const vec one = vset1(1);
     const int64_t H = a->H, row = entry_row(a, i, step);
     const element *dy = a->dy ? a->dy + entry_place(a, i, step) * H + u : NULL;
@@ -82,8 +84,8 @@ FA_INLINE void lstm_back_row(const fa_recurrent *a, int64_t step, int64_t i, int
     const element *old =
         step ? a->aux + entry_row(a, i, step - 1) * H + u : a->memory_first + entry_sample(a, i) * H + u;
     element *gates = a->gates + row * 4 * H + u;
-    real *d_state = a->d_state + i * a->state_row + u;
-    real *d_memory = a->d_memory + i * a->state_row + u;
+    real *d_state = s->d_state + i * s->row + u;
+    real *d_memory = s->d_memory + i * s->row + u;
     d_gates += u;
     for (int64_t c = 0; c < n; c += VL) {
         vec in = IN(gates, 0), forget = IN(gates, H), g = IN(gates, 2 * H), out = IN(gates, 3 * H), d = AT(d_state, 0);
@@ -107,14 +109,14 @@ FA_INLINE void lstm_back_row(const fa_recurrent *a, int64_t step, int64_t i, int
 #undef SET
 #undef PUT
 
-FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t phase, int64_t first, int64_t last,
-                                int64_t panel0, int64_t panel1, void *workspace) {
+FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64_t step, int32_t phase, int64_t first,
+                                int64_t last, int64_t panel0, int64_t panel1, void *workspace) {
     const int64_t H = a->H, width = recurrent_gates(a) * H, all = a->B * width;
     const int before = a->cell == FA_GRU_BEFORE, fresh = a->cell == FA_LSTM;
     const int64_t running = phase ? last : entries_at(a, first, last, step + 1); /* have a step after this one */
     const int64_t after = before && !phase ? 2 * H : width; /* depth of the product, which ends the step after */
-    const real *from = a->d_gates + (phase ? step & 1 : ~step & 1) * all;
-    real *to = a->d_gates + (step & 1) * all, *tile = workspace;
+    const real *from = s->d_gates + (phase ? step & 1 : ~step & 1) * all;
+    real *to = s->d_gates + (step & 1) * all, *tile = workspace;
     const int64_t tiles = (last - first + MR - 1) / MR;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
@@ -124,7 +126,8 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t pha
             for (int64_t i = first; i < last;) {
                 const int rows = balanced_rows(last - i);
                 micro_gemm(1, rows, n, from + i * width + 2 * H, width, 1, w + 2 * H * PW, PW, tile, PW, H);
-                for (int r = 0; r < rows; r++) gru_reset_row(a, step, i + r, u, n, tile + r * PW, to + (i + r) * width);
+                for (int r = 0; r < rows; r++)
+                    gru_reset_row(a, s, step, i + r, u, n, tile + r * PW, to + (i + r) * width);
                 i += rows;
             }
             continue;
@@ -134,17 +137,16 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, int64_t step, int32_t pha
         for (int64_t i = first; i < running;) {
             const int rows = balanced_rows(running - i);
             fetch_next_panel(next, 1, 0, after, share, &asked);
-            micro_gemm(fresh, rows, n, from + i * width, width, 1, w, PW, a->d_state + i * a->state_row + u,
-                       a->state_row, after);
+            micro_gemm(fresh, rows, n, from + i * width, width, 1, w, PW, s->d_state + i * s->row + u, s->row, after);
             i += rows;
         }
     }
     const int64_t u = panel0 * PW, n = (panel1 * PW < H ? panel1 * PW : H) - u;
     for (int64_t i = first; !phase && step >= 0 && i < last; i++) {
         if (a->cell == FA_LSTM)
-            lstm_back_row(a, step, i, u, n, to + i * width);
+            lstm_back_row(a, s, step, i, u, n, to + i * width);
         else
-            gru_back_row(a, step, i, u, n, to + i * width);
+            gru_back_row(a, s, step, i, u, n, to + i * width);
     }
 }
 #endif

@@ -30,12 +30,13 @@
 #define PUT(base, g, v) estore_n((base) + (g) + c, (v), n - c)
 
 /* tile: the products of one entry, one gate every MR * PW elements; units u..u+n-1. */
-FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile) {
+FA_INLINE void gru_after_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
+                             const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
     const element *b = a->b_input + u, *bh = a->b_hidden + u;
-    const real *h = a->state[step & 1] + i * a->state_row + u;
+    const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 3 * H + u;
-    real *next = a->state[~step & 1] + i * a->state_row + u;
+    real *next = s->state[~step & 1] + i * s->row + u;
     element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
     const element *inside = a->inside ? a->inside + entry_sample(a, i) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
@@ -57,14 +58,14 @@ FA_INLINE void gru_after_row(const fa_recurrent *a, int64_t step, int64_t i, int
     }
 }
 
-FA_INLINE void gru_before_row(const fa_recurrent *a, int64_t step, int phase, int64_t i, int64_t u, int64_t n,
-                              const real *tile) {
+FA_INLINE void gru_before_row(const fa_recurrent *a, const fa_states *s, int64_t step, int phase, int64_t i, int64_t u,
+                              int64_t n, const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
     const element *b = a->b_input + u, *bh = a->b_hidden + u;
-    const real *h = a->state[step & 1] + i * a->state_row + u;
+    const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 3 * H + u;
-    real *next = a->state[~step & 1] + i * a->state_row + u;
-    real *reset = a->reset + i * a->state_row + u;
+    real *next = s->state[~step & 1] + i * s->row + u;
+    real *reset = s->reset + i * s->row + u;
     element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
         vec old = AT(h, 0);
@@ -88,13 +89,14 @@ FA_INLINE void gru_before_row(const fa_recurrent *a, int64_t step, int phase, in
     }
 }
 
-FA_INLINE void lstm_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t u, int64_t n, const real *tile) {
+FA_INLINE void lstm_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
+                        const real *tile) {
     const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
     const element *b = a->b_input + u;
-    const real *h = a->state[step & 1] + i * a->state_row + u;
+    const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 4 * H + u;
-    real *next = a->state[~step & 1] + i * a->state_row + u;
-    real *memory = a->memory + i * a->state_row + u;
+    real *next = s->state[~step & 1] + i * s->row + u;
+    real *memory = s->memory + i * s->row + u;
     element *y = a->y ? a->y + entry_place(a, i, step) * H + u : NULL;
     for (int64_t c = 0; c < n; c += VL) {
         vec in = gate_sigmoid((IN(gates, 0) + IN(b, 0)) + vload(tile + c));
@@ -119,13 +121,13 @@ FA_INLINE void lstm_row(const fa_recurrent *a, int64_t step, int64_t i, int64_t 
 #undef IN
 #undef PUT
 
-FA_FUNC void recurrent_forward(const fa_recurrent *a, int64_t step, int32_t phase, int64_t first, int64_t last,
-                               int64_t panel0, int64_t panel1, void *workspace) {
+FA_FUNC void recurrent_forward(const fa_recurrent *a, const fa_states *s, int64_t step, int32_t phase, int64_t first,
+                               int64_t last, int64_t panel0, int64_t panel1, void *workspace) {
     const int64_t H = a->H, gates = recurrent_gates(a), gate_stride = (H + PW - 1) / PW * PW * H;
     const int64_t gate0 = a->cell == FA_GRU_BEFORE && phase ? 2 : 0;
     const int64_t gate1 = a->cell == FA_GRU_BEFORE && !phase ? 2 : gates;
     const real *w = a->w_hidden + gate0 * gate_stride;
-    const real *h = phase ? a->reset : a->state[step & 1];
+    const real *h = phase ? s->reset : s->state[step & 1];
     const int64_t tiles = (last - first + MR - 1) / MR, share = tiles > 2 ? (H + tiles - 1) / tiles : 0;
     real *tile = workspace;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
@@ -139,15 +141,15 @@ FA_FUNC void recurrent_forward(const fa_recurrent *a, int64_t step, int32_t phas
                               H * (int64_t)sizeof(element), gate1 - gate0, n * (int64_t)sizeof(element));
             fetch_next_panel(next, gate1 - gate0, gate_stride, H, share, &asked);
             for (int64_t g = 0; g < gate1 - gate0; g++)
-                micro_gemm(1, rows, n, h + i * a->state_row, a->state_row, 1, w + g * gate_stride + p * PW * H, PW,
+                micro_gemm(1, rows, n, h + i * s->row, s->row, 1, w + g * gate_stride + p * PW * H, PW,
                            tile + g * MR * PW, PW, H);
             for (int r = 0; r < rows; r++) {
                 if (a->cell == FA_LSTM)
-                    lstm_row(a, step, i + r, u, n, tile + r * PW);
+                    lstm_row(a, s, step, i + r, u, n, tile + r * PW);
                 else if (a->cell == FA_GRU_AFTER)
-                    gru_after_row(a, step, i + r, u, n, tile + r * PW);
+                    gru_after_row(a, s, step, i + r, u, n, tile + r * PW);
                 else
-                    gru_before_row(a, step, phase, i + r, u, n, tile + r * PW);
+                    gru_before_row(a, s, step, phase, i + r, u, n, tile + r * PW);
             }
             i += rows;
         }

@@ -14,11 +14,13 @@
 #define FA_RESIDENT_BYTES (1 << 20) /* of weights, about half an L2 */
 #define FA_LEAST_ENTRIES 12         /* two tiles of rows */
 
-typedef void (*phase_kernel)(const fa_recurrent *, int64_t, int32_t, int64_t, int64_t, int64_t, int64_t, void *);
+typedef void (*phase_kernel)(const fa_recurrent *, const fa_states *, int64_t, int32_t, int64_t, int64_t, int64_t,
+                             int64_t, void *);
 
 typedef struct {
     const fa_kernels *k;
-    fa_recurrent *a;
+    const fa_recurrent *a;
+    fa_states s;
     char *h_last, *c_last; /* (B, H); forward only; h_last NULL: states end where they are */
     phase_kernel kernel;
     int64_t item, panels, last, step;
@@ -33,14 +35,14 @@ static int64_t gates_of(const fa_recurrent *a) { return a->cell == FA_LSTM ? 4 :
 static void finish(const walk *w, int64_t first, int64_t last, int64_t step) {
     int64_t running = entries_at(w->a, first, last, step + 1);
     if (!w->h_last) return;
-    w->k->recurrent_store(w->a, w->a->state[(step + 1) & 1], w->h_last, running, last);
-    if (w->c_last) w->k->recurrent_store(w->a, w->a->memory, w->c_last, running, last);
+    w->k->recurrent_store(w->a, &w->s, w->s.state[(step + 1) & 1], w->h_last, running, last);
+    if (w->c_last) w->k->recurrent_store(w->a, &w->s, w->s.memory, w->c_last, running, last);
 }
 
 FA_BODY(forward_entries, walk, {
     for (int64_t step = 0; (last = entries_at(a->a, first, last, step)) > first; step++) {
         for (int32_t phase = 0; phase < a->phases; phase++)
-            a->kernel(a->a, step, phase, first, last, 0, a->panels, workspace);
+            a->kernel(a->a, &a->s, step, phase, first, last, 0, a->panels, workspace);
         finish(a, first, last, step);
     }
 })
@@ -49,11 +51,11 @@ FA_BODY(backward_entries, walk, {
     for (int64_t step = a->a->T - 1; step >= -1; step--) {
         const int64_t running = entries_at(a->a, first, last, step < 0 ? 0 : step);
         for (int32_t phase = 0; running > first && phase < (step < 0 ? 1 : a->phases); phase++)
-            a->kernel(a->a, step, phase, first, running, 0, a->panels, workspace);
+            a->kernel(a->a, &a->s, step, phase, first, running, 0, a->panels, workspace);
     }
 })
 
-FA_BODY(units_of_one_phase, walk, a->kernel(a->a, a->step, a->phase, 0, a->last, first, last, workspace))
+FA_BODY(units_of_one_phase, walk, a->kernel(a->a, &a->s, a->step, a->phase, 0, a->last, first, last, workspace))
 
 static void phases_by_units(walk *w, int64_t step, int32_t phases) {
     w->step = step;
@@ -80,7 +82,7 @@ static char *share(walk *w, const fa_kernels *k, int n_threads, int64_t shared) 
     return w->loop.workspace ? w->loop.workspace + w->loop.each * w->loop.threads : NULL;
 }
 
-int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
+int fa_recurrent_forward(const fa_kernels *k, const fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
                          int64_t rows, int64_t D, const void *h_first, const void *c_first, void *h_last, void *c_last,
                          int n_threads) {
     walk w = {.k = k, .a = a, .h_last = h_last, .c_last = c_last, .item = k->real_bytes};
@@ -88,25 +90,25 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
     w.phases = a->cell == FA_GRU_BEFORE ? 2 : 1;
     w.kernel = k->recurrent_forward;
     if (a->B == 0 || a->H == 0) return FA_OK;
-    a->state_row = a->H;
+    w.s.row = a->H;
     if (x) fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, NULL, 0, n_threads);
     const int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, a->H), w.item));
     char *states = share(&w, k, n_threads, 4 * state);
     if (!states) return FA_NO_MEMORY;
-    a->state[0] = states;
-    a->state[1] = states + state;
-    a->reset = states + 2 * state;
-    a->memory = states + 3 * state;
+    w.s.state[0] = states;
+    w.s.state[1] = states + state;
+    w.s.reset = states + 2 * state;
+    w.s.memory = states + 3 * state;
     if (!a->order && k->in_place) { /* the last state is written where it belongs */
-        a->state[a->T & 1] = h_last;
-        if (c_last) a->memory = c_last;
+        w.s.state[a->T & 1] = h_last;
+        if (c_last) w.s.memory = c_last;
         w.h_last = NULL;
     }
     if (a->T == 1 && !a->order && k->in_place && h_first)
-        a->state[0] = (void *)h_first; /* only read */
+        w.s.state[0] = (void *)h_first; /* only read */
     else
-        k->recurrent_load(a, h_first, a->state[0], 0, a->B);
-    if (a->cell == FA_LSTM) k->recurrent_load(a, c_first, a->memory, 0, a->B);
+        k->recurrent_load(a, &w.s, h_first, w.s.state[0], 0, a->B);
+    if (a->cell == FA_LSTM) k->recurrent_load(a, &w.s, c_first, w.s.memory, 0, a->B);
     if (w.h_last) finish(&w, 0, a->B, -1);
     if (w.by_entries) {
         fa_run(k, forward_entries, &w, w.loop);
@@ -120,24 +122,24 @@ int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, in
     return FA_OK;
 }
 
-int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
+int fa_recurrent_backward(const fa_kernels *k, const fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int n_threads) {
     walk w = {.k = k, .a = a, .item = k->real_bytes};
     w.panels = ceil_div(a->H, k->panel_width);
     w.phases = a->cell == FA_GRU_BEFORE ? 2 : 1;
     w.kernel = k->recurrent_backward;
     if (a->B == 0 || a->H == 0) return FA_OK;
-    a->state_row = w.panels * k->panel_width;
-    const int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, a->state_row), w.item));
+    w.s.row = w.panels * k->panel_width;
+    const int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, w.s.row), w.item));
     const int64_t gates = aligned(fa_size_mul(fa_size_mul(a->B, a->H), 2 * gates_of(a) * w.item));
     char *states = share(&w, k, n_threads, 2 * state + gates);
     if (!states) return FA_NO_MEMORY;
-    a->d_state = states;
-    a->d_memory = states + state;
-    a->d_gates = states + 2 * state;
+    w.s.d_state = states;
+    w.s.d_memory = states + state;
+    w.s.d_gates = states + 2 * state;
     memset(states, 0, (size_t)(2 * state));
-    k->recurrent_load(a, dh_last, a->d_state, 0, a->B);
-    if (a->cell == FA_LSTM) k->recurrent_load(a, dc_last, a->d_memory, 0, a->B);
+    k->recurrent_load(a, &w.s, dh_last, w.s.d_state, 0, a->B);
+    if (a->cell == FA_LSTM) k->recurrent_load(a, &w.s, dc_last, w.s.d_memory, 0, a->B);
     if (w.by_entries) {
         fa_run(k, backward_entries, &w, w.loop);
     } else {
@@ -146,7 +148,7 @@ int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_l
             phases_by_units(&w, step, step < 0 ? 1 : w.phases);
         }
     }
-    k->recurrent_store(a, a->d_state, dh_first, 0, a->B);
-    if (dc_first) k->recurrent_store(a, a->d_memory, dc_first, 0, a->B);
+    k->recurrent_store(a, &w.s, w.s.d_state, dh_first, 0, a->B);
+    if (dc_first) k->recurrent_store(a, &w.s, w.s.d_memory, dc_first, 0, a->B);
     return FA_OK;
 }

@@ -53,10 +53,10 @@ void fa_uniform(const uint64_t *seeds, int64_t step, int64_t draw, double *u, in
 /* All steps. x (rows, D) are the inputs of all positions, NULL if gates hold their products already; gates, aux,
  * before, y and the weights of `a` are set. States are contiguous (B, H), by sample; first states may be NULL: zeros.
  * LSTM has c beside h, others pass NULL. */
-int fa_recurrent_forward(const fa_kernels *k, fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
+int fa_recurrent_forward(const fa_kernels *k, const fa_recurrent *a, const void *x, int64_t x_row, const void *w_input,
                          int64_t rows, int64_t D, const void *h_first, const void *c_first, void *h_last, void *c_last,
                          int n_threads);
-int fa_recurrent_backward(const fa_kernels *k, fa_recurrent *a, const void *dh_last, const void *dc_last,
+int fa_recurrent_backward(const fa_kernels *k, const fa_recurrent *a, const void *dh_last, const void *dc_last,
                           void *dh_first, void *dc_first, int n_threads);
 /* alpha-entmax of contiguous rows, and its gradients from the weights; d_alpha of each row, or NULL. */
 int fa_entmax_forward(const fa_kernels *k, const void *x, const uint8_t *mask, void *y, double alpha, int64_t rows,
