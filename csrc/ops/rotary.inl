@@ -19,19 +19,17 @@ FA_FUNC void rotary(const fa_rotary *a, int64_t first, int64_t last) {
         for (int64_t h = 0; h < a->H; h++) {
             const element *x = a->x + b * a->x_strides.batch + h * a->x_strides.head + t * a->x_strides.row;
             element *restrict y = a->y + (row * a->H + h) * D;
-            if (a->interleaved)
+            if (a->interleaved) /* written so that GCC 12 sees no complex product, which it would fuse */
                 for (int64_t i = 0; i < half; i++) {
-                    const real first = to_real(x[2 * i]), second = to_real(x[2 * i + 1]);
-                    const real cosine = to_real(cosines[i]), sine = sign * to_real(sines[i]);
-                    y[2 * i] = to_element(first * cosine - second * sine);
-                    y[2 * i + 1] = to_element(second * cosine + first * sine);
+                    const real s = sign * to_real(sines[i]);
+                    y[2 * i] = to_element(to_real(x[2 * i]) * to_real(cosines[i]) - to_real(x[2 * i + 1]) * s);
+                    y[2 * i + 1] = to_element(to_real(x[2 * i + 1]) * to_real(cosines[i]) + to_real(x[2 * i]) * s);
                 }
             else
                 for (int64_t i = 0; i < half; i++) {
-                    const real first = to_real(x[i]), second = to_real(x[half + i]);
-                    const real cosine = to_real(cosines[i]), sine = sign * to_real(sines[i]);
-                    y[i] = to_element(first * cosine - second * sine);
-                    y[half + i] = to_element(second * cosine + first * sine);
+                    const real s = sign * to_real(sines[i]);
+                    y[i] = to_element(to_real(x[i]) * to_real(cosines[i]) - to_real(x[half + i]) * s);
+                    y[half + i] = to_element(to_real(x[half + i]) * to_real(cosines[i]) + to_real(x[i]) * s);
                 }
             if (a->n < D) memcpy(y + a->n, x + a->n, (size_t)(D - a->n) * sizeof(element));
         }

@@ -1,5 +1,9 @@
 """Every other instruction-set level that this machine has passes a part of the case table; exp is measured on all."""
 
+import platform
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +40,11 @@ def test_guard_pages_at_a_forced_level(run_python, level, family, edge):
     script = str(TESTS / "shared" / "guard_pages.py")
     done = run_python(script, family, "float32", edge, check=False, FASTATTN_ISA=level, FASTATTN_NUM_THREADS="1")
     assert done.returncode == 0, f"{done.stdout.splitlines()[-1:]}\n{done.stderr[-2000:]}"
+
+
+def test_the_compiler_fused_no_sums_of_products():
+    """GCC 12 does in spite of -ffp-contract=off, where neighbours add and subtract as in a complex product."""
+    if shutil.which("objdump") is None or platform.machine() != "x86_64":
+        pytest.skip("reads the object code of x86-64, by objdump")
+    code = subprocess.run(["objdump", "-d", core.__file__], capture_output=True, text=True, check=True).stdout
+    assert not re.findall(r"vfm(?:addsub|subadd)\w+", code)

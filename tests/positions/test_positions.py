@@ -115,11 +115,13 @@ def test_rotary_is_the_published_rotation(dtype, layout, width, part, base, any_
     assert all(same_bits(bits, found.copy()) for bits in any_threads(lambda: rotary.turn(x, 5).copy()))
 
 
-def test_layouts_of_rotary_differ_by_the_order_of_features():
-    x = draw(1, 2, 9, 8, dtype=np.float64)
-    order = [0, 2, 4, 6, 1, 3, 5, 7]
-    half = Rotary(8, layout="half", dtype=np.float64).turn(x[..., order])
-    assert same_bits(half.copy(), Rotary(8, dtype=np.float64).turn(x)[..., order].copy())
+@DTYPES
+@pytest.mark.parametrize("width", [2, 4, 8, 12, 64])
+def test_layouts_of_rotary_differ_by_the_order_of_features(dtype, width):
+    x = draw(1, 2, 9, width, dtype=dtype)
+    order = [*range(0, width, 2), *range(1, width, 2)]
+    half = Rotary(width, layout="half", dtype=dtype).turn(x[..., order])
+    assert same_bits(half.copy(), Rotary(width, dtype=dtype).turn(x)[..., order].copy())
 
 
 def test_alibi_slopes_are_those_of_the_paper():
