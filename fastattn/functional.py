@@ -5,7 +5,7 @@ Bits do not depend on the array's shape, layout or on the number of threads.
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, output_array
+from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, native, output_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -295,8 +295,7 @@ def _rows(x: Array) -> tuple[int, int]:
 
 
 def _contiguous(name: str, value: object) -> Array:
-    array = float_array(name, value)
-    return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+    return native(float_array(name, value))
 
 
 def _map(function: int, x: Array, out: Array | None) -> Array:

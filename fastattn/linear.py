@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, cast, float_array, output_array, read_only
+from fastattn._arrays import Array, cast, float_array, native, output_array, read_only
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -238,8 +238,7 @@ def _product(
             expected = f"{dtype} of shape {shape[1:]}"
             got = f"{bias.dtype} of shape {bias.shape}"
             raise ShapeError(describe("bias", expected, got, "pass one number for each column of the matrix."))
-        if not (bias.flags.carray and bias.dtype.isnative):  # np.require alone takes 0.8 us
-            bias = np.require(bias, dtype, ["C", "A"])
+        bias = native(bias)
     if relu is not False:
         relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])

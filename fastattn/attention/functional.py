@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
-from fastattn._arrays import Array, gradient_array
+from fastattn._arrays import Array, gradient_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
@@ -377,12 +377,12 @@ class _Forward:
         else:
             d_out = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
         if d_weights is not None and weights is not None:
-            d_weights = np.require(_cotangent("d_weights", d_weights, weights.shape, dtype), dtype, ["C", "A"])
+            d_weights = native(_cotangent("d_weights", d_weights, weights.shape, dtype))
         if d_lse is not None and self.sparse is not None:
             hint = "rows of sparse weights have no log-sum-exp; leave d_lse out."
             raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
-            d_lse = np.require(_cotangent("d_lse", d_lse, query.shape[:-1], dtype), dtype, ["C", "A"])
+            d_lse = native(_cotangent("d_lse", d_lse, query.shape[:-1], dtype))
         q, k = operands.query, operands.key
         # Without a batch entry or a query head there is no task that would write the gradients of the key heads.
         empty = np.empty if all(query.shape[:-2]) else np.zeros

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, float_array, gradient_array
+from fastattn._arrays import Array, as_array, float_array, gradient_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_number
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
@@ -88,7 +88,7 @@ def dropout_vjp(x: Array, rate: float, seed: Any) -> tuple[Array, Callable[[Arra
 def _apply(x: Array, rate: float, seeds: Array) -> Array:
     if rate == 0 or x.size == 0:
         return x
-    x = np.require(x, x.dtype.newbyteorder("="), ["C", "A"])
+    x = native(x)
     y = np.empty_like(x)
     core.dropout(x, seeds, math.floor(rate * 2.0**32), 1 / (1 - rate), y)
     return y

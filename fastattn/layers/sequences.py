@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, gradient_array
+from fastattn._arrays import Array, as_array, gradient_array, native
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
@@ -79,7 +79,5 @@ class Sequences:
 def check_rows(name: str, array: object, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return the argument as a contiguous array of this shape and dtype, or raise."""
     if type(array) is np.ndarray and array.dtype is dtype and array.shape == shape:
-        flags = array.flags
-        if flags.c_contiguous and flags.aligned:
-            return array
-    return np.require(gradient_array(name, array, shape, dtype, "match the sizes of the layer."), dtype, ["C", "A"])
+        return native(array)
+    return native(gradient_array(name, array, shape, dtype, "match the sizes of the layer."))

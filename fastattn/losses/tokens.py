@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastattn._arrays import Array, cast, float_array, index_array
+from fastattn._arrays import Array, cast, float_array, index_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_number, number_in
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -40,8 +40,7 @@ def log_softmax(logits: Array) -> Array:
     >>> log_softmax(np.zeros((1, 4), np.float32)).round(3)
     array([[-1.386, -1.386, -1.386, -1.386]], dtype=float32)
     """
-    x = float_array("logits", logits)
-    x = np.require(x, x.dtype.newbyteorder("="), ["C", "A"])
+    x = native(float_array("logits", logits))
     if x.ndim < 1 or not x.shape[-1]:
         hint = "pass at least one logit for each row."
         raise ShapeError(describe("logits", "a last axis of size 1 or more", f"shape {x.shape}", hint))

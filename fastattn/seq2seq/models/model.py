@@ -50,8 +50,7 @@ class State:
     @property
     def batch(self) -> int | None:
         """The number of sentences, or None, if no field says it."""
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return next((len(value) for value in values if isinstance(value, np.ndarray)), None)
+        return next((len(value) for value in vars(self).values() if isinstance(value, np.ndarray)), None)
 
     def select(self, rows: Array) -> Self:
         """Return the state whose batch entry i is this one's entry ``rows[i]``; memories are not copied."""

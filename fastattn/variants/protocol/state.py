@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastattn._arrays import Array, gradient_array, row_array
+from fastattn._arrays import Array, gradient_array, native, row_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def check_state_gradient(d_state: Any, after: AttentionState) -> Any:
         if made is None:
             raise _wrong(DTypeError, name, "None, as in the state", type(given).__name__, _BACK)
         if isinstance(made, np.ndarray) and made.dtype.kind == "f":
-            array = np.require(gradient_array(name, given, made.shape, made.dtype, _BACK), made.dtype, ["C", "A"])
+            array = native(gradient_array(name, given, made.shape, made.dtype, _BACK))
             if array is not given:
                 changes[one.name] = array
     return replace(d_state, **changes) if changes else d_state

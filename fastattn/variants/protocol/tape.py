@@ -56,9 +56,11 @@ class Tape(list[S], Generic[S]):
             value = getattr(step, name)
             if isinstance(value, np.ndarray):
                 if name not in self._arrays:
-                    self._arrays[name] = self._wider(value[:, None][:, :0])
+                    self._arrays[name] = self._wider(np.zeros((len(value), at, *value.shape[1:]), value.dtype))
                 self._arrays[name][:, at] = value
                 setattr(step, name, self._arrays[name][:, at])
+            elif name in self._arrays:
+                self._arrays[name][:, at] = 0
         super().append(step)
 
     def joined(self) -> S:
@@ -67,6 +69,6 @@ class Tape(list[S], Generic[S]):
         return replace(self[0], **arrays)  # type: ignore[type-var]
 
     def _wider(self, array: Array) -> Array:
-        wider = np.zeros((len(array), self._room, *array.shape[2:]), array.dtype)
+        wider = np.empty((len(array), self._room, *array.shape[2:]), array.dtype)
         wider[:, : array.shape[1]] = array
         return wider
