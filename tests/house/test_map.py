@@ -1,6 +1,7 @@
 """The map of the house is that of the sources."""
 
 import pytest
+
 from tools import house, scores
 
 

@@ -8,7 +8,7 @@ TEXT_SUFFIXES = {
     ".txt", ".yml",
 }  # fmt: skip
 TOP_FILES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.py"]
-TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "docs"]
+TOP_FOLDERS = ["fastattn", "csrc", "plugins", "benchmarks", "tests", "tools", "docs"]
 
 
 def under(folder, *suffixes):
@@ -21,7 +21,8 @@ def texts():
         paths += under(ROOT / name, *TEXT_SUFFIXES)
     # A build in place leaves Cython's C file beside its .pyx.
     paths = [path for path in paths if path.suffix != ".c" or not path.with_suffix(".pyx").exists()]
-    return [*paths, *(ROOT / ".ci").glob("run")]
+    named = [*(ROOT / ".ci").glob("run"), *(ROOT / "tools").glob("*wheels")]  # programs, whose names have no suffix
+    return [*paths, *under(ROOT / ".github", *TEXT_SUFFIXES), *named]
 
 
 def relative(path):
