@@ -16,7 +16,8 @@ import fastattn
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MACHINE = platform.machine()
-LINUX = sys.platform == "linux" and MACHINE in ("x86_64", "aarch64")
+LEVELS = {"x86_64": ["generic", "avx2", "avx512", "avx512bf16"], "aarch64": ["generic", "neon"]}
+LINUX = sys.platform == "linux" and MACHINE in LEVELS
 
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").exists() or not LINUX, reason="built in a checkout, on Linux")
 
@@ -93,8 +94,7 @@ print(fastattn.__file__)
 """
     assert str(folder) in run(python, "-c", code, cwd=folder, variables=variables).stdout
     done = run(python.with_name("fastattn"), "info", "--json", cwd=folder, variables=variables)
-    own = fastattn.show_config(as_dict=True)
-    assert json.loads(done.stdout)["levels_built"] == own["levels_built"]
+    assert json.loads(done.stdout)["levels_built"] == LEVELS[MACHINE]
 
 
 @pytest.mark.slow
@@ -104,8 +104,8 @@ def test_the_wheel_computes_the_bits_of_this_build(bare, environment):
     python, variables, folder = bare
     program = ROOT / "tests" / "wheels" / "bits.py"
     wheel = json.loads(run(python, "-P", program, cwd=folder, variables=variables).stdout)
-    own = run(sys.executable, "-P", program, cwd=folder, variables={"PYTHONPATH": environment["PYTHONPATH"]}).stdout
-    assert len(wheel) >= 2 and wheel == json.loads(own)
+    own = run(sys.executable, "-P", program, cwd=folder, variables={"PYTHONPATH": environment["PYTHONPATH"]})
+    assert json.loads(own.stdout).items() <= wheel.items()  # this build may have fewer levels
 
 
 # Small wheels that are right but for one thing.
