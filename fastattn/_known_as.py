@@ -41,7 +41,6 @@ SCORES: Mapping[str, str] = {
     "scaleddotproduct": "fastattn.scores.ScaledDot",
 }
 LAYERS: Mapping[str, str] = {
-    "batchnormalization": "fastattn.layers.LayerNorm",
     "bilstm": "fastattn.layers.Bidirectional",
     "dense": "fastattn.layers.Linear",
     "layernormalization": "fastattn.layers.LayerNorm",

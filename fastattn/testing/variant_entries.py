@@ -43,11 +43,12 @@ def _roomy(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def step_gradients_are_checked(s: VariantSubject) -> None:
-    """The backward pass of a step refuses gradients of other shapes and dtypes, reads any strides, and goes once."""
+    """The backward pass of a step refuses gradients of other shapes and dtypes, reads any strides, goes once, and keeps
+    nothing of the caller's memory."""
     p = s.problem()
     prepared, state = _begun(p)
     found = []
-    for change in (np.asarray, strided, lambda x: x.astype(x.dtype.newbyteorder())):
+    for change in (np.asarray, strided, lambda x: x.astype(x.dtype.newbyteorder()), np.copy):
         context, weights, after, first = p.variant.step_vjp(p.queries[:, 1], prepared, state)
         *_, second = p.variant.step_vjp(p.queries[:, 2], prepared, after)
         if weights is None:
@@ -71,15 +72,19 @@ def step_gradients_are_checked(s: VariantSubject) -> None:
                         ("one sample", _roomy((1, *array.shape[1:]), array.dtype)),
                         ("float64", _roomy(array.shape, np.float64)),
                     ):
-                        given = dataclasses.replace(d_state, **{field.name: other})
-                        wrong[f"a d_state whose {field.name} is of {what}"] = (d_context, None, given)
+                        changed = dataclasses.replace(d_state, **{field.name: other})
+                        wrong[f"a d_state whose {field.name} is of {what}"] = (d_context, None, changed)
             for what, arguments in wrong.items():
                 refused(what, first, *arguments)
-        d_query, _ = first(change(d_context), change(d_weights), d_state)
+        given = change(d_context), change(d_weights)
+        d_query, _ = first(*given, d_state)
+        if change is np.copy:
+            given[0][...], given[1][...] = 7, 7
         refused("a second call of the backward pass", first, d_context)
         found.append((d_query, p.variant.finish(prepared)))
     same(found[1], found[0], "a backward pass with strided gradients")
     same(found[2], found[0], "a backward pass with gradients of another byte order")
+    same(found[3], found[0], "a backward pass whose gradients were changed before finish")
 
 
 def rows_are_checked(s: VariantSubject) -> None:
