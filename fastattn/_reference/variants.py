@@ -47,7 +47,7 @@ def soft_scores(name: str, p: dict[str, Array], q: Array, m: Array, **options: A
         inner = (q @ p["query.w"])[:, None] + m @ p["key.w"] + p.get("key.b", 0.0)
         return _ACTIVATIONS[options.get("activation", "tanh")](inner) @ p["v"]
     if name == "pooling":
-        return np.tanh(m @ p["key.w"] + p["key.b"]) @ p["v"]
+        return (np.tanh(m @ p["key.w"] + p["key.b"]) if "key.w" in p else m) @ p["v"]
     raise ValueError(f"no twin of {name!r}")
 
 

@@ -41,7 +41,7 @@ _OWN = (
         "Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3", reference=f"{_TWIN}.variants:causal_self_attention",
     ),
     VariantRecord(
-        "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b), without a query",
+        "pooling", f"{_HERE}.pooling:Pooling", "v . tanh(m W + b) or v . m, without a query",
         "Yang et al. 2016 (NAACL), eq. 5 to 7", reference=f"{_TWIN}.variants:pooling",
     ),
     VariantRecord(

@@ -273,6 +273,6 @@ class Soft(Variant[SoftPrepared]):
         return prepared.gradient(self.score.key_vjp(prepared.memory, gradients.key), gradients.value)
 
     def __repr__(self) -> str:
-        return (
-            super().__repr__().replace(type(self).__name__, type(getattr(self.score, "inner", self.score)).__name__, 1)
-        )
+        made = super().__repr__()
+        score = type(getattr(self.score, "inner", self.score))
+        return made.replace("Soft", score.__name__, 1) if type(self) is Soft else made

@@ -81,6 +81,7 @@ CASES = [
     subject("additive_multihead", {"heads": 2, "width": 7, "head_width": 3}),
     subject("additive_multihead", {"heads": 1, "width": 5, "activation": "sigmoid", "bias": False, "output_width": 4}),
     subject("pooling", {"query_width": 0, "width": 10}),
+    subject("pooling", {"query_width": 0, "width": None}),
     subject("l2", SAME),
     subject("l2", {**SAME, "scale": 0.7}),
     subject("linear"),

@@ -368,6 +368,32 @@ def test_pooling_says_what_it_is_for():
         pooling.pool(memory)
 
 
+@pytest.mark.parametrize("width", [None, 7])
+def test_pooling_gives_what_it_does_with_one_query_that_nobody_asks(width):
+    rng = np.random.default_rng(0)
+    pooling = fastattn.create("pooling", memory_width=5, width=width, rng=rng)
+    memory, lengths = rng.normal(size=(2, 4, 5)).astype(np.float32), np.array([4, 2])
+    output, backward = pooling.pool_vjp(pooling.prepare(memory, lengths), return_weights=True)
+    d = rng.normal(size=(2, 5)).astype(np.float32), rng.normal(size=(2, 4)).astype(np.float32)
+    found = [*output[:2], backward(*d), *(p.gradient.copy() for p in pooling.parameters().values())]
+    for parameter in pooling.parameters().values():
+        parameter.gradient = np.zeros_like(parameter.value)
+    asked, back = pooling.vjp(np.ones((2, 1, 0), np.float32), pooling.prepare(memory, lengths), return_weights=True)
+    d_memory = back(*(one[:, None] for one in d))[1]
+    wanted = [asked.context[:, 0], asked.weights[:, 0], d_memory, *(p.gradient for p in pooling.parameters().values())]
+    assert all(np.array_equal(a, b) for a, b in zip(found, wanted))
+    assert np.array_equal(pooling.pool(pooling.prepare(memory, lengths)), output.context)
+    with pytest.raises(ShapeError, match=r"^d_context: expected shape \(2, 5\)"):
+        backward(d[0][:1])
+
+
+def test_pooling_without_a_layer_between_starts_as_the_mean():
+    memory = np.arange(40, dtype=np.float32).reshape(2, 4, 5)
+    pooling = fastattn.create("pooling", memory_width=5, width=None)
+    assert np.allclose(pooling.pool(pooling.prepare(memory)), memory.mean(axis=1))
+    assert repr(pooling) == "Pooling(0 -> 5, v: (5,))"
+
+
 def test_what_is_no_record_is_not_registered():
     for wrong in ("additive", None, fastattn.variants.Variant):
         with pytest.raises(DTypeError, match=r"^new: "):

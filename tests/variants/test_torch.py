@@ -34,7 +34,8 @@ def soft_scores(name, p, q, m, options):
         return (q @ p["w"])[..., : m.shape[1]]
     v = p["v"]
     if name == "pooling":
-        return (torch.tanh(m @ p["key.w"] + p["key.b"]) @ v)[:, None].expand(-1, q.shape[1], -1)
+        m = torch.tanh(m @ p["key.w"] + p["key.b"]) if "key.w" in p else m
+        return (m @ v)[:, None].expand(-1, q.shape[1], -1)
     if name == "normed_additive":
         v = p["g"] * v / v.norm()
     inner = (q @ p["query.w"])[:, :, None] + (m @ p["key.w"])[:, None]

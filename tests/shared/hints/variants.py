@@ -298,6 +298,11 @@ advice(
     "call pool(variant.prepare(memory))",
     lambda: POOLING.pool(POOLING.prepare(MEMORY)),
 )
+advice(
+    lambda width=3, rng=None: fastattn.create("pooling", memory_width=4, width=width, rng=rng),
+    "pass rng=np.random.default_rng(0), or width=None for no layer between",
+    rng=np.random.default_rng(0),
+)
 
 
 def exchange():
