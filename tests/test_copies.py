@@ -308,6 +308,8 @@ CASES = {
     "adamw": (lambda: optim.AdamW(parameters(), rate=0.1), stepped),
     "average": (lambda: optim.WeightAverage(parameters(), 0.9), averaged),
     "constant": (lambda: optim.Constant(0.1, warmup=9), scheduled),
+    "cosine": (lambda: optim.Cosine(0.1, steps=9), scheduled),
+    "one cycle": (lambda: optim.OneCycle(0.1, steps=9), scheduled),
     "inverse square root": (lambda: optim.InverseSquareRoot(0.1, warmup=9), scheduled),
     "plateau": (lambda: optim.ReduceOnPlateau(0.1, patience=1), scheduled),
     **{f"model {cls.__name__}": (lambda config=config: build(config), searched) for cls, config in MODELS.items()},

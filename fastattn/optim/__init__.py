@@ -3,13 +3,15 @@
 from fastattn.optim.adam import Adam, AdamW
 from fastattn.optim.average import WeightAverage
 from fastattn.optim.clipping import clip_scale, global_norm
-from fastattn.optim.schedules import Constant, InverseSquareRoot, ReduceOnPlateau, Schedule
+from fastattn.optim.schedules import Constant, Cosine, InverseSquareRoot, OneCycle, ReduceOnPlateau, Schedule
 
 __all__ = [
     "Adam",
     "AdamW",
     "Constant",
+    "Cosine",
     "InverseSquareRoot",
+    "OneCycle",
     "ReduceOnPlateau",
     "Schedule",
     "WeightAverage",

@@ -7,7 +7,9 @@ from typing import Any
 from fastattn._numbers import check_choice, number_in
 from fastattn.errors import ArgumentError, describe
 
-__all__ = ["Constant", "InverseSquareRoot", "ReduceOnPlateau", "Schedule"]
+__all__ = ["Constant", "Cosine", "InverseSquareRoot", "OneCycle", "ReduceOnPlateau", "Schedule"]
+
+_RISE, _SPREAD = 0.3, 25.0  # of one cycle: the share of its steps that rise, and the highest rate over the first
 
 
 class Schedule:
@@ -85,6 +87,92 @@ class InverseSquareRoot(Schedule):
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         return self.highest * min(step / self.warmup, math.sqrt(self.warmup / max(step, 1)))
+
+
+class Cosine(Schedule):
+    """A linear rise to `rate`, then a fall along half a cosine::
+
+        rate(t) = rate t / warmup                                                              t < warmup
+        rate(t) = lowest + (rate - lowest) (1 + cos(pi (t - warmup) / (steps - warmup))) / 2   t <= steps
+
+    and `lowest` from then on.
+
+    Parameters
+    ----------
+    rate : float
+        The highest rate.
+    steps : int
+        The step that has the lowest rate, the last one of the run as a rule.
+    warmup : int
+        Steps of the rise, fewer than `steps`.
+    lowest : float
+        At most `rate`.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, arXiv:1608.03983,
+    equation 5, without restarts.
+
+    Examples
+    --------
+    >>> from fastattn.optim import Cosine
+    >>> [round(Cosine(1.0, steps=10, warmup=2).rate(step), 3) for step in (1, 2, 6, 10, 11)]
+    [0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+
+    def __init__(self, rate: float, *, steps: int, warmup: int = 0, lowest: float = 0.0) -> None:
+        _positive("rate", rate)
+        _count("warmup", warmup)
+        _count("steps", steps, least=warmup + 1)
+        self.highest, self.steps, self.warmup = float(rate), steps, warmup
+        self.lowest = number_in("lowest", lowest, "0.0 is usual.", least=0, most=rate)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        if step < self.warmup:
+            return self.highest * step / self.warmup
+        return _between(self.highest, self.lowest, (step - self.warmup) / (self.steps - self.warmup))
+
+
+class OneCycle(Schedule):
+    """A rise from ``rate / 25`` to `rate` and a fall to `lowest`, each along half a cosine.
+
+    Parameters
+    ----------
+    rate : float
+        The highest rate, at step `warmup`; several times what a constant one would be.
+    steps : int
+        The step that has the lowest rate, the last one of the run as a rule.
+    warmup : int
+        Steps of the rise, fewer than `steps`; 0: 0.3 of them.
+    lowest : float
+        At most `rate`.
+
+    Notes
+    -----
+    Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+    arXiv:1708.07120, section 3; cosines in place of the straight lines there, as is usual now. The decay rates of Adam
+    stay as they are.
+
+    Examples
+    --------
+    >>> from fastattn.optim import OneCycle
+    >>> [round(OneCycle(1.0, steps=10).rate(step), 3) for step in (0, 3, 10, 11)]
+    [0.04, 1.0, 0.0, 0.0]
+    """
+
+    def __init__(self, rate: float, *, steps: int, warmup: int = 0, lowest: float = 0.0) -> None:
+        _positive("rate", rate)
+        _count("warmup", warmup)
+        _count("steps", steps, least=warmup + 1)
+        self.highest, self.steps, self.warmup = float(rate), steps, warmup or int(_RISE * steps)
+        self.lowest = number_in("lowest", lowest, "0.0 is usual.", least=0, most=rate)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        if step < self.warmup:
+            return _between(self.highest / _SPREAD, self.highest, step / self.warmup)
+        return _between(self.highest, self.lowest, (step - self.warmup) / (self.steps - self.warmup))
 
 
 class ReduceOnPlateau(Schedule):
@@ -173,6 +261,11 @@ class ReduceOnPlateau(Schedule):
             raise ArgumentError(describe("state", expected, dict(values), hint))
         self._waited, self._reductions = int(state["waited"]), int(state["reductions"])
         self._best = self._sign * float(best) if "best" in state else math.inf
+
+
+def _between(first: float, last: float, part: float) -> float:
+    """Return the value of half a cosine from `first` to `last` after a part of it; `last` beyond its end."""
+    return last + (first - last) * (1 + math.cos(math.pi * min(part, 1.0))) / 2
 
 
 def _positive(name: str, number: float) -> float:

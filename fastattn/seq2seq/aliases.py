@@ -49,6 +49,8 @@ _OTHERS = {
     "rate": ("learning_rate", "lr", "init_lr", "base_lr", "max_lr", "learn_rate", "learningrate", "eta"),
     "schedule": ("scheduler", "lr_scheduler", "lr_scheduler_type", "lr_schedule", "decay_method", "sched"),
     "warmup": ("warmup_steps", "warmup_updates", "num_warmup_steps", "warm_up"),
+    "schedule_steps": ("decay_steps", "t_max", "total_steps", "cycle_steps", "num_cycle_steps", "total_num_update"),
+    "lowest": ("min_lr", "eta_min", "lr_min", "end_learning_rate", "end_lr", "stop_min_lr"),
     "factor": ("gamma", "lr_decay", "learning_rate_decay", "decay_factor"),
     "plateau_patience": ("lr_patience", "decrease_patience"),
     "betas": ("adam_betas", "beta", "adam_beta1", "adam_beta2", "beta1", "beta2", "beta_1", "beta_2"),

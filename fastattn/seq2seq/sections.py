@@ -11,6 +11,13 @@ __all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingCon
 # Of a translation: a search that keeps a beam of 5 for so many steps is done, in minutes and in some tens of megabytes.
 MOST_TOKENS = 100_000
 
+# Settings of the learning rate's schedule, and the schedules that have them.
+_USED_BY = {
+    "warmup": ("inverse_sqrt", "cosine", "one_cycle"),
+    "schedule_steps": ("cosine", "one_cycle"),
+    "lowest": ("cosine", "one_cycle", "plateau"),
+}
+
 # The keys of `DataConfig` that name files.
 PATHS = ("train", "train_target", "validation", "validation_target")
 
@@ -100,9 +107,15 @@ class TrainingConfig(Section, section="training"):
         The learning rate, or its largest value.
     schedule : str
         "constant"; "inverse_sqrt": rising for `warmup` steps, then falling with the square root of the step (Vaswani
-        et al. 2017, section 5.3); "plateau": times `factor` after `plateau_patience` validations without a gain.
+        et al. 2017, section 5.3); "plateau": times `factor` after `plateau_patience` validations without a gain;
+        "cosine" and "one_cycle": rising for `warmup` steps, then falling until step `schedule_steps`, see
+        `fastattn.optim.Cosine` and `OneCycle`.
     warmup : int
-        Steps.
+        Steps; 0 with "one_cycle": 0.3 of `schedule_steps`.
+    schedule_steps : int
+        For "cosine" and "one_cycle": the step that has the lowest rate, the last one of the run as a rule.
+    lowest : float
+        For "plateau", "cosine" and "one_cycle": the lowest rate.
     factor : float
         For "plateau".
     plateau_patience : int
@@ -140,8 +153,10 @@ class TrainingConfig(Section, section="training"):
     tokens_per_batch: int = setting(4096, least=2)
     max_length: int = setting(100, least=1)
     rate: float = setting(0.001, above=0)
-    schedule: str = setting("constant", choices=("constant", "inverse_sqrt", "plateau"))
+    schedule: str = setting("constant", choices=("constant", "inverse_sqrt", "plateau", "cosine", "one_cycle"))
     warmup: int = setting(0, least=0)
+    schedule_steps: int = setting(0, least=0)
+    lowest: float = setting(0.0, least=0)
     factor: float = setting(0.5, above=0, below=1)
     plateau_patience: int = setting(1, least=1)
     betas: tuple[float, float] = setting((0.9, 0.999), least=0, below=1)
@@ -169,9 +184,16 @@ class TrainingConfig(Section, section="training"):
             raise ConfigError(describe_file("training.tokens_per_batch", got, hint))
         if self.schedule == "inverse_sqrt" and not self.warmup:
             raise ConfigError(describe_file("training.warmup", "inverse_sqrt needs one", "4000 steps are usual."))
-        if self.schedule != "inverse_sqrt" and self.warmup:
-            got = f"not used by schedule {self.schedule!r}"
-            raise ConfigError(describe_file("training.warmup", got, 'leave it out, or use "inverse_sqrt".'))
+        for key, schedules in _USED_BY.items():
+            if getattr(self, key) and self.schedule not in schedules:
+                hint = f'leave it out, or use "{schedules[0]}".'
+                raise ConfigError(describe_file(f"training.{key}", f"not used by schedule {self.schedule!r}", hint))
+        if self.schedule in _USED_BY["schedule_steps"] and self.schedule_steps <= self.warmup:
+            got = f"{self.schedule} needs more than the {self.warmup} of warmup, got {self.schedule_steps}"
+            raise ConfigError(describe_file("training.schedule_steps", got, "give the steps of the whole run."))
+        if self.lowest > self.rate:
+            got = f"{self.lowest} is more than rate {self.rate}"
+            raise ConfigError(describe_file("training.lowest", got, "it is the rate at the end; 0 is usual."))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ VALUES = [
     {"name": "additive", "normalizer": {"name": "entmax", "alpha": 9}}, {"name": "location_sensitive", "filters": -1},
     {"name": "local_p", "window": 10**9}, {"name": "none"}, "1979-05-27", "bahdanau", "luong", "transformer", "wu",
     "cho", "sutskever", "plateau", "inverse_sqrt", "linear", "before", "after", "learned", "rotary", "alibi", "t5",
-    "pre", "all", "location", "dot", "concat", "wer", "accuracy", "per",
+    "cosine", "one_cycle", "pre", "all", "location", "dot", "concat", "wer", "accuracy", "per",
 ]  # fmt: skip
 
 KEYS = [

@@ -366,7 +366,8 @@ def optimizers(z):
             average.exchange()
         else:
             z.call(setattr, optimizer, z.pick("rate", "epsilon", "decay"), 0.1)
-    schedule = z.pick(optim.Constant(0.1, warmup=2), optim.InverseSquareRoot(0.1), optim.ReduceOnPlateau(0.1))
+    schedule = z.pick(optim.Constant(0.1, warmup=2), optim.InverseSquareRoot(0.1), optim.ReduceOnPlateau(0.1),
+                      optim.Cosine(0.1, steps=9), optim.OneCycle(0.1, steps=9))  # fmt: skip
     z.call(schedule.rate, 3)
     z.call(schedule.observe, 1.0)
 

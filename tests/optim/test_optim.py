@@ -14,7 +14,9 @@ from fastattn.optim import (
     Adam,
     AdamW,
     Constant,
+    Cosine,
     InverseSquareRoot,
+    OneCycle,
     ReduceOnPlateau,
     WeightAverage,
     clip_scale,
@@ -193,6 +195,25 @@ def test_constant_and_inverse_square_root():
         assert math.isclose(schedule.rate(step), published, rel_tol=1e-14)
 
 
+def test_cosine_and_one_cycle():
+    steps, warmup, low, high = 1000, 100, 0.01, 2.0
+    cosine = Cosine(high, steps=steps, warmup=warmup, lowest=low)
+    for step in (1, 50, 99):
+        assert math.isclose(cosine.rate(step), high * step / warmup, rel_tol=1e-14)
+    for step in (100, 101, 550, 999, 1000):  # equation 5, with T_cur counted from the end of the rise
+        published = low + 0.5 * (high - low) * (1 + math.cos((step - warmup) / (steps - warmup) * math.pi))
+        assert math.isclose(cosine.rate(step), published, rel_tol=1e-14)
+    cycle = OneCycle(high, steps=steps, lowest=low)
+    assert math.isclose(cycle.rate(0), high / 25) and (cycle.rate(300), cycle.rate(1000)) == (high, low)
+    assert math.isclose(cycle.rate(150), (high / 25 + high) / 2) and math.isclose(cycle.rate(650), (high + low) / 2)
+    for schedule in (cosine, cycle, OneCycle(high, steps=1), Cosine(high, steps=1)):
+        rates = [schedule.rate(step) for step in range(1, 1500)]
+        top = rates.index(max(rates))
+        assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
+        assert rates[steps:] == [schedule.lowest] * len(rates[steps:])
+    assert OneCycle(high, steps=steps, warmup=7).rate(7) == high
+
+
 def test_reduce_on_plateau():
     schedule = ReduceOnPlateau(1.0, factor=0.5, patience=1, better="higher", lowest=0.2, threshold=0.1)
     rates = []
@@ -216,6 +237,10 @@ WRONG = [
     (lambda: Constant(0.0), "rate"),
     (lambda: Constant(1.0, warmup=-1), "warmup"),
     (lambda: InverseSquareRoot(1.0, warmup=0), "warmup"),
+    (lambda: Cosine(1.0, steps=4, warmup=4), "steps"),
+    (lambda: Cosine(1.0, steps=4, lowest=1.5), "lowest"),
+    (lambda: OneCycle(1.0, steps=0), "steps"),
+    (lambda: OneCycle(1.0, steps=4, lowest=-1.0), "lowest"),
     (lambda: ReduceOnPlateau(1.0, factor=1.0), "factor"),
     (lambda: ReduceOnPlateau(1.0, better="more"), "better"),
     (lambda: ReduceOnPlateau(1.0).load_state({"x": 1.0}), "state"),

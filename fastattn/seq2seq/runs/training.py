@@ -12,7 +12,9 @@ from fastattn.errors import CheckpointError, ConfigError, FastattnError, describ
 from fastattn.optim import (
     Adam,
     Constant,
+    Cosine,
     InverseSquareRoot,
+    OneCycle,
     ReduceOnPlateau,
     Schedule,
     WeightAverage,
@@ -374,8 +376,13 @@ class Run:
 
 def make_schedule(settings: TrainingConfig) -> Schedule:
     """Return the schedule of the learning rate that a configuration describes."""
+    rate, warmup = settings.rate, settings.warmup
     if settings.schedule == "plateau":
-        return ReduceOnPlateau(settings.rate, factor=settings.factor, patience=settings.plateau_patience - 1)
+        patience = settings.plateau_patience - 1
+        return ReduceOnPlateau(rate, factor=settings.factor, patience=patience, lowest=settings.lowest)
     if settings.schedule == "inverse_sqrt":
-        return InverseSquareRoot(settings.rate, warmup=settings.warmup)
-    return Constant(settings.rate)
+        return InverseSquareRoot(rate, warmup=warmup)
+    if settings.schedule in ("cosine", "one_cycle"):
+        falling = Cosine if settings.schedule == "cosine" else OneCycle
+        return falling(rate, steps=settings.schedule_steps, warmup=warmup, lowest=settings.lowest)
+    return Constant(rate)

@@ -15,6 +15,8 @@ EXTENSIONS = {
     "early stop": ({"max_steps": 7, "patience": 2, "rate": 0.3, "schedule": "constant"}, {"max_steps": 200}),
     "after an early stop": ({"patience": 1, "rate": 0.3, "schedule": "constant"}, {"patience": 3}),
     "warmup": ({"max_steps": 4, "schedule": "inverse_sqrt", "warmup": 6}, {"max_steps": 16}),
+    "cosine": ({"max_steps": 4, "schedule": "cosine", "warmup": 3, "schedule_steps": 11}, {"max_steps": 16}),
+    "one cycle": ({"max_steps": 4, "schedule": "one_cycle", "schedule_steps": 11}, {"max_steps": 16}),
     "sampling": ({"max_steps": 7, "sampling": 0.9, "sampling_warmup": 12}, {"max_steps": 17}),
     "accumulation": ({"max_steps": 8, "accumulate": 5}, {"max_steps": 16}),
     "a metric": ({"max_steps": 7, "metric": "per"}, {"max_steps": 13}),

@@ -80,6 +80,12 @@ replaced("rate = 0.01", "tokens_per_batch = 100", "tokens_per_batch = 101", "giv
 replaced("rate = 0.01", 'schedule = "inverse_sqrt"', 'schedule = "inverse_sqrt"\nwarmup = 4000', "4000 steps are usual")
 replaced("rate = 0.01", "warmup = 9", "rate = 0.01", "leave it out")
 replaced("rate = 0.01", "warmup = 9", 'warmup = 9\nschedule = "inverse_sqrt"', 'or use "inverse_sqrt"')
+replaced(
+    "rate = 0.01", 'schedule = "cosine"', 'schedule = "cosine"\nschedule_steps = 9', "give the steps of the whole run"
+)
+replaced(
+    "rate = 0.01", 'schedule = "plateau"\nlowest = 1', 'schedule = "plateau"', "it is the rate at the end; 0 is usual"
+)
 for right in ({"validation": "others.tsv"}, {"patience": 0}):
     data = {"train": "pairs.tsv", **{key: value for key, value in right.items() if key == "validation"}}
     settings = {"patience": right.get("patience", 3)}
