@@ -89,8 +89,8 @@ def soft(model, memory, asked, answers, rng):
 # Straight through
 # ----------------
 # With seeds, ``hard`` draws: to each logarithm of a weight noise of Gumbel's distribution is added, and the largest
-# sum wins. In the backward pass the choice is taken for a softmax of these sums, which it nearly is (Jang, Gu, Poole 2017).
-# The gradient is biased, and everything else stays as it was.
+# sum wins. In the backward pass the choice is taken for a softmax of these sums, which it nearly is (Jang, Gu, Poole
+# 2017). The gradient is biased, and everything else stays as it was.
 
 
 def straight_through(model, memory, asked, answers, rng):
