@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, gradient_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
@@ -46,6 +47,9 @@ class AttentionOutput(NamedTuple):
     weights: Any = None
     lse: Any = None
 
+    def __repr__(self) -> str:
+        return _reprs.fields(self)
+
 
 class Gradients(NamedTuple):
     """Gradients, each of the shape and dtype of what it belongs to.
@@ -66,6 +70,9 @@ class Gradients(NamedTuple):
     bias: Array | None
     score: dict[str, Array]
     normalizer: dict[str, Array] = {}  # noqa: RUF012 -- a NamedTuple has no default_factory
+
+    def __repr__(self) -> str:
+        return _reprs.fields(self)
 
 
 # fmt: off

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, float_array, gradient_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.linear import PackedWeights, pack_panels
@@ -191,7 +192,15 @@ class Parameter:
 
 
 class Layer:
-    """Base class of layers: finds parameters in its attributes, in the order in which they were set."""
+    """Base class of layers: finds parameters in its attributes, in the order in which they were set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastattn.layers import Linear
+    >>> Linear(3, 4, rng=np.random.default_rng(0))
+    Linear(w: (3, 4), b: (4,), float32)
+    """
 
     def parameters(self) -> dict[str, Parameter]:
         """Return all parameters by dotted name; a parameter that two layers share is listed once."""
@@ -213,3 +222,8 @@ class Layer:
                 for number, item in enumerate(value):
                     if isinstance(item, Layer):
                         yield from ((f"{name}.{number}.{inner}", parameter) for inner, parameter in item._named())
+
+    def __repr__(self) -> str:
+        kinds = bool, int, float, str, np.ndarray
+        plain = {name: x for name, x in vars(self).items() if name[0] != "_" and isinstance(x, kinds)}
+        return _reprs.words(self, _reprs.shapes(self.parameters()), **plain)

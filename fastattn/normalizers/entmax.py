@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastattn import linear
+from fastattn import _reprs, linear
 from fastattn._arrays import entmax_alpha, frozen
 from fastattn.errors import ShapeError, describe
 from fastattn.normalizers.base import Array, KernelNormalizer, Normalizer
@@ -92,3 +92,5 @@ class Entmax(Normalizer):
         by_head = d_alpha.transpose(0, 2, 1) if alpha.ndim else d_alpha.reshape(-1, 1)
         sums = linear.row_sum(np.ascontiguousarray(by_head))
         return {"alpha": sums.reshape(alpha.shape).astype(alpha.dtype)}
+
+    __repr__ = _reprs.fields

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, as_array
 from fastattn._kernels import core
 from fastattn._numbers import number_in
@@ -131,6 +132,10 @@ class Adam:
         for name, array in own.items():
             array[...] = given[name]
         self.steps = int(given["steps"])
+
+    def __repr__(self) -> str:
+        shapes = _reprs.shapes(self._parameters)
+        return _reprs.words(self, shapes, rate=self.rate, betas=self.betas, decay=self.decay, steps=self.steps)
 
 
 class AdamW(Adam):

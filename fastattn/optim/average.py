@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from fastattn import _reprs
 from fastattn._numbers import number_in
 from fastattn.layers import Parameter
 
@@ -74,3 +75,6 @@ class WeightAverage:
             kept = p.value.copy()
             p.assign(self.values[name])
             self.values[name] = kept
+
+    def __repr__(self) -> str:
+        return _reprs.words(self, _reprs.shapes(self._parameters), decay=self.decay)

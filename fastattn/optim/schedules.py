@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fastattn import _reprs
 from fastattn._numbers import check_choice, number_in
 from fastattn.errors import ArgumentError, describe
 
@@ -36,6 +37,8 @@ class Schedule:
         if not isinstance(given, Mapping) or set(given) != set(self.state()):
             expected = f"the keys {sorted(self.state())}"
             raise ArgumentError(describe("state", expected, repr(given), "the state is that of another schedule."))
+
+    __repr__ = _reprs.attributes
 
 
 class Constant(Schedule):

@@ -154,7 +154,7 @@ class Registry(Generic[R, T]):
         --------
         >>> import numpy as np, fastattn
         >>> fastattn.scores.create("general", w=np.ones((3, 5)))
-        General(w: (3, 5))
+        General(w: (3, 5), float64)
         >>> fastattn.normalizers.create("sparsemax")
         Sparsemax()
         """

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.layers.parameter import Layer
@@ -101,3 +102,6 @@ class Table:
             self.rows = np.concatenate([self.rows, more])
         rows: Array = self.rows[first : first + count]
         return rows
+
+    def __repr__(self) -> str:
+        return _reprs.words(self, rows=self.rows)

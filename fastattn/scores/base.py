@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from fastattn import functional, linear
+from fastattn import _reprs, functional, linear
 from fastattn._arrays import Array, float_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
@@ -305,8 +305,7 @@ class Score:
         return self.offset_vjp(query, d_scores)
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.parameters.items())
-        return f"{type(self).__name__}({shapes})"
+        return _reprs.words(self, _reprs.shapes(self.parameters))
 
 
 _PROJECTIONS = ("project_query", "project_key", "location", "offset")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from fastattn import _reprs
 from fastattn._strings import path_name
 from fastattn.errors import (
     ArgumentError,
@@ -126,6 +127,8 @@ class Config:
             name: from_table(section, tables.get(name, {}), name) for name, section in _SECTIONS.items()
         }
         return cls(model=_model(as_table(tables.get("model", {}), "model")), **found)
+
+    __repr__ = _reprs.settings
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn.errors import (
     ArgumentError,
     ConfigError,
@@ -115,6 +116,7 @@ class Section:
 
     def __init_subclass__(cls, section: str) -> None:
         cls._section = section
+        cls.__repr__ = _reprs.settings  # type: ignore[method-assign]
         _SECTIONS.append(cls)
 
     def __new__(cls, *args: Any, **given: Any) -> Self:

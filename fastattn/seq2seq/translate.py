@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
@@ -59,6 +60,8 @@ class Translation:
         if self.weights is None:
             raise UnsupportedError(describe("map", "a translation with weights", "none", "ask for weights=True."))
         return np.ascontiguousarray(np.moveaxis(self.weights, 0, -2))
+
+    __repr__ = _reprs.fields
 
 
 class Translator:
@@ -330,3 +333,7 @@ class Translator:
             vocabulary.join(tokens), shown, [*source, _END], found.log_probability, found.score, found.finished,
             found.weights if weights else None,
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        sides = {"source_vocabulary": self.source_vocabulary, "target_vocabulary": self.target_vocabulary}
+        return _reprs.words(self, model=self.model, **sides)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import functional, linear
+from fastattn import _reprs, functional, linear
 from fastattn._arrays import float_array, gradient_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
@@ -316,6 +316,8 @@ class MovingBaseline:
             self.value = self.decay * self.value + (1 - self.decay) * mean
         advantage: Array = rewards - rewards.dtype.type(self.value)
         return advantage
+
+    __repr__ = _reprs.attributes
 
 
 def reinforce(state: Any, advantage: Array, *, reward: float = 1.0, entropy: float = 0.0) -> SampledState:

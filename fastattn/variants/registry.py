@@ -142,7 +142,7 @@ def create(name: str, **given: Any) -> Variant[Any]:
     --------
     >>> import numpy as np, fastattn
     >>> fastattn.create("general", query_width=3, memory_width=5, rng=np.random.default_rng(0))
-    General(3 -> 5, w: (3, 5))
+    General(3 -> 5, w: (3, 5), float32)
     >>> fastattn.create("generel")
     Traceback (most recent call last):
     fastattn.errors.ArgumentError: name: expected one of ..., got 'generel'.

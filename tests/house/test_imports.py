@@ -12,7 +12,7 @@ PACKAGE = sources.ROOT / "fastattn"
 
 # A part may import parts of lower tiers and itself, never sideways or upwards.
 TIERS = [
-    {"_known_as", "_printing"},
+    {"_known_as", "_printing", "_reprs"},
     {"errors", "_version"},
     {"_arrays", "_kernels", "_numbers", "_reference", "_strings", "plugin"},
     {"config", "functional", "grid", "linear", "_relative"},

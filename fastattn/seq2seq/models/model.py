@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, as_array, index_array, row_array
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
@@ -46,6 +47,9 @@ _ROWS = 256  # rows of the vocabulary's width that `teacher_forcing` holds at on
 @dataclasses.dataclass(frozen=True)
 class State:
     """Where the decoding of a batch of sentences stands: a model's arrays, batch first, and its memories."""
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = _reprs.fields  # type: ignore[method-assign]  # before a dataclass has one that prints arrays
 
     @property
     def batch(self) -> int | None:
@@ -267,3 +271,7 @@ class Model(Layer):
         if attended is not None:
             attended[~length_mask(batch.target, batch.target_lengths)] = 0
         return result.reshape(batch.target.shape), attended
+
+    def __repr__(self) -> str:
+        sizes = {name: value for name, value in vars(self.config).items() if type(value) is int}
+        return _reprs.words(self, _reprs.shapes(self.parameters()), **sizes)

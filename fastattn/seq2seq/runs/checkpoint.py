@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastattn import _reprs
 from fastattn._arrays import Array
 from fastattn._numbers import check_choice
 from fastattn._printing import say
@@ -72,6 +73,8 @@ class Checkpoint:
     progress: dict[str, Any]
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    __repr__ = _reprs.fields
 
 
 def save(

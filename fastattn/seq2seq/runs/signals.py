@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from fastattn import _reprs
+
 __all__ = ["Stop", "Stopped", "stop_requests"]
 
 
@@ -42,6 +44,8 @@ class Stop:
     def requested(self) -> bool:
         """Whether a signal came."""
         return bool(self.number)
+
+    __repr__ = _reprs.attributes
 
 
 @contextlib.contextmanager

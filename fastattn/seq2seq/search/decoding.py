@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, as_array, index_array
 from fastattn._numbers import check_flag, check_number
 from fastattn._strings import items, strings
@@ -49,6 +50,8 @@ class Hypothesis:
     score: float
     finished: bool
     weights: Array | None = None
+
+    __repr__ = _reprs.fields
 
 
 def greedy(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn import _reprs
 from fastattn._arrays import Array, as_array
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
@@ -51,6 +52,8 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    __repr__ = _reprs.fields
 
 
 def mix64(numbers: Array) -> NDArray[np.uint64]:

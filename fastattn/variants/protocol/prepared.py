@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, frozen, read_only, row_array
 from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
@@ -151,6 +152,9 @@ class Prepared:
         vars(self).update({n: np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x for n, x in state.items()})
         if maker is not None:
             self.close(maker)
+
+    def __repr__(self) -> str:
+        return _reprs.words(self, shape=self.shape, memory=self.memory)
 
 
 def check_prepared(prepared: object, variant: Any) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, gradient_array, native, row_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
@@ -50,6 +51,11 @@ class AttentionState:
     """
 
     shape: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    __repr__ = _reprs.fields
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = _reprs.fields  # type: ignore[assignment]  # before a dataclass has one that prints arrays
 
     def select(self, rows: Array) -> Self:
         """Return the state whose batch entry i is this one's entry ``rows[i]``."""

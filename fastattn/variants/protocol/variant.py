@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 
+from fastattn import _reprs
 from fastattn._arrays import Array, as_array, float_array, float_dtype, name_of
 from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
@@ -296,5 +297,5 @@ class Variant(Layer, Generic[P]):
         return array
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {parameter.value.shape}" for name, parameter in self.parameters().items())
-        return f"{type(self).__name__}({self.query_width} -> {self.memory_width}, {shapes})"
+        shapes = _reprs.shapes(self.parameters()) or str(self.dtype)
+        return _reprs.words(self, f"{self.query_width} -> {self.memory_width}", shapes)
