@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
-from fastattn import _reprs
+from fastattn import _cards, _reprs
 from fastattn._arrays import Array, gradient_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
@@ -49,6 +49,19 @@ class AttentionOutput(NamedTuple):
 
     def __repr__(self) -> str:
         return _reprs.fields(self)
+
+    def _repr_html_(self) -> str:
+        """A card with the weights of the first sample, of heads their mean."""
+        parts = [_cards.rows({name: _reprs.brief(value) for name, value in self._asdict().items()})]
+        if self.weights is not None and self.weights.size:
+            from fastattn.viz.table import table  # loaded at first use
+
+            first, axes = self.weights, self.weights.ndim
+            shown = ["the first sample"] * (axes > 2) + [f"the mean of {first.shape[1]} heads"] * (axes > 3)
+            first = first[0].mean(axis=0) if axes > 3 else first[0] if axes > 2 else first
+            names = (list(map(str, range(count))) for count in reversed(first.shape))
+            parts += [_cards.note(f"weights, {', '.join(shown)}:")] * bool(shown) + [table(first, *names)]
+        return _cards.card(type(self).__name__, *parts)
 
 
 class Gradients(NamedTuple):

@@ -1,11 +1,11 @@
 """What every layer is made of: parameters with their gradients, and layers that hold them by name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 
-from fastattn import _reprs
+from fastattn import _cards, _reprs
 from fastattn._arrays import Array, float_array, gradient_array
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.linear import PackedWeights, pack_panels
@@ -223,7 +223,19 @@ class Layer:
                     if isinstance(item, Layer):
                         yield from ((f"{name}.{number}.{inner}", parameter) for inner, parameter in item._named())
 
-    def __repr__(self) -> str:
+    def _facts(self) -> Mapping[str, object]:
+        """What is to be said of a layer besides its parameters."""
         kinds = bool, int, float, str, np.ndarray
-        plain = {name: x for name, x in vars(self).items() if name[0] != "_" and isinstance(x, kinds)}
-        return _reprs.words(self, _reprs.shapes(self.parameters()), **plain)
+        return {name: x for name, x in vars(self).items() if name[0] != "_" and isinstance(x, kinds)}
+
+    def __repr__(self) -> str:
+        return _reprs.words(self, _reprs.shapes(self.parameters()), **self._facts())
+
+    def _repr_html_(self) -> str:
+        """A card with all parameters."""
+        found = {name: parameter.value for name, parameter in self.parameters().items()}
+        lines = ((name, str(value.shape), value.dtype, f"{value.size:,}") for name, value in found.items())
+        count = f"{sum(value.size for value in found.values()):,} parameters in {len(found)} arrays"
+        facts = {name: x if isinstance(x, str) else _reprs.brief(x) for name, x in self._facts().items()}
+        table = _cards.grid(["name", "shape", "dtype", "parameters"], lines)
+        return _cards.card(type(self).__name__, _cards.rows(facts), _cards.folded(count, table, opened=len(found) < 9))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import _reprs
+from fastattn import _cards, _reprs
 from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
@@ -21,6 +21,7 @@ from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.text.encoding import encode
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
 from fastattn.variants.protocol.checks import check_kind, check_size
+from fastattn.viz.table import table
 
 __all__ = ["Translation", "Translator"]
 
@@ -53,6 +54,21 @@ class Translation:
     score: float
     finished: bool
     weights: Array | None = None
+
+    def _repr_html_(self) -> str:
+        """A card with what was attended to: of several layers in the last one, of heads their mean."""
+        facts = {"log-probability": f"{self.log_probability:.4f}", "score": f"{self.score:.4f}"}
+        if not self.finished:
+            facts["finished"] = "no: the limit of length was reached"
+        parts = [_cards.rows(facts)]
+        if self.weights is not None:
+            shown = self.map()
+            shown = shown[-1] if shown.ndim > 3 else shown
+            if shown.ndim > 2:
+                parts.append(_cards.note(f"what was attended to, the mean of {len(shown)} heads:"))
+                shown = shown.mean(axis=0)
+            parts.append(table(shown, self.source_tokens, self.tokens))
+        return _cards.card(self.text or "(empty)", *parts)
 
     def map(self) -> Array:
         """Return the weights as `fastattn.viz` draws them: (len(tokens), S), with heads (H, len(tokens), S), with
@@ -337,3 +353,9 @@ class Translator:
     def __repr__(self) -> str:
         sides = {"source_vocabulary": self.source_vocabulary, "target_vocabulary": self.target_vocabulary}
         return _reprs.words(self, model=self.model, **sides)
+
+    def _repr_html_(self) -> str:
+        """A card that says what the model is, and what it is used with."""
+        facts = {"model": self.model, "source": self.source_vocabulary, "target": self.target_vocabulary}
+        most = {} if self.most_tokens is None else {"most tokens of a source": self.most_tokens}
+        return _cards.card("Translator", _cards.rows({**facts, **vars(self.config.inference), **most}))

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fastattn import _cards
 from fastattn._version import __version__
 from fastattn.errors import PluginError, UnsupportedError, describe_file
 
 __all__ = ["Certificate", "Result", "run"]
+
+_MARKS = {"passed": "ok", "failed": "FAILED", "expected": "known", "unsupported": "-"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +79,30 @@ class Certificate:
 
     def __str__(self) -> str:
         width = max([len(result.name) for result in self.results], default=0)
-        marks = {"passed": "ok", "failed": "FAILED", "expected": "known", "unsupported": "-"}
-        lines = [f"{self.subject}, checked by fastattn {__version__}"]
+        lines = [self._title()]
         for result in self.results:
-            lines.append(f"  {marks[result.status]:<6}  {result.name:<{width}}  {result.detail}".rstrip())
-        counts = {status: sum(result.status == status for result in self.results) for status in marks}
+            lines.append(f"  {_MARKS[result.status]:<6}  {result.name:<{width}}  {result.detail}".rstrip())
+        lines.append(f"  {self._total()}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.subject}: {self._total()})"
+
+    def _repr_html_(self) -> str:
+        """A card with a line for each check."""
+        failed = _cards.Html(f'<span class="fastattn-failed">{_MARKS["failed"]}</span>')
+        lines = ((failed if r.status == "failed" else _MARKS[r.status], r.name, r.detail) for r in self.results)
+        checks = _cards.grid(["outcome", "check", "found"], lines)
+        return _cards.card(self._title(), _cards.folded(self._total(), checks, opened=not self.passed))
+
+    def _title(self) -> str:
+        return f"{self.subject}, checked by fastattn {__version__}"
+
+    def _total(self) -> str:
+        counts = {status: sum(result.status == status for result in self.results) for status in _MARKS}
         parts = [f"{counts['passed']} of {len(self.results)} checks passed"]
         parts += [f"{counts[status]} {status}" for status in ("failed", "expected", "unsupported") if counts[status]]
-        lines.append(f"  {', '.join(parts)}; {self.seconds:.1f} s")
-        return "\n".join(lines)
+        return f"{', '.join(parts)}; {self.seconds:.1f} s"
 
 
 class Skipped(Exception):

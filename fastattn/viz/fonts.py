@@ -1,5 +1,6 @@
 """Fonts for labels in any script: matplotlib's own font lacks East Asian scripts, among others."""
 
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from functools import cache
@@ -7,21 +8,36 @@ from functools import cache
 from fastattn._printing import visible
 from fastattn.errors import describe_file
 
-__all__ = ["drawable", "drawable_title", "families", "spell_out"]
+__all__ = ["drawable", "drawable_title", "families"]
+
+BOX = "\u25a1"
+_told: set[str] = set()  # scripts that there was a notice about: one each, however many pictures lack them
 
 
 def drawable(text: list[str], stacklevel: int) -> tuple[list[str], list[str]]:
-    """Return labels with escapes for characters that no installed font has, and the families to write them in.
+    """Return labels with a box for each character that no installed font has, and the families to write them in.
 
-    There is a warning if some are escaped; `stacklevel` is counted from the caller.
+    There is one warning for each script that is drawn as boxes; `stacklevel` is counted from the caller.
     """
     family, missing = families(text)
-    if missing:
-        some = " ".join(sorted(f"U+{ord(c):04X}" for c in missing)[:5])
-        problem = f"no installed font has {len(missing)} of the characters, which are shown as escapes: {some}"
-        hint = "install a font for this script, for example one of Noto Sans."
+    if not missing:
+        return text, family
+    family = list(dict.fromkeys([*family, *families([BOX])[0]]))
+    scripts = sorted(set(map(_script, missing)))
+    if not _told.issuperset(scripts):
+        _told.update(scripts)
+        some = ", ".join(scripts)
+        problem = f"no installed font has {len(missing)} of the characters, which are drawn as boxes: {some}"
+        hint = "install a font for this script, for example one of Noto Sans; pages are written in the browser's."
         warnings.warn(describe_file("labels", problem, hint), stacklevel=stacklevel + 1)
-    return [spell_out(label, missing) for label in text], family
+    return ["".join(BOX if c in missing else c for c in label) for label in text], family
+
+
+def _script(character: str) -> str:
+    """Return what the characters like this one are called, as far as their names begin with that."""
+    if unicodedata.category(character) in {"So", "Sk"}:
+        return "symbols"
+    return unicodedata.name(character, "unnamed").split()[0].partition("-")[0].lower()
 
 
 def drawable_title(title: str, stacklevel: int) -> tuple[str, list[str]]:
@@ -75,8 +91,3 @@ def _characters(path: str) -> frozenset[str]:
     if not font.scalable or "lastresort" in name or "coloremoji" in name:
         return frozenset()
     return frozenset(map(chr, font.get_charmap()))
-
-
-def spell_out(label: str, missing: set[str]) -> str:
-    """Return the label with escapes for the characters that cannot be drawn."""
-    return "".join(c.encode("unicode_escape").decode("ascii") if c in missing else c for c in label)

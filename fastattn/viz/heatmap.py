@@ -10,7 +10,7 @@ from fastattn._arrays import Array
 from fastattn._numbers import check_flag, number_in
 from fastattn.errors import ArgumentError, MissingPackageError, ShapeError, describe, did_you_mean
 from fastattn.viz import fonts
-from fastattn.viz.inputs import check_weights
+from fastattn.viz.inputs import check_weights, largest_colour
 from fastattn.viz.palette import ink
 from fastattn.viz.tokens import display_width, labels, shorten, title_of
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["heatmap"]
 
-# Inches; 60 tokens of CELL are 18, and a side never exceeds SIDE, which is 6000 dots of a PNG.
-CELL, SIDE = 0.3, 40.0
+# Inches. Of many tokens, cells are as small as labels of 7 points allow before a picture is wider than WIDE, which fits
+# the cell of a notebook; a side never exceeds SIDE, which is 6000 dots of a PNG.
+LARGE_CELL, CELL, SMALL_CELL, WIDE, SIDE = 0.5, 0.3, 0.13, 12.0, 40.0
+BAR = 0.15  # width of the bar of colours, and its distance
 SMALLEST_FONT, LARGEST_FONT = 5.0, 11.0  # points; labels that would be smaller are thinned out
 NUMBERS_UP_TO = 12  # tokens on either side
 
@@ -36,7 +38,7 @@ def heatmap(
     numbers: bool | None = None,
     colorbar: bool | None = None,
     cmap: str = "cividis",
-    vmax: float = 1.0,
+    vmax: float | None = None,
     longest: int = 24,
     normalized: bool = True,
 ) -> "Axes":
@@ -63,8 +65,9 @@ def heatmap(
         By default for a new figure only.
     cmap : str
         The default looks the same with and without colour blindness, and can be read in grey.
-    vmax : float
-        Weight of the last colour; the first is always 0.
+    vmax : float, optional
+        Weight of the last colour; the first is always 0. By default 1, or the largest weight if that is below 0.5; the
+        bar of colours says so, or without one the title.
     longest : int
         Tokens wider than this many letters lose their middle.
     normalized : bool
@@ -89,8 +92,8 @@ def heatmap(
     Notes
     -----
     Empty tokens, spaces and control characters are shown as `fastattn.viz.tokens.visible` says; ``$`` is a dollar.
-    For characters that the configured font lacks, another installed font is used; if there is none they are shown as
-    escapes, with a warning. More than 440 tokens on one side are not all labelled.
+    For characters that the configured font lacks, another installed font is used; if there is none they are drawn as
+    boxes, with one warning for each script. More than 440 tokens on one side are not all labelled.
 
     References
     ----------
@@ -112,22 +115,26 @@ def heatmap(
         got = f"{len(rows)} target and {len(columns)} source tokens"
         hint = "leave empty sentences out, or keep their end-of-sentence tokens."
         raise ShapeError(describe("weights", "at least one token on either side", got, hint))
-    vmax = number_in("vmax", vmax, "pass weights.max(), say.", above=0)
     array, note = _choose_head(array, head)
+    if vmax is None:
+        vmax = largest_colour(array.max())
+    vmax = number_in("vmax", vmax, "pass weights.max(), say.", above=0)
     numbers = numbers if numbers is None else check_flag("numbers", numbers)
     colorbar = colorbar if colorbar is None else check_flag("colorbar", colorbar)
     require_matplotlib()
     cmap = colour_map(cmap)
+    columns, rows = [shorten(label, longest) for label in columns], [shorten(label, longest) for label in rows]
     if ax is None:
-        ax = _new_axes(len(rows), len(columns))
+        ax = _new_axes(rows, columns)
         colorbar = True if colorbar is None else colorbar
     image = ax.imshow(array, cmap=cmap, vmin=0, vmax=vmax, interpolation="nearest", aspect="equal")
-    if colorbar:
-        figure: Any = ax.get_figure(root=True)
-        bar = figure.colorbar(image, ax=ax, label="weight", fraction=0.046, pad=0.03)
-        bar.outline.set_visible(False)
     cell = _cell_inches(ax, len(rows), len(columns))
-    _label(ax, [shorten(label, longest) for label in columns], [shorten(label, longest) for label in rows], cell)
+    scaled = "" if vmax == 1 else f"up to {vmax:.2g}"
+    if colorbar:
+        _add_bar(ax, image, " ".join(["weight", *([f"({scaled})"] if scaled else [])]), len(columns) * cell)
+    elif scaled:
+        note = " - ".join(filter(None, [note, f"colours {scaled}"]))
+    _label(ax, columns, rows, cell)
     caption = " - ".join(part for part in (title_of(title), note) if part)
     if caption:
         text, family = fonts.drawable_title(caption, stacklevel=2)
@@ -172,13 +179,23 @@ def _choose_head(array: Array, head: int | None) -> tuple[Array, str]:
     return (array.mean(axis=0), f"mean of {heads} heads") if heads > 1 else (array.reshape(array.shape[-2:]), "")
 
 
-def _new_axes(rows: int, columns: int) -> "Axes":
+def _new_axes(rows: list[str], columns: list[str]) -> "Axes":
     from fastattn.viz.shown import ShownAxes, ShownFigure
 
-    cell = min(CELL, SIDE / max(rows, columns))
-    # What labels, title and bar need besides the cells; the file is cropped to what is there.
-    size = max(columns * cell + 3.0, 4.0), max(rows * cell + 2.2, 2.6)
+    most = max(len(rows), len(columns))
+    cell = LARGE_CELL if most <= NUMBERS_UP_TO else min(CELL, max(SMALL_CELL, WIDE / most), SIDE / most)
+    # Besides the cells there are labels, title and bar; the file is cropped to what is there.
+    beside, above = (max(map(display_width, labels)) * 0.6 * LARGEST_FONT / 72 for labels in (rows, columns))
+    size = len(columns) * cell + beside + 1.2, len(rows) * cell + above + 0.6
     return ShownFigure(figsize=size, layout="constrained").add_subplot(axes_class=ShownAxes)
+
+
+def _add_bar(ax: "Axes", image: Any, label: str, width: float) -> None:
+    """Draw a bar of colours beside the map, as high as that; `width` is the map's, in inches."""
+    figure: Any = ax.get_figure(root=True)
+    beside = ax.inset_axes((1 + BAR / width, 0, BAR / width, 1))
+    bar = figure.colorbar(image, cax=beside, label=label)
+    bar.outline.set_visible(False)
 
 
 def _cell_inches(ax: "Axes", rows: int, columns: int) -> float:
@@ -210,8 +227,8 @@ def _label(ax: "Axes", columns: list[str], rows: list[str], cell: float) -> None
 
 def _write_numbers(ax: "Axes", array: Array, image: Any, cell: float) -> None:
     colours = image.cmap(image.norm(array), bytes=True)[..., :3]
-    size = min(9.0, 0.33 * 72 * cell)
+    size, digits = min(9.0, 0.33 * 72 * cell), 2 if image.norm.vmax > 0.1 else 3
     for (row, column), weight in np.ndenumerate(array):
         red, green, blue = map(int, colours[row, column])
-        text = f"{weight:.2f}".lstrip("0") if weight < 0.995 else "1"
+        text = f"{weight:.{digits}f}".lstrip("0") if weight < 0.995 else "1"
         ax.text(column, row, text, ha="center", va="center", fontsize=size, color=ink((red, green, blue)))

@@ -6,7 +6,7 @@ from fastattn._arrays import Array, float_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, ShapeError, describe
 
-__all__ = ["check_weights"]
+__all__ = ["check_weights", "largest_colour"]
 
 # Weights may come from half precision: its rounding, 2^-11 relative, moves the sum of a row by at most 5e-4.
 TOLERANCE = 1e-3
@@ -61,3 +61,8 @@ def _shape_hint(shape: tuple[int, ...], targets: int, sources: int, leading: int
     if len(shape) >= 2 and shape[-2] >= targets and shape[-1] >= sources:
         return f"cut padding off, weights[..., :{targets}, :{sources}], or label it (is there an end of sentence?)."
     return "pass as many tokens as the weights have rows and columns."
+
+
+def largest_colour(largest: float) -> float:
+    """Return the weight of the last colour: 1, or the largest weight of a map where even that is small."""
+    return float(largest) if 0 < largest < 0.5 else 1.0

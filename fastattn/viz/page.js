@@ -35,8 +35,9 @@ function current() {
   });
 }
 
-const step = (weight) => Math.max(0, Math.min(data.steps, Math.round(weight / 10000 * data.steps)));
-const shown = (weight) => (weight / 10000).toFixed(weight < 100 ? 4 : 3);
+const whole = 10 ** data.digits;
+const step = (weight) => Math.max(0, Math.min(data.steps, Math.round(weight / data.top * data.steps)));
+const shown = (weight) => (weight / whole).toFixed(weight < whole / 100 ? data.digits : 3);
 
 function mark() {
   const width = example.source.length;
@@ -87,7 +88,7 @@ function draw() {
       td.setAttribute("role", "gridcell");
       td.setAttribute("aria-label", `${token}, ${other}, ${shown(weight)}`);
       td.tabIndex = -1;
-      if (numbers) td.textContent = weight >= 9950 ? "1" : (weight / 10000).toFixed(2).slice(1);
+      if (numbers) td.textContent = weight >= 0.995 * whole ? "1" : (weight / whole).toFixed(data.digits / 2).slice(1);
       cells.push(td);
     });
     return th;
@@ -121,6 +122,7 @@ map.addEventListener("keydown", (event) => {
 });
 
 for (let i = 0; i <= data.steps; i++) make(byId("bar"), "span").className = "c" + i;
+byId("top").textContent = data.top === whole ? "1" : `${shown(data.top)}, the largest weight`;
 choice("example", "Sentence", data.examples.map((one) => one.name));
 choice("layer", "Layer", data.layers);
 choice("head", "Head", data.heads.length > 1 ? ["mean of all", ...data.heads] : data.heads);

@@ -13,7 +13,7 @@ import numpy as np
 from fastattn._arrays import Array
 from fastattn._strings import items
 from fastattn.errors import DTypeError, ShapeError, describe
-from fastattn.viz.inputs import check_weights
+from fastattn.viz.inputs import check_weights, largest_colour
 from fastattn.viz.palette import STEPS, colour, ink
 from fastattn.viz.tokens import labels, title_of
 
@@ -37,7 +37,8 @@ def page(
     Parameters
     ----------
     weights : array, shape (Tq, Tk), (H, Tq, Tk) or (L, H, Tq, Tk), float32 or float64
-        From 0 to 1; shown with four digits. With several layers or heads the page has a picker for each.
+        From 0 to 1; shown with four digits, or six if all are below 0.1. Colours end at 1, or at the largest weight if
+        that is below 0.5, as the page says. With several layers or heads the page has a picker for each.
     source, target : sequence of str, lengths Tk and Tq
         A str counts as its characters.
     title : str, optional
@@ -120,7 +121,7 @@ def gallery(
         if not isinstance(example, (tuple, list)) or len(example) != 3:
             got = type(example).__name__
             raise DTypeError(describe(f"examples[{number}]", "a tuple of three", got, hint))
-    found: list[dict[str, Any]] = []
+    found: list[tuple[str, list[str], list[str], Array]] = []
     sizes: tuple[int, int] | None = None
     for number, (weights, source, target) in enumerate(examples):
         name = "weights" if len(examples) == 1 else f"examples[{number}]"
@@ -135,17 +136,23 @@ def gallery(
             hint = "make a page for each kind of model."
             raise ShapeError(describe(name, expected, f"{array.shape[0]} and {array.shape[1]}", hint))
         sizes = array.shape[:2]
-        # Whole numbers of 1/10000: half the size of decimals.
-        whole = np.rint(np.clip(array, 0, 1) * 10000).astype(int)
-        found.append({"name": _name(number, rows), "source": columns, "target": rows, "heads": sizes[1],
-                      "weights": whole.ravel().tolist()})  # fmt: skip
+        found.append((_name(number, rows), columns, rows, np.clip(array, 0, 1)))
     assert sizes is not None
+    top = largest_colour(max(array.max() for *_, array in found))
+    # Whole numbers, half the size of decimals.
+    digits = 4 if top >= 0.1 else 6
     data = {
+        "digits": digits,
+        "top": round(top * 10**digits) or 1,
         "steps": STEPS,
         "layers": _names("layers", layers, sizes[0]),
         "heads": _names("heads", heads, sizes[1]),
-        "examples": found,
-    }
+        "examples": [
+            {"name": name, "source": columns, "target": rows, "heads": sizes[1],
+             "weights": np.rint(array * 10**digits).astype(int).ravel().tolist()}
+            for name, columns, rows, array in found
+        ],
+    }  # fmt: skip
     style = read("page.css") + "".join(map(_rule, range(STEPS + 1)))
     return fill("page", title_of(title) or "Attention", style, data)
 

@@ -13,15 +13,15 @@ PACKAGE = sources.ROOT / "fastattn"
 # A part may import parts of lower tiers and itself, never sideways or upwards.
 TIERS = [
     {"_known_as", "_printing", "_reprs"},
-    {"errors", "_version"},
+    {"_cards", "errors", "_version"},
     {"_arrays", "_kernels", "_numbers", "_reference", "_strings", "plugin"},
-    {"config", "functional", "grid", "linear", "_relative"},
+    {"config", "functional", "grid", "linear", "_relative", "viz"},
     {"scores", "normalizers"},
     {"attention"},
     {"layers"},
     {"optim", "positions"},
     {"variants"},
-    {"losses", "viz"},
+    {"losses"},
     {"seq2seq", "testing"},
     {"commands"},
     {"cli"},

@@ -353,9 +353,55 @@ def test_titles_and_tokens_that_steer_a_terminal_are_escaped_in_pictures(suffix,
             xml.fromstring(path.read_text())
 
 
-def test_a_title_in_another_script_has_the_fonts_of_labels():
+@pytest.fixture
+def untold(monkeypatch):
     pytest.importorskip("matplotlib")
-    with pytest.warns(UserWarning, match=r"no installed font has 1 of the characters.*U\+13000") as caught:
+    monkeypatch.setattr("fastattn.viz.fonts._told", set())
+
+
+def test_a_title_in_another_script_has_the_fonts_of_labels(untold):
+    with pytest.warns(UserWarning, match=r"no installed font has 1 of the characters.*boxes: egyptian") as caught:
         axes = viz.heatmap(softmax(2, 2), "ab", "AB", title="\U00013000")
         axes._repr_png_()
-    assert len(caught) == 1 and axes.get_title() == "\\U00013000" and caught[0].filename == __file__
+    assert len(caught) == 1 and axes.get_title() == "\u25a1" and caught[0].filename == __file__
+
+
+def test_there_is_one_notice_for_a_script_however_many_pictures_lack_it(untold):
+    with pytest.warns(UserWarning, match="cuneiform, egyptian") as caught:
+        for number in range(3):
+            labels = [chr(0x13000 + number) + "x", chr(0x12000 + number)]
+            axes = viz.heatmap(softmax(2, 2), labels, "AB", title=labels[1])
+            axes._repr_png_()
+    assert len(caught) == 1
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["\u25a1x", "\u25a1"]
+
+
+def test_maps_of_small_weights_have_colours_up_to_the_largest_and_say_so():
+    matplotlib = pytest.importorskip("matplotlib.figure")
+    even = np.full((3, 20), 1 / 20)
+    axes = viz.heatmap(even, "abcdefghijklmnopqrst", "ABC")
+    assert axes.images[0].get_clim() == (0, 0.05)
+    assert [bar.get_ylabel() for bar in axes.child_axes] == ["weight (up to 0.05)"] and not axes.get_title()
+    axes = viz.heatmap(even, "abcdefghijklmnopqrst", "ABC", ax=matplotlib.Figure().add_subplot(), title="mine")
+    assert axes.get_title() == "mine - colours up to 0.05" and not axes.child_axes
+    for axes in (viz.heatmap(softmax(2, 2), "ab", "AB"), viz.heatmap(np.zeros((1, 2)), "ab", "A")):
+        assert axes.images[0].get_clim() == (0, 1) and axes.child_axes[0].get_ylabel() == "weight"
+    assert viz.heatmap(even, "abcdefghijklmnopqrst", "ABC", vmax=1).images[0].get_clim() == (0, 1)
+    data = data_of(viz.page(even, "abcdefghijklmnopqrst", "ABC"))
+    assert (data["digits"], data["top"], data["examples"][0]["weights"][0]) == (6, 50000, 50000)
+    data = data_of(viz.page(np.stack([even, np.eye(3, 20)]), "abcdefghijklmnopqrst", "ABC"))
+    assert (data["digits"], data["top"], data["examples"][0]["weights"][0]) == (4, 10000, 500)
+
+
+@pytest.mark.parametrize(
+    "shape, widest, highest", [((1, 1), 250, 200), ((3, 4), 450, 300), ((60, 80), 1600, 1200), ((2, 80), 1600, 250)]
+)
+def test_pictures_are_as_large_as_their_tokens_need(shape, widest, highest):
+    pytest.importorskip("matplotlib")
+    rows, columns = shape
+    axes = viz.heatmap(softmax(*shape), [f"word{i}" for i in range(columns)], [f"word{i}" for i in range(rows)])
+    height, width = pixels(axes._repr_png_()).shape[:2]
+    assert width <= widest and height <= highest
+    assert len(axes.get_xticklabels()) == columns and all(label.get_fontsize() >= 7 for label in axes.get_xticklabels())
+    cell = axes.get_window_extent().width / columns
+    assert cell >= 0.9 * axes.get_yticklabels()[0].get_window_extent().height

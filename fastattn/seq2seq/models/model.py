@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -272,6 +272,9 @@ class Model(Layer):
             attended[~length_mask(batch.target, batch.target_lengths)] = 0
         return result.reshape(batch.target.shape), attended
 
+    def _facts(self) -> Mapping[str, object]:
+        return vars(self.config)
+
     def __repr__(self) -> str:
-        sizes = {name: value for name, value in vars(self.config).items() if type(value) is int}
+        sizes = {name: value for name, value in self._facts().items() if type(value) is int}
         return _reprs.words(self, _reprs.shapes(self.parameters()), **sizes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastattn import _cards
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.optim import (
     Adam,
@@ -24,7 +25,7 @@ from fastattn.optim import (
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.runs.progress import Progress
-from fastattn.seq2seq.runs.runlog import RunLog
+from fastattn.seq2seq.runs.runlog import RunLog, read_log
 from fastattn.seq2seq.runs.signals import Stop, Stopped, stop_requests
 from fastattn.seq2seq.runs.tensors import check_finite, not_finite, restore
 from fastattn.seq2seq.runs.validation import Best, mean_loss, translation_metric
@@ -60,6 +61,19 @@ class Outcome:
     metric: str
     best: float | None
     best_step: int
+
+    def _repr_html_(self) -> str:
+        """A card with the losses of the run's log, if that is still there."""
+        facts: dict[str, object] = {"steps": self.steps, "epochs": self.epochs, "ended by": self.reason}
+        if self.best is not None:
+            facts[f"best {self.metric}"] = f"{self.best:.4f} at step {self.best_step}"
+        try:
+            lines = read_log(self.folder / "log.jsonl")
+        except OSError:
+            lines = []
+        names = {"loss": "training loss", "validation_loss": "validation loss"}
+        losses = {names[key]: [(line["step"], line[key]) for line in lines if key in line] for key in names}
+        return _cards.card("A model was trained", _cards.rows({**facts, "model": self.folder}), _cards.curves(losses))
 
 
 @dataclass
@@ -243,7 +257,7 @@ class Run:
                 text = f"stopped after step {self.position.step}, which is saved in {self.folder}; go on with --resume"
                 raise Stopped(stop.number, text)
             norm, rate = next(steps)
-            progress.advance()
+            progress.advance(self.position.loss / self.position.tokens)
             if self.position.step % settings.log_every == 0:
                 self._log(log, progress, norm, rate)
 
@@ -339,8 +353,7 @@ class Run:
             self.final = dataclasses.replace(self.best)
             is_best = self.final.observe(value, position.step, name)
         log.write(step=position.step, epoch=position.epoch, **values, best=is_best, **({} if turn else {"final": True}))
-        figures = "  ".join(f"{key.replace('_', ' ')} {number:.4g}" for key, number in values.items())
-        progress.line(f"step {position.step}  {figures}{'  best so far' if is_best else ''}")
+        progress.measured(position.step, values, "validation_loss" if name == "loss" else name, is_best)
         return is_best
 
     def _log(self, log: RunLog, progress: Progress, norm: float, rate: float) -> None:

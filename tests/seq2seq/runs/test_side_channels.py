@@ -108,7 +108,7 @@ def test_an_object_in_place_of_stderr_that_raises_anything(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", ["tqdm", "update", "set_postfix_str", "write", "display"])
 def test_a_bar_that_raises_is_given_up(monkeypatch, name):
-    tqdm = pytest.importorskip("tqdm")
+    tqdm = pytest.importorskip("tqdm.auto")
 
     class Terminal:
         def isatty(self):
@@ -127,7 +127,8 @@ def test_a_bar_that_raises_is_given_up(monkeypatch, name):
     monkeypatch.setattr(tqdm if name == "tqdm" else tqdm.tqdm, name, broken)
     progress = Progress()
     progress.begin(0, 5)
-    progress.advance()
+    progress.advance(1.0)
+    progress.measured(1, {"validation_loss": 1.0}, "validation_loss", True)
     progress.show(loss=1.0)
     progress.line("text")
     progress.close()

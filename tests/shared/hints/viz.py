@@ -97,11 +97,13 @@ advice(
 
 
 def unheard_of():
-    with mock.patch("fastattn.viz.fonts._characters", lambda path: frozenset("ab")):
+    lacking = mock.patch("fastattn.viz.fonts._characters", lambda path: frozenset("ab"))
+    with lacking, mock.patch("fastattn.viz.fonts._told", set()):
         return heatmap(source=["a", "\u16a0"])
 
 
 advice(unheard_of, "install a font for this script, for example one of Noto Sans", lambda: heatmap(source=["a", "b"]))
+advice(unheard_of, "pages are written in the browser's", lambda: viz.page(EVEN, ["a", "\u16a0"], ONE))
 
 # Pictures under weights
 PICTURE, MAPS = ones(8, 8), ones(1, 2, 2) / 4
