@@ -210,6 +210,13 @@ CASES = {
     ),
     "linear": (lambda: layers.Linear(3, 70, rng=rng()), lambda layer: trained(layer, X)),
     "embedding": (lambda: layers.Embedding(9, 3, rng=rng()), lambda layer: trained(layer, np.array([1, 8]))),
+    **{
+        f"vocabulary of kind {kind}": (
+            lambda kind=kind: seq2seq.Vocabulary.build(["a b", "b a"] * 9, kind, max_size=300, lowercase=True),
+            lambda vocabulary: [vocabulary.split("A b c"), vocabulary.join(["a", "b"]), vocabulary.to_json()],
+        )
+        for kind in ("bpe", "sentencepiece", "tokenizer")
+    },
     "tied": (
         lambda: tied.TiedEmbedding(layers.Linear(3, 9, rng=rng()).w),
         lambda layer: trained(layer, np.array([1, 8])),

@@ -22,9 +22,13 @@ def add_pairs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--target", metavar="FILE", help="the targets, line by line those of the sources")
     parser.add_argument(
-        "--columns", type=at_least(1), nargs=2, metavar="N",
-        help="which columns of FILE are source and target, from 1 on",
+        "--columns", type=_column, nargs=2, metavar="N",
+        help="which columns of FILE are source and target: numbers from 1 on, or names in its first line",
     )  # fmt: skip
+
+
+def _column(text: str) -> int | str:
+    return at_least(1)(text) if text.lstrip("+-").isdecimal() else text
 
 
 def pairs_of(options: argparse.Namespace) -> "ParallelText":

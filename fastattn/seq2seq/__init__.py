@@ -26,6 +26,7 @@ from fastattn.seq2seq.text import metrics
 from fastattn.seq2seq.text.batches import Batch, Batches
 from fastattn.seq2seq.text.encoding import encode, encode_pairs, read_lines, read_pairs
 from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from fastattn.seq2seq.text.vocabulary_files import read_vocabulary
 from fastattn.seq2seq.translate import Translation, Translator
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "read_config",
     "read_lines",
     "read_pairs",
+    "read_vocabulary",
     "replace_unknown",
     "sample",
     "score_pairs",

@@ -87,6 +87,7 @@ class Config:
                 raise ConfigError(describe_file(name, f"expected settings, got {shown(given)}", hint))
         if self.data.train and not self.data.validation:
             self.check_unvalidated()
+        self._check_vocabularies()
 
     def check_unvalidated(self) -> None:
         """Raise if a setting of the training has no meaning without validation data."""
@@ -99,6 +100,18 @@ class Config:
             if used:
                 got = f"{getattr(self.training, name)!r} needs validation data"
                 raise ConfigError(describe_file(f"training.{name}", got, "give data.validation, or leave this out."))
+
+    def _check_vocabularies(self) -> None:
+        """Raise if a vocabulary that is read from a file is to be learnt, too."""
+        files, wanted = (self.data.source_vocabulary, self.data.target_vocabulary), self.vocabulary
+        if wanted.shared and files[0] != files[1]:
+            hint = "name one file as both data.source_vocabulary and data.target_vocabulary."
+            raise ConfigError(describe_file("vocabulary.shared", "one vocabulary cannot be of two files", hint))
+        sizes = {"source_size": files[0] and wanted.source_size, "target_size": files[1] and wanted.target_size}
+        for key, used in (*sizes.items(), ("min_count", all(files) and wanted.min_count > 1)):
+            if used:
+                problem = "not used, as the vocabulary is read from a file"
+                raise ConfigError(describe_file(f"vocabulary.{key}", problem, "leave it out."))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as tables of JSON or TOML, with all defaults written out."""

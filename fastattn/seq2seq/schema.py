@@ -1,9 +1,9 @@
 """Tables of a configuration file as frozen dataclasses: keys, types and ranges are checked, faults named in one line.
 
 A dataclass is its own schema: annotations say the types, `setting` the ranges. Types are bool, int, float, str, tuples
-of them, and mappings of what TOML can hold, whose keys the class checks. A value is checked in the same way whether it
-comes from a file or from Python. What means the same is converted: an int for a float, a list for a tuple, NumPy's
-numbers, a path for a str; nothing else is.
+of them or of ``int | str``, and mappings of what TOML can hold, whose keys the class checks. A value is checked in the
+same way whether it comes from a file or from Python. What means the same is converted: an int for a float, a list for a
+tuple, NumPy's numbers, a path for a str; nothing else is.
 """
 
 import dataclasses
@@ -303,6 +303,8 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
             raise _Fault(what, shown(value), _example(field), error=DTypeError)
         checked = tuple(_value(item, kinds[0], field) for item in value)
         return value if checked == value and all(map(operator.is_, checked, value)) else checked
+    if isinstance(kind, types.UnionType):
+        kind = str if isinstance(value, str) and str in get_args(kind) else get_args(kind)[0]
     value = _converted(value, kind)
     if kind in _NAMES and type(value) is not kind and not (kind is float and type(value) is int):
         raise _Fault(_NAMES[kind], shown(value), _example(field), error=DTypeError)
@@ -320,7 +322,7 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
         ("below", "a number below", operator.ge),
     ):
         bound = limits.get(key)
-        if bound is not None and wrong(value, bound):
+        if bound is not None and kind is not str and wrong(value, bound):
             raise _Fault(f"{words} {bound}", f"{value}", _example(field))
     return value
 
@@ -372,7 +374,8 @@ _HINTS: dict[type, dict[str, Any]] = {}
 def _inner(hint: Any) -> Any:
     """Return X for ``X | None``, and other hints as they are."""
     if isinstance(hint, types.UnionType):
-        return next(kind for kind in get_args(hint) if kind is not type(None))
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else hint
     return hint
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from fastattn.errors import ConfigError, describe_file
 from fastattn.seq2seq.schema import Section, setting
-from fastattn.seq2seq.text.vocabulary import KINDS
+from fastattn.seq2seq.text.vocabulary import KINDS, PUNCTUATED
+from fastattn.seq2seq.text.words import FORMS
 
 __all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
 
@@ -19,7 +20,16 @@ _USED_BY = {
 }
 
 # The keys of `DataConfig` that name files.
-PATHS = ("train", "train_target", "validation", "validation_target")
+PATHS = (
+    "train",
+    "train_target",
+    "validation",
+    "validation_target",
+    "source_vocabulary",
+    "target_vocabulary",
+    "source_embeddings",
+    "target_embeddings",
+)
 
 
 @dataclass(frozen=True)
@@ -33,18 +43,27 @@ class DataConfig(Section, section="data"):
         given to `fastattn.seq2seq.train`. Without validation data there is no best checkpoint and no early stop.
     train_target, validation_target : str
         The targets, where they have a file of their own.
-    columns : (int, int)
-        Which columns of a file with tabs are source and target, from 1 on; without it there must be exactly two.
+    columns : (int or str, int or str)
+        Which columns of a file are source and target: numbers from 1 on, or names in its first line; without it there
+        must be exactly two. Columns are parted by tabs, and by commas in a file whose name ends in ``.csv``.
     strict : bool
         Whether a line that cannot be used is an error; otherwise it is reported and left out.
+    source_vocabulary, target_vocabulary : str
+        Vocabularies to use in place of learnt ones; see `read_vocabulary`. Their kinds are those of ``[vocabulary]``.
+    source_embeddings, target_embeddings : str
+        Vectors that a new model's embeddings begin with, in the text format of word2vec and fastText.
     """
 
     train: str = setting("")
     train_target: str = setting("")
     validation: str = setting("")
     validation_target: str = setting("")
-    columns: tuple[int, int] | None = setting(None, least=1)
+    columns: tuple[int | str, int | str] | None = setting(None, least=1)
     strict: bool = setting(False)
+    source_vocabulary: str = setting("")
+    target_vocabulary: str = setting("")
+    source_embeddings: str = setting("")
+    target_embeddings: str = setting("")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,13 +81,19 @@ class VocabularyConfig(Section, section="vocabulary"):
     Attributes
     ----------
     source, target : str
-        "word", "char" or "bpe".
+        "word", "char", "bpe", "sentencepiece" or "tokenizer".
     source_size, target_size : int
-        Largest numbers of tokens, the four special ones included; 0: no limit, for "bpe" 8000.
+        Largest numbers of tokens, the four special ones included; 0: no limit, for pieces of words 8000.
     min_count : int
         Rarer tokens are unknown.
     shared : bool
         One vocabulary, built from both sides, for source and target.
+    punctuation : bool
+        Whether punctuation marks are tokens apart from words, where these are of kind "word" or "bpe".
+    lowercase : bool
+        Whether texts are put in lower case, and so translations are.
+    normalization : str
+        "NFC" or "NFKC": the Unicode normal form that texts are put in; "none": as they are.
     """
 
     source: str = setting("word", choices=KINDS)
@@ -77,9 +102,15 @@ class VocabularyConfig(Section, section="vocabulary"):
     target_size: int = setting(0, least=0, most=10_000_000)
     min_count: int = setting(1, least=1)
     shared: bool = setting(False)
+    punctuation: bool = setting(False)
+    lowercase: bool = setting(False)
+    normalization: str = setting("none", choices=FORMS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.punctuation and not {self.source, self.target} & set(PUNCTUATED):
+            problem = f"not used by kinds {self.source!r} and {self.target!r}"
+            raise ConfigError(describe_file("vocabulary.punctuation", problem, 'leave it out, or use "word" or "bpe".'))
         for name in ("source_size", "target_size"):
             if 0 < getattr(self, name) < 5:
                 place, got = f"vocabulary.{name}", getattr(self, name)

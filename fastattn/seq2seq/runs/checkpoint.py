@@ -4,6 +4,7 @@
 
     run/checkpoint-00000123/   model.safetensors  state.safetensors  config.json  state.json
                                source.vocabulary.json  target.vocabulary.json  manifest.json
+                               source.sentencepiece.model, source.tokenizer.json: of a vocabulary that is one's
     run/latest                 the name of the newest one
     run/best                   the name of the best one
 """
@@ -36,6 +37,7 @@ from fastattn.seq2seq.runs.durable import DamagedError
 from fastattn.seq2seq.runs.tensors import pack, unpack
 from fastattn.seq2seq.schema import as_table
 from fastattn.seq2seq.strict_json import parse_json
+from fastattn.seq2seq.text.tokenizer_files import FILES
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 
 __all__ = ["Checkpoint", "load", "mark_best", "save", "steps"]
@@ -134,6 +136,11 @@ def save(
         "config.json": _json(run, "config", config),
         "state.json": _json(run, "progress", progress),
         **{name + _VOCABULARY: vocabulary.to_json().encode() for name, vocabulary in vocabularies.items()},
+        **{
+            f"{name}.{FILES[vocabulary.kind]}": vocabulary.model
+            for name, vocabulary in vocabularies.items()
+            if vocabulary.model
+        },
     }
     folder = run / f"checkpoint-{step:08d}"
     try:
@@ -217,7 +224,7 @@ def _read(folder: Path, state: bool) -> Checkpoint:
         tensors = {name: unpack(files[name], folder / name) for name in ("model.safetensors", _STATE) if name in files}
         config, progress = (as_table(parse_json(files[name]), name) for name in ("config.json", "state.json"))
         vocabularies = {
-            name.removesuffix(_VOCABULARY): Vocabulary.from_json(data.decode())
+            name.removesuffix(_VOCABULARY): Vocabulary.from_json(data.decode(), _model(files, name))
             for name, data in files.items()
             if name.endswith(_VOCABULARY)
         }
@@ -237,6 +244,11 @@ def _read(folder: Path, state: bool) -> Checkpoint:
         problem = f"is the checkpoint of step {found.step} under another name"
         raise DamagedError(describe_file(folder, problem, "give it back its name."))
     return found
+
+
+def _model(files: Mapping[str, bytes], name: str) -> bytes:
+    """Return the file of a tokenizer beside that of its vocabulary, b"" if there is none."""
+    return next((files[file] for of in FILES.values() if (file := name.replace("vocabulary.json", of)) in files), b"")
 
 
 def _candidates(run: Path) -> list[tuple[int, Path]]:

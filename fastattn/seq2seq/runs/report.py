@@ -63,6 +63,8 @@ class Account:
         self.name = name
         self.lines = before.lines if before else 0
         self.skipped = {reason: list(numbers) for reason, numbers in before.skipped.items()} if before else {}
+        # Lines that name columns, which are neither kept nor left out.
+        self.heads = before.lines - before.kept - sum(map(len, self.skipped.values())) if before else 0
 
     def note(self, reason: str, number: int | None = None) -> bool:
         """Count the next line, or look again at one that was counted; return whether it is kept."""
@@ -72,10 +74,15 @@ class Account:
             self.skipped.setdefault(reason, []).append(self.lines if number is None else number)
         return not reason
 
+    def note_head(self) -> None:
+        """Count a line that names columns."""
+        self.lines += 1
+        self.heads += 1
+
     def report(self, strict: bool) -> Report:
         """Return the report so far; with `strict` it must be one without skipped lines."""
         skipped = {reason: tuple(sorted(numbers)) for reason, numbers in self.skipped.items()}
-        report = Report(self.name, self.lines, self.lines - sum(map(len, skipped.values())), skipped)
+        report = Report(self.name, self.lines, self.lines - self.heads - sum(map(len, skipped.values())), skipped)
         if check_flag("strict", strict):
             report.check()
         return report

@@ -20,6 +20,7 @@ from fastattn.seq2seq.models.registry import build
 from fastattn.seq2seq.runs import checkpoint, durable
 from fastattn.seq2seq.runs.checkpoint import Checkpoint
 from fastattn.seq2seq.runs.durable import DamagedError
+from fastattn.seq2seq.runs.pretrained import start_embeddings
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.prospect import check_inference, prospect, size_of, takes_time
 from fastattn.seq2seq.runs.sizes import Blank, OversizeError
@@ -138,6 +139,7 @@ def train(
         progress.lines(about)
         sides = corpus.source_vocabulary, corpus.target_vocabulary
         model = _build(config, *sides) if found is None else _restored(found, config, sides)
+        progress.lines(start_embeddings(model, config, sides) if found is None else [])
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
         run = Run(model, corpus, config, folder, _save, changes)
         if found is not None:

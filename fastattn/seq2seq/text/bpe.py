@@ -13,7 +13,7 @@ from typing import Any
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq._optional import need
 
-__all__ = ["MARK", "Merges", "join", "learn", "split", "splitter"]
+__all__ = ["MARK", "Merges", "answering_ctrl_c", "join", "learn", "split", "splitter", "without_rare"]
 
 Merges = tuple[tuple[str, str], ...]
 
@@ -27,23 +27,39 @@ _UNKNOWN = " "
 _LONGEST = 256
 
 
-def _tokenizer(model: Any) -> Any:
+# Where words are cut if punctuation is apart: a mark or a symbol, with the space before it.
+_MARKS = rf"{MARK}?[\p{{P}}\p{{S}}&&[^{MARK}]]"
+
+
+def _tokenizer(model: Any, *cuts: str) -> Any:
+    """Return a tokenizer that splits before spaces, and apart what the patterns match."""
     package = need("tokenizers", "text", "BPE vocabularies")
     tokenizer = package.Tokenizer(model)
-    tokenizer.pre_tokenizer = package.pre_tokenizers.Metaspace(replacement=MARK, prepend_scheme="always")
+    splits = [package.pre_tokenizers.Metaspace(replacement=MARK, prepend_scheme="always")]
+    splits += [package.pre_tokenizers.Split(package.Regex(cut), "isolated") for cut in cuts]
+    tokenizer.pre_tokenizer = package.pre_tokenizers.Sequence(splits)
     return tokenizer
 
 
-def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], Merges]:
+def without_rare(texts: Iterable[str], min_count: int) -> list[str]:
+    """Return texts with one space between words, and in place of characters that are rarer than `min_count`."""
+    lines = [" ".join(text.split()) for text in texts]
+    counts = Counter("".join(lines)) if min_count > 1 else {}
+    rare = dict.fromkeys((ord(c) for c, n in counts.items() if n < min_count), " ")
+    return [line.translate(rare) for line in lines] if rare else lines
+
+
+def learn(texts: Iterable[str], most: int, min_count: int, punctuation: bool = False) -> tuple[list[str], Merges]:
     """Return at most `most` pieces, single characters first, and the merges that make them.
 
-    Characters and pairs that occur less than `min_count` times are left out. Ctrl-C is answered at once.
+    Characters and pairs that occur less than `min_count` times are left out; with `punctuation` no piece has a mark and
+    something else. Ctrl-C is answered at once.
     """
-    lines = [" ".join(text.split()) for text in texts]
-    counts = Counter("".join(lines))
-    rare = dict.fromkeys((ord(c) for c, n in counts.items() if n < min_count), " ")
+    lines = without_rare(texts, min_count)
+    long = any(len(word) > _LONGEST for line in lines for word in line.split(" "))
     package = need("tokenizers", "text", "BPE vocabularies")
-    tokenizer = _tokenizer(package.models.BPE(unk_token=_UNKNOWN))
+    cuts = ([_MARKS] if punctuation else []) + ([f".{{1,{_LONGEST}}}"] if long else [])
+    tokenizer = _tokenizer(package.models.BPE(unk_token=_UNKNOWN), *cuts)
     trainer = package.trainers.BpeTrainer(
         vocab_size=most + 1,
         min_frequency=max(min_count, 2),  # a pair that occurs once makes nothing shorter
@@ -51,11 +67,7 @@ def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], M
         initial_alphabet=[MARK],
         show_progress=False,
     )
-    if any(len(word) > _LONGEST for line in lines for word in line.split(" ")):
-        pieces = package.pre_tokenizers.Split(package.Regex(f".{{1,{_LONGEST}}}"), "isolated")
-        tokenizer.pre_tokenizer = package.pre_tokenizers.Sequence([tokenizer.pre_tokenizer, pieces])
-    texts = [line.translate(rare) for line in lines] if rare else lines
-    _answering_ctrl_c(lambda: tokenizer.train_from_iterator(texts, trainer))
+    answering_ctrl_c(lambda: tokenizer.train_from_iterator(lines, trainer))
     model = json.loads(tokenizer.to_str())["model"]
     pieces = sorted((piece for piece in model["vocab"] if piece != _UNKNOWN), key=model["vocab"].__getitem__)
     if len(pieces) > most:
@@ -66,7 +78,7 @@ def learn(texts: Iterable[str], most: int, min_count: int) -> tuple[list[str], M
     return pieces, tuple((left, right) for left, right in model["merges"])
 
 
-def _answering_ctrl_c(call: Callable[[], None]) -> None:
+def answering_ctrl_c(call: Callable[[], None]) -> None:
     """Make a call that looks at no signal: in a thread, so that the one that does is free to."""
     failure: list[BaseException] = []
 
@@ -85,11 +97,12 @@ def _answering_ctrl_c(call: Callable[[], None]) -> None:
         raise failure[0]
 
 
-def splitter(pieces: Sequence[str], merges: Merges) -> Any:
-    """Return the tokenizer that splits by these merges."""
+def splitter(pieces: Sequence[str], merges: Merges, punctuation: bool = False) -> Any:
+    """Return the tokenizer that splits by these merges, with `punctuation` apart."""
     package = need("tokenizers", "text", "BPE vocabularies")
     numbers = {_UNKNOWN: 0, **{piece: number for number, piece in enumerate(pieces, 1)}}
-    return _tokenizer(package.models.BPE(vocab=numbers, merges=list(merges), unk_token=_UNKNOWN))
+    model = package.models.BPE(vocab=numbers, merges=list(merges), unk_token=_UNKNOWN)
+    return _tokenizer(model, *([_MARKS] if punctuation else []))
 
 
 def split(tokenizer: Any, text: str) -> list[str]:

@@ -11,7 +11,9 @@ from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.runs.report import Report
 from fastattn.seq2seq.text.batches import Batches
 from fastattn.seq2seq.text.encoding import ParallelText, encode_pairs, read_pairs
-from fastattn.seq2seq.text.vocabulary import Vocabulary
+from fastattn.seq2seq.text.tokenizer_files import FILES
+from fastattn.seq2seq.text.vocabulary import PUNCTUATED, Vocabulary
+from fastattn.seq2seq.text.vocabulary_files import read_vocabulary
 
 __all__ = ["Corpus", "Pairs", "prepare_corpus"]
 
@@ -119,8 +121,13 @@ def _parallel(name: str, pairs: Pairs) -> ParallelText:
 
 def _build(config: Config, text: ParallelText) -> tuple[Vocabulary, Vocabulary]:
     wanted, most = config.vocabulary, config.training.max_length
-    more: dict[str, Any] = {"min_count": wanted.min_count}
-    empty = Vocabulary((), wanted.source), Vocabulary((), wanted.target)
+    more: list[dict[str, Any]] = []
+    empty: list[Vocabulary] = []
+    for kind in (wanted.source, wanted.target):
+        prepared: Any = {"lowercase": wanted.lowercase, "normalization": wanted.normalization,
+                         "punctuation": wanted.punctuation and kind in PUNCTUATED}  # fmt: skip
+        more.append({"min_count": wanted.min_count, **prepared})
+        empty.append(Vocabulary((), kind if kind not in FILES else "word", **prepared))  # as files begin with words
     # What is left out for its length teaches nothing; how many pieces a text has is known only when they are.
     pairs = [
         pair for pair in zip(text.sources, text.targets)
@@ -128,10 +135,19 @@ def _build(config: Config, text: ParallelText) -> tuple[Vocabulary, Vocabulary]:
     ]  # fmt: skip
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     if wanted.shared:
-        both = [*sources, *targets]
-        shared = Vocabulary.build(both, wanted.source, max_size=wanted.source_size or None, **more)
+        shared = _vocabulary(
+            config.data.source_vocabulary, [*sources, *targets], wanted.source, wanted.source_size, more[0]
+        )
         return shared, shared
     return (
-        Vocabulary.build(sources, wanted.source, max_size=wanted.source_size or None, **more),
-        Vocabulary.build(targets, wanted.target, max_size=wanted.target_size or None, **more),
+        _vocabulary(config.data.source_vocabulary, sources, wanted.source, wanted.source_size, more[0]),
+        _vocabulary(config.data.target_vocabulary, targets, wanted.target, wanted.target_size, more[1]),
     )
+
+
+def _vocabulary(place: str, texts: list[str], kind: str, size: int, more: dict[str, Any]) -> Vocabulary:
+    """Return the vocabulary in a file, or if there is none, of texts."""
+    min_count = more.pop("min_count")
+    if place:
+        return read_vocabulary(place, kind, **more)
+    return Vocabulary.build(texts, kind, max_size=size or None, min_count=min_count, **more)

@@ -6,13 +6,14 @@ A file may be compressed by gzip.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn.errors import ArgumentError, TextError, describe, describe_file
+from fastattn.errors import ArgumentError, TextError, describe, describe_file, did_you_mean
 from fastattn.seq2seq.runs.report import Account, Report
 from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.sections import DataConfig
@@ -23,6 +24,12 @@ from fastattn.variants.protocol.checks import check_kind, check_size
 __all__ = ["ParallelText", "Report", "Text", "encode", "encode_pairs", "read_lines", "read_pairs"]
 
 Path = str | os.PathLike[str]
+
+# Of RFC 4180, which other readers stretch: a quote stands around a cell, or twice within one.
+_CELL = re.compile(r"""(?:^|(?<=,))("[^"]*(?:""[^"]*)*"|[^",]*)(?=,|$)""")
+_ROW = re.compile(r"""(?:"[^"]*(?:""[^"]*)*"|[^",]*)(?:,(?:"[^"]*(?:""[^"]*)*"|[^",]*))*""")
+
+Columns = tuple[int | str, int | str]
 
 
 @dataclass(frozen=True)
@@ -75,35 +82,37 @@ def read_lines(path: Path = "-", *, strict: bool = False) -> Text:
 
 
 def read_pairs(
-    source: Path, target: Path | None = None, *, columns: tuple[int, int] | None = None, strict: bool = False
+    source: Path, target: Path | None = None, *, columns: Columns | None = None, strict: bool = False
 ) -> ParallelText:
     """Read pairs of sentences.
 
     Parameters
     ----------
     source : path
-        A file of pairs, separated by one tab, or with `target` of sources. "-" is the standard input.
+        A file of pairs, separated by one tab, or by a comma where its name ends in ``.csv`` or ``.csv.gz`` (RFC 4180,
+        a row on one line); or with `target` of sources. "-" is the standard input.
     target : path, optional
         A file of targets, line by line those of the sources.
-    columns : (int, int), optional
-        Which columns of a file of pairs are source and target, from 1 on; there may be others. Without it a line has
-        exactly two.
+    columns : (int or str, int or str), optional
+        Which columns of a file of pairs are source and target: numbers from 1 on, or names, which its first line then
+        has; there may be others. Without it a line has exactly two.
     strict : bool
         Whether a line that cannot be used is an error.
 
     Returns
     -------
     ParallelText
-        Without lines that have no tab, are empty on one side, are no UTF-8, or have no partner in the other file; the
-        report has their numbers.
+        Without lines that have too few columns, are empty on one side, are no UTF-8, or have no partner in the other
+        file; the report has their numbers.
 
     Raises
     ------
     TextError
-        If a file cannot be read, no pair is left, or for such a line with `strict`.
+        If a file cannot be read, has no column of a name, no pair is left, or for such a line with `strict`.
     """
     if target is None:
-        account, rows = Account(textfile.name_of(source)), _columns(source, columns)
+        account = Account(textfile.name_of(source))
+        rows = _columns(source, columns, account)
     elif columns is not None:
         raise ArgumentError(describe("columns", "none for two files", columns, "leave out columns, or target."))
     else:
@@ -185,17 +194,45 @@ def encode_pairs(
     return [ids for ids, _ in encoded], [ids for _, ids in encoded], left
 
 
-def _columns(path: Path, columns: tuple[int, int] | None) -> Iterator[tuple[str, str, str]]:
-    first, second = (1, 2) if columns is None else argument(DataConfig, "columns", columns)
-    for line in textfile.lines(path):
-        text, reason = _text(line)
-        cells = text.split("\t")
+def _columns(path: Path, columns: Columns | None, account: Account) -> Iterator[tuple[str, str, str]]:
+    wanted = (1, 2) if columns is None else argument(DataConfig, "columns", columns)
+    name, lines = textfile.name_of(path), textfile.lines(path)
+    commas = name.lower().removesuffix(".gz").endswith(".csv")
+    if any(isinstance(column, str) for column in wanted):
+        account.note_head()
+        wanted = _places(name, _cells(next(lines, b""), commas)[0], wanted)
+    first, second = wanted
+    for line in lines:
+        cells, reason = _cells(line, commas)
         if reason:
             yield "", "", f"line {reason}"
         elif len(cells) < max(first, second) or (columns is None and len(cells) > 2):
-            yield "", "", "line has no tab" if len(cells) == 1 else f"line has {len(cells)} columns"
+            none = "line has no comma" if commas else "line has no tab"
+            yield "", "", none if len(cells) == 1 else f"line has {len(cells)} columns"
         else:
             yield _pair(cells[first - 1], "", cells[second - 1], "")
+
+
+def _cells(line: bytes, commas: bool) -> tuple[list[str], str]:
+    """Return the cells of a line, and why it cannot be used, "" if it can."""
+    text, reason = _text(line)
+    if not commas or reason:
+        return text.split("\t"), reason
+    if not _ROW.fullmatch(text):
+        return [], "is no whole row of CSV"
+    return [cell[1:-1].replace('""', '"') if cell[:1] == '"' else cell for cell in _CELL.findall(text)], ""
+
+
+def _places(name: str, head: list[str], wanted: Columns) -> tuple[int, ...]:
+    """Return the numbers of columns, from 1 on, that are named in the first line of a file."""
+    head = [cell.strip() for cell in head]
+    for column in wanted:
+        if isinstance(column, str) and head.count(column) != 1:
+            how = "two columns" if column in head else "no column"
+            problem = f"has {how} {column!r}; in its first line are {', '.join(head)}"
+            hint = "name a column that is there once, or give its number."
+            raise TextError(describe_file(name, problem, hint if column in head else did_you_mean(column, head, hint)))
+    return tuple(head.index(column) + 1 if isinstance(column, str) else column for column in wanted)
 
 
 def _parallel(source: Path, target: Path) -> Iterator[tuple[str, str, str]]:

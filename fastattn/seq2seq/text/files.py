@@ -5,6 +5,7 @@ Everything else that is not UTF-8 text is named as what it is before a line of i
 """
 
 import codecs
+import contextlib
 import gzip
 import io
 import os
@@ -16,7 +17,7 @@ from typing import BinaryIO
 from fastattn._strings import path_name
 from fastattn.errors import TextError, describe_file
 
-__all__ = ["LONGEST", "decode", "lines", "name_of", "not_text", "read_whole"]
+__all__ = ["LONGEST", "decode", "lines", "name_of", "not_text", "read_bytes", "read_whole"]
 
 Place = str | os.PathLike[str]
 
@@ -62,15 +63,37 @@ def lines(place: Place) -> Iterator[bytes]:
     TextError
         In one line, if the file cannot be read, or is not text.
     """
+    with _opened(place) as (file, name):
+        yield from _lines_of(file, name)
+
+
+def read_bytes(place: Place, most: int) -> bytes:
+    """Return what is in a file of at most `most` bytes, text or not; unpacked if gzip has packed it.
+
+    Raises
+    ------
+    TextError
+        In one line, if it cannot be read, or is longer.
+    """
+    with _opened(place) as (file, name):
+        content = (_unpacked(file) if _head(file).startswith(_GZIP) else file).read(most + 1)
+    if len(content) > most:
+        raise TextError(describe_file(name, f"longer than {most} bytes", "name the file that is meant."))
+    return content
+
+
+@contextlib.contextmanager
+def _opened(place: Place) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a file, or the standard input for "-"; what goes wrong while it is read is said in one line."""
     name = name_of(place)
     try:
         if name == "-":
             if sys.stdin is None:
                 raise TextError(describe_file("standard input", "is closed", "give it something to read."))
-            yield from _lines_of(sys.stdin.buffer, "standard input")
+            yield sys.stdin.buffer, "standard input"
             return
         with open(place, "rb") as file:
-            yield from _lines_of(file, name)
+            yield file, name
     except EOFError:
         raise TextError(describe_file(name, "its gzip data end too early", "copy the file once more.")) from None
     except (zlib.error, gzip.BadGzipFile) as error:
@@ -138,7 +161,7 @@ def name_of(place: Place) -> str:
 def _lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
     head = _head(file)
     if head.startswith(_GZIP):
-        file = io.BufferedReader(gzip.GzipFile(fileobj=file))
+        file = _unpacked(file)
         head = _head(file)
     if (found := not_text(head)) is not None:
         raise TextError(describe_file(name, *found))
@@ -150,6 +173,10 @@ def _lines_of(file: BinaryIO, name: str) -> Iterator[bytes]:
             rest = file.readline(most)
         yield (line.removeprefix(_MARK) if first else line).removesuffix(b"\n").removesuffix(b"\r")
         first = False
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(gzip.GzipFile(fileobj=file))
 
 
 def _head(file: BinaryIO) -> bytes:

@@ -1,27 +1,30 @@
 """Tokens and their numbers."""
 
+import hashlib
 import json
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastattn._numbers import check_choice, check_size
+from fastattn._numbers import check_choice, check_flag, check_size
 from fastattn._strings import items, string, strings
 from fastattn.errors import ArgumentError, DTypeError, describe, problem_of
 from fastattn.seq2seq.strict_json import parse_json
-from fastattn.seq2seq.text import bpe
+from fastattn.seq2seq.text import bpe, words
+from fastattn.seq2seq.text.tokenizer_files import FILES, OPENERS
 
-__all__ = ["BOS", "EOS", "KINDS", "PAD", "SPECIAL", "UNK", "Vocabulary"]
+__all__ = ["BOS", "EOS", "KINDS", "PAD", "PUNCTUATED", "SPECIAL", "UNK", "Vocabulary"]
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-KINDS = ("word", "char", "bpe")
+KINDS = ("word", "char", "bpe", *FILES)
+PUNCTUATED = ("word", "bpe")  # kinds that can have punctuation apart
 
-_FORMAT = 1
+_FORMAT = 2  # 1 where nothing is said that came with 2
 _SPLIT = "pass a list of str; a text is to be split first."
 
 
@@ -33,22 +36,35 @@ class Vocabulary:
     tokens : sequence of str
         Without the special ones; all different. A token that is spelt like a special one, such as ``"</s>"``, is an
         ordinary token: no text can become a special number.
-    kind : {"word", "char", "bpe"}
-        How texts are split: at white space, into characters (code points), or into pieces of words by `merges`.
+    kind : {"word", "char", "bpe", "sentencepiece", "tokenizer"}
+        How texts are split: at white space; into characters (code points); into pieces of words by `merges`; as the
+        sentencepiece model, or the ``tokenizer.json`` of the package tokenizers, in `model` says.
     merges : sequence of pairs of str
         For "bpe": what is joined, in order.
+    model : bytes
+        For "sentencepiece" and "tokenizer": the file, which says what the tokens are; none are given then.
+    punctuation : bool
+        For "word" and "bpe": whether punctuation marks and symbols (Unicode's categories P and S) are tokens apart from
+        words. They are put back where they were: among words U+FFED stands on the side of a mark where no space was.
+    lowercase : bool
+        Whether texts are put in lower case before they are split.
+    normalization : {"none", "NFC", "NFKC"}
+        The Unicode normal form that texts are put in before that (Unicode Standard Annex 15).
 
     Raises
     ------
     ArgumentError
-        If a token is empty or listed twice, or the kind is unknown.
+        If a token is empty or listed twice, the kind is unknown, or the model is not one of that kind.
+    TextError
+        When a text is split or joined, and the tokenizer of the file fails.
     MissingPackageError
-        When a text is to be split into pieces, and the package tokenizers is not installed.
+        When a text is to be split into pieces, and the package for it is not installed.
 
     Notes
     -----
-    "word" gives back a text but for its white space, "char" gives it back exactly, "bpe" but for white space and the
-    character U+2581.
+    "word" gives back a text but for its white space, with `punctuation` also for U+FFED; "char" gives it back exactly,
+    "bpe" but for white space and the character U+2581; the others as their files say. What `lowercase` and
+    `normalization` change stays changed: translations are in lower case, or in that form.
 
     Examples
     --------
@@ -61,15 +77,37 @@ class Vocabulary:
     array([4, 3, 5], dtype=int32)
     >>> vocabulary.join(vocabulary.decode(ids))
     'the <unk> cat'
+    >>> vocabulary = Vocabulary.build(["Well, well."], punctuation=True, lowercase=True)
+    >>> vocabulary.join(vocabulary.split("Well, (well)."))
+    'well, (well).'
     """
 
-    def __init__(self, tokens: Iterable[str], kind: str = "word", merges: Iterable[Sequence[str]] = ()) -> None:
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        kind: str = "word",
+        merges: Iterable[Sequence[str]] = (),
+        *,
+        model: bytes = b"",
+        punctuation: bool = False,
+        lowercase: bool = False,
+        normalization: str = "none",
+    ) -> None:
         self.kind = check_choice("kind", kind, KINDS)
+        self.punctuation, self.lowercase = check_flag("punctuation", punctuation), check_flag("lowercase", lowercase)
+        self.normalization = check_choice("normalization", normalization, words.FORMS)
+        if self.punctuation and kind not in PUNCTUATED:
+            hint = 'leave it out, or use kind="word" or "bpe".'
+            raise ArgumentError(describe("punctuation", "False for this kind", f"True for kind {kind!r}", hint))
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
+        self.model = self._model(model, own)
+        self._splitter: Any = None
+        if kind in FILES:
+            self._splitter = OPENERS[kind](self.model)
+            own = self._splitter.tokens
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
         hint = "pass (left, right) for each."
         self.merges: bpe.Merges = tuple(_merge(pair) for pair in items("merges", "pairs of tokens", merges, hint))
-        self._splitter: Any = None
         self._longest = max(map(len, own), default=0) if kind == "bpe" else 0
         self._numbers: dict[str, int] = {}
         for number, token in enumerate(own, len(SPECIAL)):
@@ -87,9 +125,30 @@ class Vocabulary:
                 hint = "list both parts and the two joined among the tokens."
                 raise ArgumentError(describe("merges", "merges of tokens", f"{left!r} with {right!r}", hint))
 
+    def _model(self, model: object, own: list[str]) -> bytes:
+        """Return the file of a tokenizer, or raise if there is one where none belongs, or none, or tokens beside it."""
+        if not isinstance(model, bytes):
+            hint = "read the file: pathlib.Path(...).read_bytes()."
+            raise DTypeError(describe("model", "bytes", type(model).__name__, hint))
+        if bool(model) != (self.kind in FILES):
+            got = f"{len(model)} bytes for kind {self.kind!r}"
+            hint = 'give the file for kind="sentencepiece" or "tokenizer", and none for others.'
+            raise ArgumentError(describe("model", "the file of a tokenizer" if not model else "none", got, hint))
+        if model and own:
+            raise ArgumentError(
+                describe("tokens", "none beside a model", f"{len(own)}", "pass (): the model has them.")
+            )
+        return model
+
     @classmethod
     def build(
-        cls, texts: Iterable[str], kind: str = "word", *, max_size: int | None = None, min_count: int = 1
+        cls,
+        texts: Iterable[str],
+        kind: str = "word",
+        *,
+        max_size: int | None = None,
+        min_count: int = 1,
+        **preparation: Unpack[words.Preparation],
     ) -> "Vocabulary":
         """Return the vocabulary of texts.
 
@@ -97,11 +156,16 @@ class Vocabulary:
         ----------
         texts : iterable of str
             One sentence each.
-        kind : {"word", "char", "bpe"}
+        kind : {"word", "char", "bpe", "sentencepiece", "tokenizer"}
+            "sentencepiece" is learnt as a unigram model without a normalization of its own (Kudo 2018), "tokenizer" as
+            byte-pair encoding of UTF-8 bytes, which knows every text (Radford et al. 2019).
         max_size : int, optional
-            Largest ``len`` of the result, its four special tokens included. For "bpe" 8000 by default.
+            Largest ``len`` of the result, its four special tokens included. For pieces of words 8000 by default.
         min_count : int
-            Tokens that occur less often are left out; for "bpe", characters and pairs.
+            Tokens that occur less often are left out; for "bpe", characters and pairs; for "sentencepiece" characters,
+            for "tokenizer" pairs.
+        **preparation
+            `punctuation`, `lowercase` and `normalization`, as above.
 
         Returns
         -------
@@ -111,20 +175,23 @@ class Vocabulary:
         """
         max_size = None if max_size is None else check_size("max_size", max_size, least=len(SPECIAL) + 1)
         min_count = check_size("min_count", min_count)
-        texts = strings("texts", texts)
-        if kind == "bpe":
+        empty = cls((), kind if kind not in FILES else "word", **preparation)
+        texts = (empty._prepared(text) for text in strings("texts", texts))
+        if kind in ("bpe", *FILES):
             texts = (_unicode("texts", text) for text in texts)
-            pieces, merges = bpe.learn(texts, (max_size or 8000) - len(SPECIAL), min_count)
-            return cls(pieces, kind, merges)
-        empty = cls((), kind)
+            most = (max_size or 8000) - len(SPECIAL)
+            if kind in FILES:
+                return cls((), kind, model=OPENERS[kind].learn(texts, most, min_count), **preparation)
+            pieces, merges = bpe.learn(texts, most, min_count, empty.punctuation)
+            return cls(pieces, kind, merges, **preparation)
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(empty.split(text))
         kept = sorted((token for token, count in counts.items() if count >= min_count), key=lambda t: (-counts[t], t))
-        return cls(kept[: None if max_size is None else max_size - len(SPECIAL)], kind)
+        return cls(kept[: None if max_size is None else max_size - len(SPECIAL)], kind, **preparation)
 
     def fewest(self, text: str) -> int:
-        """Return a number of tokens that a text has at least, at little cost; but for "bpe" it has as many.
+        """Return a number of tokens that a text has at least, at little cost; "word" and "char" give as many.
 
         Examples
         --------
@@ -132,28 +199,42 @@ class Vocabulary:
         >>> [Vocabulary((), kind).fewest("the cat") for kind in ("word", "char", "bpe")]
         [2, 7, 2]
         """
-        if self.kind == "char":
-            return len(text)
-        words = text.split()
-        return max(len(words), sum(map(len, words)) // self._longest) if self._longest else len(words)
+        if self.kind in FILES:  # which may drop any part of a text
+            return 0
+        if self.kind == "char" or self.punctuation:
+            return len(self.split(text)) if self.kind != "bpe" else len(text.split())
+        parts = self._prepared(text).split()
+        return max(len(parts), sum(map(len, parts)) // self._longest) if self._longest else len(parts)
 
     def split(self, text: str) -> list[str]:
         """Return the tokens of a text as strings, known or not."""
-        text = string("text", text)
+        text = self._prepared(string("text", text))
         if self.kind == "word":
-            return text.split()
+            return words.split(text) if self.punctuation else text.split()
         if self.kind == "char":
             return list(text)
+        text = _unicode("text", text)
+        if self.kind in FILES:
+            found: list[str] = self._splitter.split(text)
+            return found
         if self._splitter is None:
-            self._splitter = bpe.splitter(self.tokens[len(SPECIAL) :], self.merges)
-        return bpe.split(self._splitter, _unicode("text", text))
+            self._splitter = bpe.splitter(self.tokens[len(SPECIAL) :], self.merges, self.punctuation)
+        return bpe.split(self._splitter, text)
 
     def join(self, tokens: Iterable[str]) -> str:
         """Return the text of tokens: the inverse of `split`."""
         tokens = strings("tokens", tokens, _SPLIT)
+        if self.kind in FILES:
+            text: str = self._splitter.join(list(tokens))
+            return text
         if self.kind == "bpe":
             return bpe.join(tokens)
+        if self.punctuation:
+            return words.join(tokens)
         return (" " if self.kind == "word" else "").join(tokens)
+
+    def _prepared(self, text: str) -> str:
+        return words.prepare(text, self.lowercase, self.normalization)
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
         """Return the numbers of tokens; a token that is not in the vocabulary is UNK."""
@@ -179,21 +260,29 @@ class Vocabulary:
         return found
 
     def to_json(self) -> str:
-        """Return the vocabulary as JSON, the same text for the same vocabulary."""
-        content: dict[str, Any] = {"format": _FORMAT, "kind": self.kind, "tokens": self.tokens[len(SPECIAL) :]}
+        """Return the vocabulary as JSON, the same text for the same vocabulary; of `model` it has the SHA-256 alone."""
+        content: dict[str, Any] = {"format": 1, "kind": self.kind, "tokens": self.tokens[len(SPECIAL) :]}
         if self.kind == "bpe":
             content["merges"] = self.merges
+        if self.model:
+            content |= {"format": _FORMAT, "tokens": [], "model": hashlib.sha256(self.model).hexdigest()}
+        if (chosen := self._preparation()) != words.DEFAULTS:
+            content |= {"format": _FORMAT, **chosen}
         return json.dumps(content, indent=0) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Vocabulary":
-        """Return the vocabulary that `to_json` wrote; anything else is an ArgumentError."""
+    def from_json(cls, text: str, model: bytes = b"") -> "Vocabulary":
+        """Return the vocabulary that `to_json` wrote, with the `model` that it had; else an ArgumentError."""
         try:
             content = parse_json(text)
             if content["format"] > _FORMAT:
                 hint = "install a newer fastattn."
                 raise ArgumentError(describe("vocabulary", f"format {_FORMAT} at most", content["format"], hint))
-            return cls(content["tokens"], content["kind"], content.get("merges", ()))
+            if model and hashlib.sha256(model).hexdigest() != content.get("model"):
+                hint = "use the file that was saved with the vocabulary."
+                raise ArgumentError(describe("model", "the file that the vocabulary is of", "another one", hint))
+            more: Any = {name: content.get(name, default) for name, default in words.DEFAULTS.items()}
+            return cls(content["tokens"], content["kind"], content.get("merges", ()), model=model, **more)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, ArgumentError):
                 raise
@@ -210,10 +299,16 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        return (self.kind, self.tokens, self.merges) == (other.kind, other.tokens, other.merges)
+        return self._facts() == other._facts()
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.tokens, self.merges))
+        return hash(self._facts())
+
+    def _facts(self) -> tuple[object, ...]:
+        return (self.kind, self.tokens, self.merges, self.model, *self._preparation().values())
+
+    def _preparation(self) -> words.Preparation:
+        return {"punctuation": self.punctuation, "lowercase": self.lowercase, "normalization": self.normalization}
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} tokens, kind={self.kind!r})"
@@ -226,7 +321,7 @@ def _unicode(name: str, text: str) -> str:
     except UnicodeEncodeError as error:
         got = f"half of a character at {error.start}"
         hint = 'decode bytes with errors="replace".'
-        raise ArgumentError(describe(name, 'Unicode text for kind "bpe"', got, hint)) from None
+        raise ArgumentError(describe(name, "Unicode text for pieces of words", got, hint)) from None
     return text
 
 

@@ -1,5 +1,6 @@
 """Texts: every line is kept or reported by its number, whatever is on it."""
 
+import gzip
 import io
 import sys
 from types import SimpleNamespace
@@ -225,3 +226,43 @@ def test_a_text_alone_is_encoded_alike():
     vocabulary = Vocabulary(["a"])
     assert encode(vocabulary, "a q").tolist() == [4, UNK, EOS]
     assert encode(vocabulary, "").tolist() == [EOS] and encode(vocabulary, "").dtype == np.int32
+
+
+TABLE = "id\tgerman\tenglish\n1\tein Hund\ta dog\n2\t\tb\n3\tdie Katze\tthe cat\n"
+
+
+@pytest.mark.parametrize("columns", [("german", "english"), (2, "english"), ("german", 3)])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("commas", [False, True])
+def test_columns_are_named_in_the_first_line(tmp_path, columns, pack, commas):
+    path = tmp_path / f"pairs.{'csv' if commas else 'tsv'}{'.gz' if pack is gzip.compress else ''}"
+    path.write_bytes(pack(("\ufeff" + (TABLE.replace("\t", ",") if commas else TABLE)).encode()))
+    found = read_pairs(path, columns=columns)
+    assert (found.sources, found.targets) == (["ein Hund", "die Katze"], ["a dog", "the cat"])
+    assert found.numbers == [2, 4] and found.report.skipped == {"source is empty": (3,)}
+    assert (found.report.lines, found.report.kept) == (4, 2)
+    vocabulary = Vocabulary.build([*found.sources, *found.targets])
+    again = encode_pairs(found, vocabulary, vocabulary)[2].report
+    assert (again.lines, again.kept) == (4, 2)
+
+
+def test_columns_that_are_not_there_are_answered_with_those_that_are(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(TABLE)
+    with pytest.raises(TextError, match=r"has no column 'germn'; in its first line are id, german, english. Hint: did"):
+        read_pairs(path, columns=("germn", "english"))
+    path.write_text(TABLE.replace("id", "german"))
+    with pytest.raises(TextError, match=r"has two columns 'german'"):
+        read_pairs(path, columns=("german", "english"))
+    path.write_text("")
+    with pytest.raises(TextError, match=r"has no column 'german'"):
+        read_pairs(path, columns=("german", "english"))
+
+
+def test_rows_of_csv_stand_on_a_line_each(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text('"a, ""b""",c\nx\n"d\ne",f\ng,"h"\ni,j,k\n')
+    found = read_pairs(path)
+    assert (found.sources, found.targets) == (['a, "b"', "g"], ["c", "h"])
+    skipped = {"line has no comma": (2,), "line is no whole row of CSV": (3, 4), "line has 3 columns": (6,)}
+    assert found.report.skipped == skipped

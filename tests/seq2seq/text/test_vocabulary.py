@@ -88,8 +88,8 @@ def test_vocabularies_that_differ_are_not_equal():
         ("[]", "JSON of a vocabulary"),
         ('{"format": 1}', "JSON of a vocabulary"),
         ('{"format": "1", "kind": "word", "tokens": []}', "JSON of a vocabulary"),
-        ('{"format": 2, "kind": "word", "tokens": []}', "format 1 at most"),
-        ('{"format": 1, "kind": "morse", "tokens": []}', "'word' or 'char' or 'bpe'"),
+        ('{"format": 3, "kind": "word", "tokens": []}', "format 2 at most"),
+        ('{"format": 1, "kind": "morse", "tokens": []}', "'word' or 'char' or 'bpe' or 'sentencepiece' or 'tokenizer'"),
         ('{"format": 1, "kind": "word", "tokens": ["a", "a"]}', "'a' twice"),
         ('{"format": 1, "kind": "word", "tokens": ["a", ""]}', "non-empty strings"),
         ('{"format": 1, "kind": "word", "tokens": [3]}', r"JSON of a vocabulary, got tokens\[0\]: expected a str"),
@@ -212,5 +212,55 @@ def test_halves_of_characters_are_tokens_but_for_pieces():
     pieces = Vocabulary.build(["a b"], "bpe")
     for wrong, one in ((partial(Vocabulary.build, kind="bpe"), [half]), (pieces.split, half),
                          (partial(Vocabulary, kind="bpe"), [half])):  # fmt: skip
-        with pytest.raises(ArgumentError, match=r"expected Unicode text for kind .*, got half of a character at 1"):
+        with pytest.raises(ArgumentError, match=r"expected Unicode text for pieces of words, got half of a char"):
             wrong(one)
+
+
+MARKED = ['"Yes," it said (3.5).', "don't -- well...", "a,b ;c", "\u00bfqu\u00e9?", "(a)(b)", "...", "a", "x + y=z"]
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_punctuation_is_apart_and_comes_back(kind):
+    vocabulary = Vocabulary.build(MARKED * 5, kind, max_size=200, punctuation=True)
+    for text in MARKED:
+        tokens = vocabulary.split(text)
+        assert vocabulary.join(tokens) == text
+        for token in tokens:
+            bare = token.strip("\uffed\u2581")
+            assert bare.isalnum() or len(bare) <= 1, token
+    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+    assert vocabulary != Vocabulary.build(MARKED * 5, kind, max_size=200)
+    assert 'format": 2' in vocabulary.to_json()
+
+
+@given(st.text(alphabet="ab .,(\u0301\u00bf+\t_"))
+def test_words_and_marks_give_back_any_text_but_for_white_space(text):
+    vocabulary = Vocabulary.build([text], punctuation=True)
+    assert vocabulary.join(vocabulary.decode(vocabulary.encode(vocabulary.split(text)))) == " ".join(text.split())
+    assert vocabulary.fewest(text) == len(vocabulary.split(text))
+
+
+def test_a_mark_belongs_to_no_word():
+    vocabulary = Vocabulary.build(["e\u0301t\u00e9, now"], punctuation=True)
+    assert vocabulary.split("e\u0301t\u00e9, now") == ["e\u0301t\u00e9", "\uffed,", "now"]
+    assert vocabulary.join([",", "\uffed", "\uffed.", "a\uffed", "b"]) == ",. ab"  # what a model may make up
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "bpe"])
+def test_texts_are_prepared_when_learnt_and_when_split(kind):
+    decomposed = "Cafe\u0301 \ufb01n"
+    for form, written in (("none", "cafe\u0301 \ufb01n"), ("NFC", "caf\u00e9 \ufb01n"), ("NFKC", "caf\u00e9 fin")):
+        vocabulary = Vocabulary.build([decomposed] * 3, kind, lowercase=True, normalization=form)
+        tokens = vocabulary.split(decomposed)
+        assert vocabulary.join(tokens) == written and UNK not in vocabulary.encode(tokens)
+        assert vocabulary.fewest(decomposed) <= len(tokens)
+        assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+
+
+def test_wrong_preparation_is_refused():
+    with pytest.raises(ArgumentError, match="punctuation: expected False for this kind, got True for kind 'char'"):
+        Vocabulary([], "char", punctuation=True)
+    with pytest.raises(ArgumentError, match="'none' or 'NFC' or 'NFKC'"):
+        Vocabulary([], normalization="nfc")
+    with pytest.raises(ArgumentError, match="normalization: expected"):
+        Vocabulary.from_json('{"format": 2, "kind": "word", "tokens": ["a"], "normalization": 3}')

@@ -111,4 +111,4 @@ def test_ctrl_c_is_answered_within_a_second(tmp_path, environment):
 
 def test_a_failure_of_learning_is_raised():
     with pytest.raises(ZeroDivisionError):
-        bpe._answering_ctrl_c(lambda: 1 // 0)
+        bpe.answering_ctrl_c(lambda: 1 // 0)

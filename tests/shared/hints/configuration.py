@@ -75,6 +75,21 @@ replaced(
     '[vocabulary]\nshared = true\nsource = "char"\ntarget = "char"\n[model]',
     "give source and target the same kind and size",
 )
+replaced(
+    "[model]",
+    '[vocabulary]\nsource = "char"\ntarget = "char"\npunctuation = true\n[model]',
+    '[vocabulary]\nsource = "char"\ntarget = "bpe"\npunctuation = true\n[model]',
+    'leave it out, or use "word" or "bpe"',
+)
+FILE = 'source_vocabulary = "a"\n'
+SHARED = "[vocabulary]\nshared = true\n[model]"
+replaced("[model]", f"{FILE}[vocabulary]\nsource_size = 9\n[model]", f"{FILE}[model]", "leave it out")
+replaced(
+    "[model]",
+    FILE + SHARED,
+    FILE + 'target_vocabulary = "a"\n' + SHARED,
+    "name one file as both data.source_vocabulary and data.target_vocabulary",
+)
 replaced("rate = 0.01", "epochs = 0", "epochs = 0\nmax_steps = 9", "give max_steps as well")
 replaced("rate = 0.01", "tokens_per_batch = 100", "tokens_per_batch = 101", "give at least 101, with the end token")
 replaced("rate = 0.01", 'schedule = "inverse_sqrt"', 'schedule = "inverse_sqrt"\nwarmup = 4000', "4000 steps are usual")

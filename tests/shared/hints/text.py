@@ -7,10 +7,21 @@ import lzma
 from unittest import mock
 
 from fastattn._strings import path_name, string, string_pairs
-from fastattn.seq2seq import Vocabulary, encode_pairs, read_lines, read_pairs
+from fastattn.seq2seq import (
+    Config,
+    DataConfig,
+    TransformerConfig,
+    Vocabulary,
+    build,
+    encode_pairs,
+    read_lines,
+    read_pairs,
+    read_vocabulary,
+)
+from fastattn.seq2seq.runs.pretrained import start_embeddings
 from fastattn.seq2seq.runs.report import Report
 from fastattn.seq2seq.text.encoding import ParallelText
-from fastattn.seq2seq.text.files import read_whole
+from fastattn.seq2seq.text.files import read_bytes, read_whole
 from hints import advice, write
 
 # Arguments
@@ -87,6 +98,63 @@ advice(
     text=b"a\xff".decode("utf-8", errors="replace"),
 )
 
+LINES = ["a b", "b a"] * 9
+TOKENIZER = Vocabulary.build(LINES, "tokenizer", max_size=300)
+advice(
+    lambda model=b"{}": Vocabulary((), "tokenizer", model=model),
+    "name the file that the tokenizer's library saved",
+    model=TOKENIZER.model,
+)
+advice(lambda texts=[" "]: Vocabulary.build(texts, "sentencepiece"), "give texts, or", texts=LINES)
+advice(
+    lambda min_count=3: Vocabulary.build(["a b", "b a"], "sentencepiece", min_count=min_count),
+    "or a lower min_count",
+    min_count=1,
+)
+advice(
+    lambda max_size=5, min_count=1: Vocabulary.build(["ab ab ab c"], "sentencepiece", max_size=max_size,
+                                                     min_count=min_count),
+    "give a larger max_size, or a min_count that leaves rare characters out",
+    max_size=30,
+    min_count=2,
+)  # fmt: skip
+advice(
+    lambda max_size=99: Vocabulary.build(LINES, "tokenizer", max_size=max_size),
+    "give a larger max_size",
+    max_size=260,
+)
+FAILING = (
+    b'{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "%s"}}'
+)
+advice(
+    lambda model=FAILING % b"u", text="b": Vocabulary((), "tokenizer", model=model).split(text),
+    "correct the tokenizer's file, or the text",
+    model=FAILING % b"a",
+    text="a",
+)
+advice(lambda punctuation=True: Vocabulary([], "char", punctuation=punctuation), "leave it out, or", punctuation=False)
+advice(lambda kind="char": Vocabulary([], kind, punctuation=True), "use kind={kind} or", kind='"word"')
+advice(
+    lambda model="x": Vocabulary((), "tokenizer", model=model),
+    "read the file: pathlib.Path(...).read_bytes()",
+    model=TOKENIZER.model,
+)
+advice(
+    lambda model=b"": Vocabulary((), "tokenizer", model=model),
+    'give the file for kind="sentencepiece" or "tokenizer", and none for others',
+    model=TOKENIZER.model,
+)
+advice(
+    lambda tokens=["a"]: Vocabulary(tokens, "tokenizer", model=TOKENIZER.model),
+    "pass {tokens}: the model has them",
+    tokens="()",
+)
+advice(
+    lambda model=TOKENIZER.model + b" ": Vocabulary.from_json(TOKENIZER.to_json(), model),
+    "use the file that was saved with the vocabulary",
+    model=TOKENIZER.model,
+)
+
 
 # Files
 def read(content, name="a.tsv", reader=read_lines, **more):
@@ -137,6 +205,11 @@ advice(
     content="a",
 )
 advice(
+    lambda content="a" * 99: read(content, reader=lambda place: read_bytes(place, 9)),
+    "name the file that is meant",
+    content="a",
+)
+advice(
     lambda content=b"\xe4\n": read(content, reader=lambda place: read_whole(place, 9)),
     "save the file as UTF-8",
     content="\u00e4\n",
@@ -156,12 +229,84 @@ advice(
     "training leaves them out unless data.strict is true",
     strict=False,
 )
+TABLE = "id,german,english\n1,a,b\n"
+advice(
+    lambda columns=("germn", "english"): pairs(TABLE, name="a.csv", columns=columns),
+    "did you mean 'german'?",
+    columns=("german", "english"),
+)
+advice(
+    lambda columns=("x", 3): pairs(TABLE, name="a.csv", columns=columns),
+    "name a column that is there once, or give its number",
+    columns=(2, "english"),
+)
 advice(lambda columns=(0, 1): pairs("a\tb\n", columns=columns), "correct it, or leave it out", columns=(1, 2))
 advice(lambda columns=(1, 2): pairs("a\n", "b\n", columns=columns), "leave out columns, or target", columns=None)
 advice(
     lambda target="b.tsv": [write("a.tsv", "a\n"), write("b.tsv", "b\n"), read_pairs("b.tsv", target)],
     "name two files",
     target="a.tsv",
+)
+
+
+# Vocabularies and vectors in files
+def vocabulary(content, name="a.txt", kind="word", **more):
+    return read_vocabulary(write(name, content), kind, **more)
+
+
+advice(lambda content="a\na\n": vocabulary(content), "list every token once", content="a\n")
+advice(lambda content="a\n\nb\n": vocabulary(content), "write one token a line", content="a\nb\n")
+advice(
+    lambda kind="word": vocabulary(TOKENIZER.model.replace(b"{", b"{\n\n", 1), kind=kind),
+    "a file of another sort is of another kind",
+    kind="tokenizer",
+)
+advice(
+    lambda content="a\n", name="a.txt", kind="bpe": vocabulary(content, name, kind),
+    'name a tokenizer.json, and kind "tokenizer", or a model',
+    content=TOKENIZER.model,
+    name="tokenizer.json",
+    kind="tokenizer",
+)
+advice(
+    lambda content='{"a": "b"}': vocabulary(content, "a.json"), "name a table of numbers by token", content='{"a": 1}'
+)
+advice(
+    lambda kind="word": vocabulary(TOKENIZER.model, "tokenizer.json", kind),
+    "a tokenizer.json is of kind {kind}",
+    kind='"tokenizer"',
+)
+SAVED = Vocabulary(["a"], lowercase=True).to_json()
+advice(
+    lambda lowercase=False: vocabulary(SAVED, "a.json", lowercase=lowercase), "ask for lowercase True", lowercase=True
+)
+advice(
+    lambda content=SAVED, name="a.json": vocabulary(content, name), "or name another file", content="a\n", name="a.txt"
+)
+
+
+def vectors(content, width=2, tied="none", sides=("source",)):
+    one = TransformerConfig(width=width, heads=1, inner=2, encoder_layers=1, decoder_layers=1, tied=tied)
+    config = Config(model=one, data=DataConfig(**{f"{side}_embeddings": write("a.vec", content) for side in sides}))
+    return start_embeddings(build(one, 6, 6, seed=0), config, (VOCABULARY, VOCABULARY))
+
+
+advice(lambda width=4: vectors("a 1 2\n", width), "set model.width = 2, or", width=2)
+advice(lambda content="a 1 2\n": vectors(content, 4), "or name vectors of width 4", content="a 1 2 3 4\n")
+advice(lambda content="x 1 2\n": vectors(content), "name vectors of the same language and kind", content="b 1 2\n")
+advice(lambda content="a 1 x\n": vectors(content), "correct it, or", content="a 1 2\n")
+advice(lambda content="a 1 x\nb 1 2\n": vectors(content), "leave the line out", content="b 1 2\n")
+advice(
+    lambda sides=("source", "target"): vectors("a 1 2\n", tied="all", sides=sides),
+    "name vectors for one of them, of both languages",
+    sides=("source",),
+)
+advice(
+    lambda places={"source_embeddings": "a.vec"}: start_embeddings(
+        object(), Config(model=TransformerConfig(), data=DataConfig(**places)), (VOCABULARY, VOCABULARY)
+    ),
+    "leave it out",
+    places={},
 )
 TEXT = ParallelText(["a b"], ["a b"], [1], Report("pairs", 1, 1))
 advice(
