@@ -46,6 +46,22 @@ BYTES = [
 ]
 
 
+# Keys of files that are not pairs.
+OTHERS = [f"{side}_{what}" for side in ("source", "target") for what in ("vocabulary", "embeddings")]
+
+
+def other(random):
+    """Bytes that may or may not be a vocabulary, or vectors."""
+    lines = [
+        random.choice([*"abcd", "", " ", "\u2581a", "<s>", "x" * 99])
+        + random.choice(["", "", "", "\t-1.5", "\t0", " 1 2", " 0.5" * 4, " nan" * 4, " 1e39" * 4, " x" * 4])
+        for _ in range(random.choice([0, 1, 4, 9]))
+    ]
+    text = random.choice(["", "", "3 4\n"]) + "\n".join(lines) + "\n"
+    text = random.choice([text] * 4 + ['{"a": 1, "b": 0}', '{"model": {}}', "[" * 9999, '{"tokens": []}'])
+    return random.choice([bytes, gzip.compress])(text.encode())
+
+
 @functools.cache
 def model():
     """The folder of a model, which stays for all cases."""
@@ -125,8 +141,14 @@ def case(random):
         put(folder / f"{name}.x", random)
         if target:
             put(folder / f"{name}.y", random)
-    if random.random() < 0.2:
-        text = text.replace("[vocabulary]", random.choice(["strict = true", "columns = [2, 1]"]) + "\n[vocabulary]", 1)
+    if random.random() < 0.4:
+        more = ["strict = true", "columns = [2, 1]", 'columns = ["a", "abc"]', *(f'{key} = "o"' for key in OTHERS)]
+        text = text.replace("[vocabulary]", random.choice(more) + "\n[vocabulary]", 1)
+        put(folder / "o", random)
+        if random.random() < 0.5:
+            (folder / "o").write_bytes(other(random))
+        if random.random() < 0.3:
+            text = text.replace('"char"', random.choice(['"sentencepiece"', '"tokenizer"']), 1)
     (folder / "c.toml").write_text(text)
     yield text, answers.run(["train", "c.toml", "--folder", "run", "--quiet"])
     file = f"{names[0]}.x"

@@ -176,7 +176,7 @@ def _opened(what: str, call: Callable[[], T]) -> T:
         raise
     except BaseException as error:  # a panic of Rust is no Exception
         hint = "name the file that the tokenizer's library saved."
-        raise ArgumentError(describe("model", what, f"{type(error).__name__}: {error}", hint)) from None
+        raise ArgumentError(describe("model", what, f"{error}", hint)) from None
 
 
 def _used(call: Callable[[], T]) -> T:
@@ -187,4 +187,4 @@ def _used(call: Callable[[], T]) -> T:
         raise
     except BaseException as error:
         hint = "correct the tokenizer's file, or the text."
-        raise TextError(describe_file("text", f"its tokenizer fails: {type(error).__name__}: {error}", hint)) from None
+        raise TextError(describe_file("text", f"its tokenizer fails: {error}", hint)) from None
