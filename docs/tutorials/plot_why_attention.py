@@ -2,8 +2,8 @@ r"""
 Why attention
 =============
 
-A network that turns one sequence into another has two halves. The *encoder* reads the source :math:`x_1 \dots x_S`
-and makes a state for each position, :math:`h_1 \dots h_S`. The *decoder* writes the target :math:`y_1, y_2, \dots`,
+A network that turns one sequence into another has two halves. The *encoder* reads the source :math:`x_1 \ldots x_S`
+and makes a state for each position, :math:`h_1 \ldots h_S`. The *decoder* writes the target :math:`y_1, y_2, \ldots`,
 one symbol a step, each from the symbol before and from its own state :math:`s_t`. What passes from one half to the
 other? At first it was one vector:
 

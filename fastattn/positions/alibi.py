@@ -47,7 +47,7 @@ class Alibi(Positions):
 
     Notes
     -----
-    The paper is about causal attention, where |i - j| is i - j; both sides alike is what toolkits do elsewhere. Some
+    The paper is about causal attention, where ``|i - j|`` is i - j; elsewhere toolkits treat both sides alike. Some
     add ``slope_h j`` instead, which the softmax of a causal row does not tell from it, but for rounding. The bias is
     H (Tq + Tk - 1) numbers, which the kernels read in place.
 

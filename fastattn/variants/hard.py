@@ -103,8 +103,8 @@ class Hard(Variant[HardPrepared]):
     Notes
     -----
     The exact likelihood of Wu, Shapiro, Cotterell 2018 needs no sampling: `fastattn.seq2seq.Wu`, or any soft variant
-    with `fastattn.losses.marginal`. The memory never needs to be summed here, but the kernel of the soft variant does
-    so on its way; a step costs what one of `align` does.
+    with `fastattn.losses.marginal_likelihood`. The memory never needs to be summed here, but the kernel of the soft
+    variant does so on its way; a step costs what one of `align` does.
 
     Xu's code draws one bit for the whole batch where this draws one for each sample. Straight-through attention of
     x-transformers adds no noise. What is drawn depends on a sample's seed, the step and the position alone.

@@ -91,7 +91,7 @@ def heatmap(
 
     Notes
     -----
-    Empty tokens, spaces and control characters are shown as `fastattn.viz.tokens.visible` says; ``$`` is a dollar.
+    Empty tokens, spaces and control characters are made visible, by escapes where need be; ``$`` is a dollar.
     For characters that the configured font lacks, another installed font is used; if there is none they are drawn as
     boxes, with one warning for each script. More than 440 tokens on one side are not all labelled.
 

@@ -8,7 +8,7 @@ import fastattn
 WORDS = dict(enumerate("twenty-five twenty-six twenty-seven twenty-eight twenty-nine thirty".split(), 25))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/index.md"])
 def test_there_are_as_many_mechanisms_as_is_said(name):
     own = fastattn.variants.registry.REGISTRY.built_in
     text = (sources.ROOT / name).read_text().lower()

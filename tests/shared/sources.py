@@ -21,8 +21,8 @@ def texts():
         paths += under(ROOT / name, *TEXT_SUFFIXES)
     # A build in place leaves Cython's C file beside its .pyx.
     paths = [path for path in paths if path.suffix != ".c" or not path.with_suffix(".pyx").exists()]
-    named = [*(ROOT / ".ci").glob("run"), *(ROOT / "tools").glob("*wheels")]  # programs, whose names have no suffix
-    return [*paths, *under(ROOT / ".github", *TEXT_SUFFIXES), *named]
+    programs = [path for name in (".ci", "tools") for path in (ROOT / name).glob("*") if path.is_file()]
+    return [*paths, *under(ROOT / ".github", *TEXT_SUFFIXES), *programs]
 
 
 def relative(path):

@@ -6,11 +6,11 @@ import io
 import json
 import os
 import re
-import shutil
 import struct
 import subprocess
 import zlib
 
+import browser
 import numpy as np
 import pytest
 import variant_cases
@@ -216,17 +216,10 @@ def test_a_page_over_a_picture_holds_maps_and_nothing_outside_itself():
     assert not re.search(r"https?:|src=|href=|@import|url\(", plain)
 
 
-def chromium():
-    names = [os.environ.get("FASTATTN_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
 @pytest.fixture
 def browse(tmp_path):
     """Open a page in headless Chromium, run a piece of script in it, and return the document afterwards."""
-    program = chromium()
-    if program is None:
-        pytest.skip("no Chromium: install one, or set FASTATTN_CHROMIUM to its path")
+    program = browser.program()
 
     def run(text, script=""):
         if script:  # the page's own policy would stop it
@@ -235,8 +228,8 @@ def browse(tmp_path):
         path = tmp_path / "page.html"
         path.write_text(text)
         command = [
-            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom", path.as_uri(),
+            program, *browser.ARGUMENTS, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000",
+            "--dump-dom", path.as_uri(),
         ]  # fmt: skip
         # Without a sanitizer that is preloaded for our own module.
         environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}

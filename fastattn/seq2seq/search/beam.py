@@ -46,7 +46,7 @@ def beam_search(
 
         score(Y) = log P(Y) / ((5 + |Y|) / 6)^alpha + beta sum_j log min(sum_i weights_ij, 1)
 
-    with |Y| counting `EOS`, alpha the length penalty and beta the coverage penalty (Wu et al. 2016, equation 14).
+    with ``|Y|`` counting `EOS`, alpha the length penalty and beta the coverage penalty (Wu et al. 2016, equation 14).
 
     Parameters
     ----------
