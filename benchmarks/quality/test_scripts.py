@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("safetensors")
 pytest.importorskip("tqdm")
 
-from . import cmudict, common, inflection, length, multi30k, sigmorphon
+from . import cmudict, common, german, inflection, length, multi30k, sigmorphon
 
 LETTERS = "abcdefgh"
 
@@ -102,6 +102,22 @@ def test_multi30k(captions, tmp_path, capsys):
     assert found["rows"][0]["published"] == 39.0
     assert "tok:none" in found["runs"][0]["scores"]["signature"]
     assert "test 2016, BLEU" in capsys.readouterr().out
+
+
+def test_german(tmp_path, capfd):
+    for package in ("sentencepiece", "sacrebleu"):
+        pytest.importorskip(package)
+    words = _words(900)
+    for part, count in (("train", 60), ("val", 8), ("test_2016_flickr", 24)):
+        lines = [" ".join([*words[5 * n : 5 * n + 5], "."]) for n in range(count)]
+        _write(tmp_path / "data" / f"{part}.de", lines, packed=True)
+        _write(tmp_path / "data" / f"{part}.en", [line.upper() for line in lines], packed=True)
+    arguments = ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs"), "--quick"]
+    assert german.main(arguments) == 0
+    out = capfd.readouterr().out
+    assert "| Multi30K de-en, test 2016, BLEU |" in out and "| 28.30 |" in out and "tok:13a" in out
+    assert german.main(arguments) == 0  # what is finished is read
+    assert 'source = "sentencepiece"' in german.configuration(False)
 
 
 def test_length(captions, tmp_path, capsys):
