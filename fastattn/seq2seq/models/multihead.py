@@ -25,12 +25,18 @@ class SelfAttention(Layer):
         self.project = ToHeads(width, width // heads, query=heads, key=heads, value=heads, **more)
         self.output = Linear(width, width, **more)
 
-    def vjp(self, x: Array, positions: Positions = NOWHERE, **options: Any) -> tuple[Array, Callable[[Array], Array]]:
+    def vjp(
+        self, x: Array, positions: Positions = NOWHERE, *, kept: list[Array] | None = None, **options: Any
+    ) -> tuple[Array, Callable[[Array], Array]]:
         """Return y (B, T, D) for x (B, T, D), and the function from its gradient to that of x.
 
-        `options` are those of `fastattn.attention`: key_lengths, causal, dropout and seed.
+        The weights (B, H, T, T) are appended to `kept` if it is given. `options` are those of `fastattn.attention`:
+        key_lengths, causal, dropout and seed.
         """
-        y, _, attention_back = heads_vjp(self.output, self.project.heads(x, positions), positions, **options)
+        options["return_weights"] = kept is not None
+        y, weights, attention_back = heads_vjp(self.output, self.project.heads(x, positions), positions, **options)
+        if kept is not None and weights is not None:
+            kept.append(weights)
         project_back = self.project.heads_backward(x, positions)
         return y, lambda dy: project_back(*attention_back(dy)[:3])
 

@@ -12,9 +12,19 @@ from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
 from fastattn.positions import Positions, create
-from fastattn.seq2seq.models.model import BatchLike, Longest, Model, State, check_sentences, dropping, padded
+from fastattn.seq2seq.models.model import (
+    BatchLike,
+    Longest,
+    Model,
+    State,
+    check_sentences,
+    decoder_inputs,
+    dropping,
+    padded,
+)
 from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.models.randomness import Place, derive
+from fastattn.seq2seq.models.sentences import check_batch, length_mask
 from fastattn.seq2seq.models.tied import TiedEmbedding
 from fastattn.seq2seq.schema import Section, setting, share, size
 
@@ -213,7 +223,8 @@ class Transformer(Model):
     -----
     Training computes all positions at once, in fused attention that stores no (T, S) array. Decoding computes one
     position a step against the keys and values of those before it, which are appended to, with the same bits. Weights
-    are those of the last decoder layer's attention to the source, of each head; `teacher_forcing` gives all layers'.
+    are those of the last decoder layer's attention to the source, of each head; `teacher_forcing` gives all layers',
+    `self_attention` those of either side to itself.
 
     References
     ----------
@@ -282,7 +293,9 @@ class Transformer(Model):
 
         return x, backward
 
-    def _encoder_vjp(self, ids: Array, lengths: Array, seeds: Array | None) -> tuple[Array, Callable[[Array], None]]:
+    def _encoder_vjp(
+        self, ids: Array, lengths: Array, seeds: Array | None, kept: list[Array] | None = None
+    ) -> tuple[Array, Callable[[Array], None]]:
         drop = dropping(self.config.dropout, seeds)
         x, embed_back = self._embed(
             self.source_embedding, self.source_positions, padded(ids, lengths), drop, Place.SOURCE
@@ -290,7 +303,7 @@ class Transformer(Model):
         backs = []
         for number, layer in enumerate(self.encoder):
             options = {
-                "positions": self.source_positions, "key_lengths": lengths,
+                "positions": self.source_positions, "key_lengths": lengths, "kept": kept,
                 **self._attention_dropout(seeds, Place.ENCODER_WEIGHTS + number),
             }  # fmt: skip
             x, back = layer.vjp(x, drop, Place.ENCODER_SUBLAYERS + 4 * number, options)
@@ -344,17 +357,45 @@ class Transformer(Model):
         x, _, backward = self._run(batch, inputs, seeds, False)
         return x, backward
 
+    def self_attention(self, batch: BatchLike) -> tuple[Array, Array]:
+        """Return what the positions of each side attend to on their own side, with the decoder fed the targets.
+
+        Parameters
+        ----------
+        batch : Batch
+
+        Returns
+        -------
+        encoder : array, shape (B, L, H, S, S)
+            Weights of every encoder layer and head; 0 beyond a source's length.
+        decoder : array, shape (B, L, H, T, T)
+            The same of the decoder, whose positions attend to themselves and those before. Row t is where target t is
+            computed, column t is the token that is fed there: `BOS`, then the targets.
+        """
+        batch = check_batch(batch)
+        kept: tuple[list[Array], list[Array]] = [], []
+        self._run(batch, decoder_inputs(batch), None, False, kept)
+        encoder, decoder = (np.stack(layers, axis=1) for layers in kept)
+        encoder *= length_mask(batch.source, batch.source_lengths)[:, None, None, :, None]
+        decoder *= length_mask(batch.target, batch.target_lengths)[:, None, None, :, None]
+        return encoder, decoder
+
     def _run(
-        self, batch: BatchLike, inputs: Array, seeds: Array | None, return_weights: bool | str
+        self,
+        batch: BatchLike,
+        inputs: Array,
+        seeds: Array | None,
+        return_weights: bool | str,
+        kept: tuple[list[Array] | None, list[Array] | None] = (None, None),
     ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
-        memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds)
+        memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds, kept[0])
         x, embed_back = self._embed(self.target_embedding, self.target_positions, inputs, drop, Place.TARGET)
         backs: list[Callable[[Array], tuple[Array, Array]]] = []
         attended: list[Array] = []
         for number, layer in enumerate(self.decoder):
             own = {
-                "positions": self.target_positions, "causal": "top_left",
+                "positions": self.target_positions, "causal": "top_left", "kept": kept[1],
                 **self._attention_dropout(seeds, Place.DECODER_WEIGHTS + 2 * number),
             }  # fmt: skip
             other = {"key_lengths": lengths, **self._attention_dropout(seeds, Place.DECODER_WEIGHTS + 2 * number + 1)}

@@ -185,7 +185,7 @@ def wu(config, p, source, fed):
     return np.array(out)
 
 
-def transformer(config, p, source, fed):
+def transformer(config, p, source, fed, kept=None):
     D, heads, pre = config.width, config.heads, config.norm == "pre"
     d = D // heads
 
@@ -212,6 +212,8 @@ def transformer(config, p, source, fed):
             if causal:
                 scores[np.triu_indices(len(q), 1)] = -np.inf
             parts.append(softmax(scores) @ v)
+            if kept is not None and side:
+                kept[side].append(softmax(scores))
         return linear(f"{path}.output", np.concatenate(parts, axis=-1))
 
     def own(path, causal):
@@ -259,3 +261,18 @@ def test_log_probabilities_are_those_of_the_papers_formulas(name):
             probabilities = softmax(probabilities @ p["projection.w"] + p["projection.b"])
         expected = np.log(probabilities[np.arange(len(fed)), one.target[0]])
         np.testing.assert_allclose(found[b, : len(fed)], expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("transformer")])
+def test_weights_within_either_side_are_those_of_the_formulas(name):
+    model, p = make(name)
+    batch = random_pairs(3, 6)
+    weights = dict(zip(("source", "target"), model.self_attention(batch)))
+    for b in range(3):
+        one, kept = batch.row(b), {"source": [], "target": []}
+        transformer(model.config, p, one.source[0], np.array([BOS, *one.target[0, :-1]]), kept)
+        for side, heads in kept.items():
+            length = getattr(one, side).shape[1]
+            assert not weights[side][b, ..., length:, :].any() and not weights[side][b, ..., length:].any()
+            found = weights[side][b, ..., :length, :length].reshape(-1, length, length)
+            np.testing.assert_allclose(found, heads, rtol=1e-9, atol=1e-12)
