@@ -29,6 +29,11 @@ CLAIMS = {
         "seconds['in_a_call'] < seconds['by_hand']",
         "luong_largest > bahdanau_largest",
     ],
+    "plot_inside_a_transformer": [
+        "right > 90 and without.min() < right - 10",
+        "shares['decoder to source']['the letter to write'].max() > 0.5",
+        "not np.triu(decoder.max(axis=(0, 1, 2)), 1).any()",
+    ],
     "plot_translate_german": [
         "sum(line in UNSEEN for line in translations) >= 7",
         "'written' in verbs and not {'woman', 'letter'} & {*verbs}",  # the verb at the end, and back for the object
