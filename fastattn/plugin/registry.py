@@ -64,9 +64,9 @@ class Registry(Generic[R, T]):
         offers: dict[str, list[tuple[Provider, R]]] = {}
         for provider, record in self.offers():
             offers.setdefault(record.name, []).append((provider, record))
-        found = dict(self._own)
+        found = dict(self.registered())
         for name, given in offers.items():
-            alone = len(given) == 1 and name not in self._own
+            alone = len(given) == 1 and name not in found
             found |= {name if alone else f"{provider.name}:{name}": record for provider, record in given}
         return MappingProxyType(found)
 
@@ -83,7 +83,7 @@ class Registry(Generic[R, T]):
         if not isinstance(name, str):
             expected = f"the name of a {self.record_type.noun}"
             raise DTypeError(describe("name", expected, type(name).__name__, f"pass {self._first!r}, say."))
-        own = self._own.get(name.removeprefix(f"fastattn.{self.record_type.family}:"))
+        own = self.registered().get(name.removeprefix(f"fastattn.{self.record_type.family}:"))
         if own is not None:
             return own
         whose, _, plain = name.rpartition(":")
@@ -102,6 +102,10 @@ class Registry(Generic[R, T]):
             expected = f"one of {', '.join(names)}"
             raise ArgumentError(describe(self.record_type.argument, expected, repr(name), self._advice(name, names)))
         return offers[0][1]
+
+    def registered(self) -> Mapping[str, R]:
+        """Return our own and what the program has registered, by name."""
+        return self._own
 
     def register(self, new: R, *, replace: bool = False) -> None:
         """Add a record, for this program.

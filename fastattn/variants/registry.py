@@ -1,6 +1,6 @@
 """The variants by name, those of plugins too, and `create`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastattn.errors import UnsupportedError, describe
@@ -89,6 +89,13 @@ _OWN = (
 
 class _Variants(Registry[VariantRecord, Variant[Any]]):
     """Variants, among them that of every score."""
+
+    def registered(self) -> Mapping[str, VariantRecord]:
+        def new(registry: Registry[Any, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: record for name, record in known.items() if registry.built_in.get(name) is not record}
+
+        of_scores = new(scores.REGISTRY, scores.REGISTRY.registered())
+        return {**self.built_in, **{name: of_score(r) for name, r in of_scores.items()}, **new(self, self._own)}
 
     def offers(self) -> Iterator[tuple[Any, VariantRecord]]:
         own = {(provider.name, record.name): (provider, record) for provider, record in super().offers()}

@@ -12,6 +12,7 @@ from variant_cases import CASES, label, make
 import fastattn
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, ShapeError, UnsupportedError
 from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp, marginal_likelihood_vjp
+from fastattn.plugin import ScoreRecord
 from fastattn.variants import AttentionState
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
 from fastattn.variants.heads.multihead import HeadsState
@@ -392,6 +393,19 @@ def test_pooling_without_a_layer_between_starts_as_the_mean():
     pooling = fastattn.create("pooling", memory_width=5, width=None)
     assert np.allclose(pooling.pool(pooling.prepare(memory)), memory.mean(axis=1))
     assert repr(pooling) == "Pooling(0 -> 5, v: (5,))"
+
+
+def test_a_score_that_a_program_registers_is_a_variant_of_its_name(monkeypatch):
+    registry = fastattn.scores.registry.REGISTRY
+    monkeypatch.setattr(registry, "_own", dict(registry._own))
+    own = ScoreRecord("mine", fastattn.scores.General, "q w k")
+    fastattn.scores.register(own)
+    made = fastattn.create("mine", query_width=3, memory_width=5, rng=np.random.default_rng(0))
+    assert list(made.parameters()) == ["w"] and "mine" in fastattn.variants.names()
+    assert fastattn.seq2seq.BahdanauConfig(score="mine").score == "mine"
+    fastattn.scores.register(ScoreRecord("dot", fastattn.scores.General, "q w k"), replace=True)
+    made = fastattn.create("dot", query_width=5, memory_width=5, rng=np.random.default_rng(0))
+    assert list(made.parameters()) == ["w"]
 
 
 def test_what_is_no_record_is_not_registered():
