@@ -29,6 +29,7 @@ def overlay(
     maps: Array,
     tokens: Sequence[str],
     *,
+    figure: "Figure | None" = None,
     columns: int | None = None,
     title: str | None = None,
     cmap: str = "inferno",
@@ -50,6 +51,8 @@ def overlay(
         ``grid.maps(weights)[b, :, :rows, :columns]`` of a `fastattn.grid.Grid`.
     tokens : sequence of str, length T
         Titles of the panels. A str counts as its characters.
+    figure : matplotlib Figure, optional
+        Where to draw, one of ``pyplot`` say; by default a new one with a size that fits the panels.
     columns : int, optional
         Panels in a row.
     title : str, optional
@@ -72,7 +75,8 @@ def overlay(
     Returns
     -------
     matplotlib.figure.Figure
-        `save` writes it to a file. It is not one of ``pyplot``, and is shown where a cell of a notebook ends with it.
+        `save` writes it to a file. A new one is not of ``pyplot``, and is shown where a cell of a notebook ends with
+        it.
 
     Raises
     ------
@@ -121,7 +125,8 @@ def overlay(
     scale = min(PANEL, SIDE / across, SIDE / down) / max(height, width)
     # What titles and the bar need besides the panels; the file is cropped to what is there.
     size = max(across * width * scale + 1.2, 2.5), down * (height * scale + 0.35) + 0.6
-    figure = ShownFigure(figsize=size, layout="constrained")
+    if figure is None:
+        figure = ShownFigure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
     grey = shown if shown.ndim == 2 else 0.299 * shown[..., 0] + 0.587 * shown[..., 1] + 0.114 * shown[..., 2]
     written, family = fonts.drawable([shorten(name, longest) for name in names], stacklevel=3)

@@ -166,6 +166,15 @@ def test_maps_are_exact_in_the_middle_of_cells_and_between_their_neighbours_else
     assert steps[0] <= 1.6 * rows / fine.shape[0] and steps[1] <= 1.6 * columns / fine.shape[1]  # slope at most 3 / 2
 
 
+def test_maps_are_drawn_in_a_figure_of_the_callers():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    mine = Figure(figsize=(7, 2))
+    assert viz.overlay(GREY, maps_of(2, 3, 4), "ab", figure=mine) is mine
+    assert len(mine.axes) == 4 and tuple(mine.get_size_inches()) == (7, 2)
+
+
 @pytest.mark.parametrize("picture", [GREY, np.dstack([GREY] * 3), (255 * GREY).astype(np.uint8)])
 def test_a_figure_has_a_panel_for_the_picture_and_for_each_token(picture, tmp_path):
     pytest.importorskip("matplotlib")
