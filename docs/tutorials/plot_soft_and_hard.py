@@ -200,7 +200,7 @@ for axes, name in zip(panels.flat, ways):
 # %%
 # When to take which
 # ------------------
-# * *Soft*, unless there is a reason: it learns fastest, and its gradient is exact.
+# * *Soft*, unless there is a reason: nothing is drawn, and the gradient is exact.
 # * *Sparse*, where reading should be narrow and training easy: weights are zero, not small, and it is still soft.
 # * *Straight through*, where one position must be read and no reward is at hand.
 # * *Reward*, where what counts is not differentiable at all, such as the score of a whole sentence.

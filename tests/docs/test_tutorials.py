@@ -38,6 +38,25 @@ CLAIMS = {
         "sum(line in UNSEEN for line in translations) >= 7",
         "'written' in verbs and not {'woman', 'letter'} & {*verbs}",  # the verb at the end, and back for the object
     ],
+    "plot_every_mechanism": ["min(share for _, _, share, _ in table) > 0.9", "not left_out"],
+    "plot_soft_and_hard": [
+        "min(curve[-1] for curve in curves.values()) > 95",
+        "sum(curves['reward']) == min(map(sum, curves.values()))",  # the noisiest gradient learns last
+        "(maps['sparse'] == 0).mean() > 0.5 and (maps['soft'] > 0).all()",
+        "not (maps['soft'].argmax(-1) == maps['reward'].argmax(-1)).all()",  # some do not know yet where to look
+    ],
+    "plot_feed_forward_score": [
+        "product < 0.5 and all(fitted[name, 2][2] < 0.5 for name in ACTIVATIONS)",
+        "all(fitted[name, width][2] > 0.95 for name in ACTIVATIONS for width in widths[1:])",
+        "sum(fitted['sigmoid', 16][1]) > sum(fitted['tanh', 16][1])",
+    ],
+    "plot_pooling": [
+        "shares['pool', 100] > 0.95 and shares['last', 100] < shares['mean', 100] < 0.9",
+        "shares['mean', 400] < min(shares['last', 400], shares['pool', 400])",
+        "(found.weights.argmax(1) == (words == 0).argmax(1) + 1).mean() > 0.7",
+    ],
+    "plot_attention_over_pictures": ["openings[0::3].max() < 0.6 < openings[1::3].min()"],
+    "plot_write_a_plugin": ["not first.passed and certificate.passed", "min(shares.values()) > 0.9"],
 }  # fmt: skip
 
 RUN = """
