@@ -392,7 +392,7 @@ def test_pooling_without_a_layer_between_starts_as_the_mean():
     memory = np.arange(40, dtype=np.float32).reshape(2, 4, 5)
     pooling = fastattn.create("pooling", memory_width=5, width=None)
     assert np.allclose(pooling.pool(pooling.prepare(memory)), memory.mean(axis=1))
-    assert repr(pooling) == "Pooling(0 -> 5, v: (5,))"
+    assert repr(pooling) == "Pooling(0 -> 5, v: (5,), float32)"
 
 
 def test_a_score_that_a_program_registers_is_a_variant_of_its_name(monkeypatch):
