@@ -27,7 +27,7 @@ from fastattn.seq2seq.text.batches import Batch, Batches
 from fastattn.seq2seq.text.encoding import encode, encode_pairs, read_lines, read_pairs
 from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from fastattn.seq2seq.text.vocabulary_files import read_vocabulary
-from fastattn.seq2seq.translate import Translation, Translator
+from fastattn.seq2seq.translate import Translation, TranslationStep, Translator
 
 __all__ = [
     "BOS",
@@ -56,6 +56,7 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "Translation",
+    "TranslationStep",
     "Translator",
     "Vocabulary",
     "VocabularyConfig",

@@ -1,7 +1,7 @@
 """A trained model with its vocabularies: from texts to texts, scores and alignments."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
-from fastattn.seq2seq.search.beam import beam_search
+from fastattn.seq2seq.search.beam import Beams, beam_search, beam_steps
 from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.text.encoding import encode
@@ -23,7 +23,7 @@ from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
 from fastattn.variants.protocol.checks import check_kind, check_size
 from fastattn.viz.table import table
 
-__all__ = ["Translation", "Translator"]
+__all__ = ["Translation", "TranslationStep", "Translator"]
 
 _END = SPECIAL[EOS]
 
@@ -78,6 +78,77 @@ class Translation:
         return np.ascontiguousarray(np.moveaxis(self.weights, 0, -2))
 
     __repr__ = _reprs.fields
+
+
+def _nothing() -> Translation:
+    """The translation of an empty text."""
+    return Translation("", [_END], [_END], 0.0, 0.0, True)
+
+
+class TranslationStep:
+    """What a search has after one more token: unfinished sentences, and the texts whose search has ended.
+
+    R sentences are unfinished, as many for each text that is still searched.
+
+    Attributes
+    ----------
+    number : int
+        Tokens of each unfinished sentence; 0 where all texts of the step are empty.
+    finished : dict of int to list of Translation
+        For each text whose search ended with this step, by its number, what `search` returns.
+    """
+
+    def __init__(
+        self, translator: "Translator", beams: Beams | None, number: int, sources: Array, totals: Array,
+        split: list[list[str]], rows: Array, finished: dict[int, list[Translation]],
+    ) -> None:  # fmt: skip
+        self.number, self.finished = number, finished
+        self._of, self._beams, self._split, self._rows = translator, beams, split, rows
+        self._sources, self._totals = sources, totals
+
+    @property
+    def texts(self) -> Array:
+        """Numbers of the texts that the unfinished sentences translate, int64 (R,)."""
+        return np.repeat(self._rows[self._sources], self._totals.shape[1])
+
+    @property
+    def log_probabilities(self) -> Array:
+        """Of the unfinished sentences, float64 (R,); -inf where there are fewer than the beam holds."""
+        return self._totals.reshape(-1).copy()
+
+    @property
+    def tokens(self) -> list[str]:
+        """The newest token of each unfinished sentence."""
+        return [] if self._beams is None else self._of.target_vocabulary.decode(self._beams.tokens[self.number])
+
+    @property
+    def weights(self) -> Array:
+        """What was attended to for these tokens, (R, S) or (R, H, S): S positions of the batch, 0 beyond a text.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no attention.
+        """
+        if self._beams is None:
+            return np.empty((0, 0), np.float32)
+        if not self._beams.weights:
+            hint = "train another kind of model: 'cho' and 'sutskever' have no attention."
+            raise UnsupportedError(describe("weights", "a model with attention", "one without", hint))
+        found: Array = self._beams.weights[self.number - 1][self._beams.parents[self.number]]
+        return found
+
+    def sentences(self) -> list[Translation]:
+        """Return the unfinished sentences as they are by now, with all weights; their score is the log-probability."""
+        if self._beams is None:
+            return []
+        found = self._beams.unfinished(self.number - 1, self._sources, self._totals)
+        texts = self.texts.tolist()
+        return [self._of._translation(one, self._split[i], True, False) for i, one in zip(texts, found)]
+
+    def __repr__(self) -> str:
+        texts = len(self._sources)
+        return _reprs.words(self, number=self.number, unfinished=self._totals.size, texts=texts, finished=self.finished)
 
 
 class Translator:
@@ -188,17 +259,8 @@ class Translator:
         list of lists of Translation
         """
         weights, replace = check_flag("weights", weights), check_flag("replace", replace)
-        layers = check_flag("layers", layers)
-        size, limit, keep = self._setting("beam", beam), self._setting("max_length", max_length), weights or replace
-        more: dict[str, Any] = {
-            "length_penalty": self._setting("length_penalty", length_penalty),
-            "coverage_penalty": self._setting("coverage_penalty", coverage_penalty),
-        }
-        if check_size("best", best) > size:
-            if beam is not None:
-                got = f"{best} with a beam of {beam}"
-                raise ArgumentError(describe("best", "at most the beam's size", got, "widen the beam."))
-            size = argument(InferenceConfig, "beam", best, "best")
+        layers, keep = check_flag("layers", layers), weights or replace
+        size, limit, more = self._settings(beam, best, length_penalty, coverage_penalty, max_length)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             if size == 1:
@@ -308,6 +370,104 @@ class Translator:
             [found] = self.score([source], [target], weights=True, layers=layers)
         return found
 
+    def stream(
+        self,
+        texts: Iterable[str],
+        *,
+        beam: int | None = None,
+        best: int = 1,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> "Iterator[TranslationStep]":
+        """Translate as `search` does, and show every step: for each token the attention weights it was found with.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        beam, best, length_penalty, coverage_penalty, max_length
+            As for `search`.
+
+        Returns
+        -------
+        iterator of TranslationStep
+            One for each token of a batch. Texts of about one length are a batch, and batches follow each other; all
+            that is found is found with the bits of `search`.
+
+        Notes
+        -----
+        What a step holds is read off the search when it is asked for, so that a step that nobody looks at costs a
+        few microseconds. The weights of a batch are kept until its steps are let go.
+
+        Examples
+        --------
+        >>> from fastattn.seq2seq import BahdanauConfig, Config, Translator, Vocabulary, build
+        >>> model_config = BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8)
+        >>> words = Vocabulary(["a", "b"])
+        >>> model = build(model_config, len(words), len(words), seed=0)
+        >>> translator = Translator(model, words, words, Config(model=model_config))
+        >>> for step in translator.stream(["a b", "b"], beam=2, max_length=3):
+        ...     print(step.number, step.texts, step.weights.shape, sorted(step.finished))
+        1 [1 1 0 0] (4, 3) []
+        2 [] (0, 3) [0, 1]
+        """
+        size, limit, more = self._settings(beam, best, length_penalty, coverage_penalty, max_length)
+        if size == 1:  # the most probable token each time
+            more = {"length_penalty": 0.0, "coverage_penalty": 0.0}
+        return self._stream(list(strings("texts", texts)), size, best, limit, more)
+
+    def _stream(
+        self, texts: list[str], size: int, best: int, limit: int, more: dict[str, Any]
+    ) -> "Iterator[TranslationStep]":
+        split = self._split(texts)
+        empty = {i: [_nothing()] for i, tokens in enumerate(split) if not tokens}
+        if empty:
+            yield TranslationStep(self, None, 0, np.empty(0, np.int64), np.empty((0, 1)), split, np.arange(0), empty)
+        for rows, ids, lengths in self._batches(split):
+            before = np.arange(len(rows))
+            steps = beam_steps(
+                self.model, ids, lengths, size=size, best=best, limit=limit, forbid=(), weights=self.model.attends,
+                **more,
+            )  # fmt: skip
+            for number, beams in enumerate(steps, 1):
+                ended: dict[int, list[Translation]] = {}
+                if len(beams.sources) < len(before):
+                    for b in np.setdiff1d(before, beams.sources).tolist():
+                        i = int(rows[b])
+                        ended[i] = [self._translation(one, split[i], True, False) for one in beams.results(b)]
+                    before = beams.sources
+                yield TranslationStep(self, beams, number, beams.sources, beams.totals, split, rows, ended)
+
+    def _settings(
+        self,
+        beam: int | None,
+        best: int,
+        length_penalty: float | None,
+        coverage_penalty: float | None,
+        max_length: int | None,
+    ) -> tuple[int, int, dict[str, Any]]:
+        """Return the beam's size, the limit of length and the penalties of a search, from what is given or is set."""
+        size = self._setting("beam", beam)
+        if check_size("best", best) > size:
+            if beam is not None:
+                got = f"{best} with a beam of {beam}"
+                raise ArgumentError(describe("best", "at most the beam's size", got, "widen the beam."))
+            size = argument(InferenceConfig, "beam", best, "best")
+        given = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
+        more = {name: self._setting(name, value) for name, value in given.items()}
+        return size, self._setting("max_length", max_length), more
+
+    def _split(self, texts: list[str]) -> list[list[str]]:
+        return [self.source_vocabulary.split(text)[: self.most_tokens] for text in texts]
+
+    def _batches(self, split: list[list[str]]) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield the numbers of the texts of a batch, their padded ids and their lengths; empty texts are in none."""
+        encoded = [np.append(self.source_vocabulary.encode(tokens), np.int32(EOS)) for tokens in split]
+        lengths = np.array([len(ids) for ids in encoded], np.int64)
+        wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
+        for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1))), wanted):
+            yield rows, *pad([encoded[i] for i in rows])
+
     def _setting(self, name: str, given: object) -> Any:
         """Return what is given in place of a setting of the configuration, or that setting."""
         return getattr(self.config.inference, name) if given is None else argument(InferenceConfig, name, given)
@@ -327,13 +487,9 @@ class Translator:
         replace: bool,
     ) -> list[list[Translation]]:
         texts = list(strings("texts", texts))
-        split = [self.source_vocabulary.split(text)[: self.most_tokens] for text in texts]
-        encoded = [np.append(self.source_vocabulary.encode(tokens), np.int32(EOS)) for tokens in split]
-        lengths = np.array([len(ids) for ids in encoded], np.int64)
-        wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
-        found = [[Translation("", [_END], [_END], 0.0, 0.0, True)] for _ in texts]
-        for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1))), wanted):
-            ids, of_rows = pad([encoded[i] for i in rows])
+        split = self._split(texts)
+        found = [[_nothing()] for _ in texts]
+        for rows, ids, of_rows in self._batches(split):
             for i, hypotheses in zip(rows.tolist(), find(ids, of_rows, rows)):
                 found[i] = [self._translation(one, split[i], weights, replace) for one in hypotheses]
         return found

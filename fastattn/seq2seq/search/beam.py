@@ -1,7 +1,7 @@
 """Beam search with length and coverage penalties."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastattn.seq2seq.sections import InferenceConfig
 from fastattn.seq2seq.text.vocabulary import BOS, EOS
 from fastattn.variants.protocol.checks import check_size
 
-__all__ = ["beam_search", "length_factor"]
+__all__ = ["Beams", "beam_search", "beam_steps", "length_factor"]
 
 _LEAST_COVERAGE = 1e-30  # a source position that nothing attended to would make the penalty infinite
 
@@ -87,6 +87,28 @@ def beam_search(
     >>> len(found), found[0].score >= found[1].score
     (2, True)
     """
+    steps = beam_steps(
+        model, source, source_lengths, size=size, best=best, length_penalty=length_penalty,
+        coverage_penalty=coverage_penalty, limit=limit, forbid=forbid, weights=weights,
+    )  # fmt: skip
+    last = list(steps)[-1:]  # the same beams after each step
+    return [beams.results(b) for beams in last for b in range(len(beams.lengths))]
+
+
+def beam_steps(
+    model: Model,
+    source: Array,
+    source_lengths: Array,
+    *,
+    size: int,
+    best: int,
+    length_penalty: float,
+    coverage_penalty: float,
+    limit: int | Array | None,
+    forbid: Sequence[int],
+    weights: bool,
+) -> Iterator["Beams"]:
+    """Search as `beam_search`, and hand the beams out after each step."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
     never, weights = forbidden(model, forbid), check_flag("weights", weights)
     size = check_size("size", size)
@@ -96,20 +118,21 @@ def beam_search(
         hint = "a beam of n finds at most n sentences."
         raise ArgumentError(describe("best", f"from 1 to the beam's size {size}", best, hint))
     if not len(source):
-        return []
+        return
     try:
         length_factor(int(limits.max()), length_penalty)
     except OverflowError:
         got = f"{length_penalty} for {int(limits.max())} tokens"
         raise ArgumentError(describe("length_penalty", "a factor of finite size", got, "1 is much already.")) from None
-    beams = _Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights)
+    beams = Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights)
     state: Any = model.encode(source, source_lengths)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
         forbid_ids(log_probabilities, never)
         rows = beams.extend(log_probabilities, of_step)
+        yield beams
         if not len(rows):
-            return [beams.results(b) for b in range(len(source))]
+            return
         if not np.array_equal(rows, np.arange(len(log_probabilities))):
             state = state.select(rows)
 
@@ -124,7 +147,7 @@ class _Found(NamedTuple):
     last: int
 
 
-class _Beams:
+class Beams:
     """The unfinished sentences, k rows for each source that is still searched, and all finished ones.
 
     `tokens[t]`, `parents[t]` and `weights[t]` are those of the rows that step t was fed: the token, the row of step
@@ -190,6 +213,14 @@ class _Beams:
         found = sorted(self.finished[b], key=lambda one: -one.score)[: self.best]
         found += sorted(self.cut[b], key=lambda one: -one.score)[: self.best - len(found)]
         return [self._read(b, one) for one in found]
+
+    def unfinished(self, step: int, sources: Array, totals: Array) -> list[Hypothesis]:
+        """Return the sentences that were unfinished after a step, when `sources` and `totals` were these."""
+        found = []
+        for i, (row, token) in enumerate(zip(self.parents[step + 1].tolist(), self.tokens[step + 1].tolist())):
+            total = float(totals.flat[i])
+            found.append(self._read(int(sources[i // totals.shape[1]]), _Found(total, total, step, row, token)))
+        return found
 
     def _ended(self, b: int, length: int, totals: Array) -> bool:
         """Whether the search for source b is over, its sentences having `length` tokens."""

@@ -107,7 +107,7 @@ def test_a_search_stops_only_when_nothing_better_can_follow(name, alpha, monkeyp
     for never in (False, True):
         if never:  # to the limit, or until no sentence is left
             monkeypatch.setattr(
-                beam._Beams, "_ended", lambda self, b, length, totals: length >= self.limits[b] or totals[0] == -np.inf
+                beam.Beams, "_ended", lambda self, b, length, totals: length >= self.limits[b] or totals[0] == -np.inf
             )
         steps.clear()
         found.append([])
