@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from fastattn import _reprs
 from fastattn.errors import ArgumentError, FastattnError, TextError, describe, describe_file
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.strict_json import parse_json
@@ -86,6 +87,9 @@ class SentencePiece:
     def __reduce__(self) -> tuple[type, tuple[bytes]]:
         return SentencePiece, (self._data,)
 
+    def __repr__(self) -> str:
+        return _reprs.words(self, f"{len(self.tokens)} tokens")
+
 
 class TokenizerJson:
     """A tokenizer of the package tokenizers.
@@ -157,6 +161,9 @@ class TokenizerJson:
 
     def __reduce__(self) -> tuple[type, tuple[bytes]]:
         return TokenizerJson, (self._data,)
+
+    def __repr__(self) -> str:
+        return _reprs.words(self, f"{len(self.tokens)} tokens")
 
 
 OPENERS: dict[str, Any] = {"sentencepiece": SentencePiece, "tokenizer": TokenizerJson}
