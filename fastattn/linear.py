@@ -177,7 +177,7 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
         out = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
         core.gemm_tn(flat_x, flat_dy, out, sums, True)
         return out
-    dw = np.zeros(shape, flat_x.dtype) if sums is not None else np.empty(shape, flat_x.dtype)
+    dw = np.zeros(shape, flat_x.dtype) if sums is not None else core.empty(shape, flat_x.dtype)
     core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None)
     return dw
 
@@ -243,7 +243,7 @@ def _product(
         relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])
     if out is None:
-        out = np.empty(wanted, packed.dtype)
+        out = core.empty(wanted, dtype)
     else:
         out = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])

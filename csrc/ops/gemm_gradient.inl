@@ -57,7 +57,11 @@ FA_FUNC void gemm_tn_pack(const element *x, int64_t x_row, const int64_t *rows, 
         real *dst = packed + tile0 * tn_tile(depth) + m * MR;
         int64_t t = tile0;
         if (m + 1 < depth)
-            for (; t < tile1 && t * MR + 8 <= K; t++, dst += tn_tile(depth)) load_row(dst, row + t * MR, 8, 1);
+            for (; t < tile1 && t * MR + 8 <= K; t++, dst += tn_tile(depth)) {
+                real copied[8];
+                for (int i = 0; i < 8; i++) copied[i] = to_real(row[t * MR + i]);
+                memcpy(dst, copied, sizeof(copied));
+            }
         for (; t < tile1; t++, dst += tn_tile(depth))
             for (int i = 0; i < MR; i++) dst[i] = t * MR + i < K ? to_real(row[t * MR + i]) : (real)0;
     }

@@ -23,6 +23,7 @@ cdef extern from "run/pool.h" nogil:
     void fa_fail_workspace(int64_t)
 
 include "level.pxi"
+include "allocator.pxi"
 include "checks.pxi"
 
 
@@ -49,6 +50,8 @@ def aligned_empty(shape, dtype):
     """An uninitialised array that starts on a 64-byte boundary, for data that kernels read many times."""
     cdef cnp.npy_intp offset
     size = int(np.prod(shape)) * dtype.itemsize
+    if size >= FA_ALLOCATOR_SMALLEST:
+        return empty(shape, dtype)
     space = np.empty(size + 64, np.uint8)
     offset = -<cnp.npy_intp>cnp.PyArray_DATA(space) % 64
     if offset < 0:

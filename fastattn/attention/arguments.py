@@ -170,7 +170,7 @@ def check_output(
 def allocate(what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return an uninitialised array, or raise a ShapeError if no array can be so large."""
     try:
-        return np.empty(shape, dtype)
+        return core.empty(shape, dtype)
     except ValueError:
         hint = "split the call into smaller ones."
         raise ShapeError(describe(what, "an array that 64-bit offsets can index", f"shape {shape}", hint)) from None

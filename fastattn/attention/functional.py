@@ -405,7 +405,7 @@ class _Forward:
             d_lse = native(_cotangent("d_lse", d_lse, query.shape[:-1], dtype))
         q, k = operands.query, operands.key
         # Without a batch entry or a query head there is no task that would write the gradients of the key heads.
-        empty = np.empty if all(query.shape[:-2]) else np.zeros
+        empty = core.empty if all(query.shape[:-2]) else np.zeros
         d_query, d_key, d_value = empty(q.shape, dtype), empty(k.shape, dtype), empty(value.shape, dtype)
         bias = self.options.bias
         reduced = bias if operands.bias is None else operands.bias

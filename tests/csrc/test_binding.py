@@ -401,7 +401,8 @@ CALLS = {
 
 # What has no arrays that a kernel reads or writes.
 OTHERS = {
-    "aligned_empty", "build_info", "gemm_packed_elements", "get_num_threads", "mix64", "panel_elements", "panel_width",
+    "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "get_num_threads", "memory_kept",
+    "memory_limit", "mix64", "panel_elements", "panel_width",
     "set_num_threads", "unit",
 }  # fmt: skip
 # What calls are made of; the calls check it.

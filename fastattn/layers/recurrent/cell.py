@@ -92,10 +92,10 @@ class RecurrentCell(Layer):
             c = self.zeros(batch)
         h_last = np.empty((batch, width), self._dtype)
         c_last = None if c is None else np.empty((batch, width), self._dtype)
-        space = np.empty if sequences.lengths is None else np.zeros
+        space = core.empty if sequences.lengths is None else np.zeros
         y = space((batch, sequences.steps, width), self._dtype)
-        gates = np.empty((count, self.gates * width), self._dtype)
-        kept = (np.empty((count, width), self._dtype), np.empty((count, width), self._dtype)) if keep else None
+        gates = core.empty((count, self.gates * width), self._dtype)
+        kept = (core.empty((count, width), self._dtype), core.empty((count, width), self._dtype)) if keep else None
         self._kernel().forward(rows, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
         tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
         return y, h_last, c_last, tape

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastattn._allocator import in_kept_memory
 from fastattn._arrays import Array
 from fastattn.attention import AttentionOutput
 from fastattn.layers import Linear
@@ -153,6 +154,7 @@ class Attending(Model):
         """Return features with dropout, and the function from their gradient, which adds to parameters'."""
         return self.run(batch, inputs, seeds)[:2]
 
+    @in_kept_memory
     def loss_vjp(
         self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
@@ -164,6 +166,7 @@ class Attending(Model):
         loss, count, plain_backward = self.loss_of_features(batch, x, features_backward)
         more, weights_backward = weight_losses_vjp(self.config, batch, attention.weights())
 
+        @in_kept_memory
         def backward(scale: float = 1.0) -> None:
             attention.d_weights = weights_backward(scale)
             plain_backward(scale)

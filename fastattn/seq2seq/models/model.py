@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastattn import _reprs
+from fastattn._allocator import in_kept_memory
 from fastattn._arrays import Array, as_array, index_array, row_array
 from fastattn._numbers import number_in
 from fastattn.errors import ArgumentError, ShapeError, describe
@@ -184,6 +185,7 @@ class Model(Layer):
         x, _ = self.features(batch, decoder_inputs(batch))
         return cross_entropy(x, self.projection, targets_of(batch), ignore=IGNORED)
 
+    @in_kept_memory
     def loss_vjp(
         self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
@@ -224,6 +226,7 @@ class Model(Layer):
             x, self.projection, targets_of(batch), smoothing=self.config.label_smoothing, ignore=IGNORED
         )
 
+        @in_kept_memory
         def backward(scale: float = 1.0) -> None:
             features_backward(loss_backward(scale))
 

@@ -137,12 +137,12 @@ class Record:
     def __init__(self, cell: Step, steps: int, h: Array, c: Array | None = None) -> None:
         (batch, H), dtype = h.shape, h.dtype
         self.cell = cell
-        self.states = np.empty((batch, steps + 1, H), dtype)
+        self.states = core.empty((batch, steps + 1, H), dtype)
         self.states[:, 0] = h
         self._state: tuple[Array, Any] = h, c
         self._first = None if c is None else np.ascontiguousarray(c)
-        self._gates = np.empty((steps, batch, cell.gates * H), dtype)
-        self._aux, self.before = np.empty((2, steps, batch, H), dtype)
+        self._gates = core.empty((steps, batch, cell.gates * H), dtype)
+        self._aux, self.before = core.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
 
     def forward(self, t: int, *x: Array, state: Array | None = None) -> Array:
@@ -197,7 +197,7 @@ class Walk:
         batch, steps, _ = x.shape
         self.cell, self.d_x = cell, x
         self._first = None if c is None else np.ascontiguousarray(c)
-        self.states, self._aux, self._before = np.empty((3, batch, steps, cell.hidden), x.dtype)
+        self.states, self._aux, self._before = core.empty((3, batch, steps, cell.hidden), x.dtype)
         last = np.empty_like(h), None if c is None else np.empty_like(c)
         cell.kernel().forward(
             None, core.Sequences(batch, steps), False, (np.ascontiguousarray(h), self._first), last, x,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastattn import variants
+from fastattn._allocator import in_kept_memory
 from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.attention import AttentionOutput
@@ -161,6 +162,7 @@ class Wu(Model):
         found = marginal_likelihood(run.weights, run.likelihoods())
         return _total(found[length_mask(batch.target, batch.target_lengths)]), int(np.sum(batch.target_lengths))
 
+    @in_kept_memory
     def loss_vjp(
         self, batch: BatchLike, *, seeds: Array, sampling: float = 0.0
     ) -> tuple[float, int, Callable[[float], None]]:
@@ -170,6 +172,7 @@ class Wu(Model):
         found, likelihood_back = marginal_likelihood_vjp(run.weights, run.likelihoods())
         counted = length_mask(batch.target, batch.target_lengths)
 
+        @in_kept_memory
         def backward(scale: float = 1.0) -> None:
             d = np.where(counted, found.dtype.type(-scale), found.dtype.type(0))
             run.backward(*likelihood_back(d))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn import _cards
+from fastattn import _allocator, _cards
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.optim import (
     Adam,
@@ -238,6 +238,7 @@ class Run:
         finally:
             log.close()
             progress.close()
+            _allocator.release()
         position, best = self.position, self.final or self.best
         name = self.config.training.metric
         return Outcome(self.folder, position.step, position.epoch, self.finished(), name, best.value, best.step)

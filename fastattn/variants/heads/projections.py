@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._kernels import core
 from fastattn.attention import Gradients
 from fastattn.layers import Linear
 from fastattn.positions import Positions, attend_vjp
@@ -84,7 +85,7 @@ def heads_vjp(
     """
     query, key, value = heads
     batch, count, queries, d = query.shape
-    out = heads_of(np.empty((batch, queries, count * d), query.dtype), count)
+    out = heads_of(core.empty((batch, queries, count * d), query.dtype), count)
     context, weights, attention_back = attend_vjp(query, key, value, positions, first, out=out, **options)
     y, output_back = output.vjp(joined(context))
 

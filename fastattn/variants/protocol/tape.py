@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._kernels import core
 
 __all__ = ["Tape"]
 
@@ -69,6 +70,6 @@ class Tape(list[S], Generic[S]):
         return replace(self[0], **arrays)  # type: ignore[type-var]
 
     def _wider(self, array: Array) -> Array:
-        wider = np.empty((len(array), self._room, *array.shape[2:]), array.dtype)
+        wider = core.empty((len(array), self._room, *array.shape[2:]), array.dtype)
         wider[:, : array.shape[1]] = array
         return wider

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import numpy as np
 
 from fastattn import _reprs
+from fastattn._allocator import in_kept_memory
 from fastattn._arrays import Array, as_array, float_array, float_dtype, name_of
 from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
@@ -206,6 +207,7 @@ class Variant(Layer, Generic[P]):
         """
         raise NotImplementedError
 
+    @in_kept_memory
     def vjp(
         self,
         queries: Array,
@@ -229,6 +231,7 @@ class Variant(Layer, Generic[P]):
         context, weights, back = self.attend_vjp(queries, prepared, state, return_weights)
         output = context if weights is None else AttentionOutput(context, weights)
 
+        @in_kept_memory
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             return back(*check_cotangents(output, d_context, d_weights))
 

@@ -1,0 +1,57 @@
+# Memory of arrays that is kept and used again (csrc/run/allocator.c), as a handler of NumPy's.
+
+cdef extern from "run/allocator.h" nogil:
+    enum:
+        FA_ALLOCATOR_SMALLEST
+    void *fa_allocator_new(void *, size_t)
+    void *fa_allocator_zeros(void *, size_t, size_t)
+    void *fa_allocator_resized(void *, void *, size_t)
+    void fa_allocator_free(void *, void *, size_t)
+    size_t fa_allocator_kept()
+    size_t fa_allocator_limit(size_t)
+
+cdef extern from *:
+    """
+    static PyDataMem_Handler fa_allocator_handler = {
+        "fastattn", 1, {NULL, fa_allocator_new, fa_allocator_zeros, fa_allocator_resized, fa_allocator_free}};
+    """
+    cnp.PyDataMem_Handler fa_allocator_handler
+
+cdef object memory_handler = PyCapsule_New(&fa_allocator_handler, "mem_handler", NULL)
+
+
+@cython.auto_pickle(False)
+cdef class KeptMemory:
+    """A context in which all arrays of this thread, NumPy's results too, are made of memory that is kept."""
+    cdef object before
+
+    def __enter__(self):
+        self.before = cnp.PyDataMem_SetHandler(memory_handler)
+
+    def __exit__(self, *error):
+        cnp.PyDataMem_SetHandler(self.before)
+
+
+def empty(tuple shape, dtype):
+    """As ``numpy.empty``, a large array of kept memory whatever the context."""
+    cdef int i
+    cdef double size = dtype.itemsize
+    for i in range(len(shape)):
+        size *= <double>shape[i]
+    if size < FA_ALLOCATOR_SMALLEST:
+        return np.empty(shape, dtype)
+    before = cnp.PyDataMem_SetHandler(memory_handler)
+    try:
+        return np.empty(shape, dtype)
+    finally:
+        cnp.PyDataMem_SetHandler(before)
+
+
+def memory_kept():
+    """Bytes that are kept and in no array."""
+    return fa_allocator_kept()
+
+
+def memory_limit(size_t size):
+    """Set how many bytes are kept at most; return the limit before."""
+    return fa_allocator_limit(size)
