@@ -1,8 +1,8 @@
 /* Arrays of a training step: memory that was used before, in place of new pages.
  *
  * A step makes and drops some hundred arrays of 0.1 to 4 MB. The C library returns such blocks to the system when the
- * last of them goes, and the next step gets them back a page at a time: a fault, and 4 KB of zeros, for each. Bahdanau's
- * step with 64 words of 8 letters took 2 100 faults, 5 of 66 ms; with kept memory it takes none.
+ * last of them goes, and the next step gets them back a page at a time: a fault, and 4 KB of zeros, for each. A step of
+ * Bahdanau's model with 64 words of 8 letters took 2 100 faults, 5 of 66 ms; with kept memory it takes none.
  *
  *     block:  [ links, label: 64 bytes | array, on a 64-byte boundary ]
  *     bins:   sizes between two powers of two in 8 steps, so that a block is at most 1/8 larger than what it holds
