@@ -6,7 +6,9 @@ import sys
 
 import sphinx.ext.autosummary
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
 
 import fastattn
 
@@ -40,7 +42,23 @@ numpydoc_show_class_members = False  # the template of a class has them
 # The first sentence of a docstring ends at a full stop; the dot of a product has a space before it.
 sphinx.ext.autosummary.periods_re = re.compile(r"(?<=\S)\.\s+")
 
+FIRST = ["plot_why_attention.py", "plot_every_mechanism.py"]
+
+
+class Order:
+    """The order of tutorials: some first, others by name."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        """Return what to sort the tutorial of this name by."""
+        return FIRST.index(name) if name in FIRST else len(FIRST), name
+
+
+suppress_warnings = ["config.cache"]  # the order is a class, which Sphinx does not save
 sphinx_gallery_conf = {
+    "within_subsection_order": Order,
     "examples_dirs": "tutorials",
     "gallery_dirs": "generated/tutorials",
     "abort_on_example_error": True,
@@ -64,6 +82,7 @@ html_theme_options = {
     "navbar_align": "left",
     "footer_start": ["copyright"],
     "footer_end": [],
+    "secondary_sidebar_items": {"**": ["page-toc"], "words": []},  # its tables are wide
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
@@ -74,7 +93,11 @@ copybutton_prompt_is_regexp = True
 
 def formula(translator, node):
     """Write a formula as MathML, which browsers draw without a script or a font from elsewhere."""
-    translator.body.append(tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block)))
+    text = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # the one name for it that is known
+    try:
+        translator.body.append(tex2mathml(text, as_block=isinstance(node, nodes.math_block)))
+    except MathError as error:
+        logging.getLogger(__name__).warning("%s: %s", error, text, location=node)
     raise nodes.SkipNode
 
 
