@@ -554,7 +554,8 @@ EXEMPT = {
     ],
     "holds an open file, a terminal, or what belongs to a process": [
         "plugin.manager.Manager", "plugin.provider.Hooks", "plugin.registry.Registry", "seq2seq.runs.progress.Progress",
-        "seq2seq.runs.runlog.RunLog", "seq2seq.runs.training.Run", "seq2seq.runs.report.Account",
+        "seq2seq.runs.callbacks.Event", "seq2seq.runs.callbacks.TensorBoard", "seq2seq.runs.runlog.RunLog",
+        "seq2seq.runs.training.Run", "seq2seq.runs.report.Account",
     ],
     "part of the command line": [
         "commands.parser.Parser",

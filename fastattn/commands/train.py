@@ -28,6 +28,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("config", metavar="CONFIG", type=path, help="TOML file")
     parser.add_argument("--folder", type=path, help="where checkpoints and log go (default: CONFIG without its ending)")
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint, if there is one")
+    parser.add_argument("--tensorboard", action="store_true", help="write the figures of the log for TensorBoard too")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
 
@@ -37,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from fastattn import seq2seq
 
     folder = options.folder or options.config.with_suffix("")
-    outcome = seq2seq.train(options.config, folder, resume=options.resume, quiet=options.quiet)
+    callbacks = [seq2seq.TensorBoard()] if options.tensorboard else []
+    outcome = seq2seq.train(options.config, folder, resume=options.resume, quiet=options.quiet, callbacks=callbacks)
     if options.json:
         emit(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
         return 0

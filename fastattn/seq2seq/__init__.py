@@ -17,6 +17,7 @@ from fastattn.seq2seq.models.sutskever import Sutskever, SutskeverConfig
 from fastattn.seq2seq.models.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.models.wu import Wu, WuConfig
 from fastattn.seq2seq.runs import checkpoint
+from fastattn.seq2seq.runs.callbacks import Callback, Event, TensorBoard
 from fastattn.seq2seq.runs.running import load, train
 from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
@@ -38,10 +39,12 @@ __all__ = [
     "BahdanauConfig",
     "Batch",
     "Batches",
+    "Callback",
     "Cho",
     "ChoConfig",
     "Config",
     "DataConfig",
+    "Event",
     "Hypothesis",
     "InferenceConfig",
     "Luong",
@@ -52,6 +55,7 @@ __all__ = [
     "Stopped",
     "Sutskever",
     "SutskeverConfig",
+    "TensorBoard",
     "TrainingConfig",
     "Transformer",
     "TransformerConfig",

@@ -176,6 +176,8 @@ class TrainingConfig(Section, section="training"):
         By which the best checkpoint is chosen.
     keep : int
         Checkpoints kept, besides the best.
+    tensorboard : bool
+        Whether the figures of the log are written for TensorBoard too, see `fastattn.seq2seq.TensorBoard`.
     """
 
     seed: int = setting(1, least=0)
@@ -204,6 +206,7 @@ class TrainingConfig(Section, section="training"):
     patience: int = setting(0, least=0)
     metric: str = setting("loss", choices=("loss", "bleu", "chrf", "wer", "per", "accuracy"))
     keep: int = setting(3, least=1)
+    tensorboard: bool = setting(False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

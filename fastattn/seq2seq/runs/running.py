@@ -5,7 +5,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.models.registry import build
 from fastattn.seq2seq.runs import checkpoint, durable
+from fastattn.seq2seq.runs.callbacks import Callback, TensorBoard, check_callbacks
 from fastattn.seq2seq.runs.checkpoint import Checkpoint
 from fastattn.seq2seq.runs.durable import DamagedError
 from fastattn.seq2seq.runs.pretrained import start_embeddings
@@ -36,7 +37,7 @@ from fastattn.seq2seq.translate import Translator
 __all__ = ["load", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
-_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep"}
+_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard"}
 
 # Keys that it may lower, which is what helps a run that has diverged. A clip of 0 is none.
 _LOWERED = ("rate", "clip")
@@ -57,6 +58,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     label: str = "",
+    callbacks: Iterable[Callback] = (),
 ) -> Outcome:
     """Train a model.
 
@@ -75,6 +77,9 @@ def train(
         Show no progress on stderr; lines of the data that were left out are reported all the same.
     label : str
         Stands in front of the progress.
+    callbacks : iterable of callable
+        Functions that are called, in order, with each `Event` of the run; one that returns something true ends it,
+        after the present step, as `max_steps` does. See the notes.
 
     Returns
     -------
@@ -95,6 +100,11 @@ def train(
     -----
     A resumed run may have other `epochs`, `max_steps`, `patience`, `log_every`, `checkpoint_every` and `keep`, and a
     lower `rate` or `clip`, which the log records.
+
+    Callbacks are no part of a run's state: a run that they only look at has the bits of one without any, and what is
+    resumed after one has ended it, of one that never ended there. A resumed run begins with "begin", which has the step
+    of the checkpoint, and repeats the events of what came after it: a callback that remembers starts again from there.
+    What a callback raises ends the run, which can be resumed from its last checkpoint.
 
     A run that was killed at any moment, and resumed with the same configuration and data on the same machine, ends
     with the same bits as one that was never interrupted, for any number of threads before and after.
@@ -124,6 +134,9 @@ def train(
     need("safetensors.numpy", "seq2seq", "checkpoints")  # now, not when the first one is written
     folder = Path(path_name("folder", folder))
     _check_apart(config, folder)
+    callbacks = check_callbacks(callbacks)
+    if config.training.tensorboard and not any(isinstance(each, TensorBoard) for each in callbacks):
+        callbacks.append(TensorBoard())
     progress = Progress(label=string("label", label), quiet=quiet)
     about = prospect(config)
     with _alone(folder):
@@ -141,7 +154,7 @@ def train(
         model = _build(config, *sides) if found is None else _restored(found, config, sides)
         progress.lines(start_embeddings(model, config, sides) if found is None else [])
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
-        run = Run(model, corpus, config, folder, _save, changes)
+        run = Run(model, corpus, config, folder, _save, changes, callbacks)
         if found is not None:
             run.load_state(found.progress, found.state)
             if run.position.step != found.step:

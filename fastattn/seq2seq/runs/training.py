@@ -24,6 +24,7 @@ from fastattn.optim import (
 )
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.models.model import Model
+from fastattn.seq2seq.runs.callbacks import Callback, Event
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.runlog import RunLog, read_log
 from fastattn.seq2seq.runs.signals import Stop, Stopped, stop_requests
@@ -47,7 +48,7 @@ class Outcome:
     steps, epochs : int
         Steps taken, and epochs completed.
     reason : str
-        Why it ended: "epochs", "max_steps" or "patience".
+        Why it ended: "epochs", "max_steps", "patience", or "callback" if one of them ended it.
     metric : str
     best : float or None
         The best value of the metric on the validation data.
@@ -114,6 +115,7 @@ class Run:
         ``save(run, best)`` writes a checkpoint, `best` if the last validation was the best one.
     changes : mapping, optional
         What a resumed run changes in the settings of the steps, for its log.
+    callbacks : sequence of callable
 
     Attributes
     ----------
@@ -137,6 +139,7 @@ class Run:
         folder: Path,
         save: Callable[["Run", bool], None],
         changes: Mapping[str, Any] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         settings = config.training
         self.model, self.corpus, self.config, self.folder, self.changes = model, corpus, config, folder, changes
@@ -148,6 +151,7 @@ class Run:
                               decay=settings.decay)  # fmt: skip
         self.average = WeightAverage(self.parameters, settings.average) if settings.average else None
         self._save, self._saved = save, (0, -1, False)
+        self._callbacks, self._ended = callbacks, False
         self._last: Sequence[Batch] = ()  # of the last step
         self._timed: list[float] = [0, 0.0]  # target tokens and seconds since the last line of the log
 
@@ -217,7 +221,7 @@ class Run:
             return "epochs"
         if settings.patience and self.best.waited >= settings.patience:
             return "patience"
-        return ""
+        return "callback" if self._ended else ""
 
     def run(self, progress: Progress) -> Outcome:
         """Train until the end.
@@ -233,8 +237,17 @@ class Run:
         try:
             if self.changes:
                 log.write_once(step=self.position.step, epoch=self.position.epoch, changes=self.changes)
-            with stop_requests() as stop:
-                self._loop(log, progress, stop)
+            reason = "failed"
+            self._tell("begin")
+            try:
+                with stop_requests() as stop:
+                    self._loop(log, progress, stop)
+                reason = self.finished()
+            except Stopped:
+                reason = "stopped"
+                raise
+            finally:
+                self._tell("end", reason=reason)
         finally:
             log.close()
             progress.close()
@@ -259,8 +272,16 @@ class Run:
                 raise Stopped(stop.number, text)
             norm, rate = next(steps)
             progress.advance(self.position.loss / self.position.tokens)
+            self._tell("step", gradient_norm=norm, rate=rate)
             if self.position.step % settings.log_every == 0:
                 self._log(log, progress, norm, rate)
+
+    def _tell(self, kind: str, **values: Any) -> None:
+        """Call all callbacks; the run ends if one of them says so."""
+        position = self.position
+        event = Event(kind, position.step, position.epoch, self.folder, self.model, values)
+        for callback in self._callbacks:
+            self._ended |= bool(callback(event))
 
     def _steps(self) -> Iterator[tuple[float, float]]:
         """Take a step for each item: its gradient's norm before clipping, and its rate."""
@@ -355,6 +376,7 @@ class Run:
             is_best = self.final.observe(value, position.step, name)
         log.write(step=position.step, epoch=position.epoch, **values, best=is_best, **({} if turn else {"final": True}))
         progress.measured(position.step, values, "validation_loss" if name == "loss" else name, is_best)
+        self._tell("validation", **values, best=is_best)
         return is_best
 
     def _log(self, log: RunLog, progress: Progress, norm: float, rate: float) -> None:
@@ -363,6 +385,7 @@ class Run:
                   "tokens_per_second": round(tokens / max(seconds, 1e-9))}  # fmt: skip
         log.write(step=position.step, epoch=position.epoch, **values)
         progress.show(step=position.step, **values)
+        self._tell("log", **values)
         position.loss, position.tokens, self._timed = 0.0, 0, [0, 0.0]
 
     def _mark(self) -> tuple[int, int, bool]:
@@ -372,6 +395,7 @@ class Run:
         self._check_finite()
         self._save(self, best)
         self._saved = self._mark()
+        self._tell("checkpoint", best=best)
 
     def _check_finite(self) -> None:
         """Raise if the run has diverged: what is saved must be of use, to those who load it and to a resumed run."""

@@ -44,6 +44,13 @@ def train(folder="run", pairs=PAIRS, resume=False, config=CONFIG, **training):
     return seq2seq.train(config, folder, pairs=pairs, resume=resume, quiet=True)
 
 
+advice(
+    lambda callbacks="TensorBoard": seq2seq.train(CONFIG, "run", pairs=PAIRS, quiet=True, callbacks=callbacks),
+    "pass a list of functions of an Event",
+    callbacks=[lambda event: None],
+)
+
+
 @functools.cache
 def trained():
     train(Path(KEPT.name) / "run", checkpoint_every=1)
