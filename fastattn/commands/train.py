@@ -18,6 +18,7 @@ or a kill, and ends with the same bits as a run that was never interrupted."""
 _EXAMPLE = """
 fastattn train german.toml --folder german
 fastattn train german.toml --folder german --resume
+fastattn train medical.toml --init-from german
 cut -f 1,2 corpus.tsv | fastattn train german.toml --folder german      with train = "-" in [data]
 """
 
@@ -28,6 +29,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("config", metavar="CONFIG", type=path, help="TOML file")
     parser.add_argument("--folder", type=path, help="where checkpoints and log go (default: CONFIG without its ending)")
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint, if there is one")
+    parser.add_argument("--init-from", type=path, metavar="MODEL", help="begin with this model, trained on other data")
     parser.add_argument("--tensorboard", action="store_true", help="write the figures of the log for TensorBoard too")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
@@ -39,7 +41,10 @@ def run(options: argparse.Namespace) -> int:
 
     folder = options.folder or options.config.with_suffix("")
     callbacks = [seq2seq.TensorBoard()] if options.tensorboard else []
-    outcome = seq2seq.train(options.config, folder, resume=options.resume, quiet=options.quiet, callbacks=callbacks)
+    outcome = seq2seq.train(
+        options.config, folder, resume=options.resume, quiet=options.quiet, init_from=options.init_from,
+        callbacks=callbacks,
+    )  # fmt: skip
     if options.json:
         emit(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
         return 0

@@ -38,6 +38,8 @@ _OTHERS = {
     "attention_dropout": ("attn_dropout", "attention_probs_dropout_prob", "attention_dropout_rate"),
     "label_smoothing": ("smoothing", "label_smooth", "label_smoothing_factor", "label_smoothing_eps"),
     "bidirectional": ("bidir", "brnn"),
+    "init_from": ("train_from", "load_from", "pretrained", "finetune_from", "init_checkpoint", "warm_start",
+                  "load_model", "finetune_from_model", "pretrained_model", "restore_file"),
     "seed": ("random_seed", "random_state", "manual_seed", "rng_seed"),
     "epochs": ("num_epochs", "n_epochs", "max_epochs", "num_train_epochs", "epoch", "nb_epoch", "max_epoch"),
     "max_steps": ("steps", "num_steps", "train_steps", "max_iters", "max_updates", "max_update", "n_steps",

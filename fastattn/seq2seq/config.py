@@ -155,7 +155,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     Returns
     -------
     Config
-        With the paths of `data` joined to the folder of the file.
+        With the paths of `data` and `training.init_from` joined to the folder of the file.
 
     Raises
     ------
@@ -181,7 +181,9 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     joined: dict[str, Any] = {
         name: os.path.join(path.parent, place) for name, place in places.items() if place not in ("", "-")
     }
-    return replace(config, data=replace(config.data, **joined))
+    init_from = config.training.init_from and os.path.join(path.parent, config.training.init_from)
+    training = replace(config.training, init_from=init_from)
+    return replace(config, data=replace(config.data, **joined), training=training)
 
 
 def _model(table: Mapping[str, Any]) -> Any:

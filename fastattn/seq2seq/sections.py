@@ -178,6 +178,8 @@ class TrainingConfig(Section, section="training"):
         Checkpoints kept, besides the best.
     tensorboard : bool
         Whether the figures of the log are written for TensorBoard too, see `fastattn.seq2seq.TensorBoard`.
+    init_from : str
+        A trained model, the folder of its run or of a checkpoint, to begin with; "": parameters are drawn.
     """
 
     seed: int = setting(1, least=0)
@@ -207,6 +209,7 @@ class TrainingConfig(Section, section="training"):
     metric: str = setting("loss", choices=("loss", "bleu", "chrf", "wer", "per", "accuracy"))
     keep: int = setting(3, least=1)
     tensorboard: bool = setting(False)
+    init_from: str = setting("")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,18 +6,20 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastattn._numbers import check_choice, check_flag
 from fastattn._printing import say
 from fastattn._strings import path_name, string
-from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of, within
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.models.registry import build
 from fastattn.seq2seq.runs import checkpoint, durable
+from fastattn.seq2seq.runs.beginning import begin_from, new_model
 from fastattn.seq2seq.runs.callbacks import Callback, TensorBoard, check_callbacks
 from fastattn.seq2seq.runs.checkpoint import Checkpoint
 from fastattn.seq2seq.runs.durable import DamagedError
@@ -37,7 +39,7 @@ from fastattn.seq2seq.translate import Translator
 __all__ = ["load", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
-_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard"}
+_FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard", "init_from"}
 
 # Keys that it may lower, which is what helps a run that has diverged. A clip of 0 is none.
 _LOWERED = ("rate", "clip")
@@ -58,6 +60,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     label: str = "",
+    init_from: str | os.PathLike[str] | None = None,
     callbacks: Iterable[Callback] = (),
 ) -> Outcome:
     """Train a model.
@@ -77,6 +80,8 @@ def train(
         Show no progress on stderr; lines of the data that were left out are reported all the same.
     label : str
         Stands in front of the progress.
+    init_from : path, optional
+        In place of ``training.init_from``: a trained model to begin with, the folder of its run or of a checkpoint.
     callbacks : iterable of callable
         Functions that are called, in order, with each `Event` of the run; one that returns something true ends it,
         after the present step, as `max_steps` does. See the notes.
@@ -98,8 +103,8 @@ def train(
 
     Notes
     -----
-    A resumed run may have other `epochs`, `max_steps`, `patience`, `log_every`, `checkpoint_every` and `keep`, and a
-    lower `rate` or `clip`, which the log records.
+    A resumed run may have other `epochs`, `max_steps`, `patience`, `log_every`, `checkpoint_every`, `keep` and
+    `tensorboard`, and a lower `rate` or `clip`, which the log records.
 
     Callbacks are no part of a run's state: a run that they only look at has the bits of one without any, and what is
     resumed after one has ended it, of one that never ended there. A resumed run begins with "begin", which has the step
@@ -127,6 +132,8 @@ def train(
     if not isinstance(config, Config):
         read = read_config(config)
         place, config = f"{os.fspath(config)}: {place}", read
+    if init_from is not None:
+        config = replace(config, training=replace(config.training, init_from=path_name("init_from", init_from)))
     if pairs is None and not config.data.train:
         hint = "name a file of pairs, or - for the standard input; in Python, pairs may be given instead."
         raise ConfigError(describe_file(place, "missing", hint))
@@ -151,10 +158,17 @@ def train(
                 say(*str(report).split("\n"))
         progress.lines(about)
         sides = corpus.source_vocabulary, corpus.target_vocabulary
-        model = _build(config, *sides) if found is None else _restored(found, config, sides)
-        progress.lines(start_embeddings(model, config, sides) if found is None else [])
+        notes = {"changes": changes} if changes else {}
+        if found is not None:
+            model = _restored(found, config, sides)
+        else:
+            model = new_model(config, sides)
+            progress.lines(start_embeddings(model, config, sides))
+            if place := config.training.init_from:
+                notes = begin_from(model, sides, load(place), Path(place))
+                progress.line(f"beginning with {place}: {_kept(notes)}")
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
-        run = Run(model, corpus, config, folder, _save, changes, callbacks)
+        run = Run(model, corpus, config, folder, _save, notes, callbacks)
         if found is not None:
             run.load_state(found.progress, found.state)
             if run.position.step != found.step:
@@ -314,11 +328,10 @@ def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:
         raise CheckpointError(describe_file(found.folder, f"has no {error.args[0]} vocabulary", hint)) from None
 
 
-def _build(config: Config, source: Vocabulary, target: Vocabulary) -> Model:
-    try:
-        return build(config.model, len(source), len(target), config.training.seed)
-    except FastattnError as error:
-        raise ConfigError(within("model", error)) from error
+def _kept(notes: dict[str, Any]) -> str:
+    """Return in words how many tokens a run takes over from the model that it begins with."""
+    sides = {side: notes[side] for side in ("source", "target")}
+    return ", ".join(f"{n['kept']} {side} tokens are known to it, {n['new']} are new" for side, n in sides.items())
 
 
 def _check_apart(config: Config, folder: Path) -> None:

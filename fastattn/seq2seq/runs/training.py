@@ -113,8 +113,8 @@ class Run:
         Where the log is; its checkpoints are the business of `save`.
     save : callable
         ``save(run, best)`` writes a checkpoint, `best` if the last validation was the best one.
-    changes : mapping, optional
-        What a resumed run changes in the settings of the steps, for its log.
+    notes : mapping, optional
+        For the log: where the run begins, or what a resumed one changes in the settings of the steps.
     callbacks : sequence of callable
 
     Attributes
@@ -138,11 +138,11 @@ class Run:
         config: Config,
         folder: Path,
         save: Callable[["Run", bool], None],
-        changes: Mapping[str, Any] | None = None,
+        notes: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         settings = config.training
-        self.model, self.corpus, self.config, self.folder, self.changes = model, corpus, config, folder, changes
+        self.model, self.corpus, self.config, self.folder, self.notes = model, corpus, config, folder, notes
         self.position, self.best = Position(), Best()
         self.final: Best | None = None
         self.parameters = model.parameters()
@@ -235,8 +235,8 @@ class Run:
         """
         log = RunLog(self.folder / "log.jsonl", self.position.step, finished=bool(self.finished()))
         try:
-            if self.changes:
-                log.write_once(step=self.position.step, epoch=self.position.epoch, changes=self.changes)
+            if self.notes:
+                log.write_once(step=self.position.step, epoch=self.position.epoch, **self.notes)
             reason = "failed"
             self._tell("begin")
             try:

@@ -51,6 +51,15 @@ advice(
 )
 
 
+def beginning(**model):
+    shutil.rmtree("other", ignore_errors=True)
+    config = replace(CONFIG, model=replace(CONFIG.model, **model))
+    return seq2seq.train(config, "other", pairs=PAIRS, quiet=True, init_from=trained())
+
+
+advice(lambda hidden=8: beginning(hidden=hidden), "give the settings of the model to begin from", hidden=4)
+
+
 @functools.cache
 def trained():
     train(Path(KEPT.name) / "run", checkpoint_every=1)
