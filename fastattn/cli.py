@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fastattn._version import __version__
 from fastattn.commands import (
+    average,
     bench,
     check,
     evaluate,
@@ -25,7 +26,9 @@ from fastattn.commands.parser import Parser
 
 __all__ = ["main"]
 
-_COMMANDS = (quickstart, train, translate, evaluate, score, heatmap, info, plugins, check, bench, new_plugin)
+_COMMANDS = (
+    quickstart, train, translate, evaluate, score, heatmap, average, info, plugins, check, bench, new_plugin,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -163,6 +163,12 @@ def searched(model):
     return loss, count, gradients, [[hypothesis.tokens for hypothesis in each] for each in found], stepped
 
 
+def searched_alone(model):
+    batch = seq2seq_cases.random_pairs()
+    found = seq2seq.beam_search(model, batch.source, batch.source_lengths, size=2, limit=4)
+    return [[hypothesis.tokens for hypothesis in each] for each in found], model.teacher_forcing(batch)
+
+
 def translated(translator):
     return [translator.search(["ab", "", "ccc"], beam=2, weights=True), translator.translate(["abc"])]
 
@@ -315,6 +321,7 @@ CASES = {
     "adamw": (lambda: optim.AdamW(parameters(), rate=0.1), stepped),
     "average": (lambda: optim.WeightAverage(parameters(), 0.9), averaged),
     "constant": (lambda: optim.Constant(0.1, warmup=9), scheduled),
+    "ensemble": (lambda: seq2seq.Ensemble([build(seq2seq_cases.CASES["wu"])] * 2), searched_alone),
     "cosine": (lambda: optim.Cosine(0.1, steps=9), scheduled),
     "one cycle": (lambda: optim.OneCycle(0.1, steps=9), scheduled),
     "inverse square root": (lambda: optim.InverseSquareRoot(0.1, warmup=9), scheduled),

@@ -3,12 +3,15 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastattn.commands.failure import EXIT_CODES
 from fastattn.errors import FastattnError
 
-__all__ = ["Commands", "add_command", "add_model", "at_least", "inference", "number_from", "path", "share"]
+if TYPE_CHECKING:
+    from fastattn.seq2seq.translate import Translator
+
+__all__ = ["Commands", "add_command", "add_model", "at_least", "inference", "model_of", "number_from", "path", "share"]
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns to itself
 
@@ -40,6 +43,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="which checkpoint (default: best by validation, or the last one if there was no validation)",
     )
+    parser.add_argument(
+        "--ensemble", type=path, action="append", default=[], metavar="MODEL",
+        help="another model of the same vocabularies, searched together with the first (may be given again)",
+    )  # fmt: skip
+
+
+def model_of(options: argparse.Namespace) -> "Translator":
+    """Load what the arguments of `add_model` name."""
+    from fastattn import seq2seq
+
+    return seq2seq.load(options.folder, options.checkpoint, ensemble=options.ensemble)
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from fastattn._printing import emit, say, show
-from fastattn.commands.arguments import Commands, add_command, add_model, inference, path
+from fastattn.commands.arguments import Commands, add_command, add_model, inference, model_of, path
 from fastattn.commands.lines import add_pairs, pairs_of
 from fastattn.commands.outputs import check_output
 
@@ -43,14 +43,13 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Translate, compare, print."""
-    from fastattn import seq2seq
     from fastattn.seq2seq.search.evaluation import evaluate, require
     from fastattn.seq2seq.text.metrics import group_references
 
     # BLEU and chrF want as many references for one source as for another.
     metrics = options.metric or (("per", "accuracy") if options.group else _METRICS)
     require(metrics)
-    translator = seq2seq.load(options.folder, options.checkpoint)
+    translator = model_of(options)
     pairs = pairs_of(options)
     if options.translations:
         check_output(options.translations, options.file, options.target, options.folder)

@@ -3,7 +3,7 @@
 import argparse
 
 from fastattn._printing import emit
-from fastattn.commands.arguments import Commands, add_command, add_model, path
+from fastattn.commands.arguments import Commands, add_command, add_model, model_of, path
 from fastattn.commands.outputs import check_output
 from fastattn.errors import ConfigError, describe_file
 
@@ -37,10 +37,8 @@ def run(options: argparse.Namespace) -> int:
         hint = f"end it in one of {', '.join((*_PICTURES, *_PAGES))}."
         raise ConfigError(describe_file(options.output, "what the file is to be cannot be told from its name", hint))
     check_output(options.output, options.folder)
-    from fastattn import seq2seq
-
     page = suffix in _PAGES  # it has pickers for layers and heads; a picture shows one map
-    translator = seq2seq.load(options.folder, options.checkpoint)
+    translator = model_of(options)
     found = translator.align(options.source, options.target, layers=page)
     from fastattn import viz
 

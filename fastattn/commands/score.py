@@ -5,7 +5,7 @@ import json
 import math
 
 from fastattn._printing import emit, say
-from fastattn.commands.arguments import Commands, add_command, add_model
+from fastattn.commands.arguments import Commands, add_command, add_model, model_of
 from fastattn.commands.lines import add_pairs, pairs_of
 
 __all__ = ["add", "run"]
@@ -32,9 +32,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score all pairs."""
-    from fastattn import seq2seq
-
-    translator = seq2seq.load(options.folder, options.checkpoint)
+    translator = model_of(options)
     pairs = pairs_of(options)
     found = translator.score(pairs.sources, pairs.targets)
     for source, target, one in zip(pairs.sources, pairs.targets, found):

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastattn._printing import emit, say
-from fastattn.commands.arguments import Commands, add_command, add_model, at_least, inference, number_from, share
+from fastattn.commands.arguments import (
+    Commands,
+    add_command,
+    add_model,
+    at_least,
+    inference,
+    model_of,
+    number_from,
+    share,
+)
 from fastattn.commands.lines import in_blocks, numbered_lines, typed
 from fastattn.errors import ConfigError, describe_file
 
@@ -56,9 +65,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Translate block by block."""
     _check(options)
-    from fastattn import seq2seq
-
-    translator = seq2seq.load(options.folder, options.checkpoint)
+    translator = model_of(options)
     limit, most = translator.config.training.max_length, translator.most_tokens
     # Somebody who types wants an answer to every line.
     size = 1 if options.file == "-" and typed() else _BLOCK

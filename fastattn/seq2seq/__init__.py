@@ -23,6 +23,7 @@ from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
 from fastattn.seq2seq.search.beam import beam_search
 from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.search.ensemble import Ensemble
 from fastattn.seq2seq.text import metrics
 from fastattn.seq2seq.text.batches import Batch, Batches
 from fastattn.seq2seq.text.encoding import encode, encode_pairs, read_lines, read_pairs
@@ -44,6 +45,7 @@ __all__ = [
     "ChoConfig",
     "Config",
     "DataConfig",
+    "Ensemble",
     "Event",
     "Hypothesis",
     "InferenceConfig",

@@ -12,16 +12,18 @@
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastattn import _reprs
 from fastattn._arrays import Array
-from fastattn._numbers import check_choice
+from fastattn._numbers import check_choice, check_size
 from fastattn._printing import say
-from fastattn._strings import path_name
+from fastattn._strings import path_name, strings
 from fastattn._version import __version__
 from fastattn.errors import (
     ArgumentError,
@@ -34,13 +36,13 @@ from fastattn.errors import (
 )
 from fastattn.seq2seq.runs import durable
 from fastattn.seq2seq.runs.durable import DamagedError
-from fastattn.seq2seq.runs.tensors import pack, unpack
+from fastattn.seq2seq.runs.tensors import check_finite, check_tensors, pack, unpack
 from fastattn.seq2seq.schema import as_table
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.tokenizer_files import FILES
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 
-__all__ = ["Checkpoint", "load", "mark_best", "save", "steps"]
+__all__ = ["Checkpoint", "average", "load", "mark_best", "save", "steps"]
 
 _FOLDER = re.compile(r"checkpoint-(\d{8,})(\.old)?")  # .old: see `durable.write_folder`
 WHICH = ("last", "best")
@@ -216,6 +218,82 @@ def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True
         return Checkpoint(**{**vars(found), "warnings": warnings})
     problem = f"none of its checkpoints is good ({' '.join(notes)})"
     raise CheckpointError(describe_file(run, problem, "restore one from a copy, or train anew in another folder."))
+
+
+def average(
+    folders: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str], *, last: int | None = None
+) -> Checkpoint:
+    """Write the mean of several checkpoints, parameter by parameter, as the checkpoint of a new run.
+
+    Parameters
+    ----------
+    folders : iterable of path
+        Of checkpoints, or of runs, which stand for the checkpoints that are kept in them.
+    output : path
+        The folder of the new run; one that has a checkpoint is refused.
+    last : int, optional
+        Of these checkpoints, take so many of the most steps.
+
+    Returns
+    -------
+    Checkpoint
+        What was written; `fastattn.seq2seq.load` takes it as any other. It has the configuration and the step of the
+        one of the most steps, and no state of an optimizer, so that no run can go on from it.
+
+    Raises
+    ------
+    CheckpointError
+        If one is missing or damaged, or their models or vocabularies differ, by the name of the setting.
+
+    Notes
+    -----
+    Sums are taken in float64 in the order of the steps, of equal steps in the order given, and the means are rounded
+    once. Vaswani et al. 2017, section 6.1, take the last five checkpoints for their base models.
+    """
+    places = [Path(place) for place in strings("folders", [path_name("folders", each) for each in folders])]
+    found = [folder for place in places for folder in _good(place)]
+    found.sort(key=lambda one: one.step)
+    if last is not None:
+        found = found[-check_size("last", last) :]
+    output = Path(path_name("output", output))
+    if not found:
+        raise CheckpointError(describe_file("folders", "name no checkpoint", "name runs or checkpoints."))
+    if steps(output):
+        raise CheckpointError(describe_file(output, "there is a checkpoint in it", "choose another folder."))
+    newest = found[-1]
+    for one in found:
+        _check_alike(one, newest)
+    model = {}
+    for name, array in newest.model.items():
+        total = np.zeros(array.shape)
+        for one in found:
+            total += one.model[name]
+        model[name] = (total / len(found)).astype(array.dtype)
+    averaged = {"averaged": [str(one.folder) for one in found]}
+    save(output, newest.step, model=model, state={}, config=newest.config, progress=averaged,
+         vocabularies=newest.vocabularies, best=True)  # fmt: skip
+    return load(output)
+
+
+def _good(place: Path) -> list[Checkpoint]:
+    """Return the checkpoint in a folder, or all those of a run, without the states of their optimizers."""
+    inside = [folder for _, folder in sorted(_candidates(place)) if folder.suffix != ".old"]
+    return [_read(folder, False) for folder in inside] or [load(place, state=False)]
+
+
+def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
+    """Raise unless two checkpoints are of one architecture with one pair of vocabularies."""
+    hint = "average checkpoints of one run, or of runs with the same configuration and data."
+    mine, its = (as_table(each.config.get("model", {}), "model") for each in (one, other))
+    for key in sorted({*mine, *its}):
+        if mine.get(key) != its.get(key):
+            problem = f"has model.{key} {mine.get(key)!r}, and {other.folder} has {its.get(key)!r}"
+            raise CheckpointError(describe_file(one.folder, problem, hint))
+    for side in ("source", "target"):
+        if one.vocabularies.get(side) != other.vocabularies.get(side):
+            raise CheckpointError(describe_file(one.folder, f"has another {side} vocabulary than {other.folder}", hint))
+    check_tensors(one.model, other.model, one.folder)
+    check_finite(one.model, one.folder)
 
 
 def _read(folder: Path, state: bool) -> Checkpoint:

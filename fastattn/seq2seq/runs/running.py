@@ -12,7 +12,7 @@ from typing import Any
 
 from fastattn._numbers import check_choice, check_flag
 from fastattn._printing import say
-from fastattn._strings import path_name, string
+from fastattn._strings import items, path_name, string
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.config import Config, read_config
@@ -30,6 +30,7 @@ from fastattn.seq2seq.runs.sizes import Blank, OversizeError
 from fastattn.seq2seq.runs.tensors import restore
 from fastattn.seq2seq.runs.training import Outcome, Run
 from fastattn.seq2seq.runs.validation import Best
+from fastattn.seq2seq.search.ensemble import Ensemble
 from fastattn.seq2seq.search.evaluation import require
 from fastattn.seq2seq.sections import PATHS
 from fastattn.seq2seq.text.corpus import Pairs, prepare_corpus
@@ -185,7 +186,9 @@ def train(
         return run.run(progress)
 
 
-def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
+def load(
+    folder: str | os.PathLike[str], which: str = "best", *, ensemble: Iterable[str | os.PathLike[str]] = ()
+) -> Translator:
     """Return the model of a run, ready for use.
 
     Parameters
@@ -195,6 +198,9 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     which : {"best", "last"}
         Which checkpoint of a run; without validation data the best is the last. What is used in place of one that is
         missing or damaged is said on the standard error stream.
+    ensemble : iterable of path
+        Further models, of the same vocabularies, which search and score together with the first, see `Ensemble`. The
+        configuration is that of the first.
 
     Returns
     -------
@@ -203,8 +209,26 @@ def load(folder: str | os.PathLike[str], which: str = "best") -> Translator:
     Raises
     ------
     CheckpointError
-        If there is no good checkpoint, or it does not fit its configuration.
+        If there is no good checkpoint, or it does not fit its configuration, or vocabularies differ.
     """
+    first = _load(folder, which)
+    places = [path_name("ensemble", each) for each in items("ensemble", "paths", ensemble, "pass a list of folders.")]
+    others = [_load(place, which) for place in places]
+    for place, other in zip(places, others):
+        for side in ("source_vocabulary", "target_vocabulary"):
+            if getattr(first, side) != getattr(other, side):
+                problem = f"has another {side.replace('_', ' ')} than {os.fspath(folder)}"
+                hint = "train the models of an ensemble with the same data and [vocabulary]."
+                raise CheckpointError(describe_file(place, problem, hint))
+    if not others:
+        return first
+    model = Ensemble([first.model, *(other.model for other in others)])  # type: ignore[abstract]
+    check_inference(model, first.config)
+    return Translator(model, first.source_vocabulary, first.target_vocabulary, first.config)
+
+
+def _load(folder: Any, which: str) -> Translator:
+    """Return the model of one run."""
     folder, which = Path(path_name("folder", folder)), check_choice("which", which, checkpoint.WHICH)
     if which == "best" and not (folder / "best").exists():
         found = _best_without_pointer(folder, checkpoint.load(folder, state=False))
