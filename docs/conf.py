@@ -62,6 +62,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "generated/tutorials",
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),  # where a legend of matplotlib lies in memory is nothing to read
     "min_reported_time": 1000,
     "show_signature": False,
     "ignore_repr_types": r"matplotlib[.].*",  # of the last line of a cell, which draws

@@ -59,6 +59,7 @@ for axes, picture, caption in zip(panels, seen, captions):
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
     axes.set_title(" ".join(WORDS[word] for word in caption).replace(" ,", ","), fontsize=9)
     axes.set_axis_off()
+plt.show()
 
 # %%
 # From pictures to a memory
@@ -144,6 +145,7 @@ print(f"shapes of 200 new pictures: {(said == captions)[:, 1::3].mean():.1%} rig
 _, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 axes.plot(np.reshape(losses, (-1, 10)).mean(axis=1))
 axes.set(xlabel="ten steps of training", ylabel="loss", ylim=(0, None))
+plt.show()
 
 # %%
 # Where each word looks
@@ -154,6 +156,7 @@ axes.set(xlabel="ten steps of training", ylabel="loss", ylim=(0, None))
 def draw(number):
     figure = plt.figure(figsize=(11, 3.4), layout="constrained")
     viz.overlay(seen[number].clip(0, 1), maps[number], [WORDS[word] for word in said[number]], columns=5, figure=figure)
+    plt.show()
 
 
 draw(0)

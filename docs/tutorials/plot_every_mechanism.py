@@ -443,3 +443,4 @@ for name, task, share, seconds in table:
     print(f"{name:22} {task:8} {share:7.1%} right  {seconds:4.1f} s")
 left_out = set(fastattn.variants.names()) - {row[0] for row in table}
 print(f"{len(table)} mechanisms; not on this page: {', '.join(sorted(left_out)) or 'none'}")
+plt.show()

@@ -60,6 +60,7 @@ for name, function in ACTIVATIONS.items():
 left.set(title="activation", ylim=(-1.2, 2.2))
 right.set(title="its slope")
 left.legend()
+plt.show()
 
 # %%
 # A task for a network
@@ -133,6 +134,7 @@ for activation in ACTIVATIONS:
     axes.plot(np.arange(len(losses)) * 20, losses, label=activation)
 axes.set(xlabel="steps of training", ylabel="loss", ylim=(0, None))
 axes.legend()
+plt.show()
 
 # %%
 # And what they have built: weights of 41 keys from 0 to 1, a row for each query. A ridge along the diagonal is what was
@@ -146,6 +148,7 @@ for axes, activation in zip(panels, ACTIVATIONS):
     axes.imshow(weights, cmap="cividis", vmin=0, origin="lower", extent=(0, 1, 0, 1))
     axes.set(title=activation, xlabel="key")
 panels[0].set_ylabel("query")
+plt.show()
 
 # %%
 # One sample of the task, at width 16:
@@ -156,6 +159,7 @@ _, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
 for axes, activation in zip(panels, ACTIVATIONS):
     weights = fitted[activation, 16][0].forward(memory, asked, return_weights=True).weights[0]
     viz.heatmap(weights, columns, rows, title=activation, ax=axes, numbers=False)
+plt.show()
 
 # %%
 # Which one

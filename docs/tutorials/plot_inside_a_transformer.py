@@ -8,7 +8,7 @@ matrices of its own:
 
 .. math::
    \mathrm{head}_i(x, m) = \mathrm{softmax}\!\left(\frac{x Q_i \, (m K_i)^T}{\sqrt{d}}\right) m V_i, \qquad
-   y = [\mathrm{head}_1; \dots; \mathrm{head}_H] \, W
+   y = [\mathrm{head}_1; \ldots; \mathrm{head}_H] \, W
 
 It does so in three places: the encoder's positions look at each other, the decoder's positions look at those before
 them, and the decoder looks at the encoder. This page trains a small one in seconds and looks at all its weights: which

@@ -117,6 +117,7 @@ for read in ("last", "mean", "pool"):
     axes.plot(np.arange(40) * 10, np.reshape(losses, (-1, 10)).mean(axis=1), label=read)
 axes.set(xlabel="steps of training", ylabel="loss", ylim=(0, None))
 axes.legend()
+plt.show()
 
 # %%
 # For the last state the network has to learn to carry the word to the end, which takes longest; the mean dilutes it by
@@ -136,6 +137,7 @@ found = pooling.pool(prepared, return_weights=True)
 labels = [f"{WORDS[c]} at {int((row == 0).argmax()) + 1}" for row, c in zip(words, classes)]
 _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 viz.heatmap(found.weights, [str(place) for place in range(16)], labels, ax=axes, numbers=False)
+plt.show()
 
 # %%
 # With a width there is a hidden layer between, :math:`v \cdot \tanh(W h_j + b)`, as in hierarchical attention networks

@@ -186,6 +186,7 @@ for name, curve in curves.items():
     axes.plot(np.arange(len(curve)) * 20, curve, label=name)
 axes.set(xlabel="steps of training", ylabel="right by one position, percent")
 axes.legend()
+plt.show()
 
 # %%
 # What they look at for the same four questions after 60 steps, when not all of them know yet where the answer is. In
@@ -196,6 +197,7 @@ _, panels = plt.subplots(2, 3, figsize=(11, 4.4), layout="constrained")
 panels.flat[-1].set_axis_off()
 for axes, name in zip(panels.flat, ways):
     viz.heatmap(maps[name], columns, rows, title=name, ax=axes, numbers=False)
+plt.show()
 
 # %%
 # When to take which

@@ -184,6 +184,7 @@ _, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for axes, (score, translator) in zip(panels, translators.items()):
     found = translator.align(text)
     viz.heatmap(found.map(), found.source_tokens, found.tokens, title=score, ax=axes)
+plt.show()
 
 # %%
 # More
