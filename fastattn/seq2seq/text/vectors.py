@@ -48,12 +48,12 @@ def read_vectors(
         wanted.setdefault(bare.encode("utf-8", "surrogatepass"), []).append(number)
     ids: list[int] = []
     rows: list[NDArray[np.float32]] = []
-    for place, word, cells in _vectors(path):
-        if len(cells) != width and place < 3:
+    for place, word, rest in _vectors(path):
+        if place < 3 and len(cells := rest.split(b" ")) != width:
             hint = f"set {key} = {len(cells)}, or name vectors of width {width}."
             raise TextError(describe_file(name, f"its vectors have width {len(cells)}, the embedding {width}", hint))
         if numbers := wanted.pop(word, None):
-            rows += [_row(f"{name}, line {place}", cells, width)] * len(numbers)
+            rows += [_row(f"{name}, line {place}", rest.split(b" "), width)] * len(numbers)
             ids += numbers
     if not ids:
         hint = "name vectors of the same language and kind of tokens, pieces of words or words."
@@ -61,14 +61,13 @@ def read_vectors(
     return np.array(ids, np.int64), np.array(rows, np.float32)
 
 
-def _vectors(path: textfile.Place) -> Iterator[tuple[int, bytes, list[bytes]]]:
-    """Yield lines with their numbers as a token and its numbers; of what is not asked for they are not looked at."""
+def _vectors(path: textfile.Place) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield lines with their numbers as a token and the rest, which is looked at where the token is asked for."""
     for place, line in enumerate(textfile.lines(path), 1):
         token, _, rest = line.strip(b" ").partition(b" ")
-        cells = rest.split(b" ")
-        if place == 1 and token.isdigit() and len(cells) == 1 and cells[0].isdigit():
+        if place == 1 and token.isdigit() and rest.isdigit():
             continue
-        yield place, token, cells
+        yield place, token, rest
 
 
 def _row(where: str, cells: list[bytes], width: int) -> NDArray[np.float32]:
