@@ -16,7 +16,7 @@ from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search.beam import Beams, beam_search, beam_steps
-from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.search.decoding import Hypothesis, attended, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.text.encoding import encode
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
@@ -132,10 +132,8 @@ class TranslationStep:
         """
         if self._beams is None:
             return np.empty((0, 0), np.float32)
-        if not self._beams.weights:
-            hint = "train another kind of model: 'cho' and 'sutskever' have no attention."
-            raise UnsupportedError(describe("weights", "a model with attention", "one without", hint))
-        found: Array = self._beams.weights[self.number - 1][self._beams.parents[self.number]]
+        kept = self._beams.weights
+        found: Array = attended(kept[self.number - 1] if kept else None)[self._beams.parents[self.number]]
         return found
 
     def sentences(self) -> list[Translation]:
