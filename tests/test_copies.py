@@ -547,7 +547,7 @@ EXEMPT = {
         "seq2seq.models.attending.AttentionLoop", "seq2seq.models.attending.Pass",
         "seq2seq.models.luong_decoder.AtOnce", "seq2seq.models.luong_decoder.StepByStep",
         "seq2seq.models.recurrence.Record", "seq2seq.models.recurrence.Walk",
-        "seq2seq.search.beam.Beams", "seq2seq.translate.TranslationStep",
+        "seq2seq.search.beam.Beams", "seq2seq.search.constraints.Constraints", "seq2seq.translate.TranslationStep",
         "variants.protocol.backward.StepBackward",
     ],
     "part of a variant, whose cases have it": [

@@ -1,6 +1,7 @@
 """``fastattn translate``: from lines of text to lines of text."""
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,11 @@ from fastattn.commands.arguments import (
     inference,
     model_of,
     number_from,
+    path,
     share,
 )
 from fastattn.commands.lines import in_blocks, numbered_lines, typed
-from fastattn.errors import ConfigError, describe_file
+from fastattn.errors import ConfigError, TextError, describe_file
 
 if TYPE_CHECKING:
     from fastattn.seq2seq.translate import Translation, Translator
@@ -30,11 +32,15 @@ _ABOUT = """Translate lines of UTF-8 text: one line of output for each line of i
 With --best N there are N lines for each, with tabs between the number of the line, the score and the text; where fewer
 translations are found, as for an empty line, the others have score -inf and no text. With --json a line is an object
 with the line's number, the source, and the translations found with tokens, scores and, if asked for, attention
-weights."""
+weights. With --alternatives N the lines are as with --best N, those of the most probable first tokens first.
+
+--forbid and --allow name tokens of the target vocabulary, as the model was trained with them: words, characters, or
+pieces of words."""
 
 _EXAMPLE = """
 fastattn translate german < sentences.txt > translations.txt
 echo "ein Hund rennt" | fastattn translate german --beam 5 --json
+echo "ein Hund rennt" | fastattn translate german --prefix "a bad" --forbid "<unk>"
 """
 
 _BLOCK = 512  # lines that are translated together, sorted by length
@@ -51,6 +57,14 @@ def add(commands: Commands) -> None:
     for name, about in penalties.items():
         parser.add_argument(_flag(name), type=inference(name), metavar="X", help=about)
     parser.add_argument("--max-length", type=inference("max_length"), metavar="N", help="most tokens of a translation")
+    parser.add_argument("--prefix", metavar="TEXT", help="what every translation begins with")
+    parser.add_argument("--prefixes", type=path, metavar="FILE", help="the same for each line, on the lines of a file")
+    for name, about in {"forbid": "a token that is not chosen", "allow": "one of the only tokens that are"}.items():
+        parser.add_argument(_flag(name), action="append", metavar="TOKEN", help=f"{about} (may be given again)")
+    parser.add_argument(
+        "--alternatives", type=inference("beam"), metavar="N",
+        help="N translations of each line that differ in their first token, or the first after the prefix",
+    )  # fmt: skip
     parser.add_argument(
         "--replace-unknown", action="store_true", help="put the source word attended to most for an unknown one"
     )
@@ -69,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
     limit, most = translator.config.training.max_length, translator.most_tokens
     # Somebody who types wants an answer to every line.
     size = 1 if options.file == "-" and typed() else _BLOCK
+    prefixes = None if options.prefixes is None else numbered_lines(str(options.prefixes))
     for block in in_blocks(numbered_lines(options.file), size):
         texts = [text for _, text in block]
         for number, text in block:
@@ -79,7 +94,13 @@ def run(options: argparse.Namespace) -> int:
                 if most is not None and count > most:
                     note += f"; the first {most}, for which the model has positions, are translated"
                 say(f"fastattn translate: {note}")
-        for (number, text), found in zip(block, _translated(translator, texts, options, block[0][0])):
+        prefix = [options.prefix or ""] * len(texts)
+        if prefixes is not None:
+            prefix = [line for _, line in itertools.islice(prefixes, len(texts))]
+            if len(prefix) < len(texts):
+                problem = f"has no line {block[len(prefix)][0]}, and {options.file} has"
+                raise TextError(describe_file(options.prefixes, problem, "give a line for each, empty ones too."))
+        for (number, text), found in zip(block, _translated(translator, texts, prefix, options, block[0][0])):
             for line in _shown(number, text, found, options):
                 emit(line)
         sys.stdout.flush()
@@ -89,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raise if an option has no meaning beside the others."""
     drawing = ("temperature", "top_k", "top_p")
-    searching = ("beam", "best", "length_penalty", "coverage_penalty", "replace_unknown")
+    searching = ("beam", "best", "length_penalty", "coverage_penalty", "replace_unknown", "alternatives")
     if options.sample is None:
         for name in drawing:
             if getattr(options, name) is not None:
@@ -101,6 +122,11 @@ def _check(options: argparse.Namespace) -> None:
                 raise ConfigError(describe_file(_flag(name), "means nothing with --sample", "leave out one of them."))
     if options.weights and not options.json:
         raise ConfigError(describe_file("--weights", "means nothing without --json", "give --json."))
+    for one, other in (("prefixes", "prefix"), ("alternatives", "best"), ("alternatives", "weights"),
+                       ("alternatives", "replace_unknown")):  # fmt: skip
+        if getattr(options, one) is not None and getattr(options, other):
+            problem = f"means nothing with {_flag(other)}"
+            raise ConfigError(describe_file(_flag(one), problem, "leave out one of them."))
     if options.beam and options.best and options.best > options.beam:
         problem = f"a beam of {options.beam} does not find {options.best} translations"
         raise ConfigError(describe_file("--best", problem, "widen the beam."))
@@ -111,18 +137,24 @@ def _flag(name: str) -> str:
 
 
 def _translated(
-    translator: "Translator", texts: Sequence[str], options: argparse.Namespace, first: int
+    translator: "Translator", texts: Sequence[str], prefix: Sequence[str], options: argparse.Namespace, first: int
 ) -> "Sequence[Sequence[Translation]]":
+    every: Any = {"max_length": options.max_length, "forbid": options.forbid, "allow": options.allow}
+    searching: Any = {
+        "beam": options.beam, "length_penalty": options.length_penalty, "coverage_penalty": options.coverage_penalty,
+    }  # fmt: skip
+    if options.alternatives is not None:
+        more = {**searching, **every, "best": options.alternatives}
+        return [translator.alternatives(text, prefix=start, **more) for text, start in zip(texts, prefix)]
     if options.sample is not None:
         drawn = translator.sample(
             texts, seed=options.sample, first=first, temperature=options.temperature or 1.0, top_k=options.top_k,
-            top_p=options.top_p or 1.0, max_length=options.max_length, weights=options.weights,
+            top_p=options.top_p or 1.0, prefix=prefix, weights=options.weights, **every,
         )  # fmt: skip
         return [[one] for one in drawn]
     return translator.search(
-        texts, beam=options.beam, best=options.best or 1, length_penalty=options.length_penalty,
-        coverage_penalty=options.coverage_penalty, max_length=options.max_length, weights=options.weights,
-        replace=options.replace_unknown,
+        texts, best=options.best or 1, prefix=prefix, weights=options.weights, replace=options.replace_unknown,
+        **searching, **every,
     )  # fmt: skip
 
 
@@ -130,9 +162,9 @@ def _shown(number: int, text: str, found: "Sequence[Translation]", options: argp
     if options.json:
         translations = [as_json(one) for one in found]
         yield json.dumps({"line": number, "source": text, "translations": translations}, ensure_ascii=False)
-    elif (options.best or 1) > 1:
+    elif (count := options.alternatives or options.best or 1) > 1:
         yield from (f"{number}\t{one.score:.6f}\t{one.text}" for one in found)
-        yield from [f"{number}\t-inf\t"] * (options.best - len(found))
+        yield from [f"{number}\t-inf\t"] * (count - len(found))
     else:
         yield found[0].text
 

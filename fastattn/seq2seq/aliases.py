@@ -78,6 +78,8 @@ _OTHERS = {
     "patience": ("early_stopping", "early_stopping_patience", "early_stop"),
     "metric": ("early_stopping_metric", "metric_for_best_model", "valid_metrics", "metrics", "best_checkpoint_metric"),
     "keep": ("save_total_limit", "keep_checkpoints", "keep_last_ckpts", "keep_checkpoint", "keep_last"),
+    "forbid": ("suppress_tokens", "bad_words", "bad_words_ids", "exclude", "suppress_sequences", "ban_tokens"),
+    "allow": ("allowed_tokens", "allowlist", "whitelist"),
     "tensorboard": ("tensorboard_logdir", "log_dir", "logdir", "tensorboard_dir", "use_tensorboard", "summary_dir"),
     "beam": ("beam_size", "beams", "num_beams", "beam_width", "n_beams", "beam_search", "k"),
     "length_penalty": ("lenpen", "alpha", "length_alpha", "beam_alpha", "normalize", "len_penalty"),

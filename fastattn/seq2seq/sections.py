@@ -246,9 +246,13 @@ class InferenceConfig(Section, section="inference"):
     max_length : int
         Tokens after which a translation is cut, at most 100 000. With a length penalty a search may have to go on until
         then, as only then no longer sentence can be better.
+    forbid, allow : tuple of str
+        Tokens of the target vocabulary that are not chosen, and the only ones that are, if there are some.
     """
 
     beam: int = setting(5, least=1, most=1000)
     length_penalty: float = setting(0.6, least=0, most=100)
     coverage_penalty: float = setting(0.0, least=0, most=1e6)
     max_length: int = setting(200, least=1, most=MOST_TOKENS)
+    forbid: tuple[str, ...] = setting(())
+    allow: tuple[str, ...] = setting(())

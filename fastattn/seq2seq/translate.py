@@ -1,7 +1,7 @@
 """A trained model with its vocabularies: from texts to texts, scores and alignments."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from fastattn import _cards, _reprs
 from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
-from fastattn.errors import ArgumentError, UnsupportedError, describe
+from fastattn.errors import ArgumentError, UnsupportedError, describe, did_you_mean
 from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
@@ -195,6 +195,7 @@ class Translator:
         self.model, self.config = model, config
         self.tokens_per_batch = check_size("tokens_per_batch", tokens_per_batch)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+        self._limits(None, None, None)  # what the configuration says of tokens is of these vocabularies
 
     @property
     def most_tokens(self) -> int | None:
@@ -210,11 +211,15 @@ class Translator:
         length_penalty: float | None = None,
         coverage_penalty: float | None = None,
         max_length: int | None = None,
+        prefix: str | Iterable[str] = "",
+        forbid: Sequence[str] | None = None,
+        allow: Sequence[str] | None = None,
         replace: bool = False,
     ) -> list[str]:
         """Return the best translation of each text; parameters are those of `search`."""
         found = self.search(texts, beam=beam, length_penalty=length_penalty, coverage_penalty=coverage_penalty,
-                            max_length=max_length, replace=replace)  # fmt: skip
+                            max_length=max_length, prefix=prefix, forbid=forbid, allow=allow,
+                            replace=replace)  # fmt: skip
         return [several[0].text for several in found]
 
     def search(
@@ -226,6 +231,9 @@ class Translator:
         length_penalty: float | None = None,
         coverage_penalty: float | None = None,
         max_length: int | None = None,
+        prefix: str | Iterable[str] = "",
+        forbid: Sequence[str] | None = None,
+        allow: Sequence[str] | None = None,
         weights: bool = False,
         replace: bool = False,
         layers: bool = False,
@@ -243,7 +251,13 @@ class Translator:
         length_penalty, coverage_penalty : float, optional
             See `beam_search`.
         max_length : int, optional
-            Most tokens of a translation.
+            Most tokens of a translation, its prefix included.
+        prefix : str or iterable of str
+            What translations begin with: one text for all, or one for each. They end it with a whole token, and all
+            its tokens must be of the target vocabulary. An empty text has an empty translation all the same.
+        forbid, allow : sequence of str, optional
+            Tokens of the target vocabulary that are not chosen, ``"<unk>"`` for one; and the only ones that are, if
+            there are some. A prefix may have others.
         weights : bool
             Whether to return the attention weights.
         replace : bool
@@ -258,13 +272,17 @@ class Translator:
         """
         weights, replace = check_flag("weights", weights), check_flag("replace", replace)
         layers, keep = check_flag("layers", layers), weights or replace
-        size, limit, more = self._settings(beam, best, length_penalty, coverage_penalty, max_length)
+        size, more = self._settings(beam, best, length_penalty, coverage_penalty)
+        every = self._limits(max_length, forbid, allow)
+        texts = list(strings("texts", texts))
+        beginnings = self._beginnings(prefix, len(texts))
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
+            common: Any = {**every, "prefix": [beginnings[row] for row in rows], "weights": keep}
             if size == 1:
-                found = [[one] for one in greedy(self.model, ids, lengths, limit=limit, weights=keep)]
+                found = [[one] for one in greedy(self.model, ids, lengths, **common)]
             else:
-                found = beam_search(self.model, ids, lengths, size=size, best=best, limit=limit, weights=keep, **more)
+                found = beam_search(self.model, ids, lengths, size=size, best=best, **common, **more)
             if not (weights and layers):
                 return found
             pairs = zip(ids, lengths.tolist(), found)
@@ -282,6 +300,9 @@ class Translator:
         top_k: int | None = None,
         top_p: float = 1.0,
         max_length: int | None = None,
+        prefix: str | Iterable[str] = "",
+        forbid: Sequence[str] | None = None,
+        allow: Sequence[str] | None = None,
         weights: bool = False,
     ) -> list[Translation]:
         """Return a translation of each text, drawn at random.
@@ -293,23 +314,72 @@ class Translator:
             What is drawn for a text is a function of the text, the seed, and its place: `first` for the first one.
         temperature, top_k, top_p
             See `fastattn.seq2seq.sample`.
-        max_length : int, optional
-            Most tokens of a translation.
+        max_length, prefix, forbid, allow
+            As for `search`.
         weights : bool
             Whether to return the attention weights.
         """
-        limit, first = self._setting("max_length", max_length), check_size("first", first, least=0)
+        every, first = self._limits(max_length, forbid, allow), check_size("first", first, least=0)
+        texts = list(strings("texts", texts))
+        beginnings = self._beginnings(prefix, len(texts))
         check_size("seed", seed, least=0)
         weights = check_flag("weights", weights)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             found = sample(
                 self.model, ids, lengths, seeds=sample_seeds(seed, 0, rows + first), temperature=temperature,
-                top_k=top_k, top_p=top_p, limit=limit, weights=weights,
+                top_k=top_k, top_p=top_p, weights=weights, prefix=[beginnings[row] for row in rows], **every,
             )  # fmt: skip
             return [[one] for one in found]
 
         return [found[0] for found in self._find(texts, find, weights, False)]
+
+    def alternatives(
+        self,
+        text: str,
+        *,
+        prefix: str = "",
+        best: int = 5,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        max_length: int | None = None,
+        forbid: Sequence[str] | None = None,
+        allow: Sequence[str] | None = None,
+    ) -> list[Translation]:
+        """Return translations of a text that go different ways at one place: after a prefix.
+
+        Parameters
+        ----------
+        text : str
+        prefix : str
+            What all of them begin with.
+        best : int
+            How many: each continues with another of the most probable next tokens, or with the end.
+        beam, length_penalty, coverage_penalty, max_length, forbid, allow
+            Of the search that completes each of them; as for `search`.
+
+        Returns
+        -------
+        list of Translation
+            The one with the most probable next token first.
+        """
+        [start] = self._beginnings(string("prefix", prefix), 1)
+        size, more = self._settings(beam, 1, length_penalty, coverage_penalty)
+        best, every = check_size("best", best), self._limits(max_length, forbid, allow)
+
+        def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
+            one_more = {**every, "limit": len(start) + 1}
+            [found] = beam_search(self.model, ids, lengths, size=best, best=best, prefix=[start], **one_more)
+            found.sort(key=lambda one: -one.log_probability)
+            going = [i for i, one in enumerate(found) if not one.finished and len(one.tokens) < every["limit"]]
+            more["prefix"] = [found[i].tokens for i in going]
+            sources, of_each = ids.repeat(len(going), axis=0), lengths.repeat(len(going))
+            for i, [one] in zip(going, beam_search(self.model, sources, of_each, size=size, **every, **more)):
+                found[i] = one
+            return [found]
+
+        return self._find([string("text", text)], find, False, False)[0]
 
     def score(
         self, sources: Iterable[str], targets: Iterable[str], *, weights: bool = False, layers: bool = False
@@ -409,13 +479,14 @@ class Translator:
         1 [1 1 0 0] (4, 3) []
         2 [] (0, 3) [0, 1]
         """
-        size, limit, more = self._settings(beam, best, length_penalty, coverage_penalty, max_length)
+        size, more = self._settings(beam, best, length_penalty, coverage_penalty)
         if size == 1:  # the most probable token each time
             more = {"length_penalty": 0.0, "coverage_penalty": 0.0}
-        return self._stream(list(strings("texts", texts)), size, best, limit, more)
+        more |= self._limits(max_length, None, None)
+        return self._stream(list(strings("texts", texts)), size, best, more)
 
     def _stream(
-        self, texts: list[str], size: int, best: int, limit: int, more: dict[str, Any]
+        self, texts: list[str], size: int, best: int, more: dict[str, Any]
     ) -> "Iterator[TranslationStep]":
         split = self._split(texts)
         empty = {i: [_nothing()] for i, tokens in enumerate(split) if not tokens}
@@ -424,9 +495,8 @@ class Translator:
         for rows, ids, lengths in self._batches(split):
             before = np.arange(len(rows))
             steps = beam_steps(
-                self.model, ids, lengths, size=size, best=best, limit=limit, forbid=(), weights=self.model.attends,
-                **more,
-            )  # fmt: skip
+                self.model, ids, lengths, size=size, best=best, weights=self.model.attends, **more
+            )
             for number, beams in enumerate(steps, 1):
                 ended: dict[int, list[Translation]] = {}
                 if len(beams.sources) < len(before):
@@ -442,9 +512,8 @@ class Translator:
         best: int,
         length_penalty: float | None,
         coverage_penalty: float | None,
-        max_length: int | None,
-    ) -> tuple[int, int, dict[str, Any]]:
-        """Return the beam's size, the limit of length and the penalties of a search, from what is given or is set."""
+    ) -> tuple[int, dict[str, Any]]:
+        """Return the beam's size and the penalties of a search, from what is given or is set."""
         size = self._setting("beam", beam)
         if check_size("best", best) > size:
             if beam is not None:
@@ -453,7 +522,7 @@ class Translator:
             size = argument(InferenceConfig, "beam", best, "best")
         given = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
         more = {name: self._setting(name, value) for name, value in given.items()}
-        return size, self._setting("max_length", max_length), more
+        return size, more
 
     def _split(self, texts: list[str]) -> list[list[str]]:
         return [self.source_vocabulary.split(text)[: self.most_tokens] for text in texts]
@@ -469,6 +538,32 @@ class Translator:
     def _setting(self, name: str, given: object) -> Any:
         """Return what is given in place of a setting of the configuration, or that setting."""
         return getattr(self.config.inference, name) if given is None else argument(InferenceConfig, name, given)
+
+    def _limits(self, max_length: object, forbid: object, allow: object) -> dict[str, Any]:
+        """Return what all searches are told: the limit, and which ids they may choose."""
+        allowed = self._tokens("allow", self._setting("allow", allow))
+        return {
+            "limit": self._setting("max_length", max_length),
+            "forbid": self._tokens("forbid", self._setting("forbid", forbid)),
+            "allow": allowed or None,
+        }
+
+    def _beginnings(self, prefix: str | Iterable[str], count: int) -> list[list[int]]:
+        """Return the ids that each of so many translations begins with."""
+        given = [prefix] * count if isinstance(prefix, str) else list(strings("prefix", prefix))
+        if len(given) != count:
+            hint = "give one text for all, or one for each."
+            raise ArgumentError(describe("prefix", f"{count} texts", len(given), hint))
+        return [self._tokens("prefix", self.target_vocabulary.split(each)) for each in given]
+
+    def _tokens(self, name: str, tokens: Sequence[str]) -> list[int]:
+        """Return the ids of tokens of the target vocabulary, or raise."""
+        vocabulary = self.target_vocabulary
+        for token in tokens:
+            if token not in vocabulary and (token != SPECIAL[UNK] or name == "prefix"):
+                hint = did_you_mean(token, vocabulary.tokens, "target_vocabulary.tokens has them.")
+                raise ArgumentError(describe(name, "tokens of the target vocabulary", repr(token), hint))
+        return [int(number) for number in vocabulary.encode(tokens)]
 
     def _with_layers(self, source: Array, found: Hypothesis) -> Hypothesis:
         """Return a hypothesis for source ids with the weights of all layers."""

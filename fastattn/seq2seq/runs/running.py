@@ -169,6 +169,7 @@ def train(
                 notes = begin_from(model, sides, load(place), Path(place))
                 progress.line(f"beginning with {place}: {_kept(notes)}")
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
+        Translator(model, *sides, config)  # refuses tokens of [inference] that there are not
         run = Run(model, corpus, config, folder, _save, notes, callbacks)
         if found is not None:
             run.load_state(found.progress, found.state)

@@ -12,7 +12,8 @@ from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
-from fastattn.seq2seq.search.decoding import Hypothesis, attended, check_limits, forbid_ids, forbidden, mean_of_heads
+from fastattn.seq2seq.search.constraints import Constraints
+from fastattn.seq2seq.search.decoding import Hypothesis, attended, check_limits, mean_of_heads
 from fastattn.seq2seq.sections import InferenceConfig
 from fastattn.seq2seq.text.vocabulary import BOS, EOS
 from fastattn.variants.protocol.checks import check_size
@@ -38,6 +39,8 @@ def beam_search(
     coverage_penalty: float = 0.0,
     limit: int | Array | None = None,
     forbid: Sequence[int] = (),
+    allow: Sequence[int] | None = None,
+    prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
 ) -> list[list[Hypothesis]]:
     """Return for each source the best sentences that a beam search finds.
@@ -61,7 +64,7 @@ def beam_search(
         alpha; 0 ranks by probability, which favours short sentences, 1 nearly by the mean of a token.
     coverage_penalty : float
         beta; needs a model with attention, whose heads are averaged.
-    limit, forbid, weights
+    limit, forbid, allow, prefix, weights
         As for `greedy`.
 
     Returns
@@ -89,7 +92,8 @@ def beam_search(
     """
     steps = beam_steps(
         model, source, source_lengths, size=size, best=best, length_penalty=length_penalty,
-        coverage_penalty=coverage_penalty, limit=limit, forbid=forbid, weights=weights,
+        coverage_penalty=coverage_penalty, limit=limit, forbid=forbid, allow=allow, prefix=prefix,
+        weights=weights,
     )  # fmt: skip
     last = list(steps)[-1:]  # the same beams after each step
     return [beams.results(b) for beams in last for b in range(len(beams.lengths))]
@@ -105,12 +109,14 @@ def beam_steps(
     length_penalty: float,
     coverage_penalty: float,
     limit: int | Array | None,
-    forbid: Sequence[int],
+    forbid: Sequence[int] = (),
+    allow: Sequence[int] | None = None,
+    prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool,
 ) -> Iterator["Beams"]:
     """Search as `beam_search`, and hand the beams out after each step."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
-    never, weights = forbidden(model, forbid), check_flag("weights", weights)
+    constraints, weights = Constraints(model, limits, forbid, allow, prefix), check_flag("weights", weights)
     size = check_size("size", size)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
     coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)
@@ -128,7 +134,7 @@ def beam_steps(
     state: Any = model.encode(source, source_lengths)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
-        forbid_ids(log_probabilities, never)
+        constraints.apply(log_probabilities, beams.of_rows(), len(beams.tokens) - 1)
         rows = beams.extend(log_probabilities, of_step)
         yield beams
         if not len(rows):
@@ -168,6 +174,10 @@ class Beams:
         # Of each source: sentences with an end, and those at the limit of length.
         self.finished: list[list[_Found]] = [[] for _ in range(batch)]
         self.cut: list[list[_Found]] = [[] for _ in range(batch)]
+
+    def of_rows(self) -> Array:
+        """Return the source of each row."""
+        return np.repeat(self.sources, self.totals.shape[1])
 
     def extend(self, log_probabilities: Array, weights: Array | None) -> Array:
         """Choose the extensions of all rows; return the rows that the next step continues, with repetitions."""

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from fastattn import _reprs
-from fastattn._arrays import Array, as_array, index_array
+from fastattn._arrays import Array, as_array
 from fastattn._numbers import check_flag, check_number
-from fastattn._strings import items, strings
+from fastattn._strings import strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
 from fastattn.seq2seq.models.model import BatchLike, Model, check_sentences
 from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import check_batch
+from fastattn.seq2seq.search.constraints import Constraints, check_numbers
 from fastattn.seq2seq.sections import MOST_TOKENS
-from fastattn.seq2seq.text.vocabulary import BOS, EOS, PAD, UNK
+from fastattn.seq2seq.text.vocabulary import BOS, EOS, UNK
 from fastattn.variants.protocol.checks import check_kind, check_seeds, check_size
 
 __all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
@@ -61,6 +62,8 @@ def greedy(
     *,
     limit: int | Array | None = None,
     forbid: Sequence[int] = (),
+    allow: Sequence[int] | None = None,
+    prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
 ) -> list[Hypothesis]:
     """Return for each source the sentence of which every token is the most probable one after those before it.
@@ -75,6 +78,11 @@ def greedy(
         fewer.
     forbid : sequence of int
         Ids that are not to be chosen, `UNK` for one; `PAD` and `BOS` never are.
+    allow : sequence of int, optional
+        The only ids to be chosen, besides `EOS`; by default all.
+    prefix : sequence of sequences of int, optional
+        For each source the ids that its target begins with, allowed or not; they count for the limit, and for the
+        log-probability.
     weights : bool
         Whether to keep the attention weights.
 
@@ -97,7 +105,7 @@ def greedy(
     def choose(log_probabilities: Array, rows: Array, t: int) -> Array:
         return log_probabilities.argmax(axis=-1)
 
-    return _decode(model, source, source_lengths, limit, forbid, weights, choose)
+    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, choose)
 
 
 def sample(
@@ -111,13 +119,15 @@ def sample(
     top_p: float = 1.0,
     limit: int | Array | None = None,
     forbid: Sequence[int] = (),
+    allow: Sequence[int] | None = None,
+    prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
 ) -> list[Hypothesis]:
     """Return for each source a sentence whose tokens are drawn at random.
 
     Parameters
     ----------
-    model, source, source_lengths, limit, forbid, weights
+    model, source, source_lengths, limit, forbid, allow, prefix, weights
         As for `greedy`.
     seeds : int array, shape (B,)
         A sentence is a function of its source and its seed.
@@ -159,7 +169,7 @@ def sample(
         last = np.count_nonzero(p, axis=-1) - 1
         return order[np.arange(len(order)), np.minimum(drawn, last)]
 
-    return _decode(model, source, source_lengths, limit, forbid, weights, choose)
+    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, choose)
 
 
 def score_pairs(model: Model, batch: BatchLike, *, weights: bool | str = False) -> list[Hypothesis]:
@@ -279,30 +289,6 @@ def check_limits(
     return source, source_lengths, np.broadcast_to(np.minimum(limits, most).astype(np.int64), (len(source),))
 
 
-def forbidden(model: Model, forbid: Sequence[int]) -> Array:
-    """Return the ids that are never chosen, or raise."""
-    size = model.projection.w.value.shape[1]
-    given = list(items("forbid", "ids", forbid, "pass a list of ids."))
-    ids = index_array("forbid", given, size) if given else np.empty(0, np.int64)
-    if EOS in ids:
-        hint = "the end must stay possible."
-        raise ArgumentError(describe("forbid", f"ids other than {EOS}", given, hint))
-    return np.append(ids, (PAD, BOS))
-
-
-def check_numbers(log_probabilities: Array) -> None:
-    """Raise if there is a NaN among log-probabilities: no token is more probable than another then."""
-    if np.isnan(log_probabilities).any():
-        hint = "use a checkpoint from before its training diverged."
-        raise ArgumentError(describe("model", "one that gives log-probabilities", "NaN from it", hint))
-
-
-def forbid_ids(log_probabilities: Array, never: Array) -> None:
-    """Make ids impossible, in place, or raise as `check_numbers`."""
-    check_numbers(log_probabilities[:, EOS])  # they are normalised: with one NaN all of a row are
-    log_probabilities[:, never] = -np.inf
-
-
 def attended(weights: Array | None) -> Array:
     """Return the weights, or raise if the model has none."""
     if weights is None:
@@ -316,13 +302,13 @@ def _decode(
     source: Array,
     source_lengths: Array,
     limit: int | Array | None,
-    forbid: Sequence[int],
+    given: tuple[Any, Any, Any],
     keep_weights: bool,
     choose: Callable[[Array, Array, int], Array],
 ) -> list[Hypothesis]:
     """Extend every sentence by one chosen token after the other."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
-    never, keep_weights = forbidden(model, forbid), check_flag("weights", keep_weights)
+    constraints, keep_weights = Constraints(model, limits, *given), check_flag("weights", keep_weights)
     batch = len(source)
     tokens: list[list[int]] = [[] for _ in range(batch)]
     weights: list[list[Array]] = [[] for _ in range(batch)]
@@ -332,7 +318,7 @@ def _decode(
     t = 0
     while len(rows):
         log_probabilities, state, of_step = model.step(fed, state)
-        forbid_ids(log_probabilities, never)
+        constraints.apply(log_probabilities, rows, t)
         fed = choose(log_probabilities, rows, t)
         totals[rows] += log_probabilities[np.arange(len(rows)), fed]
         if keep_weights:
