@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fastattn._version import __version__
 from fastattn.commands import (
+    align,
     average,
     bench,
     check,
@@ -27,7 +28,7 @@ from fastattn.commands.parser import Parser
 __all__ = ["main"]
 
 _COMMANDS = (
-    quickstart, train, translate, evaluate, score, heatmap, average, info, plugins, check, bench, new_plugin,
+    quickstart, train, translate, evaluate, score, heatmap, align, average, info, plugins, check, bench, new_plugin,
 )  # fmt: skip
 
 

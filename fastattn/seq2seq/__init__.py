@@ -21,6 +21,7 @@ from fastattn.seq2seq.runs.callbacks import Callback, Event, TensorBoard
 from fastattn.seq2seq.runs.running import load, train
 from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
+from fastattn.seq2seq.search.alignment import pharaoh
 from fastattn.seq2seq.search.beam import beam_search
 from fastattn.seq2seq.search.decoding import Hypothesis, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.search.ensemble import Ensemble
@@ -77,6 +78,7 @@ __all__ = [
     "kinds",
     "load",
     "metrics",
+    "pharaoh",
     "read_config",
     "read_lines",
     "read_pairs",

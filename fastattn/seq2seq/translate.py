@@ -15,6 +15,7 @@ from fastattn.errors import ArgumentError, UnsupportedError, describe, did_you_m
 from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
+from fastattn.seq2seq.search.alignment import links, word_numbers
 from fastattn.seq2seq.search.beam import Beams, beam_search, beam_steps
 from fastattn.seq2seq.search.decoding import Hypothesis, attended, greedy, replace_unknown, sample, score_pairs
 from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
@@ -534,6 +535,35 @@ class Translator:
         wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
         for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1))), wanted):
             yield rows, *pad([encoded[i] for i in rows])
+    def alignments(
+        self, sources: Iterable[str], targets: Iterable[str] | None = None, *, words: bool = True
+    ) -> list[list[tuple[int, int]]]:
+        """Return the pairs (source word, target word) that attention links, for each pair of texts.
+
+        Each target token is linked with the source token that it attends to most; words, which white space parts, are
+        linked if some of their tokens are. Of a Transformer it is the mean of the last layer's heads. See
+        `fastattn.seq2seq.search.alignment`, whose `pharaoh` writes a line of the Pharaoh format.
+
+        Parameters
+        ----------
+        sources : iterable of str
+        targets : iterable of str, optional
+            By default the best translations.
+        words : bool
+            Whether words are numbered, or tokens.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no attention.
+        """
+        sources, words = list(strings("sources", sources)), check_flag("words", words)
+        found = []
+        for one in self.score(sources, self.translate(sources) if targets is None else targets, weights=True):
+            sides = zip((self.source_vocabulary, self.target_vocabulary), (one.source_tokens[:-1], one.tokens[:-1]))
+            numbers = [word_numbers(side, tokens) if words else range(len(tokens)) for side, tokens in sides]
+            found.append(links(attended(one.weights), *numbers))
+        return found
 
     def _setting(self, name: str, given: object) -> Any:
         """Return what is given in place of a setting of the configuration, or that setting."""
