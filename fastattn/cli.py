@@ -13,6 +13,7 @@ from fastattn.commands import (
     bench,
     check,
     evaluate,
+    find_rate,
     heatmap,
     info,
     new_plugin,
@@ -28,7 +29,8 @@ from fastattn.commands.parser import Parser
 __all__ = ["main"]
 
 _COMMANDS = (
-    quickstart, train, translate, evaluate, score, heatmap, align, average, info, plugins, check, bench, new_plugin,
+    quickstart, train, find_rate, translate, evaluate, score, heatmap, align, average, info, plugins, check, bench,
+    new_plugin,
 )  # fmt: skip
 
 

@@ -322,6 +322,7 @@ CASES = {
     "average": (lambda: optim.WeightAverage(parameters(), 0.9), averaged),
     "constant": (lambda: optim.Constant(0.1, warmup=9), scheduled),
     "ensemble": (lambda: seq2seq.Ensemble([build(seq2seq_cases.CASES["wu"])] * 2), searched_alone),
+    "rate curve": (lambda: seq2seq.RateCurve((0.1, 0.2), (2.0, 1.0), 0.1), unchanged),
     "cosine": (lambda: optim.Cosine(0.1, steps=9), scheduled),
     "one cycle": (lambda: optim.OneCycle(0.1, steps=9), scheduled),
     "inverse square root": (lambda: optim.InverseSquareRoot(0.1, warmup=9), scheduled),

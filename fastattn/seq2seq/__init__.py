@@ -18,6 +18,7 @@ from fastattn.seq2seq.models.transformer import Transformer, TransformerConfig
 from fastattn.seq2seq.models.wu import Wu, WuConfig
 from fastattn.seq2seq.runs import checkpoint
 from fastattn.seq2seq.runs.callbacks import Callback, Event, TensorBoard
+from fastattn.seq2seq.runs.rates import RateCurve, find_rate
 from fastattn.seq2seq.runs.running import load, train
 from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
@@ -54,6 +55,7 @@ __all__ = [
     "LuongConfig",
     "Model",
     "Outcome",
+    "RateCurve",
     "State",
     "Stopped",
     "Sutskever",
@@ -74,6 +76,7 @@ __all__ = [
     "checkpoint",
     "encode",
     "encode_pairs",
+    "find_rate",
     "greedy",
     "kinds",
     "load",

@@ -486,18 +486,14 @@ class Translator:
         more |= self._limits(max_length, None, None)
         return self._stream(list(strings("texts", texts)), size, best, more)
 
-    def _stream(
-        self, texts: list[str], size: int, best: int, more: dict[str, Any]
-    ) -> "Iterator[TranslationStep]":
+    def _stream(self, texts: list[str], size: int, best: int, more: dict[str, Any]) -> "Iterator[TranslationStep]":
         split = self._split(texts)
         empty = {i: [_nothing()] for i, tokens in enumerate(split) if not tokens}
         if empty:
             yield TranslationStep(self, None, 0, np.empty(0, np.int64), np.empty((0, 1)), split, np.arange(0), empty)
         for rows, ids, lengths in self._batches(split):
             before = np.arange(len(rows))
-            steps = beam_steps(
-                self.model, ids, lengths, size=size, best=best, weights=self.model.attends, **more
-            )
+            steps = beam_steps(self.model, ids, lengths, size=size, best=best, weights=self.model.attends, **more)
             for number, beams in enumerate(steps, 1):
                 ended: dict[int, list[Translation]] = {}
                 if len(beams.sources) < len(before):
@@ -535,6 +531,7 @@ class Translator:
         wanted = np.array([i for i, tokens in enumerate(split) if tokens], np.int64)
         for rows in group(lengths, max(self.tokens_per_batch, int(lengths.max(initial=1))), wanted):
             yield rows, *pad([encoded[i] for i in rows])
+
     def alignments(
         self, sources: Iterable[str], targets: Iterable[str] | None = None, *, words: bool = True
     ) -> list[list[tuple[int, int]]]:

@@ -212,6 +212,15 @@ COMMANDS = {
         ["heatmap", "{model}", "a", "b", "-o", EVIL], ["heatmap", "{model}", "a", "b", "-o", "{folder}/none/x.png"],
         ["heatmap", "{folder}", "a", "b", "-o", "x.png"],
     ],
+    "align": [["align", "{model}", "{folder}/bad " + NAME + ".tsv"], ["align", "{model}", EVIL]],
+    "average": [
+        ["average", "{folder}", "-o", "{folder}/new"], ["average", "{model}", "-o", "{model}"],
+        ["average", EVIL, "-o", "{folder}/new"],
+    ],
+    "find-rate": [
+        ["find-rate", "{folder}/key.toml"], ["find-rate", "{folder}/plain.toml", "--steps", EVIL],
+        ["find-rate", "{folder}/plain.toml", "--init-from", "{folder}/" + NAME],
+    ],
     "quickstart": [
         ["quickstart", "--folder", "{folder}/train.tsv"], ["quickstart", "--steps", EVIL],
     ],

@@ -69,6 +69,9 @@ def models(tmp_path_factory):
     (folder / "german.vec.gz").write_bytes(gzip.compress(vectors.encode()))
     for name in ("german", "sounds"):
         assert cli.main(["train", str(folder / "german.toml"), "--folder", str(folder / name), "--quiet"]) == 0
+    for name in ("german2", "german3"):
+        shutil.copytree(folder / "german", folder / name)
+    shutil.copy(folder / "german.toml", folder / "medical.toml")
     return folder
 
 
@@ -172,7 +175,7 @@ def test_an_example_in_the_help_of_a_command_runs(shell, name, line, tmp_path):
     here = tmp_path / "here"
     if "my_plugin" in line:
         shell("fastattn new-plugin my_plugin && pip install -e fastattn-my-plugin")
-    if name == "train" and "--resume" not in line:
+    if name == "train" and "--resume" not in line and "--init-from" not in line:
         shutil.rmtree(here / "german")
     if line.startswith("cut "):
         config = here / "german.toml"

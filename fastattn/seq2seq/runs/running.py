@@ -37,7 +37,7 @@ from fastattn.seq2seq.text.corpus import Pairs, prepare_corpus
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 from fastattn.seq2seq.translate import Translator
 
-__all__ = ["load", "train"]
+__all__ = ["begin", "load", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard", "init_from"}
@@ -163,11 +163,8 @@ def train(
         if found is not None:
             model = _restored(found, config, sides)
         else:
-            model = new_model(config, sides)
-            progress.lines(start_embeddings(model, config, sides))
-            if place := config.training.init_from:
-                notes = begin_from(model, sides, load(place), Path(place))
-                progress.line(f"beginning with {place}: {_kept(notes)}")
+            model, notes, lines = begin(config, sides)
+            progress.lines(lines)
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
         Translator(model, *sides, config)  # refuses tokens of [inference] that there are not
         run = Run(model, corpus, config, folder, _save, notes, callbacks)
@@ -351,6 +348,16 @@ def _vocabularies(found: Checkpoint) -> tuple[Vocabulary, Vocabulary]:
     except KeyError as error:
         hint = "use another checkpoint."
         raise CheckpointError(describe_file(found.folder, f"has no {error.args[0]} vocabulary", hint)) from None
+
+
+def begin(config: Config, sides: tuple[Vocabulary, Vocabulary]) -> tuple[Model, dict[str, Any], list[str]]:
+    """Return the model that a run begins with, and what its log and its progress have to say of where that is from."""
+    model, place = new_model(config, sides), config.training.init_from
+    lines = start_embeddings(model, config, sides)
+    if not place:
+        return model, {}, lines
+    notes = begin_from(model, sides, load(place), Path(place))
+    return model, notes, [*lines, f"beginning with {place}: {_kept(notes)}"]
 
 
 def _kept(notes: dict[str, Any]) -> str:

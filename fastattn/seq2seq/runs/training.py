@@ -257,7 +257,7 @@ class Run:
         return Outcome(self.folder, position.step, position.epoch, self.finished(), name, best.value, best.step)
 
     def _loop(self, log: RunLog, progress: Progress, stop: Stop) -> None:
-        settings, steps = self.config.training, self._steps()
+        settings, steps = self.config.training, self.steps()
         while True:
             is_best = self._must_validate() and self._validate(log, progress, stop)
             if is_best or (not stop.number and self._due(settings.checkpoint_every, self._saved[0])):
@@ -283,7 +283,7 @@ class Run:
         for callback in self._callbacks:
             self._ended |= bool(callback(event))
 
-    def _steps(self) -> Iterator[tuple[float, float]]:
+    def steps(self) -> Iterator[tuple[float, float]]:
         """Take a step for each item: its gradient's norm before clipping, and its rate."""
         position, batches, accumulate = self.position, self.corpus.train, self.config.training.accumulate
         while True:

@@ -49,6 +49,25 @@ advice(
     "pass a list of functions of an Event",
     callbacks=[lambda event: None],
 )
+advice(
+    lambda callbacks=("TensorBoard",): seq2seq.train(CONFIG, "other", pairs=PAIRS, quiet=True, callbacks=callbacks),
+    "pass a list of functions of an Event",
+    callbacks=[seq2seq.TensorBoard()],
+)
+
+
+advice(
+    lambda pairs=None: seq2seq.find_rate(CONFIG, pairs=pairs, steps=10, quiet=True),
+    "name a file there, or give pairs",
+    pairs=PAIRS,
+)
+for name, wrong in (("lowest", 0), ("highest", 1e-7)):
+    right = "1e-6" if name == "lowest" else "1.0"
+    advice(
+        lambda x=wrong, name=name: seq2seq.find_rate(CONFIG, pairs=PAIRS, steps=10, quiet=True, **{name: x}),
+        "{x} is usual",
+        x=right,
+    )
 
 
 def beginning(**model):
