@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from searches import make
-from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE
+from seq2seq_cases import CASES, SOURCE_SIZE, TARGET_SIZE, make
 
 from fastattn import seq2seq
 from fastattn.cli import main

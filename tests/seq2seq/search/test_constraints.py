@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from checks import same_bits
-from searches import SEARCHES, as_arrays, make, targets
-from seq2seq_cases import CASES, TARGET_SIZE, random_pairs
+from seq2seq_cases import CASES, SEARCHES, TARGET_SIZE, as_arrays, make, random_pairs, targets
 
 from fastattn import seq2seq
 from fastattn.cli import main

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from checks import same_bits
-from searches import SEARCHES, as_arrays, make, targets
-from seq2seq_cases import CASES, TARGET_SIZE, Pairs, random_pairs
+from seq2seq_cases import CASES, SEARCHES, TARGET_SIZE, Pairs, as_arrays, make, random_pairs, targets
 
 from fastattn import seq2seq
 from fastattn.errors import ArgumentError, FastattnError, ShapeError
