@@ -75,6 +75,7 @@ FA_INLINE int vnone_above(const vec *x, vec limit) {
     for (int c = 0; c < 4; c++) out &= IN(x[c], limit, _CMP_LE_OQ);
     return out == (vmask)-1;
 }
+#undef IN
 
 #if FA_BITS == 32
 #define vhsum vhsum
