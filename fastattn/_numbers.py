@@ -2,13 +2,15 @@
 
 import math
 import reprlib
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastattn.errors import ArgumentError, DTypeError, describe, did_you_mean
 
 __all__ = ["check_choice", "check_flag", "check_number", "check_size", "finite_number", "number_in"]
+
+Word = TypeVar("Word", bound=str)
 
 _LARGEST = {"f": float(np.finfo(np.float32).max), "d": float(np.finfo(np.float64).max)}
 
@@ -86,11 +88,11 @@ def check_flag(name: str, value: object) -> bool:
         raise ArgumentError(describe(name, "True or False", got, f"pass {name}=True, or leave it out.")) from None
 
 
-def check_choice(name: str, value: object, known: tuple[str, ...], hint: str = "") -> str:
+def check_choice(name: str, value: object, known: tuple[Word, ...], hint: str = "") -> Word:
     """Return one of some words, or raise."""
     if not isinstance(value, str) or value not in known:
         expected = " or ".join(map(repr, known))
         hint = hint or f"pass {name}={known[0]!r}."
         hint = did_you_mean(value, known, hint) if isinstance(value, str) else hint
         raise ArgumentError(describe(name, expected, reprlib.repr(value), hint))
-    return value
+    return known[known.index(value)]

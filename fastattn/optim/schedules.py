@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastattn import _reprs
 from fastattn._numbers import check_choice, number_in
@@ -213,7 +213,7 @@ class ReduceOnPlateau(Schedule):
         factor: float = 0.5,
         patience: int = 2,
         threshold: float = 0.0,
-        better: str = "lower",
+        better: Literal["lower", "higher"] = "lower",
         lowest: float = 0.0,
         warmup: int = 0,
     ) -> None:

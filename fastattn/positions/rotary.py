@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fastattn.positions.base import Positions, Table
 
 __all__ = ["Rotary"]
 
-_LAYOUTS = ("interleaved", "half")
+Layout = Literal["interleaved", "half"]
 
 
 def _rows(first: int, count: int, of: Callable[[float], float], rates: list[float]) -> Array:
@@ -75,7 +75,7 @@ class Rotary(Positions):
         *,
         part: int | None = None,
         base: float = 10000.0,
-        layout: str = "interleaved",
+        layout: Layout = "interleaved",
         dtype: Any = np.float32,
     ) -> None:
         hint = "features are turned in pairs."
@@ -83,7 +83,7 @@ class Rotary(Positions):
         self.part = width if part is None else check_size("part", part, 0, hint)
         if self.part % 2 or self.part > width:
             raise ArgumentError(describe("part", f"an even number from 0 to {width}", self.part, hint))
-        self.layout = check_choice("layout", layout, _LAYOUTS, '"half" is that of Llama.')
+        self.layout = check_choice("layout", layout, get_args(Layout), '"half" is that of Llama.')
         base = number_in("base", base, "the paper has 10000.", above=0)
         dtype = float_dtype(dtype)
         rates = [float(base) ** (-2 * i / self.part) for i in range(self.part // 2)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from fastattn.scores.base import KERNEL_ADDITIVE, Array, ByName, Score, normal, 
 
 __all__ = ["Additive"]
 
-_ACTIVATIONS = ("tanh", "sigmoid", "relu")
+Activation = Literal["tanh", "sigmoid", "relu"]
+_ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 _EXAMPLE = {"v": normal(7), "w_query": normal("query", 7), "w_key": normal("key", 7)}
 
 
@@ -68,7 +69,7 @@ class Additive(Score):
         w_query: Array | None = None,
         w_key: Array | None = None,
         b: Array | None = None,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         *,
         softcap: float | None = None,
     ) -> None:
@@ -86,7 +87,7 @@ class Additive(Score):
 
     @classmethod
     def drawn(
-        cls, query_width: int, key_width: int, *, width: int, activation: str = "tanh", bias: bool = False,
+        cls, query_width: int, key_width: int, *, width: int, activation: Activation = "tanh", bias: bool = False,
         rng: np.random.Generator, dtype: Any = np.float32,
     ) -> Self:  # fmt: skip
         """Return one to begin training with, with a layer of `width` between."""

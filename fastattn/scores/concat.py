@@ -1,12 +1,12 @@
 """Concat scores: additive ones with one matrix for query and key."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from fastattn import linear
 from fastattn.errors import ShapeError, describe
-from fastattn.scores.additive import Additive, activation_code, check_width
+from fastattn.scores.additive import Activation, Additive, activation_code, check_width
 from fastattn.scores.base import KERNEL_ADDITIVE, Array, ByName, Score, normal, parameter
 
 __all__ = ["Concat"]
@@ -47,7 +47,7 @@ class Concat(Score):
     one_width = False
     axes: ClassVar[dict[str, int]] = {"w": 2, "v": 1}
 
-    def __init__(self, w: Array, v: Array, activation: str = "tanh", *, softcap: float | None = None) -> None:
+    def __init__(self, w: Array, v: Array, activation: Activation = "tanh", *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
         v = parameter("v", v, (None,), "the vector of v . act(...), of shape (Da,)")
         w = parameter("w", w, (None, v.shape[0]), "of shape (Dq + Dk, Da), with v's Da")
@@ -56,7 +56,7 @@ class Concat(Score):
 
     @classmethod
     def drawn(
-        cls, query_width: int, key_width: int, *, width: int, activation: str = "tanh", rng: np.random.Generator,
+        cls, query_width: int, key_width: int, *, width: int, activation: Activation = "tanh", rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> Additive:  # fmt: skip
         """Return one to begin training with, its w as two blocks of rows."""
@@ -67,7 +67,8 @@ class Concat(Score):
     def blocks(self, query_width: int) -> Additive:
         """Return the same score with the rows of w that act on the query, and the others, apart."""
         w, v = (self.parameters[name] for name in ("w", "v"))
-        return Additive(v, w[:query_width], w[query_width:], activation=self.activation, softcap=self.softcap)
+        activation = cast(Activation, self.activation)
+        return Additive(v, w[:query_width], w[query_width:], activation=activation, softcap=self.softcap)
 
     def keep(self, key_width: int) -> Score:
         """As `Score.keep`."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from fastattn.linear import matmul, row_sum, weight_gradient
 from fastattn.scores.base import Array, ByName, Score, parameter
 
 __all__ = ["LinearCombination"]
+
+Activation = Literal["linear", "tanh"]
 
 _TERMS = ("x", "y", "x*y", "x+y", "x-y", "x/y")
 _X = (("x", 1), ("x+y", 1), ("x-y", 1))
@@ -56,8 +58,11 @@ class LinearCombination(Score):
     axes: ClassVar[dict[str, int]] = {"w": 1, "b": 1}
     one_width = False
 
-    def __init__(self, w: Array, b: Array, terms: Sequence[str] = ("x", "y"), activation: str = "linear") -> None:
-        super().__init__(softcap=1.0 if check_choice("activation", activation, ("linear", "tanh")) == "tanh" else None)
+    def __init__(
+        self, w: Array, b: Array, terms: Sequence[str] = ("x", "y"), activation: Activation = "linear"
+    ) -> None:  # fmt: skip
+        activation = check_choice("activation", activation, get_args(Activation))
+        super().__init__(softcap=1.0 if activation == "tanh" else None)
         self.parameters = {
             "w": parameter("w", w, (None,), "one number for each element of the terms"),
             "b": parameter("b", b, (1,), "a number that is added, of shape (1,)"),
@@ -67,7 +72,7 @@ class LinearCombination(Score):
 
     @classmethod
     def drawn(
-        cls, query_width: int, key_width: int, *, terms: Sequence[str] = ("x", "y"), activation: str = "linear",
+        cls, query_width: int, key_width: int, *, terms: Sequence[str] = ("x", "y"), activation: Activation = "linear",
         rng: np.random.Generator, dtype: Any = np.float32,
     ) -> Self:  # fmt: skip
         """Return one to begin training with."""
@@ -152,7 +157,7 @@ class LinearCombination(Score):
     @staticmethod
     def formula(
         p: ByName, query: Array, key: Array, scale: float, *, terms: Sequence[str] = ("x", "y"),
-        activation: str = "linear",
+        activation: Activation = "linear",
     ) -> Array:  # fmt: skip
         x, y = query[..., :, None, :], key[..., None, :, :]
         total: Any = p["b"]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastattn import linear
-from fastattn.scores.additive import Additive
+from fastattn.scores.additive import Activation, Additive
 from fastattn.scores.base import Array, ByName, normal, parameter
 from fastattn.scores.cosine import cosine_operand, cosine_operand_vjp
 
@@ -46,7 +46,7 @@ class NormedAdditive(Additive):
 
     @classmethod
     def drawn(
-        cls, query_width: int, key_width: int, *, width: int, activation: str = "tanh", bias: bool = True,
+        cls, query_width: int, key_width: int, *, width: int, activation: Activation = "tanh", bias: bool = True,
         rng: np.random.Generator, dtype: Any = np.float32,
     ) -> Self:  # fmt: skip
         """Return one to begin training with, with a layer of `width` between."""

@@ -12,7 +12,7 @@ import operator
 import os
 import types
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -60,9 +60,8 @@ def setting(
     most: float | None = None,
     above: float | None = None,
     below: float | None = None,
-    choices: Collection[str] = (),
 ) -> Any:
-    """Return a dataclass field with a range.
+    """Return a dataclass field with a range. What a string may be is said by its type, `Literal`.
 
     Parameters
     ----------
@@ -70,24 +69,23 @@ def setting(
         Without one, the key must be given.
     least, most, above, below : float, optional
         Bounds of a number, or of every number of a tuple: the first two belong to the range, the others do not.
-    choices : collection of str
-        What a string may be.
 
     Examples
     --------
     >>> from dataclasses import dataclass
+    >>> from typing import Literal
     >>> from fastattn.seq2seq.schema import from_table, setting
     >>> @dataclass(frozen=True)
     ... class Encoder:
     ...     hidden: int = setting(256, least=1)
-    ...     cell: str = setting("gru", choices=("gru", "lstm"))
+    ...     cell: Literal["gru", "lstm"] = "gru"
     >>> from_table(Encoder, {"hidden": 8}, "model")
     Encoder(hidden=8, cell='gru')
     >>> from_table(Encoder, {"hiden": 8}, "model")
     Traceback (most recent call last):
     fastattn.errors.ConfigError: model.hiden: unknown key. Hint: did you mean 'hidden'?
     """
-    metadata = {"least": least, "most": most, "above": above, "below": below, "choices": tuple(choices)}
+    metadata = {"least": least, "most": most, "above": above, "below": below}
     return dataclasses.field(default=default, metadata={"setting": metadata})
 
 
@@ -305,6 +303,9 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
         return value if checked == value and all(map(operator.is_, checked, value)) else checked
     if isinstance(kind, types.UnionType):
         kind = str if isinstance(value, str) and str in get_args(kind) else get_args(kind)[0]
+    choices: tuple[str, ...] = ()
+    if get_origin(kind) is Literal:
+        choices, kind = get_args(kind), str
     value = _converted(value, kind)
     if kind in _NAMES and type(value) is not kind and not (kind is float and type(value) is int):
         raise _Fault(_NAMES[kind], shown(value), _example(field), error=DTypeError)
@@ -313,8 +314,8 @@ def _value(value: Any, hint: Any, field: "dataclasses.Field[Any]") -> Any:
     if type(value) is float and not math.isfinite(value):
         raise _Fault("a finite number", f"{value}", _example(field))
     limits: Mapping[str, Any] = field.metadata.get("setting", {})
-    if limits.get("choices") and value not in limits["choices"]:
-        raise _Fault(f"one of {', '.join(limits['choices'])}", shown(value), suggest(value, limits["choices"]))
+    if choices and value not in choices:
+        raise _Fault(f"one of {', '.join(choices)}", shown(value), suggest(value, choices))
     for key, words, wrong in (
         ("least", "at least", operator.lt),
         ("most", "at most", operator.gt),

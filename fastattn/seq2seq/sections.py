@@ -1,11 +1,12 @@
 """The sections of a configuration but for the model's, which is described beside each model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fastattn.errors import ConfigError, describe_file
 from fastattn.seq2seq.schema import Section, setting
-from fastattn.seq2seq.text.vocabulary import KINDS, PUNCTUATED
-from fastattn.seq2seq.text.words import FORMS
+from fastattn.seq2seq.text.vocabulary import PUNCTUATED, Kind
+from fastattn.seq2seq.text.words import Form
 
 __all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
 
@@ -96,15 +97,15 @@ class VocabularyConfig(Section, section="vocabulary"):
         "NFC" or "NFKC": the Unicode normal form that texts are put in; "none": as they are.
     """
 
-    source: str = setting("word", choices=KINDS)
-    target: str = setting("word", choices=KINDS)
+    source: Kind = "word"
+    target: Kind = "word"
     source_size: int = setting(0, least=0, most=10_000_000)
     target_size: int = setting(0, least=0, most=10_000_000)
     min_count: int = setting(1, least=1)
     shared: bool = setting(False)
     punctuation: bool = setting(False)
     lowercase: bool = setting(False)
-    normalization: str = setting("none", choices=FORMS)
+    normalization: Form = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,7 +189,7 @@ class TrainingConfig(Section, section="training"):
     tokens_per_batch: int = setting(4096, least=2)
     max_length: int = setting(100, least=1)
     rate: float = setting(0.001, above=0)
-    schedule: str = setting("constant", choices=("constant", "inverse_sqrt", "plateau", "cosine", "one_cycle"))
+    schedule: Literal["constant", "inverse_sqrt", "plateau", "cosine", "one_cycle"] = "constant"
     warmup: int = setting(0, least=0)
     schedule_steps: int = setting(0, least=0)
     lowest: float = setting(0.0, least=0)
@@ -206,7 +207,7 @@ class TrainingConfig(Section, section="training"):
     checkpoint_every: int = setting(0, least=0)
     log_every: int = setting(50, least=1)
     patience: int = setting(0, least=0)
-    metric: str = setting("loss", choices=("loss", "bleu", "chrf", "wer", "per", "accuracy"))
+    metric: Literal["loss", "bleu", "chrf", "wer", "per", "accuracy"] = "loss"
     keep: int = setting(3, least=1)
     tensorboard: bool = setting(False)
     init_from: str = setting("")

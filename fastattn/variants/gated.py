@@ -7,6 +7,7 @@ import numpy as np
 from fastattn import functional, linear
 from fastattn.layers import Linear
 from fastattn.scores import Additive
+from fastattn.scores.additive import Activation
 from fastattn.variants.protocol.prepared import check_prepared
 from fastattn.variants.protocol.variant import Array, AttentionState, Backward, MemoryGradient, StepBackward
 from fastattn.variants.soft import Soft, SoftPrepared
@@ -59,7 +60,7 @@ class GatedAdditive(Soft):
         query_width: int,
         memory_width: int,
         width: int,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         bias: bool = False,
         rng: np.random.Generator,
         dtype: Any = np.float32,

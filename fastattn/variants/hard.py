@@ -1,7 +1,7 @@
 """Hard attention: one row of the memory a step, sampled in training and the likeliest at inference."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -131,7 +131,7 @@ class Hard(Variant[HardPrepared]):
         memory_width: int,
         score: str = "additive",
         width: int | None = None,
-        training: str = "gumbel",
+        training: Literal["gumbel", "reinforce"] = "gumbel",
         soft_share: float = 0.5,
         temperature: float = 1.0,
         rng: np.random.Generator,

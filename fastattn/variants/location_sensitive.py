@@ -1,7 +1,7 @@
 """Location-sensitive attention: the weights of the step before are convolved into the scores."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class LocationSensitive(Recall):
         sharpening: float = 1.0,
         window: int | None = None,
         cumulative: bool = False,
-        initial: str = "zeros",
+        initial: Literal["zeros", "uniform"] = "zeros",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:

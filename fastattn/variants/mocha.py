@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastattn.scores import Additive
-from fastattn.variants.monotonic import Monotonic, energy_of
+from fastattn.variants.monotonic import Monotonic, Search, energy_of
 from fastattn.variants.protocol.checks import check_size
 
 __all__ = ["Mocha"]
@@ -67,7 +67,7 @@ class Mocha(Monotonic):
         chunk: int = 2,
         offset: float = -4.0,
         noise: float = 1.0,
-        search: str = "hard",
+        search: Search = "hard",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:

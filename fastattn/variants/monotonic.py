@@ -1,7 +1,7 @@
 """Monotonic attention: expected alignments to train with, and hard ones, found in linear time, to decode with."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from fastattn.variants.recall import SummedStep, gathered_values
 from fastattn.variants.soft import Soft
 
 __all__ = ["HardState", "Monotonic", "MonotonicState"]
+
+Search = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class Monotonic(Variant[MonotonicPrepared]):
         width: int,
         offset: float = -4.0,
         noise: float = 1.0,
-        search: str = "hard",
+        search: Search = "hard",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
@@ -188,7 +190,7 @@ class Monotonic(Variant[MonotonicPrepared]):
                 hint = "see the docstring for the paper's."
                 raise ArgumentError(describe(name, "a number from 0 up", value, hint))
         self.noise = float(noise)
-        self.search = check_choice("search", search, ("hard", "soft"))
+        self.search: Search = check_choice("search", search, get_args(Search))
         self.align = energy_of(NormedAdditive, self, width, rng)
         self.r = Parameter(np.full(1, offset, dtype))
 
@@ -201,7 +203,7 @@ class Monotonic(Variant[MonotonicPrepared]):
         made.pack()
         return made
 
-    def start(self, prepared: Prepared, *, mode: str = "soft", seeds: Any = None) -> AttentionState:
+    def start(self, prepared: Prepared, *, mode: Search = "soft", seeds: Any = None) -> AttentionState:
         """Return the state before the first step, which says what steps are.
 
         Parameters
@@ -217,7 +219,7 @@ class Monotonic(Variant[MonotonicPrepared]):
         MonotonicState or HardState
         """
         check_prepared(prepared, self)
-        if check_choice("mode", mode, ("soft", "hard")) == "hard":
+        if check_choice("mode", mode, get_args(Search)) == "hard":
             if seeds is not None:
                 raise ArgumentError(describe("seeds", "None in hard mode", "seeds", "noise is for training."))
             return HardState(np.zeros(prepared.batch, np.int64), shape=prepared.shape)

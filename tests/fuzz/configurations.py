@@ -7,6 +7,7 @@ import copy
 import gzip
 import math
 import sys
+import typing
 from pathlib import Path
 
 import answers
@@ -85,8 +86,9 @@ def value_for(field, random):
     if random.random() < 0.8:
         pool = TYPED.get(type(field.default), VALUES)
         pool = {"mechanism": TYPED[dict], "columns": TYPED[list], "betas": TYPED[list]}.get(field.name, pool)
+        choices = typing.get_args(field.type) if typing.get_origin(field.type) is typing.Literal else ()
         near = [limits.get(key) for key in ("least", "most", "above", "below") if limits.get(key) is not None]
-        pool = [*pool, *near, *(type(x)(x + 1) for x in near), *limits.get("choices", ()), *limits.get("choices", ())]
+        pool = [*pool, *near, *(type(x)(x + 1) for x in near), *choices, *choices]
     return random.choice(pool)
 
 

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ class Small:
     hidden: int = setting(8, least=1, most=64)
     rate: float = 0.5
     heads: int | None = None
-    score: str = setting("dot", choices=("dot", "general"))
+    score: Literal["dot", "general"] = "dot"
 
     def __post_init__(self):
         if self.heads is not None and self.hidden % self.heads:

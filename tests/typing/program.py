@@ -44,3 +44,9 @@ print(one.shape, mechanism.parameters().keys(), state.shape)
 
 model = build(BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8), 10, 10, 1, np.float32)
 print(model.parameters().keys(), fastattn.layers.Linear, fastattn.viz.heatmap)
+
+
+def refused() -> None:
+    """What checkers are to find: a word that is none of those that an argument may be."""
+    BahdanauConfig(reset="behind")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    fastattn.scores.Additive(v=np.ones(8, np.float32), activation="tan")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from fastattn._numbers import check_choice, check_flag
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell, Tape
 
-__all__ = ["GRU", "GRUCell"]
+__all__ = ["GRU", "GRUCell", "Reset"]
+
+Reset = Literal["after", "before"]
 
 
 class GRUCell(RecurrentCell):
@@ -27,7 +29,7 @@ class GRUCell(RecurrentCell):
     ----------
     inputs, hidden : int
         Widths D and H.
-    reset : str
+    reset : {"after", "before"}
         Where the reset gate acts: ``"after"`` the product with the state, as in cuDNN and PyTorch, or ``"before"`` it,
         as in Cho et al. (2014), equation 8, and Bahdanau et al. (2015), appendix A.1.1.
     rng : numpy.random.Generator
@@ -64,11 +66,11 @@ class GRUCell(RecurrentCell):
         inputs: int,
         hidden: int,
         *,
-        reset: str = "after",
+        reset: Reset = "after",
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        reset = check_choice("reset", reset, ("after", "before"), "'after' is PyTorch's GRU.")
+        reset = check_choice("reset", reset, get_args(Reset), "'after' is PyTorch's GRU.")
         bound = 1 / math.sqrt(max(hidden, 1))
 
         def draw(*shape: int) -> Parameter:
@@ -123,7 +125,7 @@ class GRU(Layer):
     ----------
     inputs, hidden : int
         Widths D and H.
-    reset : str
+    reset : {"after", "before"}
         ``"after"`` or ``"before"``.
     reverse : bool
         Start at each sample's last position and end at its first.
@@ -159,7 +161,7 @@ class GRU(Layer):
         inputs: int,
         hidden: int,
         *,
-        reset: str = "after",
+        reset: Reset = "after",
         reverse: bool = False,
         rng: np.random.Generator,
         dtype: Any = np.float32,

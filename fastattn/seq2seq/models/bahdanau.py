@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from fastattn._arrays import Array
 from fastattn.errors import ConfigError, describe_file
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
+from fastattn.layers.recurrent.gru import Reset
 from fastattn.seq2seq.models import mechanism
 from fastattn.seq2seq.models.attending import Attending, AttentionLoop, Pass
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
@@ -35,11 +36,11 @@ class BahdanauConfig(Section, section="model"):
         Width H of the decoder's state, and of the encoder's in each direction.
     attention : int
         Width of the layer between query and key, of a score or mechanism that needs one.
-    readout : str
+    readout : {"maxout", "linear"}
         "maxout": the published output layer; "linear": state, context and embedding straight to the vocabulary.
     readout_width : int
         Outputs L of the maxout layer.
-    reset : str
+    reset : {"before", "after"}
         "before": the reset gate acts on the state, as published; "after": on its product, as in cuDNN.
     conditional : bool
         Whether a GRU of its own takes in the last word before the state queries; not in the paper, see `Bahdanau`.
@@ -66,13 +67,13 @@ class BahdanauConfig(Section, section="model"):
         In place of `score`: the ``name`` of a variant and its options. Its widths are the decoder's.
     """
 
-    kind: str = setting("bahdanau", choices=("bahdanau",))
+    kind: Literal["bahdanau"] = "bahdanau"
     embedding: int = size(620)
     hidden: int = size(1000)
     attention: int = size(1000)
-    readout: str = setting("maxout", choices=("maxout", "linear"))
+    readout: Literal["maxout", "linear"] = "maxout"
     readout_width: int = size(500)
-    reset: str = setting("before", choices=("before", "after"))
+    reset: Reset = "before"
     conditional: bool = False
     dropout: float = share(0.0)
     context_dropout: float = share(0.0)

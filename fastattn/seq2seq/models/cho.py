@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastattn._arrays import Array
 from fastattn.functional import tanh
 from fastattn.layers import GRU, Bidirectional, Embedding, Linear
+from fastattn.layers.recurrent.gru import Reset
 from fastattn.seq2seq.models.maxout import maxout, maxout_vjp
 from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import GRUStep, Walk
-from fastattn.seq2seq.schema import Section, setting, share, size
+from fastattn.seq2seq.schema import Section, share, size
 
 __all__ = ["Cho", "ChoConfig"]
 
@@ -28,7 +29,7 @@ class ChoConfig(Section, section="model"):
         Widths E of embeddings and H of states.
     readout_width : int
         Outputs L of the maxout layer.
-    reset : str
+    reset : {"published", "before", "after"}
         What the decoder's reset gate acts on: "published": the products of state and fixed vector; "before": the
         state; "after": the product of the state.
     bidirectional : bool
@@ -40,11 +41,11 @@ class ChoConfig(Section, section="model"):
         Share of the target's probability that training spreads over the vocabulary.
     """
 
-    kind: str = setting("cho", choices=("cho",))
+    kind: Literal["cho"] = "cho"
     embedding: int = size(100)
     hidden: int = size(1000)
     readout_width: int = size(500)
-    reset: str = setting("published", choices=("published", "before", "after"))
+    reset: Literal["published", "before", "after"] = "published"
     bidirectional: bool = False
     dropout: float = share(0.0)
     label_smoothing: float = share(0.0)
@@ -112,7 +113,7 @@ class Cho(Model):
         more: Any = {"rng": rng, "dtype": dtype}
         self.config = config
         self.published = config.reset == "published"
-        reset = "after" if config.reset == "after" else "before"
+        reset: Reset = "after" if config.reset == "after" else "before"
         self.source_embedding = Embedding(source_size, E, deviation=E**-0.5, **more)
         directions = (False, True) if config.bidirectional else (False,)
         layers = [GRU(E, H, reset=reset, reverse=reverse, **more) for reverse in directions]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class LuongConfig(Section, section="model"):
         In place of `score`: the ``name`` of a variant and its options. Its widths are the decoder's.
     """
 
-    kind: str = setting("luong", choices=("luong",))
+    kind: Literal["luong"] = "luong"
     embedding: int = size(1000)
     hidden: int = size(1000)
     layers: int = size(4, most=1000)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fastattn._arrays import Array
 from fastattn.layers import LSTM, Embedding, Linear, Stacked
 from fastattn.seq2seq.models.model import BatchLike, Model, State, check_sentences, dropping, padded
 from fastattn.seq2seq.models.randomness import Place, derive
-from fastattn.seq2seq.schema import Section, setting, share, size
+from fastattn.seq2seq.schema import Section, share, size
 
 __all__ = ["Sutskever", "SutskeverConfig"]
 
@@ -32,7 +32,7 @@ class SutskeverConfig(Section, section="model"):
         Share of the target's probability that training spreads over the vocabulary.
     """
 
-    kind: str = setting("sutskever", choices=("sutskever",))
+    kind: Literal["sutskever"] = "sutskever"
     embedding: int = size(1000)
     hidden: int = size(1000)
     layers: int = size(4, most=1000)

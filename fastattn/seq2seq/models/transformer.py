@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,14 +26,12 @@ from fastattn.seq2seq.models.multihead import CrossAttention, SelfAttention
 from fastattn.seq2seq.models.randomness import Place, derive
 from fastattn.seq2seq.models.sentences import check_batch, length_mask
 from fastattn.seq2seq.models.tied import TiedEmbedding
-from fastattn.seq2seq.schema import Section, setting, share, size
+from fastattn.seq2seq.schema import Section, share, size
 
 __all__ = ["Transformer", "TransformerConfig"]
 
 Back = Callable[[Array], Array]
 Drop = Callable[[Array, int], tuple[Array, Back]]
-_TIES = ("none", "target", "all")
-_POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "t5")
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,17 @@ class TransformerConfig(Section, section="model"):
     label_smoothing : float
     """
 
-    kind: str = setting("transformer", choices=("transformer",))
+    kind: Literal["transformer"] = "transformer"
     width: int = size(512)
     heads: int = size(8)
     inner: int = size(2048)
     encoder_layers: int = size(6, most=1000)
     decoder_layers: int = size(6, most=1000)
-    norm: str = setting("post", choices=("post", "pre"))
+    norm: Literal["post", "pre"] = "post"
     bias: bool = False
-    positions: str = setting("sinusoidal", choices=_POSITIONS)
+    positions: Literal["sinusoidal", "learned", "rotary", "alibi", "t5"] = "sinusoidal"
     longest: int = size(1024)
-    tied: str = setting("target", choices=_TIES)
+    tied: Literal["none", "target", "all"] = "target"
     dropout: float = share(0.1)
     attention_dropout: float = share(0.0)
     label_smoothing: float = share(0.1)

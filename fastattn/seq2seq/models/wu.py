@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from fastattn.seq2seq.models.model import (
 from fastattn.seq2seq.models.randomness import Place
 from fastattn.seq2seq.models.recurrence import LSTMStep, Walk
 from fastattn.seq2seq.models.sentences import check_batch, length_mask
-from fastattn.seq2seq.schema import Section, setting, share, size
+from fastattn.seq2seq.schema import Section, share, size
 from fastattn.variants import AttentionState, Prepared
 
 __all__ = ["Wu", "WuConfig"]
@@ -47,7 +47,7 @@ class WuConfig(Section, section="model"):
         Share of the elements of embeddings and of both sides' states dropped in training.
     """
 
-    kind: str = setting("wu", choices=("wu",))
+    kind: Literal["wu"] = "wu"
     embedding: int = size(200)
     hidden: int = size(200)
     readout_width: int = size(200)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastattn._strings import items, path_name
 from fastattn.errors import DTypeError, describe
@@ -13,13 +13,16 @@ from fastattn.seq2seq.models.model import Model
 __all__ = ["Callback", "Event", "TensorBoard", "check_callbacks"]
 
 
+Kind = Literal["begin", "step", "log", "validation", "checkpoint", "end"]
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a run.
 
     Attributes
     ----------
-    kind : str
+    kind : {"begin", "step", "log", "validation", "checkpoint", "end"}
         "begin": before the first step of this call of `train`, a resumed one too; "step": after each step, with
         `gradient_norm` and `rate`; "log" and "validation": a line of the log, with its figures; "checkpoint": one was
         written, with `best`; "end": after the last step, with the `reason` of `Outcome`, or "stopped" after a signal,
@@ -34,7 +37,7 @@ class Event:
         The figures.
     """
 
-    kind: str
+    kind: Kind
     step: int
     epoch: int
     folder: Path

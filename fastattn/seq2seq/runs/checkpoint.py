@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -45,7 +45,8 @@ from fastattn.seq2seq.text.vocabulary import Vocabulary
 __all__ = ["Checkpoint", "average", "load", "mark_best", "save", "steps"]
 
 _FOLDER = re.compile(r"checkpoint-(\d{8,})(\.old)?")  # .old: see `durable.write_folder`
-WHICH = ("last", "best")
+Which = Literal["last", "best"]
+WHICH: tuple[Which, ...] = get_args(Which)
 _STATE = "state.safetensors"
 _VOCABULARY = ".vocabulary.json"
 
@@ -169,7 +170,7 @@ def steps(run: str | os.PathLike[str]) -> list[int]:
     return sorted({number for number, _ in _candidates(Path(path_name("run", run)))})
 
 
-def load(run: str | os.PathLike[str], which: str = "last", *, state: bool = True) -> Checkpoint:
+def load(run: str | os.PathLike[str], which: Which = "last", *, state: bool = True) -> Checkpoint:
     """Read the newest good checkpoint of a run, or the best.
 
     Parameters

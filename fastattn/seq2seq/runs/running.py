@@ -185,7 +185,7 @@ def train(
 
 
 def load(
-    folder: str | os.PathLike[str], which: str = "best", *, ensemble: Iterable[str | os.PathLike[str]] = ()
+    folder: str | os.PathLike[str], which: checkpoint.Which = "best", *, ensemble: Iterable[str | os.PathLike[str]] = ()
 ) -> Translator:
     """Return the model of a run, ready for use.
 

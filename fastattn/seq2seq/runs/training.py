@@ -24,7 +24,7 @@ from fastattn.optim import (
 )
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.models.model import Model
-from fastattn.seq2seq.runs.callbacks import Callback, Event
+from fastattn.seq2seq.runs.callbacks import Callback, Event, Kind
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.runlog import RunLog, read_log
 from fastattn.seq2seq.runs.signals import Stop, Stopped, stop_requests
@@ -276,7 +276,7 @@ class Run:
             if self.position.step % settings.log_every == 0:
                 self._log(log, progress, norm, rate)
 
-    def _tell(self, kind: str, **values: Any) -> None:
+    def _tell(self, kind: Kind, **values: Any) -> None:
         """Call all callbacks; the run ends if one of them says so."""
         position = self.position
         event = Event(kind, position.step, position.epoch, self.folder, self.model, values)

@@ -12,7 +12,7 @@ from fastattn.seq2seq.runs.report import Report
 from fastattn.seq2seq.text.batches import Batches
 from fastattn.seq2seq.text.encoding import ParallelText, encode_pairs, read_pairs
 from fastattn.seq2seq.text.tokenizer_files import FILES
-from fastattn.seq2seq.text.vocabulary import PUNCTUATED, Vocabulary
+from fastattn.seq2seq.text.vocabulary import PUNCTUATED, Kind, Vocabulary
 from fastattn.seq2seq.text.vocabulary_files import read_vocabulary
 
 __all__ = ["Corpus", "Pairs", "prepare_corpus"]
@@ -145,7 +145,7 @@ def _build(config: Config, text: ParallelText) -> tuple[Vocabulary, Vocabulary]:
     )
 
 
-def _vocabulary(place: str, texts: list[str], kind: str, size: int, more: dict[str, Any]) -> Vocabulary:
+def _vocabulary(place: str, texts: list[str], kind: Kind, size: int, more: dict[str, Any]) -> Vocabulary:
     """Return the vocabulary in a file, or if there is none, of texts."""
     min_count = more.pop("min_count")
     if place:

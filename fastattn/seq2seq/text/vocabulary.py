@@ -5,7 +5,7 @@ import json
 import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text import bpe, words
 from fastattn.seq2seq.text.tokenizer_files import FILES, OPENERS
 
-__all__ = ["BOS", "EOS", "KINDS", "PAD", "PUNCTUATED", "SPECIAL", "UNK", "Vocabulary"]
+__all__ = ["BOS", "EOS", "KINDS", "PAD", "PUNCTUATED", "SPECIAL", "UNK", "Kind", "Vocabulary"]
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
-KINDS = ("word", "char", "bpe", *FILES)
+Kind = Literal["word", "char", "bpe", "sentencepiece", "tokenizer"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PUNCTUATED = ("word", "bpe")  # kinds that can have punctuation apart
 
 _FORMAT = 2  # 1 where nothing is said that came with 2
@@ -85,13 +86,13 @@ class Vocabulary:
     def __init__(
         self,
         tokens: Iterable[str],
-        kind: str = "word",
+        kind: Kind = "word",
         merges: Iterable[Sequence[str]] = (),
         *,
         model: bytes = b"",
         punctuation: bool = False,
         lowercase: bool = False,
-        normalization: str = "none",
+        normalization: words.Form = "none",
     ) -> None:
         self.kind = check_choice("kind", kind, KINDS)
         self.punctuation, self.lowercase = check_flag("punctuation", punctuation), check_flag("lowercase", lowercase)
@@ -144,7 +145,7 @@ class Vocabulary:
     def build(
         cls,
         texts: Iterable[str],
-        kind: str = "word",
+        kind: Kind = "word",
         *,
         max_size: int | None = None,
         min_count: int = 1,

@@ -7,7 +7,7 @@ from fastattn.errors import ArgumentError, TextError, describe_file, hint_of, pr
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text import files as textfile
 from fastattn.seq2seq.text.tokenizer_files import FILES
-from fastattn.seq2seq.text.vocabulary import KINDS, SPECIAL, Vocabulary
+from fastattn.seq2seq.text.vocabulary import KINDS, SPECIAL, Kind, Vocabulary
 from fastattn.seq2seq.text.words import Preparation
 
 __all__ = ["read_vocabulary"]
@@ -15,7 +15,7 @@ __all__ = ["read_vocabulary"]
 _MOST = 1 << 28  # bytes: more is another file
 
 
-def read_vocabulary(path: textfile.Place, kind: str = "word", **preparation: Unpack[Preparation]) -> Vocabulary:
+def read_vocabulary(path: textfile.Place, kind: Kind = "word", **preparation: Unpack[Preparation]) -> Vocabulary:
     """Read a vocabulary.
 
     Parameters

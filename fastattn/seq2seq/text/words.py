@@ -3,11 +3,12 @@
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
-__all__ = ["DEFAULTS", "FORMS", "JOINER", "Preparation", "join", "prepare", "split"]
+__all__ = ["DEFAULTS", "FORMS", "JOINER", "Form", "Preparation", "join", "prepare", "split"]
 
-FORMS = ("none", "NFC", "NFKC")
+Form = Literal["none", "NFC", "NFKC"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 JOINER = "\uffed"  # stands on the side of a punctuation mark where there is no space
 
@@ -17,7 +18,7 @@ class Preparation(TypedDict, total=False):
 
     punctuation: bool
     lowercase: bool
-    normalization: str
+    normalization: Form
 
 
 DEFAULTS: Preparation = {"punctuation": False, "lowercase": False, "normalization": "none"}

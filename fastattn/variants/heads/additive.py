@@ -8,6 +8,7 @@ import numpy as np
 from fastattn._arrays import Array
 from fastattn.layers import Linear
 from fastattn.scores import Additive
+from fastattn.scores.additive import Activation
 from fastattn.variants.heads.projections import ToHeads
 from fastattn.variants.protocol.checks import NormalizerLike, check_head_width, check_size, check_summed
 from fastattn.variants.protocol.prepared import check_whole
@@ -103,7 +104,7 @@ class AdditiveMultiHead(Variant[AdditiveHeadsPrepared]):
         head_width: int | None = None,
         value_width: int | None = None,
         output_width: int | None = None,
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         bias: bool = True,
         normalizer: NormalizerLike = "softmax",
         rng: np.random.Generator,
