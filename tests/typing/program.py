@@ -49,4 +49,5 @@ print(model.parameters().keys(), fastattn.layers.Linear, fastattn.viz.heatmap)
 def refused() -> None:
     """What checkers are to find: a word that is none of those that an argument may be."""
     BahdanauConfig(reset="behind")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    fastattn.scores.Additive(v=np.ones(8, np.float32), activation="tan")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    v = np.ones(8, np.float32)
+    fastattn.scores.Additive(v, activation="tan")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
