@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import training_runs
 
-from fastattn import cli
+from fastattn import cli, seq2seq
 from fastattn.plugin import isolated
 from fastattn.seq2seq import Vocabulary, build, read_config
 
@@ -97,7 +97,7 @@ def shell(tmp_path, models):
             **os.environ, "PATH": f"{programs}:/usr/bin:/bin", "DOCUMENTS_SITE": str(site),
             "PYTHONPATH": f"{above}:{site}:{Path(documents.__file__).parent}", "HOME": str(tmp_path),
         }  # fmt: skip
-        environment = {name: value for name, value in environment.items() if not name.startswith("FASTATTN_")}
+        environment = {name: value for name, value in environment.items() if not name.startswith(("FASTATTN_", "PYTEST_XDIST"))}
         done = subprocess.run(
             ["/bin/bash", "-eo", "pipefail", "-c", lines], cwd=cwd, env=environment, capture_output=True, text=True,
             timeout=300, stdin=subprocess.DEVNULL,
@@ -232,8 +232,12 @@ def test_the_examples_of_pictures_run(tmp_path, monkeypatch):
         "weights": np.eye(2), "source_tokens": ["the", "house"], "target_tokens": ["das", "Haus"],
         "picture": np.ones((8, 8)), "maps": np.ones((2, 2, 2)) / 4, "tokens": ["a", "b"],
     }  # fmt: skip
+    model = seq2seq.BahdanauConfig(embedding=4, hidden=4, attention=4, readout_width=4)
+    config = seq2seq.Config(model=model, training=seq2seq.TrainingConfig(epochs=1))
+    seq2seq.train(config, "german", pairs=[("ein Hund rennt", "a dog runs")], quiet=True)
     for code in documents.blocks(documents.ROOT / "docs" / "pictures.md", "python"):
         exec(code, names)
+    shutil.rmtree("german")
     assert {path.name for path in tmp_path.iterdir()} == {"weights.png", "weights.html", "caption.png", "caption.html"}
 
 

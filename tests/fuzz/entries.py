@@ -508,7 +508,7 @@ def mechanisms(z):
 
 @entry("fastattn.seq2seq.build", "fastattn.seq2seq.greedy", "fastattn.seq2seq.sample", "fastattn.seq2seq.beam_search",
        "fastattn.seq2seq.score_pairs", "fastattn.seq2seq.State", "fastattn.seq2seq.Hypothesis",
-       "fastattn.seq2seq.Batch",
+       "fastattn.seq2seq.Batch", "fastattn.seq2seq.Ensemble",
        *(f"fastattn.seq2seq.{n}" for n in ("Model", "Bahdanau", "Cho", "Luong", "Sutskever", "Transformer", "Wu")),
        share=3)  # fmt: skip
 def models(z):
@@ -526,12 +526,17 @@ def models(z):
     target = z.ids(vocabulary - 4, batch, target_steps, dtype=np.int32) + 4
     target[np.arange(target_steps) >= target_lengths[:, None]] = 0
     what = z.pick("greedy", "sample", "beam", "score", "loss", "vjp", "steps")
+    if what != "vjp" and z.chance(0.2):
+        model = z.call(seq2seq.Ensemble, [model, model])
+    more = {}
+    if z.chance(0.3):
+        more = {"prefix": [z.ids(vocabulary - 4, 1) + 4 for _ in range(batch)], "forbid": z.ids(3, 2) + 4}
     if what == "greedy":
-        z.call(seq2seq.greedy, model, source, lengths, limit=3, weights=z.chance(0.3))
+        z.call(seq2seq.greedy, model, source, lengths, limit=3, weights=z.chance(0.3), **more)
     elif what == "sample":
-        z.call(seq2seq.sample, model, source, lengths, seeds=z.ids(99, batch), limit=3, temperature=0.7)
+        z.call(seq2seq.sample, model, source, lengths, seeds=z.ids(99, batch), limit=3, temperature=0.7, **more)
     elif what == "beam":
-        z.call(seq2seq.beam_search, model, source, lengths, size=2, limit=3, length_penalty=0.5)
+        z.call(seq2seq.beam_search, model, source, lengths, size=2, limit=3, length_penalty=0.5, **more)
     elif what == "steps":
         state = z.call(model.encode, source, lengths)
         for _ in range(2):

@@ -21,8 +21,9 @@ import spoil
 LEFT_OUT = {
     "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ "
     "get_include get_num_threads set_num_threads show_config",
-    "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig ChoConfig Config DataConfig InferenceConfig LuongConfig "
-    "Stopped SutskeverConfig TrainingConfig TransformerConfig VocabularyConfig WuConfig kinds",
+    "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig Callback ChoConfig Config DataConfig Event InferenceConfig "
+    "LuongConfig RateCurve Stopped SutskeverConfig TensorBoard TrainingConfig TransformerConfig TranslationStep "
+    "VocabularyConfig WuConfig find_rate kinds pharaoh read_vocabulary",
     "fastattn.variants": "check_normalized",
 }
 # Commands, settings, errors, plugins: they have no arrays, and fuzzers or tests of their own.

@@ -1,5 +1,6 @@
 """What a run tells those who want to know, step by step; and TensorBoard, which is told."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,8 @@ class TensorBoard:
         if event.kind == "begin":
             folder = self.folder or event.folder / "tensorboard"
             writer = need("tensorboardX", "tensorboard", "TensorBoard").SummaryWriter
-            self._writer = writer(str(folder), purge_step=event.step + 1)
+            # A file of its own, also of a run that is resumed in the same second, which is all that names have of time.
+            self._writer = writer(str(folder), purge_step=event.step + 1, filename_suffix=f".{time.time_ns()}")
         elif self._writer is not None and event.kind in ("log", "validation"):
             for name, value in event.values.items():
                 if not isinstance(value, bool):

@@ -141,7 +141,7 @@ def test_sizes_of_the_paper_that_nobody_asked_for_are_said(tmp_path, capsys, mon
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_build", stop)
+    monkeypatch.setattr(runs, "new_model", stop)
     config = make_config(seq2seq.BahdanauConfig())
     with pytest.raises(KeyboardInterrupt):
         seq2seq.train(config, tmp_path / "run", pairs=DATA[0])
