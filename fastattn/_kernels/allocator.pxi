@@ -32,14 +32,20 @@ cdef class KeptMemory:
         cnp.PyDataMem_SetHandler(self.before)
 
 
-def empty(tuple shape, dtype):
-    """As ``numpy.empty``, a large array of kept memory whatever the context."""
-    cdef int i
-    cdef double size = dtype.itemsize
-    for i in range(len(shape)):
-        size *= <double>shape[i]
-    if size < FA_ALLOCATOR_SMALLEST:
-        return np.empty(shape, dtype)
+def empty(tuple shape, cnp.dtype dtype):
+    """As ``numpy.empty``, a large array of kept memory whatever the context; a small one sooner."""
+    cdef cnp.npy_intp sizes[4]
+    cdef Py_ssize_t i, count = len(shape)
+    cdef double bytes = dtype.itemsize
+    if count <= 4 and dtype.byteorder in (b"=", b"|"):
+        for i in range(count):
+            sizes[i] = shape[i]
+            bytes *= <double>sizes[i]
+            if sizes[i] < 0:
+                break
+        else:
+            if bytes < FA_ALLOCATOR_SMALLEST:
+                return cnp.PyArray_EMPTY(<int>count, sizes, dtype.type_num, 0)
     before = cnp.PyDataMem_SetHandler(memory_handler)
     try:
         return np.empty(shape, dtype)

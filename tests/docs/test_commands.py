@@ -97,7 +97,8 @@ def shell(tmp_path, models):
             **os.environ, "PATH": f"{programs}:/usr/bin:/bin", "DOCUMENTS_SITE": str(site),
             "PYTHONPATH": f"{above}:{site}:{Path(documents.__file__).parent}", "HOME": str(tmp_path),
         }  # fmt: skip
-        environment = {name: value for name, value in environment.items() if not name.startswith(("FASTATTN_", "PYTEST_XDIST"))}
+        ours = ("FASTATTN_", "PYTEST_XDIST")
+        environment = {name: value for name, value in environment.items() if not name.startswith(ours)}
         done = subprocess.run(
             ["/bin/bash", "-eo", "pipefail", "-c", lines], cwd=cwd, env=environment, capture_output=True, text=True,
             timeout=300, stdin=subprocess.DEVNULL,
