@@ -57,7 +57,7 @@ advice(
 )
 advice(lambda tied=True: bahdanau(tied=tied, readout_width=3), "or leave tied out", tied=False)
 advice(lambda reset="never": cho(reset=reset), "known are published, before, after", reset="published")
-advice(lambda reset="never": bahdanau(reset=reset), "known are before, after", reset="after")
+advice(lambda reset="never": bahdanau(reset=reset), "known are after, before", reset="after")
 for make in (sutskever, luong):
     advice(lambda layers=0, make=make: make(layers=layers), "the default is {layers}.", layers="4")
 advice(lambda score="genral": luong(score=score), "did you mean {score}?", score="'general'")
