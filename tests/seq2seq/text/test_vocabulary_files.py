@@ -37,7 +37,7 @@ def put(folder, name, content):
     ("name", "content"),
     [
         ("words.txt", "<pad>\n<s>\nthe\ncat\n"),
-        ("words.txt.gz", gzip.compress(b"the\r\ncat\r\n")),
+        ("words.txt.gz", gzip.compress(b"the\r\ncat\r\n", mtime=0)),
         ("a.vocab", "<unk>\t0\n<s>\t0\n</s>\t0\nthe\t-1.5\ncat\t-2e3\n"),
         ("vocab.json", '{"cat": 7, "<pad>": 0, "the": 3}'),
         ("source.vocabulary.json", Vocabulary(["the", "cat"]).to_json()),
