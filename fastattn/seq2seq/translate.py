@@ -538,8 +538,8 @@ class Translator:
         """Return the pairs (source word, target word) that attention links, for each pair of texts.
 
         Each target token is linked with the source token that it attends to most; words, which white space parts, are
-        linked if some of their tokens are. Of a Transformer it is the mean of the last layer's heads. See
-        `fastattn.seq2seq.search.alignment`, whose `pharaoh` writes a line of the Pharaoh format.
+        linked if some of their tokens are. Of a Transformer it is the mean of the last layer's heads.
+        `fastattn.seq2seq.pharaoh` makes a line of the Pharaoh format of them.
 
         Parameters
         ----------
