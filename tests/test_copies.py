@@ -538,6 +538,7 @@ EXEMPT = {
         "optim.schedules.Schedule", "plugin.records.Record", "scores.base.Score",
         "seq2seq.models.attending.Attending", "seq2seq.models.model.Model",
         "seq2seq.models.model.State", "seq2seq.models.recurrence.Step", "seq2seq.models.sentences.BatchLike",
+        "seq2seq.runs.callbacks.Callback",
         "seq2seq.schema.Section", "variants.protocol.variant.Variant", "variants.protocol.prepared.Prepared",
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],

@@ -10,12 +10,17 @@ cdef extern from "run/allocator.h" nogil:
     size_t fa_allocator_kept()
     size_t fa_allocator_limit(size_t)
 
+cdef extern from "numpy/arrayobject.h":  # not among the declarations of old NumPy
+    ctypedef struct PyDataMem_Handler:
+        pass
+    object PyDataMem_SetHandler(object)
+
 cdef extern from *:
     """
     static PyDataMem_Handler fa_allocator_handler = {
         "fastattn", 1, {NULL, fa_allocator_new, fa_allocator_zeros, fa_allocator_resized, fa_allocator_free}};
     """
-    cnp.PyDataMem_Handler fa_allocator_handler
+    PyDataMem_Handler fa_allocator_handler
 
 cdef object memory_handler = PyCapsule_New(&fa_allocator_handler, "mem_handler", NULL)
 
@@ -26,10 +31,10 @@ cdef class KeptMemory:
     cdef object before
 
     def __enter__(self):
-        self.before = cnp.PyDataMem_SetHandler(memory_handler)
+        self.before = PyDataMem_SetHandler(memory_handler)
 
     def __exit__(self, *error):
-        cnp.PyDataMem_SetHandler(self.before)
+        PyDataMem_SetHandler(self.before)
 
 
 def empty(tuple shape, cnp.dtype dtype):
@@ -46,11 +51,11 @@ def empty(tuple shape, cnp.dtype dtype):
         else:
             if bytes < FA_ALLOCATOR_SMALLEST:
                 return cnp.PyArray_EMPTY(<int>count, sizes, dtype.type_num, 0)
-    before = cnp.PyDataMem_SetHandler(memory_handler)
+    before = PyDataMem_SetHandler(memory_handler)
     try:
         return np.empty(shape, dtype)
     finally:
-        cnp.PyDataMem_SetHandler(before)
+        PyDataMem_SetHandler(before)
 
 
 def memory_kept():

@@ -1,10 +1,10 @@
 """What a run tells those who want to know, step by step; and TensorBoard, which is told."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fastattn._strings import items, path_name
 from fastattn.errors import DTypeError, describe
@@ -46,8 +46,11 @@ class Event:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-# A function that is called with each event of a run, and returns whether the run is to end; None: no.
-Callback = Callable[[Event], object]
+class Callback(Protocol):
+    """A function that is called with each event of a run, and returns whether the run is to end; None: no."""
+
+    def __call__(self, event: Event, /) -> object:
+        """Be told."""
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
