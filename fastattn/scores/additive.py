@@ -99,23 +99,23 @@ class Additive(Score):
         )
 
     def check(self, query: Array, key: Array) -> None:
-        for argument, array in (("query", query), ("key", key)):
-            self._check_input(argument, array.shape[-1], f"shape {array.shape}")
-        check_width(self.parameters)
+        self._check_input("query", "w_query", query.shape[-1])
+        self._check_input("key", "w_key", key.shape[-1])
+        if len(self.parameters) > 1:
+            check_width(self.parameters)
 
     def keep(self, key_width: int) -> Score:
         """As `Score.keep`."""
-        self._check_input("key", key_width, f"width {key_width}")
+        self._check_input("key", "w_key", key_width)
         return super().keep(key_width)
 
-    def _check_input(self, argument: str, width: int, got: str) -> None:
-        name = f"w_{argument}"
+    def _check_input(self, argument: str, name: str, width: int) -> None:
         w = self.parameters.get(name)
         wanted = self.parameters["v"].shape[0] if w is None else w.shape[0]
         if width != wanted:
             reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
             hint = f"{reason}; pass {name} of shape (D, Da)."
-            raise ShapeError(describe(argument, f"width {wanted}", got, hint))
+            raise ShapeError(describe(argument, f"width {wanted}", f"width {width}", hint))
 
     def project_query(self, query: Array) -> Array:
         return self.matmul("w_query", query) if "w_query" in self.parameters else query

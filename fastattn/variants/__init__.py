@@ -6,9 +6,10 @@ All keep one protocol, described in `fastattn.variants.protocol`. A mechanism's 
 from typing import Any
 
 from fastattn import _known_as
+from fastattn.variants.creation import create
 from fastattn.variants.protocol.state import per_sample
 from fastattn.variants.protocol.variant import AttentionState, Prepared, StepBackward, Variant
-from fastattn.variants.registry import check_normalized, create, names, options, record, records, register
+from fastattn.variants.registry import check_normalized, names, options, record, records, register
 
 __all__ = [
     "AttentionState",

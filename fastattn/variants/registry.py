@@ -1,4 +1,4 @@
-"""The variants by name, those of plugins too, and `create`."""
+"""The variants by name, those of plugins too."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from fastattn.scores import registry as scores
 from fastattn.variants.of_score import of_score
 from fastattn.variants.protocol.variant import Variant
 
-__all__ = ["REGISTRY", "check_normalized", "create", "names", "options", "record", "records", "register"]
+__all__ = ["REGISTRY", "check_normalized", "names", "options", "record", "records", "register"]
 
 _HERE, _HEADS, _TWIN = "fastattn.variants", "fastattn.variants.heads", "fastattn._reference"
 _BAHDANAU = "Bahdanau, Cho, Bengio 2015 (arXiv:1409.0473)"
@@ -118,42 +118,3 @@ def check_normalized(name: str, given: Iterable[str]) -> None:
         hint = "'additive', 'general' and other soft attention takes one; here leave it out."
         expected = f"none with {name!r}, whose weights are not made by a normalizer of scores alone"
         raise UnsupportedError(describe("normalizer", expected, "one", hint))
-
-
-def create(name: str, **given: Any) -> Variant[Any]:
-    """Make an attention mechanism.
-
-    Parameters
-    ----------
-    name : str
-        One of `fastattn.variants.names()`; ``plugin:name`` names the plugin, where several have it.
-    **given
-        Options of the variant. All have ``query_width`` and ``memory_width``, ``rng`` (needed where there are
-        parameters) and ``dtype`` (float32); the others are in the docstring of the variant.
-
-    Returns
-    -------
-    Variant
-        See `fastattn.variants.protocol` for what it can do.
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such variant, or it has no such option, or lacks one that it needs.
-    UnsupportedError
-        If a normalizer is given for a variant that has none, such as "monotonic".
-    PluginError
-        If what provides it cannot be imported.
-
-    Examples
-    --------
-    >>> import numpy as np, fastattn
-    >>> fastattn.create("general", query_width=3, memory_width=5, rng=np.random.default_rng(0))
-    General(3 -> 5, w: (3, 5), float32)
-    >>> fastattn.create("generel")
-    Traceback (most recent call last):
-    fastattn.errors.ArgumentError: name: expected one of ..., got 'generel'.
-    Hint: did you mean 'general'?
-    """
-    check_normalized(name, given)
-    return REGISTRY.create(name, **given)

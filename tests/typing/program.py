@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 import fastattn
 from fastattn.seq2seq import BahdanauConfig, build
+from fastattn.variants import Variant
+from fastattn.variants.heads.multihead import MultiHead
 
 Array = NDArray[Any]
 
@@ -33,11 +35,16 @@ assert_type(memory.attend(query), Array)
 assert_type(memory.attend(query, return_weights=True), fastattn.AttentionOutput)
 
 
+def of_a_plugin() -> None:
+    assert_type(fastattn.create("somebody:else", query_width=8, memory_width=8), Variant[Any])
+
+
 def either(flag: bool) -> None:
     assert_type(memory.attend(query, return_weights=flag), Array | fastattn.AttentionOutput)
 
 
 mechanism = fastattn.create("multihead", query_width=8, memory_width=8, heads=2, rng=rng)
+assert_type(mechanism, MultiHead)
 prepared = mechanism.prepare(query, lengths)
 one, weights, state = mechanism.step(query[:, 0], prepared, mechanism.start(prepared))
 print(one.shape, mechanism.parameters().keys(), state.shape)
