@@ -2,7 +2,7 @@
 
 import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 Array = NDArray[Any]
+
+# Devices whose memory the CPU reads, by DLPack's numbers: its own, and host memory that CUDA or ROCm pinned.
+_OF_THE_CPU = frozenset({1, 3, 11})
 
 __all__ = [
     "as_array",
@@ -22,6 +25,7 @@ __all__ = [
     "frozen",
     "gradient_array",
     "index_array",
+    "like",
     "name_of",
     "output_array",
     "read_only",
@@ -30,16 +34,57 @@ __all__ = [
 
 
 def as_array(name: str, value: object) -> Array:
-    """Return the argument called `name` as an array, or raise."""
+    """Return the argument called `name` as an array, or raise.
+
+    An array of another library that lies in the CPU's memory is seen through one of NumPy's, without a copy.
+    """
+    if type(value) is np.ndarray:
+        return value
     masked = sys.modules.get("numpy.ma")  # loaded if such an array exists
     if masked is not None and isinstance(value, masked.MaskedArray):  # np.asarray would drop its mask in silence
         hint = "pass its .data, and what may be attended to as mask= (True = may attend, ~array.mask)."
         raise DTypeError(describe(name, "a plain array", "a masked array", hint))
+    given: Any = value
+    kind = type(value)
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        got = f"{type(value).__name__} ({str(error).rstrip('.')})"
-        raise DTypeError(describe(name, "an array", got, "pass numbers in rows of one length.")) from None
+        if hasattr(kind, "__dlpack__"):
+            device = int(given.__dlpack_device__()[0])
+            if device not in _OF_THE_CPU:  # some have an __array__ that would copy it from there in silence
+                raise BufferError(f"on device {device} of DLPack")
+            if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):
+                return np.from_dlpack(given)
+        return np.asarray(given)
+    except (AttributeError, BufferError, TypeError, ValueError, RuntimeError) as error:
+        got = f"{kind.__name__} ({str(error).rstrip('.')})"
+        hint = "pass numbers in rows of one length."
+        if hasattr(kind, "__dlpack__"):
+            hint = "copy it to the CPU first, without what records gradients: x.detach().cpu() or jax.device_get(x)."
+        raise DTypeError(describe(name, "an array", got, hint)) from None
+
+
+def like(model: object, found: Any) -> Any:
+    """Return an array, or tuples and dicts of arrays, as arrays of the library that `model` is from.
+
+    A library makes them by ``from_dlpack`` of its ``__array_namespace__``, or of the package itself, and decides
+    whether that is a copy. Where there is no such function they stay NumPy's.
+    """
+    kind = type(model)
+    if kind is np.ndarray or not hasattr(kind, "__dlpack__") or isinstance(model, np.ndarray):
+        return found
+    space = getattr(model, "__array_namespace__", None)
+    library = sys.modules.get(kind.__module__.partition(".")[0]) if space is None else space()
+    make = getattr(library, "from_dlpack", None)
+    return found if make is None else _each(make, found)
+
+
+def _each(make: Callable[[Array], Any], found: Any) -> Any:
+    if isinstance(found, np.ndarray):
+        return make(found)
+    if isinstance(found, tuple):
+        return type(found)(*(_each(make, x) for x in found))
+    if isinstance(found, dict):
+        return {name: _each(make, x) for name, x in found.items()}
+    return found
 
 
 def name_of(dtype: "np.dtype[Any] | type") -> str:
@@ -185,7 +230,8 @@ def output_array(
 ) -> Array:
     """Return the argument called `name` as an array to be written, or raise; it may overlap none of the inputs.
 
-    `maker` is what makes one, for the advice: "empty", or "zeros" if it is added to.
+    An array of another library is returned as one of NumPy's that has its memory. `maker` is what makes one, for the
+    advice: "empty", or "zeros" if it is added to.
     """
     given = [array for array in inputs if array is not None]
     if type(out) is np.ndarray and out.shape == shape and out.dtype == dtype and out.flags.carray:
@@ -193,7 +239,7 @@ def output_array(
             return out  # as nearly all are
     hint = f"pass np.{maker}({shape}, {name_of(dtype)}), or leave it out."
     if not isinstance(out, np.ndarray):
-        raise DTypeError(describe(name, "an array", type(out).__name__, hint))
+        out = _memory_of(name, out, hint)
     if out.dtype != dtype or not out.dtype.isnative:
         raise DTypeError(describe(name, f"dtype {dtype}", out.dtype, hint))
     if out.shape != shape:
@@ -208,6 +254,15 @@ def output_array(
     if any(_overlap(out, array) for array in given):
         raise ArgumentError(describe(name, "memory of its own", "an array that overlaps an input", hint))
     return out
+
+
+def _memory_of(name: str, out: object, hint: str) -> Array:
+    """Return an array of another library as one of NumPy's with the same memory, or raise."""
+    if any(hasattr(type(out), protocol) for protocol in ("__dlpack__", "__array_interface__", "__array__")):
+        array, again = as_array(name, out), as_array(name, out)
+        if array.size == 0 or np.may_share_memory(array, again):  # else each is a copy, which nobody would see
+            return array
+    raise DTypeError(describe(name, "an array", type(out).__name__, hint))
 
 
 def _elements_apart(array: Array) -> bool:

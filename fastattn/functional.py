@@ -1,11 +1,12 @@
 """The vector functions that the kernels are made of, on arrays: exp, tanh, sigmoid, masked softmax and entmax.
 
-Bits do not depend on the array's shape, layout or on the number of threads.
+Bits do not depend on the array's shape, layout or on the number of threads. Results are arrays of the library that the
+first argument is from, as those of `fastattn.attention`.
 """
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, native, output_array
+from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, like, native, output_array
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -111,11 +112,11 @@ def softmax(x: Array, mask: Array | None = None) -> Array:
     >>> softmax(np.zeros((1, 3), np.float32), mask=np.array([True, True, False]))
     array([[0.5, 0.5, 0. ]], dtype=float32)
     """
-    x = _contiguous("x", x)
+    given, x = x, _contiguous("x", x)
     y = np.empty_like(x)
     rows, columns = _rows(x)
     core.softmax(x, _mask(mask, x), y, rows, columns)
-    return y
+    return like(given, y)
 
 
 def softmax_vjp(y: Array, dy: Array) -> Array:
@@ -136,11 +137,12 @@ def softmax_vjp(y: Array, dy: Array) -> Array:
     >>> softmax_vjp(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]]))
     array([[ 0.25, -0.25]])
     """
+    given = y
     y, dy = _alike(y, dy)
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     core.softmax_backward(y, dy, dx, rows, columns)
-    return dx
+    return like(given, dx)
 
 
 def sparsemax(x: Array, mask: Array | None = None) -> Array:
@@ -217,11 +219,11 @@ def entmax(x: Array, alpha: float = 1.5, mask: Array | None = None) -> Array:
     >>> print(entmax(np.array([1.0, 1.0, -1.5]), 1.5))
     [0.5 0.5 0. ]
     """
-    x, exponent = _contiguous("x", x), _one_alpha(alpha)
+    given, x, exponent = x, _contiguous("x", x), _one_alpha(alpha)
     y = np.empty_like(x)
     rows, columns = _rows(x)
     core.entmax(x, _mask(mask, x), y, exponent, rows, columns)
-    return y
+    return like(given, y)
 
 
 def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
@@ -252,12 +254,13 @@ def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
     >>> print(np.round(dx, 4), float(d_alpha))
     [ 0.3536 -0.3536  0.    ] 0.0
     """
+    given = y
     y, dy = _alike(y, dy)
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     d_alpha = np.zeros(y.shape[:-1])
     core.entmax_backward(y, dy, dx, d_alpha, _one_alpha(alpha), rows, columns)
-    return dx, d_alpha
+    return like(given, dx), like(given, d_alpha)
 
 
 def _one_alpha(alpha: object) -> float:
@@ -299,12 +302,12 @@ def _contiguous(name: str, value: object) -> Array:
 
 
 def _map(function: int, x: Array, out: Array | None) -> Array:
-    x = _contiguous("x", x)
+    given, x = x, _contiguous("x", x)
     if out is None:
-        out = np.empty_like(x)
+        y = np.empty_like(x)
     else:
-        out = output_array("out", out, x.shape, x.dtype, (), contiguous=True)
-        if out.ctypes.data != x.ctypes.data:  # else each element is read before it is written
-            output_array("out", out, x.shape, x.dtype, (x,), contiguous=True)
-    core.map_array(function, x, out)
-    return out
+        y = output_array("out", out, x.shape, x.dtype, (), contiguous=True)
+        if y.ctypes.data != x.ctypes.data:  # else each element is read before it is written
+            output_array("out", y, x.shape, x.dtype, (x,), contiguous=True)
+    core.map_array(function, x, y)
+    return like(given, y) if out is None else out

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, cast, float_array, native, output_array, read_only
+from fastattn._arrays import Array, cast, float_array, like, native, output_array, read_only
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -161,6 +161,7 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     array([[4.],
            [4.]], dtype=float32)
     """
+    given = x
     x, dy = float_array("x", x), float_array("dy", dy)
     if x.dtype.char != dy.dtype.char:
         raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, cast("dy", dy, x.dtype)))
@@ -174,12 +175,11 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     if sums is not None:
         sums = output_array("sums", sums, shape[1:], flat_x.dtype, (x, dy), **more)
     if out is not None:
-        out = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
-        core.gemm_tn(flat_x, flat_dy, out, sums, True)
+        core.gemm_tn(flat_x, flat_dy, output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more), sums, True)
         return out
     dw = np.zeros(shape, flat_x.dtype) if sums is not None else core.empty(shape, flat_x.dtype)
     core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None)
-    return dw
+    return like(given, dw)
 
 
 def row_sum(dy: Array, out: Array | None = None) -> Array:
@@ -196,14 +196,14 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
     array, shape (N,)
         `out` if it was given.
     """
-    dy = float_array("dy", dy)
+    given, dy = dy, float_array("dy", dy)
     dtype = dy.dtype.newbyteorder("=")
     if out is None:
-        out = np.zeros(dy.shape[-1:], dtype)
+        sums = np.zeros(dy.shape[-1:], dtype)
     else:
-        out = output_array("out", out, dy.shape[-1:], dtype, (dy,), contiguous=True, maker="zeros")
-    weight_gradient(np.empty((*dy.shape[:-1], 0), dtype), dy, sums=out)
-    return out
+        sums = output_array("out", out, dy.shape[-1:], dtype, (dy,), contiguous=True, maker="zeros")
+    weight_gradient(np.empty((*dy.shape[:-1], 0), dtype), dy, sums=sums)
+    return like(given, sums) if out is None else out
 
 
 def _matrix(value: object) -> Array:
@@ -225,7 +225,7 @@ def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Arra
 def _product(
     x: Array, packed: Array, shape: tuple[int, ...], out: Array | None, bias: Array | None = None, relu: bool = False
 ) -> Array:
-    x = float_array("x", x)
+    given, x = x, float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
     dtype = packed.dtype
@@ -243,9 +243,11 @@ def _product(
         relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])
     if out is None:
-        out = core.empty(wanted, dtype)
+        y = core.empty(wanted, dtype)
     else:
-        out = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
+        y = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])
-    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, out.reshape(rows, shape[1]), bias, relu)
-    return out
+    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, y.reshape(rows, shape[1]), bias, relu)
+    if out is not None:
+        return out
+    return y if type(given) is np.ndarray else like(given, y)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Unpack, overload
 import numpy as np
 
 from fastattn import _cards, _reprs
-from fastattn._arrays import Array, gradient_array, native
+from fastattn._arrays import Array, gradient_array, like, native
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
@@ -140,7 +140,8 @@ def attention(
     Parameters
     ----------
     query : array, shape (..., Tq, Dk)
-        float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides.
+        float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides. This and all other arrays may be of
+        another library, if in the CPU's memory: they are read in place (DLPack, ``__array_interface__``).
     key : array, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's (grouped queries).
     value : array, shape (..., Tk, Dv)
@@ -173,7 +174,8 @@ def attention(
     Returns
     -------
     array or AttentionOutput
-        The context, of query's dtype. A row that may attend to nothing is 0, its lse -inf.
+        The context, of query's dtype and library; `out` if it was given. A row that may attend to nothing is 0, its
+        lse -inf.
 
     Raises
     ------
@@ -209,7 +211,8 @@ def attention(
         query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         return_weights, return_lse, out, False,
     )  # fmt: skip
-    return forward.output() if return_weights or return_lse else forward.context
+    found = forward.output() if return_weights or return_lse else forward.context
+    return found if out is None and type(query) is np.ndarray else handed_back(query, out, found)
 
 
 # fmt: off
@@ -288,15 +291,25 @@ def attention_vjp(
         query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         return_weights, return_lse, out, True,
     )  # fmt: skip
-    return (forward.output() if return_weights or return_lse else forward.context), forward.backward
+    found = forward.output() if return_weights or return_lse else forward.context
+    return handed_back(query, out, found), forward.backward
+
+
+def handed_back(query: Any, out: Any, found: Any) -> Any:
+    """Return what was computed as a call returns it: in arrays of the query's library, and `out` itself if given."""
+    if out is None:
+        return like(query, found)
+    if not isinstance(found, AttentionOutput):
+        return out
+    return AttentionOutput(out, like(query, found.weights), like(query, found.lse))
 
 
 class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "call", "context", "key", "lse", "normalizer", "operands", "options", "query", "relative", "row_max",
-        "row_sum", "scale", "score", "sparse", "value", "weights",
+        "call", "context", "given", "key", "lse", "normalizer", "operands", "options", "query", "relative",
+        "row_max", "row_sum", "scale", "score", "sparse", "value", "weights",
     )  # fmt: skip
 
     normalizer: Normalizer | None  # None: softmax
@@ -325,6 +338,7 @@ class _Forward:
         keep_rows: bool,
     ) -> None:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
+        self.given = None if type(query) is np.ndarray else query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
         self.score = chosen = resolve(score)
         dtype = q.dtype
@@ -450,7 +464,8 @@ class _Forward:
         if self.relative is not None:
             whole = d_bias if operands.bias is not None and self.relative.trained else None
             d_bias = d_relative if whole is None else self.relative.gradient(whole)
-        return Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
+        found = Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
+        return found if self.given is None else like(self.given, found)
 
     def _overflowed(
         self,

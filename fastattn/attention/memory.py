@@ -22,7 +22,7 @@ from fastattn.attention.arguments import (
     length_array,
     score_arrays,
 )
-from fastattn.attention.functional import AttentionOutput
+from fastattn.attention.functional import AttentionOutput, handed_back
 from fastattn.attention.options import Causal, MemoryOptions
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -198,6 +198,7 @@ class Memory:
         array or AttentionOutput
         """
         score, keys, tk = self._score, self._keys, self._tk
+        asked = query
         query = self._check_query(query)
         if return_weights is not False or return_lse is not False:
             return_weights = check_flag("return_weights", return_weights)
@@ -228,7 +229,8 @@ class Memory:
         beams = self._beams
         if beams > 1 and options.only_lengths and sparse is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            return self._attend_beams(projected, of_kernel, factor, return_weights, return_lse)
+            found = self._attend_beams(projected, of_kernel, factor, return_weights, return_lse)
+            return handed_back(asked, out, found)
         values, table = self._values, self._table
         if table is not None and sparse is not None:
             # Kernels of sparse weights read every key several times: what the table names is brought together for them.
@@ -247,7 +249,8 @@ class Memory:
         call.forward(context, weights, lse, None, None)
         if context is not target:
             target[...] = context
-        return AttentionOutput(target, weights, lse) if return_weights or return_lse else target
+        found = AttentionOutput(target, weights, lse) if return_weights or return_lse else target
+        return found if out is None and type(asked) is np.ndarray else handed_back(asked, out, found)
 
     def _attend_beams(
         self, query: Array, score: core.KernelScore, factor: float, weights: bool, lse: bool

@@ -7,7 +7,7 @@ it: ``h_t = lstm([x_t; a_(t-1)])``, ``context_t`` by additive attention with h_t
 
 import numpy as np
 import pytest
-from onnx_models import evaluate
+from witnesses.onnx_models import evaluate
 
 import fastattn
 from fastattn.layers import Linear, LSTMCell

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx_models import evaluate
+from witnesses.onnx_models import evaluate
 
 import fastattn
 from fastattn.positions import Rotary

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from others import Exchanged
 
 import fastattn
 from fastattn import scores
@@ -35,6 +36,7 @@ advice(
     "pass its .data, and what may be attended to as mask= (True = may attend, ~array.mask)",
     lambda: same(ones(3, 4), mask=~np.ma.make_mask_none((3, 3), None)),
 )
+advice(lambda query=Exchanged(QUERY, device=(2, 0)): same(query), "copy it to the CPU first", query=Exchanged(QUERY))
 advice(lambda query=ones(3, 4, dtype=int): same(query), "pass {query}.", query="np.asarray(query, np.float32)")
 advice(lambda query=[[1, 2], [3, 4]]: same(query), "pass {query}.", query="np.asarray(query, np.float32)")
 advice(lambda query=None: same(query), "pass an array of np.float32", query=ones(3, 4))
