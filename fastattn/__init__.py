@@ -24,7 +24,8 @@ from fastattn.errors import (
 )
 
 if TYPE_CHECKING:
-    from fastattn import functional, layers, linear, positions, seq2seq, testing, variants, viz
+    from fastattn import functional, jit, layers, linear, positions, seq2seq, testing, variants, viz
+    from fastattn.jit import mask_mod, pairwise_score, score_mod
     from fastattn.variants import create
 
 __all__ = [
@@ -45,11 +46,15 @@ __all__ = [
     "functional",
     "get_include",
     "get_num_threads",
+    "jit",
     "layers",
     "linear",
+    "mask_mod",
     "normalizers",
+    "pairwise_score",
     "positions",
     "prepare",
+    "score_mod",
     "scores",
     "seq2seq",
     "set_num_threads",
@@ -59,18 +64,22 @@ __all__ = [
     "viz",
 ]
 
-_LAZY = frozenset(
-    {"create", "functional", "layers", "linear", "positions", "seq2seq", "testing", "variants", "viz"}
-)  # loaded at first use
+# Loaded at first use: parts, and names of parts.
+_LAZY = {
+    **dict.fromkeys(
+        ("functional", "jit", "layers", "linear", "positions", "seq2seq", "testing", "variants", "viz"), ""
+    ),
+    "create": "variants",
+    **dict.fromkeys(("mask_mod", "pairwise_score", "score_mod"), "jit"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create":
-        return importlib.import_module(f"{__name__}.variants").create
-    if name in _LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise _known_as.missing(__name__, name, _known_as.MECHANISMS)
+    if name not in _LAZY:
+        raise _known_as.missing(__name__, name, _known_as.MECHANISMS)
+    part = importlib.import_module(f"{__name__}.{_LAZY[name] or name}")
+    return getattr(part, name) if _LAZY[name] else part
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | _LAZY)
+    return sorted(set(globals()) | set(_LAZY))

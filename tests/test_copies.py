@@ -543,6 +543,9 @@ EXEMPT = {
         "variants.recall.Recall", "variants.soft.Soft", "variants.windowed.Local",
     ],
     "belongs to one call: a backward pass, or what is kept for it": [
+        "jit.bound.Compiled", "jit.derivative.Derivative", "jit.emit.Writer", "jit.graph.Graph", "jit.graph.Node",
+        "jit.intervals.Range", "jit.intervals.Ranges", "jit.intervals.Unsafe", "jit.operations.Operation",
+        "jit.symbols.Symbol", "jit.symbols.Table", "jit.symbols.Tracer", "jit.trace.Signature", "jit.trace.Traced",
         "scores.base.Plain", "variants.recall.SummedStep", "variants.soft.SoftStep", "variants.windowed.LocalRun",
         "variants.windowed.LocalStep", "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
@@ -577,6 +580,8 @@ EXEMPT = {
         "testing.variant_subject.VariantProblem", "testing.variant_subject.VariantSubject",
     ],
     "tests of its own": [
+        "jit.bound.Bound", "jit.bound.MaskFunction", "jit.bound.PairwiseFunction", "jit.bound.ScoreModifier",
+        "jit.decorators.Function",
         "normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure",
     ],
 }  # fmt: skip

@@ -20,7 +20,7 @@ import spoil
 # Public names that neither take nor return arrays, by module.
 LEFT_OUT = {
     "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ "
-    "get_include get_num_threads set_num_threads show_config",
+    "get_include get_num_threads mask_mod pairwise_score score_mod set_num_threads show_config",
     "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig Callback ChoConfig Config DataConfig Event InferenceConfig "
     "LuongConfig RateCurve Stopped SutskeverConfig TensorBoard TrainingConfig TransformerConfig TranslationStep "
     "VocabularyConfig WuConfig find_rate kinds pharaoh read_vocabulary",

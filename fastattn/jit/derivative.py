@@ -1,0 +1,120 @@
+"""Derivatives of a graph, in reverse mode, as more nodes of the same graph."""
+
+from typing import NamedTuple
+
+from fastattn.jit.graph import Graph, Node, ancestors
+from fastattn.jit.trace import Traced
+
+__all__ = ["Derivative", "derive"]
+
+
+class Derivative(NamedTuple):
+    """Gradients in terms of that of the result, which is the input "d".
+
+    Attributes
+    ----------
+    inputs : dict of str to Node
+        Of the arguments that are real numbers, where the result depends on them.
+    looks : tuple of (Node, Node)
+        Each look-up of a real parameter, and what is to be added to the gradient of the element that it reads.
+    """
+
+    inputs: dict[str, Node]
+    looks: tuple[tuple[Node, Node], ...]
+
+
+def derive(traced: Traced) -> Derivative:
+    """Return the gradients of a function.
+
+    Where a choice is not taken its derivative is not multiplied by 0 but left out, so that ``where(x > 0, log(x), 0)``
+    has the gradient 0 at 0 and not NaN. At a kink one side is taken: minimum and maximum choose their first argument
+    where both are equal, abs and sign have the slope 0 at 0.
+    """
+    graph, result = traced.graph, traced.result
+    d = graph.input("d", "f")
+    gradients: dict[Node, Node] = {result: d}
+    inputs: dict[str, Node] = {}
+    looks = []
+    for node in reversed(list(ancestors([result]))):
+        gradient = gradients.get(node)
+        if node.operation == "input" and node.value in traced.derivatives:
+            inputs[node.value] = _times(graph, d, traced.derivatives[node.value])
+        elif gradient is None:
+            continue
+        elif node.operation == "input":
+            inputs[node.value] = gradient
+        elif node.operation == "look":
+            looks.append((node, gradient))
+        elif node.arguments:
+            for argument, part in zip(node.arguments, _parts(graph, node, gradient)):
+                if part is not None and argument.kind == "f":
+                    before = gradients.get(argument)
+                    gradients[argument] = part if before is None else graph.make("add", before, part)
+    return Derivative(inputs, tuple(reversed(looks)))
+
+
+def _times(graph: Graph, gradient: Node, slope: Node) -> Node:
+    """Return the product; a gradient that is 0 by a choice stays 0 whatever the slope."""
+    if gradient.operation == "where":
+        condition, this, that = gradient.arguments
+        if this.is_constant(0) or that.is_constant(0):
+            scaled = [one if one.is_constant(0) else _times(graph, one, slope) for one in (this, that)]
+            return graph.make("where", condition, *scaled)
+    return graph.make("mul", gradient, slope)
+
+
+def _parts(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
+    """Return the gradient of each argument of a node; None where there is none."""
+    operation, arguments = node.operation, node.arguments
+    zero, one = graph.constant(0.0), graph.constant(1.0)
+
+    def choice(condition: Node) -> list[Node | None]:
+        return [graph.make("where", condition, gradient, zero), graph.make("where", condition, zero, gradient)]
+
+    def by(*slopes: Node) -> list[Node | None]:
+        return [_times(graph, gradient, slope) for slope in slopes]
+
+    if operation == "where":
+        return [None, *choice(arguments[0])]
+    if operation == "minimum":
+        return choice(graph.make("less_equal", *arguments))
+    if operation == "maximum":
+        return choice(graph.make("less_equal", arguments[1], arguments[0]))
+    if operation == "add":
+        return [gradient, gradient]
+    if operation == "sub":
+        return [gradient, *by(graph.constant(-1.0))]
+    if operation == "neg":
+        return by(graph.constant(-1.0))
+    if operation == "mul":
+        return by(arguments[1], arguments[0])
+    first = arguments[0]
+    if operation == "div":
+        inverse = graph.make("div", one, arguments[1])
+        return by(inverse, graph.make("neg", graph.make("mul", node, inverse)))
+    if operation == "abs":
+        falls, rises = graph.make("less", first, zero), graph.make("less", zero, first)
+        return by(graph.make("where", rises, one, graph.make("where", falls, graph.constant(-1.0), zero)))
+    if operation == "exp":
+        return by(node)
+    if operation == "expm1":
+        return by(graph.make("add", node, one))
+    if operation == "log":
+        return by(graph.make("div", one, first))
+    if operation == "log1p":
+        return by(graph.make("div", one, graph.make("add", one, first)))
+    if operation == "sqrt":
+        return by(graph.make("div", graph.constant(0.5), node))
+    if operation == "tanh":
+        return by(graph.make("sub", one, graph.make("mul", node, node)))
+    if operation == "sin":
+        return by(graph.make("cos", first))
+    if operation == "cos":
+        return by(graph.make("neg", graph.make("sin", first)))
+    if operation == "power":
+        exponent = arguments[1]
+        lower = graph.make("power", first, graph.make("sub", exponent, one))
+        positive = graph.make("less", zero, first)
+        logarithm = graph.make("where", positive, graph.make("log", first), zero)
+        return by(graph.make("mul", exponent, lower), graph.make("mul", node, logarithm))
+    return [None] * len(arguments)  # floor, and what integers become

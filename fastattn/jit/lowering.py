@@ -1,0 +1,115 @@
+"""What compiled functions are written with, beyond Numba's own: choices, bits, pointers and buffers.
+
+Importing this imports Numba. A buffer is memory that nothing else points to, so that a loop which writes one and reads
+parameters can be vectorised; an address as an integer becomes a pointer; a choice is one instruction and no branch.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = [
+    "buffer_byte",
+    "buffer_integer32",
+    "buffer_integer64",
+    "buffer_real32",
+    "buffer_real64",
+    "byte",
+    "bytes8",
+    "floor",
+    "integer32",
+    "integer64",
+    "integer_bits32",
+    "integer_bits64",
+    "integers64",
+    "real32",
+    "real64",
+    "real_bits32",
+    "real_bits64",
+    "reals32",
+    "reals64",
+    "select",
+    "sqrt",
+]
+
+byte, integer32, integer64, real32, real64 = np.uint8, np.int32, np.int64, np.float32, np.float64
+_LENGTH = 64
+
+
+def _select(context: Any, condition: Any, this: Any, that: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(*values)
+
+    this, that = types.unliteral(this), types.unliteral(that)
+    return (this(types.boolean, this, that), code) if this == that else None
+
+
+def _bits(name: str, given: Any, found: Any) -> Any:
+    def typed(context: Any, x: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.bitcast(values[0], context.get_value_type(found))
+
+        return found(given), code
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+def _function(name: str) -> Any:
+    def typed(context: Any, x: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            kind = values[0].type
+            return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [kind]), values)
+
+        return x(x), code
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+def _pointer(name: str, element: Any) -> Any:
+    def typed(context: Any, address: Any) -> Any:
+        pointer = types.CPointer(element)
+
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.inttoptr(values[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), code
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+def _buffer(name: str, element: Any) -> Any:
+    def typed(context: Any) -> Any:
+        pointer = types.CPointer(element)
+
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            room = ir.Constant(ir.IntType(64), _LENGTH)
+            found = cgutils.alloca_once(builder, context.get_data_type(element), size=room)
+            found.align = 64  # a whole vector
+            return found
+
+        return pointer(), code
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
+select = intrinsic(_select)
+integer_bits32 = _bits("integer_bits32", types.float32, types.int32)
+integer_bits64 = _bits("integer_bits64", types.float64, types.int64)
+real_bits32 = _bits("real_bits32", types.int32, types.float32)
+real_bits64 = _bits("real_bits64", types.int64, types.float64)
+floor, sqrt = _function("floor"), _function("sqrt")
+bytes8 = _pointer("bytes8", types.uint8)
+integers64 = _pointer("integers64", types.int64)
+reals32, reals64 = _pointer("reals32", types.float32), _pointer("reals64", types.float64)
+buffer_byte = _buffer("buffer_byte", types.uint8)
+buffer_integer32 = _buffer("buffer_integer32", types.int32)
+buffer_integer64 = _buffer("buffer_integer64", types.int64)
+buffer_real32, buffer_real64 = _buffer("buffer_real32", types.float32), _buffer("buffer_real64", types.float64)

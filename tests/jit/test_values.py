@@ -1,0 +1,139 @@
+"""Compiled modifiers compute what their graph says in float64, and their gradients what its derivative says."""
+
+import itertools
+import re
+
+import compiled_scores as scores
+import numpy as np
+import pytest
+
+from fastattn import jit
+
+BOUND = {one.name: one for one in scores.bound()}
+CLOSE = {np.float32: 3e-6, np.float64: 1e-13}  # of the largest number
+
+
+def close(found, wanted, dtype):
+    most = np.abs(wanted).max(initial=1e-300)
+    np.testing.assert_allclose(found / most, wanted / most, rtol=0, atol=CLOSE[dtype])
+
+
+# float64 of a few: a function is the same text but for the constants of its width.
+CASES = [(name, np.float32) for name in BOUND] + [(name, np.float64) for name in ("alibi", "buckets", "choices")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_values_and_gradients(name, dtype):
+    bound = BOUND[name]
+    score, d = scores.problem(dtype)
+    wanted = bound.evaluate(score, *scores.places(score))
+    close(scores.forward(bound, score), wanted, dtype)
+    wanted, totals = bound.evaluate_vjp(score, *scores.places(score), d)
+    unread = np.where(d == 0, np.nan, score).astype(dtype)
+    found, gradients = scores.backward(bound, unread, d)
+    close(found, wanted, dtype)
+    assert (found[d == 0] == 0).all()
+    assert gradients.keys() == totals.keys() == set(bound.trained)
+    for parameter, total in totals.items():
+        close(gradients[parameter], total, dtype)
+        assert gradients[parameter].dtype == bound.parameters[parameter].dtype
+
+
+@pytest.mark.parametrize("name", ["softcap", "relative", "buckets", "powers"])
+def test_a_row_has_the_same_bits_in_any_pieces(name):
+    bound = BOUND[name]
+    score, d = scores.problem(np.float32)
+    compiled = bound.compiled(np.float32, *score.shape)
+    call, back = scores.FORWARD(compiled.forward), scores.BACKWARD(compiled.backward)
+    whole = scores.forward(bound, score)
+    gradient, _ = scores.backward(bound, score, d)
+    place = (1, 2, 3)
+    for first in (0, 1, 3, 15, 16, 17):
+        for count in range(1, scores.TK - first + 1):
+            part = slice(first, first + count)
+            row, d_row = score[place][part].copy(), d[place][part].copy()
+            nothing = np.zeros(len(compiled.gradients) + 1, np.int64)
+            given = len(row), *place, first, compiled.parameters
+            back(scores.address(row), scores.address(d_row), *given, scores.address(nothing))
+            call(scores.address(row), *given)
+            assert row.tobytes() == whole[place][part].tobytes()
+            assert d_row.tobytes() == gradient[place][part].tobytes()
+
+
+def test_gradients_of_parameters_have_the_same_bits_in_any_pieces():
+    for name in ("softcap", "twice", "relative"):
+        bound = BOUND[name]
+        score, d = scores.problem(np.float32)
+        compiled = bound.compiled(np.float32, *score.shape)
+        back = scores.BACKWARD(compiled.backward)
+        found = []
+        for pieces in ([0, 70], [0, 1, 17, 64, 70], list(range(71))):
+            totals, pointers = scores.sums(compiled)
+            for first, last in itertools.pairwise(pieces):
+                row, d_row = score[1, 2, 3, first:last].copy(), d[1, 2, 3, first:last].copy()
+                arrays = scores.address(row), scores.address(d_row)
+                back(*arrays, last - first, 1, 2, 3, first, compiled.parameters, scores.address(pointers))
+            found.append([one.tobytes() for one in totals])
+        assert found[0] == found[1] == found[2]
+
+
+FUNCTIONS = {
+    "exp": lambda score, b, h, i, j: np.exp(score),
+    "expm1": lambda score, b, h, i, j: np.expm1(score),
+    "log": lambda score, b, h, i, j: np.log(score),
+    "log1p": lambda score, b, h, i, j: np.log1p(score),
+    "tanh": lambda score, b, h, i, j: np.tanh(score),
+    "sin": lambda score, b, h, i, j: np.sin(score),
+    "cos": lambda score, b, h, i, j: np.cos(score),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_over_all_numbers(name):
+    """In float32, against float64: at most 4 units in the last place, and what is not finite as NumPy has it."""
+    rng = np.random.default_rng(0)
+    every = rng.integers(0, 2**32, 1 << 15, dtype=np.uint32).view(np.float32)
+    some = np.array([0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 88.7, 89, -87, -103, -150, 1e-45, 1e-38, 20, 9.1], "f4")
+    near = np.concatenate([rng.normal(size=4096), 1 + 0.1 * rng.normal(size=4096), 9 * rng.normal(size=4096)])
+    x = np.concatenate([every, some, near.astype(np.float32)])
+    if name in ("sin", "cos"):
+        x = x[(np.abs(x) < 1e6) | np.isnan(x)]
+    found = scores.forward(jit.as_score_mod(FUNCTIONS[name]), x[None, None, None].copy())[0, 0, 0]
+    with np.errstate(all="ignore"):
+        wanted = getattr(np, name)(x.astype(np.float64))
+        rounded = wanted.astype(np.float32)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(found[~finite], rounded[~finite])
+    units = np.abs(found[finite] - wanted[finite]) / np.spacing(np.abs(rounded[finite]))
+    assert units.max() <= 4, x[finite][np.argmax(units)]
+
+
+def test_functions_in_float64():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(scale=20, size=4000), [0, 1e-300, 709.7, -708, 800, -800, 1e-320]])
+    for name, function in FUNCTIONS.items():
+        found = scores.forward(jit.as_score_mod(function), x[None, None, None].copy())[0, 0, 0]
+        with np.errstate(all="ignore"):
+            wanted = getattr(np, name)(x)
+        finite = np.isfinite(wanted)
+        np.testing.assert_array_equal(found[~finite], wanted[~finite])
+        found, wanted = found[finite], wanted[finite]
+        units = np.spacing(np.abs(wanted) if name not in ("sin", "cos") else np.ones_like(wanted))
+        assert (np.abs(found - wanted) <= 4 * units).all(), name
+
+
+def test_code_is_vectorised():
+    """Where the processor has vectors of 256 bits or more."""
+    import llvmlite.binding as llvm
+
+    from fastattn.jit import compiling, objects
+    from fastattn.jit.functions import text_of
+
+    if not llvm.get_host_cpu_features().get("avx2"):
+        pytest.skip("needs AVX2")
+    for name in ("softcap", "alibi", "buckets"):
+        text = text_of(BOUND[name]._traced, "forward", 32, True)
+        machine, _ = objects._machine()
+        code = compiling.optimized(text, "forward", "f", machine)
+        assembly = machine.emit_assembly(code)
+        assert re.search(r"(add|mul)p[sd]\t.*%[yz]mm", assembly), name

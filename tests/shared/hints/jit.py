@@ -1,0 +1,137 @@
+"""Hints of user-written scores."""
+
+import os
+import pickle
+
+import compiled_scores as examples
+import numpy as np
+
+import fastattn
+from fastattn import jit
+from fastattn.jit import objects
+from hints import advice, ones, write
+
+SIZES = {"dtype": np.float32, "batch": 1, "heads": 1, "queries": 9, "keys": 9}
+
+
+def looked_up(index, size=5):
+    """Compile a look-up in a table."""
+    made = fastattn.score_mod(lambda s, b, h, i, j, table: s + table[index(i, j)])
+    return made(table=ones(size)).compiled(**SIZES)
+
+
+def divided(index):
+    return jit.as_score_mod(lambda s, b, h, i, j: s * index(i, j)).compiled(**SIZES)
+
+
+advice(lambda function=3: fastattn.score_mod(function), "write it as def f", function=lambda s, b, h, i, j: s)
+advice(
+    lambda function=lambda s: s: fastattn.score_mod(function),
+    "and parameters after these",
+    function=lambda s, b, h, i, j, cap: s,
+)
+advice(
+    lambda function=lambda s, b, h, i, j: s if s > 0 else 0: jit.as_score_mod(function),
+    "write np.where(condition, this, that)",
+    function=lambda s, b, h, i, j: np.where(s > 0, s, 0),
+)
+advice(lambda cap=1j: examples.softcap(cap=cap), "bind numbers", cap=1.0)
+advice(lambda *cap: examples.softcap(*(cap or (3.0,))), "write softcap(cap=...)", lambda: examples.softcap(cap=3.0))
+advice(lambda: examples.softcap(cup=3.0), "did you mean 'cap'?", lambda: examples.softcap(cap=3.0))
+advice(lambda: examples.softcap(), "bind it, as softcap(cap=...)", lambda: examples.softcap(cap=3.0))
+advice(lambda value=3: jit.as_score_mod(value), "decorate a function with fastattn.score_mod", value=examples.plain)
+advice(lambda size=5: looked_up(lambda i, j: j, size), "make table larger", size=9)
+advice(
+    lambda index=lambda i, j: j: looked_up(index),
+    "or keep the index inside by np.clip, of the integer, not of what it is made of",
+    index=lambda i, j: np.clip(j, 0, 4),
+)
+advice(
+    lambda index=lambda i, j: i // j: divided(index),
+    "keep it away from 0 by np.maximum",
+    index=lambda i, j: i // np.maximum(j, 1),
+)
+advice(lambda index=lambda i, j: i // j: divided(index), "divide real numbers by /", index=lambda i, j: i / j)
+advice(
+    lambda index=lambda i, j: j * 2**62: divided(index),
+    "use real numbers, as i * 1.0",
+    index=lambda i, j: j * 1.0 * 2.0**62,
+)
+advice(
+    lambda w=ones(3): examples.l1(w=w).compiled(np.float32, 4),
+    "a number, or has one for each feature",
+    w=ones(4),
+)
+
+
+def of_derivative(derivative):
+    return fastattn.score_mod(lambda s, b, h, i, j: s * s, derivative=derivative, check=True)().compiled(**SIZES)
+
+
+advice(
+    lambda derivative=lambda s, b, h, i, j: s: of_derivative(derivative),
+    "give the derivative of what the function returns",
+    derivative=lambda s, b, h, i, j: 2 * s,
+)
+advice(
+    lambda derivative=lambda s, b, h, i, j: s: of_derivative(derivative),
+    "or leave derivative= out",
+    derivative=None,
+)
+advice(
+    lambda function=None: pickle.dumps(function or jit.as_score_mod(lambda s, b, h, i, j: s)),
+    "define it with a name at the top of a module that the other process can import",
+    function=examples.plain(),
+)
+
+
+def kept(folder):
+    """Keep a compiled function in a folder."""
+    before = os.environ.get("FASTATTN_CACHE_DIR")
+    os.environ["FASTATTN_CACHE_DIR"] = str(folder)
+    objects._warned.clear()
+    try:
+        objects._write("key", b"code")
+    finally:
+        os.environ.pop("FASTATTN_CACHE_DIR")
+        if before is not None:
+            os.environ["FASTATTN_CACHE_DIR"] = before
+
+
+advice(
+    lambda folder=None: kept(folder or write("file", "text")),
+    "set FASTATTN_CACHE_DIR to a folder of yours; until then functions are compiled anew in each process",
+    folder="mine",
+)
+
+
+def added(what):
+    return fastattn.score_mod(lambda s, b, h, i, j, table: s + what(table, h, i))(table=ones(3))
+
+
+advice(
+    lambda what=lambda table, h, i: np.ones(3): added(what),
+    "make it a parameter of the function, bound by keyword, and look up elements as table[h, i]",
+    what=lambda table, h, i: table[h],
+)
+advice(
+    lambda what=lambda table, h, i: len(table): added(what),
+    "write table.shape[0]",
+    what=lambda table, h, i: table.shape[0],
+)
+advice(
+    lambda what=lambda table, h, i: i.sum(): added(what),
+    "use operators and NumPy's functions on them, and bind arrays",
+    what=lambda table, h, i: i + 1,
+)
+
+
+def slopes(derivative):
+    return fastattn.pairwise_score(lambda q, k: q * k, derivative=derivative)()
+
+
+advice(
+    lambda derivative=lambda q, k: q: slopes(derivative),
+    "return the derivative with respect to q and that to k",
+    derivative=lambda q, k: (k, q),
+)
