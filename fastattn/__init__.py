@@ -1,8 +1,9 @@
 """Attention on CPUs: score, normalise and sum in one fused kernel, forward and backward.
 
 `attention` computes the context, `attention_vjp` also returns the function that computes all gradients, and `prepare`
-projects and packs a memory once for many queries. `create` makes an attention mechanism of the literature by its name.
-Score functions are in `fastattn.scores`, normalizers in `fastattn.normalizers`, exceptions in `fastattn.errors`.
+projects and packs a memory once for many queries; `attention_forward` and `attention_backward` are `attention_vjp` for
+frameworks. `create` makes an attention mechanism of the literature by its name. Score functions are in
+`fastattn.scores`, normalizers in `fastattn.normalizers`, exceptions in `fastattn.errors`.
 
 Importing this package loads NumPy and one extension module, and starts no threads.
 """
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastattn import _known_as, errors, normalizers, scores
 from fastattn._version import __version__
-from fastattn.attention import AttentionOutput, Gradients, Memory, attention, attention_vjp, prepare
+from fastattn.attention import (
+    AttentionOutput,
+    Gradients,
+    Memory,
+    Residuals,
+    attention,
+    attention_backward,
+    attention_forward,
+    attention_vjp,
+    prepare,
+)
 from fastattn.config import get_include, get_num_threads, set_num_threads, show_config
 from fastattn.errors import (
     ArgumentError,
@@ -36,10 +47,13 @@ __all__ = [
     "Gradients",
     "Memory",
     "PluginError",
+    "Residuals",
     "ShapeError",
     "UnsupportedError",
     "__version__",
     "attention",
+    "attention_backward",
+    "attention_forward",
     "attention_vjp",
     "create",
     "errors",

@@ -38,9 +38,19 @@ SOURCE = np.array([[5, 6]], np.int32), np.array([2])
 WEIGHTS = np.full((1, 1), 0.5)
 TRANSLATOR = seq2seq.Translator(MODEL, VOCABULARY, VOCABULARY, seq2seq.Config(model=MODEL.config))
 
+
+def halves(**options):
+    context, residuals = fastattn.attention_forward(Q, K, K)
+    return fastattn.attention_backward(Q, K, K, residuals, context, **options)
+
+
 CALLS = {
     "attention": (lambda **o: fastattn.attention(Q, K, K, **o), "score normalizer causal return_weights return_lse"),
     "attention_vjp": (lambda **o: fastattn.attention_vjp(Q, K, K, **o), "score normalizer return_weights return_lse"),
+    "attention_forward": (
+        lambda **o: fastattn.attention_forward(Q, K, K, **o), "score normalizer return_weights return_lse",
+    ),
+    "attention_backward": (lambda **o: halves(**o), "bias_gradient"),
     "prepare": (lambda **o: fastattn.prepare(K, K, **o), "score"),
     "attend": (lambda **o: fastattn.prepare(K, K).attend(Q, **o), "normalizer causal return_weights return_lse"),
     "show_config": (fastattn.show_config, "as_dict"),

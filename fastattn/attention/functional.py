@@ -22,6 +22,7 @@ from fastattn.attention.arguments import (
 )
 from fastattn.attention.options import Causal, Options
 from fastattn.attention.overflow import less, merge, powers
+from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
@@ -271,7 +272,8 @@ def attention_vjp(
         As `attention` returns.
     backward : callable
         ``backward(d_context=None, *, d_weights=None, d_lse=None) -> Gradients``. May be called more than once; inputs
-        and outputs must not have been changed in between. `d_weights` needs ``return_weights=True``.
+        and outputs must not have been changed in between. `d_weights` needs ``return_weights=True``. With
+        ``bias_gradient=False``, an array as large as a bias that nobody trains is not made.
 
     Notes
     -----
@@ -312,6 +314,7 @@ class _Forward:
         "row_max", "row_sum", "scale", "score", "sparse", "value", "weights",
     )  # fmt: skip
 
+    context: Array
     normalizer: Normalizer | None  # None: softmax
     sparse: core.KernelNormalizer | None
     row_max: Any  # arrays, for a call that will have a backward pass
@@ -336,6 +339,7 @@ class _Forward:
         return_lse: bool,
         out: Array | None,
         keep_rows: bool,
+        residuals: Residuals | None = None,
     ) -> None:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
         self.given = None if type(query) is np.ndarray else query
@@ -367,12 +371,16 @@ class _Forward:
                 options = options.replace(whole, options.key_lengths)
         self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
         shape = (*rows, v.shape[-1])
+        if residuals is not None:  # computed before; what is left is the backward pass
+            found = residuals.checked((shape, rows, rows, (*rows, keys)), dtype, self.sparse is None)
+            self.context, self.row_max, self.row_sum, self.weights = found
+            return
         if out is None:
             context = target = allocate("context", shape, dtype)
         else:
             inputs = (self.query, self.key, v, *chosen.parameters.values())
             context, target = check_output(out, shape, dtype, inputs, self.options)
-        self.context: Array = target
+        self.context = target
         self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
         self.lse = lse = np.empty(rows, dtype) if return_lse else None
         keep_rows = keep_rows and self.sparse is None
@@ -386,8 +394,17 @@ class _Forward:
         """Return all outputs that were asked for."""
         return AttentionOutput(self.context, self.weights, self.lse)
 
+    def residuals(self) -> Residuals:
+        """Return what the backward pass needs beside the inputs."""
+        return Residuals(self.context, self.row_max, self.row_sum, self.weights)
+
     def backward(
-        self, d_context: Array | None = None, *, d_weights: Array | None = None, d_lse: Array | None = None
+        self,
+        d_context: Array | None = None,
+        *,
+        d_weights: Array | None = None,
+        d_lse: Array | None = None,
+        bias_gradient: bool = True,
     ) -> Gradients:
         """Return the gradients of query, key, value, bias and the score's parameters.
 
@@ -395,7 +412,10 @@ class _Forward:
         ----------
         d_context, d_weights, d_lse : array, optional
             Gradients of the outputs, of their shapes; at least one.
+        bias_gradient : bool
+            Whether the gradient of the bias is computed.
         """
+        bias_gradient = bias_gradient if bias_gradient is True else check_flag("bias_gradient", bias_gradient)
         context, weights = self.context, self.weights
         query, key, value, score = self.query, self.key, self.value, self.score
         operands = Operands(query, key, None, query, key) if self.operands is None else self.operands
@@ -425,11 +445,11 @@ class _Forward:
         reduced = bias if operands.bias is None else operands.bias
         d_bias = d_relative = None
         if self.relative is not None and operands.bias is None:
-            if self.relative.trained:
+            if self.relative.trained and bias_gradient:
                 # Rows of the view overlap: all that share a head's are added by one thread, in order.
                 d_relative = np.zeros(self.relative.values.shape)
                 d_bias = diagonals(d_relative, query.shape[-2], key.shape[-2], True)
-        elif reduced is not None:
+        elif reduced is not None and (bias_gradient or operands.bias is not None):
             # What many pairs share is summed in float64.
             shape = reduced.shape if bias is None else np.broadcast_shapes(reduced.shape, bias.shape)
             shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
@@ -464,7 +484,7 @@ class _Forward:
         if self.relative is not None:
             whole = d_bias if operands.bias is not None and self.relative.trained else None
             d_bias = d_relative if whole is None else self.relative.gradient(whole)
-        found = Gradients(d_query, d_key, d_value, d_bias, parameters, of_normalizer)
+        found = Gradients(d_query, d_key, d_value, d_bias if bias_gradient else None, parameters, of_normalizer)
         return found if self.given is None else like(self.given, found)
 
     def _overflowed(

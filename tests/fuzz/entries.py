@@ -139,6 +139,25 @@ def attention(z):
         z.call(backward, **d)
 
 
+@entry("fastattn.attention_forward", "fastattn.attention_backward", "fastattn.Residuals", share=2)
+def halves(z):
+    (q, k, v), batch = problem(z)
+    given = options_of(z, q, k.shape[-2], batch)
+    given["score"] = some_score(z, q.shape[-1], k.shape[-1], k.shape[-2], q.dtype)
+    output, residuals = z.call(fastattn.attention_forward, q, k, v, **given)
+    asked = {name: given.pop(name, False) for name in ("return_weights", "return_lse")}
+    d = {"d_context": z.floats(*residuals.context.shape, dtype=q.dtype)}
+    if asked["return_weights"]:
+        d["d_weights"] = z.floats(*residuals.weights.shape, dtype=q.dtype)
+    if asked["return_lse"]:
+        d["d_lse"] = z.floats(*output.lse.shape, dtype=q.dtype)
+    if z.chance(0.3):
+        name = z.pick(*(field for field in residuals._fields if getattr(residuals, field) is not None))
+        residuals = residuals._replace(**{name: z.array(getattr(residuals, name))})
+        z.spoilt.append(f"residuals.{name}")
+    z.call(fastattn.attention_backward, q, k, v, residuals, bias_gradient=z.chance(), **d, **given)
+
+
 @entry(
     "fastattn.prepare",
     "fastattn.Memory",

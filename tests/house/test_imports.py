@@ -14,7 +14,7 @@ PACKAGE = sources.ROOT / "fastattn"
 TIERS = [
     {"_known_as", "_printing", "_reprs"},
     {"_cards", "errors", "_version"},
-    {"_arrays", "_kernels", "_numbers", "_reference", "_strings", "plugin"},
+    {"_arrays", "_kernels", "_numbers", "_optional", "_reference", "_strings", "plugin"},
     {"_allocator", "config", "functional", "grid", "jit", "linear", "_relative", "viz"},
     {"scores", "normalizers"},
     {"attention"},
@@ -23,6 +23,7 @@ TIERS = [
     {"variants"},
     {"losses"},
     {"seq2seq", "testing"},
+    {"interop"},
     {"commands"},
     {"cli"},
     {"__init__", "__main__"},

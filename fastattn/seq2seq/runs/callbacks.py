@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fastattn._optional import need
 from fastattn._strings import items, path_name
 from fastattn.errors import DTypeError, describe
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.models.model import Model
 
 __all__ = ["Callback", "Event", "TensorBoard", "check_callbacks"]

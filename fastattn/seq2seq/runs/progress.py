@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fastattn._optional import need
 from fastattn._printing import say, show, visible
-from fastattn.seq2seq._optional import need
 
 __all__ = ["Progress"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastattn._numbers import number_in
+from fastattn._optional import need
 from fastattn._strings import path_name
 from fastattn.errors import ArgumentError, FastattnError, describe
 from fastattn.optim import Schedule
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.running import begin

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._numbers import check_choice, check_flag
+from fastattn._optional import need
 from fastattn._printing import say
 from fastattn._strings import items, path_name, string
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.models.registry import build

@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._optional import need
 from fastattn.errors import CheckpointError, describe_file
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.strict_json import parse_json
 
 __all__ = ["check_finite", "check_tensors", "not_finite", "pack", "restore", "unpack"]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from fastattn._optional import need
 from fastattn._strings import strings
 from fastattn.errors import ArgumentError, describe, did_you_mean
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.text.metrics import References, Score, bleu, check_texts, chrf, count_errors
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 

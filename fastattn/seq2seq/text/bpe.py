@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fastattn._optional import need
 from fastattn.errors import ArgumentError, describe
-from fastattn.seq2seq._optional import need
 
 __all__ = ["MARK", "Merges", "answering_ctrl_c", "join", "learn", "split", "splitter", "without_rare"]
 

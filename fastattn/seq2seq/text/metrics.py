@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fastattn._optional import need
 from fastattn._strings import items, strings
 from fastattn.errors import ShapeError, describe
-from fastattn.seq2seq._optional import need
 from fastattn.variants.protocol.checks import check_choice
 
 __all__ = ["ErrorCounts", "Score", "bleu", "chrf", "count_errors", "edit_distance", "group_references"]

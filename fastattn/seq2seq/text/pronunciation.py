@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fastattn.seq2seq._optional import need
+from fastattn._optional import need
 
 __all__ = ["Dictionary", "load_dictionary", "split_by_word"]
 

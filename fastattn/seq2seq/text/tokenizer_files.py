@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from fastattn import _reprs
+from fastattn._optional import need
 from fastattn.errors import ArgumentError, FastattnError, TextError, describe, describe_file
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.bpe import answering_ctrl_c, without_rare
 

@@ -194,6 +194,31 @@ advice(
 )
 
 
+# In two halves
+def halves(normalizer="softmax", weights=False, bias_gradient=True, spoilt=lambda residuals: residuals):
+    _, residuals = fastattn.attention_forward(QUERY, KEY, VALUE, normalizer=normalizer, return_weights=weights)
+    given = spoilt(residuals)
+    return fastattn.attention_backward(
+        QUERY, KEY, VALUE, given, D_CONTEXT, normalizer=normalizer, bias_gradient=bias_gradient
+    )
+
+
+def kept(residuals):
+    return residuals
+
+
+FORWARDS = "pass what attention_forward returned"
+SAME = "pass what attention_forward returned for the same inputs and options"
+advice(lambda spoilt=tuple: halves(spoilt=spoilt), FORWARDS, spoilt=kept)
+advice(lambda spoilt=lambda found: found._replace(row_max=None): halves(spoilt=spoilt), SAME, spoilt=kept)
+advice(lambda spoilt=lambda found: found._replace(context=found.row_sum): halves(spoilt=spoilt), SAME, spoilt=kept)
+advice(
+    lambda spoilt=lambda found: found._replace(row_sum=ones(2, 3)): halves("sparsemax", spoilt=spoilt),
+    SAME,
+    spoilt=kept,
+)
+
+
 # Memories
 def memory(key=KEY, value=VALUE, **options):
     return fastattn.prepare(key, value, **options)
