@@ -1,0 +1,28 @@
+"""Attention of fastattn in PyTorch: functions and modules of tensors, read in place, with their gradients.
+
+``scaled_dot_product_attention`` takes the place of PyTorch's own, `attention` has all that `fastattn.attention` has.
+
+Tensors are float32 or float64 on the CPU. In eager mode a call is one node of autograd; under ``torch.compile``,
+``torch.export`` and ``torch.func`` it is an operator, ``torch.ops.fastattn.attention``. As many threads are used as
+``torch.set_num_threads`` says.
+"""
+
+from fastattn._optional import need
+
+need("torch", "torch", "fastattn.interop.torch")
+
+from fastattn.interop.torch.functional import attention, scaled_dot_product_attention  # noqa: E402
+from fastattn.interop.torch.modules import AdditiveAttention, LuongAttention, MultiheadAttention  # noqa: E402
+from fastattn.interop.torch.swapping import use  # noqa: E402
+from fastattn.interop.torch.variant import VariantModule, variant  # noqa: E402
+
+__all__ = [
+    "AdditiveAttention",
+    "LuongAttention",
+    "MultiheadAttention",
+    "VariantModule",
+    "attention",
+    "scaled_dot_product_attention",
+    "use",
+    "variant",
+]

@@ -1,0 +1,67 @@
+"""Attention as one node of autograd: what runs where PyTorch neither traces nor transforms.
+
+A custom operator costs 20 us a call more. It is what runs everywhere else: `fastattn.interop.torch.operators`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
+
+from fastattn.interop.torch import operators
+from fastattn.interop.torch.problem import Operands, Problem
+from fastattn.interop.torch.tensors import is_watched
+
+__all__ = ["attend"]
+
+
+def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
+    """Return context, weights or None, and lse or None."""
+    if is_watched((*given[:-1], *given.parameters)):
+        return operators.attend(problem, given)
+    if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and trained(given)):
+        return problem.forward(given)[:3]
+    return _Attention.apply(problem, *given[:-1], *given.parameters)
+
+
+def trained(given: Operands) -> bool:
+    """Whether a gradient will be asked for."""
+    query, key, value, bias = given[:4]
+    return (
+        query.requires_grad
+        or key.requires_grad
+        or value.requires_grad
+        or (bias is not None and bias.requires_grad)
+        or any(one.requires_grad for one in given.parameters)
+    )
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, *tensors: Tensor) -> Any:
+        """Compute, and save tensors alone, so that autograd notices which were changed before the backward pass."""
+        given = _operands(tensors)
+        context, weights, lse, row_max, row_sum = problem.forward(given)
+        ctx.problem = problem
+        ctx.save_for_backward(*tensors, context, weights, row_max, row_sum)
+        ctx.set_materialize_grads(False)
+        return context, weights, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *d: Tensor | None) -> Any:
+        """Return the gradients of all that went in."""
+        if all(one is None for one in d):
+            return (None,) * len(ctx.needs_input_grad)
+        *tensors, context, weights, row_max, row_sum = ctx.saved_tensors
+        given = _operands(tensors)
+        saved, wanted = (context, weights, row_max, row_sum), ctx.needs_input_grad
+        run = operators.gradients if is_watched((*tensors, *d)) else Problem.backward
+        d_query, d_key, d_value, d_bias, *rest = run(ctx.problem, given, saved, d, wanted[4])
+        return None, d_query, d_key, d_value, d_bias, None, None, None, *rest
+
+
+def _operands(tensors: Any) -> Operands:
+    return Operands._make((*tensors[:7], tensors[7:]))

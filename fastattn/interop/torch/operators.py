@@ -1,0 +1,254 @@
+"""Attention as two operators of `torch.library`: what compilers, exporters and transformations of PyTorch see.
+
+``fastattn::attention`` returns context, weights, lse, and the maxima and sums of rows; ``fastattn::attention_backward``
+the gradients of query, key, value, of the bias if that is asked for, and of the parameters. In place of what was not
+asked for they return a tensor of five axes without elements. The last argument of both says all that is no tensor.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastattn.interop.torch.problem import Made, Operands, Problem
+from fastattn.interop.torch.tensors import once
+
+__all__ = ["attend", "gradients"]
+
+Outputs = tuple[Tensor | None, ...]
+_INPUTS = (
+    "Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? mask, Tensor? key_lengths, Tensor? seed, "
+    "Tensor[] parameters"
+)
+_OBJECTS: dict[str, Problem] = {}  # problems with what is no text, such as functions, for this process
+
+
+def attend(problem: Problem, given: Operands) -> Outputs:
+    """Return context, weights or None, and lse or None."""
+    inputs = (*given[:-1], list(given.parameters), encode(problem))
+    if torch._C._are_functorch_transforms_active():
+        return _unmarked(_Transformed.apply(*given[:-1], inputs[-1], *given.parameters))[:3]
+    return _unmarked(_forward(*inputs))[:3]
+
+
+def gradients(problem: Problem, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
+    """Return what `Problem.backward` does."""
+    made = _backward(
+        *given[:-1], list(given.parameters), list(_marked(saved, given.query)), *d, bias_gradient, encode(problem)
+    )
+    return _unmarked(made)
+
+
+def encode(problem: Problem) -> str:
+    """Return a problem as a text, by which another process knows it too, unless it has functions or objects."""
+    score, normalizer, *rest = problem
+    return _text((tuple(score), tuple(normalizer), *rest))
+
+
+@torch.compiler.assume_constant_result
+def _text(plain: tuple[Any, ...]) -> str:
+    try:
+        return json.dumps(plain)
+    except TypeError:
+        problem = _problem(*plain)
+        text = next((text for text, kept in _OBJECTS.items() if kept == problem), f"problem {len(_OBJECTS)}")
+        _OBJECTS[text] = problem
+        return text
+
+
+def decode(text: str) -> Problem:
+    """Return the problem of a text."""
+    return _OBJECTS[text] if text in _OBJECTS else _problem(*json.loads(text))
+
+
+def _problem(score: Any, normalizer: Any, causal: Any, window: Any, *rest: Any) -> Problem:
+    made = [Made(name, tuple(names), tuple(map(tuple, more))) for name, names, more in (score, normalizer)]
+    return Problem._make((*made, causal, window and tuple(window), *rest))
+
+
+def _marked(found: Outputs, like: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors alone."""
+    return tuple([like.new_empty((0,) * 5) if one is None else one for one in found])
+
+
+def _unmarked(found: Sequence[Tensor]) -> Outputs:
+    return tuple([None if one.ndim == 5 else one for one in found])
+
+
+@torch.library.custom_op(
+    "fastattn::attention",
+    mutates_args=(),
+    schema=f"({_INPUTS}, str problem) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _forward(*inputs: Any) -> Any:
+    *tensors, problem = inputs
+    return _marked(decode(problem).forward(Operands(*tensors)), tensors[0])
+
+
+@torch.library.custom_op(
+    "fastattn::attention_backward",
+    mutates_args=(),
+    schema=f"({_INPUTS}, Tensor[] saved, Tensor? d_context, Tensor? d_weights, Tensor? d_lse, bool bias_gradient, "
+    "str problem) -> Tensor[]",
+)
+def _backward(*inputs: Any) -> Any:
+    given, (saved, *d, bias_gradient, problem) = Operands(*inputs[:8]), inputs[8:]
+    found = decode(problem).backward(given, _unmarked(saved), tuple(d), bias_gradient)
+    return list(_marked(found, given.query))
+
+
+@_forward.register_fake
+def _(*inputs: Any) -> Any:
+    query, key, value = inputs[:3]
+    problem, rows = decode(inputs[-1]), query.shape[:-1]
+    sparse = problem.normalizer.maker != "softmax"
+    shapes = [(*rows, value.shape[-1]), *[(0,) * 5] * 4]
+    if problem.return_weights:
+        shapes[1] = (*rows, key.shape[-2])
+    if problem.return_lse:
+        shapes[2] = rows
+    if not sparse:
+        shapes[3] = shapes[4] = rows
+    return tuple([query.new_empty(shape) for shape in shapes])
+
+
+@_backward.register_fake
+def _(*inputs: Any) -> Any:
+    query, key, value, bias, *_ = inputs
+    bias = bias if inputs[-2] and bias is not None else query.new_empty((0,) * 5)
+    return [one.new_empty(one.shape) for one in (query, key, value, bias, *inputs[7])]
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, parameters, ctx.problem = inputs
+    ctx.save_for_backward(*tensors, *parameters, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, *d: Tensor | None) -> Any:
+    d_query, d_key, d_value, d_bias, rest = _each(ctx, d, ctx.needs_input_grad[3])
+    return d_query, d_key, d_value, d_bias, None, None, None, rest, None
+
+
+def _each(ctx: Any, d: Sequence[Tensor | None], bias_gradient: bool) -> Any:
+    """Return the gradients of query, key, value and bias, and a list of the parameters'."""
+    (*tensors, context, weights, lse, row_max, row_sum), d_outputs = ctx.saved_tensors, d[:3]
+    inputs, parameters = tensors[:7], tensors[7:]
+    # A compiler has zeros for the gradients of what is not there.
+    asked = [None if one.ndim == 5 else given for one, given in zip((context, weights, lse), d_outputs)]
+    if all(one is None for one in asked):
+        return (None,) * 4 + ([None] * len(parameters),)
+    problem, saved = ctx.problem, (context, weights, row_max, row_sum)
+
+    def call(*t: Tensor | None) -> Any:
+        return _backward(*t[:7], list(t[14:]), list(t[7:11]), *t[11:14], bias_gradient, problem)
+
+    made = once(call, *inputs, *saved, *asked, *parameters)
+    d_query, d_key, d_value, d_bias, *rest = _unmarked(made)
+    return d_query, d_key, d_value, d_bias, rest
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)
+
+
+class _Transformed(torch.autograd.Function):
+    """The same for `torch.func`, which does not see the gradients of an operator."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> Any:
+        """Call the operator."""
+        return _forward(*inputs[:7], list(inputs[8:]), inputs[7])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Save what the backward pass reads."""
+        _setup(ctx, (*inputs[:7], inputs[8:], inputs[7]), output)
+
+    @staticmethod
+    def backward(ctx: Any, *d: Tensor | None) -> Any:
+        """Return the gradients of all inputs."""
+        *found, rest = _each(ctx, d, ctx.needs_input_grad[3])
+        return *found, None, None, None, None, *rest
+
+
+# Under vmap: entries become samples of one batch, whose bits do not depend on it, where each has its own of everything;
+# where a gradient is a sum over the batch, they are computed one by one.
+
+
+class _Fold:
+    """Entries of a vmap as samples of a batch: size entries of problems of `rank` axes with `batch` samples each."""
+
+    def __init__(self, size: int, query: Tensor, dim: int | None) -> None:
+        self.size, self.rank = size, query.ndim - (dim is not None)
+        self.batch = _entry(query, dim, 0).shape[0] if self.rank > 2 else 1
+
+    def whole(self, one: Tensor | None, dim: int | None) -> Tensor | None:
+        """Return a tensor whose first axis is that of samples, if there are any."""
+        if one is None or (one.ndim == 5 and dim is None):
+            return one
+        one = one.expand(self.size, *one.shape) if dim is None else one.movedim(dim, 0)
+        return one.flatten(0, 1) if self.rank > 2 else one
+
+    def broadcast(self, one: Tensor | None, dim: int | None) -> Tensor | None:
+        """Return a bias or a mask."""
+        if one is None or (dim is None and (self.rank == 2 or one.ndim < self.rank or one.shape[0] == 1)):
+            return one
+        one = one.expand(self.size, *one.shape) if dim is None else one.movedim(dim, 0)
+        one = one.reshape(self.size, *(1,) * (self.rank + 1 - one.ndim), *one.shape[1:])
+        return one.expand(-1, self.batch, *one.shape[2:]).flatten(0, 1) if self.rank > 2 else one
+
+    def samples(self, one: Tensor | None, dim: int | None) -> Tensor | None:
+        """Return one number for each sample."""
+        if one is None:
+            return None
+        one = one.expand(self.size, *one.shape) if dim is None else one.movedim(dim, 0)
+        return one.reshape(self.size, -1).expand(-1, self.batch).flatten()
+
+    def inputs(self, tensors: Sequence[Tensor | None], dims: Sequence[int | None]) -> list[Tensor | None]:
+        """Return query, key, value, bias, mask, lengths and seeds."""
+        kinds = (self.whole,) * 3 + (self.broadcast,) * 2 + (self.samples,) * 2
+        return [kind(one, dim) for kind, one, dim in zip(kinds, tensors, dims)]
+
+    def entries(self, found: Sequence[Tensor]) -> tuple[list[Tensor], list[int | None]]:
+        """Return outputs with the axis of entries first, and where that is."""
+        made = [one.unflatten(0, (self.size, self.batch)) if one.ndim < 5 and self.rank > 2 else one for one in found]
+        return made, [None if one.ndim == 5 and old.ndim == 5 else 0 for one, old in zip(made, found)]
+
+
+def _entry(one: Any, dim: Any, number: int) -> Any:
+    """Return what one entry of a vmap is given in place of an argument."""
+    if isinstance(one, (list, tuple)):
+        return [_entry(part, d, number) for part, d in zip(one, dim)]
+    return one if dim is None or one is None else one.select(dim, number)
+
+
+def _one_by_one(
+    operator: Callable[..., Any], size: int, in_dims: Any, inputs: Any
+) -> tuple[list[Tensor], list[int | None]]:
+    found = [operator(*(_entry(one, dim, i) for one, dim in zip(inputs, in_dims))) for i in range(size)]
+    return [torch.stack(parts) for parts in zip(*found)], [0] * len(found[0])
+
+
+@_forward.register_vmap
+def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
+    if any(dim is not None for dim in in_dims[7]):
+        made, dims = _one_by_one(_forward, info.batch_size, in_dims, inputs)
+    else:
+        fold = _Fold(info.batch_size, inputs[0], in_dims[0])
+        made, dims = fold.entries(_forward(*fold.inputs(inputs[:7], in_dims[:7]), *inputs[7:]))
+    return tuple(made), tuple(dims)
+
+
+@_backward.register_vmap
+def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
+    if inputs[7] or inputs[-2]:
+        return _one_by_one(_backward, info.batch_size, in_dims, inputs)
+    fold = _Fold(info.batch_size, inputs[0], in_dims[0])
+    saved = [fold.whole(one, dim) for one, dim in zip(inputs[8], in_dims[8])]
+    d = [fold.whole(one, dim) for one, dim in zip(inputs[9:12], in_dims[9:12])]
+    found = _backward(*fold.inputs(inputs[:7], in_dims[:7]), [], saved, *d, *inputs[-2:])
+    return fold.entries(found)

@@ -1,0 +1,124 @@
+"""One attention problem of tensors: what of it is no tensor, and its two passes on the tensors' own memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastattn import normalizers, scores
+from fastattn.attention import AttentionOutput, Residuals, attention_backward, attention_forward
+from fastattn.errors import ArgumentError, describe
+from fastattn.interop.torch.tensors import array, follow_threads
+
+__all__ = ["Made", "Operands", "Problem"]
+
+Outputs = tuple[Tensor | None, ...]
+
+
+class Operands(NamedTuple):
+    """All tensors that go in; `parameters` are those of the score, and behind them those of the normalizer."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    bias: Tensor | None
+    mask: Tensor | None
+    key_lengths: Tensor | None
+    seed: Tensor | None
+    parameters: Sequence[Tensor]
+
+
+class Made(NamedTuple):
+    """How a score or a normalizer is made of tensors: its name, what makes it, or itself; the names of those parameters
+    that are tensors; and what else it is made with."""
+
+    maker: Any
+    names: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, argument: str, given: Any) -> tuple["Made", tuple[Tensor, ...]]:
+        """Return how to make what was given, a name, an object, or a mapping of a name and parameters; and these."""
+        if not isinstance(given, Mapping):
+            return cls(given), ()
+        if "name" not in given:
+            hint = "pass {'name': ..., ...}, with its parameters under their names."
+            raise ArgumentError(describe(argument, "a mapping with a name", f"one of {', '.join(given)}", hint))
+        tensors = {name: one for name, one in given.items() if isinstance(one, Tensor)}
+        settings = tuple((name, one) for name, one in given.items() if name not in tensors and name != "name")
+        return cls(given["name"], tuple(tensors), settings), tuple(tensors.values())
+
+    def make(self, create: Callable[..., Any], tensors: Sequence[Tensor]) -> Any:
+        """Return the object, or the name of one without parameters."""
+        if not self.names and not self.settings and not callable(self.maker):
+            return self.maker
+        given = {name: array(name, one) for name, one in zip(self.names, tensors)} | dict(self.settings)
+        return self.maker(**given) if callable(self.maker) else create(self.maker, **given)
+
+
+class Problem(NamedTuple):
+    """What of a call is no tensor."""
+
+    score: Made = Made("scaled_dot")
+    normalizer: Made = Made("softmax")
+    causal: str | bool | None = None
+    window: tuple[int | None, int | None] | None = None
+    scale: float | None = None
+    dropout: float = 0.0
+    return_weights: bool = False
+    return_lse: bool = False
+
+    def forward(self, given: Operands) -> Outputs:
+        """Return context, weights, lse, and the maxima and sums of rows; None where there is none."""
+        arrays, options = self._arguments(given)
+        output, residuals = attention_forward(
+            *arrays, return_weights=self.return_weights, return_lse=self.return_lse, **options
+        )
+        lse = output.lse if isinstance(output, AttentionOutput) else None
+        context, row_max, row_sum, weights = residuals
+        found = (context, weights, lse, row_max, row_sum)
+        return tuple([None if one is None else torch.from_numpy(one) for one in found])
+
+    def backward(self, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
+        """Return the gradients of query, key, value, bias and all parameters from those of context, weights and lse.
+
+        `saved` are context, weights, and the maxima and sums of rows.
+        """
+        arrays, options = self._arguments(given)
+        every: list[Any] = [None if one is None else array("saved", one) for one in saved]
+        context, weights, row_max, row_sum = every
+        d_context, d_weights, d_lse = (None if one is None else array("gradient", one) for one in d)
+        residuals = Residuals(context, row_max, row_sum, weights)
+        query, key, value = arrays
+        found = attention_backward(
+            query, key, value, residuals, d_context, d_weights=d_weights, d_lse=d_lse, bias_gradient=bias_gradient,
+            **options,
+        )  # fmt: skip
+        names, more = self.score.names, self.normalizer.names
+        parameters = [*(found.score[name] for name in names), *(found.normalizer[name] for name in more)]
+        made = (found.query, found.key, found.value, found.bias, *parameters)
+        return tuple([None if one is None else torch.from_numpy(one) for one in made])
+
+    def _arguments(self, given: Operands) -> tuple[list[Any], dict[str, Any]]:
+        follow_threads()
+        query, key, value, bias, mask, key_lengths, seed, parameters = given
+        arrays = [array("query", query), array("key", key), array("value", value)]
+        names = self.score.names
+        options: dict[str, Any] = {
+            "score": self.score.make(scores.create, parameters[: len(names)]),
+            "normalizer": self.normalizer.make(normalizers.create, parameters[len(names) :]),
+            "causal": self.causal,
+            "window": self.window,
+            "scale": self.scale,
+        }
+        if bias is not None:
+            options["bias"] = array("bias", bias)
+        if mask is not None:
+            options["mask"] = array("mask", mask)
+        if key_lengths is not None:
+            options["key_lengths"] = array("key_lengths", key_lengths)
+        if self.dropout:
+            options["dropout"] = self.dropout
+            options["seed"] = None if seed is None else array("seed", seed)
+        return arrays, options

@@ -1,0 +1,146 @@
+"""Products with matrices whose rows have the same bits in any batch: ``x @ w.T + b``, as of ``torch.nn.Linear``."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastattn import linear
+from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once
+
+__all__ = ["project"]
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x @ weight.T + bias`` for x (..., K), weight (N, K) and bias (N,).
+
+    PyTorch's own product takes another order of summation for one row than for many.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return _Transformed.apply(x, weight, bias)
+    if is_watched((x, weight, bias)):
+        return _product(x, weight, bias)
+    return _Projection.apply(x, weight, bias)
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    follow_threads()
+    packed = linear.PackedWeights(array("weight", weight).T)
+    return torch.from_numpy(packed.matmul(array("x", x), bias=None if bias is None else array("bias", bias)))
+
+
+def _differentiate(dy: Tensor, x: Tensor, weight: Tensor, wanted: Any) -> tuple[Tensor | None, ...]:
+    follow_threads()
+    d = array("gradient", dy)
+    dx = torch.from_numpy(linear.matmul(d, array("weight", weight))) if wanted[0] else None
+    sums = torch.zeros(d.shape[-1], dtype=dy.dtype) if wanted[2] else None
+    if not wanted[1]:
+        return dx, None, None if sums is None else torch.from_numpy(linear.row_sum(d, sums.numpy()))
+    dw = linear.weight_gradient(array("x", x), d, sums=None if sums is None else sums.numpy())
+    return dx, torch.from_numpy(dw).T, sums
+
+
+class _Projection(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the product."""
+        ctx.save_for_backward(x, weight)
+        return _multiply(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        """Return the gradients."""
+        return _gradients_of(ctx, dy)
+
+
+def _gradients_of(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = list(ctx.needs_input_grad[:3])
+    x, weight = ctx.saved_tensors
+    if not is_watched((dy, x, weight)):
+        return _differentiate(dy, x, weight, wanted)
+
+    def call(*t: Tensor) -> Any:
+        return _backward(*t, wanted)
+
+    return tuple([None if one.ndim == 0 else one for one in once(call, dy, x, weight)])
+
+
+@torch.library.custom_op(
+    "fastattn::project", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor"
+)
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _multiply(x, weight, bias)
+
+
+@torch.library.custom_op(
+    "fastattn::project_backward",
+    mutates_args=(),
+    schema="(Tensor dy, Tensor x, Tensor weight, bool[] wanted) -> (Tensor, Tensor, Tensor)",
+)
+def _backward(dy: Tensor, x: Tensor, weight: Tensor, wanted: Any) -> Any:
+    found = _differentiate(dy, x, weight, wanted)
+    return tuple([dy.new_empty(()) if one is None else one.contiguous() for one in found])
+
+
+@_product.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+@_backward.register_fake
+def _(dy: Tensor, x: Tensor, weight: Tensor, wanted: Any) -> Any:
+    shapes = (x.shape, weight.shape, weight.shape[:1])
+    return tuple([dy.new_empty(shape if asked else ()) for shape, asked in zip(shapes, wanted)])
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+_product.register_autograd(_gradients_of, setup_context=_setup)
+
+
+class _Transformed(torch.autograd.Function):
+    """The same for `torch.func`, which does not see the gradients of an operator."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Call the operator."""
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Save what the backward pass reads."""
+        _setup(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        """Return the gradients."""
+        return _gradients_of(ctx, dy)
+
+
+def _entries(size: int, one: Tensor, dim: int | None) -> Tensor:
+    return one.expand(size, *one.shape) if dim is None else one.movedim(dim, 0)
+
+
+@_product.register_vmap
+def _(info: Any, in_dims: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+    if in_dims[1] is None and in_dims[2] is None:  # rows more
+        return _product(x.movedim(in_dims[0], 0), weight, bias), 0
+    several = [
+        None if one is None else _entries(info.batch_size, one, dim) for one, dim in zip((x, weight, bias), in_dims)
+    ]
+    return torch.stack(
+        [_product(*(None if one is None else one[i] for one in several)) for i in range(info.batch_size)]
+    ), 0
+
+
+@_backward.register_vmap
+def _(info: Any, in_dims: Any, dy: Tensor, x: Tensor, weight: Tensor, wanted: Any) -> Any:
+    several = [_entries(info.batch_size, one, dim) for one, dim in zip((dy, x, weight), in_dims)]
+    found = [_backward(*(one[i] for one in several), wanted) for i in range(info.batch_size)]
+    return tuple(torch.stack(parts) for parts in zip(*found)), (0, 0, 0)

@@ -1,0 +1,74 @@
+"""Tensors to arrays and back, without a copy; and threads."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from fastattn._arrays import Array
+from fastattn._kernels import core
+from fastattn.config import set_num_threads
+from fastattn.errors import DTypeError, UnsupportedError, describe
+
+__all__ = ["array", "follow_threads", "is_watched", "once"]
+
+_HALVES = (torch.float16, torch.bfloat16)
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+_WANTED = "a dense tensor of float32 or float64 on the CPU"
+
+
+def array(name: str, given: torch.Tensor) -> Array:
+    """Return the array of a tensor's own memory, or raise if kernels of a CPU cannot read it."""
+    if given.dtype in _HALVES:
+        hint = "pass tensor.float(), and give the result .to(dtype) if the model goes on in half precision."
+        raise DTypeError(describe(name, _WANTED, given.dtype, hint))
+    if not given.is_cpu:
+        hint = "fastattn computes on the CPU: pass tensor.cpu(), or keep PyTorch's own attention there."
+        raise UnsupportedError(describe(name, _WANTED, f"one on {given.device}", hint))
+    if given.layout != torch.strided:
+        hint = "pass tensor.to_dense()."
+        raise UnsupportedError(describe(name, _WANTED, f"one of layout {given.layout}", hint))
+    return given.detach().resolve_neg().numpy() if given.is_neg() else given.detach().numpy()
+
+
+def follow_threads() -> None:
+    """Use as many threads as PyTorch does in this thread."""
+    threads = torch.get_num_threads()
+    if threads != core.get_num_threads():
+        set_num_threads(threads)
+
+
+def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
+    """Whether somebody is to see an operator: a compiler, a transformation, a mode, or the class of a tensor."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or any(type(one) not in _PLAIN for one in tensors if one is not None)
+        or torch.jit.is_tracing()
+    )
+
+
+def once(call: Callable[..., Any], *tensors: torch.Tensor | None) -> Any:
+    """Return what an operator makes of tensors, which is a gradient and has none itself."""
+    return _Once.apply(call, *tensors) if torch._C._are_functorch_transforms_active() else call(*tensors)
+
+
+class _Once(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: Callable[..., Any], *tensors: torch.Tensor | None) -> Any:
+        """Call the operator."""
+        return tuple(call(*tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Save nothing."""
+
+    @staticmethod
+    def backward(ctx: Any, *d: torch.Tensor) -> Any:
+        """Refuse."""
+        raise RuntimeError(
+            "attention of fastattn cannot differentiate twice.\nHint: use PyTorch's own attention there."
+        )

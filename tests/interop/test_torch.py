@@ -1,0 +1,284 @@
+"""Attention in PyTorch: what its own functions give, gradients beside finite differences, and autograd's checks."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.nn import functional as F  # noqa: E402
+from torch.nn.attention.bias import causal_lower_right  # noqa: E402
+
+import fastattn  # noqa: E402
+from fastattn import errors  # noqa: E402
+from fastattn.interop import torch as ours  # noqa: E402
+
+
+def draw(*shape, dtype=torch.float64, grad=True, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(*shape, dtype=dtype, generator=generator).requires_grad_(grad)
+
+
+def allowed(*shape):
+    """A bool mask whose first row allows nothing."""
+    found = torch.rand(*shape, generator=torch.Generator().manual_seed(3)) < 0.7
+    found[..., 0, :] = False
+    return found
+
+
+# Of query, key and value; then what else is given.
+SDPA = {
+    "2-D": (((5, 8), (7, 8), (7, 6)), {}),
+    "3-D": (((3, 5, 8), (3, 7, 8), (3, 7, 8)), {}),
+    "4-D": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 3)), {}),
+    "5-D": (((2, 3, 4, 5, 8), (2, 3, 4, 7, 8), (2, 3, 4, 7, 8)), {"attn_mask": allowed(3, 1, 5, 7)}),
+    "scale": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"scale": 0.3}),
+    "causal": (((2, 4, 7, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"is_causal": True}),
+    "causal, fewer queries": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"is_causal": True}),
+    "causal to the end": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"attn_mask": causal_lower_right(5, 7)}),
+    "grouped": (((2, 4, 5, 8), (2, 2, 7, 8), (2, 2, 7, 8)), {"enable_gqa": True}),
+    "grouped, 3-D": (((4, 5, 8), (2, 7, 8), (2, 7, 8)), {"enable_gqa": True}),
+    "one head of keys": (((2, 4, 5, 8), (2, 1, 7, 8), (2, 1, 7, 8)), {}),
+    "one sample of keys": (((2, 4, 5, 8), (1, 4, 7, 8), (4, 7, 8)), {}),
+    "one query for all": (((1, 1, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {}),
+    "mask": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"attn_mask": allowed(2, 1, 5, 7)}),
+    "mask of 2-D": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"attn_mask": allowed(5, 7)}),
+    "mask, 3-D": (((3, 5, 8), (3, 7, 8), (3, 7, 8)), {"attn_mask": allowed(3, 5, 7)}),
+    "bias": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"attn_mask": draw(1, 4, 5, 7)}),
+    "bias, frozen": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 8)), {"attn_mask": draw(2, 4, 5, 7, grad=False)}),
+    "no keys": (((2, 4, 5, 8), (2, 4, 0, 8), (2, 4, 0, 8)), {}),
+    "no samples": (((0, 4, 5, 8), (0, 4, 7, 8), (0, 4, 7, 8)), {}),
+}
+
+
+def gradients(output, inputs):
+    trained = [one for one in inputs if isinstance(one, torch.Tensor) and one.requires_grad]
+    return torch.autograd.grad((output * torch.cos(output.detach() + 1)).sum(), trained, allow_unused=True)
+
+
+@pytest.mark.parametrize("name", SDPA)
+def test_sdpa_is_pytorchs(name):
+    shapes, given = SDPA[name]
+    inputs = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    found, wanted = (f(*inputs, **given) for f in (ours.scaled_dot_product_attention, F.scaled_dot_product_attention))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
+    every = [*inputs, *given.values()]
+    for one, other in zip(gradients(found, every), gradients(wanted, every), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_a_mask_and_causality_together():
+    q = draw(1, 2, 6, 8)
+    mask = allowed(1, 1, 6, 6)
+    both = mask & torch.ones(6, 6, dtype=torch.bool).tril()
+    found = ours.scaled_dot_product_attention(q, q, q, mask, is_causal=True)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, q, q, both))
+
+
+W = {name: draw(*shape, seed=9) for name, shape in {"wq": (8, 6), "wk": (8, 6), "v": (6,), "w": (8, 8)}.items()}
+ADDITIVE = {"name": "additive", "v": W["v"], "w_query": W["wq"], "w_key": W["wk"]}
+ALPHA = torch.tensor([1.3, 1.7], dtype=torch.float64, requires_grad=True)
+OPTIONS = {
+    "plain": {},
+    "causal": {"causal": "bottom_right"},
+    "window": {"window": (2, 1), "scale": 0.4},
+    "lengths": {"key_lengths": torch.tensor([4, 0])},
+    "mask": {"mask": allowed(1, 1, 5, 7)},
+    "bias": {"bias": draw(2, 1, 7)},
+    "dropout": {"dropout": 0.4, "seed": 5},
+    "dropout by samples": {"dropout": 0.4, "seed": torch.tensor([5, 6])},
+    "additive": {"score": ADDITIVE},
+    "additive, relu, capped": {"score": {**ADDITIVE, "activation": "sigmoid", "softcap": 2.0}},
+    "general": {"score": {"name": "general", "w": W["w"]}},
+    "cosine": {"score": "cosine", "scale": 3.0},
+    "location": {"score": {"name": "location", "w": draw(8, 7)}},
+    "a score's class": {"score": {"name": fastattn.scores.General, "w": W["w"]}},
+    "entmax": {"normalizer": {"name": "entmax", "alpha": ALPHA}},
+    "sparsemax": {"normalizer": "sparsemax"},
+}
+
+
+def tensors_of(given):
+    for one in given.values():
+        if isinstance(one, torch.Tensor) and one.requires_grad:
+            yield one
+        elif isinstance(one, dict):
+            yield from tensors_of(one)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_gradients_are_those_of_differences_and_of_one_run_alone(name):
+    given, lse = OPTIONS[name], "normalizer" not in OPTIONS[name]
+    inputs = (draw(2, 2, 5, 8), draw(2, 2, 7, 8, seed=1), draw(2, 2, 7, 3, seed=2))
+
+    def attend(*tensors):
+        left = iter(tensors[3:])
+
+        def put(table):
+            return {
+                key: next(left) if isinstance(one, torch.Tensor) and one.requires_grad
+                else put(one) if isinstance(one, dict) else one
+                for key, one in table.items()
+            }  # fmt: skip
+
+        found = ours.attention(*tensors[:3], return_weights=True, return_lse=lse, **put(given))
+        return tuple(one if one is None else torch.where(one.isfinite(), one, 0) for one in found if one is not None)
+
+    every = (*inputs, *tensors_of(given))
+    assert torch.autograd.gradcheck(attend, every, nondet_tol=0, fast_mode=True, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_bits_are_those_of_arrays(name):
+    def arrays(given):
+        if isinstance(given, dict):
+            return {key: arrays(one) for key, one in given.items()}
+        return given.detach().numpy() if isinstance(given, torch.Tensor) else given
+
+    given = arrays(OPTIONS[name])
+    for part, create in (("score", fastattn.scores.create), ("normalizer", fastattn.normalizers.create)):
+        if isinstance(given.get(part), dict):
+            maker, parameters = given[part]["name"], {key: x for key, x in given[part].items() if key != "name"}
+            given[part] = maker(**parameters) if callable(maker) else create(maker, **parameters)
+    inputs = (draw(2, 2, 5, 8), draw(2, 2, 7, 8, seed=1), draw(2, 2, 7, 3, seed=2))
+    context, backward = fastattn.attention_vjp(*(one.detach().numpy() for one in inputs), **given)
+    expected = backward(np.cos(context))
+    found = ours.attention(*inputs, **OPTIONS[name])
+    assert found.detach().numpy().tobytes() == context.tobytes()
+    every = (*inputs, *tensors_of(OPTIONS[name]))
+    made = torch.autograd.grad(found, every, torch.from_numpy(np.cos(context)))
+    bias = [expected.bias] if expected.bias is not None else []
+    names = [key for key in OPTIONS[name]["score"] if key in expected.score] if expected.score else []
+    wanted = (*expected[:3], *bias, *(expected.score[key] for key in names), *expected.normalizer.values())
+    for one, other in zip(made, wanted, strict=True):
+        assert one.numpy().tobytes() == other.tobytes()
+
+
+def test_memory_is_read_in_place_and_not_written():
+    q = draw(1, 2, 30, 8, grad=False).transpose(-2, -3)
+    before = q.clone()
+    found = ours.scaled_dot_product_attention(q, q, q)
+    assert torch.equal(q, before)
+    assert torch.equal(found, ours.scaled_dot_product_attention(*(q.contiguous(),) * 3))
+
+
+def test_what_was_changed_in_place_is_noticed():
+    for number, name in itertools.product(range(3), ("tensor", "view")):
+        inputs = [draw(2, 2, 4, 8, seed=i) * 1.0 for i in range(3)]
+        found = ours.scaled_dot_product_attention(*inputs)
+        with torch.no_grad():
+            (inputs[number] if name == "tensor" else inputs[number][0]).add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            found.sum().backward()
+    inputs = [draw(2, 2, 4, 8, seed=i) for i in range(3)]
+    found = ours.scaled_dot_product_attention(*inputs)
+    changed = found * 2
+    with torch.no_grad():
+        found.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        changed.sum().backward()
+
+
+def test_a_second_derivative_is_refused():
+    q = draw(1, 3, 4)
+    (first,) = torch.autograd.grad(ours.scaled_dot_product_attention(q, q, q).pow(2).sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
+def test_a_tangent_is_not_dropped():
+    q = draw(1, 3, 4, grad=False)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q, torch.ones_like(q))
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            ours.scaled_dot_product_attention(dual, q, q)
+
+
+def test_a_graph_is_run_twice_when_it_is_kept():
+    q = draw(1, 3, 4)
+    found = ours.scaled_dot_product_attention(q, q, q).sum()
+    first, second = (torch.autograd.grad(found, q, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_dropout_follows_the_generator():
+    q = draw(2, 2, 5, 8, grad=False)
+    torch.manual_seed(3)
+    first = ours.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
+    second = ours.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
+    torch.manual_seed(3)
+    assert torch.equal(first, ours.scaled_dot_product_attention(q, q, q, dropout_p=0.5))
+    assert not torch.equal(first, second)
+
+
+def test_a_bias_that_nobody_trains_has_no_gradient_made(monkeypatch):
+    from fastattn.interop.torch import problem
+
+    asked = []
+
+    def backward(*arguments, bias_gradient, **options):
+        asked.append(bias_gradient)
+        return fastattn.attention_backward(*arguments, bias_gradient=bias_gradient, **options)
+
+    monkeypatch.setattr(problem, "attention_backward", backward)
+    for trained in (True, False):
+        q = draw(1, 3, 4)
+        ours.scaled_dot_product_attention(q, q, q, draw(3, 3, grad=trained)).sum().backward()
+    assert asked == [True, False]
+
+
+def test_threads_are_pytorchs():
+    before = torch.get_num_threads(), fastattn.get_num_threads()
+    q = draw(1, 3, 4, grad=False)
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            ours.scaled_dot_product_attention(q, q, q)
+            assert fastattn.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before[0])
+        fastattn.set_num_threads(before[1])
+
+
+X = draw(2, 3, 4, 8, dtype=torch.float32, grad=False)
+WRONG = {
+    "half": (lambda: ours.attention(X.half(), X, X), errors.DTypeError, "pass tensor.float()"),
+    "bfloat16": (lambda: ours.attention(*(X.bfloat16(),) * 3), errors.DTypeError, "pass tensor.float()"),
+    "another device": (lambda: ours.attention(X, X.to("meta"), X), errors.UnsupportedError, "pass tensor.cpu()"),
+    "sparse": (lambda: ours.attention(X.to_sparse(), X, X), errors.UnsupportedError, "pass tensor.to_dense()"),
+    "integers": (lambda: ours.attention(X.long(), X, X), errors.DTypeError, "np.float32"),
+    "a float mask": (lambda: ours.attention(X, X, X, mask=X), errors.DTypeError, "bias="),
+    "a mask of integers": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, torch.ones(4, 4).long()), errors.DTypeError, "bool tensor",
+    ),
+    "causal twice": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, causal_lower_right(4, 4), is_causal=True),
+        errors.ArgumentError, "leave is_causal out",
+    ),
+    "other heads": (
+        lambda: ours.scaled_dot_product_attention(X.repeat(1, 2, 1, 1), X, X), errors.ShapeError, "enable_gqa=True",
+    ),
+    "heads that do not divide": (
+        lambda: ours.scaled_dot_product_attention(X, X[:, :2], X[:, :2], enable_gqa=True),
+        errors.ShapeError, "multiple",
+    ),
+    "other samples": (
+        lambda: ours.scaled_dot_product_attention(X.repeat(2, 1, 1, 1), X, X), errors.ShapeError, "use size 1",
+    ),
+    "one axis": (lambda: ours.scaled_dot_product_attention(X[0, 0, 0], X, X), errors.ShapeError, "unsqueeze"),
+    "a probability of 1": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.0), errors.ArgumentError, "pass 0.0 for none",
+    ),
+    "a score without a name": (lambda: ours.attention(X, X, X, score={"v": X}), errors.ArgumentError, "'name'"),
+    "no such score": (lambda: ours.attention(X, X, X, score="dto"), errors.ArgumentError, "dot"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_have_an_error_with_a_hint(name):
+    call, error, hint = WRONG[name]
+    with pytest.raises(error) as found:
+        call()
+    assert "Hint: " in str(found.value) and hint in str(found.value), found.value

@@ -1,0 +1,247 @@
+"""Modules of PyTorch: beside PyTorch's own, with its states, and by name."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch import nn  # noqa: E402
+
+import fastattn  # noqa: E402
+from fastattn import errors  # noqa: E402
+from fastattn.interop import torch as ours  # noqa: E402
+
+F64 = {"dtype": torch.float64}
+
+
+def draw(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(*shape, generator=generator, **F64).requires_grad_()
+
+
+PADDING = torch.arange(7) >= torch.tensor([[7], [4]])
+HEADS = {
+    "self": ({}, {}),
+    "no bias": ({"bias": False}, {}),
+    "other widths": ({"kdim": 6, "vdim": 5}, {}),
+    "batch first": ({"batch_first": True}, {}),
+    "padding": ({"batch_first": True}, {"key_padding_mask": PADDING}),
+    "a mask": ({}, {"attn_mask": torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) > 0.8}),
+    "a float mask": ({}, {"attn_mask": draw(7, 7)}),
+    "a mask of heads": ({"batch_first": True}, {"attn_mask": draw(8, 7, 7)}),
+    "causal": ({}, {"attn_mask": torch.ones(7, 7, dtype=torch.bool).triu(1), "is_causal": True}),
+    "weights of heads": ({}, {"average_attn_weights": False}),
+    "no weights": ({}, {"need_weights": False}),
+    "added keys": ({"add_bias_kv": True, "add_zero_attn": True, "batch_first": True}, {"key_padding_mask": PADDING}),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_multihead_attention_is_pytorchs(name):
+    options, given = HEADS[name]
+    torch.manual_seed(0)
+    theirs = nn.MultiheadAttention(8, 4, **options, **F64)
+    module = ours.MultiheadAttention(8, 4, **options, **F64)
+    module.load_state_dict(theirs.state_dict())
+    shape = (2, 7) if options.get("batch_first") else (7, 2)
+    x = [draw(*shape, 8)] * 3 if name != "other widths" else [draw(*shape, width) for width in (8, 6, 5)]
+    results = []
+    for one in (module, theirs):
+        output, weights = one(*x, **given)
+        loss = output.square().sum() + (0 if weights is None else weights.pow(3).sum())
+        trained = [part for part in (*x, *given.values(), *one.parameters()) if getattr(part, "requires_grad", False)]
+        results.append((output, weights, torch.autograd.grad(loss, trained)))
+    (output, weights, gradients), (their_output, their_weights, their_gradients) = results
+    torch.testing.assert_close(output, their_output)
+    assert (weights is None) == (their_weights is None)
+    if weights is not None:
+        torch.testing.assert_close(weights, their_weights)
+    for one, other in zip(gradients, their_gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_multihead_attention_of_one_sample():
+    torch.manual_seed(0)
+    module = ours.MultiheadAttention(8, 4, **F64)
+    x = draw(7, 8)
+    output, weights = module(x, x, x)
+    expected, of_weights = nn.MultiheadAttention.forward(module, x, x, x)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(weights, of_weights)
+
+
+def test_multihead_attention_of_a_sample_has_its_bits_in_any_batch():
+    torch.manual_seed(0)
+    module = ours.MultiheadAttention(32, 4, batch_first=True)
+    x = torch.randn(9, 17, 32)
+    whole = module(x, x, x)[0]
+    for i in range(9):
+        assert torch.equal(module(x[i : i + 1], x[i : i + 1], x[i : i + 1])[0][0], whole[i])
+
+
+def plain_scores(module, query, memory):
+    if isinstance(module, ours.AdditiveAttention):
+        act = getattr(torch, module.activation)
+        return act(module.query(query)[:, :, None] + module.key(memory)[:, None]) @ module.v
+    if module.score == "concat":
+        pairs = torch.cat([
+            query[:, :, None].expand(-1, -1, memory.shape[1], -1), memory[:, None].expand(-1, query.shape[1], -1, -1)
+        ], -1)  # fmt: skip
+        return torch.tanh(pairs @ module.w) @ module.v
+    return (query if module.score == "dot" else query @ module.w) @ memory.mT
+
+
+OVER_MEMORY = {
+    "additive": lambda: ours.AdditiveAttention(6, 5, 7, bias=True, **F64),
+    "additive, relu": lambda: ours.AdditiveAttention(6, 5, 7, activation="relu", **F64),
+    "general": lambda: ours.LuongAttention(6, 5, **F64),
+    "dot": lambda: ours.LuongAttention(5, 5, score="dot", **F64),
+    "concat": lambda: ours.LuongAttention(6, 5, score="concat", output_width=4, **F64),
+}
+
+
+@pytest.mark.parametrize("name", OVER_MEMORY)
+def test_attention_over_a_memory(name):
+    torch.manual_seed(0)
+    module = OVER_MEMORY[name]()
+    query, memory = draw(2, 4, 5 if name == "dot" else 6), draw(2, 7, 5)
+    lengths = torch.tensor([7, 4])
+    context, weights = module(query, memory, key_lengths=lengths, return_weights=True)
+    scores = plain_scores(module, query, memory).masked_fill(PADDING[:, None], -torch.inf)
+    expected = scores.softmax(-1)
+    plain = expected @ memory
+    if getattr(module, "output", None) is not None:
+        plain = torch.tanh(module.output(torch.cat([plain, query], -1)))
+    torch.testing.assert_close(weights, expected)
+    torch.testing.assert_close(context, plain)
+    trained = (query, memory, *module.parameters())
+    found, wanted = (torch.autograd.grad(one.square().sum() + w.pow(3).sum(), trained)
+                     for one, w in ((context, weights), (plain, expected)))  # fmt: skip
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    step, step_weights = module(query[:, 1], memory, mask=~PADDING, return_weights=True)
+    assert torch.equal(step, context[:, 1]) and torch.equal(step_weights, weights[:, 1])
+
+
+def test_a_wrong_score_is_refused():
+    with pytest.raises(errors.ArgumentError, match="general"):
+        ours.LuongAttention(4, 4, score="genral")
+    with pytest.raises(errors.ShapeError, match="unsqueeze"):
+        ours.LuongAttention(4, 4)(torch.ones(4), torch.ones(2, 3, 4))
+    with pytest.raises(errors.ArgumentError, match=r"torch\.float32"):
+        ours.variant("dot", query_width=4, memory_width=4, dtype=torch.float16)
+
+
+VARIANTS = {
+    "bahdanau": {"width": 6},
+    "multihead": {"heads": 2},
+    "location_sensitive": {"width": 6, "filters": 2, "filter_size": 3},
+    "general": {},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_has_its_own_results_and_gradients(name):
+    torch.manual_seed(1)
+    module = ours.variant(name, query_width=6, memory_width=6, dtype=torch.float64, **VARIANTS[name])
+    query, memory, lengths = draw(2, 4, 6), draw(2, 7, 6), torch.tensor([7, 4])
+    own = copy.deepcopy(module.mechanism)
+    assert dict(module.named_parameters()).keys() == own.parameters().keys()
+    output = module(query, memory, lengths, return_weights=True)
+    made, backward = own.vjp(
+        query.detach().numpy(), own.prepare(memory.detach().numpy(), lengths.numpy()), return_weights=True
+    )
+    assert np.array_equal(output.context.detach(), made.context) and np.array_equal(
+        output.weights.detach(), made.weights
+    )
+    (output.context.sum() + output.weights.square().sum()).backward()
+    d_query, d_memory = backward(np.ones_like(made.context), 2 * made.weights)
+    assert np.array_equal(query.grad, d_query) and np.array_equal(memory.grad, d_memory)
+    for key, one in module.named_parameters():
+        assert np.array_equal(one.grad, own.parameters()[key].gradient)
+    module.zero_grad()
+    assert torch.autograd.gradcheck(lambda *x: module(*x, lengths), (query, memory), nondet_tol=0, fast_mode=True)
+
+
+def test_a_variant_follows_its_parameters():
+    module = ours.variant("general", query_width=3, memory_width=3)
+    x = torch.randn(1, 2, 3)
+    seen = [module(x, x)]
+
+    def differs():
+        seen.append(module(x, x))
+        return not torch.equal(seen[-1], seen[-2])
+
+    for mode in (True, False):
+        module.train(mode)
+        optimizer = torch.optim.SGD(module.parameters(), 0.5)  # anew: what is assigned is another parameter
+        module(x, x).square().sum().backward()
+        optimizer.step()
+        assert differs()
+        assert not differs()
+        module.load_state_dict({"w": torch.randn(3, 3)})
+        assert differs()
+        module.load_state_dict({"w": torch.randn(3, 3)}, assign=True)
+        assert differs()
+    module.w.data.add_(1)
+    module.eval()
+    assert differs()
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(other(x, x), module(x, x))
+    optimizer = torch.optim.SGD(module.parameters(), 0.5)
+    found = module(x, x).square().sum()
+    found.backward(retain_graph=True)
+    first = module.w.grad.clone()
+    found.backward(retain_graph=True)
+    assert torch.equal(module.w.grad, 2 * first)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        found.backward()
+
+
+def test_pytorchs_function_is_swapped_inside_of_a_block_alone():
+    q = draw(1, 2, 3, 4)
+    q32 = q.detach().float().requires_grad_()
+    torch.manual_seed(0)
+    module = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    own = nn.functional.scaled_dot_product_attention
+    bits = [own(q32, q32, q32), module(q32[0])]
+    with ours.use():
+        swapped = nn.functional.scaled_dot_product_attention(q32, q32, q32)
+        layer = module(q32[0])
+        with pytest.raises(ValueError, match="inside"), ours.use():
+            raise ValueError("inside")
+        assert swapped.grad_fn.name() == "_AttentionBackward"
+        assert names_of(layer.grad_fn) >= {"_AttentionBackward"}
+        found, used = [], threading.Thread(target=lambda: found.append(own(q32, q32, q32).grad_fn.name()))
+        used.start()
+        used.join()
+    assert nn.functional.scaled_dot_product_attention is own
+    for one in (own(q32, q32, q32), module(q32[0])):
+        assert "_AttentionBackward" not in names_of(one.grad_fn)
+    assert found[0] != "_AttentionBackward"
+    torch.testing.assert_close([swapped, layer], bits)
+
+
+def names_of(node):
+    """Names of all nodes of a graph."""
+    found = {node.name()}
+    for other, _ in node.next_functions:
+        if other is not None:
+            found |= names_of(other)
+    return found
+
+
+def test_a_plugins_score_is_a_module_too():
+    class Shifted(fastattn.scores.Dot):
+        name = "shifted"
+
+    record = fastattn.plugin.ScoreRecord("shifted_for_torch", Shifted)
+    fastattn.scores.register(record, replace=True)
+    x = draw(1, 2, 3)
+    module = ours.variant("shifted_for_torch", query_width=3, memory_width=3, dtype=torch.float64)
+    torch.testing.assert_close(module(x, x), (x @ x.mT).softmax(-1) @ x)
