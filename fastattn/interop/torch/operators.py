@@ -22,7 +22,7 @@ _INPUTS = (
     "Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? mask, Tensor? key_lengths, Tensor? seed, "
     "Tensor[] parameters"
 )
-_OBJECTS: dict[str, Problem] = {}  # problems with what is no text, such as functions, for this process
+_OBJECTS: dict[str, Problem] = {}  # problems with functions or objects, for this process alone
 
 
 def attend(problem: Problem, given: Operands) -> Outputs:
