@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from fastattn._version import __version__
 from fastattn.commands import (
     align,
-    average,
     bench,
     check,
     evaluate,
@@ -24,13 +23,14 @@ from fastattn.commands import (
     translate,
 )
 from fastattn.commands.failure import EXIT_CODES, guarded
+from fastattn.commands.models import average, convert
 from fastattn.commands.parser import Parser
 
 __all__ = ["main"]
 
 _COMMANDS = (
-    quickstart, train, find_rate, translate, evaluate, score, heatmap, align, average, info, plugins, check, bench,
-    new_plugin,
+    quickstart, train, find_rate, translate, evaluate, score, heatmap, align, average, convert, info, plugins, check,
+    bench, new_plugin,
 )  # fmt: skip
 
 

@@ -1,26 +1,33 @@
 """The position-wise feed-forward network of the Transformer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from fastattn import functional
 from fastattn._arrays import Array
 from fastattn._kernels import core
+from fastattn._numbers import check_choice
 from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
-__all__ = ["FeedForward"]
+__all__ = ["Activation", "FeedForward"]
+
+Activation = Literal["relu", "swish"]
 
 
 class FeedForward(Layer):
-    """``y = relu(x W_1 + b_1) W_2 + b_2``.
+    """``y = f(x W_1 + b_1) W_2 + b_2``.
 
     Parameters
     ----------
     width, hidden : int
         Size of x's and y's last axis, and of the layer between them.
+    activation : {"relu", "swish"}
+        f: ``max(a, 0)``, or ``a sigmoid(a)`` (Ramachandran et al. 2017, arXiv:1710.05941, with beta 1; "silu" to
+        others).
     rng : numpy.random.Generator
         For the start of W_1, then of W_2.
     dtype : dtype
@@ -32,8 +39,8 @@ class FeedForward(Layer):
 
     Notes
     -----
-    Vaswani et al. 2017, equation 2. Work 4 M D H operations for M rows, twice that backward; the (M, H) hidden values
-    are stored. A row has the same bits in any batch.
+    Vaswani et al. 2017, equation 2, with relu. Work 4 M D H operations for M rows, twice that backward; the (M, H)
+    hidden values are stored, and for swish those before it. A row has the same bits in any batch.
 
     Examples
     --------
@@ -45,24 +52,43 @@ class FeedForward(Layer):
     ((2, 3, 4), ['inner.w', 'inner.b', 'outer.w', 'outer.b'])
     """
 
-    def __init__(self, width: int, hidden: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        activation: Activation = "relu",
+        rng: np.random.Generator,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.activation = check_choice("activation", activation, get_args(Activation))
         self.inner = Linear(width, hidden, rng=rng, dtype=dtype)
         self.outer = Linear(hidden, width, rng=rng, dtype=dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the network's output for x (..., D)."""
-        return self.outer.forward(self._hidden(x))
+        return self.outer.forward(self._hidden(x)[0])
 
-    def _hidden(self, x: Array) -> Array:
-        b = self.inner.b
-        return self.inner.w.packed().matmul(x, bias=None if b is None else b._array, relu=True)
+    def _hidden(self, x: Array) -> tuple[Array, Callable[[Array], None]]:
+        """Return the hidden values, and the function that makes their gradient that of what f was applied to."""
+        b, relu = self.inner.b, self.activation == "relu"
+        a = self.inner.w.packed().matmul(x, bias=None if b is None else b._array, relu=relu)
+        if relu:
+            return a, lambda dh: core.relu_backward(a, dh)
+        gate = functional.sigmoid(a)
+        h = a * gate
+
+        def backward(dh: Array) -> None:
+            dh *= gate + h * (1 - gate)
+
+        return h, backward
 
     def vjp(self, x: Array, *, rate: float = 0.0, seed: Any = None) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.
 
         With `rate`, the hidden values are dropped as by `dropout` with `seed`; the first axis is that of samples.
         """
-        h, inner = self._hidden(x), self.inner.backward(x)
+        (h, activated), inner = self._hidden(x), self.inner.backward(x)
         if rate:
             h, undrop = dropout_vjp(h, rate, seed)
         y, outer = self.outer.vjp(h)
@@ -71,7 +97,7 @@ class FeedForward(Layer):
             dh = outer(dy)
             if rate:
                 dh = undrop(dh)
-            core.relu_backward(h, dh)  # where h was dropped, dh is 0 already
+            activated(dh)
             return inner(dh)
 
         return y, backward

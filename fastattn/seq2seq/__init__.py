@@ -8,6 +8,7 @@ from fastattn.seq2seq.config import (
     VocabularyConfig,
     read_config,
 )
+from fastattn.seq2seq.exchange.transformers import from_transformers, to_transformers
 from fastattn.seq2seq.models.bahdanau import Bahdanau, BahdanauConfig
 from fastattn.seq2seq.models.cho import Cho, ChoConfig
 from fastattn.seq2seq.models.luong import Luong, LuongConfig
@@ -77,6 +78,7 @@ __all__ = [
     "encode",
     "encode_pairs",
     "find_rate",
+    "from_transformers",
     "greedy",
     "kinds",
     "load",
@@ -89,5 +91,6 @@ __all__ = [
     "replace_unknown",
     "sample",
     "score_pairs",
+    "to_transformers",
     "train",
 ]

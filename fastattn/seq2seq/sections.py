@@ -244,6 +244,8 @@ class InferenceConfig(Section, section="inference"):
         Hypotheses kept; 1 is greedy.
     length_penalty, coverage_penalty : float
         alpha and beta of Wu et al. 2016, equation 14; 0: none.
+    length_norm : str
+        What alpha is the exponent of: "wu", (5 + length) / 6, as in that equation; "length", the length itself.
     max_length : int
         Tokens after which a translation is cut, at most 100 000. With a length penalty a search may have to go on until
         then, as only then no longer sentence can be better.
@@ -254,6 +256,7 @@ class InferenceConfig(Section, section="inference"):
     beam: int = setting(5, least=1, most=1000)
     length_penalty: float = setting(0.6, least=0, most=100)
     coverage_penalty: float = setting(0.0, least=0, most=1e6)
+    length_norm: Literal["wu", "length"] = "wu"
     max_length: int = setting(200, least=1, most=MOST_TOKENS)
     forbid: tuple[str, ...] = setting(())
     allow: tuple[str, ...] = setting(())

@@ -519,7 +519,7 @@ class Translator:
             size = argument(InferenceConfig, "beam", best, "best")
         given = {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}
         more = {name: self._setting(name, value) for name, value in given.items()}
-        return size, more
+        return size, {**more, "length_norm": self.config.inference.length_norm}
 
     def _split(self, texts: list[str]) -> list[list[str]]:
         return [self.source_vocabulary.split(text)[: self.most_tokens] for text in texts]
@@ -581,7 +581,8 @@ class Translator:
         if len(given) != count:
             hint = "give one text for all, or one for each."
             raise ArgumentError(describe("prefix", f"{count} texts", len(given), hint))
-        return [self._tokens("prefix", self.target_vocabulary.split(each)) for each in given]
+        vocabulary = self.target_vocabulary
+        return [self._tokens("prefix", vocabulary.split(each) or vocabulary.begin) for each in given]
 
     def _tokens(self, name: str, tokens: Sequence[str]) -> list[int]:
         """Return the ids of tokens of the target vocabulary, or raise."""

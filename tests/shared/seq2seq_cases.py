@@ -126,6 +126,9 @@ CASES = {
     "transformer-alibi": TransformerConfig(**TINY, positions="alibi", norm="pre", attention_dropout=0.3, **SMALL),
     "transformer-t5": TransformerConfig(**TINY, positions="t5", attention_dropout=0.3, **SMALL),
     "transformer-learned": TransformerConfig(**TINY, positions="learned", longest=50, **SMALL),
+    "transformer-bart": TransformerConfig(
+        **TINY, positions="learned", longest=50, scaled=False, norm_embedding=True, activation="swish", **SMALL
+    ),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9
 

@@ -11,6 +11,7 @@ from fastattn._arrays import Array
 from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
+from fastattn.layers.feedforward import Activation
 from fastattn.positions import Positions, create
 from fastattn.seq2seq.models.model import (
     BatchLike,
@@ -56,6 +57,12 @@ class TransformerConfig(Section, section="model"):
         with one table for all layers of the encoder, and one for the decoder's (`fastattn.positions`).
     longest : int
         With learned positions, how many there are, of a source as of a target.
+    scaled : bool
+        Whether embeddings are multiplied by the square root of D, as published.
+    norm_embedding : bool
+        Whether embeddings with their positions are normalized before the first layer, as BART does.
+    activation : str
+        Of the feed-forward networks: "relu", as published, or "swish" (`fastattn.layers.FeedForward`).
     tied : str
         Which embeddings are columns of the output matrix: "none"; "target"; "all", as published, for which source and
         target must have one vocabulary.
@@ -76,6 +83,9 @@ class TransformerConfig(Section, section="model"):
     bias: bool = False
     positions: Literal["sinusoidal", "learned", "rotary", "alibi", "t5"] = "sinusoidal"
     longest: int = size(1024)
+    scaled: bool = True
+    norm_embedding: bool = False
+    activation: Activation = "relu"
     tied: Literal["none", "target", "all"] = "target"
     dropout: float = share(0.1)
     attention_dropout: float = share(0.0)
@@ -121,7 +131,7 @@ class _EncoderLayer(Layer):
         D, pre = config.width, config.norm == "pre"
         self.attention = SelfAttention(D, config.heads, bias=config.bias, rng=rng, dtype=dtype)
         self.attended = _Sublayer(D, pre, dtype)
-        self.network = FeedForward(D, config.inner, rng=rng, dtype=dtype)
+        self.network = FeedForward(D, config.inner, activation=config.activation, rng=rng, dtype=dtype)
         self.fed = _Sublayer(D, pre, dtype)
 
     def vjp(self, x: Array, drop: Drop, place: int, options: dict[str, Any]) -> tuple[Array, Back]:
@@ -138,7 +148,7 @@ class _DecoderLayer(Layer):
         self.attended = _Sublayer(D, pre, dtype)
         self.cross = CrossAttention(D, config.heads, **more)
         self.crossed = _Sublayer(D, pre, dtype)
-        self.network = FeedForward(D, config.inner, rng=rng, dtype=dtype)
+        self.network = FeedForward(D, config.inner, activation=config.activation, rng=rng, dtype=dtype)
         self.fed = _Sublayer(D, pre, dtype)
 
     def vjp(
@@ -203,7 +213,7 @@ class Transformer(Model):
 
     ::
 
-        embed(x)_p = sqrt(D) E x_p + sinusoids(p)      or as `TransformerConfig.positions` says
+        embed(x)_p = sqrt(D) E x_p + sinusoids(p)      or as `TransformerConfig` says
         encoder layer:  self-attention, feed-forward
         decoder layer:  causal self-attention, attention to the encoder's output, feed-forward
         p(y_t) = softmax(decoder_t W_o + b)
@@ -266,6 +276,9 @@ class Transformer(Model):
         self.decoder = [_DecoderLayer(config, rng, dtype) for _ in range(config.decoder_layers)]
         if config.norm == "pre":
             self.encoder_norm, self.decoder_norm = LayerNorm(D, dtype=dtype), LayerNorm(D, dtype=dtype)
+        self.source_norm, self.target_norm = (
+            LayerNorm(D, dtype=dtype) if config.norm_embedding else None for _ in range(2)
+        )
         sizes: Any = {"width": D, "heads": config.heads, "head_width": D // config.heads, "rng": rng, "dtype": dtype}
         positions = {"name": config.positions, **({"longest": config.longest} if config.positions == "learned" else {})}
         self.source_positions = create(positions, bidirectional=True, **sizes)
@@ -277,15 +290,23 @@ class Transformer(Model):
             return Longest()
         return Longest(self.config.longest, self.config.longest, "longest")
 
+    def _scale(self, dtype: "np.dtype[Any]") -> Any:
+        """Return what embeddings are multiplied by."""
+        return dtype.type(math.sqrt(self.config.width) if self.config.scaled else 1)
+
     def _embed(
-        self, table: Any, positions: Positions, ids: Array, drop: Drop, place: int
+        self, table: Any, positions: Positions, norm: LayerNorm | None, ids: Array, drop: Drop, place: int
     ) -> tuple[Array, Callable[[Array], None]]:
         y, table_back = table.vjp(ids)
-        scale = y.dtype.type(math.sqrt(self.config.width))
-        x, undrop = drop(positions.add(y * scale), place)
+        scale = self._scale(y.dtype)
+        x, norm_back = positions.add(y * scale), None
+        if norm is not None:
+            x, norm_back = norm.vjp(x)
+        x, undrop = drop(x, place)
 
         def backward(dx: Array) -> None:
             dx = undrop(dx)
+            dx = dx if norm_back is None else norm_back(dx)
             positions.add_vjp(dx)
             table_back(dx * scale)
 
@@ -295,9 +316,8 @@ class Transformer(Model):
         self, ids: Array, lengths: Array, seeds: Array | None, kept: list[Array] | None = None
     ) -> tuple[Array, Callable[[Array], None]]:
         drop = dropping(self.config.dropout, seeds)
-        x, embed_back = self._embed(
-            self.source_embedding, self.source_positions, padded(ids, lengths), drop, Place.SOURCE
-        )
+        table, positions, norm = self.source_embedding, self.source_positions, self.source_norm
+        x, embed_back = self._embed(table, positions, norm, padded(ids, lengths), drop, Place.SOURCE)
         backs = []
         for number, layer in enumerate(self.encoder):
             options = {
@@ -331,8 +351,9 @@ class Transformer(Model):
     def advance(self, tokens: Array, state: TransformerState) -> tuple[Array, TransformerState, Array | None]:
         """Return features (B, D) after `tokens`, the next state, and weights (B, H, S)."""
         x = self.target_embedding.forward(tokens)
-        x = x * x.dtype.type(math.sqrt(self.config.width))
-        x = self.target_positions.add(x[:, None], state.position)[:, 0]
+        x = self.target_positions.add((x * self._scale(x.dtype))[:, None], state.position)[:, 0]
+        if self.target_norm is not None:
+            x = self.target_norm.forward(x)
         past, weights = [], None
         for number, layer in enumerate(self.decoder):
             last = number == len(self.decoder) - 1
@@ -388,7 +409,8 @@ class Transformer(Model):
     ) -> tuple[Array, list[Array], Callable[[Array], None]]:
         drop, lengths = dropping(self.config.dropout, seeds), np.asarray(batch.source_lengths)
         memory, encoder_back = self._encoder_vjp(batch.source, lengths, seeds, kept[0])
-        x, embed_back = self._embed(self.target_embedding, self.target_positions, inputs, drop, Place.TARGET)
+        table, positions, norm = self.target_embedding, self.target_positions, self.target_norm
+        x, embed_back = self._embed(table, positions, norm, inputs, drop, Place.TARGET)
         backs: list[Callable[[Array], tuple[Array, Array]]] = []
         attended: list[Array] = []
         for number, layer in enumerate(self.decoder):

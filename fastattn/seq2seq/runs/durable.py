@@ -20,7 +20,16 @@ from typing import Any
 from fastattn.errors import CheckpointError, describe_file
 from fastattn.seq2seq.strict_json import parse_json
 
-__all__ = ["FORMAT", "DamagedError", "NewerError", "read_folder", "remove_folder", "write_folder", "write_text"]
+__all__ = [
+    "FORMAT",
+    "DamagedError",
+    "NewerError",
+    "read_folder",
+    "remove_folder",
+    "write_file",
+    "write_folder",
+    "write_text",
+]
 
 FORMAT = 1  # of the manifest and of what the files mean; raised when older versions could not read them
 
@@ -122,12 +131,17 @@ def remove_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; one of the same name is replaced."""
+    write_file(path, text.encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; one of the same name is replaced."""
     unfinished = path.with_name(path.name + ".tmp")
-    with _explained(path, len(text)):
+    with _explained(path, len(data)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)
-        _write_file(unfinished, text.encode())
+        _write_file(unfinished, data)
         os.replace(unfinished, path)
         _sync_folder(path.parent)
 

@@ -20,13 +20,16 @@ class _Parameter(Protocol):
     def assign(self, value: Array) -> None: ...
 
 
-def pack(arrays: Mapping[str, Array]) -> bytes:
-    """Return arrays as a safetensors file; equal arrays give equal bytes, whatever their order."""
+def pack(arrays: Mapping[str, Array], about: Mapping[str, str] | None = None) -> bytes:
+    """Return arrays as a safetensors file; equal arrays give equal bytes, whatever their order.
+
+    `about` is what its head says besides, nothing by default.
+    """
     numpy_format = need("safetensors.numpy", "seq2seq", "checkpoints")
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     # Where there is no room for two copies the package panics; this, which touches none of it, is a MemoryError.
     np.empty(2 * sum(array.nbytes for array in ordered.values()), np.uint8)
-    data: bytes = numpy_format.save(ordered)
+    data: bytes = numpy_format.save(ordered, about)
     return data
 
 

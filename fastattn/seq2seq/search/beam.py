@@ -23,9 +23,9 @@ __all__ = ["Beams", "beam_search", "beam_steps", "length_factor"]
 _LEAST_COVERAGE = 1e-30  # a source position that nothing attended to would make the penalty infinite
 
 
-def length_factor(length: int, alpha: float) -> float:
-    """Return ``((5 + length) / 6) ** alpha`` (Wu et al. 2016, equation 14, "lp")."""
-    return ((5 + length) / 6) ** alpha
+def length_factor(length: int, alpha: float, norm: str = "wu") -> float:
+    """Return ``((5 + length) / 6) ** alpha`` (Wu et al. 2016, equation 14, "lp"), or ``length ** alpha``."""
+    return ((5 + length) / 6 if norm == "wu" else length) ** alpha
 
 
 def beam_search(
@@ -37,6 +37,7 @@ def beam_search(
     best: int = 1,
     length_penalty: float = 0.0,
     coverage_penalty: float = 0.0,
+    length_norm: str = "wu",
     limit: int | Array | None = None,
     forbid: Sequence[int] = (),
     allow: Sequence[int] | None = None,
@@ -64,6 +65,8 @@ def beam_search(
         alpha; 0 ranks by probability, which favours short sentences, 1 nearly by the mean of a token.
     coverage_penalty : float
         beta; needs a model with attention, whose heads are averaged.
+    length_norm : {"wu", "length"}
+        What alpha is the exponent of: ``(5 + |Y|) / 6``, or ``|Y|`` itself, with which 1 ranks by the mean of a token.
     limit, forbid, allow, prefix, weights
         As for `greedy`.
 
@@ -92,8 +95,8 @@ def beam_search(
     """
     steps = beam_steps(
         model, source, source_lengths, size=size, best=best, length_penalty=length_penalty,
-        coverage_penalty=coverage_penalty, limit=limit, forbid=forbid, allow=allow, prefix=prefix,
-        weights=weights,
+        coverage_penalty=coverage_penalty, length_norm=length_norm, limit=limit, forbid=forbid, allow=allow,
+        prefix=prefix, weights=weights,
     )  # fmt: skip
     last = list(steps)[-1:]  # the same beams after each step
     return [beams.results(b) for beams in last for b in range(len(beams.lengths))]
@@ -108,6 +111,7 @@ def beam_steps(
     best: int,
     length_penalty: float,
     coverage_penalty: float,
+    length_norm: str = "wu",
     limit: int | Array | None,
     forbid: Sequence[int] = (),
     allow: Sequence[int] | None = None,
@@ -120,17 +124,18 @@ def beam_steps(
     size = check_size("size", size)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
     coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)
+    length_norm = argument(InferenceConfig, "length_norm", length_norm)
     if check_size("best", best) > size:
         hint = "a beam of n finds at most n sentences."
         raise ArgumentError(describe("best", f"from 1 to the beam's size {size}", best, hint))
     if not len(source):
         return
     try:
-        length_factor(int(limits.max()), length_penalty)
+        length_factor(int(limits.max()), length_penalty, length_norm)
     except OverflowError:
         got = f"{length_penalty} for {int(limits.max())} tokens"
         raise ArgumentError(describe("length_penalty", "a factor of finite size", got, "1 is much already.")) from None
-    beams = Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights)
+    beams = Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights, length_norm)
     state: Any = model.encode(source, source_lengths)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
@@ -161,11 +166,12 @@ class Beams:
     """
 
     def __init__(
-        self, lengths: Array, limits: Array, size: int, best: int, alpha: float, beta: float, keep_weights: bool
-    ) -> None:
+        self, lengths: Array, limits: Array, size: int, best: int, alpha: float, beta: float, keep_weights: bool,
+        norm: str,
+    ) -> None:  # fmt: skip
         batch = len(lengths)
         self.lengths, self.limits, self.size, self.best = np.asarray(lengths), limits, size, best
-        self.alpha, self.beta, self.keep_weights = alpha, beta, keep_weights
+        self.alpha, self.beta, self.keep_weights, self.norm = alpha, beta, keep_weights, norm
         self.sources = np.arange(batch)
         self.totals = np.zeros((batch, 1))
         self.tokens, self.parents = [np.full(batch, BOS)], [np.zeros(batch, np.int64)]
@@ -240,10 +246,10 @@ class Beams:
             return False
         worst = sorted((one.score for one in self.finished[b]), reverse=True)[self.best - 1]
         # Scores are negative: the longest sentence has the largest that a probability can come to.
-        return bool(totals[0] / length_factor(int(self.limits[b]), self.alpha) < worst)
+        return bool(totals[0] / length_factor(int(self.limits[b]), self.alpha, self.norm) < worst)
 
     def _found(self, b: int, total: float, step: int, row: int, last: int) -> _Found:
-        score = total / length_factor(step + 1, self.alpha)
+        score = total / length_factor(step + 1, self.alpha, self.norm)
         if self.coverage is not None:
             covered = self.coverage[row, : self.lengths[b]].tolist()
             score += self.beta * sum(math.log(min(max(c, _LEAST_COVERAGE), 1.0)) for c in covered)

@@ -25,7 +25,7 @@ Kind = Literal["word", "char", "bpe", "sentencepiece", "tokenizer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PUNCTUATED = ("word", "bpe")  # kinds that can have punctuation apart
 
-_FORMAT = 2  # 1 where nothing is said that came with 2
+_FORMAT = 3  # what reads all; each file has the number of the first that could say what is in it
 _SPLIT = "pass a list of str; a text is to be split first."
 
 
@@ -36,7 +36,8 @@ class Vocabulary:
     ----------
     tokens : sequence of str
         Without the special ones; all different. A token that is spelt like a special one, such as ``"</s>"``, is an
-        ordinary token: no text can become a special number.
+        ordinary token: no text can become a special number. With `model`, which has tokens itself, those that are
+        numbered, in their order, where a trained model numbers them otherwise; what else it finds is unknown.
     kind : {"word", "char", "bpe", "sentencepiece", "tokenizer"}
         How texts are split: at white space; into characters (code points); into pieces of words by `merges`; as the
         sentencepiece model, or the ``tokenizer.json`` of the package tokenizers, in `model` says.
@@ -44,6 +45,11 @@ class Vocabulary:
         For "bpe": what is joined, in order.
     model : bytes
         For "sentencepiece" and "tokenizer": the file, which says what the tokens are; none are given then.
+    marks : sequence of str
+        With `model`: tokens among `tokens` that are of no text, such as those that name a language. A text may begin
+        with one, as a word of its own; `join` leaves them out.
+    begin : sequence of str
+        With `model`: tokens among `tokens` that every text but the empty one begins with, and that `join` leaves out.
     punctuation : bool
         For "word" and "bpe": whether punctuation marks and symbols (Unicode's categories P and S) are tokens apart from
         words. They are put back where they were: among words U+FFED stands on the side of a mark where no space was.
@@ -90,6 +96,8 @@ class Vocabulary:
         merges: Iterable[Sequence[str]] = (),
         *,
         model: bytes = b"",
+        marks: Iterable[str] = (),
+        begin: Iterable[str] = (),
         punctuation: bool = False,
         lowercase: bool = False,
         normalization: words.Form = "none",
@@ -101,11 +109,12 @@ class Vocabulary:
             hint = 'leave it out, or use kind="word" or "bpe".'
             raise ArgumentError(describe("punctuation", "False for this kind", f"True for kind {kind!r}", hint))
         own = list(strings("tokens", tokens, "pass a list of str, each of them a token."))
-        self.model = self._model(model, own)
+        self.model = self._model(model)
         self._splitter: Any = None
+        self._given = kind in FILES and bool(own)
         if kind in FILES:
             self._splitter = OPENERS[kind](self.model)
-            own = self._splitter.tokens
+            own = own or self._splitter.tokens
         self.tokens: tuple[str, ...] = (*SPECIAL, *own)
         hint = "pass (left, right) for each."
         self.merges: bpe.Merges = tuple(_merge(pair) for pair in items("merges", "pairs of tokens", merges, hint))
@@ -119,6 +128,7 @@ class Vocabulary:
                 raise ArgumentError(describe("tokens", "different tokens", f"{token!r} twice", hint))
             if kind == "bpe":
                 _unicode("tokens", token)
+        self.marks, self.begin = (self._own(name, given) for name, given in (("marks", marks), ("begin", begin)))
         if self.merges and kind != "bpe":
             raise ArgumentError(describe("merges", "none for this kind", f"kind {kind!r}", 'use kind="bpe".'))
         for left, right in self.merges:
@@ -126,8 +136,17 @@ class Vocabulary:
                 hint = "list both parts and the two joined among the tokens."
                 raise ArgumentError(describe("merges", "merges of tokens", f"{left!r} with {right!r}", hint))
 
-    def _model(self, model: object, own: list[str]) -> bytes:
-        """Return the file of a tokenizer, or raise if there is one where none belongs, or none, or tokens beside it."""
+    def _own(self, name: str, given: Iterable[str]) -> tuple[str, ...]:
+        """Return tokens that are of no text, or raise unless they are among those given beside a model."""
+        found = tuple(strings(name, given, "pass a list of str, each of them one of tokens."))
+        for token in found:
+            if not self._given or token not in self._numbers:
+                hint = "list it among the tokens that are given beside the file of a tokenizer."
+                raise ArgumentError(describe(name, "some of tokens", repr(token), hint))
+        return found
+
+    def _model(self, model: object) -> bytes:
+        """Return the file of a tokenizer, or raise if there is one where none belongs, or none."""
         if not isinstance(model, bytes):
             hint = "read the file: pathlib.Path(...).read_bytes()."
             raise DTypeError(describe("model", "bytes", type(model).__name__, hint))
@@ -135,10 +154,6 @@ class Vocabulary:
             got = f"{len(model)} bytes for kind {self.kind!r}"
             hint = 'give the file for kind="sentencepiece" or "tokenizer", and none for others.'
             raise ArgumentError(describe("model", "the file of a tokenizer" if not model else "none", got, hint))
-        if model and own:
-            raise ArgumentError(
-                describe("tokens", "none beside a model", f"{len(own)}", "pass (): the model has them.")
-            )
         return model
 
     @classmethod
@@ -216,17 +231,24 @@ class Vocabulary:
             return list(text)
         text = _unicode("text", text)
         if self.kind in FILES:
-            found: list[str] = self._splitter.split(text)
-            return found
+            return self._pieces(text)
         if self._splitter is None:
             self._splitter = bpe.splitter(self.tokens[len(SPECIAL) :], self.merges, self.punctuation)
         return bpe.split(self._splitter, text)
+
+    def _pieces(self, text: str) -> list[str]:
+        first = text.split(maxsplit=1)[:1] if self.marks else []
+        known = first if first and first[0] in self.marks else []
+        rest = text.lstrip()[len(known[0]) :] if known else text
+        found = [*known, *self._splitter.split(rest)]
+        return [*self.begin, *found] if found else []
 
     def join(self, tokens: Iterable[str]) -> str:
         """Return the text of tokens: the inverse of `split`."""
         tokens = strings("tokens", tokens, _SPLIT)
         if self.kind in FILES:
-            text: str = self._splitter.join(list(tokens))
+            silent = {*self.marks, *self.begin}
+            text: str = self._splitter.join([token for token in tokens if token not in silent])
             return text
         if self.kind == "bpe":
             return bpe.join(tokens)
@@ -266,9 +288,12 @@ class Vocabulary:
         if self.kind == "bpe":
             content["merges"] = self.merges
         if self.model:
-            content |= {"format": _FORMAT, "tokens": [], "model": hashlib.sha256(self.model).hexdigest()}
+            content |= {"format": 2, "tokens": [], "model": hashlib.sha256(self.model).hexdigest()}
         if (chosen := self._preparation()) != words.DEFAULTS:
-            content |= {"format": _FORMAT, **chosen}
+            content |= {"format": 2, **chosen}
+        if self._given:
+            given = {"tokens": self.tokens[len(SPECIAL) :], "marks": self.marks, "begin": self.begin}
+            content |= {"format": 3, **given}
         return json.dumps(content, indent=0) + "\n"
 
     @classmethod
@@ -283,6 +308,7 @@ class Vocabulary:
                 hint = "use the file that was saved with the vocabulary."
                 raise ArgumentError(describe("model", "the file that the vocabulary is of", "another one", hint))
             more: Any = {name: content.get(name, default) for name, default in words.DEFAULTS.items()}
+            more |= {name: content.get(name, ()) for name in ("marks", "begin")}
             return cls(content["tokens"], content["kind"], content.get("merges", ()), model=model, **more)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, ArgumentError):
@@ -306,7 +332,8 @@ class Vocabulary:
         return hash(self._facts())
 
     def _facts(self) -> tuple[object, ...]:
-        return (self.kind, self.tokens, self.merges, self.model, *self._preparation().values())
+        whole = self.kind, self.tokens, self.merges, self.model, self.marks, self.begin
+        return (*whole, *self._preparation().values())
 
     def _preparation(self) -> words.Preparation:
         return {"punctuation": self.punctuation, "lowercase": self.lowercase, "normalization": self.normalization}

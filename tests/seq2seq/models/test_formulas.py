@@ -225,12 +225,15 @@ def transformer(config, p, source, fed, kept=None):
         return lambda x: attend(path, linear(f"{path}.query", x), keys, values, False)
 
     def network(path):
-        return lambda x: linear(f"{path}.outer", np.maximum(linear(f"{path}.inner", x), 0))
+        f = {"relu": lambda a: np.maximum(a, 0), "swish": lambda a: a * sigmoid(a)}[config.activation]
+        return lambda x: linear(f"{path}.outer", f(linear(f"{path}.inner", x)))
 
     def embed(side, ids):
         table = p[f"{side}_embedding.w"] if f"{side}_embedding.w" in p else p["projection.w"].T
         rows = {"positions.rows.w": p.get(f"{side}_positions.rows.w")}
-        return positions.added(config.positions, rows, table[ids][None] * np.sqrt(D), 0)[0]
+        scale = np.sqrt(D) if config.scaled else 1
+        x = positions.added(config.positions, rows, table[ids][None] * scale, 0)[0]
+        return norm(f"{side}_norm", x) if config.norm_embedding else x
 
     x = embed("source", source)
     for n in range(config.encoder_layers):

@@ -128,11 +128,30 @@ def test_files_of_something_else_are_refused(kind, model, match):
         Vocabulary((), kind, model=model)
 
 
+@pytest.mark.parametrize("kind", ["sentencepiece", "tokenizer"])
+def test_tokens_beside_a_file_are_numbered_in_their_order(learnt, kind):
+    own = learnt[kind]
+    given = [*reversed(own.tokens[5:]), "<s>", ">>fra<<"]
+    vocabulary = Vocabulary(given, kind, model=own.model, marks=["<s>", ">>fra<<"], begin=["<s>"])
+    text = LINES[0]
+    pieces = own.split(text)
+    assert vocabulary.split(text) == ["<s>", *pieces] and vocabulary.split("") == []
+    assert vocabulary.split(f">>fra<< {text}") == ["<s>", ">>fra<<", *pieces]
+    assert vocabulary.split(f"{text} >>fra<<")[1] != ">>fra<<"
+    assert vocabulary.join(["<s>", ">>fra<<", *pieces]) == own.join(pieces)
+    assert vocabulary.encode(pieces).tolist() == [given.index(p) + 4 if p in given else 3 for p in pieces]
+    again = Vocabulary.from_json(vocabulary.to_json(), own.model)
+    assert again == vocabulary != Vocabulary(given, kind, model=own.model)
+    assert '"format": 3' in vocabulary.to_json() and '"format": 2' in own.to_json()
+
+
 def test_wrong_calls(learnt):
     with pytest.raises(DTypeError, match="model: expected bytes, got str"):
         Vocabulary((), "tokenizer", model="x")
-    with pytest.raises(ArgumentError, match="tokens: expected none beside a model, got 1"):
-        Vocabulary(["a"], "tokenizer", model=learnt["tokenizer"].model)
+    with pytest.raises(ArgumentError, match="begin: expected some of tokens, got 'b'"):
+        Vocabulary(["a"], "tokenizer", model=learnt["tokenizer"].model, begin=["b"])
+    with pytest.raises(ArgumentError, match="marks: expected some of tokens, got 'a'"):
+        Vocabulary(["a"], marks=["a"])
     with pytest.raises(ArgumentError, match="half of a character"):
         learnt["sentencepiece"].split("a\ud800")
 

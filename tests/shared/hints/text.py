@@ -145,9 +145,14 @@ advice(
     model=TOKENIZER.model,
 )
 advice(
-    lambda tokens=["a"]: Vocabulary(tokens, "tokenizer", model=TOKENIZER.model),
-    "pass {tokens}: the model has them",
-    tokens="()",
+    lambda begin=["b"]: Vocabulary(["a"], "tokenizer", model=TOKENIZER.model, begin=begin),
+    "list it among the tokens that are given beside the file of a tokenizer",
+    begin=["a"],
+)
+advice(
+    lambda marks="ab": Vocabulary(["a", "b"], "tokenizer", model=TOKENIZER.model, marks=marks),
+    "pass a list of str, each of them one of tokens",
+    marks=["a", "b"],
 )
 advice(
     lambda model=TOKENIZER.model + b" ": Vocabulary.from_json(TOKENIZER.to_json(), model),

@@ -1,0 +1,1 @@
+"""Commands that make a model of others: their mean, or what another library loads."""
