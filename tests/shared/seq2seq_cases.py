@@ -125,9 +125,10 @@ CASES = {
     "transformer-rotary": TransformerConfig(**{**TINY, "width": 8}, positions="rotary", **SMALL),
     "transformer-alibi": TransformerConfig(**TINY, positions="alibi", norm="pre", attention_dropout=0.3, **SMALL),
     "transformer-t5": TransformerConfig(**TINY, positions="t5", attention_dropout=0.3, **SMALL),
+    "transformer-swish": TransformerConfig(**TINY, activation="swish", **SMALL),
     "transformer-learned": TransformerConfig(**TINY, positions="learned", longest=50, **SMALL),
     "transformer-bart": TransformerConfig(
-        **TINY, positions="learned", longest=50, scaled=False, norm_embedding=True, activation="swish", **SMALL
+        **TINY, positions="learned", longest=50, scaled=False, norm_embedding=True, activation="gelu", **SMALL
     ),
 }
 SOURCE_SIZE, TARGET_SIZE = 11, 9

@@ -12,8 +12,8 @@ tokenizer and the settings of its search. What has no counterpart is refused by 
 other way: a transformer of fastattn becomes a folder that Transformers loads."""
 
 _EXAMPLE = """
-fastattn convert opus-mt-de-en -o german
-fastattn convert german -o german-for-transformers --to transformers
+fastattn convert opus-mt-de-en -o opus
+fastattn convert transformer -o for-transformers --to transformers
 """
 
 

@@ -16,7 +16,7 @@ Table = Mapping[str, Any]
 IDS = {"pad_token_id": PAD, "decoder_start_token_id": BOS, "eos_token_id": EOS}
 
 # Their names of what ours calls otherwise, or the same.
-_ACTIVATIONS = {"relu": "relu", "swish": "swish", "silu": "swish"}
+_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "swish": "swish", "silu": "swish"}
 
 # What must be so where a file says it at all.
 _FIXED: dict[str, dict[str, Any]] = {

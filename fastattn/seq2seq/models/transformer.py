@@ -11,7 +11,7 @@ from fastattn._arrays import Array
 from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ConfigError, describe, describe_file
 from fastattn.layers import Embedding, FeedForward, Layer, LayerNorm, Linear
-from fastattn.layers.feedforward import Activation
+from fastattn.layers.activations import Activation
 from fastattn.positions import Positions, create
 from fastattn.seq2seq.models.model import (
     BatchLike,
@@ -62,7 +62,7 @@ class TransformerConfig(Section, section="model"):
     norm_embedding : bool
         Whether embeddings with their positions are normalized before the first layer, as BART does.
     activation : str
-        Of the feed-forward networks: "relu", as published, or "swish" (`fastattn.layers.FeedForward`).
+        Of the feed-forward networks: "relu", as published, "gelu" or "swish" (`fastattn.layers.FeedForward`).
     tied : str
         Which embeddings are columns of the output matrix: "none"; "target"; "all", as published, for which source and
         target must have one vocabulary.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ def make(name):
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def gelu(x):
+    return x * np.vectorize(lambda a: 0.5 * math.erfc(-a / math.sqrt(2)))(x)
 
 
 def softmax(x):
@@ -225,7 +230,7 @@ def transformer(config, p, source, fed, kept=None):
         return lambda x: attend(path, linear(f"{path}.query", x), keys, values, False)
 
     def network(path):
-        f = {"relu": lambda a: np.maximum(a, 0), "swish": lambda a: a * sigmoid(a)}[config.activation]
+        f = {"relu": lambda a: np.maximum(a, 0), "gelu": gelu, "swish": lambda a: a * sigmoid(a)}[config.activation]
         return lambda x: linear(f"{path}.outer", f(linear(f"{path}.inner", x)))
 
     def embed(side, ids):
