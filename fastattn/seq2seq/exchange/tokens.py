@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._optional import need
 from fastattn.errors import TextError, describe_file
-from fastattn.seq2seq._optional import need
 from fastattn.seq2seq.exchange.settings import Table, refusal
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.files import read_bytes
