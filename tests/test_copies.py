@@ -559,8 +559,8 @@ EXEMPT = {
     "part of a variant, whose cases have it": [
         "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
     ],
-    "counts what is made while a model is read": [
-        "seq2seq.runs.sizes.Blank",
+    "belongs to the reading of one model": [
+        "seq2seq.exchange.tensors.Layout", "seq2seq.exchange.tensors.Theirs", "seq2seq.runs.sizes.Blank",
     ],
     "an enumeration": [
         "layers.recurrent.cell.Kind", "seq2seq.models.randomness.Place",

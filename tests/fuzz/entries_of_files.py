@@ -5,11 +5,13 @@ import functools
 import io
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from entries import entry
 from seq2seq_cases import CASES as MODELS
+from seq2seq_cases import TINY
 
 from fastattn import normalizers, scores, seq2seq, testing, variants, viz
 
@@ -88,6 +90,25 @@ def runs(z):
         else:
             options = {"pairs": PAIRS, "validation": z.pick(None, PAIRS[:1]), "resume": z.chance(), "quiet": z.chance()}
             z.call(seq2seq.train, settings(MODELS[z.pick(*MODELS)], z.size(2)), "run", label="l", **options)
+
+
+@functools.cache
+def translators():
+    """One that Transformers could load, if there is a package for its texts, and one that it could not."""
+    found = [seq2seq.load(trained())]
+    if find_spec("sentencepiece"):
+        words = seq2seq.Vocabulary.build(["a b c", "b a"], "sentencepiece", max_size=12)
+        config = seq2seq.Config(model=seq2seq.TransformerConfig(**TINY))
+        model = seq2seq.build(config.model, len(words), len(words), seed=0)
+        found.append(seq2seq.Translator(model, words, words, config))
+    return found
+
+
+@entry("fastattn.seq2seq.to_transformers", "fastattn.seq2seq.from_transformers")
+def exchange(z):
+    with in_a_folder():
+        z.call(seq2seq.to_transformers, z.pick(*translators()), "theirs")
+        z.call(seq2seq.from_transformers, "theirs")
 
 
 @entry(*(f"fastattn.testing.{name}" for name in testing.__all__))
