@@ -3,6 +3,7 @@
 A custom operator costs 20 us a call more. It is what runs everywhere else: `fastattn.interop.torch.operators`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
         return operators.attend(problem, given)
     if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and trained(given)):
         return problem.forward(given)[:3]
-    return _Attention.apply(problem, *given[:-1], *given.parameters)
+    # Every argument costs autograd a third of a microsecond, and most calls have three.
+    more = (*given[3:7], *given.parameters) if given[3:] != _NOTHING else ()
+    return _Attention.apply(problem, *given[:3], *more)
 
 
 def trained(given: Operands) -> bool:
@@ -59,9 +62,13 @@ class _Attention(torch.autograd.Function):
         given = _operands(tensors)
         saved, wanted = (context, weights, row_max, row_sum), ctx.needs_input_grad
         run = operators.gradients if is_watched((*tensors, *d)) else Problem.backward
-        d_query, d_key, d_value, d_bias, *rest = run(ctx.problem, given, saved, d, wanted[4])
-        return None, d_query, d_key, d_value, d_bias, None, None, None, *rest
+        found = run(ctx.problem, given, saved, d, len(tensors) > 3 and wanted[4])
+        return (None, *found[:4], None, None, None, *found[4:]) if len(tensors) > 3 else (None, *found[:3])
 
 
-def _operands(tensors: Any) -> Operands:
-    return Operands._make((*tensors[:7], tensors[7:]))
+def _operands(tensors: Sequence[Tensor]) -> Operands:
+    more = (*tensors[3:7], tensors[7:]) if len(tensors) > 3 else _NOTHING
+    return Operands(*tensors[:3], *more)
+
+
+_NOTHING = (None, None, None, None, ())  # bias, mask, lengths, seed and parameters

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastattn import normalizers, scores
-from fastattn.attention import AttentionOutput, Residuals, attention_backward, attention_forward
+from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
 from fastattn.interop.torch.tensors import array, follow_threads
 
@@ -57,11 +57,14 @@ class Made(NamedTuple):
         return self.maker(**given) if callable(self.maker) else create(self.maker, **given)
 
 
+_SCALED_DOT, _SOFTMAX = Made("scaled_dot"), Made("softmax")  # what a call without either has
+
+
 class Problem(NamedTuple):
     """What of a call is no tensor."""
 
-    score: Made = Made("scaled_dot")
-    normalizer: Made = Made("softmax")
+    score: Made = _SCALED_DOT
+    normalizer: Made = _SOFTMAX
     causal: str | bool | None = None
     window: tuple[int | None, int | None] | None = None
     scale: float | None = None
@@ -72,10 +75,12 @@ class Problem(NamedTuple):
     def forward(self, given: Operands) -> Outputs:
         """Return context, weights, lse, and the maxima and sums of rows; None where there is none."""
         arrays, options = self._arguments(given)
+        query, key, value = arrays
+        output: Any
         output, residuals = attention_forward(
-            *arrays, return_weights=self.return_weights, return_lse=self.return_lse, **options
+            query, key, value, return_weights=self.return_weights, return_lse=self.return_lse, **options
         )
-        lse = output.lse if isinstance(output, AttentionOutput) else None
+        lse = output.lse if self.return_lse else None
         context, row_max, row_sum, weights = residuals
         found = (context, weights, lse, row_max, row_sum)
         return tuple([None if one is None else torch.from_numpy(one) for one in found])
@@ -104,21 +109,25 @@ class Problem(NamedTuple):
         follow_threads()
         query, key, value, bias, mask, key_lengths, seed, parameters = given
         arrays = [array("query", query), array("key", key), array("value", value)]
-        names = self.score.names
-        options: dict[str, Any] = {
-            "score": self.score.make(scores.create, parameters[: len(names)]),
-            "normalizer": self.normalizer.make(normalizers.create, parameters[len(names) :]),
-            "causal": self.causal,
-            "window": self.window,
-            "scale": self.scale,
-        }
+        score, normalizer, causal, window, scale, dropout, *_ = self
+        options: dict[str, Any] = {}
+        if score is not _SCALED_DOT:
+            options["score"] = score.make(scores.create, parameters[: len(score.names)])
+        if normalizer is not _SOFTMAX:
+            options["normalizer"] = normalizer.make(normalizers.create, parameters[len(score.names) :])
+        if causal is not None:
+            options["causal"] = causal
+        if window is not None:
+            options["window"] = window
+        if scale is not None:
+            options["scale"] = scale
         if bias is not None:
             options["bias"] = array("bias", bias)
         if mask is not None:
             options["mask"] = array("mask", mask)
         if key_lengths is not None:
             options["key_lengths"] = array("key_lengths", key_lengths)
-        if self.dropout:
-            options["dropout"] = self.dropout
+        if dropout:
+            options["dropout"] = dropout
             options["seed"] = None if seed is None else array("seed", seed)
         return arrays, options

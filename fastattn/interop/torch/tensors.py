@@ -12,14 +12,18 @@ from fastattn.errors import DTypeError, UnsupportedError, describe
 
 __all__ = ["array", "follow_threads", "is_watched", "once"]
 
-_HALVES = (torch.float16, torch.bfloat16)
-_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
 _WANTED = "a dense tensor of float32 or float64 on the CPU"
 
 
 def array(name: str, given: torch.Tensor) -> Array:
     """Return the array of a tensor's own memory, or raise if kernels of a CPU cannot read it."""
-    if given.dtype in _HALVES:
+    if given.dtype is not torch.float16:
+        try:
+            return given.detach().numpy() if given.requires_grad else given.numpy()
+        except (RuntimeError, TypeError):  # what follows says why
+            pass
+    if given.dtype in (torch.float16, torch.bfloat16):
         hint = "pass tensor.float(), and give the result .to(dtype) if the model goes on in half precision."
         raise DTypeError(describe(name, _WANTED, given.dtype, hint))
     if not given.is_cpu:
@@ -28,7 +32,7 @@ def array(name: str, given: torch.Tensor) -> Array:
     if given.layout != torch.strided:
         hint = "pass tensor.to_dense()."
         raise UnsupportedError(describe(name, _WANTED, f"one of layout {given.layout}", hint))
-    return given.detach().resolve_neg().numpy() if given.is_neg() else given.detach().numpy()
+    return given.detach().resolve_neg().numpy()
 
 
 def follow_threads() -> None:
@@ -44,7 +48,7 @@ def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
-        or any(type(one) not in _PLAIN for one in tensors if one is not None)
+        or not _PLAIN.issuperset(map(type, tensors))
         or torch.jit.is_tracing()
     )
 
