@@ -68,6 +68,7 @@ def trained(model, call, x):
     return loss.detach(), [one.grad.clone() for one in model.parameters()]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # PyTorch's own
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_compiled_model_is_the_eager_one(backend):
     torch.manual_seed(0)
