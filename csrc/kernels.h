@@ -51,6 +51,39 @@ typedef void (*fa_row_weights)(const double *scores, double *weights, int64_t n)
 typedef void (*fa_row_gradient)(const double *scores, const double *weights, const double *d_weights, double *d_scores,
                                 int64_t n);
 
+/* Functions from outside on scores, one in each direction, as fa_compiled carries them. They are given the n scores of
+ * query i of a (batch entry, head) with keys j0, j0 + 1, ..., and parameters that are theirs alone; what they make of a
+ * score depends on neither n nor j0.
+ * A modifier writes scores in place. Backward it takes the scores that it was given and d, the gradient of what it made
+ * of them, which becomes that of those; a d of 0 stays so and adds nothing, also where the score is NaN. Sums for
+ * parameters are added to in ascending order of keys. A mask function says 1 of a key that the query may attend to. */
+typedef void (*fa_modify)(real *scores, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                          const void *const *parameters);
+typedef void (*fa_modify_backward)(const real *scores, real *d, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                                   const void *const *parameters, double *const *sums);
+typedef void (*fa_allow)(uint8_t *allowed, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                         const void *const *parameters);
+/* Scores of a tile of `rows` queries, ldq apart, and the n keys of a panel, feature d of key j at
+ * panel[d * width + j], into rows lds apart; and gradients, times g, added to those of queries and keys, all of whose
+ * rows are ld apart. A g of 0 adds nothing, whatever the pair. A score has one order of its terms, in any tile. */
+typedef void (*fa_pairs)(const real *query, int64_t ldq, int64_t rows, const real *panel, int64_t width, int64_t n,
+                         int64_t D, real *scores, int64_t lds, const void *const *parameters);
+typedef void (*fa_pairs_backward)(const real *g, int64_t ldg, const real *query, const real *key, int64_t ld,
+                                  int64_t rows, int64_t keys, int64_t D, real *d_query, real *d_key,
+                                  const void *const *parameters, double *const *sums);
+typedef struct fa_compiled {
+    void (*forward)(void);
+    void (*backward)(void);
+    const void *const *parameters;
+    /* Of each of `count` pointers to sums where it points in `size` float64 of all, or -1: not wanted. */
+    const int64_t *starts;
+    int64_t count, size;
+} fa_compiled;
+
+/* What a mask function allows of FA_BLOCK queries and FA_BLOCK keys: none, all, or what the function says of each. */
+#define FA_BLOCK 64
+enum fa_block { FA_BLOCK_NONE = 0, FA_BLOCK_ALL = 1, FA_BLOCK_SOME = 2 };
+
 typedef struct fa_attention {
     int64_t B, H, Hk, Tq, Tk, D, Dv;
     const element *query, *key, *value;
@@ -60,6 +93,7 @@ typedef struct fa_attention {
     double scale;                /* multiplies the raw score */
     double softcap;              /* 0: none */
     const element *score_vector; /* of a score that has one: v, D elements */
+    const fa_compiled *pairwise; /* of a score from outside */
 
     const uint8_t *mask; /* 1 = may attend; NULL: none */
     fa_strides4 mask_strides;
@@ -67,6 +101,14 @@ typedef struct fa_attention {
     fa_strides4 bias_strides;
     const int64_t *key_lengths; /* B, or NULL */
     int64_t left, right;        /* window; -1: unbounded */
+
+    const fa_compiled *modifier; /* of scores, after softcap and before bias; NULL: none */
+    /* A mask function, or NULL, the states of its blocks, and of each row of them the first that allows something and
+     * the one after the last, whose strides are those of states by blocks_columns. */
+    const fa_compiled *allow;
+    const uint8_t *blocks;
+    const int64_t *spans;
+    int64_t blocks_batch, blocks_head, blocks_columns; /* in rows of blocks */
 
     const uint64_t *seeds; /* B, or NULL: no dropout */
     uint32_t drop_below;   /* a key is dropped when its 32-bit hash is below this */
@@ -93,6 +135,12 @@ typedef struct fa_attention {
     int64_t alpha_stride;
 } fa_attention;
 
+/* How many sums for parameters of functions from outside there are. */
+static inline int64_t fa_sums(const fa_attention *a) {
+    const int64_t of_modifier = a->modifier ? a->modifier->size : 0;
+    return a->pairwise ? of_modifier + a->pairwise->size : of_modifier;
+}
+
 typedef struct fa_attention_grad {
     fa_attention f; /* the forward's description; row_max and row_sum filled */
     const element *d_context;
@@ -105,6 +153,7 @@ typedef struct fa_attention_grad {
     fa_strides4 d_bias_strides;
     element *d_score_vector; /* of a score that has one: D */
     double *d_alpha;         /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
+    double *d_parameters;    /* sums of the modifier's functions, then of the score's; NULL: not wanted */
 } fa_attention_grad;
 
 /* Keys first..last-1 of key (B, Hk, T, D), first a multiple of panel_width, to be packed. */
@@ -127,6 +176,7 @@ typedef struct fa_plan {
     int64_t heads_per_task, batches_per_task; /* backward: those that share a bias, whose gradient has one order */
     real *delta;                              /* (B, H, Tq): sum_j weight_ij d_weight_ij - d_lse_i */
     real *d_score_vectors;                    /* (B, Hk, D), to be summed */
+    double *d_parameters;                     /* of each task: its sums for parameters; NULL: not wanted */
     int32_t *unfit;                           /* becomes 1 when some gradient is not finite; tasks write it */
 } fa_plan;
 

@@ -556,6 +556,7 @@ EXEMPT = {
         "seq2seq.search.beam.Beams", "seq2seq.search.constraints.Constraints", "seq2seq.translate.TranslationStep",
         "variants.protocol.backward.StepBackward",
     ],
+    "holds a function of a user's, which is copied as `tests/jit` has it": ["scores.pairwise.Pairwise"],
     "part of a variant, whose cases have it": [
         "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
     ],

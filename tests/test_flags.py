@@ -48,7 +48,8 @@ CALLS = {
     "attention": (lambda **o: fastattn.attention(Q, K, K, **o), "score normalizer causal return_weights return_lse"),
     "attention_vjp": (lambda **o: fastattn.attention_vjp(Q, K, K, **o), "score normalizer return_weights return_lse"),
     "attention_forward": (
-        lambda **o: fastattn.attention_forward(Q, K, K, **o), "score normalizer return_weights return_lse",
+        lambda **o: fastattn.attention_forward(Q, K, K, **o),
+        "score normalizer return_weights return_lse",
     ),
     "attention_backward": (lambda **o: halves(**o), "bias_gradient"),
     "prepare": (lambda **o: fastattn.prepare(K, K, **o), "score"),

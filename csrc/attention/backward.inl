@@ -3,7 +3,7 @@
  *   P_ij  = e^(s_ij - m_i) / l_i                        dP_ij = keep_ij (d_context_i . v_j) + d_weights_ij
  *   dS_ij = P_ij (dP_ij - delta_i)                      delta_i = sum_j P_ij dP_ij - d_lse_i   (passed in)
  *   d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
- *   g_ij = dS_ij softcap'_ij scale                      d_query, d_key, d_v: g through the score function
+ *   g_ij = dS_ij modifier'_ij softcap'_ij scale         d_query, d_key, d_v: g through the score function
  *
  * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in
  * order, so that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of
@@ -15,8 +15,8 @@
  *
  * Order of sums: d_query_i over keys ascending, d_key_j and d_value_j over queries ascending, where all heads of a
  * query that share the key head follow each other. Each block is one chain, and blocks are added (tile/sums.inl); a
- * turn is FA_QUERY_TURN rows. Sums for the score vector and for a bias that pairs share are kept in float64, the first
- * from rows of 64 pairs and blocks.
+ * turn is FA_QUERY_TURN rows. Sums for the score vector, for a bias that pairs share and for parameters of functions
+ * from outside are kept in float64, the first from rows of 64 pairs and blocks, the last for each task.
  * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs. If
  * they stay so, a product or a sum may have overflowed: the caller repeats the call with less of everything
  * (fastattn/attention/overflow.py).
@@ -54,7 +54,8 @@ typedef struct {
     unsigned started, kept;
     double *d_v_total;
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
-    real *queries, *query_rows, *query_lost, *key_lost, *d_context, *d_query, *S, *dP, *slope, *v, *d_v;
+    real *queries, *query_rows, *query_lost, *key_lost, *d_context, *d_query, *S, *dP, *slope, *before, *v, *d_v;
+    double **sums; /* where gradients of parameters of functions from outside are added up */
     uint8_t *q_flags, *k_flags, *live;
     real *d_queries;                    /* of all rows, while they are summed: the output, if that can be */
     const element *raw[FA_QUERY_BLOCK]; /* the inner block's queries */
@@ -94,6 +95,8 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->S = take(&w, Q, PW);
     s->dP = take(&w, Q, PW);
     s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
+    s->before = take(&w, a->modifier ? 1 : 0, PW);
+    s->sums = take_of(sizeof(double *), &w, sums_pointers(a), 1);
     s->v = take(&w, vector ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
     s->d_v = take(&w, vector ? s->ldd : 0, 1);
     s->q_flags = (uint8_t *)take(&w, Q, 1);
@@ -128,11 +131,11 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
  * becomes g. Returns 0 when no row may read any of the keys. */
 FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t length, int64_t j0, int64_t n,
-                            int64_t p, int count_bias) {
+                            int64_t p, int count_sums) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
     int64_t end = padded(n);
-    if (!fa_rows_reach(a, length, r0, rows, j0, j0 + n)) return 0;
+    if (!fa_rows_reach(a, s->b, s->hk * s->group, r0, rows, j0, j0 + n)) return 0;
     const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
     for (int64_t r = 0; r < rows;) {
         int tile = balanced_rows(rows - r);
@@ -158,9 +161,9 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
         real sum = a->row_sum[at], top = a->row_max[at];
         real delta = s->delta[at], inverse = sum == 0 ? (real)0 : 1 / sum;
-        fa_range k = fa_row_range(a, length, query);
-        int options = a->softcap > 0 || a->bias || a->mask || n < end || k.lo > j0 || k.hi < j0 + n;
-        if (options) row_options(a, s->b, head, query, k, j0, n, S, slope);
+        fa_range k = fa_row_range(a, s->b, head, length, query);
+        int options = has_elementwise(a) || n < end || k.lo > j0 || k.hi < j0 + n;
+        if (options) row_options(a, s->b, head, query, k, j0, n, S, slope, s->before);
         if (s->leave_out)
             for (int64_t j = 0; j < n; j++) s->live[r * PW + j] = S[j] != NEG_INF;
         if (a->seeds) row_dropout(a, s->b, head, query, j0, n, dP);
@@ -180,7 +183,8 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
             vstore(S + j, P);
             vstore(dP + j, dS);
         }
-        if (g->d_bias && count_bias) add_bias_gradient(g, s->b, head, query, j0, n, dP);
+        if (g->d_bias && count_sums) add_bias_gradient(g, s->b, head, query, j0, n, dP);
+        if (a->modifier) modifier_backward(a, s->before, dP, n, s->b, head, query, j0, s->sums);
         if (slope)
             for (int64_t j = 0; j < end; j += VL) {
                 ivec zero = vload(dP + j) == vset1(0); /* slope may be NaN where masked */
@@ -344,7 +348,7 @@ FA_FUNC void backward_store(const backward_state *s, const real *src, element *d
 }
 
 /* One (batch, key head): all blocks of keys. Returns 0 if something non-finite came out. */
-FA_FUNC int backward_head(backward_state *s, int count_bias) {
+FA_FUNC int backward_head(backward_state *s, int count_sums) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
     const int vector = s->scores.form.d_v != NULL;
@@ -372,13 +376,13 @@ FA_FUNC int backward_head(backward_state *s, int count_bias) {
         for (int64_t r0 = 0; r0 < rows_total && first < stop; r0 += FA_QUERY_BLOCK) {
             const int64_t rows = rows_total - r0 < FA_QUERY_BLOCK ? rows_total - r0 : FA_QUERY_BLOCK;
             if (r0 && r0 % FA_QUERY_TURN == 0) backward_keep(s, stop - first);
-            if (!fa_rows_reach(a, length, r0, rows, first, stop)) continue;
+            if (!fa_rows_reach(a, s->b, s->hk * s->group, r0, rows, first, stop)) continue;
             backward_load(s, r0, rows);
             real *dq = in_place ? d_query + r0 * a->D : s->d_query;
             if (!in_place) backward_queries(s, r0, rows, d_query, 0);
             for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
                 int64_t n = stop - j0 < PW ? stop - j0 : PW;
-                if (backward_strips(s, r0, rows, length, j0, n, p, count_bias)) backward_block(s, dq, rows, j0, n, p);
+                if (backward_strips(s, r0, rows, length, j0, n, p, count_sums)) backward_block(s, dq, rows, j0, n, p);
             }
             if (!in_place) backward_queries(s, r0, rows, d_query, 1);
             finite &= !has_nonfinite(dq, rows * s->ldd);
@@ -413,14 +417,18 @@ FA_FUNC void attention_backward(const fa_attention_grad *g, const fa_plan *plan,
     s.group = a->H / a->Hk;
     s.scores = score_from(a, s.v, s.ldd, s.ldq);
     if (fa_facts(a->score)->vector) s.scores.form.d_v = s.d_v;
+    double *sums = task_sums(a, plan, task);
+    s.scores.form.sums = s.sums + sums_of_modifier(a);
     for (int64_t i = 0; i < plan->batches_per_task; i++)
         for (int64_t j = 0; j < plan->heads_per_task; j++) {
             s.b = task / head_tasks * plan->batches_per_task + i;
             s.hk = task % head_tasks * plan->heads_per_task + j;
             s.leave_out = 0;
+            point_at_sums(a, sums, s.sums);
             int finite = backward_head(&s, 1);
             if (!finite) {
                 s.leave_out = 1;
+                point_at_sums(a, NULL, s.sums);
                 finite = backward_head(&s, 0);
             }
             backward_report(plan, a, s.b * a->Hk + s.hk, s.d_v_total, finite);

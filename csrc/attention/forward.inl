@@ -9,7 +9,8 @@
  *   2. for each chunk: pack its keys into panels      FA_CHUNK x D, stays in L2 and serves all rows of the task
  *   3.   for each tile of up to 6 rows, panel by panel:
  *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB; for one tile, of the chunk
- *   5.     softcap, bias, masks on the strip (skipped where nothing applies)
+ *   5.     softcap, modifier, bias, masks on the strip (skipped where nothing applies); a chunk, panel or strip that
+ *          a mask function's blocks exclude is left out
  *   6.     running maximum, exponentials, running sum
  *   7.     context tile += strip x values             values are read in place, or from an aligned copy; each strip is
  *                                                       one chain
@@ -235,7 +236,7 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
         pack_query(&s.scores, forward_query(&s, head, row.query), s.queries + r * s.width, s.q_flags + r, NULL);
         s.max[r] = NEG_INF;
         s.sum[r] = 0;
-        fa_range k = fa_row_range(a, s.length, row.query);
+        fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
         if (k.lo < k.hi) {
             key_lo = k.lo < key_lo ? k.lo : key_lo;
             key_hi = k.hi > key_hi ? k.hi : key_hi;
@@ -254,6 +255,7 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
                                .last = start + FA_CHUNK < key_hi ? start + FA_CHUNK : key_hi,
                                .values_stride = a->value_strides.row,
                                .panels = s.panels};
+        if (a->allow && !fa_rows_reach(a, s.b, s.first_head, s.row0, s.rows, chunk.first, chunk.last)) continue;
         const element *values = value + chunk.first * chunk.values_stride;
         chunk.values = row_in(values, NULL, 0);
         if (a->position_rows)
@@ -279,7 +281,7 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
             for (int i = 0; i < t.rows; i++, row = fa_next_row(a, row)) {
                 t.head[i] = s.first_head + row.head;
                 t.query[i] = row.query;
-                t.range[i] = fa_row_range(a, s.length, row.query);
+                t.range[i] = fa_row_range(a, s.b, t.head[i], s.length, row.query);
                 if (t.range[i].lo >= t.range[i].hi) continue;
                 lo = t.range[i].lo < lo ? t.range[i].lo : lo;
                 hi = t.range[i].hi > hi ? t.range[i].hi : hi;

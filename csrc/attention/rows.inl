@@ -33,22 +33,44 @@ typedef struct {
 } fa_range;
 FA_FUNC int64_t fa_key_length(const fa_attention *a, int64_t b) { return a->key_lengths ? a->key_lengths[b] : a->Tk; }
 FA_FUNC int64_t fa_memory_row(const fa_attention *a, int64_t b) { return a->memory_rows ? a->memory_rows[b] : b; }
-FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t length, int64_t query) {
+/* Row of blocks of a query. */
+FA_INLINE int64_t fa_block_row(const fa_attention *a, int64_t b, int64_t h, int64_t query) {
+    return b * a->blocks_batch + h * a->blocks_head + query / FA_BLOCK;
+}
+/* Whether a query may read some of keys lo..hi-1, as far as its blocks say. */
+FA_FUNC int fa_blocks_reach(const fa_attention *a, int64_t b, int64_t h, int64_t query, int64_t lo, int64_t hi) {
+    const uint8_t *states = a->blocks + fa_block_row(a, b, h, query) * a->blocks_columns;
+    for (int64_t block = lo / FA_BLOCK; block * FA_BLOCK < hi; block++)
+        if (states[block] != FA_BLOCK_NONE) return 1;
+    return 0;
+}
+FA_FUNC fa_range fa_row_range(const fa_attention *a, int64_t b, int64_t h, int64_t length, int64_t query) {
     int64_t position = query + (a->causal == FA_BOTTOM_RIGHT ? length - a->Tq : 0);
     fa_range k = {0, length};
     if (a->causal != FA_NOT_CAUSAL && position + 1 < k.hi) k.hi = position + 1;
     if (a->right >= 0 && position + a->right + 1 < k.hi) k.hi = position + a->right + 1;
     if (a->left >= 0 && position - a->left > k.lo) k.lo = position - a->left;
+    if (a->allow) {
+        const int64_t *span = a->spans + 2 * fa_block_row(a, b, h, query);
+        if (span[0] * FA_BLOCK > k.lo) k.lo = span[0] * FA_BLOCK;
+        if (span[1] * FA_BLOCK < k.hi) k.hi = span[1] * FA_BLOCK;
+    }
     if (k.hi < 0) k.hi = 0;
     if (k.lo > k.hi) k.lo = k.hi;
     return k;
 }
-/* Whether some of `rows` rows from row r0 of a task may read some of keys lo..hi-1. */
-FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t length, int64_t r0, int64_t rows, int64_t lo, int64_t hi) {
+/* Whether some of `rows` rows from row r0 of a task, whose heads begin with first_head, may read some of keys
+ * lo..hi-1. */
+FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t b, int64_t first_head, int64_t r0, int64_t rows, int64_t lo,
+                          int64_t hi) {
+    const int64_t length = fa_key_length(a, b);
     fa_row row = fa_task_row(a, r0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
-        fa_range k = fa_row_range(a, length, row.query);
-        if (k.lo < k.hi && k.lo < hi && k.hi > lo) return 1;
+        const int64_t head = first_head + row.head;
+        fa_range k = fa_row_range(a, b, head, length, row.query);
+        k.lo = k.lo > lo ? k.lo : lo;
+        k.hi = k.hi < hi ? k.hi : hi;
+        if (k.lo < k.hi && (!a->allow || fa_blocks_reach(a, b, head, row.query, k.lo, k.hi))) return 1;
     }
     return 0;
 }
@@ -119,7 +141,8 @@ FA_INLINE int64_t row_at(const fa_strides3 *strides, int64_t b, int64_t head, in
 
 /* The scores of a task; v has room for the score's vector, with zeros up to `width` elements. */
 FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, int64_t ldq) {
-    const score_form form = {.activation = a->activation, .D = a->D, .vector = a->score_vector, .v = v};
+    const score_form form = {
+        .activation = a->activation, .D = a->D, .vector = a->score_vector, .v = v, .functions = a->pairwise};
     if (fa_facts(a->score)->vector) score_vector(a->score_vector, a->D, v, width);
     return (score_source){.a = a, .form = form, .key_row = a->key_strides.row, .ldq = ldq};
 }
@@ -134,10 +157,32 @@ FA_FUNC void pack_query(const score_source *s, const element *row, real *dst, ui
         load_block(dst, s->ldq, row, 0, 1, s->a->D, kernel->block_backward ? (real)1 : (real)s->a->scale);
 }
 
-/* Softcap, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read becomes
- * -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap. */
+/* Whether scores change, one by one, before they become weights. */
+FA_INLINE int has_elementwise(const fa_attention *a) {
+    return a->softcap > 0 || a->modifier || a->bias || a->mask || a->allow;
+}
+
+/* What a mask function and its blocks say of n scores of a row. */
+FA_FUNC void row_allowed(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n, real *S) {
+    const uint8_t *states = a->blocks + fa_block_row(a, b, h, i) * a->blocks_columns;
+    uint8_t allowed[FA_BLOCK];
+    for (int64_t j = 0, stop; j < n; j = stop) {
+        const int64_t block = (j0 + j) / FA_BLOCK;
+        stop = (block + 1) * FA_BLOCK - j0 < n ? (block + 1) * FA_BLOCK - j0 : n;
+        if (states[block] == FA_BLOCK_ALL) continue;
+        if (states[block] == FA_BLOCK_SOME)
+            ((fa_allow)a->allow->forward)(allowed, stop - j, b, h, i, j0 + j, a->allow->parameters);
+        else
+            memset(allowed, 0, sizeof allowed);
+        for (int64_t t = 0; t < stop - j; t++) S[j + t] = allowed[t] ? S[j + t] : NEG_INF;
+    }
+}
+
+/* Softcap, modifier, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read
+ * becomes -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap,
+ * and `before` the scores that the modifier is given. */
 FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i, fa_range k, int64_t j0, int64_t n,
-                         real *S, real *slope) {
+                         real *S, real *slope, real *before) {
     int64_t end = padded(n);
     if (a->softcap > 0) {
         /* The reciprocal of a cap near 0 is beyond the type: then scores are first multiplied by a power of two. */
@@ -149,6 +194,10 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
             vstore(S + j, cap * t);
             if (slope) vstore(slope + j, vfma(-t, t, vset1(1)));
         }
+    }
+    if (a->modifier) {
+        if (before) memcpy(before, S, (size_t)n * sizeof(real));
+        ((fa_modify)a->modifier->forward)(S, n, b, h, i, j0, a->modifier->parameters);
     }
     if (a->bias) {
         const element *bias = a->bias + b * a->bias_strides.batch + h * a->bias_strides.head + i * a->bias_strides.row +
@@ -170,6 +219,7 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
         else
             for (int64_t j = 0; j < n; j++) S[j] = mask[j * step] ? S[j] : NEG_INF;
     }
+    if (a->allow) row_allowed(a, b, h, i, j0, n, S);
     for (int64_t j = 0; j < k.lo - j0 && j < end; j++) S[j] = NEG_INF;
     for (int64_t j = k.hi - j0 > 0 ? (k.hi - j0 < n ? k.hi - j0 : n) : 0; j < end; j++) S[j] = NEG_INF;
 }
@@ -211,6 +261,36 @@ FA_FUNC void double_bounded(real *p, int64_t n) {
         const vec half = vload_n(p + c, n - c), x = half + half;
         vstore_n(p + c, vselect_lt(vmax(half, -half), infinity, vmin(largest, vmax(-largest, x)), half), n - c);
     }
+}
+
+/* Where a task's sums for parameters are: one pointer for each of the modifier, then for each of the score; `sums`
+ * NULL: nowhere. */
+FA_FUNC void point_at_sums(const fa_attention *a, double *sums, double **pointers) {
+    const fa_compiled *const all[] = {a->modifier, a->pairwise};
+    for (int i = 0; i < 2; i++) {
+        const fa_compiled *f = all[i];
+        for (int64_t p = 0; f && p < f->count; p++)
+            *pointers++ = sums && f->starts[p] >= 0 ? sums + f->starts[p] : NULL;
+        if (f && sums) sums += f->size;
+    }
+}
+FA_INLINE int64_t sums_of_modifier(const fa_attention *a) { return a->modifier ? a->modifier->count : 0; }
+FA_INLINE int64_t sums_pointers(const fa_attention *a) {
+    return sums_of_modifier(a) + (a->pairwise ? a->pairwise->count : 0);
+}
+
+/* A task's sums for parameters, as zeros, or NULL. */
+FA_FUNC double *task_sums(const fa_attention *a, const fa_plan *plan, int64_t task) {
+    if (!plan->d_parameters) return NULL;
+    double *sums = plan->d_parameters + task * fa_sums(a);
+    memset(sums, 0, (size_t)fa_sums(a) * sizeof(double));
+    return sums;
+}
+
+/* d of the scores that a modifier made becomes d of those that it was given. */
+FA_INLINE void modifier_backward(const fa_attention *a, const real *before, real *d, int64_t n, int64_t b, int64_t h,
+                                 int64_t i, int64_t j0, double *const *sums) {
+    ((fa_modify_backward)a->modifier->backward)(before, d, n, b, h, i, j0, a->modifier->parameters, sums);
 }
 
 /* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */

@@ -25,7 +25,7 @@ typedef struct {
     int64_t lds; /* row r's score of key j is S[r * lds + j] */
     const element *value;
     const real *key_panels;
-    real *queries, *panels, *v, *S, *slope, *weights, *context;
+    real *queries, *panels, *v, *S, *slope, *before, *weights, *context;
     uint8_t *q_flags;
     sparse_row row;
 } sparse_state;
@@ -47,6 +47,7 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->v = take(&w, fa_facts(a->score)->vector ? s->width : 0, 1);
     s->S = take(&w, rows, s->lds);
     s->slope = take(&w, a->softcap > 0 ? s->lds : 0, 1);
+    s->before = take(&w, a->modifier ? s->lds : 0, 1);
     s->weights = take(&w, s->lds, 1);
     s->context = take(&w, FA_IN_PLACE ? 0 : a->Dv, 1);
     s->q_flags = (uint8_t *)take(&w, rows, 1);
@@ -80,7 +81,7 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
     fa_row row = fa_task_row(a, row0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         pack_query(&s->scores, sparse_query(s, row), s->queries + r * s->width, s->q_flags + r, NULL);
-        const fa_range k = fa_row_range(a, s->length, row.query);
+        const fa_range k = fa_row_range(a, s->b, s->first_head + row.head, s->length, row.query);
         if (k.lo >= k.hi) continue;
         key_lo = k.lo < key_lo ? k.lo : key_lo;
         key_hi = k.hi > key_hi ? k.hi : key_hi;
@@ -89,6 +90,10 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
     for (int64_t first = key_lo / PW * PW; first < key_hi;) {
         const int64_t last = (first / chunk + 1) * chunk < key_hi ? (first / chunk + 1) * chunk : key_hi;
         const real *panels = s->panels;
+        if (a->allow && !fa_rows_reach(a, s->b, s->first_head, row0, rows, first, last)) {
+            first = last;
+            continue;
+        }
         if (s->key_panels)
             panels = s->key_panels + first / PW * each;
         else
@@ -100,14 +105,15 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
             const element *raw[MR];
             int64_t lo = last, hi = first;
             for (int i = 0; i < tile; i++, row = fa_next_row(a, row)) {
-                const fa_range k = fa_row_range(a, s->length, row.query);
+                const fa_range k = fa_row_range(a, s->b, s->first_head + row.head, s->length, row.query);
                 raw[i] = sparse_query(s, row);
                 if (k.lo >= k.hi) continue;
                 lo = k.lo < lo ? k.lo : lo;
                 hi = k.hi > hi ? k.hi : hi;
             }
             hi = hi < last ? hi : last;
-            for (int64_t j = lo > first ? lo / PW * PW : first; j < hi; j += PW)
+            for (int64_t j = lo > first ? lo / PW * PW : first; j < hi; j += PW) {
+                if (a->allow && !fa_rows_reach(a, s->b, s->first_head, row0 + r, tile, j, j + PW)) continue;
                 score_kernels[a->score]->tile(&s->scores, &(score_tile_rows){.rows = tile,
                                                                              .query = s->queries + r * s->width,
                                                                              .flags = s->q_flags + r,
@@ -117,6 +123,7 @@ FA_FUNC void sparse_scores(sparse_state *s, int64_t row0, int64_t rows) {
                                                                              .keys = hi - j < PW ? hi - j : PW,
                                                                              .S = s->S + r * s->lds + j,
                                                                              .lds = s->lds});
+            }
             r += tile;
         }
         first = last;
@@ -136,17 +143,17 @@ FA_FUNC void sparse_foreign(const fa_attention *a, const real *S, int64_t lo, in
 }
 
 /* The weights of row r of the block, which becomes s->row. Its scores then hold the options, slope the derivative of
- * the softcap; both are good for one call. */
+ * the softcap, before the scores that the modifier was given; all are good for one call. */
 FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
     const fa_attention *a = s->a;
     const int64_t head = s->first_head + row.head;
-    const fa_range k = fa_row_range(a, s->length, row.query);
+    const fa_range k = fa_row_range(a, s->b, head, s->length, row.query);
     const int64_t j0 = k.lo / PW * PW, n = k.hi - j0;
     real *S = s->S + r * s->lds + j0;
     s->row.n = 0;
     if (k.lo >= k.hi) return;
-    if (a->softcap > 0 || a->bias || a->mask || k.lo > j0 || n % VL)
-        row_options(a, s->b, head, row.query, k, j0, n, S, a->softcap > 0 ? s->slope + j0 : NULL);
+    if (has_elementwise(a) || k.lo > j0 || n % VL)
+        row_options(a, s->b, head, row.query, k, j0, n, S, a->softcap > 0 ? s->slope + j0 : NULL, s->before + j0);
     if (a->row_weights)
         sparse_foreign(a, s->S + r * s->lds, k.lo, k.hi, &s->row);
     else

@@ -3,7 +3,7 @@
  *   dP_ij = keep_ij (d_context_i . v_j) + d_weights_ij           for the keys of row i that have a weight
  *   dS_ij = s_ij (dP_ij - delta_i)                               ops/entmax.inl
  *   d_value_j += keep_ij P_ij d_context_i                        d_bias_ij = dS_ij
- *   g_ij = dS_ij softcap'_ij scale;   d_query, d_key, d_v: g through the score function
+ *   g_ij = dS_ij modifier'_ij softcap'_ij scale;   d_query, d_key, d_v: g through the score function
  *
  * A task is one (batch, key head), or all that share a bias, in order. It walks blocks of rows; scores and weights as
  * in the forward pass, then for each row the keys of its list, ascending. Order of sums: d_query_i over keys
@@ -35,6 +35,8 @@ typedef struct {
     real *d_key, *d_value;       /* of a turn: where all are summed, or with more turns than one turn and turn + Tk D */
     real *turn, *low, *sums;     /* sums: of d_query, d_key and d_value, where the outputs cannot hold them */
     double *d_v_total, *dP, *dS; /* dS: with a normalizer from outside only */
+    real *d_scores;              /* of all keys of a row, with a modifier only */
+    double **sums_at;            /* for parameters of functions from outside */
 } sparse_backward_state;
 
 FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attention_grad *g, char *workspace) {
@@ -48,6 +50,8 @@ FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attent
     s->low = take(&w, turns ? a->Tk : 0, a->D + a->Dv);
     s->sums = take(&w, FA_IN_PLACE ? 0 : 1, a->H / a->Hk * a->Tq * a->D + a->Tk * (a->D + a->Dv));
     s->d_v_total = take_of(sizeof(double), &w, vector, a->D);
+    s->d_scores = take(&w, a->modifier ? s->f.lds : 0, 1);
+    s->sums_at = take_of(sizeof(double *), &w, sums_pointers(a), 1);
     s->dP = (double *)w;
     w += s->f.lds * (int64_t)sizeof(double);
     s->dS = (double *)w;
@@ -58,6 +62,19 @@ FA_FUNC int64_t sparse_backward_layout(sparse_backward_state *s, const fa_attent
 FA_FUNC int64_t sparse_backward_workspace(const fa_attention_grad *g) {
     sparse_backward_state s;
     return sparse_backward_layout(&s, g, (char *)64);
+}
+
+/* dS of a row's list, through the modifier, which takes all keys of the row's range. */
+FA_FUNC void sparse_modifier_backward(sparse_backward_state *s, fa_row at, double *dS) {
+    const fa_attention *a = s->f.a;
+    const sparse_row *row = &s->f.row;
+    const int64_t head = s->f.first_head + at.head;
+    const fa_range k = fa_row_range(a, s->f.b, head, s->f.length, at.query);
+    if (k.lo >= k.hi) return;
+    memset(s->d_scores + k.lo, 0, (size_t)(k.hi - k.lo) * sizeof(real));
+    for (int64_t i = 0; i < row->n; i++) s->d_scores[row->key[i]] = (real)dS[i];
+    modifier_backward(a, s->f.before + k.lo, s->d_scores + k.lo, k.hi - k.lo, s->f.b, head, at.query, k.lo, s->sums_at);
+    for (int64_t i = 0; i < row->n; i++) dS[i] = (double)s->d_scores[row->key[i]];
 }
 
 FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
@@ -92,6 +109,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         const real dS = (real)dP[i];
         add_bias_gradient(g, b, head, at.query, row->key[i], 1, &dS);
     }
+    if (a->modifier) sparse_modifier_backward(s, at, dP);
     for (int64_t i = 0; i < row->n; i++) {
         const int64_t j = row->key[i];
         const element *key = s->f.scores.key + j * a->key_strides.row;
@@ -120,6 +138,7 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const int vector = fa_facts(a->score)->vector;
     sparse_load(&s->f, b, hk);
     s->f.scores.form.d_v = s->d_v;
+    s->f.scores.form.sums = s->sums_at + sums_of_modifier(a);
     element *query_out = g->d_query + (b * a->H + s->f.first_head) * a->Tq * a->D;
     element *key_out = g->d_key + (b * a->Hk + hk) * a->Tk * a->D;
     element *value_out = g->d_value + (b * a->Hk + hk) * a->Tk * a->Dv;
@@ -172,6 +191,7 @@ FA_FUNC void sparse_backward(const fa_attention_grad *g, const fa_plan *plan, in
     sparse_backward_state s;
     sparse_backward_layout(&s, g, workspace);
     const int64_t head_tasks = g->f.Hk / plan->heads_per_task;
+    point_at_sums(&g->f, task_sums(&g->f, plan, task), s.sums_at);
     for (int64_t i = 0; i < plan->batches_per_task; i++)
         for (int64_t j = 0; j < plan->heads_per_task; j++)
             sparse_backward_head(&s, plan, task / head_tasks * plan->batches_per_task + i,

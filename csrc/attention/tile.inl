@@ -110,12 +110,21 @@ FA_FUNC void context_wide(int mode, int rows, int64_t n, const real *P, int64_t 
         vstore(acc + c, vload(acc + c) + vload(apart + c));
 }
 
+/* Whether some row of a tile may read some of keys from..to-1, as far as their blocks say. */
+FA_INLINE int forward_reach(const forward_state *s, const forward_tile_rows *t, int64_t from, int64_t to) {
+    if (!s->a->allow) return 1;
+    for (int r = 0; r < t->rows; r++)
+        if (fa_blocks_reach(s->a, s->b, t->head[r], t->query[r], from, to)) return 1;
+    return 0;
+}
+
 /* Step 4 for keys from..to-1 of a chunk. */
 FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, const forward_chunk *chunk,
                             const element *const *raw, int64_t from, int64_t to) {
     const fa_attention *a = s->a;
     for (int64_t j = from; j < to; j += PW) {
         const int64_t keys = to - j < PW ? to - j : PW;
+        if (!forward_reach(s, t, j, j + keys)) continue;
         const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
         if (s->few) {
             /* The values of these keys, and after the last of them what follows in memory: the next batch entry's. */
@@ -146,8 +155,8 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
 FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const forward_chunk *chunk, int64_t lo,
                          int64_t hi, int leave_out) {
     const fa_attention *a = s->a;
-    const int rows = t->rows, elementwise = a->softcap > 0 || a->bias || a->mask;
-    int masked_pairs = a->mask || a->bias, mode = MICRO_FRESH;
+    const int rows = t->rows, elementwise = has_elementwise(a);
+    int masked_pairs = a->mask || a->bias || a->modifier || a->allow, mode = MICRO_FRESH;
     const element *raw[MR];
     for (int r = 0; r < rows; r++) {
         raw[r] = forward_query(s, t->head[r], t->query[r]);
@@ -163,11 +172,15 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
             scored = (from / s->lds + 1) * s->lds < hi ? (from / s->lds + 1) * s->lds : hi;
             forward_scores(s, t, chunk, raw, from, scored);
         }
+        if (!forward_reach(s, t, from, to)) {
+            from = to;
+            continue;
+        }
         real *strip = s->strip + from % s->lds;
         for (int r = 0; r < rows; r++) {
             real *S = strip + r * s->lds;
             if (elementwise || n < end || t->range[r].lo > from || t->range[r].hi < to)
-                row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL);
+                row_options(a, s->b, t->head[r], t->query[r], t->range[r], from, n, S, NULL, NULL);
             if (a->weights) {
                 element *w = a->weights + ((s->b * a->H + t->head[r]) * a->Tq + t->query[r]) * a->Tk + from;
                 for (int64_t j = 0; j < n; j += VL) estore_n(w + j, vload(S + j), n - j);
@@ -199,6 +212,6 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         mode = MICRO_ADD;
         from = to;
     }
-    return leave_out || !masked_pairs || !has_nonfinite(s->acc, rows * s->ldv);
+    return leave_out || !masked_pairs || mode == MICRO_FRESH || !has_nonfinite(s->acc, rows * s->ldv);
 }
 #endif

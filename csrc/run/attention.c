@@ -4,12 +4,15 @@
  * follow speed alone: about four tasks a thread, but blocks of rows large enough that packing the keys again for
  * each costs little (1 / (2 rows) of the arithmetic, and about twice that in time).
  */
+#include <math.h>
+
 #include "for.h"
 #include "run.h"
 
 #define FA_ROWS_PER_TASK 384
 #define FA_LEAST_ROWS_PER_TASK 48
-#define FA_LEAST_SPARSE_ROWS 24 /* packing the keys again for a block costs about 1 / 12 of its arithmetic */
+#define FA_LEAST_SPARSE_ROWS 24         /* packing the keys again for a block costs about 1 / 12 of its arithmetic */
+#define FA_MOST_SUMS ((int64_t)8 << 20) /* float64, of all tasks, for parameters of functions from outside */
 
 typedef struct {
     const fa_attention *f;
@@ -23,6 +26,39 @@ FA_BODY(sparse_forward, attention, k->sparse_forward(a->f, a->plan, first, works
 FA_BODY(delta, attention, k->attention_backward_delta(a->g, a->plan, first, last))
 FA_BODY(backward, attention, k->attention_backward(a->g, a->plan, first, workspace))
 FA_BODY(sparse_backward, attention, k->sparse_backward(a->g, a->plan, first, workspace))
+
+static int64_t tasks_of(const fa_attention *a, const fa_plan *plan) {
+    return a->B * a->Hk / (plan->heads_per_task * plan->batches_per_task);
+}
+
+/* Sums for parameters first..last-1: those of the tasks, in ascending order. */
+FA_BODY(parameters, attention, {
+    const int64_t size = fa_sums(a->f), tasks = tasks_of(a->f, a->plan);
+    double *sums = a->g->d_parameters;
+    for (int64_t p = first; p < last; p++) sums[p] = 0;
+    for (int64_t task = 0; task < tasks; task++)
+        for (int64_t p = first; p < last; p++) sums[p] += a->plan->d_parameters[task * size + p];
+    for (int64_t p = first; p < last; p++)
+        if (!isfinite(sums[p])) __atomic_store_n(a->plan->unfit, 1, __ATOMIC_RELAXED);
+})
+
+static int64_t next_divisor(int64_t n, int64_t divisor) {
+    do divisor++;
+    while (n % divisor);
+    return divisor;
+}
+
+/* Fewer tasks, of more heads and then of more batch entries, where the sums of each would take too much memory: a rule
+ * of the call alone, as the order of the sums must be. */
+static void share_sums(fa_plan *plan, const fa_attention *a) {
+    while (fa_size_mul(tasks_of(a, plan), fa_sums(a)) > FA_MOST_SUMS)
+        if (plan->heads_per_task < a->Hk)
+            plan->heads_per_task = next_divisor(a->Hk, plan->heads_per_task);
+        else if (plan->batches_per_task < a->B)
+            plan->batches_per_task = next_divisor(a->B, plan->batches_per_task);
+        else
+            break;
+}
 
 /* In units of a multiply-add (scores.def). Few rows wait for keys and values as long as 8 of them compute. */
 static double attention_work(const fa_attention *a) {
@@ -96,19 +132,23 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     fa_plan plan = {.unfit = &unfit, .heads_per_task = 1, .batches_per_task = 1};
     if (g->d_bias && g->d_bias_strides.head == 0) plan.heads_per_task = a->Hk;
     if (g->d_bias && g->d_bias_strides.batch == 0) plan.batches_per_task = a->B;
+    if (g->d_parameters) share_sums(&plan, a);
     n_threads = threads_for(sparse ? 1.5 * sparse_work(a) : 2.5 * attention_work(a), n_threads);
-    fa_loop loop = {.threads = n_threads, .items = heads / (plan.heads_per_task * plan.batches_per_task)};
+    fa_loop loop = {.threads = n_threads, .items = tasks_of(a, &plan)};
     loop.each = aligned(sparse ? k->sparse_backward_workspace(g) : k->attention_backward_workspace(g));
     const int64_t own = fa_size_mul(loop.each, n_threads), deltas = sparse ? 0 : aligned(fa_size_mul(rows, item));
-    const int64_t vectors = vector ? fa_size_mul(fa_size_mul(heads, a->D), item) : 0;
-    loop.workspace = fa_workspace(own + deltas + vectors);
+    const int64_t vectors = vector ? aligned(fa_size_mul(fa_size_mul(heads, a->D), item)) : 0;
+    const int64_t sums = g->d_parameters ? fa_size_mul(fa_size_mul(loop.items, fa_sums(a)), sizeof(double)) : 0;
+    loop.workspace = fa_workspace(own + deltas + vectors + sums);
     if (!loop.workspace) return FA_NO_MEMORY;
     plan.delta = loop.workspace + own;
     plan.d_score_vectors = loop.workspace + own + deltas;
-    const attention call = {.g = g, .plan = &plan};
+    if (sums) plan.d_parameters = (void *)(loop.workspace + own + deltas + vectors);
+    const attention call = {.f = a, .g = g, .plan = &plan};
     if (!sparse) fa_for(k, delta, &call, .items = rows, .block = 256, .threads = n_threads);
     fa_run(k, sparse ? sparse_backward : backward, &call, loop);
     if (vector) k->attention_backward_vector(g, &plan);
+    if (sums) fa_for(k, parameters, &call, .items = fa_sums(a), .block = 4096, .threads = n_threads);
     return unfit ? FA_UNFIT : FA_OK;
 }
 

@@ -39,6 +39,9 @@ cdef class Call:
         a.score_vector = score.read(kind, q.D)
         a.scale = scale
         a.softcap = score.softcap
+        if score.kernel == FA_SCORE_PAIRWISE:
+            same("score", "functions", score.functions is not None, 1)
+            a.pairwise = score.functions.read("score", kind)
         if options.mask is not None:
             a.mask = <const uint8_t *>broadcasts(options.mask, "mask", cnp.NPY_BOOL, n, &q, a.Tk)
             a.mask_strides = _strides4(options.mask, n)
@@ -52,6 +55,10 @@ cdef class Call:
         a.seeds = <const uint64_t *>maybe(options.seeds, "seeds", cnp.NPY_UINT64, q.B)
         a.drop_below = options.drop_below
         a.keep_scale = options.keep_scale
+        if options.modifier is not None:
+            a.modifier = options.modifier.read("modifier", kind)
+        if options.allow is not None:
+            options.allow.read(kind, a)
         if keys.panels is not None:
             a.key_panels = tensor(keys.panels, "panels", kind, 3, 3, &p)  # (entries, Hk, elements)
             between("panels", "batch entries", p.B, self.entries, INT64_MAX)
@@ -110,11 +117,12 @@ cdef class Call:
 
     def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
                  d_weights, d_lse, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector,
-                 value=None):
+                 d_parameters, value=None):
         """Write all gradients, and return whether they are finite; context, row_max and row_sum are those that forward
-        wrote, and value, if it is not None, is read in place of the call's."""
+        wrote, and value, if it is not None, is read in place of the call's. d_parameters, float64, has the sums of
+        functions from outside."""
         cdef fa_attention_grad g
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, value)
         same("normalizer", "objects", self.sparse, 0)
         g.f.context = flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
         g.f.weights = self.rows(weights, "weights", self.a.Tk, FA_READ)
@@ -125,10 +133,10 @@ cdef class Call:
         return self._back(&g)
 
     def sparse_backward(self, cnp.ndarray d_context, d_weights, cnp.ndarray d_query, cnp.ndarray d_key,
-                        cnp.ndarray d_value, d_bias, d_vector, d_alpha, value=None):
+                        cnp.ndarray d_value, d_bias, d_vector, d_parameters, d_alpha, value=None):
         """The same for a call with a normalizer; d_alpha (B, H, Tq), float64, is what each row adds."""
         cdef fa_attention_grad g
-        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, value)
+        self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, value)
         same("normalizer", "objects", self.sparse, 1)
         cdef int64_t rows = _times(self.a.B, self.a.H, self.a.Tq)
         g.d_alpha = <double *>maybe(d_alpha, "d_alpha", cnp.NPY_FLOAT64, rows, FA_WRITE)
@@ -142,7 +150,7 @@ cdef class Call:
         return status == FA_OK
 
     cdef int _describe(self, fa_attention_grad *g, cnp.ndarray d_context, d_weights, cnp.ndarray d_query,
-                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector, value) except -1:
+                       cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector, d_parameters, value) except -1:
         cdef fa_sizes q, v
         cdef int kind
         cdef fa_attention *f = &g.f
@@ -167,6 +175,12 @@ cdef class Call:
         g.d_value = flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
         if fa_facts(f.score).vector or d_vector is not None:
             g.d_score_vector = flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
+        if f.modifier != NULL:
+            same("modifier", "functions without a gradient", f.modifier.backward == NULL, 0)
+        if f.pairwise != NULL:
+            same("score", "functions without a gradient", f.pairwise.backward == NULL, 0)
+        if fa_sums(f):
+            g.d_parameters = <double *>flat(d_parameters, "d_parameters", cnp.NPY_FLOAT64, fa_sums(f), FA_WRITE)
         if d_bias is not None:
             kind = floats(d_bias, "d_bias")
             if kind != cnp.NPY_FLOAT64:
@@ -244,7 +258,7 @@ def query_backward(cnp.ndarray query, Keys keys not None, KernelScore score not 
     g.d_query = flat(d_query, "d_query", kind, fa_size_mul(q.T, q.D), FA_WRITE)
     g.d_score = flat(d_score, "d_score", kind, fa_size_mul(q.T, k.T), FA_WRITE)
     g.d_weights = maybe(d_weights, "d_weights", kind, fa_size_mul(q.T, k.T))
-    score.uncapped()
+    score.alone()
     g.score_vector = score.read(kind, q.D)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(query)
     cdef const fa_kernels *kernels = _kernels(query)

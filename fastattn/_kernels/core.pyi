@@ -1,5 +1,6 @@
 """Types of the binding of the C kernels; what each function takes is said in the .pxi files."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,15 @@ class KernelScore:
     activation: Final[int]
     vector: Final[Array | None]
     softcap: Final[float]
-    def __init__(self, kernel: int, activation: int = 0, vector: Array | None = None, softcap: float = 0) -> None: ...
+    functions: Final[KernelFunctions | None]
+    def __init__(
+        self,
+        kernel: int,
+        activation: int = 0,
+        vector: Array | None = None,
+        softcap: float = 0,
+        functions: KernelFunctions | None = None,
+    ) -> None: ...
 
 class KernelNormalizer:
     alpha: Final[Array | None]
@@ -29,6 +38,26 @@ class KernelNormalizer:
     def __init__(
         self, alpha: Array | None = None, weights: int = 0, gradient: int = 0, owner: object = None
     ) -> None: ...
+
+class KernelFunctions:
+    sizes: Final[tuple[int, ...]]
+    owner: Final[object]
+    @property
+    def size(self) -> int: ...
+    def split(self, sums: Array) -> list[Array | None]: ...
+    def __init__(
+        self,
+        dtype: np.dtype[Any] | None,
+        forward: int,
+        backward: int,
+        parameters: int,
+        sizes: Iterable[int],
+        owner: object,
+    ) -> None: ...
+
+class KernelMask:
+    functions: Final[KernelFunctions]
+    def __init__(self, functions: KernelFunctions, blocks: Array) -> None: ...
 
 class Options:
     mask: Final[Array | None]
@@ -40,6 +69,8 @@ class Options:
     seeds: Final[Array | None]
     drop_below: Final[int]
     keep_scale: Final[float]
+    modifier: Final[KernelFunctions | None]
+    allow: Final[KernelMask | None]
     def __init__(
         self,
         mask: Array | None = None,
@@ -51,6 +82,8 @@ class Options:
         seeds: Array | None = None,
         drop_below: int = 0,
         keep_scale: float = 1,
+        modifier: KernelFunctions | None = None,
+        allow: KernelMask | None = None,
     ) -> None: ...
     def replace(self, bias: Array | None, key_lengths: Array | None) -> Options: ...
     @property
@@ -115,6 +148,7 @@ class Call:
         d_value: Array,
         d_bias: Array | None,
         d_vector: Array | None,
+        d_parameters: Array | None,
         value: Array | None = None,
     ) -> bool: ...
     def sparse_backward(
@@ -126,6 +160,7 @@ class Call:
         d_value: Array,
         d_bias: Array | None,
         d_vector: Array | None,
+        d_parameters: Array | None,
         d_alpha: Array | None,
         value: Array | None = None,
     ) -> bool: ...
@@ -152,7 +187,6 @@ class KeptMemory:
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array: ...
 def memory_kept() -> int: ...
 def memory_limit(size: int) -> int: ...
-
 def cross_entropy(
     logits: Array, bias: Array | None, targets: Array, smoothing: float, gradient: bool, losses: Array
 ) -> None: ...

@@ -58,7 +58,7 @@ cdef class Monotonic:
         cdef fa_sizes p
         between("score", None, score.kernel, FA_SCORE_ADDITIVE, FA_SCORE_ADDITIVE)
         between("activation", None, score.activation, 0, 0)
-        score.uncapped()
+        score.alone()
         same("table", "arrays with monotonic steps", keys.table is not None, 0)
         if not self.a.hard:
             panels[0] = tensor(keys.panels, "panels", self.kind, 3, 3, &p, FA_READ | FA_FLAT)

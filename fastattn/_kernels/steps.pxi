@@ -30,7 +30,7 @@ cdef class Steps:
         a.last = <const int64_t *>flat(last, "last", cnp.NPY_INT64, fa_size_mul(a.B, a.T))
         a.mask = <const uint8_t *>maybe(mask, "mask", cnp.NPY_BOOL, fa_size_mul(a.B, a.S))
         a.factor = maybe(factor, "factor", kind, _times(a.B, a.T, a.S))
-        score.uncapped()
+        score.alone()
         a.vector = score.read(kind, a.D)
         between("activation", None, score.activation, 0, 0)
         same("table", "arrays with steps", keys.table is not None, 0)

@@ -2,12 +2,13 @@
 
 ::
 
-    s_ij = cap(scale * raw(q_i, k_j)) + bias_ij,   cap(s) = c tanh(s / c) when a softcap c is given
+    s_ij = mod(cap(scale * raw(q_i, k_j)), b, h, i, j) + bias_ij,   cap(s) = c tanh(s / c) when a softcap c is given
     P_ij = exp(s_ij) / sum_k exp(s_ik) over the allowed keys,   lse_i = log sum_k exp(s_ik)
            or alpha-entmax of them, without an lse
     O_i  = sum_j P_ij M_ij v_j,   M_ij = 0 or 1 / (1 - p) for dropout
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,13 @@ class Gradients(NamedTuple):
     normalizer: dict[str, Array] = {}  # noqa: RUF012 -- a NamedTuple has no default_factory
 
 
+class Modifier(NamedTuple):
+    """A function on scores, of arrays that broadcast to (B, H, Tq, Tk); a score of -inf is masked."""
+
+    function: Callable[..., Array]  # (score, b, h, i, j) -> score
+    derivative: Callable[..., tuple[Array, dict[str, Array]]]  # (score, b, h, i, j, d) -> d of score, and of parameters
+
+
 @dataclass(frozen=True)
 class Steps:
     """Everything of one forward run, in shape (B, H, ...), key and value spread over the query heads."""
@@ -49,6 +57,7 @@ class Steps:
     kept: Array
     context: Array
     alpha: Any = None  # None: softmax
+    modifier: Modifier | None = None
 
 
 def run_forward(
@@ -57,6 +66,7 @@ def run_forward(
     value: Any,
     *,
     score: Any = "scaled_dot",
+    score_mod: Modifier | None = None,
     normalizer: Any = "softmax",
     mask: Any = None,
     key_lengths: Any = None,
@@ -74,7 +84,10 @@ def run_forward(
     q = to_four(query)
     k, v = (spread_heads(to_four(x), q.shape[1]) for x in (key, value))
     shape = (q.shape[0], q.shape[1], queries, keys)
-    pair_mask = None if mask is None else to_pairs(np.asarray(mask, bool), batch_shape, queries, keys)
+    if callable(mask):
+        pair_mask: Array | None = np.broadcast_to(mask(*places(shape)), shape)
+    else:
+        pair_mask = None if mask is None else to_pairs(np.asarray(mask, bool), batch_shape, queries, keys)
     pair_bias = None if bias is None else to_pairs(np.asarray(bias, np.float64), batch_shape, queries, keys)
     allowed = allowed_keys(shape, mask=pair_mask, key_lengths=key_lengths, causal=causal, window=window, bias=pair_bias)
     q = np.where(allowed.any(axis=-1, keepdims=True), q, 0.0)
@@ -84,7 +97,12 @@ def run_forward(
         capped = raw_scores(spec, q, k) * factor
         if spec.softcap is not None:
             capped = spec.softcap * np.tanh(capped / spec.softcap)
-        scores = capped if pair_bias is None else capped + pair_bias
+        scores = capped
+        if score_mod is not None:
+            scores = np.broadcast_to(score_mod.function(capped, *places(shape)), shape)
+            allowed = allowed & ~np.isneginf(scores)
+        if pair_bias is not None:
+            scores = scores + pair_bias
         if alpha is None:
             weights, lse = softmax_and_lse(scores, allowed)
         else:
@@ -93,7 +111,13 @@ def run_forward(
         if dropout:
             kept = dropout_mask(seed, *shape, dropout) / (1.0 - dropout)
         context = select_matmul(weights * kept, v, allowed)
-    return Steps(spec, q, k, v, factor, allowed, capped, weights, lse, kept, context, alpha)
+    return Steps(spec, q, k, v, factor, allowed, capped, weights, lse, kept, context, alpha, score_mod)
+
+
+def places(shape: tuple[int, ...]) -> tuple[Array, ...]:
+    """b, h, i and j of (B, H, Tq, Tk), which broadcast to it."""
+    b, h, i, j = np.ogrid[tuple(map(slice, shape))]
+    return b, h, i, j
 
 
 def alpha_of(normalizer: Any) -> Any:
@@ -150,7 +174,10 @@ def attention_vjp(
         else:
             d_score, d_alpha = entmax_score_vjp(run.weights, d_weight, run.alpha)
             of_normalizer["alpha"] = d_alpha.sum(axis=(0, 2) if np.ndim(run.alpha) else None)
-        d_raw = d_score * run.scale
+        d_capped, of_modifier = d_score, dict[str, Array]()
+        if run.modifier is not None:
+            d_capped, of_modifier = run.modifier.derivative(run.capped, *places(pairs), d_score)
+        d_raw = np.where(allowed, d_capped, 0.0) * run.scale
         if run.spec.softcap is not None:
             d_raw = d_raw * (1.0 - (run.capped / run.spec.softcap) ** 2)
         d_raw = np.where(allowed, d_raw, 0.0)
@@ -165,6 +192,6 @@ def attention_vjp(
         gather_heads(d_key, key_heads).reshape(np.shape(key)),
         gather_heads(d_value, key_heads).reshape(np.shape(value)),
         d_bias,
-        parameters,
+        {**parameters, **of_modifier},
         of_normalizer,
     )

@@ -6,7 +6,7 @@ Everything that can be wrong with a call is found here, before anything is compu
 
 import operator
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from fastattn._arrays import Array, as_array, cast, frozen, name_of, output_arra
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn._relative import RelativeBias
+from fastattn.attention.functions import as_mask, is_function, kernel_mask, kernel_modifier
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
+
+if TYPE_CHECKING:
+    from fastattn.jit import MaskFunction, ScoreModifier
 
 __all__ = [
     "allocate",
@@ -113,6 +117,7 @@ def check_sparse(
 def check_options(
     query: Array,
     keys: int,
+    score_mod: "ScoreModifier | None",
     mask: object,
     key_lengths: object,
     causal: object,
@@ -120,10 +125,15 @@ def check_options(
     bias: object,
     dropout: object,
     seed: object,
+    *,
+    allow: "MaskFunction | None" = None,
+    differentiate: bool = False,
 ) -> core.Options:
     """Check the options against (..., Tq, keys) scores and translate them."""
     if (
         mask is None
+        and score_mod is None
+        and allow is None
         and key_lengths is None
         and causal is None
         and window is None
@@ -133,6 +143,14 @@ def check_options(
     ):
         return _NO_OPTIONS
     shape = (*query.shape[:-1], keys)
+    modifier = blocks = None
+    if score_mod is not None:
+        modifier = kernel_modifier(score_mod, query.dtype, shape, differentiate)
+    if is_function(mask):
+        found, mask = as_mask(mask), None
+        allow = found if allow is None else allow & found
+    if allow is not None:
+        blocks = kernel_mask(allow, shape)
     if mask is not None:
         mask = check_mask(mask, shape)
     if bias is not None:
@@ -152,7 +170,7 @@ def check_options(
         raise ArgumentError(describe("dropout", "a probability in [0, 1)", repr(dropout), "pass 0.0 for none."))
     if probability:
         seeds, below, keep = _check_seed(seed, batch, keys), int(probability * 2**32), 1 / (1 - probability)
-    return core.Options(mask, bias, key_lengths, alignment, left, right, seeds, below, keep)
+    return core.Options(mask, bias, key_lengths, alignment, left, right, seeds, below, keep, modifier, blocks)
 
 
 def check_output(

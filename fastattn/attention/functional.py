@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from fastattn.attention.arguments import (
     check_sparse,
     score_arrays,
 )
-from fastattn.attention.options import Causal, Options
+from fastattn.attention.functions import as_modifier, check_modified
+from fastattn.attention.options import Causal, Mask, Modifier, Options
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
@@ -28,6 +29,9 @@ from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
 from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score
 from fastattn.scores.registry import resolve
+
+if TYPE_CHECKING:
+    from fastattn.jit import ScoreModifier
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
@@ -73,7 +77,7 @@ class Gradients(NamedTuple):
     query, key, value : array
     bias : array or None
     score : dict of str to array
-        By the names of the score's parameters.
+        By the names of the parameters of the score and of what modifies it.
     normalizer : dict of str to array
         By the names of the normalizer's parameters; empty where it has none.
     """
@@ -117,8 +121,9 @@ def attention(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
+    score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
-    mask: Array | None = None,
+    mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
@@ -134,7 +139,7 @@ def attention(
 
     ::
 
-        score_ij   = softcap(scale * score(q_i, k_j)) + bias_ij      -inf where masked
+        score_ij   = score_mod(softcap(scale * score(q_i, k_j))) + bias_ij      -inf where masked
         weights_ij = exp(score_ij) / sum_j exp(score_ij)             or as another normalizer says
         context_i  = sum_j dropout(weights_ij) v_j
 
@@ -148,10 +153,14 @@ def attention(
     value : array, shape (..., Tk, Dv)
     score : str or Score
         ``"dot"``, ``"scaled_dot"``, ``"cosine"``, or an object of `fastattn.scores`.
+    score_mod : function, optional
+        ``score_mod(score, b, h, i, j)``, what becomes of a score of batch entry b, head h, query i and key j, with
+        parameters of its own where it was bound to some. A score of -inf is masked.
     normalizer : str or Normalizer
         ``"softmax"``, ``"sparsemax"``, ``"entmax15"``, ``"entmax"``, or an object of `fastattn.normalizers`.
-    mask : bool array, broadcastable to (..., Tq, Tk), optional
-        True = may attend. What is masked is never read: it may be NaN.
+    mask : bool array, broadcastable to (..., Tq, Tk), or function, optional
+        True = may attend. What is masked is never read: it may be NaN. A function ``mask(b, h, i, j)`` is asked once
+        for each block of 64 queries and 64 keys; blocks of which no pair counts cost nothing.
     key_lengths : int array, shape (B,), optional
         Keys from this number on are padding.
     causal : {"top_left", "bottom_right", True}, optional
@@ -209,7 +218,7 @@ def attention(
             [2., 3., 4., 5.]]], dtype=float32)
     """
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         return_weights, return_lse, out, False,
     )  # fmt: skip
     found = forward.output() if return_weights or return_lse else forward.context
@@ -244,8 +253,9 @@ def attention_vjp(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
+    score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
-    mask: Array | None = None,
+    mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
@@ -261,7 +271,7 @@ def attention_vjp(
 
     Parameters
     ----------
-    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, out
+    query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, out
         As in `attention`.
     return_weights, return_lse : bool
         As in `attention`.
@@ -290,7 +300,7 @@ def attention_vjp(
     array([2., 2., 2., 2.], dtype=float32)
     """
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         return_weights, return_lse, out, True,
     )  # fmt: skip
     found = forward.output() if return_weights or return_lse else forward.context
@@ -310,11 +320,12 @@ class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "call", "context", "given", "key", "lse", "normalizer", "operands", "options", "query", "relative",
-        "row_max", "row_sum", "scale", "score", "sparse", "value", "weights",
+        "call", "context", "given", "kernel", "key", "lse", "modifier", "normalizer", "operands", "options", "query",
+        "relative", "row_max", "row_sum", "scale", "score", "sparse", "value", "weights",
     )  # fmt: skip
 
     context: Array
+    modifier: "ScoreModifier | None"
     normalizer: Normalizer | None  # None: softmax
     sparse: core.KernelNormalizer | None
     row_max: Any  # arrays, for a call that will have a backward pass
@@ -326,6 +337,7 @@ class _Forward:
         key: object,
         value: object,
         score: str | Score,
+        score_mod: Modifier | None,
         normalizer: str | Normalizer,
         mask: object,
         key_lengths: object,
@@ -358,9 +370,12 @@ class _Forward:
         if not isinstance(normalizer, str) or normalizer != "softmax":
             self.normalizer = resolve_normalizer(normalizer)
             self.sparse = check_sparse(self.normalizer, q.shape, keys, return_lse)
-        of_kernel = kernel_score(chosen, dtype)
+        self.kernel = of_kernel = kernel_score(chosen, dtype, width, keep_rows)
         self.relative = bias if isinstance(bias, RelativeBias) else None
-        self.options = options = check_options(q, keys, mask, key_lengths, causal, window, bias, dropout, seed)
+        self.modifier = None if score_mod is None else as_modifier(score_mod)
+        self.options = options = check_options(
+            q, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed, differentiate=keep_rows
+        )
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
         self.operands: Operands | None = None
         if chosen.projects:
@@ -369,6 +384,8 @@ class _Forward:
             if operands.bias is not None:
                 whole = operands.bias if options.bias is None else operands.bias + options.bias
                 options = options.replace(whole, options.key_lengths)
+        if self.modifier is not None:
+            check_modified(chosen, self.modifier, self.operands is not None and self.operands.bias is not None)
         self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
         shape = (*rows, v.shape[-1])
         if residuals is not None:  # computed before; what is left is the backward pass
@@ -455,11 +472,14 @@ class _Forward:
             shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
             d_bias = np.zeros(shape, np.float64 if shared else dtype)
         d_vector = None if score.vector() is None else np.zeros(q.shape[-1], dtype)
-        d_alpha = None
+        d_alpha = d_parameters = None
+        modifier, functions = self.options.modifier, self.kernel.functions
+        if modifier is not None or functions is not None:
+            d_parameters = np.zeros((modifier.size if modifier else 0) + (functions.size if functions else 0))
         if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
-                d_query, d_key, d_value, d_bias, d_vector,
+                d_query, d_key, d_value, d_bias, d_vector, d_parameters,
             )  # fmt: skip
         else:
             of_rows = (
@@ -468,9 +488,12 @@ class _Forward:
                 query.shape[-2],
             )
             d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
-            finite = self.call.sparse_backward(d_out, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_alpha)
+            finite = self.call.sparse_backward(
+                d_out, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, d_alpha
+            )
         if not finite:
-            written = (d_query, d_key, d_bias if d_relative is None else d_relative, d_vector, d_alpha)
+            sums = d_bias if d_relative is None else d_relative
+            written = (d_query, d_key, sums, d_vector, d_parameters, d_alpha)
             self._overflowed(operands, d_out, d_weights, d_lse, d_value, written)
         of_normalizer = self.normalizer.reduce(d_alpha) if self.normalizer and d_alpha is not None else {}
         if d_bias is not None:
@@ -479,6 +502,10 @@ class _Forward:
             d_relative = _narrow(d_relative, dtype)
         gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
+        if functions is not None and d_parameters is not None:
+            parameters = {**parameters, **score.function_gradients(functions.split(d_parameters[-functions.size :]))}
+        if self.modifier is not None and modifier is not None and d_parameters is not None:
+            parameters = {**parameters, **self.modifier.gradients(modifier.split(d_parameters))}
         if operands.bias is not None and d_bias is not None:
             d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
         if self.relative is not None:
@@ -499,13 +526,13 @@ class _Forward:
         """Find gradients that are not finite once more, with less of everything, and put them in place."""
         q, k, value = operands.query, operands.key, self.value
         rows = max(math.prod(q.shape[-3:-1] if q.ndim == 4 else q.shape[-2:-1]), k.shape[-2])
-        beside, vector = (d_weights, d_lse), kernel_score(self.score, q.dtype).vector
+        beside, vector = (d_weights, d_lse), self.kernel.vector
         a, b = powers(d_out, value, beside, (q, k), vector, rows, self.options.keep_scale, self.scale)
         if a == b == 0:
             return  # what came in is not finite
         value, d_out, d_weights, d_lse = less(value, b), less(d_out, a), less(d_weights, a + b), less(d_lse, a + b)
         again: tuple[Any, ...] = tuple(None if x is None else np.zeros_like(x) for x in written)
-        d_query, d_key, sums, d_vector, d_alpha = again
+        d_query, d_key, sums, d_vector, d_parameters, d_alpha = again
         d_bias, again_value = sums, np.zeros_like(d_value)
         if sums is not None and self.relative is not None and operands.bias is None:
             d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
@@ -513,10 +540,12 @@ class _Forward:
             context = np.ascontiguousarray(less(self.context, b))
             self.call.backward(
                 context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
-                again_value, d_bias, d_vector, value,
+                again_value, d_bias, d_vector, d_parameters, value,
             )  # fmt: skip
         else:
-            self.call.sparse_backward(d_out, d_weights, d_query, d_key, again_value, d_bias, d_vector, d_alpha, value)
+            self.call.sparse_backward(
+                d_out, d_weights, d_query, d_key, again_value, d_bias, d_vector, d_parameters, d_alpha, value
+            )
         merge(d_value, again_value, a)
         for found, more in zip(written, again):
             merge(found, more, a + b)

@@ -1,7 +1,7 @@
 """Memories prepared once and attended to many times: encoder states in a decoder, beams, key-value caches."""
 
 import math
-from typing import Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -23,12 +23,16 @@ from fastattn.attention.arguments import (
     score_arrays,
 )
 from fastattn.attention.functional import AttentionOutput, handed_back
-from fastattn.attention.options import Causal, MemoryOptions
-from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.attention.functions import as_mask, as_modifier, check_modified, is_function
+from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
 from fastattn.scores.base import Score, kernel_score
 from fastattn.scores.registry import resolve
+
+if TYPE_CHECKING:
+    from fastattn.jit import MaskFunction, ScoreModifier
 
 __all__ = ["Memory", "prepare"]
 
@@ -38,8 +42,9 @@ def prepare(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
+    score_mod: Modifier | None = None,
     key_lengths: Array | None = None,
-    mask: Array | None = None,
+    mask: Mask | None = None,
 ) -> "Memory":
     """Project and pack the keys of a memory once, for many calls of `Memory.attend`.
 
@@ -50,8 +55,10 @@ def prepare(
         Read in place until `Memory.append` is called; do not change it meanwhile.
     score : str or Score
         Its parameters are read now; later changes to them have no effect.
+    score_mod : function, optional
+        As for `fastattn.attention`, for every query that will come; i is the query's row in its call.
     key_lengths : int array, shape (B,), optional
-    mask : bool array, broadcastable to (..., 1, Tk) or (..., Tq, Tk), optional
+    mask : bool array, broadcastable to (..., 1, Tk) or (..., Tq, Tk), or function, optional
         True = may attend, for every query that will come.
 
     Returns
@@ -83,9 +90,10 @@ def prepare(
     batch, keys = key.shape[0] if key.ndim > 2 else 1, key.shape[-2]
     if key_lengths is not None:
         key_lengths = length_array(key_lengths, batch, keys)
-    if mask is not None:
-        mask = _memory_mask(mask, key.ndim, batch, keys)
-    return Memory(chosen, key, value, key_lengths, mask)
+    modifier = None if score_mod is None else as_modifier(score_mod)
+    allow = as_mask(mask) if is_function(mask) else None
+    kept = None if mask is None or allow is not None else _memory_mask(mask, key.ndim, batch, keys)
+    return Memory(chosen, key, value, key_lengths, kept, modifier, allow)
 
 
 def _memory_mask(value: object, axes: int, batch: int, keys: int) -> Array:
@@ -111,12 +119,23 @@ class Memory:
     """
 
     __slots__ = (
-        "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_ndim", "_packed_keys", "_rows", "_score",
-        "_shared", "_table", "_tk", "_values", "_width",
+        "_allow", "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_modifier", "_ndim", "_packed_keys",
+        "_rows", "_score", "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
-    def __init__(self, score: Score, key: Array, value: Array, lengths: Array | None, mask: Array | None) -> None:
+    def __init__(
+        self,
+        score: Score,
+        key: Array,
+        value: Array,
+        lengths: Array | None,
+        mask: Array | None,
+        modifier: "ScoreModifier | None",
+        allow: "MaskFunction | None",
+    ) -> None:
         self._score = score
+        self._modifier = modifier
+        self._allow = allow
         self._ndim = key.ndim
         self._width = key.shape[-1]
         self._tk = key.shape[-2]
@@ -172,8 +191,9 @@ class Memory:
         self,
         query: Array,
         *,
+        score_mod: Modifier | None = None,
         normalizer: str | Normalizer = "softmax",
-        mask: Array | None = None,
+        mask: Mask | None = None,
         causal: Causal = None,
         window: tuple[int | None, int | None] | None = None,
         bias: Array | RelativeBias | None = None,
@@ -190,8 +210,9 @@ class Memory:
         ----------
         query : array, shape (..., Tq, Dq)
             Of the rank and batch of the memory.
-        normalizer, mask, causal, window, bias, scale, dropout, seed, return_weights, return_lse, out
-            As for `fastattn.attention`; `mask` is combined with the memory's own.
+        score_mod, normalizer, mask, causal, window, bias, scale, dropout, seed, return_weights, return_lse, out
+            As for `fastattn.attention`; `mask` is combined with the memory's own, and `score_mod` is for a memory that
+            has none.
 
         Returns
         -------
@@ -211,18 +232,33 @@ class Memory:
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
         score.check(query, self._form)
         rows = query.shape[:-1]
+        allow = self._allow
         if self._mask is not None:
             own = check_mask(self._mask, (*rows, tk))
-            mask = own if mask is None else own & check_mask(mask, (*rows, tk))
-        given = options = check_options(query, tk, mask, None, causal, window, bias, dropout, seed)
+            if is_function(mask):
+                function = as_mask(mask)
+                mask, allow = own, function if allow is None else allow & function
+            else:
+                mask = own if mask is None else own & check_mask(mask, (*rows, tk))
+        modifier = self._modifier
+        if score_mod is not None:
+            if modifier is not None:
+                hint = "prepare a memory without score_mod, and pass one to attend()."
+                raise ArgumentError(describe("score_mod", "None for a memory that has one", "a function", hint))
+            modifier = as_modifier(score_mod)
+        given = options = check_options(
+            query, tk, modifier, mask, None, causal, window, bias, dropout, seed, allow=allow
+        )
         factor = score.default_scale(self._width) if scale is None else check_scale(scale, keys.dtype)
-        of_kernel = kernel_score(score, keys.dtype)
+        of_kernel = kernel_score(score, keys.dtype, self._width)
         projected, extra = query, options.bias
         if score.projects:
             projected = core.unit(score.project_query(query))
             location = score.project_bias(query, tk, factor)
             if location is not None:
                 extra = location if extra is None else location + extra
+        if modifier is not None:
+            check_modified(score, modifier, extra is not options.bias)
         if self._lengths is not None or extra is not options.bias:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
@@ -294,6 +330,9 @@ class Memory:
         if self._ndim == 2:
             hint = "prepare key[None], value[None]."
             raise UnsupportedError(describe("rows", "a memory with a batch axis", "one of a single sample", hint))
+        if any(one is not None and "b" in one.inputs for one in (self._modifier, self._allow)):
+            hint = "pass score_mod= and mask= to attend(), whose batch entries are those of the query."
+            raise UnsupportedError(describe("rows", "a memory without functions of b", "one with such", hint))
         return self._at(row_array(rows, self._batch))
 
     def _at(self, index: Array) -> "Memory":

@@ -1,22 +1,31 @@
 """Types of what attention is asked for, so that a type checker knows what it returns."""
 
-from typing import Literal, TypedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 
 from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
-__all__ = ["Causal", "MemoryOptions", "Options"]
+if TYPE_CHECKING:
+    from fastattn.jit import MaskFunction, ScoreModifier
+
+__all__ = ["Causal", "Mask", "MemoryOptions", "Modifier", "Options"]
 
 Causal = Literal["top_left", "bottom_right"] | bool | None
+
+
+Modifier = Union["ScoreModifier", Callable[..., Any]]
+Mask = Union[Array, "MaskFunction", Callable[..., Any]]
 
 
 class MemoryOptions(TypedDict, total=False):
     """Options of `Memory.attend` that do not change what kind of thing it returns."""
 
     normalizer: str | Normalizer
-    mask: Array | None
+    score_mod: Modifier | None
+    mask: Mask | None
     causal: Causal
     window: tuple[int | None, int | None] | None
     bias: Array | RelativeBias | None

@@ -5,7 +5,7 @@ from typing import Any, Literal, Unpack, overload
 from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.attention.functional import AttentionOutput, Gradients, _Forward, handed_back
-from fastattn.attention.options import Causal, Options
+from fastattn.attention.options import Causal, Mask, Modifier, Options
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, describe
 from fastattn.normalizers.base import Normalizer
@@ -42,8 +42,9 @@ def attention_forward(
     value: Array,
     *,
     score: str | Score = "scaled_dot",
+    score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
-    mask: Array | None = None,
+    mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
@@ -59,7 +60,7 @@ def attention_forward(
 
     Parameters
     ----------
-    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, out
+    query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed, out
         As in `attention`.
     return_weights, return_lse : bool
         As in `attention`.
@@ -95,7 +96,7 @@ def attention_forward(
     array([3., 3.], dtype=float32)
     """
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         return_weights, return_lse, out, True,
     )  # fmt: skip
     if out is None and forward.given is None:  # nothing to hand back in other arrays
@@ -115,8 +116,9 @@ def attention_backward(
     d_weights: Array | None = None,
     d_lse: Array | None = None,
     score: str | Score = "scaled_dot",
+    score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
-    mask: Array | None = None,
+    mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
     window: tuple[int | None, int | None] | None = None,
@@ -130,7 +132,7 @@ def attention_backward(
 
     Parameters
     ----------
-    query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
+    query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed
         Those of the call of `attention_forward`, unchanged.
     residuals : Residuals
         What that call returned.
@@ -168,7 +170,7 @@ def attention_backward(
         hint = "pass what attention_forward returned."
         raise ArgumentError(describe("residuals", "a Residuals", type(given).__name__, hint))
     forward = _Forward(
-        query, key, value, score, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
+        query, key, value, score, score_mod, normalizer, mask, key_lengths, causal, window, bias, scale, dropout, seed,
         False, False, None, True, residuals,
     )  # fmt: skip
     return forward.backward(d_context, d_weights=d_weights, d_lse=d_lse, bias_gradient=bias_gradient)

@@ -98,6 +98,12 @@ class Bound:
         """Names of the parameters that have a gradient: those bound to arrays of real numbers."""
         return tuple(name for (name, _, _), one in zip(self._traced.parameters, self._trained) if one)
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Which of the arguments of its kind it depends on."""
+        nodes = ancestors([self._traced.result, *self._traced.derivatives.values()])
+        return frozenset(node.value for node in nodes if node.operation == "input")
+
     def source(self, dtype: Any = np.float32) -> str:
         """Return the compiled functions as text.
 

@@ -220,6 +220,14 @@ class Score:
         """Return the gradients of a query and of parameters through the offset."""
         raise NotImplementedError
 
+    def functions(self, dtype: "np.dtype[Any]", width: int, differentiate: bool) -> core.KernelFunctions | None:
+        """Return the functions that the kernel calls, forward and, if wanted, backward, for keys of this width."""
+        return None
+
+    def function_gradients(self, sums: list[Array | None]) -> ByName:
+        """Return the gradients of the parameters of these functions from what they added up of each."""
+        return {}
+
     # What all have.
 
     def hold(self, held: Mapping[str, Held]) -> Self:
@@ -359,13 +367,20 @@ def check_softcap(softcap: Any, dtype: "np.dtype[Any] | None" = None) -> float |
 _DOT = core.KernelScore(KERNEL_DOT)
 
 
-def kernel_score(score: Score, dtype: "np.dtype[Any]") -> core.KernelScore:
-    """Return what the kernels read of a score, its parameters and softcap as they are now, or raise."""
+def kernel_score(
+    score: Score, dtype: "np.dtype[Any]", width: int | None = None, differentiate: bool = False
+) -> core.KernelScore:
+    """Return what the kernels read of a score, its parameters and softcap as they are now, or raise.
+
+    Functions that a kernel calls are for keys of this width; without it there are none, and the score is to be packed.
+    """
     if score.kernel == KERNEL_DOT and score.softcap is None:
         return _DOT
     vector = score.vector()
     cap = check_softcap(score.softcap, dtype) or 0.0
-    return core.KernelScore(score.kernel, score.activation_code, None if vector is None else core.unit(vector), cap)
+    functions = None if width is None else score.functions(dtype, width, differentiate)
+    vector = None if vector is None else core.unit(vector)
+    return core.KernelScore(score.kernel, score.activation_code, vector, cap, functions)
 
 
 def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: str) -> Array:

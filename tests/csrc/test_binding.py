@@ -1,5 +1,6 @@
 """The binding alone: every array of every function of `core`, wrong in every way that a kernel would not survive."""
 
+import ctypes
 import inspect
 
 import numpy as np
@@ -66,8 +67,17 @@ def attention(**changes):
     return {**given, **changes}
 
 
+@ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 9)
+def untouched(*arguments):
+    """A function of scores that leaves them as they are."""
+
+
+ADDRESS = ctypes.cast(untouched, ctypes.c_void_p).value
+MODIFIER = core.KernelFunctions(np.float32, ADDRESS, ADDRESS, 0, (3, 0, 1), untouched)
+
+
 def plain_call(**changes):
-    return made("Call", attention(panels=None, rows=None, **changes))
+    return made("Call", attention(panels=None, rows=None, modifier=MODIFIER, **changes))
 
 
 def forward_outputs():
@@ -82,7 +92,7 @@ def gradients():
     return {
         "d_context": ones(B, H, TQ, DV), "d_weights": ones(B, H, TQ, TK), "d_query": ones(B, H, TQ, D),
         "d_key": ones(B, HK, TK, D), "d_value": ones(B, HK, TK, DV), "d_bias": ones(H, TQ, TK),
-        "d_vector": ones(D),
+        "d_vector": ones(D), "d_parameters": ones(4, dtype=np.float64),
     }  # fmt: skip
 
 
@@ -217,12 +227,12 @@ CALLS = {
     "Call.backward": (
         lambda: plain_call().backward,
         lambda: {**forward_outputs(), "d_lse": ones(B, H, TQ), **gradients(), "lse": ...},
-        "d_query d_key d_value d_bias d_vector",
+        "d_query d_key d_value d_bias d_vector d_parameters",
     ),
     "Call.sparse_backward": (
         lambda: plain_call(**SPARSE).sparse_backward,
         lambda: {**gradients(), "d_alpha": ones(B, H, TQ, dtype=np.float64)},
-        "d_query d_key d_value d_bias d_vector d_alpha",
+        "d_query d_key d_value d_bias d_vector d_parameters d_alpha",
     ),
     "pack_keys": (
         lambda: lambda **given: core.pack_keys(score=score(given), **given),
@@ -406,7 +416,17 @@ OTHERS = {
     "set_num_threads", "unit",
 }  # fmt: skip
 # What calls are made of; the calls check it.
-RECORDS = {"Chunks", "Features", "KernelNormalizer", "KernelScore", "Keys", "Options", "Sequences"}
+RECORDS = {
+    "Chunks",
+    "Features",
+    "KernelFunctions",
+    "KernelMask",
+    "KernelNormalizer",
+    "KernelScore",
+    "Keys",
+    "Options",
+    "Sequences",
+}
 # Arrays of any strides, and arrays that may be larger than what is read of them.
 STRIDED = {("Call", "mask"), ("Call", "bias"), ("Call.backward", "d_bias"), ("Call.sparse_backward", "d_bias"),
            ("gemm_pack", "w")}  # fmt: skip
@@ -611,6 +631,7 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
     ("Monotonic", {"chunk_key": None}), ("Monotonic.forward", {"energy": None}),
     ("Monotonic.forward.hard", {"found": None}), ("Monotonic.backward", {"d_chunk_key": None}),
     ("Call.backward", {"weights": None}), ("Call.backward", {"d_vector": None}),
+    ("Call.backward", {"d_parameters": None}),
 ])  # fmt: skip
 def test_sizes_and_choices_are_compared(name, changes):
     with pytest.raises((ArgumentError, DTypeError, ShapeError)):
@@ -637,3 +658,26 @@ def test_ways_back_that_have_no_way_there():
 def test_a_normalizer_is_one_of_two(given):
     with pytest.raises(ShapeError):
         core.KernelNormalizer(**given)
+
+
+def test_functions_and_blocks_are_those_of_the_call():
+    forward_only = core.KernelFunctions(np.float32, ADDRESS, 0, 0, (), untouched)
+    with pytest.raises(ShapeError):
+        core.Call(ones(3, 4), core.Keys(ones(5, 4), ones(5, 4)), core.KernelScore(core.SCORES["pairwise"]), 1.0,
+                  core.Options())  # fmt: skip
+    with pytest.raises(ShapeError):
+        core.KernelScore(0, functions=forward_only)
+    with pytest.raises(ArgumentError):
+        core.KernelFunctions(np.float32, 0, 0, 0, (), None)
+    for wrong in (ones(1, 1, 2, 1), ones(1, 1, 1, 2), ones(2, 1, 1, 1), ones(1, 3, 1, 1)):
+        with pytest.raises(ShapeError):
+            made("Call", attention(allow=core.KernelMask(forward_only, wrong)))
+    with pytest.raises(ArgumentError):
+        core.KernelMask(forward_only, np.full((1, 1, 1, 1), 3))
+    with pytest.raises(ShapeError):
+        made("Call", attention(modifier=core.KernelFunctions(np.float64, ADDRESS, 0, 0, (), untouched)))
+    call = made("Call", attention(panels=None, rows=None, modifier=forward_only))
+    with pytest.raises(ShapeError):
+        call.backward(**arguments("Call.backward"))
+    with pytest.raises(ShapeError):
+        CALLS["query_backward"][0]()(**{**arguments("query_backward"), "score": core.SCORES["pairwise"]})

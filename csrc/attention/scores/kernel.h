@@ -26,7 +26,9 @@ typedef struct {
     int64_t D;
     const element *vector; /* its vector, or NULL; v: a copy with zeros beyond, where there is one */
     const real *v;
-    real *d_v; /* the vector's gradient, where one is added to */
+    real *d_v;                    /* the vector's gradient, where one is added to */
+    const fa_compiled *functions; /* of a score from outside, and where sums for their parameters are */
+    double *const *sums;
 } score_form;
 
 /* Copies a score's vector with zeros up to `width`. */
@@ -78,7 +80,8 @@ typedef struct {
     void (*pack_row)(const score_form *f, const element *x, real *row, int64_t ld, uint8_t *flag, real *lost);
     /* Scores of a tile, times the scale. */
     void (*tile)(const score_source *s, const score_tile_rows *t);
-    /* The score of one pair, without the scale, and its gradients times g, added to dq, dk and f->d_v. */
+    /* The score of one pair, without the scale, and its gradients times g, added to dq, dk and f->d_v. A score without
+     * the first or query_backward is none for steps. */
     real (*pair)(const score_form *f, const element *q, const element *k);
     void (*pair_backward)(const score_form *f, real g, const element *q, const element *k, real *dq, real *dk);
     /* NULL: a product of query and key, whose queries are packed times the scale, and whose gradients are products. */

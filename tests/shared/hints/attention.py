@@ -29,6 +29,44 @@ def heads(query, key, value):
     return fastattn.attention(ones(2, query, 3, 4), ones(2, key, 5, 4), ones(2, value, 5, 6))
 
 
+# Functions
+@fastattn.score_mod
+def weighed(score, b, h, i, j, w):
+    return score * w[b]
+
+
+MODIFIED = fastattn.prepare(KEY, VALUE, score_mod=weighed(w=ones(2)))
+advice(
+    lambda score_mod=3: attend(score_mod=score_mod),
+    "decorate a function with fastattn.score_mod, and bind its parameters by keyword",
+    score_mod=None,
+)
+advice(
+    lambda mask=len: attend(mask=mask),
+    "decorate a function with fastattn.mask_mod, and bind its parameters by keyword",
+    mask=None,
+)
+advice(
+    lambda: same(score="l2", score_mod=weighed(w=ones(2))),
+    "use a score that a kernel computes, or write the score as a function too",
+    lambda: same(score="dot"),
+)
+advice(
+    lambda score_mod=weighed(w=ones(2)): attend(score=scores.General(ones(4, 4)), score_mod=score_mod),
+    "gradients come back under these names; give the function's parameters others",
+    score_mod=None,
+)
+advice(
+    lambda: MODIFIED.attend(QUERY, score_mod=weighed(w=ones(2))),
+    "prepare a memory without score_mod, and pass one to attend()",
+    lambda: fastattn.prepare(KEY, VALUE).attend(QUERY),
+)
+advice(
+    lambda: MODIFIED.select([0]),
+    "pass score_mod= and mask= to attend(), whose batch entries are those of the query",
+    lambda: fastattn.prepare(KEY, VALUE).select([0]),
+)
+
 # Arrays
 advice(lambda query=[[1.0], [1.0, 2.0]]: same(query), "pass numbers in rows of one length", query=[[1.0], [2.0]])
 advice(

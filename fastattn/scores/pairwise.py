@@ -1,0 +1,52 @@
+"""Scores that are a function of yours of one feature of query and key, summed over all."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastattn._kernels import core
+from fastattn.scores.base import Array, ByName, Score
+
+if TYPE_CHECKING:
+    from fastattn.jit import PairwiseFunction
+
+__all__ = ["Pairwise"]
+
+
+class Pairwise(Score):
+    """``score_ij = scale * sum_d f(q_id, k_jd, parameters)``.
+
+    Parameters
+    ----------
+    function : PairwiseFunction
+        What `fastattn.pairwise_score` made of a function, with its parameters.
+    softcap : float, optional
+        Scores become ``softcap * tanh(score / softcap)``.
+    """
+
+    kernel = core.SCORES["pairwise"]
+
+    def __init__(self, function: "PairwiseFunction", *, softcap: float | None = None) -> None:
+        super().__init__(softcap=softcap)
+        self.function = function
+        self.name = function.name
+        self.parameters = {name: function.parameters[name] for name in function.trained}
+
+    def _bound(self) -> "PairwiseFunction":
+        """Return the function with the parameters as they are now."""
+        function = self.function
+        for name, array in self.parameters.items():
+            if array is not function.parameters[name]:
+                function = function.replaced(name, array)
+        return function
+
+    def keep(self, key_width: int) -> Score:
+        return type(self)(self._bound(), softcap=self.softcap)
+
+    def functions(self, dtype: "np.dtype[Any]", width: int, differentiate: bool) -> core.KernelFunctions:
+        found = self._bound().compiled(dtype, width)
+        backward = found.backward if differentiate else 0
+        return core.KernelFunctions(dtype, found.forward, backward, found.parameters, found.gradients, found)
+
+    def function_gradients(self, sums: list[Array | None]) -> ByName:
+        return self.function.gradients(sums)

@@ -1,0 +1,1 @@
+"""What comes from outside: compiled functions by hand, with their twins."""
