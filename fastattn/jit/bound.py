@@ -8,17 +8,17 @@ from typing import Any, Self
 import numpy as np
 
 from fastattn import _reprs
-from fastattn._arrays import Array, frozen
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn._arrays import Array, as_array, frozen
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.jit import check, objects
 from fastattn.jit.derivative import derive
 from fastattn.jit.evaluate import evaluate
 from fastattn.jit.functions import FUNCTIONS, text_of
 from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.intervals import Range, Ranges, Unsafe
-from fastattn.jit.trace import Traced
+from fastattn.jit.trace import Traced, kind_of
 
-__all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifier"]
+__all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifier", "copied"]
 
 BLOCK = 64  # queries and keys of a block of a mask
 _KEPT = 8  # problem sizes that an object remembers
@@ -58,6 +58,11 @@ class Compiled:
     def backward(self) -> int:
         """The address of the backward function."""
         return self.address("backward")
+
+
+def copied(array: Array) -> Array:
+    """Return a copy that nobody can change, as kernels read it."""
+    return frozen(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
 
 
 class Bound:
@@ -100,9 +105,9 @@ class Bound:
 
     @property
     def inputs(self) -> frozenset[str]:
-        """Which of the arguments of its kind it depends on."""
-        nodes = ancestors([self._traced.result, *self._traced.derivatives.values()])
-        return frozenset(node.value for node in nodes if node.operation == "input")
+        """The arguments that the result depends on, of score, b, h, i and j, or q and k."""
+        every = ancestors([self._traced.result, *self._traced.derivatives.values()])
+        return frozenset(node.value for node in every if node.operation == "input") - {"feature"}
 
     def source(self, dtype: Any = np.float32) -> str:
         """Return the compiled functions as text.
@@ -123,17 +128,34 @@ class Bound:
         sums : list of array or None
             What the compiled function added up of each parameter, float64; None of one without a gradient.
         """
-        found = {}
+        found: dict[str, Array] = {}
         for (name, _, _), array, total in zip(self._traced.parameters, self._arrays, sums):
             if total is not None:
                 found[name] = total.reshape(array.shape).astype(array.dtype)
         return found
 
     def replaced(self, name: str, array: Array) -> Self:
-        """Return the same function with another array in place of a parameter, of as many axes."""
-        names = [one for one, _, _ in self._traced.parameters]
-        arrays = [frozen(array) if one == name else own for one, own in zip(names, self._arrays)]
-        return type(self)(self.name, self._traced, arrays, self._trained, self._made)
+        """Return the same function with other numbers in place of a parameter.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            Unless the array has the shape and the kind of numbers of the parameter.
+        """
+        array = as_array(name, array)
+        arrays = list(self._arrays)
+        for number, (one, kind, _) in enumerate(self._traced.parameters):
+            if one == name:
+                before = arrays[number]
+                hint = "bind the function to a parameter of another kind anew."
+                if array.shape != before.shape:
+                    raise ShapeError(describe(name, f"shape {before.shape}", f"shape {array.shape}", hint))
+                if kind_of(name, array) != kind:
+                    raise DTypeError(describe(name, f"{before.dtype}", array.dtype, hint))
+                arrays[number] = copied(array)
+        function, _, trained = self._made[1]
+        made = (self._made[0], (function, dict(zip(self.parameters, arrays)), trained))
+        return type(self)(self.name, self._traced, arrays, self._trained, made)
 
     def _remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         if key not in self._kept:
@@ -305,7 +327,7 @@ class MaskFunction(Bound):
 
     def _map(self, batch: int, heads: int, queries: int, keys: int) -> Array:
         compiled = self.compiled(batch, heads, queries, keys)
-        used = {node.value for node in ancestors([self._traced.result]) if node.operation == "input"}
+        used = self.inputs
         first, other = (np.arange(0, size, BLOCK) for size in (queries, keys))
         shape = (min(batch, 1) if "b" not in used else batch, min(heads, 1) if "h" not in used else heads)
         states = np.full((*shape, len(first), len(other)), 2, np.uint8)

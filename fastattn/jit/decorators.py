@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, frozen
+from fastattn._arrays import Array, as_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, did_you_mean
-from fastattn.jit.bound import Bound, MaskFunction, PairwiseFunction, ScoreModifier
+from fastattn.jit.bound import Bound, MaskFunction, PairwiseFunction, ScoreModifier, copied
 from fastattn.jit.trace import captured, kind_of, signature_of, trace
 
 __all__ = ["Function", "as_mask_mod", "as_pairwise_score", "as_score_mod", "mask_mod", "pairwise_score", "score_mod"]
@@ -79,7 +79,7 @@ class Function:
     def _bind(self, arrays: Mapping[str, Array], trained: list[bool]) -> Bound:
         parameters = tuple((name, kind_of(name, array), array.ndim) for name, array in arrays.items())
         traced = trace(self.function, self.kind, parameters, self._derivative)
-        copies = [_copy(array) for array in arrays.values()]
+        copies = [copied(array) for array in arrays.values()]
         made = (_rebind, (self, dict(zip(arrays, copies)), tuple(trained)))
         return _BOUND[self.kind](self.__name__, traced, copies, trained, made, self._check)
 
@@ -130,10 +130,6 @@ class Function:
 
 def _is_mask(value: Any) -> bool:
     return isinstance(value, Function) and value.kind == "mask_mod"
-
-
-def _copy(array: Array) -> Array:
-    return frozen(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
 
 
 def _rebind(function: Function, arrays: dict[str, Array], trained: tuple[bool, ...]) -> Bound:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -21,6 +21,7 @@ __all__ = [
     "byte",
     "bytes8",
     "floor",
+    "inlined",
     "integer32",
     "integer64",
     "integer_bits32",
@@ -38,6 +39,18 @@ __all__ = [
 
 byte, integer32, integer64, real32, real64 = np.uint8, np.int32, np.int64, np.float32, np.float64
 _LENGTH = 64
+
+
+_inlined: dict[Any, Any] = {}
+
+
+def inlined(function: Any) -> Any:
+    """Compile a function into those that call it; equal ones are one, which is compiled once for all."""
+    code = function.__code__
+    key = (code.co_name, code.co_code, code.co_consts, code.co_names)
+    if key not in _inlined:
+        _inlined[key] = njit(error_model="numpy", forceinline=True)(function)
+    return _inlined[key]
 
 
 def _select(context: Any, condition: Any, this: Any, that: Any) -> Any:

@@ -16,7 +16,7 @@ _LN2 = Fraction("0.69314718055994530941723212145817656807550013436")
 _HALF_PI = Fraction("1.57079632679489661923132169163975144209858469969")
 
 _EXP = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def exp{bits}(x):
     # x = n log 2 + r, |r| <= log(2) / 2; 2**n in two factors, so that subnormal results come out.
     y = select(x > {real}({most}), {real}({most}), select(x < {real}({least}), {real}({least}), x))
@@ -30,7 +30,7 @@ def exp{bits}(x):
     return p * real_bits{bits}(integer{bits}((k - half + {bias}) << {mantissa}))
 """
 _EXPM1 = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def small_expm1_{bits}(x):
     # |x| <= 40: 2**n (exp(r) - 1) + (2**n - 1), without cancellation near 0.
     shifted = x * {real}({log2e}) + {real}({shift})
@@ -42,13 +42,13 @@ def small_expm1_{bits}(x):
     return scale * p + (scale - {real}(1.0))
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def expm1{bits}(x):
     y = select(x > {real}(40.0), {real}(40.0), select(x < {real}(-40.0), {real}(-40.0), x))
     return select(x > {real}(40.0), exp{bits}(x), small_expm1_{bits}(y))
 """
 _TANH = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def tanh{bits}(x):
     # (exp(2 |x|) - 1) / (exp(2 |x|) + 1); it is 1 from 20 on.
     a = abs(x)
@@ -57,7 +57,7 @@ def tanh{bits}(x):
     return select(x == x, select(x < {real}(0.0), -t, t), x)
 """
 _LOG = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log{bits}(x):
     # x = 2**n (1 + f), 1 + f from sqrt(1/2) to sqrt(2), and with s = f / (2 + f) and half = f**2 / 2
     # log(1 + f) = f - (half - s (half + 2 (s**2 / 3 + s**4 / 5 + ...))).
@@ -75,7 +75,7 @@ def log{bits}(x):
     return select((x > {real}(0.0)) & (x < {real}(np.inf)), found, other)
 """
 _LOG1P = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log1p{bits}(x):
     # What 1 + x rounds away is made up for by the slope.
     u = {real}(1.0) + x
@@ -83,7 +83,7 @@ def log1p{bits}(x):
     return select((u == {real}(1.0)) | (x == {real}(np.inf)), x, found)
 """
 _SINES = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def sine_of_quarter(x, quarters):
     # The sine of x + quarters * pi / 2, in float64 whatever the arrays are.
     shifted = x * real64({two_over_pi}) + real64({shift64})
@@ -97,17 +97,17 @@ def sine_of_quarter(x, quarters):
     return select((k & 2) == 2, -found, found)
 """
 _SIN = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def sin{bits}(x):
     return {real}(sine_of_quarter(real64(x), 0))
 """
 _COS = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def cos{bits}(x):
     return {real}(sine_of_quarter(real64(x), 1))
 """
 _POWER = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def power64(x, y):
     p = exp64(y * log64(abs(x)))
     odd = floor(y * real64(0.5)) * real64(2.0) != y
@@ -115,12 +115,12 @@ def power64(x, y):
     return select((y == real64(0.0)) | (x == real64(1.0)), real64(1.0), p)
 """
 _POWER32 = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def power32(x, y):
     return real32(power64(real64(x), real64(y)))
 """
 _FLOOR_DIVIDE = """
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def floor_divide(x, y):
     # {how}
     return {quotient}

@@ -32,7 +32,7 @@ def test_values_and_gradients(name, dtype):
     unread = np.where(d == 0, np.nan, score).astype(dtype)
     found, gradients = scores.backward(bound, unread, d)
     close(found, wanted, dtype)
-    assert (found[d == 0] == 0).all()
+    assert (found[d == 0] == 0).all() and np.isfinite(found).all()
     assert gradients.keys() == totals.keys() == set(bound.trained)
     for parameter, total in totals.items():
         close(gradients[parameter], total, dtype)
@@ -108,6 +108,7 @@ def test_functions_over_all_numbers(name):
     assert units.max() <= 4, x[finite][np.argmax(units)]
 
 
+@pytest.mark.slow
 def test_functions_in_float64():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(scale=20, size=4000), [0, 1e-300, 709.7, -708, 800, -800, 1e-320]])

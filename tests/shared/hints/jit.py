@@ -63,6 +63,17 @@ advice(
     w=ones(4),
 )
 
+advice(
+    lambda array=ones(3): examples.softcap(cap=np.ones(())).replaced("cap", array),
+    "bind the function to a parameter of another kind anew",
+    lambda: examples.softcap(cap=2.0),
+)
+advice(
+    lambda array=np.array(1): examples.softcap(cap=np.ones(())).replaced("cap", array),
+    "bind the function to a parameter of another kind anew",
+    array=np.array(2.0),
+)
+
 
 def of_derivative(derivative):
     return fastattn.score_mod(lambda s, b, h, i, j: s * s, derivative=derivative, check=True)().compiled(**SIZES)

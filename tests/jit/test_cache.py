@@ -1,0 +1,113 @@
+"""The folder of compiled functions: found again, by nobody else, whole or not at all."""
+
+import os
+import stat
+import subprocess
+import sys
+import warnings
+
+import compiled_scores as scores
+import numpy as np
+import pytest
+
+from fastattn.jit import objects
+
+CODE = """
+import sys, time
+import numpy as np
+import fastattn
+from fastattn.jit import objects
+
+def f(score, b, h, i, j):
+    return score * 0.25 + j
+
+score = np.ones((1, 1, 1, 20), np.float32)
+bound = fastattn.jit.as_score_mod(f)
+assert "numba" not in sys.modules and "llvmlite" not in sys.modules
+address = bound.compiled(np.float32, 1, 1, 1, 20).forward
+import ctypes
+P, I = ctypes.c_void_p, ctypes.c_int64
+ctypes.CFUNCTYPE(None, P, I, I, I, I, I, P)(address)(score.ctypes.data, 20, 0, 0, 0, 0, None)
+print(np.array_equal(score[0, 0, 0], 0.25 + np.arange(20)), "numba" in sys.modules)
+"""
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_another_process_needs_no_compiler(run_python, tmp_path):
+    folder = tmp_path / "compiled"
+    outputs = [run_python("-c", CODE, FASTATTN_CACHE_DIR=str(folder)).stdout.split() for _ in range(2)]
+    assert outputs == [["True", "True"], ["True", "False"]]
+    (name,) = files(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    whole = (folder / name).read_bytes()
+    for damaged in (b"", whole[:-1], whole[:200] + b"x" + whole[201:], b"x" + whole[1:], os.urandom(999)):
+        (folder / name).write_bytes(damaged)
+        assert objects._read(name[:-2]) is None
+    assert run_python("-c", CODE, FASTATTN_CACHE_DIR=str(folder)).stdout.split() == ["True", "True"]
+    assert (folder / name).read_bytes() == whole  # written again, and the same
+
+
+def test_a_file_of_another_key_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    objects._write("a" * 64, b"code")
+    assert objects._read("a" * 64) == b"code"
+    os.replace(tmp_path / f"{'a' * 64}.o", tmp_path / f"{'b' * 64}.o")
+    assert objects._read("b" * 64) is None
+
+
+@pytest.mark.slow
+def test_two_processes_write_at_once(tmp_path, environment):
+    environment["FASTATTN_CACHE_DIR"] = str(tmp_path / "compiled")
+    both = [
+        subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [one.communicate()[0].split()[0] for one in both] == ["True", "True"]
+    assert len(files(tmp_path / "compiled")) == 1
+
+
+def test_a_folder_of_others_is_neither_read_nor_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(objects, "_warned", set())
+    tmp_path.chmod(0o700)
+    objects._write("a" * 64, b"code")
+    tmp_path.chmod(0o777)
+    assert objects._read("a" * 64) is None
+    with pytest.warns(UserWarning, match="others can write to this folder"):
+        objects._write("b" * 64, b"code")
+    assert files(tmp_path) == [f"{'a' * 64}.o"]
+
+
+def test_without_a_folder_functions_stay_in_memory_which_is_said_once(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path / "file" / "compiled"))
+    monkeypatch.setattr(objects, "_warned", set())
+    with pytest.warns(UserWarning, match="cannot be written"):
+        objects._write("a" * 64, b"code")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objects._write("a" * 64, b"code")
+        assert objects._read("a" * 64) is None
+    monkeypatch.setattr(objects, "_read", lambda key: None)
+    monkeypatch.setattr(objects, "_write", lambda key, code: None)
+    score, _ = scores.problem(np.float32)
+    bound = scores.fastattn.jit.as_score_mod(lambda s, b, h, i, j: s * 0.125)
+    assert (scores.forward(bound, score) == score / 8).all()
+
+
+def test_the_key_tells_what_code_is_made_of(monkeypatch):
+    """Versions, the processor and the text of the function."""
+    keys = []
+    monkeypatch.setattr(objects, "_read", lambda key: keys.append(key) or b"code")
+    monkeypatch.setattr(objects, "_linked", lambda code, symbol: 1)
+    machine, processor = objects._machine()
+    for text, versions, cpu in (("a", ("1",), processor), ("b", ("1",), processor), ("a", ("2",), processor),
+                                ("a", ("1",), "other")):  # fmt: skip
+        monkeypatch.setattr(objects, "_versions", lambda versions=versions: versions)
+        monkeypatch.setattr(objects, "_machine", lambda cpu=cpu: (machine, cpu))
+        objects._load(text, "forward")
+    assert len(set(keys)) == 4
