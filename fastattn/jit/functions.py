@@ -75,7 +75,7 @@ def _score_forward(traced: Traced, bits: int, narrow: bool) -> str:
         body = ["for t in range(n):", *indented(last)]
     body = [*writer.tables, *writer.buffers(stages), *writer.lines[0], *body]
     head = _head("forward", f"CPointer(f{bits // 8}), {_ROW}, CPointer(i8)", "s, n, b, h, i, j0, parameters")
-    return writer.module([*head, *indented(body)])
+    return writer.module([*head, "    wide_vectors()", *indented(body)])
 
 
 def _score_backward(traced: Traced, bits: int, narrow: bool) -> str:
@@ -100,7 +100,7 @@ def _score_backward(traced: Traced, bits: int, narrow: bool) -> str:
         f"{pointer}, {pointer}, {_ROW}, CPointer(i8), CPointer(i8)",
         "s, d, n, b, h, i, j0, parameters, gradients",
     )
-    return writer.module([*head, *indented(body)])
+    return writer.module([*head, "    wide_vectors()", *indented(body)])
 
 
 def _gradients(writer: Writer, looks: "tuple[tuple[Node, Node], ...]") -> tuple[list[str], list[str], list[str]]:
@@ -156,7 +156,14 @@ def _mask(traced: Traced, name: str, narrow: bool) -> str:
     last = [*writer.lines[1], f"allowed[first + t] = select({result}, byte(1), byte(0))"]
     body = _pieces("n", [*loops, "for t in range(count):", *indented(last)])
     body = [*writer.tables, *writer.buffers(stages), *writer.lines[0], *body]
-    row = ['@njit(error_model="numpy")', "def row(allowed, n, b, h, i, j0, parameters):", *indented(body), "", ""]
+    row = [
+        '@njit(error_model="numpy")',
+        "def row(allowed, n, b, h, i, j0, parameters):",
+        "    wide_vectors()",
+        *indented(body),
+        "",
+        "",
+    ]
     if name == "forward":
         head = _head("forward", f"CPointer(u1), {_ROW}, CPointer(i8)", "allowed, n, b, h, i, j0, parameters")
         return writer.module([*row, *head, "    row(allowed, n, b, h, i, j0, parameters)"])
@@ -188,7 +195,7 @@ def _pairwise_forward(traced: Traced, bits: int, narrow: bool) -> str:
     result = writer.name(traced.result)
     zero = f"real{bits}(0.0)"
     tile = []
-    for width in (64, 16 if bits == 32 else 8, 1):
+    for width in (2048 // bits, 1):  # the kernels' panels, and others
         tile += [
             f"while first + {width} <= PW and first < n:",
             f"    for t in range({width}):",
@@ -209,7 +216,7 @@ def _pairwise_forward(traced: Traced, bits: int, narrow: bool) -> str:
         f"{pointer}, i8, i8, {pointer}, i8, i8, i8, {pointer}, i8, CPointer(i8)",
         "q, ldq, rows, panel, PW, n, D, s, lds, parameters",
     )
-    return writer.module([*head, *indented(body)])
+    return writer.module([*head, "    wide_vectors()", *indented(body)])
 
 
 def _pairwise_backward(traced: Traced, bits: int, narrow: bool) -> str:
@@ -254,4 +261,4 @@ def _pairwise_backward(traced: Traced, bits: int, narrow: bool) -> str:
         f"{pointer}, i8, {pointer}, {pointer}, i8, i8, i8, i8, {pointer}, {pointer}, CPointer(i8), CPointer(i8)",
         "g, ldg, q, k, ld, rows, keys, D, dq, dk, parameters, gradients",
     )
-    return writer.module([*head, *indented(body)])
+    return writer.module([*head, "    wide_vectors()", *indented(body)])

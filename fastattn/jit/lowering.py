@@ -21,6 +21,7 @@ __all__ = [
     "byte",
     "bytes8",
     "floor",
+    "fma",
     "inlined",
     "integer32",
     "integer64",
@@ -35,6 +36,7 @@ __all__ = [
     "reals64",
     "select",
     "sqrt",
+    "wide_vectors",
 ]
 
 byte, integer32, integer64, real32, real64 = np.uint8, np.int32, np.int64, np.float32, np.float64
@@ -84,6 +86,25 @@ def _function(name: str) -> Any:
     return intrinsic(typed)
 
 
+def _fma(context: Any, x: Any, y: Any, z: Any) -> Any:
+    """x y + z, rounded once: the same on every processor, and fast where it is an instruction."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fma(*values)
+
+    return (x(x, x, x), code) if x == y == z else None
+
+
+def _wide_vectors(context: Any) -> Any:
+    """Let the function that calls it have vectors of 512 bits, as the kernels around it do."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
 def _pointer(name: str, element: Any) -> Any:
     def typed(context: Any, address: Any) -> Any:
         pointer = types.CPointer(element)
@@ -118,6 +139,7 @@ integer_bits32 = _bits("integer_bits32", types.float32, types.int32)
 integer_bits64 = _bits("integer_bits64", types.float64, types.int64)
 real_bits32 = _bits("real_bits32", types.int32, types.float32)
 real_bits64 = _bits("real_bits64", types.int64, types.float64)
+fma, wide_vectors = intrinsic(_fma), intrinsic(_wide_vectors)
 floor, sqrt = _function("floor"), _function("sqrt")
 bytes8 = _pointer("bytes8", types.uint8)
 integers64 = _pointer("integers64", types.int64)
