@@ -1,9 +1,9 @@
 """Functions of one or two numbers in the compiled code, as text, for both widths of real numbers.
 
 They have no branch, and are made of sums, products, quotients, fused multiply-adds that are written out, and bits, none
-of which a compiler contracts or reorders: a number has the same result in every lane of every vector, in the rest of a loop, and on every machine. That
-is why none of them is the C library's or the compiler's. Errors are at most 4 units in the last place, with two
-exceptions that the docstring of `fastattn.jit` names: sines of large numbers, and powers.
+of which a compiler contracts or reorders: a number has the same result in every lane of every vector, in the rest of a
+loop, and on every machine. That is why none of them is the C library's or the compiler's. Errors are at most 4 units in
+the last place, with two exceptions that the docstring of `fastattn.jit` names: sines of large numbers, and powers.
 """
 
 import math
