@@ -90,14 +90,16 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        With `as_dict`, a new dict with the keys ``version``, ``level``, ``level_reason``, ``levels_built``,
-        ``levels_cpu`` (those built that this CPU can run), ``threads`` and ``threads_reason``; every value is a str, an
-        int or a list of str.
+        With `as_dict`, a new dict with the keys ``version``, ``backend`` ("c", or "numba"), ``level``,
+        ``level_reason``, ``levels_built``, ``levels_cpu`` (those built that this CPU can run), ``threads`` and
+        ``threads_reason``; every value is a str, an int or a list of str.
 
     Notes
     -----
     A level is a set of CPU instructions for which the kernels were compiled: ``generic``, ``avx2``, ``avx512``,
-    ``avx512bf16``, ``neon``. The environment variable ``FASTATTN_ISA`` forces one when fastattn is imported.
+    ``avx512bf16``, ``neon``. The environment variable ``FASTATTN_ISA`` forces one when fastattn is imported. Where
+    there is no compiled module, or ``FASTATTN_BACKEND`` is ``numba``, Numba compiles kernels for this CPU when they are
+    first called, and the level is ``numba``.
 
     Examples
     --------
@@ -110,6 +112,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     info = core.build_info()
     config: dict[str, Any] = {
         "version": __version__,
+        "backend": "numba" if core.__name__.endswith("numba") else "c",
         "level": str(info["level"]),
         "level_reason": str(info["level_reason"]),
         "levels_built": [str(level) for level in info["levels_built"]],
@@ -120,6 +123,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     if as_dict:
         return config
     show(f"fastattn {config['version']}")
+    show(f"backend:      {config['backend']}")
     show(f"level:        {config['level']} ({config['level_reason']})")
     show(f"levels built: {', '.join(config['levels_built'])}")
     show(f"levels cpu:   {', '.join(config['levels_cpu'])}")

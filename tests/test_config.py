@@ -27,6 +27,7 @@ def config_under(run_python, **variables):
 def test_keys_and_types():
     assert list(CONFIG) == [
         "version",
+        "backend",
         "level",
         "level_reason",
         "levels_built",

@@ -1,16 +1,38 @@
-"""The compiled part: one extension module, ``core``, over the C library in csrc/.
+"""The kernels, as ``core``: one extension module over the C library in csrc/, or the same functions in Numba.
 
-``core`` checks all that the kernels trust, unpacks arrays, releases the interpreter lock, makes one C call and turns
-its status into an exception. It is private: callers say what is wrong with an argument in the argument's own words.
+``core`` checks all that the kernels trust, unpacks arrays, releases the interpreter lock, makes one call and turns its
+status into an exception. It is private: callers say what is wrong with an argument in the argument's own words.
+
+The extension module is used where it is there. ``FASTATTN_BACKEND``, "c" or "numba", says which one it must be.
 """
 
-try:
-    import fastattn._kernels.core  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "fastattn._kernels.core":
-        raise
-    from fastattn.errors import describe
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
 
-    here = __file__.removesuffix("__init__.py")
-    hint = "after 'pip install .' start Python elsewhere, or build here: python setup.py build_ext --inplace."
-    raise ImportError(describe("fastattn", f"its compiled module in {here}", "none", hint)) from None
+__all__ = ["core"]
+
+
+def _choose(wanted: str) -> Any:
+    if wanted not in ("", "c", "numba"):
+        hint = "unset it to use the compiled module where it is there."
+        raise ImportError(f"FASTATTN_BACKEND: expected 'c' or 'numba', got {wanted!r}.\nHint: {hint}")
+    if wanted != "numba":
+        try:
+            return importlib.import_module("fastattn._kernels.core")
+        except ModuleNotFoundError as error:
+            if error.name != "fastattn._kernels.core":
+                raise
+        if wanted == "c":
+            from fastattn.errors import describe
+
+            here = __file__.removesuffix("__init__.py")
+            hint = "after 'pip install .' start Python elsewhere, or build here: python setup.py build_ext --inplace."
+            raise ImportError(describe("fastattn", f"its compiled module in {here}", "none", hint)) from None
+    return importlib.import_module("fastattn._kernels.numba")
+
+
+if TYPE_CHECKING:
+    from fastattn._kernels import core
+else:
+    core = _choose(os.environ.get("FASTATTN_BACKEND", ""))

@@ -10,9 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from fastattn._arrays import Array, frozen
-from fastattn._kernels.core import KernelNormalizer
+from fastattn._kernels import core
 
 __all__ = ["Array", "KernelNormalizer", "Normalizer"]
+
+KernelNormalizer = core.KernelNormalizer
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,17 @@ for right in ({}, {"FASTATTN_NUM_THREADS": "1"}):
     )
 
 
+advice(
+    lambda environment={"FASTATTN_BACKEND": "fortran"}: importing(**environment),
+    "unset it to use the compiled module",
+    environment={},
+)
+
+
 def not_built():
     try:
-        with mock.patch.dict("sys.modules", {"fastattn._kernels.core": None}):
+        missing = mock.patch.dict("sys.modules", {"fastattn._kernels.core": None})
+        with missing, mock.patch.dict("os.environ", {"FASTATTN_BACKEND": "c"}):
             runpy.run_path(str(PACKAGE / "_kernels" / "__init__.py"))
     except ImportError as error:
         raise Said(str(error)) from None

@@ -1,0 +1,280 @@
+"""Fused attention, backward, by recomputation: scores again, weights from each row's maximum and sum.
+
+  P_ij  = e^(s_ij - m_i) / l_i                        dP_ij = keep_ij (d_context_i . v_j) + d_weights_ij
+  dS_ij = P_ij (dP_ij - delta_i)                      delta_i = sum_j P_ij dP_ij - d_lse_i
+  d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
+  g_ij = dS_ij softcap'_ij scale                      d_query, d_key, d_v: g through the score function
+
+A task is one (batch, key head); its rows pass in blocks of 24 against all their keys. Sums over rows are chains of a
+block, which are added in order; sums over keys are one chain of each row. A task whose gradients come out non-finite is
+computed again without the pairs that may not be read; if they stay so, the caller repeats the call with less of
+everything.
+"""
+
+import numpy as np
+
+from fastattn._kernels.numba import scores
+from fastattn._kernels.numba.compiled import inlined, kernel
+from fastattn._kernels.numba.elements import exp_soft, fma, like
+from fastattn._kernels.numba.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
+from fastattn._kernels.numba.tile import dot_row, finite_row, multiply, pack_panel
+
+__all__ = ["attention_backward", "backward_space"]
+
+BLOCK = 24
+
+
+def _up(n: int, to: int) -> int:
+    return -(-n // to) * to
+
+
+def backward_space(p: Problem, softcap: float) -> int:
+    """Elements that one worker of a backward pass needs."""
+    features = -(-p.D // 4) * 4
+    ldd, ldv, keys = _up(p.D, 4 * p.lanes), _up(p.Dv, p.lanes), _up(p.Tk, p.panel)
+    of_keys = keys * (features + 2 + p.Dv) + p.Tk * (3 * ldd + ldv)
+    of_rows = BLOCK * (3 * keys + 2 * features + 4 + 3 * ldd + ldv + p.panel)
+    return of_keys + of_rows + 3 * ldd + 2 * ldv + features
+
+
+@inlined
+def _live_product(rows, width, a, a0, a_row, a_step, live, l0, l_row, l_step, b, b0, b_row, c, c0, c_row, depth):
+    """C += A B over live pairs, each element's chain by itself."""
+    for r in range(rows):
+        for t in range(width):
+            total = like(a[0], 0)
+            for k in range(depth):
+                if live[l0 + r * l_row + k * l_step]:
+                    total = fma(a[a0 + r * a_row + k * a_step], b[b0 + k * b_row + t], total)
+            c[c0 + r * c_row + t] = c[c0 + r * c_row + t] + total
+
+
+@kernel(
+    Problem,
+    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 x1 x1 x1 x1 x1 x1 x1 x1! x1! x1! d4~! d1! b1! x1! x1 i i",
+)
+def attention_backward(
+    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, context,
+    weights, row_max, row_sum, d_context, d_weights, d_lse, d_query, d_key, d_value, d_bias, d_vectors, finite, work,
+    space, first_task, last_task,
+):  # fmt: skip
+    """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read."""
+    group = p.H // p.Hk
+    lanes, width = p.lanes, p.panel
+    features = (p.D + 3) // 4 * 4
+    size = scores.panel_rows(p.score, p.D) * width
+    product = p.score == 0
+    ldd = (p.D + 4 * lanes - 1) // (4 * lanes) * (4 * lanes)
+    ldv = (p.Dv + lanes - 1) // lanes * lanes
+    lds = (p.Tk + width - 1) // width * width
+    q_row = ldd if product else scores.query_width(p.score, p.D)
+    at_panels = 0
+    at_values = at_panels + lds * (features + 2)
+    at_keys = at_values + lds * p.Dv
+    at_key_lost = at_keys + p.Tk * ldd
+    at_dk = at_key_lost + p.Tk * ldd
+    at_dv = at_dk + p.Tk * ldd
+    at_s = at_dv + p.Tk * ldv
+    at_dp = at_s + BLOCK * lds
+    at_slope = at_dp + BLOCK * lds
+    at_queries = at_slope + BLOCK * lds
+    at_rows = at_queries + BLOCK * (2 * features + 4)
+    at_query_lost = at_rows + BLOCK * ldd
+    at_dq = at_query_lost + BLOCK * ldd
+    at_out = at_dq + BLOCK * ldd
+    at_spare = at_out + BLOCK * ldv
+    at_v = at_spare + BLOCK * width
+    at_sums = at_v + ldd
+    at_context = at_sums + ldd
+    at_scratch = at_context + 2 * ldv
+    if product:
+        at_queries = at_rows
+    zero, one = like(scale, 0), like(scale, 1)
+    lowest = like(scale, -np.inf)
+    v = work[at_v : at_v + ldd]
+    scratch = work[at_scratch : at_scratch + features]
+    spare = work[at_spare : at_spare + BLOCK * width]
+    sums = work[at_sums : at_sums + ldd]
+    for t in range(ldd):
+        v[t] = vector[t] if t < vector.size else zero
+    q_flags, raw = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    heads, queries = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    los, his = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
+    k_flags = np.zeros(p.Tk, np.int64)
+    live = np.zeros(BLOCK * lds, np.uint8)
+    biased = d_bias.size > 0
+    for task in range(first_task, last_task):
+        b, hk = task // p.Hk, task % p.Hk
+        length = lengths[b] if p.sized else p.Tk
+        total_rows = group * p.Tq
+        key_at, stride = key_offset(p, rows, table, b, hk, 0), p.D
+        value_at = value_offset(p, rows, table, b, hk, 0)
+        scores.pack_keys(p.score, p.activation, key, key_at, stride, length, p.D, v, work, at_panels, width)
+        for j in range(0, length, width):
+            m = min(width, length - j)
+            pack_panel(value, value_at + j * p.Dv, p.Dv, m, p.Dv, work, at_values + j * p.Dv, width)
+        for j in range(length):
+            k_flags[j] = scores.pack_row(
+                p.score, p.activation, key, key_at + j * stride, p.D, v, work, at_keys + j * ldd, ldd, work,
+                at_key_lost + j * ldd,
+            )  # fmt: skip
+        for leave_out in range(2):
+            good = zero
+            for c in range(p.Tk * (ldd + ldv)):
+                work[at_dk + c] = zero
+            for t in range(p.D):
+                d_vectors[task * p.D + t] = 0
+            for r0 in range(0, total_rows, BLOCK):
+                count = min(BLOCK, total_rows - r0)
+                begin, end = length, 0
+                for r in range(count):
+                    heads[r] = hk * group + (r0 + r) % group
+                    queries[r] = (r0 + r) // group
+                    los[r], his[r] = row_range(p, length, queries[r])
+                    if los[r] < his[r]:
+                        begin, end = min(begin, los[r]), max(end, his[r])
+                    raw[r] = ((b * p.H + heads[r]) * p.Tq + queries[r]) * p.D
+                begin = begin // width * width if begin < end else end
+                n = end - begin
+                for c in range(BLOCK * ldd):
+                    work[at_dq + c] = zero
+                for r in range(count):
+                    row = (b * p.H + heads[r]) * p.Tq + queries[r]
+                    for c in range(ldv):
+                        work[at_out + r * ldv + c] = d_context[row * p.Dv + c] if c < p.Dv else zero
+                    if not product:
+                        scores.pack_query(
+                            p.score, p.activation, query, raw[r], p.D, scale, v, work, at_queries + r * q_row, scratch
+                        )
+                    q_flags[r] = scores.pack_row(
+                        p.score, p.activation, query, raw[r], p.D, v, work, at_rows + r * ldd, ldd, work,
+                        at_query_lost + r * ldd,
+                    )  # fmt: skip
+                    if product:
+                        for t in range(p.D):
+                            work[at_rows + r * ldd + t] = work[at_rows + r * ldd + t] * scale
+                for j in range(begin, end, width):
+                    m = min(width, end - j)
+                    for r in range(0, count, 6):
+                        scores.score_tile(
+                            p.score, p.activation, min(6, count - r), work, at_queries + r * q_row, q_row, q_flags, r,
+                            query, raw, space, at_panels + j // width * size, width, key, key_at + j * stride, stride,
+                            m, p.D, v, one if product else scale, work, at_s + r * lds + j - begin, lds, lanes,
+                        )  # fmt: skip
+                    multiply(
+                        count, (m + lanes - 1) // lanes * lanes, work, at_out, ldv, 1, space, at_values + j * p.Dv,
+                        width, work, at_dp + j - begin, lds, p.Dv, 0, lanes,
+                    )  # fmt: skip
+                up = (n + lanes - 1) // lanes * lanes
+                for r in range(count):
+                    h, i = heads[r], queries[r]
+                    row = (b * p.H + h) * p.Tq + i
+                    total, top = row_sum[row], row_max[row]
+                    if n == 0:
+                        continue
+                    s, dp = work[at_s + r * lds : at_s + r * lds + up], work[at_dp + r * lds : at_dp + r * lds + up]
+                    row_options(
+                        p, softcap, mask, bias, b, h, i, los[r], his[r], begin, end, work, at_s + r * lds, work,
+                        at_slope + r * lds, softcap > 0,
+                    )  # fmt: skip
+                    delta = zero
+                    if total != zero:
+                        for c in range(ldv):
+                            work[at_context + c] = context[row * p.Dv + c] if c < p.Dv else zero
+                        delta = dot_row(work, at_out + r * ldv, ldv, work, at_context)
+                        if d_weights.size:
+                            for j in range(p.Tk):
+                                if weights[row * p.Tk + j] != zero:
+                                    delta = fma(weights[row * p.Tk + j], d_weights[row * p.Tk + j], delta)
+                        if d_lse.size:
+                            delta = delta - d_lse[row]
+                    if leave_out:
+                        for j in range(up):
+                            live[r * lds + j] = s[j] != lowest
+                    if p.dropped:
+                        drop_row(p, keep, seeds, b, h, i, begin, end, work, at_dp + r * lds)
+                    if d_weights.size:
+                        for j in range(n):
+                            dp[j] = dp[j] + d_weights[row * p.Tk + begin + j]
+                    base = zero if top == lowest else top
+                    inverse = zero if total == zero else one / total
+                    for j in range(up):
+                        weight = exp_soft(s[j] - base) * inverse
+                        gradient = weight * (dp[j] - delta)
+                        dp[j] = zero if s[j] == lowest else gradient
+                        s[j] = weight
+                    if biased and leave_out == 0:
+                        for j in range(n):
+                            d_bias[b, h, i, begin + j] += float(dp[j])
+                    if softcap > 0:
+                        slope = work[at_slope + r * lds : at_slope + r * lds + up]
+                        for j in range(up):
+                            dp[j] = zero if dp[j] == zero else dp[j] * slope[j]
+                    if not product:
+                        for j in range(up):
+                            dp[j] = dp[j] * scale
+                    if p.dropped:
+                        drop_row(p, keep, seeds, b, h, i, begin, end, work, at_s + r * lds)
+                if leave_out:
+                    _live_product(
+                        n, ldv, work, at_s, 1, lds, live, 0, 1, lds, work, at_out, ldv, work, at_dv + begin * ldv, ldv,
+                        count,
+                    )  # fmt: skip
+                else:
+                    multiply(
+                        n, ldv, work, at_s, 1, lds, work, at_out, ldv, work, at_dv + begin * ldv, ldv, count, 2, lanes
+                    )
+                if not product:
+                    for t in range(ldd):
+                        sums[t] = zero
+                    for j in range(begin, end, width):
+                        m = min(width, end - j)
+                        scores.back_pairs(
+                            p.score, p.activation, count, m, work, at_dp + j - begin, lds, work, at_rows, work,
+                            at_keys + j * ldd, ldd, p.D, q_flags, 0, k_flags, j, work, at_query_lost, work,
+                            at_key_lost + j * ldd, query, raw, key, key_at + j * stride, stride, work, at_dq, work,
+                            at_dk + j * ldd, sums, spare,
+                        )  # fmt: skip
+                    for t in range(p.D):
+                        d_vectors[task * p.D + t] += float(sums[t])
+                elif leave_out:
+                    _live_product(
+                        n, ldd, work, at_dp, 1, lds, live, 0, 1, lds, work, at_rows, ldd, work, at_dk + begin * ldd,
+                        ldd, count,
+                    )  # fmt: skip
+                    _live_product(
+                        count, ldd, work, at_dp, lds, 1, live, 0, lds, 1, work, at_keys + begin * ldd, ldd, work,
+                        at_dq, ldd, n,
+                    )  # fmt: skip
+                else:
+                    multiply(
+                        n, ldd, work, at_dp, 1, lds, work, at_rows, ldd, work, at_dk + begin * ldd, ldd, count, 2,
+                        lanes,
+                    )  # fmt: skip
+                    multiply(
+                        count, ldd, work, at_dp, lds, 1, work, at_keys + begin * ldd, ldd, work, at_dq, ldd, n, 2, lanes
+                    )
+                for r in range(count):
+                    good = good + finite_row(work, at_dq + r * ldd, ldd, zero)
+                    for t in range(p.D):
+                        factor = scale if product else _factor(p, v, t, one)
+                        d_query[raw[r] + t] = work[at_dq + r * ldd + t] * factor
+            good = good + finite_row(work, at_dk, length * ldd, zero) + finite_row(work, at_dv, length * ldv, zero)
+            if good == zero or leave_out == 1:
+                finite[task] = 1 if good == zero else 0
+                break
+        to = (b * p.Hk + hk) * p.Tk
+        for j in range(p.Tk):
+            for t in range(p.D):
+                factor = one if product else _factor(p, v, t, one)
+                d_key[(to + j) * p.D + t] = work[at_dk + j * ldd + t] * factor
+            for c in range(p.Dv):
+                d_value[(to + j) * p.Dv + c] = work[at_dv + j * ldv + c]
+
+
+@inlined
+def _factor(p, v, t, one):
+    """What gradients of pairs leave out: of additive scores v, and 4 for tanh."""
+    if p.score != 1:
+        return one
+    return v[t] * like(one, 4) if p.activation == 0 else v[t]

@@ -1,0 +1,161 @@
+"""Matrix products with packed weights, and gradients of weights."""
+
+from typing import Any
+
+import numpy as np
+
+from fastattn._kernels.numba.checks import (
+    WIDEST,
+    Array,
+    between,
+    broadcasts,
+    flat,
+    floats,
+    maybe,
+    packed_size,
+    same,
+    tensor,
+)  # fmt: skip
+from fastattn._kernels.numba.compiled import kernel
+from fastattn._kernels.numba.elements import like
+from fastattn._kernels.numba.lanes import LANES
+from fastattn._kernels.numba.threads import in_parts
+from fastattn._kernels.numba.tile import PANEL, multiply
+
+__all__ = ["gemm", "gemm_pack", "gemm_packed_elements", "gemm_tn"]
+
+_DEPTH = {"f": 1024, "d": 512}  # rows of one chain of a gradient of weights
+
+
+def gemm_packed_elements(like: Array, k: int, n: int) -> int:
+    """Return the elements of a packed (k, n) matrix of this dtype."""
+    panel = PANEL[floats(like, "like").char]
+    return packed_size(between("k", None, k, 0, WIDEST), between("n", None, n, 0, WIDEST), panel)
+
+
+def gemm_pack(w: Array, transposed: bool, packed: Array) -> None:
+    """Pack w, or its transpose, of any strides: [panels][rows][panel], zeros beyond the columns."""
+    dtype = floats(w, "w")
+    same("w", "axes", w.ndim, 2)
+    broadcasts(w, "w", dtype, 2, (1, 1, *w.shape))
+    source = w.T if transposed else w
+    rows, columns = source.shape
+    panel = PANEL[dtype.char]
+    out = flat(packed, "packed", dtype, packed_size(rows, columns, panel), True).reshape(
+        -(-columns // panel), rows, panel
+    )
+    whole = columns // panel
+    if whole:
+        out[:whole] = source[:, : whole * panel].reshape(rows, whole, panel).transpose(1, 0, 2)
+    if columns % panel:
+        out[whole, :, : columns % panel] = source[:, whole * panel :]
+        out[whole, :, columns % panel :] = 0
+
+
+@kernel("x1 i x1 x1! x1 i i i i i x1! i i")
+def _gemm(x, x_row, packed, y, bias, relu, depth, columns, panel, lanes, work, first, last):
+    """Rows first..last-1 of the product; work: 6 rows of a panel."""
+    zero = like(work[0], 0)
+    for r in range(first, last, 6):
+        rows = min(6, last - r)
+        for j in range(0, columns, panel):
+            n = min(panel, columns - j)
+            multiply(rows, panel, x, r * x_row, x_row, 1, packed, j * depth, panel, work, 0, panel, depth, 0, lanes)
+            for i in range(rows):
+                row = work[i * panel : i * panel + n]
+                out = y[(r + i) * columns + j : (r + i) * columns + j + n]
+                if bias.size:
+                    added = bias[j : j + n]
+                    for c in range(n):
+                        row[c] = row[c] + added[c]
+                if relu:
+                    for c in range(n):
+                        row[c] = zero if row[c] < zero else row[c]
+                for c in range(n):
+                    out[c] = row[c]
+
+
+def gemm(x: Array, packed: Array, y: Array, bias: Array | None = None, relu: bool = False) -> None:
+    """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
+    dtype = floats(x, "x")
+    a, c = tensor(x, "x", dtype, 2, 2), tensor(y, "y", dtype, 2, 2, True, True)
+    same("y", "rows", c.T, a.T)
+    panel, lanes = PANEL[dtype.char], LANES[dtype.name]
+    w = flat(packed, "packed", dtype, packed_size(a.D, c.D, panel))
+    added = maybe(bias, "bias", dtype, c.D)
+    rows, compiled = np.ascontiguousarray(x).reshape(-1), _gemm[dtype]
+
+    def work(first: int, last: int) -> None:
+        mine = np.empty(6 * panel, dtype)
+        compiled(rows, a.D, w, y.reshape(-1), added, bool(relu), a.D, c.D, panel, lanes, mine, first, last)
+
+    in_parts(work, a.T, float(a.T) * a.D * c.D)
+
+
+@kernel("x1 i x1 i x1! x1! i i i i x1! i i")
+def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, most, spare):
+    """Sums of pieces of `most` rows that are not zero; work: the piece's rows of both, and dw with whole vectors."""
+    zero = like(work[0], 0)
+    up = (columns + lanes - 1) // lanes * lanes
+    at_dy, at_dw, at_db = most * depth, most * (depth + up), most * (depth + up) + depth * up
+    for i in range(depth):
+        for c in range(columns):
+            work[at_dw + i * up + c] = dw[i * columns + c]
+        for c in range(columns, up):
+            work[at_dw + i * up + c] = zero
+    r = 0
+    while r < rows:
+        count = 0
+        while r < rows and count < most:
+            row = dy[r * dy_row : r * dy_row + columns]
+            used = False
+            for c in range(columns):
+                if row[c] != zero:
+                    used = True
+                    break
+            if used:
+                for c in range(depth):
+                    work[count * depth + c] = x[r * x_row + c]
+                for c in range(columns):
+                    work[at_dy + count * up + c] = row[c]
+                for c in range(columns, up):
+                    work[at_dy + count * up + c] = zero
+                count += 1
+            r += 1
+        multiply(depth, up, work, 0, 1, depth, work, at_dy, up, work, at_dw, up, count, 2, lanes)
+        if db.size:
+            sums = work[at_db : at_db + columns]
+            for c in range(columns):
+                sums[c] = zero
+            for i in range(count):
+                row = work[at_dy + i * up : at_dy + i * up + columns]
+                for c in range(columns):
+                    sums[c] = sums[c] + row[c]
+            for c in range(columns):
+                db[c] = db[c] + sums[c]
+    for i in range(depth):
+        for c in range(columns):
+            dw[i * columns + c] = work[at_dw + i * up + c]
+
+
+def gemm_tn(x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False) -> None:
+    """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
+
+    accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
+    """
+    dtype = floats(x, "x")
+    a, d = tensor(x, "x", dtype, 2, 2), tensor(dy, "dy", dtype, 2, 2)
+    same("dy", "rows", d.T, a.T)
+    between("x", "columns", a.D, 0, WIDEST)
+    between("dy", "columns", d.D, 0, WIDEST)
+    out = flat(dw, "dw", dtype, a.D * d.D, True)
+    sums = maybe(db, "db", dtype, d.D, True)
+    if not accumulate:
+        out[...] = 0
+        sums[...] = 0
+    lanes = LANES[dtype.name]
+    up = -(-d.D // lanes) * lanes
+    most = min(_DEPTH[dtype.char], max(a.T, 1))
+    mine: Any = np.empty(most * (a.D + up) + a.D * up + up, dtype)
+    flat_x, flat_dy = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(dy).reshape(-1)
+    _gemm_tn[dtype](flat_x, a.D, flat_dy, d.D, out, sums, a.T, a.D, d.D, lanes, mine, most, 0)

@@ -1,0 +1,130 @@
+"""What attention's kernels share: sizes of a call, which keys a row may read, options on a row of scores.
+
+A task is one (batch, key head); its rows are the queries of all heads that share the key head, flattened: row r is
+query r // group of the (r % group)-th of them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastattn._kernels.numba.compiled import inlined
+from fastattn._kernels.numba.elements import choose, fma, key_hash, like, row_key, tanh
+
+__all__ = ["Problem", "drop_row", "key_offset", "may_read", "row_options", "row_range", "value_offset"]
+
+
+class Problem(NamedTuple):
+    """Sizes and options of a call; key_rows and value_rows: positions that an entry and head of the memory has."""
+
+    B: int
+    H: int
+    Hk: int
+    Tq: int
+    Tk: int
+    D: int
+    Dv: int
+    score: int
+    activation: int
+    causal: int
+    left: int
+    right: int
+    drop_below: int
+    key_rows: int
+    value_rows: int
+    panel_elements: int  # of an entry and head; 0: keys are not packed
+    lanes: int
+    panel: int
+    masked: int
+    biased: int
+    sized: int  # there are key lengths
+    dropped: int
+    selected: int  # there are rows of the memory
+    scattered: int  # there is a table of rows of each position
+
+
+@inlined
+def row_range(p, length, query):
+    """The keys lo..hi-1 that a query may read, before masks."""
+    position = query + (length - p.Tq if p.causal == 2 else 0)
+    lo, hi = 0, length
+    if p.causal != 0:
+        hi = min(hi, position + 1)
+    if p.right >= 0:
+        hi = min(hi, position + p.right + 1)
+    if p.left >= 0:
+        lo = max(lo, position - p.left)
+    hi = max(hi, 0)
+    return min(lo, hi), hi
+
+
+@inlined
+def may_read(p, mask, bias, b, h, i, j, lo, hi):
+    """Whether a query may read key j."""
+    if j < lo or j >= hi:
+        return False
+    if p.masked and not mask[b, h, i, j]:
+        return False
+    return not (p.biased and bias[b, h, i, j] == -np.inf)
+
+
+@inlined
+def key_offset(p, rows, table, b, hk, j):
+    """Where key j of a batch entry begins."""
+    entry = table[j * p.B + b] if p.scattered else (rows[b] if p.selected else b)
+    return ((entry * p.Hk + hk) * p.key_rows + j) * p.D
+
+
+@inlined
+def value_offset(p, rows, table, b, hk, j):
+    """Where value j of a batch entry begins."""
+    entry = table[j * p.B + b] if p.scattered else (rows[b] if p.selected else b)
+    return ((entry * p.Hk + hk) * p.value_rows + j) * p.Dv
+
+
+@inlined
+def row_options(p, softcap, mask, bias, b, h, i, lo, hi, first, last, s, at, slope, slope_at, sloped):
+    """Softcap, bias and masks on the scores of keys first..last-1 of a row, which begin at s[at]; what may not be read
+    becomes -inf, up to the next whole vector. slope receives the derivative of the softcap."""
+    n = last - first
+    up = (n + p.lanes - 1) // p.lanes * p.lanes
+    row = s[at : at + up]
+    zero = like(row[0], 0)
+    lowest = like(zero, -np.inf)
+    if softcap > 0:
+        # The reciprocal of a cap near 0 is beyond the type: then scores are first multiplied by a power of two.
+        least = choose(zero, 2.0**-100, 2.0**-900)
+        up_by = like(zero, 1) / least if softcap < least else like(zero, 1)
+        cap = like(zero, softcap)
+        inverse = like(zero, 1 / (softcap * up_by))
+        for j in range(up):
+            row[j] = tanh((row[j] * up_by) * inverse)
+        if sloped:
+            of_cap = slope[slope_at : slope_at + up]
+            for j in range(up):
+                of_cap[j] = fma(-row[j], row[j], like(zero, 1))
+        for j in range(up):
+            row[j] = row[j] * cap
+    if p.biased:
+        added = bias[b, h, i]
+        for j in range(n):
+            x = added[first + j]
+            row[j] = lowest if x == lowest else row[j] + x
+    if p.masked:
+        allowed = mask[b, h, i]
+        for j in range(n):
+            row[j] = row[j] if allowed[first + j] else lowest
+    for j in range(min(max(lo - first, 0), up)):
+        row[j] = lowest
+    for j in range(min(max(hi - first, 0), n), up):
+        row[j] = lowest
+
+
+@inlined
+def drop_row(p, keep, seeds, b, h, i, first, last, s, at):
+    """Elements of dropped keys become 0, the others `keep` times themselves."""
+    key = row_key(seeds[b], h, i)
+    row = s[at : at + last - first]
+    zero = like(row[0], 0)
+    for j in range(last - first):
+        row[j] = zero if key_hash(key, first + j) < p.drop_below else row[j] * keep

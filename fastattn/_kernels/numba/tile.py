@@ -1,0 +1,217 @@
+"""Tiles of matrix products in registers, and passes over rows of whole vectors.
+
+Every element of a product is one chain of multiply-adds in ascending order of the inner index, in a tile of any size.
+Rows that are read or written in whole vectors have room for these; offsets are elements from an array's start.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from fastattn._kernels.numba.compiled import inlined
+from fastattn._kernels.numba.lanes import LANES, WIDE, Lanes, address, lanes_of, written
+
+__all__ = [
+    "ADD", "CONTINUE", "FRESH", "PANEL", "ROWS", "dot_row", "exp_row", "finite_row", "multiply", "pack_panel",
+    "scale_row", "sum_row", "top_row",
+]  # fmt: skip
+
+ROWS = 6
+PANEL = {np.dtype(name).char: 4 * lanes for name, lanes in LANES.items()}  # columns of a panel: 256 bytes
+FRESH, CONTINUE, ADD = 0, 1, 2  # what a product does with what is there: replaces it, is its chain's end, is added
+_VECTORS = 4 if WIDE else 1
+
+
+def _tile(rows: int, vectors: int) -> Any:
+    """Make a product of `rows` rows and `vectors` vectors of columns: C (+)= A B.
+
+    A has steps a_row from row to row and a_step along the inner index; rows of B and C are b_row and c_row apart.
+    """
+
+    def typed(context: Any, a: Any, a0: Any, a_row: Any, a_step: Any, b: Any, b0: Any, b_row: Any, c: Any, c0: Any,
+              c_row: Any, depth: Any, mode: Any) -> Any:  # fmt: skip
+        arguments = (a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, depth, mode)
+        kinds = [kind if isinstance(kind, types.Array) else types.int64 for kind in arguments]
+
+        def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+            lanes = lanes_of(signature, builder)
+            at = [address(context, builder, kinds[i], values[i]) for i in (0, 4, 7)]
+            a0, a_row, a_step, b0, b_row, c0, c_row, depth, mode = (values[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 11))
+            word = ir.IntType(64)
+            go_on = builder.icmp_signed("==", mode, ir.Constant(word, CONTINUE))
+            add = builder.icmp_signed("==", mode, ir.Constant(word, ADD))
+            zero = lanes.of(0)
+
+            def place(row: int, vector: int) -> Any:
+                of_row = builder.add(c0, builder.mul(c_row, ir.Constant(word, row)))
+                return builder.add(of_row, ir.Constant(word, vector * lanes.count))
+
+            sums = [
+                [lanes.variable(builder.select(go_on, lanes.load(at[2], place(r, v)), zero)) for v in range(vectors)]
+                for r in range(rows)
+            ]
+            with lanes.steps(depth, 1) as (k, _):
+                of_b = builder.add(b0, builder.mul(k, b_row))
+                of_a = builder.add(a0, builder.mul(k, a_step))
+                right = [
+                    lanes.load(at[1], builder.add(of_b, ir.Constant(word, v * lanes.count))) for v in range(vectors)
+                ]
+                for r in range(rows):
+                    left = lanes.load_one(at[0], builder.add(of_a, builder.mul(a_row, ir.Constant(word, r))))
+                    for v in range(vectors):
+                        builder.store(lanes.fma(left, right[v], builder.load(sums[r][v])), sums[r][v])
+            for r in range(rows):
+                for v in range(vectors):
+                    before = builder.select(add, lanes.load(at[2], place(r, v)), zero)
+                    lanes.store(lanes.add(before, builder.load(sums[r][v])), at[2], place(r, v))
+            return context.get_dummy_value()
+
+        return types.void(*kinds), generate
+
+    return written(typed)
+
+
+_6_wide, _4_wide, _2_wide, _1_wide = (_tile(rows, _VECTORS) for rows in (6, 4, 2, 1))
+_6_one, _4_one, _2_one, _1_one = (_tile(rows, 1) for rows in (6, 4, 2, 1))
+
+
+@inlined
+def multiply(rows, columns, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, depth, mode, lanes):
+    """C = A B of any sizes, or what `mode` says; columns are rounded up to whole vectors of `lanes`."""
+    r = 0
+    while r < rows:
+        left = rows - r
+        ar, cr = a0 + r * a_row, c0 + r * c_row
+        j = 0
+        if left >= 6:
+            while j + _VECTORS * lanes <= columns:
+                _6_wide(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += _VECTORS * lanes
+            while j < columns:
+                _6_one(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += lanes
+            r += 6
+        elif left >= 4:
+            while j + _VECTORS * lanes <= columns:
+                _4_wide(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += _VECTORS * lanes
+            while j < columns:
+                _4_one(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += lanes
+            r += 4
+        elif left >= 2:
+            while j + _VECTORS * lanes <= columns:
+                _2_wide(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += _VECTORS * lanes
+            while j < columns:
+                _2_one(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += lanes
+            r += 2
+        else:
+            while j + _VECTORS * lanes <= columns:
+                _1_wide(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += _VECTORS * lanes
+            while j < columns:
+                _1_one(a, ar, a_row, a_step, b, b0 + j, b_row, c, cr + j, c_row, depth, mode)
+                j += lanes
+            r += 1
+
+
+@inlined
+def pack_panel(source, at, stride, n, depth, panel, to, width):
+    """Panel [depth][width] of n rows of `depth` elements, `stride` apart; zeros beyond the rows."""
+    for t in range(depth):
+        row = panel[to + t * width : to + (t + 1) * width]
+        for j in range(width):
+            row[j] = 0
+    for j0 in range(0, n, 8):
+        m = min(8, n - j0)
+        for t in range(depth):
+            row = panel[to + t * width + j0 : to + t * width + j0 + m]
+            for j in range(m):
+                row[j] = source[at + (j0 + j) * stride + t]
+
+
+def _row(arguments: int, write: Any) -> Any:
+    """Make a pass over elements at..at+n-1 of an array in whole vectors, n rounded up; `write` returns a number."""
+
+    def typed_2(context: Any, x: Any, at: Any, n: Any, a: Any) -> Any:
+        return form((x, types.int64, types.int64, x.dtype))
+
+    def typed_3(context: Any, x: Any, at: Any, n: Any, y: Any, y_at: Any) -> Any:
+        return form((x, types.int64, types.int64, y, types.int64))
+
+    def form(kinds: tuple[Any, ...]) -> Any:
+        real = kinds[0].dtype
+
+        def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+            given = [
+                address(context, builder, kind, value) if isinstance(kind, types.Array) else value
+                for kind, value in zip(kinds, values)
+            ]
+            return write(Lanes(builder, real), *given)
+
+        return real(*kinds), generate
+
+    return written(typed_2 if arguments == 2 else typed_3)
+
+
+def _write_exp(lanes: Lanes, x: Any, at: Any, n: Any, base: Any) -> Any:
+    less, total = lanes.spread(base), lanes.variable(lanes.of(0))
+    with lanes.steps(n, lanes.count) as (j, _):
+        place = lanes.builder.add(at, j)
+        power = lanes.exp_soft(lanes.sub(lanes.load(x, place), less))
+        lanes.store(power, x, place)
+        lanes.builder.store(lanes.add(lanes.builder.load(total), power), total)
+    return lanes.sum(lanes.builder.load(total))
+
+
+def _write_top(lanes: Lanes, x: Any, at: Any, n: Any, least: Any) -> Any:
+    best = lanes.variable(lanes.spread(least))
+    with lanes.steps(n, lanes.count) as (j, _):
+        found = lanes.load(x, lanes.builder.add(at, j))
+        lanes.builder.store(lanes.max(found, lanes.builder.load(best)), best)
+    return lanes.top(lanes.builder.load(best))
+
+
+def _write_scale(lanes: Lanes, x: Any, at: Any, n: Any, factor: Any) -> Any:
+    times = lanes.spread(factor)
+    with lanes.steps(n, lanes.count) as (j, _):
+        place = lanes.builder.add(at, j)
+        lanes.store(lanes.mul(lanes.load(x, place), times), x, place)
+    return factor
+
+
+def _write_sum(lanes: Lanes, x: Any, at: Any, n: Any, start: Any) -> Any:
+    total = lanes.variable(lanes.of(0))
+    with lanes.steps(n, lanes.count) as (j, _):
+        found = lanes.load(x, lanes.builder.add(at, j))
+        lanes.builder.store(lanes.add(lanes.builder.load(total), found), total)
+    return lanes.builder.fadd(start, lanes.sum(lanes.builder.load(total)))
+
+
+def _write_finite(lanes: Lanes, x: Any, at: Any, n: Any, zero: Any) -> Any:
+    nothing, total = lanes.of(0), lanes.variable(lanes.of(0))
+    with lanes.steps(n, lanes.count) as (j, _):
+        found = lanes.load(x, lanes.builder.add(at, j))
+        lanes.builder.store(lanes.add(lanes.builder.load(total), lanes.mul(found, nothing)), total)
+    return lanes.sum(lanes.builder.load(total))
+
+
+def _write_dot(lanes: Lanes, x: Any, at: Any, n: Any, y: Any, y_at: Any) -> Any:
+    total = lanes.variable(lanes.of(0))
+    with lanes.steps(n, lanes.count) as (j, _):
+        a, b = lanes.load(x, lanes.builder.add(at, j)), lanes.load(y, lanes.builder.add(y_at, j))
+        lanes.builder.store(lanes.fma(a, b, lanes.builder.load(total)), total)
+    return lanes.sum(lanes.builder.load(total))
+
+
+exp_row = _row(2, _write_exp)  # x = e^(x - base); returns the sum
+top_row = _row(2, _write_top)  # the largest element, or `least`; NaN does not count
+scale_row = _row(2, _write_scale)  # x = factor x
+sum_row = _row(2, _write_sum)  # start plus the sum
+finite_row = _row(2, _write_finite)  # 0 if all are finite, else NaN
+dot_row = _row(3, _write_dot)  # the sum of products
