@@ -99,9 +99,12 @@ def test_the_extension_depends_on_no_openmp_or_blas():
         assert name not in symbols, name
 
 
-def test_a_checkout_that_was_not_built_says_so(run_python, tmp_path):
+def test_a_checkout_that_was_not_built_uses_numba_and_says_so_where_it_must_not(run_python, tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "fastattn", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
-    done = run_python("-c", "import fastattn", check=False, PYTHONPATH=str(tmp_path))
+    code = "import fastattn; print(fastattn.show_config(as_dict=True)['backend'])"
+    given = {"PYTHONPATH": str(tmp_path), "FASTATTN_ISA": None}
+    assert run_python("-c", code, FASTATTN_BACKEND=None, **given).stdout == "numba\n"
+    done = run_python("-c", code, check=False, FASTATTN_BACKEND="c", **given)
     assert "ImportError: fastattn: expected its compiled module" in done.stderr
     assert "Hint: " in done.stderr
 

@@ -10,13 +10,15 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from fastattn.errors import describe
+
 __all__ = ["core"]
 
 
 def _choose(wanted: str) -> Any:
     if wanted not in ("", "c", "numba"):
         hint = "unset it to use the compiled module where it is there."
-        raise ImportError(f"FASTATTN_BACKEND: expected 'c' or 'numba', got {wanted!r}.\nHint: {hint}")
+        raise ImportError(describe("FASTATTN_BACKEND", "'c' or 'numba'", repr(wanted), hint))
     if wanted != "numba":
         try:
             return importlib.import_module("fastattn._kernels.core")
@@ -24,8 +26,6 @@ def _choose(wanted: str) -> Any:
             if error.name != "fastattn._kernels.core":
                 raise
         if wanted == "c":
-            from fastattn.errors import describe
-
             here = __file__.removesuffix("__init__.py")
             hint = "after 'pip install .' start Python elsewhere, or build here: python setup.py build_ext --inplace."
             raise ImportError(describe("fastattn", f"its compiled module in {here}", "none", hint)) from None

@@ -4,9 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._kernels.numba import scores
 from fastattn._kernels.numba.attention_backward import attention_backward, backward_space
 from fastattn._kernels.numba.attention_forward import attention_forward, forward_space
+from fastattn._kernels.numba.blocks import scores
+from fastattn._kernels.numba.blocks.compiled import kernel
+from fastattn._kernels.numba.blocks.lanes import LANES
+from fastattn._kernels.numba.blocks.rows import Problem
+from fastattn._kernels.numba.blocks.tile import PANEL
 from fastattn._kernels.numba.checks import (
     MOST,
     WIDEST,
@@ -21,13 +25,9 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
-from fastattn._kernels.numba.compiled import kernel
-from fastattn._kernels.numba.lanes import LANES
 from fastattn._kernels.numba.records import ADDITIVE, SCORES, KernelNormalizer, KernelScore, Keys, Options
-from fastattn._kernels.numba.rows import Problem
 from fastattn._kernels.numba.sparse import least_weight, sparse_backward, sparse_forward, sparse_space
 from fastattn._kernels.numba.threads import get_num_threads, in_parts
-from fastattn._kernels.numba.tile import PANEL
 from fastattn.errors import UnsupportedError, describe
 
 __all__ = ["Call", "pack_keys", "panel_elements", "panel_width"]

@@ -13,11 +13,11 @@ everything.
 
 import numpy as np
 
-from fastattn._kernels.numba import scores
-from fastattn._kernels.numba.compiled import inlined, kernel
-from fastattn._kernels.numba.elements import exp_soft, fma, like
-from fastattn._kernels.numba.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
-from fastattn._kernels.numba.tile import dot_row, finite_row, multiply, pack_panel
+from fastattn._kernels.numba.blocks import scores
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
+from fastattn._kernels.numba.blocks.elements import exp_soft, fma, like
+from fastattn._kernels.numba.blocks.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
+from fastattn._kernels.numba.blocks.tile import dot_row, finite_row, multiply, pack_panel
 
 __all__ = ["attention_backward", "backward_space"]
 

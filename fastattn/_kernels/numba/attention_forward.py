@@ -9,11 +9,19 @@ import math
 
 import numpy as np
 
-from fastattn._kernels.numba import scores
-from fastattn._kernels.numba.compiled import inlined, kernel
-from fastattn._kernels.numba.elements import fma, like
-from fastattn._kernels.numba.rows import Problem, drop_row, key_offset, may_read, row_options, row_range, value_offset
-from fastattn._kernels.numba.tile import exp_row, finite_row, multiply, scale_row, top_row
+from fastattn._kernels.numba.blocks import scores
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
+from fastattn._kernels.numba.blocks.elements import fma, like
+from fastattn._kernels.numba.blocks.rows import (
+    Problem,
+    drop_row,
+    key_offset,
+    may_read,
+    row_options,
+    row_range,
+    value_offset,
+)
+from fastattn._kernels.numba.blocks.tile import exp_row, finite_row, multiply, scale_row, top_row
 
 __all__ = ["CHUNK", "attention_forward", "forward_space"]
 

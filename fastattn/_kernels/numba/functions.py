@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from fastattn._kernels.numba.blocks.compiled import kernel
+from fastattn._kernels.numba.blocks.elements import choose, exp, exp_soft, key_hash, like, row_key, sigmoid, tanh
 from fastattn._kernels.numba.checks import (
     Array,
     between,
@@ -14,8 +16,6 @@ from fastattn._kernels.numba.checks import (
     table,
     tensor,
 )  # fmt: skip
-from fastattn._kernels.numba.compiled import kernel
-from fastattn._kernels.numba.elements import choose, exp, exp_soft, key_hash, like, row_key, sigmoid, tanh
 
 __all__ = [
     "largest", "logarithm", "map_array", "mix64", "normalize", "normalize_backward", "relu_backward", "rotary",

@@ -4,6 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._kernels.numba.blocks.compiled import kernel
+from fastattn._kernels.numba.blocks.elements import like
+from fastattn._kernels.numba.blocks.lanes import LANES
+from fastattn._kernels.numba.blocks.tile import PANEL, multiply
 from fastattn._kernels.numba.checks import (
     WIDEST,
     Array,
@@ -16,11 +20,7 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
-from fastattn._kernels.numba.compiled import kernel
-from fastattn._kernels.numba.elements import like
-from fastattn._kernels.numba.lanes import LANES
 from fastattn._kernels.numba.threads import in_parts
-from fastattn._kernels.numba.tile import PANEL, multiply
 
 __all__ = ["gemm", "gemm_pack", "gemm_packed_elements", "gemm_tn"]
 

@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
+from fastattn._kernels.numba.blocks.elements import fma, like, sigmoid, tanh
+from fastattn._kernels.numba.blocks.lanes import LANES
+from fastattn._kernels.numba.blocks.tile import PANEL, multiply
 from fastattn._kernels.numba.checks import (
     MOST,
     WIDEST,
@@ -20,13 +24,9 @@ from fastattn._kernels.numba.checks import (
     tensor,
     within,
 )
-from fastattn._kernels.numba.compiled import inlined, kernel
-from fastattn._kernels.numba.elements import fma, like, sigmoid, tanh
-from fastattn._kernels.numba.lanes import LANES
 from fastattn._kernels.numba.products import gemm
 from fastattn._kernels.numba.records import Sequences
 from fastattn._kernels.numba.threads import in_parts
-from fastattn._kernels.numba.tile import PANEL, multiply
 
 __all__ = ["Recurrent"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._kernels.numba import scores
+from fastattn._kernels.numba.blocks import scores
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
+from fastattn._kernels.numba.blocks.elements import fma, key_hash, like, row_key
+from fastattn._kernels.numba.blocks.rows import Problem, key_offset, row_options, row_range, value_offset
 from fastattn._kernels.numba.checks import Array, flat, floats, maybe, table
-from fastattn._kernels.numba.compiled import inlined, kernel
-from fastattn._kernels.numba.elements import fma, key_hash, like, row_key
-from fastattn._kernels.numba.rows import Problem, key_offset, row_options, row_range, value_offset
 from fastattn._kernels.numba.steps import pair_backward
 
 __all__ = ["entmax", "entmax_backward", "sparse_backward", "sparse_forward", "sparse_space"]

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastattn._kernels.numba import additive
+from fastattn._kernels.numba.blocks import additive
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
+from fastattn._kernels.numba.blocks.elements import exp, exp_soft, fma, like, sigmoid
 from fastattn._kernels.numba.checks import (
     Array,
     between,
@@ -18,8 +20,6 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )
-from fastattn._kernels.numba.compiled import inlined, kernel
-from fastattn._kernels.numba.elements import exp, exp_soft, fma, like, sigmoid
 from fastattn._kernels.numba.records import ADDITIVE, Features, KernelScore, Keys
 
 __all__ = ["Steps", "query_backward"]

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fastattn.errors import describe
+
 __all__ = ["build_info", "get_num_threads", "in_parts", "set_num_threads"]
 
 _MOST = 256
@@ -35,9 +37,7 @@ def _choose() -> None:
             _State.threads, _State.reason = min(int(text), _MOST), name
             return
         if text and name == "FASTATTN_NUM_THREADS":
-            raise ImportError(
-                f"{name}: expected a number of threads from 1 up, got {text!r}.\nHint: unset it, or set it to 1."
-            )
+            raise ImportError(describe(name, "a number of threads from 1 up", repr(text), "unset it, or set it to 1."))
     allowed = getattr(os, "sched_getaffinity", None)  # of Linux
     cpus = len(allowed(0)) if allowed else os.cpu_count() or 1
     quota = _cgroup_cpus()
@@ -61,10 +61,8 @@ def build_info() -> dict[str, Any]:
     """Return the level and the threads in use, with reasons, in the words of the compiled module."""
     wanted = os.environ.get("FASTATTN_ISA", "")
     if wanted not in ("", "numba"):
-        raise ImportError(
-            f"FASTATTN_ISA: expected no level with the backend numba, got {wanted!r}.\n"
-            "Hint: unset FASTATTN_ISA, or FASTATTN_BACKEND."
-        )
+        hint = "unset FASTATTN_ISA, or FASTATTN_BACKEND."
+        raise ImportError(describe("FASTATTN_ISA", "no level with the backend numba", repr(wanted), hint))
     return {
         "level": "numba",
         "level_reason": "compiled by Numba for this processor",

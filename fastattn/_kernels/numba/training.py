@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._kernels.numba.blocks.compiled import kernel
+from fastattn._kernels.numba.blocks.elements import choose, exp_soft, fma, key_hash, like, root, row_key
 from fastattn._kernels.numba.checks import (
     MOST,
     Array,
@@ -17,8 +19,6 @@ from fastattn._kernels.numba.checks import (
     tensor,
     within,
 )  # fmt: skip
-from fastattn._kernels.numba.compiled import kernel
-from fastattn._kernels.numba.elements import choose, exp_soft, fma, key_hash, like, root, row_key
 from fastattn._kernels.numba.threads import in_parts
 
 __all__ = [

@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT",
     "DamagedError",
     "NewerError",
+    "lock",
     "read_folder",
     "remove_folder",
     "write_file",
@@ -36,6 +37,8 @@ FORMAT = 1  # of the manifest and of what the files mean; raised when older vers
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 20  # bytes
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe must not block
 
 
 class DamagedError(CheckpointError):
@@ -182,7 +185,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _write_file(path: Path, data: bytes) -> None:
     # 0o666: the user's umask decides who may read it, as for any other file.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
         rest = memoryview(data)
         while rest:
@@ -194,7 +197,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 def _read_file(path: Path, size: int | None) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not block
+        descriptor = os.open(path, os.O_RDONLY | _AT_ONCE | _BINARY)
         try:
             found = os.fstat(descriptor)
             # Compared before anything is read, so that no file makes this allocate more than it has.
@@ -212,11 +215,26 @@ def _read_file(path: Path, size: int | None) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows opens no folders, and keeps names by itself
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Lock a file for this process until it is closed, however that ends; raise an OSError if another one has it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        import msvcrt
+
+        system: Any = msvcrt
+        system.locking(descriptor, system.LK_NBLCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _reason(error: OSError) -> str:

@@ -1,7 +1,6 @@
 """Runs in folders: a model is trained there, and loaded from there."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -381,15 +380,15 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep a second process from training in the same folder; the lock ends with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         problem = f"cannot be used: {(error.strerror or str(error)).lower()}"
         hint = "choose a folder that you may write to."
         raise CheckpointError(describe_file(folder, problem, hint)) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            durable.lock(descriptor)
+        except (BlockingIOError, PermissionError):
             problem = "another process is training in this folder"
             raise CheckpointError(describe_file(folder, problem, "wait for it, or choose another folder.")) from None
         yield

@@ -85,8 +85,9 @@ def stop_requests() -> Iterator[Stop]:
         stop.number = number
         restore()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    for number in (signal.SIGINT, signal.SIGTERM, *([hangup] if hangup else [])):
+        if number == hangup and signal.getsignal(number) == signal.SIG_IGN:
             continue
         before[number] = signal.getsignal(number) or signal.SIG_DFL
         signal.signal(number, handle)

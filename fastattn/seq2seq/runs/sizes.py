@@ -68,7 +68,20 @@ class Blank(np.random.Generator):
 
 def memory() -> int:
     """Return how many bytes of memory the machine has."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return _memory_of_windows()
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _memory_of_windows() -> int:
+    import ctypes
+
+    # MEMORYSTATUSEX: its size and the load, then seven sizes of which the first is that of the memory.
+    words = (ctypes.c_uint64 * 8)()
+    words[0] = ctypes.sizeof(words)
+    library: Any = ctypes
+    library.windll.kernel32.GlobalMemoryStatusEx(words)
+    return int(words[1])
 
 
 def shown(size: float, unit: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from fastattn._kernels.numba.lanes import Lanes, number_type, written
+from fastattn._kernels.numba.blocks.lanes import Lanes, number_type, written
 
 __all__ = [
     "choose",

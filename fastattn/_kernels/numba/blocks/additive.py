@@ -12,9 +12,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from fastattn._kernels.numba.compiled import inlined
-from fastattn._kernels.numba.elements import choose, exp_parts, fma, fma_once, like, sigmoid, tanh
-from fastattn._kernels.numba.lanes import Lanes, address, lanes_of, written
+from fastattn._kernels.numba.blocks.compiled import inlined
+from fastattn._kernels.numba.blocks.elements import choose, exp_parts, fma, fma_once, like, sigmoid, tanh
+from fastattn._kernels.numba.blocks.lanes import Lanes, address, lanes_of, written
 
 __all__ = ["back_block", "direct", "pack_panel_exponentials", "pack_query", "pack_row", "score_tile"]
 

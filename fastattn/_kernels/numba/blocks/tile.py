@@ -11,8 +11,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from fastattn._kernels.numba.compiled import inlined
-from fastattn._kernels.numba.lanes import LANES, WIDE, Lanes, address, lanes_of, written
+from fastattn._kernels.numba.blocks.compiled import inlined
+from fastattn._kernels.numba.blocks.lanes import LANES, WIDE, Lanes, address, lanes_of, written
 
 __all__ = [
     "ADD", "CONTINUE", "FRESH", "PANEL", "ROWS", "dot_row", "exp_row", "finite_row", "multiply", "pack_panel",

@@ -4,10 +4,10 @@ A row of a packed query is the query itself times scale (dot), the query (l1), o
 holds `width` keys, feature by feature.
 """
 
-from fastattn._kernels.numba import additive
-from fastattn._kernels.numba.compiled import inlined
-from fastattn._kernels.numba.elements import fma, like
-from fastattn._kernels.numba.tile import multiply, pack_panel
+from fastattn._kernels.numba.blocks import additive
+from fastattn._kernels.numba.blocks.compiled import inlined
+from fastattn._kernels.numba.blocks.elements import fma, like
+from fastattn._kernels.numba.blocks.tile import multiply, pack_panel
 
 __all__ = [
     "back_pairs", "key_flag", "pack_keys", "pack_query", "pack_row", "padded_features", "panel_rows", "query_width",

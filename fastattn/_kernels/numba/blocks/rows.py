@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastattn._kernels.numba.compiled import inlined
-from fastattn._kernels.numba.elements import choose, fma, key_hash, like, row_key, tanh
+from fastattn._kernels.numba.blocks.compiled import inlined
+from fastattn._kernels.numba.blocks.elements import choose, fma, key_hash, like, row_key, tanh
 
 __all__ = ["Problem", "drop_row", "key_offset", "may_read", "row_options", "row_range", "value_offset"]
 
