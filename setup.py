@@ -2,6 +2,7 @@
 
 Environment:
     FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g
+    FASTATTN_PURE=1              no compiled module: kernels are compiled by Numba where the package runs
     FASTATTN_BUILD_LEVELS=a,b    build only generic and these instruction-set levels (default: all that the compiler
                                  takes)
 """
@@ -220,7 +221,10 @@ core = Extension(
     language="c",
 )
 
-setup(
-    ext_modules=cythonize([core], compiler_directives=DIRECTIVES, include_path=[write_declarations()]),
-    cmdclass={"build_ext": BuildExt},
-)
+if os.environ.get("FASTATTN_PURE", "") not in ("", "0"):
+    setup()
+else:
+    setup(
+        ext_modules=cythonize([core], compiler_directives=DIRECTIVES, include_path=[write_declarations()]),
+        cmdclass={"build_ext": BuildExt},
+    )

@@ -108,6 +108,54 @@ def test_the_wheel_computes_the_bits_of_this_build(bare, environment):
     assert json.loads(own.stdout).items() <= wheel.items()  # this build may have fewer levels
 
 
+@pytest.fixture(scope="session")
+def pure(tmp_path_factory):
+    """The interpreter of a new environment in which the wheel without a compiled module was installed."""
+    folder = tmp_path_factory.mktemp("pure")
+    path = os.pathsep.join([str(Path(sys.base_prefix, "bin")), os.environ["PATH"]])
+    said = run(
+        sys.executable, ROOT / "tools" / "wheels", "--pure", "--python", VERSION, "-o", folder, variables={"PATH": path}
+    ).stdout  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    assert wheel.name == f"fastattn-{fastattn.__version__}-py3-none-any.whl" and said.endswith("good\n")
+    run(sys.executable, "-m", "venv", folder / "venv")
+    python = folder / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "--disable-pip-version-check", "install", "-q", f"{wheel}[seq2seq]", cwd=folder)
+    return python, folder
+
+
+PURE = """
+import tempfile
+import numpy as np, fastattn
+from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, VocabularyConfig, load, train
+assert fastattn.show_config(as_dict=True)["backend"] == "numba"
+rng = np.random.default_rng(0)
+query, memory = rng.normal(size=(3, 16)), rng.normal(size=(7, 16))
+output = fastattn.attention(query, memory, memory, return_weights=True)
+assert np.allclose(output.weights.sum(axis=1), 1) and np.allclose(output.weights @ memory, output.context)
+words = "zero one two three".split()
+pairs = [(f"{a}{b}", f"{words[a]} {words[b]}") for a in range(4) for b in range(4)]
+config = Config(
+    model=BahdanauConfig(embedding=16, hidden=32, attention=16, readout_width=16),
+    vocabulary=VocabularyConfig(source="char", target="word"),
+    training=TrainingConfig(epochs=40, rate=0.02),
+)
+with tempfile.TemporaryDirectory() as folder:
+    train(config, folder, pairs=pairs, quiet=True)
+    print(load(folder).translate(["31"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.packages
+def test_the_pure_wheel_attends_and_trains(pure):
+    python, folder = pure
+    variables = {"FASTATTN_CACHE_DIR": str(folder / "cache")}
+    assert run(python, "-c", PURE, cwd=folder, variables=variables).stdout == "['three one']\n"
+    done = run(python.with_name("fastattn"), "info", cwd=folder, variables=variables)
+    assert "backend:      numba" in done.stdout
+
+
 # Small wheels that are right but for one thing.
 
 COMPILE = ["-fstack-protector-all"]

@@ -3,10 +3,10 @@
 import ctypes
 
 import numpy as np
-from hints import advice
 
 from fastattn._kernels.numba import checks, records
 from fastattn._kernels.numba.attention import Call
+from hints import advice
 
 FLOAT32 = np.dtype(np.float32)
 SIZES = "sizes and numbers must be those of the other arrays"

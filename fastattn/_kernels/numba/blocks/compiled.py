@@ -53,7 +53,7 @@ def _compiled(function: Callable[..., Any], signature: Any, **options: Any) -> A
         settings: Any = numba.config
         before = settings.CACHE_DIR
         try:
-            settings.CACHE_DIR = str(folder / _STAMP)
+            settings.CACHE_DIR = str(folder / f"kernels-{_STAMP}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a cache that cannot be written is none
                 return numba.njit(signature, cache=True, **options)(function)
