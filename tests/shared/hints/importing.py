@@ -28,20 +28,14 @@ for right in ({}, {"FASTATTN_NUM_THREADS": "1"}):
     )
 
 
-advice(
-    lambda environment={"FASTATTN_BACKEND": "fortran"}: importing(**environment),
-    "unset it to use the compiled module",
-    environment={},
-)
-
-
-def not_built():
+def not_built(backend="c"):
     try:
         missing = mock.patch.dict("sys.modules", {"fastattn._kernels.core": None})
-        with missing, mock.patch.dict("os.environ", {"FASTATTN_BACKEND": "c"}):
+        with missing, mock.patch.dict("os.environ", {"FASTATTN_BACKEND": backend}):
             runpy.run_path(str(PACKAGE / "_kernels" / "__init__.py"))
     except ImportError as error:
         raise Said(str(error)) from None
 
 
 advice(not_built, "start Python elsewhere, or build here: python setup.py build_ext --inplace", importing)
+advice(lambda: not_built("fortran"), "unset it to use the compiled module", importing)

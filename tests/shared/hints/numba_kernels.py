@@ -1,12 +1,14 @@
 """Hints of the kernels in Numba, which see what callers have checked before."""
 
 import ctypes
+import os
+from unittest import mock
 
 import numpy as np
 
-from fastattn._kernels.numba import checks, records
+from fastattn._kernels.numba import checks, records, threads
 from fastattn._kernels.numba.attention import Call
-from hints import advice
+from hints import Said, advice
 
 FLOAT32 = np.dtype(np.float32)
 SIZES = "sizes and numbers must be those of the other arrays"
@@ -34,3 +36,15 @@ advice(
     "use the compiled module",
     lambda: attend(records.KernelNormalizer(np.array(1.5))),
 )
+
+
+def setting(function, **variables):
+    try:
+        with mock.patch.dict(os.environ, variables):
+            function()
+    except ImportError as error:
+        raise Said(str(error)) from None
+
+
+advice(lambda: setting(threads._choose, FASTATTN_NUM_THREADS="all"), "unset it, or set it to 1", threads.build_info)
+advice(lambda: setting(threads.build_info, FASTATTN_ISA="mmx"), "unset FASTATTN_ISA, or FASTATTN_B", threads.build_info)
