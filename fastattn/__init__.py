@@ -5,7 +5,8 @@ projects and packs a memory once for many queries; `attention_forward` and `atte
 frameworks. `create` makes an attention mechanism of the literature by its name. Score functions are in
 `fastattn.scores`, normalizers in `fastattn.normalizers`, exceptions in `fastattn.errors`.
 
-Importing this package loads NumPy and one extension module, and starts no threads.
+Importing this package loads NumPy and one extension module, and starts no threads. Where there is no extension module
+it loads Numba, which compiles the kernels when they are called.
 """
 
 import importlib

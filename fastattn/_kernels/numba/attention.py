@@ -25,20 +25,13 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
-from fastattn._kernels.numba.records import ADDITIVE, SCORES, KernelNormalizer, KernelScore, Keys, Options
+from fastattn._kernels.numba.records import ADDITIVE, SCORES, KernelNormalizer, KernelScore, Keys, Options, refused
 from fastattn._kernels.numba.sparse import least_weight, sparse_backward, sparse_forward, sparse_space
 from fastattn._kernels.numba.threads import get_num_threads, in_parts
-from fastattn.errors import UnsupportedError, describe
 
 __all__ = ["Call", "pack_keys", "panel_elements", "panel_width"]
 
 _INT64, _UINT64, _BOOL = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.bool_)
-
-
-def refused(what: str, expected: str) -> UnsupportedError:
-    """Return the error of what only the compiled module does."""
-    hint = "use the compiled module: pip install a wheel of this platform, or build fastattn from source."
-    return UnsupportedError(describe(what, expected, "the backend numba", hint))
 
 
 class Call:
@@ -199,6 +192,7 @@ class Call:
         d_value: Array,
         d_bias: Array | None,
         d_vector: Array | None,
+        d_parameters: Array | None,
         value: Array | None = None,
     ) -> bool:
         """Write all gradients, and return whether they are finite; context, row_max and row_sum are those that forward
@@ -214,8 +208,9 @@ class Call:
             self._rows(d_lse, "d_lse", 1, False),
         )  # fmt: skip
         same("d_weights", "arrays without weights", int(d_weights is not None and weights is None), 0)
-        if not p.Hk or not p.B * p.H * p.Tq:
-            total[...] = 0
+        if not p.Hk or not rows:
+            for array in (*outputs, total):
+                array[...] = 0
             return True
         tasks = p.B * p.Hk
         of_heads, finite = np.zeros((tasks, p.D)), np.zeros(tasks, np.uint8)
@@ -243,6 +238,7 @@ class Call:
         d_value: Array,
         d_bias: Array | None,
         d_vector: Array | None,
+        d_parameters: Array | None,
         d_alpha: Array | None,
         value: Array | None = None,
     ) -> bool:

@@ -205,7 +205,7 @@ def attention_backward(
                         s[j] = weight
                     if biased and leave_out == 0:
                         for j in range(n):
-                            d_bias[b, h, i, begin + j] += float(dp[j])
+                            d_bias[b, h, i, begin + j] += np.float64(dp[j])
                     if softcap > 0:
                         slope = work[at_slope + r * lds : at_slope + r * lds + up]
                         for j in range(up):
@@ -236,7 +236,7 @@ def attention_backward(
                             at_dk + j * ldd, sums, spare,
                         )  # fmt: skip
                     for t in range(p.D):
-                        d_vectors[task * p.D + t] += float(sums[t])
+                        d_vectors[task * p.D + t] += np.float64(sums[t])
                 elif leave_out:
                     _live_product(
                         n, ldd, work, at_dp, 1, lds, live, 0, 1, lds, work, at_rows, ldd, work, at_dk + begin * ldd,

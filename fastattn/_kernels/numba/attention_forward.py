@@ -167,7 +167,7 @@ def attention_forward(
                     row_sum[row] = found
                 empty = top == lowest and found == zero
                 if lse.size:
-                    lse[row] = lowest if empty else like(scale, float(top) + math.log(float(found)))
+                    lse[row] = lowest if empty else like(scale, np.float64(top) + math.log(np.float64(found)))
                 scale_row(work, at, up, zero if empty else like(scale, 1) / found)
                 if weights.size:
                     for j in range(n):

@@ -63,7 +63,7 @@ def _softmax(x, mask, y, rows, columns):
             row[c] = exp_soft(row[c] - base)
         total = 0.0
         for c in range(columns):
-            total += float(row[c])
+            total += np.float64(row[c])
         factor = zero if top == lowest and total == 0 else like(zero, 1 / total)
         for c in range(columns):
             row[c] = row[c] * factor
@@ -85,9 +85,9 @@ def _softmax_backward(y, dy, dx, rows, columns):
         total = 0.0
         for c in range(r * columns, (r + 1) * columns):
             if y[c] != zero:
-                total += float(y[c]) * float(dy[c])
+                total += np.float64(y[c]) * np.float64(dy[c])
         for c in range(r * columns, (r + 1) * columns):
-            dx[c] = like(zero, float(y[c]) * (float(dy[c]) - total)) if y[c] != zero else zero
+            dx[c] = like(zero, np.float64(y[c]) * (np.float64(dy[c]) - total)) if y[c] != zero else zero
 
 
 def softmax_backward(y: Array, dy: Array, dx: Array, rows: int, columns: int) -> None:
@@ -112,9 +112,9 @@ def _normalize(x, y, inverse, rows, columns):
         scale = one / (largest * power) if largest != zero else one
         total = 0.0
         for c in range(columns):
-            scaled = float((row[c] * power) * scale)
+            scaled = np.float64((row[c] * power) * scale)
             total += scaled * scaled
-        factor = zero if total == 0 else like(one, float(scale) / math.sqrt(total))
+        factor = zero if total == 0 else like(one, np.float64(scale) / math.sqrt(total))
         inverse[2 * r], inverse[2 * r + 1] = factor, power
         for c in range(columns):
             out[c] = (row[c] * power) * factor
@@ -135,10 +135,10 @@ def _normalize_backward(y, inverse, dy, dx, rows, columns):
     for r in range(rows):
         along, used = 0.0, False
         for c in range(r * columns, (r + 1) * columns):
-            along += float(y[c]) * float(dy[c])
+            along += np.float64(y[c]) * np.float64(dy[c])
             used = used or dy[c] != zero
         for c in range(r * columns, (r + 1) * columns):
-            rest = like(zero, float(dy[c]) - float(y[c]) * along)
+            rest = like(zero, np.float64(dy[c]) - np.float64(y[c]) * along)
             counts = used and inverse[2 * r] != zero  # a masked key may be NaN
             dx[c] = (rest * inverse[2 * r]) * inverse[2 * r + 1] if counts else zero
 
@@ -208,10 +208,10 @@ def _logarithm(x, seeds, step, y, rows, columns):
     for b in range(rows):
         key = row_key(seeds[b], -3, step) if seeds.size else row_key(np.uint64(0), -3, step)
         for j in range(columns):
-            at = float(x[b * columns + j])
+            at = np.float64(x[b * columns + j])
             found = math.log(at) if at > 0 else (-np.inf if at == 0 else np.nan)
             if seeds.size and found != -np.inf:
-                found -= math.log(-math.log((float(key_hash(key, j)) + 0.5) * 2.0**-32))
+                found -= math.log(-math.log((np.float64(key_hash(key, j)) + 0.5) * 2.0**-32))
             y[b * columns + j] = like(y[0], found)
 
 
@@ -234,4 +234,4 @@ def uniform(seeds: Array, step: int, draw: int, u: Array) -> None:
 @kernel("u1 i i d1!")
 def _uniform(seeds, step, draw, u):
     for b in range(u.size):
-        u[b] = (float(key_hash(row_key(seeds[b], -4, step), draw)) + 0.5) * 2.0**-32
+        u[b] = (np.float64(key_hash(row_key(seeds[b], -4, step), draw)) + 0.5) * 2.0**-32

@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn
 
-from fastattn._kernels.numba.attention import refused
+from fastattn._kernels.numba.records import refused
 
 __all__ = ["Monotonic"]
 

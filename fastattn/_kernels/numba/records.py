@@ -15,19 +15,32 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
+from fastattn.errors import UnsupportedError, describe
 
-__all__ = ["SCORES", "Chunks", "Features", "KernelNormalizer", "KernelScore", "Keys", "Options", "Sequences"]
+__all__ = [
+    "SCORES", "Chunks", "Features", "KernelFunctions", "KernelMask", "KernelNormalizer", "KernelScore", "Keys",
+    "Options", "Sequences", "refused",
+]  # fmt: skip
 
-SCORES = {"dot": 0, "additive": 1, "l1": 2}
+SCORES = {"dot": 0, "additive": 1, "l1": 2, "pairwise": 3}
 ADDITIVE = SCORES["additive"]
 
 
 class KernelScore:
     """A score that kernels compute, a number of SCORES, with an activation and its vector; softcap 0 is none."""
 
-    __slots__ = ("activation", "kernel", "softcap", "vector")
+    __slots__ = ("activation", "functions", "kernel", "softcap", "vector")
 
-    def __init__(self, kernel: int, activation: int = 0, vector: Array | None = None, softcap: float = 0) -> None:
+    def __init__(
+        self,
+        kernel: int,
+        activation: int = 0,
+        vector: Array | None = None,
+        softcap: float = 0,
+        functions: "KernelFunctions | None" = None,
+    ) -> None:
+        between("functions", "of another score", int(functions is not None), 0, int(kernel == SCORES["pairwise"]))
+        self.functions = functions
         self.kernel = between("score", None, kernel, 0, len(SCORES) - 1)
         self.activation = between("activation", None, activation, 0, 2)
         self.vector = vector
@@ -37,9 +50,37 @@ class KernelScore:
         """Return the vector of a score that has one, else an empty array."""
         return flat(self.vector, "vector", dtype, width) if self.kernel == ADDITIVE else np.empty(0, dtype)
 
-    def uncapped(self) -> None:
-        """Raise if there is a softcap."""
+    def alone(self) -> None:
+        """Raise unless it is one for kernels of one query, without softcap and not of functions from outside."""
+        same("score", "functions in steps", int(self.kernel == SCORES["pairwise"]), 0)
         between("softcap", None, int(self.softcap != 0), 0, 0)
+
+
+def refused(what: str, expected: str) -> UnsupportedError:
+    """Return the error of what only the compiled module does."""
+    hint = "use the compiled module: pip install a wheel of this platform, or build fastattn from source."
+    return UnsupportedError(describe(what, expected, "the backend numba", hint))
+
+
+class KernelFunctions:
+    """Functions from outside, on scores, of features or as a mask, which this backend does not call."""
+
+    sizes: tuple[int, ...] = ()
+    size = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise refused("functions", "scores, modifiers and masks that are not functions of yours")
+
+    def split(self, sums: Array) -> list[Array | None]:
+        """Return the sums of each parameter: there are none."""
+        return []
+
+
+class KernelMask:
+    """A mask function, which this backend does not call."""
+
+    def __init__(self, functions: KernelFunctions, blocks: Array) -> None:
+        raise refused("mask", "an array")
 
 
 class KernelNormalizer:
@@ -66,7 +107,8 @@ class Options:
     """What pairs of a query and a key are scored at all, and what is added to and taken from their scores."""
 
     __slots__ = (
-        "bias", "causal", "drop_below", "keep_scale", "key_lengths", "left", "mask", "right", "seeds",
+        "allow", "bias", "causal", "drop_below", "keep_scale", "key_lengths", "left", "mask", "modifier", "right",
+        "seeds",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +122,10 @@ class Options:
         seeds: Array | None = None,
         drop_below: int = 0,
         keep_scale: float = 1,
+        modifier: KernelFunctions | None = None,
+        allow: KernelMask | None = None,
     ) -> None:
+        self.modifier, self.allow = modifier, allow
         self.mask, self.bias, self.key_lengths, self.seeds = mask, bias, key_lengths, seeds
         self.causal = between("causal", None, causal, 0, 2)
         self.left = between("left", None, left, -1, FARTHEST)

@@ -153,7 +153,7 @@ def _entmax(x, mask, y, alpha, least, rows, columns, found, weights):
     for r in range(rows):
         for c in range(columns):
             allowed = mask.size == 0 or mask[r * columns + c] != 0
-            found[c] = float(x[r * columns + c]) if allowed else -np.inf
+            found[c] = np.float64(x[r * columns + c]) if allowed else -np.inf
         entmax_row(alpha, found, columns, weights, least)
         for c in range(columns):
             y[r * columns + c] = like(y[0], weights[c])
@@ -180,8 +180,8 @@ def entmax(x: Array, mask: Array | None, y: Array, alpha: float, rows: int, colu
 def _entmax_backward(y, dy, dx, d_alpha, alpha, rows, columns, p, d):
     for r in range(rows):
         for c in range(columns):
-            p[c] = float(y[r * columns + c])
-            d[c] = float(dy[r * columns + c]) if p[c] != 0 else 0.0
+            p[c] = np.float64(y[r * columns + c])
+            d[c] = np.float64(dy[r * columns + c]) if p[c] != 0 else 0.0
         found = entmax_back(alpha, p, d, columns)
         if d_alpha.size:
             d_alpha[r] = found
@@ -231,7 +231,7 @@ def _row_scores(
     for j in range(begin):
         found[j] = -np.inf
     for j in range(begin, hi):
-        found[j] = float(work[at_s + j])
+        found[j] = np.float64(work[at_s + j])
 
 
 @kernel(
@@ -340,7 +340,7 @@ def sparse_backward(
             of_row = row_key(seeds[b], h, i) if p.dropped else np.uint64(0)
             out = d_context[row * p.Dv : (row + 1) * p.Dv]
             for j in range(hi):
-                weight[j] = float(like(zero, weight[j]))
+                weight[j] = np.float64(like(zero, weight[j]))
                 d[j] = 0
                 if weight[j] == 0:
                     continue
@@ -349,10 +349,10 @@ def sparse_backward(
                     kept = zero
                 total, at = 0.0, value_at + j * p.Dv
                 for c in range(p.Dv):
-                    total += float(out[c]) * float(value[at + c])
-                d[j] = float(kept) * total if kept != zero else 0.0
+                    total += np.float64(out[c]) * np.float64(value[at + c])
+                d[j] = np.float64(kept) * total if kept != zero else 0.0
                 if d_weights.size:
-                    d[j] += float(d_weights[row * p.Tk + j])
+                    d[j] += np.float64(d_weights[row * p.Tk + j])
                 x = like(zero, weight[j]) * kept
                 if x != zero:
                     for c in range(p.Dv):
@@ -369,9 +369,9 @@ def sparse_backward(
                     continue
                 if d_bias.size:
                     d_bias[b, h, i, j] += d[j]
-                g = d[j] * float(scale)
+                g = d[j] * np.float64(scale)
                 if softcap > 0:
-                    g *= float(work[at_slope + j])
+                    g *= np.float64(work[at_slope + j])
                 g_real = like(zero, g)
                 if g_real == zero:
                     continue
@@ -381,7 +381,7 @@ def sparse_backward(
                     dq, d_key[at : at + p.D], dv,
                 )  # fmt: skip
             for t in range(p.D):
-                d_vectors[task * p.D + t] += float(dv[t])
+                d_vectors[task * p.D + t] += np.float64(dv[t])
         good = zero
         for t in range(group * p.Tq * p.D):
             good = good + d_query[(b * p.H + hk * group) * p.Tq * p.D + t] * zero

@@ -79,7 +79,7 @@ def pair_backward(score, activation, g, q, k, v, extra, row, dq, dk, dv):
     if score == 2:
         for d in range(q.size):
             apart = q[d] - k[d]
-            one = g if apart > zero else (-g if apart < zero else zero)
+            one = zero if apart == zero else (g if apart > zero else -g)
             dq[d] -= one
             dk[d] += one
         return
@@ -97,7 +97,7 @@ def weight_gradient(d_context, values, at, n):
     """d_context . value, in float64, where no product of finite numbers of float32 is infinite."""
     total = 0.0
     for c in range(n):
-        total += float(d_context[c]) * float(values[at + c])
+        total += np.float64(d_context[c]) * np.float64(values[at + c])
     return total
 
 
@@ -231,20 +231,20 @@ def _backward(
                 out = d_context[step * p.Dv : (step + 1) * p.Dv]
                 d = weight_gradient(out, value, (b * p.value_rows + j) * p.Dv, p.Dv)
                 if p.weighted:
-                    d += float(d_weights[at + j])
+                    d += np.float64(d_weights[at + j])
                 if p.factored:
-                    d_factor[at + j] = like(zero, float(x) * d)
-                    d *= float(factor[at + j])
+                    d_factor[at + j] = like(zero, np.float64(x) * d)
+                    d *= np.float64(factor[at + j])
                 wide[j] = d
-                delta += float(x) * d
+                delta += np.float64(x) * d
             for j in range(first, last):
                 x = normalized[at + j]
                 if x == zero:
                     continue
-                d = float(x) * (wide[j] - delta)
+                d = np.float64(x) * (wide[j] - delta)
                 if p.sigmoid:
-                    d *= 1 - float(x) * float(total[step])
-                g = like(zero, float(scale) * d)
+                    d *= 1 - np.float64(x) * np.float64(total[step])
+                g = like(zero, np.float64(scale) * d)
                 if g == zero:
                     continue
                 _extra(p, features, u, j, extra)
@@ -310,7 +310,7 @@ class Steps:
         self._last = flat(last, "last", _INT64, q.B * q.T)
         self._mask = maybe(mask, "mask", _BOOL, q.B * k.T).view(np.uint8)
         self._factor = maybe(factor, "factor", dtype, q.B * q.T * k.T)
-        score.uncapped()
+        score.alone()
         self._vector = score.read(dtype, q.D)
         between("activation", None, score.activation, 0, 0)
         same("table", "arrays with steps", int(keys.table is not None), 0)
@@ -428,13 +428,13 @@ def _query(
             if weights[at + j] != zero:
                 wide[j] = weight_gradient(out, value, (b * value_rows + j) * value_width, value_width)
                 if weighted:
-                    wide[j] += float(d_weights[at + j])
-                delta += float(weights[at + j]) * wide[j]
+                    wide[j] += np.float64(d_weights[at + j])
+                delta += np.float64(weights[at + j]) * wide[j]
         for j in range(keys):
             d_score[at + j] = zero
             if weights[at + j] == zero:
                 continue
-            g = like(zero, float(scale) * (float(weights[at + j]) * (wide[j] - delta)))
+            g = like(zero, np.float64(scale) * (np.float64(weights[at + j]) * (wide[j] - delta)))
             d_score[at + j] = g
             begin = (b * key_rows + j) * width
             pair_backward(score, activation, g, q, key[begin : begin + width], v, extra, row, dq, dk, dv)
@@ -466,7 +466,7 @@ def query_backward(
     given = flat(weights, "weights", dtype, q.T * k.T)
     outputs = flat(d_query, "d_query", dtype, q.T * q.D, True), flat(d_score, "d_score", dtype, q.T * k.T, True)
     more = maybe(d_weights, "d_weights", dtype, q.T * k.T)
-    score.uncapped()
+    score.alone()
     vector = score.read(dtype, q.D)
     key, value = np.ascontiguousarray(keys.key), np.ascontiguousarray(keys.value)
     _query[dtype](

@@ -43,16 +43,16 @@ def _cross_entropy(logits, bias, targets, smoothing, gradient, losses, columns, 
             top = max(top, row[c])
         if top == like(zero, -np.inf):
             top = zero
-        hit = float(row[targets[r]]) - float(top)
+        hit = np.float64(row[targets[r]]) - np.float64(top)
         for c in range(columns):
             powers[c] = exp_soft(row[c] - top)
         total, apart = 0.0, 0.0
         for c in range(columns):
-            total += float(powers[c])
+            total += np.float64(powers[c])
         losses[r] = math.log(total) - (1 - smoothing) * hit
         if smoothing != 0:
             for c in range(columns):
-                apart += float(row[c] - top)
+                apart += np.float64(row[c] - top)
             losses[r] -= smoothing / columns * apart
         if gradient:
             inverse = zero if total == 0 else like(zero, 1 / total)
@@ -99,7 +99,7 @@ def _log_softmax(x, bias, y, rows, columns):
             top = zero
         total = 0.0
         for c in range(columns):
-            total += float(exp_soft(y[r * columns + c] - top))
+            total += np.float64(exp_soft(y[r * columns + c] - top))
         rest = zero if total == 0 else like(zero, math.log(total))
         for c in range(columns):
             y[r * columns + c] = (y[r * columns + c] - top) - rest
@@ -173,9 +173,9 @@ def add_scaled(x: Array, scale: float, y: Array) -> None:
 @kernel("x1 d1!")
 def _square_sum(x, sums):
     for i in range(x.size // 16 * 16):
-        sums[i % 16] += float(x[i]) * float(x[i])
+        sums[i % 16] += np.float64(x[i]) * np.float64(x[i])
     for i in range(x.size // 16 * 16, x.size):
-        sums[0] += float(x[i]) * float(x[i])
+        sums[0] += np.float64(x[i]) * np.float64(x[i])
 
 
 def square_sum(x: Array, start: float) -> float:
@@ -228,15 +228,15 @@ def _layer_norm(x, gain, offset, epsilon, y, mean, inverse, columns, first, last
         row = x[r * columns : (r + 1) * columns]
         total, squares = 0.0, 0.0
         for c in range(columns):
-            total += float(row[c])
+            total += np.float64(row[c])
         middle = total / columns
         for c in range(columns):
-            apart = float(row[c]) - middle
+            apart = np.float64(row[c]) - middle
             squares += apart * apart
         spread = squares / columns + epsilon
         factor = 0.0 if spread == 0 else 1 / math.sqrt(spread)
         for c in range(columns):
-            n = like(zero, (float(row[c]) - middle) * factor)
+            n = like(zero, (np.float64(row[c]) - middle) * factor)
             y[r * columns + c] = fma(n, gain[c], offset[c])
         mean[r] = like(zero, middle)
         inverse[r] = like(zero, factor)
@@ -272,20 +272,20 @@ def _layer_norm_backward(x, gain, mean, inverse, dy, dx, gains, offsets, rows, c
             for c in range(columns):
                 dx[r * columns + c] = zero
             continue
-        middle, factor = float(mean[r]), float(inverse[r])
+        middle, factor = np.float64(mean[r]), np.float64(inverse[r])
         total, along = 0.0, 0.0
         for c in range(columns):
-            d = float(dy[r * columns + c])
-            n = (float(x[r * columns + c]) - middle) * factor
-            g = float(gain[c]) * d
+            d = np.float64(dy[r * columns + c])
+            n = (np.float64(x[r * columns + c]) - middle) * factor
+            g = np.float64(gain[c]) * d
             total += g
             along += g * n
             gains[c] += d * n
             offsets[c] += d
         level, tilt = total / columns, along / columns
         for c in range(columns):
-            n = (float(x[r * columns + c]) - middle) * factor
-            g = float(gain[c]) * float(dy[r * columns + c])
+            n = (np.float64(x[r * columns + c]) - middle) * factor
+            g = np.float64(gain[c]) * np.float64(dy[r * columns + c])
             dx[r * columns + c] = like(zero, (g - level - n * tilt) * factor)
 
 

@@ -198,7 +198,7 @@ def back_pairs(
                 dy = dk[dk0 + j * size : dk0 + j * size + depth]
                 for t in range(depth):
                     apart = x[t] - y[t]
-                    one = gij if apart > zero else (-gij if apart < zero else zero)
+                    one = zero if apart == zero else (gij if apart > zero else -gij)
                     dx[t] -= one
                     dy[t] += one
         return
