@@ -11,6 +11,7 @@ from fastattn._optional import need
 
 need("torch", "torch", "fastattn.interop.torch")
 
+from fastattn.interop.torch.flex import flex_attention  # noqa: E402
 from fastattn.interop.torch.functional import attention, scaled_dot_product_attention  # noqa: E402
 from fastattn.interop.torch.modules import AdditiveAttention, LuongAttention, MultiheadAttention  # noqa: E402
 from fastattn.interop.torch.swapping import use  # noqa: E402
@@ -22,6 +23,7 @@ __all__ = [
     "MultiheadAttention",
     "VariantModule",
     "attention",
+    "flex_attention",
     "scaled_dot_product_attention",
     "use",
     "variant",

@@ -1,6 +1,6 @@
 """One attention problem of tensors: what of it is no tensor, and its two passes on the tensors' own memory."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,8 +49,8 @@ class Made(NamedTuple):
         settings = tuple((name, one) for name, one in given.items() if name not in tensors and name != "name")
         return cls(given["name"], tuple(tensors), settings), tuple(tensors.values())
 
-    def make(self, create: Callable[..., Any], tensors: Sequence[Tensor]) -> Any:
-        """Return the object, or the name of one without parameters."""
+    def make(self, create: Callable[..., Any], tensors: Iterator[Tensor]) -> Any:
+        """Return the object, or the name of one without parameters; its tensors are the next ones."""
         if not self.names and not self.settings and not callable(self.maker):
             return self.maker
         given = {name: array(name, one) for name, one in zip(self.names, tensors)} | dict(self.settings)
@@ -71,6 +71,8 @@ class Problem(NamedTuple):
     dropout: float = 0.0
     return_weights: bool = False
     return_lse: bool = False
+    score_mod: Made | None = None  # functions of users, with the tensors that they captured
+    mask_mod: Made | None = None
 
     def forward(self, given: Operands) -> Outputs:
         """Return context, weights, lse, and the maxima and sums of rows; None where there is none."""
@@ -100,8 +102,11 @@ class Problem(NamedTuple):
             query, key, value, residuals, d_context, d_weights=d_weights, d_lse=d_lse, bias_gradient=bias_gradient,
             **options,
         )  # fmt: skip
-        names, more = self.score.names, self.normalizer.names
-        parameters = [*(found.score[name] for name in names), *(found.normalizer[name] for name in more)]
+        parameters: list[Any] = [found.score[name] for name in self.score.names]
+        parameters += [found.normalizer[name] for name in self.normalizer.names]
+        if self.score_mod is not None:
+            parameters += [found.score.get(name) for name in self.score_mod.names]
+        parameters += [None] * (len(given.parameters) - len(parameters))
         made = (found.query, found.key, found.value, found.bias, *parameters)
         return tuple([None if one is None else torch.from_numpy(one) for one in made])
 
@@ -111,10 +116,15 @@ class Problem(NamedTuple):
         arrays = [array("query", query), array("key", key), array("value", value)]
         score, normalizer, causal, window, scale, dropout, *_ = self
         options: dict[str, Any] = {}
+        left = iter(parameters)
         if score is not _SCALED_DOT:
-            options["score"] = score.make(scores.create, parameters[: len(score.names)])
+            options["score"] = score.make(scores.create, left)
         if normalizer is not _SOFTMAX:
-            options["normalizer"] = normalizer.make(normalizers.create, parameters[len(score.names) :])
+            options["normalizer"] = normalizer.make(normalizers.create, left)
+        if self.score_mod is not None:
+            options["score_mod"] = self.score_mod.make(scores.create, left)
+        if self.mask_mod is not None:
+            options["mask"] = self.mask_mod.make(scores.create, left)
         if causal is not None:
             options["causal"] = causal
         if window is not None:
