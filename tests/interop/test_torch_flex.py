@@ -138,6 +138,7 @@ def test_flex_attention_is_the_formula(mod, mask):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 def test_flex_attention_is_pytorchs():
     q, k, v = (draw(B, H, n, D, seed=i, dtype=torch.float32).detach() for i, n in enumerate((TQ, TK, TK)))
     mask = theirs.create_block_mask(MASKS["window"], None, None, TQ, TK, device="cpu")
