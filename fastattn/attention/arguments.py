@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastattn.jit import MaskFunction, ScoreModifier
 
 __all__ = [
+    "NO_OPTIONS",
     "allocate",
     "as_array",
     "check_arrays",
@@ -42,7 +43,7 @@ _FARTHEST = 2**61  # keys on one side of a window; positions plus this fit 64 bi
 _CAUSAL = {"top_left": 1, "bottom_right": 2}
 
 
-_NO_OPTIONS = core.Options()
+NO_OPTIONS = core.Options()
 
 
 def check_arrays(query: object, key: object, value: object) -> tuple[Array, Array, Array]:
@@ -141,7 +142,7 @@ def check_options(
         and type(dropout) is float
         and dropout == 0
     ):
-        return _NO_OPTIONS
+        return NO_OPTIONS
     shape = (*query.shape[:-1], keys)
     modifier = blocks = None
     if score_mod is not None:

@@ -12,6 +12,7 @@ from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
 from fastattn.attention.arguments import (
+    NO_OPTIONS,
     allocate,
     check_arrays,
     check_options,
@@ -21,13 +22,13 @@ from fastattn.attention.arguments import (
     score_arrays,
 )
 from fastattn.attention.functions import as_modifier, check_modified
-from fastattn.attention.options import Causal, Mask, Modifier, Options
+from fastattn.attention.options import Causal, Mask, Modifier, Options, ScoreLike
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
-from fastattn.scores.base import OperandGradients, Operands, Score, kernel_score
+from fastattn.scores.base import OperandGradients, Operands, kernel_score
 from fastattn.scores.registry import resolve
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def attention(
     key: Array,
     value: Array,
     *,
-    score: str | Score = "scaled_dot",
+    score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
     mask: Mask | None = None,
@@ -151,8 +152,9 @@ def attention(
     key : array, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's (grouped queries).
     value : array, shape (..., Tk, Dv)
-    score : str or Score
-        ``"dot"``, ``"scaled_dot"``, ``"cosine"``, or an object of `fastattn.scores`.
+    score : str, Score or function
+        ``"dot"``, ``"scaled_dot"``, ``"cosine"``, an object of `fastattn.scores`, or a function ``f(q, k)`` of one
+        feature of query and key, which is summed over all (`fastattn.pairwise_score`).
     score_mod : function, optional
         ``score_mod(score, b, h, i, j)``, what becomes of a score of batch entry b, head h, query i and key j, with
         parameters of its own where it was bound to some. A score of -inf is masked.
@@ -252,7 +254,7 @@ def attention_vjp(
     key: Array,
     value: Array,
     *,
-    score: str | Score = "scaled_dot",
+    score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
     mask: Mask | None = None,
@@ -336,7 +338,7 @@ class _Forward:
         query: object,
         key: object,
         value: object,
-        score: str | Score,
+        score: ScoreLike,
         score_mod: Modifier | None,
         normalizer: str | Normalizer,
         mask: object,
@@ -372,10 +374,18 @@ class _Forward:
             self.sparse = check_sparse(self.normalizer, q.shape, keys, return_lse)
         self.kernel = of_kernel = kernel_score(chosen, dtype, width, keep_rows)
         self.relative = bias if isinstance(bias, RelativeBias) else None
-        self.modifier = None if score_mod is None else as_modifier(score_mod)
-        self.options = options = check_options(
-            q, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed, differentiate=keep_rows
-        )
+        self.modifier = None
+        options = NO_OPTIONS
+        if not (
+            mask is key_lengths is causal is window is bias is score_mod is None
+            and type(dropout) is float
+            and dropout == 0
+        ):
+            self.modifier = None if score_mod is None else as_modifier(score_mod)
+            options = check_options(
+                q, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed, differentiate=keep_rows
+            )
+        self.options = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
         self.operands: Operands | None = None
         if chosen.projects:

@@ -24,7 +24,7 @@ from fastattn.attention.arguments import (
 )
 from fastattn.attention.functional import AttentionOutput, handed_back
 from fastattn.attention.functions import as_mask, as_modifier, check_modified, is_function
-from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier
+from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier, ScoreLike
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
@@ -41,7 +41,7 @@ def prepare(
     key: Array,
     value: Array,
     *,
-    score: str | Score = "scaled_dot",
+    score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
     key_lengths: Array | None = None,
     mask: Mask | None = None,
@@ -53,7 +53,7 @@ def prepare(
     key : array, shape (..., Tk, Dk)
     value : array, shape (..., Tk, Dv)
         Read in place until `Memory.append` is called; do not change it meanwhile.
-    score : str or Score
+    score : str, Score or function
         Its parameters are read now; later changes to them have no effect.
     score_mod : function, optional
         As for `fastattn.attention`, for every query that will come; i is the query's row in its call.

@@ -9,13 +9,14 @@ from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
 if TYPE_CHECKING:
-    from fastattn.jit import MaskFunction, ScoreModifier
+    from fastattn.jit import MaskFunction, PairwiseFunction, ScoreModifier
 
-__all__ = ["Causal", "Mask", "MemoryOptions", "Modifier", "Options"]
+__all__ = ["Causal", "Mask", "MemoryOptions", "Modifier", "Options", "ScoreLike"]
 
 Causal = Literal["top_left", "bottom_right"] | bool | None
 
 
+ScoreLike = Union[str, Score, "PairwiseFunction", Callable[..., Any]]
 Modifier = Union["ScoreModifier", Callable[..., Any]]
 Mask = Union[Array, "MaskFunction", Callable[..., Any]]
 
@@ -38,5 +39,5 @@ class MemoryOptions(TypedDict, total=False):
 class Options(MemoryOptions, total=False):
     """The same of `attention` and `attention_vjp`."""
 
-    score: str | Score
+    score: ScoreLike
     key_lengths: Array | None

@@ -5,11 +5,10 @@ from typing import Any, Literal, Unpack, overload
 from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.attention.functional import AttentionOutput, Gradients, _Forward, handed_back
-from fastattn.attention.options import Causal, Mask, Modifier, Options
+from fastattn.attention.options import Causal, Mask, Modifier, Options, ScoreLike
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, describe
 from fastattn.normalizers.base import Normalizer
-from fastattn.scores.base import Score
 
 __all__ = ["attention_backward", "attention_forward"]
 
@@ -41,7 +40,7 @@ def attention_forward(
     key: Array,
     value: Array,
     *,
-    score: str | Score = "scaled_dot",
+    score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
     mask: Mask | None = None,
@@ -115,7 +114,7 @@ def attention_backward(
     *,
     d_weights: Array | None = None,
     d_lse: Array | None = None,
-    score: str | Score = "scaled_dot",
+    score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
     normalizer: str | Normalizer = "softmax",
     mask: Mask | None = None,

@@ -4,7 +4,7 @@ Our own are found without a look at plugins: these are looked for when a name is
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -34,6 +34,8 @@ class Registry(Generic[R, T]):
         What factories return.
     own : iterable of records
         Those of fastattn itself.
+    of_others : callable, optional
+        Makes one of the family of an object that is none, or returns None.
 
     Examples
     --------
@@ -44,8 +46,14 @@ class Registry(Generic[R, T]):
     'q w k'
     """
 
-    def __init__(self, record_type: type[R], kind: type[T], own: Iterable[R]) -> None:
-        self.record_type, self.kind = record_type, kind
+    def __init__(
+        self,
+        record_type: type[R],
+        kind: type[T],
+        own: Iterable[R],
+        of_others: Callable[[object], T | None] = lambda given: None,
+    ) -> None:
+        self.record_type, self.kind, self._of_others = record_type, kind, of_others
         self.built_in = {record.name: record for record in own}
         self._place = record_type.home.removesuffix(".registry")
         self._first = next(iter(self.built_in))
@@ -219,6 +227,9 @@ class Registry(Generic[R, T]):
             return made if made is not None else self._default(given)
         if isinstance(given, self.kind):
             return given
+        other = self._of_others(given)
+        if other is not None:
+            return other
         expected = f"a name or an object of {self._place}"
         raise DTypeError(
             describe(self.record_type.argument, expected, type(given).__name__, f"pass {self._first!r}, say.")

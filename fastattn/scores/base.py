@@ -23,6 +23,7 @@ from fastattn.errors import ArgumentError, ShapeError, describe
 __all__ = [
     "KERNEL_ADDITIVE",
     "KERNEL_DOT",
+    "KERNEL_PAIRWISE",
     "Array",
     "Held",
     "Kept",
@@ -39,6 +40,7 @@ __all__ = [
 ByName = dict[str, Array]
 KERNEL_DOT = core.SCORES["dot"]
 KERNEL_ADDITIVE = core.SCORES["additive"]
+KERNEL_PAIRWISE = core.SCORES["pairwise"]
 
 
 class Held(Protocol):
@@ -227,6 +229,14 @@ class Score:
     def function_gradients(self, sums: list[Array | None]) -> ByName:
         """Return the gradients of the parameters of these functions from what they added up of each."""
         return {}
+
+    def plain(self) -> "Score":
+        """Return the score of operands that were made already, whose parameters are as they are now."""
+        return Plain(self)
+
+    def plain_gradients(self, d: ByName) -> ByName:
+        """Return the gradients of the parameters from those of the parameters of `plain`."""
+        return self.vector_gradients(d["v"]) if "v" in d else {}
 
     # What all have.
 

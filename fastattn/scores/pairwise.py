@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.scores.base import Array, ByName, Score
+from fastattn.scores.base import KERNEL_PAIRWISE, Array, ByName, Score
 
 if TYPE_CHECKING:
     from fastattn.jit import PairwiseFunction
@@ -24,24 +24,30 @@ class Pairwise(Score):
         Scores become ``softcap * tanh(score / softcap)``.
     """
 
-    kernel = core.SCORES["pairwise"]
+    kernel = KERNEL_PAIRWISE
 
     def __init__(self, function: "PairwiseFunction", *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
         self.function = function
         self.name = function.name
-        self.parameters = {name: function.parameters[name] for name in function.trained}
+        self.parameters = {name: function.parameters[name].copy() for name in function.trained}
 
     def _bound(self) -> "PairwiseFunction":
         """Return the function with the parameters as they are now."""
         function = self.function
         for name, array in self.parameters.items():
-            if array is not function.parameters[name]:
+            if array.dtype != function.parameters[name].dtype or not np.array_equal(array, function.parameters[name]):
                 function = function.replaced(name, array)
         return function
 
     def keep(self, key_width: int) -> Score:
         return type(self)(self._bound(), softcap=self.softcap)
+
+    def plain(self) -> Score:
+        return self.keep(0)
+
+    def plain_gradients(self, d: ByName) -> ByName:
+        return d
 
     def functions(self, dtype: "np.dtype[Any]", width: int, differentiate: bool) -> core.KernelFunctions:
         found = self._bound().compiled(dtype, width)

@@ -6,7 +6,7 @@ to step.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +18,15 @@ from fastattn.attention import Gradients, Memory, attention_vjp, prepare
 from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.normalizers.softmax import Softmax
-from fastattn.scores.base import Plain, Score, kernel_score, uniform
+from fastattn.scores import resolve
+from fastattn.scores.base import KERNEL_PAIRWISE, Score, kernel_score, uniform
 from fastattn.scores.bridged import Bridged
 from fastattn.variants.protocol.checks import NormalizerLike, check_whole
 from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
+
+if TYPE_CHECKING:
+    from fastattn.jit import PairwiseFunction
 
 __all__ = ["Soft", "SoftPrepared", "SoftStep"]
 
@@ -49,14 +53,15 @@ class SoftPrepared(Prepared):
     key : array, shape (B, S, D)
         The kernel's.
     attended : Memory
-    score : Plain
+    score : Score
+        The kernel's.
     location : PackedWeights or None
         Makes scores of queries alone.
     """
 
     key: Array
     attended: Memory
-    score: Plain
+    score: Score
     tape: Tape[SoftStep]
     location: linear.PackedWeights | None = None
 
@@ -66,7 +71,7 @@ class Soft(Variant[SoftPrepared]):
 
     Parameters
     ----------
-    score : Score
+    score : Score, or a pairwise function
         Its parameters are where training begins. One whose query and key must be of one width is given queries of
         another through a matrix, the parameter ``bridge``.
     query_width, memory_width : int
@@ -105,7 +110,7 @@ class Soft(Variant[SoftPrepared]):
 
     def __init__(
         self,
-        score: Score,
+        score: "Score | PairwiseFunction",
         *,
         query_width: int,
         memory_width: int,
@@ -115,6 +120,7 @@ class Soft(Variant[SoftPrepared]):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(query_width, memory_width, dtype)
+        score = resolve(score)
         if score.one_width and query_width != memory_width:
             if rng is None:
                 hint = "pass rng=np.random.default_rng(0): a matrix takes queries to the memory's width."
@@ -148,7 +154,7 @@ class Soft(Variant[SoftPrepared]):
 
     def extend(self, prepared: Prepared) -> SoftPrepared:
         made = SoftPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
-        made.score = Plain(self.score)
+        made.score = self.score.plain()
         made.key = core.unit(self.score.project_key(made.memory))
         matrix = self.score.location(made.keys)
         if matrix is not None:
@@ -227,7 +233,7 @@ class Soft(Variant[SoftPrepared]):
         """Return the gradients of one projected query (B, D) and of its scores (B, S)."""
         score = prepared.score
         slopes = self.normalizer.slopes(weights)
-        if score.softcap is not None or slopes is None:
+        if score.softcap is not None or slopes is None or score.kernel == KERNEL_PAIRWISE:
             _, back = self._attention_vjp(prepared, projected[:, None], bias, True)
             gradients = back(d_context[:, None], d_weights=None if d_weights is None else d_weights[:, None])
             none = np.empty((len(projected), 0), self.dtype)
@@ -267,8 +273,7 @@ class Soft(Variant[SoftPrepared]):
             self.accumulate(self.score.location_gradients(queries, d_scores * self.dtype.type(self.scale)))
         else:
             self.accumulate(self.score.query_gradients(queries, d_projected))
-        if "v" in gradients.score:
-            self.accumulate(self.score.vector_gradients(gradients.score["v"]))
+        self.accumulate(self.score.plain_gradients(gradients.score))
         self.accumulate(self.score.key_gradients(prepared.memory, gradients.key))
         return prepared.gradient(self.score.key_vjp(prepared.memory, gradients.key), gradients.value)
 
