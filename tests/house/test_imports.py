@@ -22,7 +22,7 @@ TIERS = [
     {"optim", "positions"},
     {"variants"},
     {"losses"},
-    {"seq2seq", "testing"},
+    {"seq2seq", "testing", "verify"},
     {"interop"},
     {"commands"},
     {"cli"},

@@ -1,6 +1,6 @@
 """ONNX Runtime's operator GroupQueryAttention: grouped heads, a window, a cap, a bias and lengths at the same time.
 
-The node cases of the ONNX operator Attention (`tests/attention/test_onnx.py`) have these mostly one by one. Here they
+The node cases of the ONNX operator Attention (`tests/verify/test_onnx.py`) have these mostly one by one. Here they
 meet in a prompt, and in a step of generation after it, with a cache whose samples have lengths of their own.
 """
 
