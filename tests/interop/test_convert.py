@@ -26,6 +26,9 @@ SIZES = {
 }  # fmt: skip
 
 
+INPUTS = ["input_ids", "attention_mask"]
+
+
 def marian(folder):
     """A random model with the files of its tokenizer, as OPUS-MT has them: the end first, the padding last."""
     model = Vocabulary.build(TEXTS, "sentencepiece", max_size=50).model
@@ -62,7 +65,9 @@ def bart(folder):
     own.save(str(folder / "tokenizer.json"))
     names = {"bos": 0, "pad": 1, "eos": 2, "unk": 3}
     about = {f"{name}_token": special[number] for name, number in names.items()}
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **about}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUTS, **about})
+    )
     size = own.get_vocab_size()
     made = transformers.BartForConditionalGeneration(
         transformers.BartConfig(**SIZES, vocab_size=size, max_position_embeddings=64, activation_function="gelu")

@@ -167,7 +167,10 @@ def _write_bart(place: object, source: Vocabulary, target: Vocabulary) -> tuple[
     numbers = np.array([after + i if number is None else number for i, number in enumerate(found)])
     taken = np.unique(numbers)
     numbers = np.where(numbers < after, numbers, after + np.searchsorted(taken[taken >= after], numbers))
-    made = {"tokenizer.json": own.to_str().encode("utf-8"), "tokenizer_config.json": _about("PreTrainedTokenizerFast")}
+    made = {
+        "tokenizer.json": own.to_str().encode("utf-8"),
+        "tokenizer_config.json": _about("PreTrainedTokenizerFast", model_input_names=["input_ids", "attention_mask"]),
+    }
     return made, (numbers, numbers)
 
 
