@@ -130,9 +130,9 @@ import numpy as np, fastattn
 from fastattn.seq2seq import BahdanauConfig, Config, TrainingConfig, VocabularyConfig, load, train
 assert fastattn.show_config(as_dict=True)["backend"] == "numba"
 rng = np.random.default_rng(0)
-query, memory = rng.normal(size=(3, 16)), rng.normal(size=(7, 16))
+query, memory = (rng.normal(size=(n, 16)).astype(np.float32) for n in (3, 7))
 output = fastattn.attention(query, memory, memory, return_weights=True)
-assert np.allclose(output.weights.sum(axis=1), 1) and np.allclose(output.weights @ memory, output.context)
+assert np.allclose(output.weights.sum(axis=1), 1) and np.allclose(output.weights @ memory, output.context, atol=1e-5)
 words = "zero one two three".split()
 pairs = [(f"{a}{b}", f"{words[a]} {words[b]}") for a in range(4) for b in range(4)]
 config = Config(
