@@ -86,14 +86,15 @@ def problem(options, dtype="float32"):
 def by_numba(monkeypatch):
     """`fastattn.attention` and all it calls read the kernels in Numba."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("fastattn.") and getattr(module, "core", None) is compiled and name != "fastattn._kernels":
-            monkeypatch.setattr(module, "core", numba)
-    from fastattn.attention import arguments
-    from fastattn.scores import base
-
-    monkeypatch.setattr(arguments, "_NO_OPTIONS", numba.Options())
-    monkeypatch.setattr(base, "_DOT", numba.KernelScore(0))
-    monkeypatch.setattr(normalizers.base, "KernelNormalizer", numba.KernelNormalizer)
+        if not name.startswith("fastattn.") or name.startswith("fastattn._kernels"):
+            continue
+        for attribute, value in list(vars(module).items()):
+            if value is compiled:
+                monkeypatch.setattr(module, attribute, numba)
+            elif isinstance(value, compiled.Options):
+                monkeypatch.setattr(module, attribute, numba.Options())
+            elif isinstance(value, compiled.KernelScore):
+                monkeypatch.setattr(module, attribute, numba.KernelScore(value.kernel))
 
 
 @pytest.mark.parametrize("name", CALLS)
