@@ -100,21 +100,21 @@ def test_vmap_is_one_call_after_another(axes, option):
     masks = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(3)) < 0.7
     w = draw(3, 8, 8, seed=5)
 
-    def attend(q, k, mask, w):
+    def attend(q, k, mask, w, bias):
         given = {
-            "none": {}, "bias": {"bias": BIAS}, "mask of entries": {"mask": mask},
+            "none": {}, "bias": {"bias": bias}, "mask of entries": {"mask": mask},
             "score": {"score": {"name": "general", "w": w}},
         }[option]  # fmt: skip
         found = ours.attention(q, k, v, return_weights=True, **given)
         return found.context.square().sum() + found.weights.pow(3).sum()
 
-    every = (q, k, masks, w)
-    found = torch.func.vmap(attend)(*every)
-    each = torch.stack([attend(*(one[i] for one in every)) for i in range(3)])
-    torch.testing.assert_close(found, each)
-    argnums = (0, 1, 3) if option == "score" else (0, 1)
-    found = torch.func.vmap(torch.func.grad(attend, argnums))(*every)
-    each = [torch.func.grad(attend, argnums)(*(one[i] for one in every)) for i in range(3)]
+    every, dims = (q, k, masks, w, BIAS), (0, 0, 0, 0, None)
+    alone = [[*(one[i] for one in every[:4]), BIAS] for i in range(3)]
+    found = torch.func.vmap(attend, dims)(*every)
+    torch.testing.assert_close(found, torch.stack([attend(*one) for one in alone]))
+    argnums = (0, 1, *{"score": [3], "bias": [4]}.get(option, []))
+    found = torch.func.vmap(torch.func.grad(attend, argnums), dims)(*every)
+    each = [torch.func.grad(attend, argnums)(*one) for one in alone]
     for one, parts in zip(found, zip(*each), strict=True):
         assert torch.equal(one, torch.stack(parts))
 
