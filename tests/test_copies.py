@@ -577,6 +577,7 @@ EXEMPT = {
     "part of a test suite": [
         "testing.certificate.Certificate", "testing.certificate.Result",
         "testing.attention_problem.AttentionProblem", "testing.attention_problem.AttentionSubject",
+        "testing.function_checks.FunctionSubject",
         "testing.normalizer_checks.NormalizerSubject", "testing.score_checks.ScoreSubject",
         "testing.subject.Problem", "testing.subject.Subject", "testing.timing.Timed",
         "testing.variant_subject.VariantProblem", "testing.variant_subject.VariantSubject",

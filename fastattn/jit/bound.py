@@ -37,6 +37,7 @@ class Compiled:
 
     def __init__(self, traced: Traced, arrays: list[Array], wanted: list[bool], bits: int, narrow: bool) -> None:
         self._traced, self._bits, self._narrow = traced, bits, narrow
+        self._addresses: dict[str, int] = {}
         dtypes = {"f": np.dtype(f"f{bits // 8}"), "i": np.dtype(np.int64), "b": np.dtype(np.uint8)}
         kinds = [kind for _, kind, _ in traced.parameters]
         self._arrays = [frozen(np.ascontiguousarray(a).astype(dtypes[kind])) for a, kind in zip(arrays, kinds)]
@@ -47,7 +48,11 @@ class Compiled:
 
     def address(self, name: str) -> int:
         """Return the address of a function; the first time anywhere, compile it."""
-        return objects.address(text_of(self._traced, name, self._bits, self._narrow), name)
+        found = self._addresses.get(name)
+        if found is None:
+            text = text_of(self._traced, name, self._bits, self._narrow)
+            found = self._addresses[name] = objects.address(text, name)
+        return found
 
     @property
     def forward(self) -> int:

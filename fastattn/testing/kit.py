@@ -12,6 +12,7 @@ from fastattn.plugin.records import NormalizerRecord, Record, ScoreRecord, Varia
 from fastattn.scores.base import Score
 from fastattn.testing.arrays import as_record
 from fastattn.testing.certificate import Certificate, run
+from fastattn.testing.function_checks import FunctionSubject, as_function, function_checks
 from fastattn.testing.normalizer_checks import NORMALIZER_CHECKS, NormalizerSubject
 from fastattn.testing.score_checks import SCORE_CHECKS, ScoreSubject
 from fastattn.testing.variant_checks import VARIANT_CHECKS
@@ -71,6 +72,8 @@ def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     Parameters
     ----------
     subject : ScoreRecord, or a class or function
+        Or a function that `fastattn.score_mod` or `fastattn.pairwise_score` takes, decorated or not; options are then
+        its parameters.
     **asked
         As of `check_variant`. An option that is a function is called with ``(rng, query_width, key_width, dtype)`` and
         draws a parameter; the formula is ``reference(parameters, query, key, scale) -> scores`` (B, Tq, Tk).
@@ -84,8 +87,14 @@ def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     >>> from fastattn.testing import check_score
     >>> check_score(fastattn.scores.Dot, reference=lambda p, q, k, scale: q @ k.swapaxes(1, 2)).failed
     ()
+    >>> check_score(lambda score, b, h, i, j: score - abs(i - j)).failed
+    ()
     """
-    return check(ScoreRecord, subject, **asked)
+    function = as_function(subject)
+    if function is None:
+        return check(ScoreRecord, subject, **asked)
+    made = FunctionSubject(function, asked.get("options") or {}, asked.get("reference"))
+    return run(str(made), function_checks(made), dict(asked.get("expected_failures") or {}))
 
 
 def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:

@@ -1,0 +1,153 @@
+"""A user-written score under test: a function that `fastattn.jit` compiles, bound anew for each call."""
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastattn.attention import attention, attention_vjp, prepare
+from fastattn.jit import Function, pairwise_score, score_mod
+from fastattn.jit.check import check_derivatives, check_pairwise
+from fastattn.testing.arrays import Array, close, fill
+from fastattn.testing.attention_checks import ATTENTION_CHECKS
+from fastattn.testing.attention_problem import AttentionProblem, AttentionSubject
+from fastattn.testing.certificate import Skipped
+from fastattn.testing.score_checks import masks, wrong_calls
+
+__all__ = ["FunctionSubject", "as_function", "function_checks"]
+
+
+def as_function(subject: Any) -> Function | None:
+    """Return a decorated function, or one that is written as these are; None for anything else."""
+    if isinstance(subject, Function):
+        return subject if subject.kind != "mask_mod" else None
+    if isinstance(subject, types.FunctionType):
+        names = [*inspect.signature(subject).parameters]
+        if names[1:5] == ["b", "h", "i", "j"]:
+            return score_mod(subject)
+        if names[:2] == ["q", "k"]:
+            return pairwise_score(subject)
+    return None
+
+
+@dataclasses.dataclass
+class FunctionProblem(AttentionProblem):
+    """A call of attention with a function that is bound to some values; arrays among them may change."""
+
+    function: Any = None
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """What has a gradient, by name."""
+        return {n: x for n, x in self.values.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"}
+
+    @property
+    def bound(self) -> Any:
+        """The function with the values as they are now."""
+        return self.function(**self.values)
+
+    def _options(self) -> dict[str, Any]:
+        return {"score" if self.function.kind == "pairwise_score" else "score_mod": self.bound}
+
+    def call(self, *arrays: Array, **options: Any) -> Any:
+        """Return context and weights of other arrays."""
+        given: Any = {**self._options(), **options}
+        return attention(*arrays, return_weights=True, **given)
+
+    def gradients(self, d_context: Array, d_weights: Array) -> dict[str, Array]:
+        """Return all gradients by name."""
+        given: Any = {"key_lengths": self.lengths, "mask": self.mask, **self._options()}
+        _, back = attention_vjp(self.query, self.key, self.value, return_weights=True, **given)
+        found = back(d_context, d_weights=d_weights)
+        return {"query": found.query, "key": found.key, "value": found.value, **found.score}
+
+    def prepare(self) -> Any:
+        """Return the memory, prepared; it knows no mask."""
+        given: Any = self._options()
+        return prepare(self.key, self.value, key_lengths=self.lengths, **given)
+
+    def attend(self, memory: Any, query: Array) -> Any:
+        """Return context and weights of a prepared memory."""
+        return memory.attend(query, return_weights=True)
+
+
+class FunctionSubject(AttentionSubject):
+    """A function, decorated or not, with one set of values for its parameters.
+
+    Parameters
+    ----------
+    function : Function
+    options : mapping
+        Values of parameters; functions among them draw one, as in `fastattn.testing.check_score`.
+    reference : callable or None
+    """
+
+    kind = "score"
+
+    def __init__(self, function: Function, options: Mapping[str, Any], reference: Any) -> None:
+        self.function, self.options, self.reference = function, dict(options), reference
+
+    def __str__(self) -> str:
+        return f"{self.function.kind} {self.function.__name__!r}"
+
+    def problem(self, dtype: Any = np.float32, **sizes: Any) -> FunctionProblem:
+        """Return a problem with a mask and lengths."""
+        of_dot = super().problem(dtype, **sizes)
+        width = of_dot.query.shape[-1]
+        rng = np.random.default_rng(sizes.get("seed", 0))
+        values = fill(self.options, rng, width, width, np.dtype(dtype))
+        given = {field.name: getattr(of_dot, field.name) for field in dataclasses.fields(of_dot)}
+        return FunctionProblem(**given, function=self.function, values=values)
+
+    def parts(self, query: int, key: int, dtype: Any, seed: int) -> tuple[str, str]:
+        """Return the score that is modified, and softmax."""
+        return "scaled_dot", "softmax"
+
+
+def derivatives(s: FunctionSubject) -> None:
+    """Derivatives, also those that the author gave, are central differences of the function, float64."""
+    p = s.problem(np.float64)
+    if s.function.kind == "pairwise_score":
+        check_pairwise(p.bound, p.query.shape[-1])
+    else:
+        check_derivatives(p.bound, len(p.query), 1, p.query.shape[1], p.key.shape[1])
+
+
+def formula(s: FunctionSubject) -> str:
+    """Weights are the softmax of what the function, or the reference, computes in NumPy, float64."""
+    p = s.problem(np.float64)
+    if s.function.kind == "pairwise_score":
+        scores = p.bound.evaluate(p.query, p.key)
+    else:
+        plain = p.query @ p.key.swapaxes(1, 2) / np.sqrt(p.query.shape[-1])
+        b, i, j = np.ogrid[tuple(map(slice, plain.shape))]
+        scores = p.bound.evaluate(plain, b, 0, i, j)
+    if s.reference is not None:
+        named = s.reference(p.values, p.query, p.key, 1 / np.sqrt(p.query.shape[-1]))
+        close(scores, named, 1e-9, "scores, against the reference")
+    scores = np.where(p.inside, scores, -np.inf)
+    wanted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    wanted /= wanted.sum(axis=-1, keepdims=True)
+    return f"to {close(p.forward().weights, wanted, 1e-9, 'weights, against the formula'):.1g}"
+
+
+# Checks that compare calls in which these arguments of the same pair are others.
+_MOVED = {"any_batch_and_position": "b", "order_of_sums": "b", "prepared_memory": "bi"}
+
+
+def function_checks(subject: FunctionSubject) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the checks of a function by name."""
+    inputs = subject.problem().bound.inputs
+    checks: tuple[Any, ...] = (formula, derivatives, masks, wrong_calls, *ATTENTION_CHECKS)
+    for check in checks:
+        moved = inputs & set(_MOVED.get(check.__name__, ""))
+        yield check.__name__, partial(_left_out, moved) if moved else partial(check, subject)
+
+
+def _left_out(moved: set[str]) -> None:
+    raise Skipped(f"it depends on {' and '.join(sorted(moved))}")
