@@ -12,6 +12,9 @@ from fastattn.seq2seq.text.words import Preparation
 
 __all__ = ["read_vocabulary"]
 
+# What the vocabulary of a checkpoint is called after its side; the file of its tokenizer stands beside it.
+_SAVED = ".vocabulary.json"
+
 _MOST = 1 << 28  # bytes: more is another file
 
 
@@ -24,7 +27,7 @@ def read_vocabulary(path: textfile.Place, kind: Kind = "word", **preparation: Un
         For "sentencepiece" a model, for "tokenizer" a ``tokenizer.json``; for "word" and "char" a list of tokens: one a
         line, in their order; ``token TAB number``, as sentencepiece writes ``.vocab`` files; or, in a file whose name
         ends in ``.json``, a table of numbers by token, as ``vocab.json`` is. A ``vocabulary.json`` that a run has saved
-        is read for its kind. Any may be packed by gzip.
+        is read for its kind, with the file of its tokenizer beside it. Any may be packed by gzip.
     kind : {"word", "char", "bpe", "sentencepiece", "tokenizer"}
     **preparation
         `punctuation`, `lowercase` and `normalization` of `Vocabulary`.
@@ -53,7 +56,13 @@ def read_vocabulary(path: textfile.Place, kind: Kind = "word", **preparation: Un
     name, kind = textfile.name_of(path), check_choice("kind", kind, KINDS)
     try:
         if kind in FILES:
-            return Vocabulary((), kind, model=textfile.read_bytes(path, _MOST), **preparation)
+            saved = name.removesuffix(_SAVED) if name.endswith(_SAVED) else None
+            model = textfile.read_bytes(path if saved is None else f"{saved}.{FILES[kind]}", _MOST)
+            asked = Vocabulary((), kind, model=model, **preparation)
+            if saved is None:
+                return asked
+            text = textfile.read_bytes(path, _MOST).decode("utf-8", "replace")
+            return _as_asked(name, Vocabulary.from_json(text, model), asked)
         if name.lower().removesuffix(".gz").endswith(".json"):
             tokens: Any = _from_json(name, textfile.read_bytes(path, _MOST), kind)
         else:

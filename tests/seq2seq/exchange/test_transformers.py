@@ -9,7 +9,9 @@ import pytest
 from fastattn.errors import CheckpointError, TextError, UnsupportedError
 from fastattn.seq2seq import (
     Config,
+    DataConfig,
     InferenceConfig,
+    TrainingConfig,
     TransformerConfig,
     Translator,
     Vocabulary,
@@ -18,6 +20,7 @@ from fastattn.seq2seq import (
     from_transformers,
     load,
     to_transformers,
+    train,
 )
 from fastattn.seq2seq.exchange.transformers import save
 from fastattn.seq2seq.text.batches import Batch, pad
@@ -175,3 +178,29 @@ def test_what_theirs_has_not_is_refused_by_its_name(tmp_path, kind, settings, me
     with pytest.raises(UnsupportedError) as error:
         to_transformers(ours(kind, **settings), tmp_path)
     assert message in str(error.value)
+
+
+def test_a_converted_model_is_trained_further(tmp_path):
+    """From its own vocabularies, whose tokens have other numbers than in the files of their tokenizers."""
+    to_transformers(ours("marian", tied="all"), tmp_path / "theirs")
+    vocab = json.loads((tmp_path / "theirs" / "vocab.json").read_text())
+    names = [*list(vocab)[:4], *list(vocab)[:3:-1]]
+    (tmp_path / "theirs" / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
+    before = from_transformers(tmp_path / "theirs")
+    save(before, tmp_path / "ours")
+    [checkpoint] = (tmp_path / "ours").glob("checkpoint-*")
+    config = Config(
+        data=DataConfig(
+            source_vocabulary=str(checkpoint / "source.vocabulary.json"),
+            target_vocabulary=str(checkpoint / "source.vocabulary.json"),
+        ),
+        model=before.config.model,
+        vocabulary=before.config.vocabulary,
+        training=TrainingConfig(epochs=0, max_steps=1, rate=1e-9),
+    )
+    pairs = list(zip(TEXTS, TEXTS[::-1]))
+    train(config, tmp_path / "more", pairs=pairs, init_from=tmp_path / "ours", quiet=True)
+    after = load(tmp_path / "more")
+    assert after.source_vocabulary.tokens == before.source_vocabulary.tokens
+    for name, parameter in before.model.parameters().items():
+        assert np.abs(after.model.parameters()[name].value - parameter.value).max() < 1e-6, name
