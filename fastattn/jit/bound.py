@@ -22,6 +22,7 @@ __all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifi
 
 BLOCK = 64  # queries and keys of a block of a mask
 _KEPT = 8  # problem sizes that an object remembers
+_ROUNDED = 2.0**-23
 
 
 class Compiled:
@@ -163,12 +164,13 @@ class Bound:
         return type(self)(self.name, self._traced, arrays, self._trained, made)
 
     def _remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            made = make()
-            while len(self._kept) >= _KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[key] = made
-        return self._kept[key]
+        found = self._kept.get(key)
+        if found is None:
+            found = make()
+            for old in list(self._kept)[: len(self._kept) - _KEPT + 1]:  # several threads may do so
+                self._kept.pop(old, None)
+            self._kept[key] = found
+        return found
 
     def _element(self, parameter: int) -> Range:
         """Return the least and the most of a parameter."""
@@ -178,6 +180,7 @@ class Bound:
                 self._ends[parameter] = Range(0, 0)
             elif kind == "f":
                 low, high = float(array.min()), float(array.max())
+                low, high = low - _ROUNDED * abs(low), high + _ROUNDED * abs(high)  # it may become float32
                 self._ends[parameter] = Range(low, high) if low == low else Range(-np.inf, np.inf, True)
             else:
                 self._ends[parameter] = Range(int(array.min()), int(array.max()))

@@ -19,6 +19,7 @@ from fastattn.jit.operations import OPERATIONS
 __all__ = ["Range", "Ranges", "Unsafe"]
 
 _CLOSE = 1e-13  # more than the error of a function of `fastattn.jit.mathematics`
+_WAVE = 1 + _CLOSE
 
 
 class Range(NamedTuple):
@@ -148,9 +149,9 @@ def _rising(function: Callable[[Any], Any], x: Range) -> Range:
 def _wave(x: Range) -> Range:
     if isinstance(x.low, np.ndarray) or isinstance(x.high, np.ndarray):
         finite = np.isfinite(x.low) & np.isfinite(x.high)
-        return Range(np.where(finite, -1.0, -math.inf), np.where(finite, 1.0, math.inf))
+        return Range(np.where(finite, -_WAVE, -math.inf), np.where(finite, _WAVE, math.inf))
     finite = math.isfinite(x.low) and math.isfinite(x.high)
-    return Range(-1.0, 1.0) if finite else Range(-math.inf, math.inf)
+    return Range(-_WAVE, _WAVE) if finite else Range(-math.inf, math.inf)
 
 
 def _anything(*given: Range) -> Range:
@@ -259,6 +260,7 @@ class Ranges:
         self.inputs = inputs
         self.sizes = sizes
         self.element = element
+        self._for_memory = False
 
     def of(self, result: Node, *, check: bool = False) -> dict[Node, Range]:
         """Return the range of each node that a result is made of.
@@ -268,6 +270,7 @@ class Ranges:
         Unsafe
             If that is checked, and a look-up may leave its array, a divisor be 0, or an integer overflow.
         """
+        self._for_memory = check
         with np.errstate(all="ignore"):
             return self._walk(result, {}, check)
 
@@ -281,6 +284,8 @@ class Ranges:
                 found[node] = known[node]
             elif node.operation == "where" and node.kind != "b":
                 found[node] = self._choice(node, found, known)
+            elif self._for_memory and node.kind == "b" and any(one.kind == "f" for one in node.arguments):
+                found[node] = Range(0, 1)  # float32 may compare otherwise
             elif node.operation in _RULES:
                 one = _RULES[node.operation](*given)
                 if node.kind == "f":

@@ -154,11 +154,9 @@ def _same(traced: Traced) -> Traced:
     facts = [(n.operation, n.kind, repr(n.value), *(nodes[argument] for argument in n.arguments)) for n in nodes]
     ends = {name: nodes[node] for name, node in traced.derivatives.items()}
     key = (traced.kind, traced.parameters, nodes[traced.result], *ends.items(), *facts)
-    if key not in _seen:
-        while len(_seen) >= _MOST:
-            _seen.pop(next(iter(_seen)), None)
-        _seen[key] = traced
-    return _seen[key]
+    for old in list(_seen)[: len(_seen) - _MOST]:  # several threads may do so
+        _seen.pop(old, None)
+    return _seen.setdefault(key, traced)
 
 
 def _own(function: types.FunctionType) -> tuple[str, ...]:

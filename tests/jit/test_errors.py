@@ -95,6 +95,14 @@ OUTSIDE = {
     "in what is not chosen": (lambda s, b, h, i, j, t: np.where(j < 5, t[j], s), "got 0 to 69"),
     "of what may be NaN": (lambda s, b, h, i, j, t: t[np.clip(s, 0, 4).astype(int)], "of the integer, not of what"),
     "of a score": (lambda s, b, h, i, j, t: t[s.astype(int)], "keep the index inside by np.clip"),
+    "where float32 compares otherwise": (
+        lambda s, b, h, i, j, t: t[np.where(i * 0.1 < 0.3000000001, 0, 99)],
+        "got 0 to 99",
+    ),
+    "of a number that float32 rounds up": (
+        lambda s, b, h, i, j, t, p=4.9999999999: t[p.astype(int)],
+        "got 4 to 5",
+    ),
     "of a logarithm": (lambda s, b, h, i, j, t: t[np.log(j).astype(int)], "keep the index inside"),
     "by a divisor of 0": (lambda s, b, h, i, j, t: i // j * 1.0, "a divisor that is not 0"),
     "beyond integers": (lambda s, b, h, i, j, t: s * ((i + 2**62) * 4), "integers of 64 bits"),
