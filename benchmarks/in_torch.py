@@ -162,7 +162,7 @@ def main() -> int:
     missed = 0
     print(f"PyTorch {torch.__version__}, {given.threads} threads; ratios: PyTorch's time over ours")
     draw = random.Random(0)
-    missed += smallest(given.case)
+    missed += smallest(given.case) + pools(given.case, given.threads)
     for case in cases(given.case):
         for one, other in zip(flat(case.ours()), flat(case.theirs()), strict=True):
             torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-4 * max(1.0, float(other.abs().max())))
@@ -219,6 +219,39 @@ def smallest(names: list[str]) -> int:
         missed += short
         print(f"{name:44} {microseconds - least:9.1f} us, wanted 20{'  MISSED' if short else ''}", flush=True)
     return missed
+
+
+def pools(names: list[str], threads: int) -> int:
+    """Print what it costs that both libraries have threads: calls in turn, over the same calls by themselves."""
+    import torch
+
+    from fastattn.interop import torch as fast
+
+    if threads < 2 or (names and not any("pools".startswith(one) for one in names)):
+        return 0
+    x, w = torch.randn(1024, 512), torch.randn(512, 512)
+    query, key, value = (torch.randn(2, 8, 256, 64) for _ in range(3))
+
+    def product() -> None:
+        torch.mm(x, w)
+
+    def attention() -> None:
+        fast.scaled_dot_product_attention(query, key, value)
+
+    ratios = []
+    for _ in range(30):
+        seconds = []
+        for calls in ([product] * 20, [attention] * 20, [product, attention] * 20):
+            time.sleep(0.02)
+            start = time.perf_counter()
+            for call in calls:
+                call()
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[2] / (seconds[0] + seconds[1]))
+    middle = statistics.median(ratios)
+    missed = "  MISSED" * (middle > 1.05)
+    print(f"{'pools of both, in turn over each alone':44} {middle:9.3f}, wanted 1.05{missed}", flush=True)
+    return int(middle > 1.05)
 
 
 def flat(found: Any) -> list[Any]:

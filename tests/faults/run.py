@@ -141,6 +141,8 @@ def judge(tree, fault):
             done = tree.test(fault.tests)
         except subprocess.TimeoutExpired:
             return CAUGHT, f"no end within {tree.timeout} s"
+        if done.returncode == 0 and " passed" not in last_line(done.stdout):
+            return BROKEN, "its tests were skipped: " + last_line(done.stdout)
         if done.returncode == 0:
             return SURVIVED, "all of its tests passed"
         if done.returncode == 1:
