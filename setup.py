@@ -21,6 +21,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = "csrc/levels/level.c"
+TILES = "csrc/levels/tiles.c"
 SOURCES = sorted(map(str, Path("csrc/run").glob("*.c")))
 
 
@@ -29,6 +30,7 @@ class Level(NamedTuple):
 
     name: str
     vectors: str
+    tiles: str
     machine: str
     needs: str
     probe: str
@@ -51,13 +53,17 @@ class Level(NamedTuple):
 #endif
 """
 
-    def macros(self, bits):
-        """What levels/level.c is compiled with."""
-        needs = [("FA_NEEDS", f'"{self.needs}"')] if self.needs else []
-        return [("FA_LEVEL", self.name), ("FA_VEC_FILE", f'"{self.vectors}.h"'), ("FA_BITS", str(bits)), *needs]
+    def units(self):
+        """Folder, source and macros of each object of the level's own."""
+        macros = [("FA_LEVEL", self.name), ("FA_VEC_FILE", f'"{self.vectors}.h"')]
+        macros += [("FA_NEEDS", f'"{self.needs}"')] if self.needs else []
+        if self.vectors == self.name:
+            yield from ((f"{self.name}_f{bits}", KERNELS, [*macros, ("FA_BITS", str(bits))]) for bits in (32, 64))
+        if self.tiles != "none":
+            yield f"{self.name}_tiles", TILES, [*macros, ("FA_TILE_FILE", f'"../tile/{self.tiles}.h"')]
 
 
-LEVEL_LINE = re.compile(r'LEVEL\((\w+), (\w+), (\w+), "([^"]*)",\s*"([^"]*)"\)')
+LEVEL_LINE = re.compile(r'LEVEL\((\w+), (\w+), (\w+), (\w+),\s*"([^"]*)",\s*"([^"]*)"\)')
 LEVELS = {found[0]: Level(*found) for found in LEVEL_LINE.findall(Path("csrc/levels.def").read_text())}
 
 SANITIZE = os.environ.get("FASTATTN_SANITIZE", "") not in ("", "0")
@@ -101,7 +107,7 @@ class BuildExt(build_ext):
         levels = self.choose_levels()
         print("fastattn: levels built:", ", ".join(levels), flush=True)
         (extension,) = self.extensions
-        self.units = [(LEVELS[level], bits) for level in levels if LEVELS[level].vectors == level for bits in (32, 64)]
+        self.units = [unit for level in levels for unit in LEVELS[level].units()]
 
         # Objects of another configuration are not reused, so a sanitizer build and a plain one may share build/.
         stamp = Path(self.build_temp, "configuration.txt")
@@ -143,9 +149,7 @@ class BuildExt(build_ext):
         """Stand-in for ``compiler.compile``: the kernels of each level beside the sources, each file by a worker of its
         own; objects that are current are kept."""
         jobs = [(source, output_dir, list(macros)) for source in sources]
-        for level, bits in self.units:
-            folder = str(Path(output_dir, f"{level.name}_f{bits}"))
-            jobs.append((KERNELS, folder, [*macros, *level.macros(bits)]))
+        jobs += [(source, str(Path(output_dir, folder)), [*macros, *own]) for folder, source, own in self.units]
         names = [self.compiler.object_filenames([source], output_dir=folder)[0] for source, folder, _ in jobs]
 
         def compile_one(job, name):

@@ -303,12 +303,37 @@ typedef struct fa_monotonic {
     real *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
 } fa_monotonic;
 
+/* A product of float32 with packed weights by parts of bfloat16: a piece k0..k0+depth-1 of K, of `rows` rows of x and
+ * y, contiguous (ops/gemm_tiles.inl). */
+typedef struct fa_tiled {
+    const element *x;
+    int64_t x_row;
+    const real *packed;
+    const void *parts_of_w;
+    element *y;
+    const element *bias; /* N, or NULL */
+    int32_t relu, parts; /* of a number: 3, 2 or 1 */
+    int64_t rows, K, N, k0, depth;
+    void *split;         /* the rows in parts */
+    uint8_t *plain_rows; /* 1: not for the unit */
+} fa_tiled;
+
+/* Products on a matrix unit. */
+typedef struct fa_tiles {
+    int64_t (*bytes)(int64_t K, int64_t N);                        /* of weights in parts */
+    int64_t (*rows_bytes)(int parts, int64_t rows, int64_t depth); /* of a piece of rows */
+    void (*pack)(const real *packed, int64_t K, int64_t N, void *parts, int64_t panel0, int64_t panel1);
+    void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
+    void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
+} fa_tiles;
+
 /* The kernels of one level and element type; kernels.def lists them. */
 typedef struct fa_kernels {
     int64_t panel_width;   /* keys, or columns of packed weights, in a panel */
     int64_t element_bytes; /* of what lies in users' arrays */
     int64_t real_bytes;    /* of what is computed with: workspaces, packed arrays */
     int32_t in_place;      /* both are the same type */
+    const fa_tiles *tiles; /* of a level with a matrix unit, float32; NULL: none */
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #include "kernels.def"
 } fa_kernels;

@@ -34,6 +34,7 @@ from fastattn.errors import (
     ShapeError,
     UnsupportedError,
 )
+from fastattn.precision import float32_precision, get_float32_precision, set_float32_precision
 
 if TYPE_CHECKING:
     from fastattn import functional, jit, layers, linear, positions, seq2seq, testing, variants, viz
@@ -58,7 +59,9 @@ __all__ = [
     "attention_vjp",
     "create",
     "errors",
+    "float32_precision",
     "functional",
+    "get_float32_precision",
     "get_include",
     "get_num_threads",
     "jit",
@@ -72,6 +75,7 @@ __all__ = [
     "score_mod",
     "scores",
     "seq2seq",
+    "set_float32_precision",
     "set_num_threads",
     "show_config",
     "testing",

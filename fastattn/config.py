@@ -97,9 +97,10 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     Notes
     -----
     A level is a set of CPU instructions for which the kernels were compiled: ``generic``, ``avx2``, ``avx512``,
-    ``avx512bf16``, ``neon``. The environment variable ``FASTATTN_ISA`` forces one when fastattn is imported. Where
-    there is no compiled module, or ``FASTATTN_BACKEND`` is ``numba``, Numba compiles kernels for this CPU when they are
-    first called, and the level is ``numba``.
+    ``avx512bf16``, ``amx``, ``neon``; ``amx_model`` is a slow model of ``amx`` for any processor, to test with. The
+    environment variable ``FASTATTN_ISA`` forces one when fastattn is imported. Where there is no compiled module, or
+    ``FASTATTN_BACKEND`` is ``numba``, Numba compiles kernels for this CPU when they are first called, and the level is
+    ``numba``.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """Matrix products with packed weights: rows whose bits do not depend on how many rows there are.
 
 A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence
-in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index.
+in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index, or, for
+large float32 matrices where the processor has a matrix unit, one order of sums of products of parts.
 """
 
 import math
@@ -16,6 +17,10 @@ from fastattn.errors import DTypeError, ShapeError, describe
 
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 
+# Elements of a matrix for the matrix unit, beyond what an L2 holds: a rule of the matrix alone, so that a row has the
+# same bits in any product. One row alone takes 1.6 times as long there, of smaller matrices 3 times.
+LEAST_FOR_TILES = 1 << 20
+
 
 class PackedWeights:
     """A matrix packed once for many products.
@@ -28,7 +33,10 @@ class PackedWeights:
     Notes
     -----
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
-    twice that once `matmul_transposed` has been used.
+    twice that once `matmul_transposed` has been used. At the level ``amx`` float32 matrices of 2^20 elements and more
+    are multiplied as sums of bfloat16 products, by default six for each: no less exact than a chain of multiply-adds,
+    faster from 16 rows up, slower below; their parts take 6 bytes for each element beside the 4 of float32.
+    `fastattn.set_float32_precision` makes that fewer products.
 
     Examples
     --------
@@ -43,6 +51,7 @@ class PackedWeights:
         w = _matrix(w)
         self._shape = w.shape
         self._packed = self._pack(w, transposed=False)
+        self._parts: dict[bool, Array | None] = {}
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
@@ -74,7 +83,7 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
-        return _product(x, self._packed, self._shape, out, bias, relu)
+        return _product(x, self._packed, self._shape, out, bias, relu, self._parts_of(False))
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -89,7 +98,7 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
-        return _product(dy, self._panels_transposed(), self._shape[::-1], out)
+        return _product(dy, self._panels_transposed(), self._shape[::-1], out, parts=self._parts_of(True))
 
     @property
     def panels(self) -> Array:
@@ -104,6 +113,15 @@ class PackedWeights:
         if self._transposed is None:
             self._transposed = self._pack(self._unpacked(), transposed=True)
         return self._transposed
+
+    def _parts_of(self, transposed: bool) -> Array | None:
+        """The matrix, or its transpose, as a matrix unit reads it, made at the first product; None: not on one."""
+        if transposed not in self._parts:
+            panels, shape = (
+                (self._panels_transposed(), self._shape[::-1]) if transposed else (self._packed, self._shape)
+            )
+            self._parts[transposed] = split_parts(panels, shape)
+        return self._parts[transposed]
 
     def _pack(self, w: Array, transposed: bool) -> Array:
         return pack_panels(w, transposed)
@@ -131,7 +149,8 @@ def matmul(x: Array, w: Array) -> Array:
     """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
     if type(w) is not np.ndarray or w.ndim != 2 or w.dtype.char not in "fd":
         w = _matrix(w)
-    return _product(x, pack_panels(w, transposed=False), w.shape, None)
+    packed = pack_panels(w, transposed=False)
+    return _product(x, packed, w.shape, None, parts=split_parts(packed, w.shape))
 
 
 def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Array | None = None) -> Array:
@@ -222,8 +241,24 @@ def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Arra
     return packed
 
 
+def split_parts(packed: Array, shape: tuple[int, ...]) -> Array | None:
+    """Return the parts of a packed matrix of this shape for a matrix unit; None: it is not multiplied on one."""
+    size = core.gemm_parts_bytes(packed, shape[0], shape[1]) if shape[0] * shape[1] >= LEAST_FOR_TILES else 0
+    if not size:
+        return None
+    parts = core.aligned_empty((size,), np.dtype(np.uint8))
+    core.gemm_split(packed, shape[0], shape[1], parts)
+    return parts
+
+
 def _product(
-    x: Array, packed: Array, shape: tuple[int, ...], out: Array | None, bias: Array | None = None, relu: bool = False
+    x: Array,
+    packed: Array,
+    shape: tuple[int, ...],
+    out: Array | None,
+    bias: Array | None = None,
+    relu: bool = False,
+    parts: Array | None = None,
 ) -> Array:
     given, x = x, float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
@@ -247,7 +282,7 @@ def _product(
     else:
         y = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])
-    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, y.reshape(rows, shape[1]), bias, relu)
+    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, y.reshape(rows, shape[1]), bias, relu, parts)
     if out is not None:
         return out
     return y if type(given) is np.ndarray else like(given, y)

@@ -1,4 +1,6 @@
 /* Matrix products with packed weights over threads. */
+#include <string.h>
+
 #include "for.h"
 #include "run.h"
 
@@ -27,11 +29,82 @@ FA_BODY(multiply, product, {
             least(panel + a->panel_block, a->panels), a->K, a->N, a->bias, a->relu);
 })
 
+static atomic_int process_parts = 3;
+static _Thread_local int thread_parts;
+
+int fa_parts(int of_thread) { return of_thread ? thread_parts : process_parts; }
+void fa_set_parts(int parts, int of_thread) {
+    if (of_thread)
+        thread_parts = parts;
+    else
+        process_parts = parts;
+}
+
+int64_t fa_gemm_parts_bytes(const fa_kernels *k, int64_t K, int64_t N) {
+    return k->tiles && K > 0 && N > 0 ? k->tiles->bytes(K, N) : 0;
+}
+
+FA_BODY(pack_parts, product, k->tiles->pack(a->w, a->K, a->N, a->y, first, last))
+
+void fa_gemm_split(const fa_kernels *k, const void *packed, int64_t K, int64_t N, void *parts, int n_threads) {
+    const product a = {.w = packed, .y = parts, .K = K, .N = N};
+    fa_for(k, pack_parts, &a, .items = ceil_div(N, k->panel_width),
+           .threads = threads_for((double)K * (double)N * 16, n_threads));
+}
+
+/* A product on the unit: blocks of rows, and pieces of K, of which rows are split into parts once, by all threads. A
+ * block's parts stay in L2: 768 KiB. */
+#define TILED_ROWS 256
+#define TILED_DEPTH 512
+
+typedef struct {
+    fa_tiled call;
+    int64_t share, shares; /* rows of a task, of which a panel has several when there are few panels */
+} tiled;
+
+FA_BODY(split_rows, tiled, k->tiles->split(&a->call, first, last))
+
+FA_BODY(multiply_tiles, tiled, {
+    const int64_t row = first % a->shares * a->share;
+    if (row < a->call.rows) k->tiles->multiply(&a->call, first / a->shares, row, least(row + a->share, a->call.rows));
+})
+
+static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threads) {
+    const int64_t panels = ceil_div(call.N, k->panel_width), block = least(M, TILED_ROWS);
+    const int64_t depth = least(call.K, TILED_DEPTH);
+    const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth));
+    tiled a = {.call = call, .shares = 1};
+    if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
+    a.call.split = fa_product_workspace(split + block);
+    if (!a.call.split) return FA_NO_MEMORY;
+    a.call.plain_rows = (uint8_t *)a.call.split + split;
+    for (int64_t row = 0; row < M; row += block) {
+        a.call.x = (const float *)call.x + row * call.x_row;
+        a.call.y = (float *)call.y + row * call.N;
+        a.call.rows = least(block, M - row);
+        a.share = ceil_div(ceil_div(a.call.rows, a.shares), 32) * 32;
+        memset(a.call.plain_rows, 0, (size_t)a.call.rows);
+        for (a.call.k0 = 0; a.call.k0 < call.K; a.call.k0 += depth) {
+            a.call.depth = least(depth, call.K - a.call.k0);
+            fa_for(k, split_rows, &a, .items = ceil_div(a.call.rows, 16), .threads = n_threads);
+            fa_for(k, multiply_tiles, &a, .items = panels * a.shares, .threads = n_threads);
+        }
+    }
+    return FA_OK;
+}
+
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, const void *bias, int relu, int n_threads) {
+            int64_t N, const void *bias, int relu, const void *parts, int n_threads) {
     if (M == 0 || N == 0) return FA_OK;
     /* With few rows the weights are the work: reading one costs as much as about 8 multiply-adds. */
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
+    if (parts) {
+        fa_tiled call = {
+            .x = x, .x_row = x_row, .packed = packed, .parts_of_w = parts, .y = y, .bias = bias, .K = K, .N = N};
+        call.relu = relu;
+        call.parts = thread_parts ? thread_parts : process_parts;
+        return gemm_tiled(k, call, M, n_threads);
+    }
     const int64_t panels = ceil_div(N, k->panel_width);
     product a = {.x = x, .x_row = x_row, .w = packed, .y = y, .M = M, .K = K, .N = N, .panels = panels};
     a.bias = bias;

@@ -45,7 +45,7 @@ static struct {
           .idle = PTHREAD_COND_INITIALIZER};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_key_t workspace_key;
+static pthread_key_t workspace_keys[2];
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -126,7 +126,7 @@ static void forget_workers(void) {
 
 static void initialise(void) {
     pthread_atfork(NULL, NULL, forget_workers);
-    pthread_key_create(&workspace_key, free);
+    for (int i = 0; i < 2; i++) pthread_key_create(&workspace_keys[i], free);
 }
 
 /* All but those that a fault of the thread itself raises: blocked, they would end the process without their handler. */
@@ -215,24 +215,27 @@ void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context) {
 static _Thread_local struct {
     void *memory;
     int64_t bytes;
-} mine;
+} mine[2];
 static _Atomic int64_t fail_after;
 
 void fa_fail_workspace(int64_t n) { atomic_store(&fail_after, n); }
 
-void *fa_workspace(int64_t bytes) {
+static void *workspace(int which, int64_t bytes) {
     if (atomic_load(&fail_after) > 0 && atomic_fetch_sub(&fail_after, 1) == 1) return NULL;
     if (bytes >= FA_MOST) return NULL;
-    if (bytes <= mine.bytes) return mine.memory;
+    if (bytes <= mine[which].bytes) return mine[which].memory;
     pthread_once(&once, initialise);
-    free(mine.memory);
-    mine.bytes = 0;
-    mine.memory = NULL;
-    pthread_setspecific(workspace_key, NULL);
+    free(mine[which].memory);
+    mine[which].bytes = 0;
+    mine[which].memory = NULL;
+    pthread_setspecific(workspace_keys[which], NULL);
     void *memory = NULL;
     if (posix_memalign(&memory, 4096, (size_t)bytes)) return NULL;
-    pthread_setspecific(workspace_key, memory); /* freed when the thread ends */
-    mine.memory = memory;
-    mine.bytes = bytes;
+    pthread_setspecific(workspace_keys[which], memory); /* freed when the thread ends */
+    mine[which].memory = memory;
+    mine[which].bytes = bytes;
     return memory;
 }
+
+void *fa_workspace(int64_t bytes) { return workspace(0, bytes); }
+void *fa_product_workspace(int64_t bytes) { return workspace(1, bytes); }

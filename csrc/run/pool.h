@@ -18,6 +18,9 @@ void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context);
  * Sizes are made by fa_size_mul. */
 void *fa_workspace(int64_t bytes);
 
+/* The same for products of matrices, which a compiled plugin may ask for from inside a task of another call. */
+void *fa_product_workspace(int64_t bytes);
+
 /* Makes the n-th call of fa_workspace from now fail; 0: none. For tests. */
 void fa_fail_workspace(int64_t n);
 

@@ -13,9 +13,16 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
 void fa_pack_keys(const fa_kernels *k, const fa_packing *a, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);
-/* bias (N elements) or NULL is added to the product, then relu taken if it is 1. */
+/* bias (N elements) or NULL is added to the product, then relu taken if it is 1. parts: of the weights, or NULL. */
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, const void *bias, int relu, int n_threads);
+            int64_t N, const void *bias, int relu, const void *parts, int n_threads);
+/* Bytes of packed weights in parts, which fa_gemm takes for the matrix unit; 0: none is there. */
+int64_t fa_gemm_parts_bytes(const fa_kernels *k, int64_t K, int64_t N);
+void fa_gemm_split(const fa_kernels *k, const void *packed, int64_t K, int64_t N, void *parts, int n_threads);
+/* How exact products of float32 are where there is a matrix unit: by how many parts of bfloat16, 3, 2 or 1. That of the
+ * process, and, unless 0, of the calling thread. */
+int fa_parts(int of_thread);
+void fa_set_parts(int parts, int of_thread);
 /* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. */
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
                int accumulate, int64_t M, int64_t K, int64_t N, int n_threads);

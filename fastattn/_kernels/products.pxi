@@ -7,6 +7,17 @@ cdef inline int64_t _packed(const fa_kernels *k, int64_t rows, int64_t columns) 
     return k.gemm_packed_elements(rows, columns)
 
 
+def parts(bint of_thread):
+    """By how many parts a float32 number is multiplied: in the process, or in this thread; 0: as in the process."""
+    return fa_parts(of_thread)
+
+
+def set_parts(int parts, bint of_thread):
+    """Set that: 1 to 3, of a thread 0 too."""
+    between("parts", None, parts, 0 if of_thread else 1, 3)
+    fa_set_parts(parts, of_thread)
+
+
 def gemm_packed_elements(cnp.ndarray like, int64_t k, int64_t n):
     """Elements of a packed (k, n) matrix of this dtype."""
     floats(like, "like")
@@ -34,8 +45,33 @@ def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
             fa_gemm_pack(k, p_w, row, column, rows, columns, p_packed, n_threads)
 
 
-def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=False):
-    """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
+def gemm_parts_bytes(cnp.ndarray like, int64_t k, int64_t n):
+    """Bytes of the parts of a packed (k, n) matrix of this dtype, for a matrix unit; 0: it is not multiplied on one."""
+    floats(like, "like")
+    between("k", None, k, 0, FA_WIDEST)
+    between("n", None, n, 0, FA_WIDEST)
+    return fa_gemm_parts_bytes(_kernels(like), k, n)
+
+
+def gemm_split(cnp.ndarray packed, int64_t k, int64_t n, cnp.ndarray parts):
+    """Write the parts of a packed (k, n) matrix that has any."""
+    cdef int kind = floats(packed, "packed")
+    between("k", None, k, 1, FA_WIDEST)
+    between("n", None, n, 1, FA_WIDEST)
+    cdef const fa_kernels *kernels = _kernels(packed)
+    cdef void *p_packed = flat(packed, "packed", kind, _packed(kernels, k, n))
+    cdef int64_t size = fa_gemm_parts_bytes(kernels, k, n)
+    between("parts", "elements", size, 1, INT64_MAX)
+    cdef void *p_parts = flat(parts, "parts", cnp.NPY_UINT8, size, FA_WRITE)
+    with nogil:
+        fa_gemm_split(kernels, p_packed, k, n, p_parts, n_threads)
+
+
+def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=False, parts=None):
+    """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted.
+
+    parts: those of the matrix (`gemm_split`), which is multiplied on the matrix unit then.
+    """
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, c
     cdef void *p_x = tensor(x, "x", kind, 2, 2, &a)
@@ -44,9 +80,16 @@ def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=
     cdef const fa_kernels *k = _kernels(x)
     cdef void *p_w = flat(packed, "packed", kind, _packed(k, a.D, c.D))
     cdef void *p_bias = maybe(bias, "bias", kind, c.D)
-    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x), size
+    cdef void *p_parts = NULL
+    if parts is not None:
+        size = fa_gemm_parts_bytes(k, a.D, c.D)
+        between("parts", "elements", size, 1, INT64_MAX)
+        p_parts = flat(parts, "parts", cnp.NPY_UINT8, size)
+    cdef int status
     with nogil:
-        fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, n_threads)
+        status = fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, p_parts, n_threads)
+    finished(status, "a product")
 
 
 def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn import linear
+from fastattn import linear, precision
 from fastattn._arrays import Array, gradient_array
 from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Layer, Parameter
@@ -83,4 +83,4 @@ class Linear(Layer):
             linear.weight_gradient(x, dy, w.gradient, sums=None if b is None else b.gradient)
             return w.packed().matmul_transposed(dy)
 
-        return backward
+        return precision.captured(backward)

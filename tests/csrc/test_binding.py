@@ -25,6 +25,13 @@ def packed(rows, columns):
     return ones(core.gemm_packed_elements(ones(1), rows, columns))
 
 
+def parts(rows, columns):
+    return ones(core.gemm_parts_bytes(ones(1), rows, columns), dtype=np.uint8)
+
+
+ON_TILES = core.gemm_parts_bytes(ones(1), D, DV) > 0  # at the levels amx and amx_model
+
+
 def keys(given):
     """What `core.Keys` takes, out of the arguments of a call."""
     names = ("key", "value", "panels", "rows", "table", "positions")
@@ -255,9 +262,15 @@ CALLS = {
                   "packed"),
     "gemm": (
         lambda: core.gemm,
-        lambda: {"x": ones(TK, D), "packed": packed(D, 35), "y": ones(TK, 35), "bias": ones(35)},
+        lambda: {"x": ones(TK, D), "packed": packed(D, 35), "y": ones(TK, 35), "bias": ones(35),
+                 "parts": parts(D, 35) if ON_TILES else None},
         "y",
     ),
+    **({"gemm_split": (
+        lambda: core.gemm_split,
+        lambda: {"packed": packed(D, 35), "k": D, "n": 35, "parts": parts(D, 35)},
+        "parts",
+    )} if ON_TILES else {}),
     "gemm_tn": (
         lambda: core.gemm_tn,
         lambda: {"x": ones(TK, D), "dy": ones(TK, DV), "dw": ones(D, DV), "db": ones(DV)},
@@ -411,10 +424,10 @@ CALLS = {
 
 # What has no arrays that a kernel reads or writes.
 OTHERS = {
-    "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "get_num_threads", "memory_kept",
-    "memory_limit", "mix64", "panel_elements", "panel_width",
-    "set_num_threads", "unit",
-}  # fmt: skip
+    "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "gemm_parts_bytes", "get_num_threads",
+    "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts",
+    "set_num_threads", "set_parts", "unit",
+} | ({"gemm_split"} - set(CALLS))  # fmt: skip
 # What calls are made of; the calls check it.
 RECORDS = {
     "Chunks",
@@ -443,9 +456,9 @@ def swapped(array):
 def spoilt(array):
     """Yield what is wrong, and an array of the same shape, or nearly so, that is wrong in this way."""
     kind = array.dtype.char
-    other = {"f": "d", "d": "f", "l": "i", "q": "i", "L": "l", "Q": "l", "?": "b"}[kind]
+    other = {"f": "d", "d": "f", "l": "i", "q": "i", "L": "l", "Q": "l", "?": "b", "B": "b"}[kind]
     yield "another dtype", array.astype(other)
-    if kind != "?":
+    if kind not in "?B":
         yield "swapped bytes", swapped(array)
         space = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
         space[...] = array

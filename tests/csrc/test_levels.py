@@ -14,7 +14,8 @@ from fastattn._kernels import core
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = str(TESTS / "shared" / "level_subset.py")
 CONFIG = fastattn.show_config(as_dict=True)
-KERNELS = {"avx512bf16": "avx512"}  # levels that have another's kernels
+# Levels that have another's kernels; products of the last two are in test_tiles.py.
+KERNELS = {"avx512bf16": "avx512", "amx": "avx512", "amx_model": "generic"}
 ACTIVE = KERNELS.get(CONFIG["level"], CONFIG["level"])  # what the rest of the suite runs on
 USABLE = [level for level in CONFIG["levels_built"] if level in CONFIG["levels_cpu"]]
 OTHERS = [level for level in USABLE if level not in (ACTIVE, *KERNELS)]

@@ -20,14 +20,15 @@ import spoil
 # Public names that neither take nor return arrays, by module.
 LEFT_OUT = {
     "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ "
-    "get_include get_num_threads mask_mod pairwise_score score_mod set_num_threads show_config",
+    "float32_precision get_float32_precision get_include get_num_threads mask_mod pairwise_score score_mod "
+    "set_float32_precision set_num_threads show_config",
     "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig Callback ChoConfig Config DataConfig Event InferenceConfig "
     "LuongConfig RateCurve Stopped SutskeverConfig TensorBoard TrainingConfig TransformerConfig TranslationStep "
     "VocabularyConfig WuConfig find_rate kinds pharaoh read_vocabulary",
     "fastattn.variants": "check_normalized",
 }
 # Commands, settings, errors, plugins, adapters: they have no arrays, and fuzzers or tests of their own.
-OTHER_MODULES = {"cli", "commands", "config", "errors", "interop", "jit", "plugin", "verify"}
+OTHER_MODULES = {"cli", "commands", "config", "errors", "interop", "jit", "plugin", "precision", "verify"}
 
 
 def modules():

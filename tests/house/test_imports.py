@@ -15,7 +15,7 @@ TIERS = [
     {"_known_as", "_printing", "_reprs"},
     {"_cards", "errors", "_version"},
     {"_arrays", "_kernels", "_numbers", "_optional", "_reference", "_strings", "plugin"},
-    {"_allocator", "config", "functional", "grid", "jit", "linear", "_relative", "viz"},
+    {"_allocator", "config", "functional", "grid", "jit", "linear", "precision", "_relative", "viz"},
     {"scores", "normalizers"},
     {"attention"},
     {"layers"},

@@ -16,7 +16,10 @@ import fastattn
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MACHINE = platform.machine()
-LEVELS = {"x86_64": ["generic", "avx2", "avx512", "avx512bf16"], "aarch64": ["generic", "neon"]}
+LEVELS = {
+    "x86_64": ["amx_model", "generic", "avx2", "avx512", "avx512bf16", "amx"],
+    "aarch64": ["amx_model", "generic", "neon"],
+}
 LINUX = sys.platform == "linux" and MACHINE in LEVELS
 
 pytestmark = pytest.mark.skipif(not (ROOT / "tools").exists() or not LINUX, reason="built in a checkout, on Linux")

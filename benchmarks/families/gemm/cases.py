@@ -10,4 +10,12 @@ def _case(rows: int, target: float) -> Case:
     return _maker(f"gemm_m{rows}", title, FORWARD, (rows, 1536, 512), target, smoke=(rows, 48, 32))
 
 
-CASES = (_case(1, 1.0), _case(8, 1.3), _case(16, 1.2), _case(32, 1.1), _case(64, 1.0))
+def _large(rows: int, target: float) -> Case:
+    title = f"packed GEMM, {rows} rows of 1024 to 1024"
+    return _maker(f"gemm_large_m{rows}", title, FORWARD, (rows, 1024, 1024), target, smoke=(rows, 48, 32))
+
+
+CASES = (
+    *(_case(1, 1.0), _case(8, 1.3), _case(16, 1.2), _case(32, 1.1), _case(64, 1.0)),
+    *(_large(256, 1.8), _large(1024, 1.8)),
+)

@@ -21,7 +21,16 @@ from fastattn._kernels.numba.functions import (
 )
 from fastattn._kernels.numba.memory import KeptMemory, aligned_empty, empty, memory_kept, memory_limit, unit
 from fastattn._kernels.numba.monotonic import Monotonic
-from fastattn._kernels.numba.products import gemm, gemm_pack, gemm_packed_elements, gemm_tn
+from fastattn._kernels.numba.products import (
+    gemm,
+    gemm_pack,
+    gemm_packed_elements,
+    gemm_parts_bytes,
+    gemm_split,
+    gemm_tn,
+    parts,
+    set_parts,
+)
 from fastattn._kernels.numba.records import (
     SCORES,
     Chunks,
@@ -80,6 +89,8 @@ __all__ = [
     "gemm",
     "gemm_pack",
     "gemm_packed_elements",
+    "gemm_parts_bytes",
+    "gemm_split",
     "gemm_tn",
     "get_num_threads",
     "largest",
@@ -96,11 +107,13 @@ __all__ = [
     "pack_keys",
     "panel_elements",
     "panel_width",
+    "parts",
     "query_backward",
     "relu_backward",
     "rotary",
     "scatter",
     "set_num_threads",
+    "set_parts",
     "softmax",
     "softmax_backward",
     "square_sum",

@@ -1,5 +1,6 @@
 """Matrix products with packed weights, and gradients of weights."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,16 @@ from fastattn._kernels.numba.checks import (
 )  # fmt: skip
 from fastattn._kernels.numba.threads import in_parts
 
-__all__ = ["gemm", "gemm_pack", "gemm_packed_elements", "gemm_tn"]
+__all__ = [
+    "gemm",
+    "gemm_pack",
+    "gemm_packed_elements",
+    "gemm_parts_bytes",
+    "gemm_split",
+    "gemm_tn",
+    "parts",
+    "set_parts",
+]
 
 _DEPTH = {"f": 1024, "d": 512}  # rows of one chain of a gradient of weights
 
@@ -75,9 +85,45 @@ def _gemm(x, x_row, packed, y, bias, relu, depth, columns, panel, lanes, work, f
                     out[c] = row[c]
 
 
-def gemm(x: Array, packed: Array, y: Array, bias: Array | None = None, relu: bool = False) -> None:
+def gemm_parts_bytes(like: Array, k: int, n: int) -> int:
+    """Bytes of the parts of a packed matrix for a matrix unit: 0, there is none."""
+    floats(like, "like")
+    return 0
+
+
+def gemm_split(packed: Array, k: int, n: int, parts: Array) -> None:
+    """No matrix has parts."""
+    same("parts", "elements", gemm_parts_bytes(packed, k, n), parts.size or 1)
+
+
+class _Precision(threading.local):
+    process, thread = 3, 0
+
+
+def parts(of_thread: bool) -> int:
+    """By how many parts a float32 number is multiplied where there is a matrix unit; of a thread 0: as elsewhere."""
+    return _HERE.thread if of_thread else _Precision.process
+
+
+def set_parts(parts: int, of_thread: bool) -> None:
+    """Set that: 1 to 3, of a thread 0 too."""
+    between("parts", None, parts, 0 if of_thread else 1, 3)
+    if of_thread:
+        _HERE.thread = parts
+    else:
+        _Precision.process = parts
+
+
+_HERE = _Precision()
+
+
+def gemm(
+    x: Array, packed: Array, y: Array, bias: Array | None = None, relu: bool = False, parts: Array | None = None
+) -> None:
     """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
     dtype = floats(x, "x")
+    if parts is not None:
+        same("parts", "elements", parts.size or 1, 0)
     a, c = tensor(x, "x", dtype, 2, 2), tensor(y, "y", dtype, 2, 2, True, True)
     same("y", "rows", c.T, a.T)
     panel, lanes = PANEL[dtype.char], LANES[dtype.name]

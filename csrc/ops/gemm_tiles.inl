@@ -1,0 +1,364 @@
+/* Matrix product with packed weights on a matrix unit that multiplies bfloat16:  y = f(x w + b), as in gemm.inl.
+ *
+ * A float32 number is the sum of three bfloat16 numbers, x = x1 + x2 + x3, each the nearest to what is left; of the
+ * nine products of parts, six are as good as all (the others are below 2^-24), three (x1 w1, x1 w2, x2 w1) give 16
+ * bits, one gives 8.
+ *   1. pack: panels of w into parts, once:  [N / 64][K / 32][64 / 16] tiles of 32 k and 16 columns, each part in turn
+ *   2. split: a piece of K of the rows of x into parts, [M / 16][K / 32] tiles
+ *   3. multiply: for each 32 rows and 32 columns the products of each 32 k into four registers, the smallest first:
+ *      3*1 2*1 2*2 1*2 1*3 1*1  or  2*1 1*2 1*1  or  1*1
+ *   4. with the last piece: bias, relu, and what is not for the unit
+ *
+ * The unit takes what is below the smallest normal number for zero, infinity less infinity is NaN, and a part may be
+ * beyond the largest one. So a row of x with a number that is neither zero nor of size 2^-56 to 2^72 is a plain row,
+ * and a column of w with one neither zero nor of size 2^-40 to 2^24 a plain column: parts are zeros there, and gemm
+ * computes the elements afterwards. All other products are of size 2^-96 at least, so that what is lost below 2^-126 is
+ * 2^-30 of a product.
+ *
+ * An element (m, n) is computed the same way whatever rows and columns are beside it: from row m of x and column n of w
+ * alone, in the order of k; pieces are of whole blocks of 32, and a register goes through memory without a change.
+ *
+ * Bound: 12 M N K flops of the unit from 32 rows up; below that 6 N K bytes of parts from the cache they are in.
+ */
+#ifndef FA_OPS_GEMM_TILES_INL
+#define FA_OPS_GEMM_TILES_INL
+#include "../sizes.h"
+#include "../vec/vec.h"
+#include "../kernels.h"
+#include "gemm.inl"
+#ifndef FA_TILE_FILE /* this file is read by itself */
+#define FA_TILE_FILE "../tile/amx_model.h"
+#endif
+#include FA_TILE_FILE
+
+#define TILE_BYTES 1024
+#define TILE_K 32 /* numbers of a row */
+#define TILE_N 16 /* rows of a tile, and columns of a product */
+#define W_PARTS 3 /* of packed weights: products of fewer take the first */
+
+typedef uint32_t uvec __attribute__((vector_size(FA_VBYTES)));
+
+/* A number of x is of size 2^-56 to 2^72 where this sum has bit 30, its exponent being 71 to 198; one of w is of size
+ * 2^-40 to 2^24, its exponent being 87 to 150, where it has bits 30 and 29. */
+#define SUM_X(bits) ((bits) + (57u << 23))
+#define SUM_W(bits) ((bits) + (105u << 23))
+#define IN_X (1u << 30)
+#define IN_W (3u << 29)
+
+/* Parts of two vectors, side by side in pairs of 16 bits; ties go away from zero. */
+FA_INLINE void split(uvec x, uvec y, const int parts, char *to) {
+#pragma GCC unroll 3
+    for (int p = 0; p < parts; p++) {
+        /* What is left after two parts has 8 bits. */
+        const uvec a = p < 2 ? (x + 0x8000u) & 0xffff0000u : x, b = p < 2 ? (y + 0x8000u) & 0xffff0000u : y;
+        const uvec pair = (a >> 16) | b;
+        memcpy(to + p * TILE_BYTES, &pair, sizeof pair);
+        x = (uvec)((vec)x - (vec)a);
+        y = (uvec)((vec)y - (vec)b);
+    }
+}
+
+FA_INLINE int64_t tile_blocks(int64_t depth) { return (depth + TILE_K - 1) / TILE_K; }
+
+/* Bytes of `rows` rows of a piece in parts. */
+FA_FUNC int64_t tiles_rows_bytes(int parts, int64_t rows, int64_t depth) {
+    return fa_size_mul(fa_size_mul((rows + TILE_N - 1) / TILE_N, tile_blocks(depth)), parts * TILE_BYTES);
+}
+
+/* Bytes of packed parts: panels one after the other, then a bit for each plain column. */
+FA_INLINE int64_t panel_bytes(int64_t K) { return tile_blocks(K) * W_PARTS * (PW / TILE_N) * TILE_BYTES; }
+FA_FUNC int64_t tiles_bytes(int64_t K, int64_t N) {
+    const int64_t panels = (N + PW - 1) / PW;
+    return fa_size_mul(panels, tiles_rows_bytes(W_PARTS, PW, K) + 8);
+}
+FA_INLINE char *plain_columns(const void *parts, int64_t K, int64_t N, int64_t panel) {
+    return (char *)parts + (N + PW - 1) / PW * panel_bytes(K) + panel * (int64_t)sizeof(uint64_t);
+}
+
+/* One row of a tile, for all blocks of the piece: numbers i and i + 16 of a block are a pair. Returns whether the row
+ * is plain. */
+FA_INLINE int split_row(const real *x, int64_t depth, const int parts, char *to) {
+    uvec in = (uvec){0} + IN_X;
+    for (int64_t k = 0; k < depth; k += TILE_K, to += parts * TILE_BYTES)
+#pragma GCC unroll 4
+        for (int i = 0; i < TILE_N; i += VL) {
+            uvec bits[2];
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                const int64_t at = k + h * TILE_N + i, n = depth - at;
+                bits[h] = (uvec)(n >= VL ? vload(x + at) : n > 0 ? vload_n(x + at, n) : vset1(0));
+                const uvec good = SUM_X(bits[h]) | (uvec)((bits[h] & 0x7fffffffu) == 0);
+                bits[h] &= (uvec)((good & IN_X) == IN_X);
+                in &= good;
+            }
+            split(bits[0], bits[1], parts, to + i * 4);
+        }
+    int all = 1;
+    for (int i = 0; i < VL; i++) all &= in[i] != 0;
+    return !all;
+}
+
+/* Tiles tile0..tile1-1 of rows; plain_rows is added to. */
+FA_INLINE void split_rows(const fa_tiled *a, const int parts, int64_t tile0, int64_t tile1) {
+    const int64_t tile_bytes = tiles_rows_bytes(parts, TILE_N, a->depth);
+    for (int64_t t = tile0; t < tile1; t++)
+        for (int64_t i = 0; i < TILE_N; i++) {
+            const int64_t r = t * TILE_N + i;
+            char *to = (char *)a->split + t * tile_bytes + i * 2 * TILE_K;
+            if (r < a->rows)
+                a->plain_rows[r] |= (uint8_t)split_row(a->x + r * a->x_row + a->k0, a->depth, parts, to);
+            else
+                for (int64_t b = 0; b < tile_blocks(a->depth) * parts; b++) memset(to + b * TILE_BYTES, 0, 2 * TILE_K);
+        }
+}
+
+/* Two rows of a panel, a pair, as a row of four tiles of each part. */
+FA_INLINE void split_pair(const int careful, const real *first, const real *second, char *to, uvec *in) {
+#pragma GCC unroll 4
+    for (int c = 0; c < PW; c += VL) {
+        uvec bits[2] = {(uvec)vload(first + c), (uvec)vload(second + c)};
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            uvec good = SUM_W(bits[i]);
+            if (careful) {
+                good |= (uvec)((bits[i] & 0x7fffffffu) == 0);
+                bits[i] &= (uvec)((good & IN_W) == IN_W);
+            }
+            in[c / VL] &= good;
+        }
+        split(bits[0], bits[1], W_PARTS, to + c / TILE_N * W_PARTS * TILE_BYTES + c % TILE_N * 4);
+    }
+}
+
+/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers out of range are zeros, `in` has
+ * IN_W for each column without any; else it may lack some of these for zeros, too. */
+FA_INLINE void split_panel(const int careful, const real *panel, int64_t K, char *to, uvec *in) {
+    static const real zeros[PW];
+    for (int c = 0; c < PW / VL; c++) in[c] = (uvec){0} + IN_W;
+    for (int64_t k = 0; k < K; k += TILE_K, panel += TILE_K * PW, to += PW / TILE_N * W_PARTS * TILE_BYTES)
+        for (int i = 0; i < TILE_N; i++) {
+            const real *first = k + i < K ? panel + i * PW : zeros;
+            const real *second = k + TILE_N + i < K ? panel + (TILE_N + i) * PW : zeros;
+            split_pair(careful, first, second, to + i * 64, in);
+        }
+}
+
+/* Panels panel0..panel1-1. */
+FA_FUNC void tiles_pack(const real *packed, int64_t K, int64_t N, void *parts, int64_t panel0, int64_t panel1) {
+    for (int64_t p = panel0; p < panel1; p++) {
+        char *to = (char *)parts + p * panel_bytes(K);
+        uvec in[PW / VL], all = (uvec){0} + IN_W;
+        uint64_t plain = 0;
+        int good = 1;
+        split_panel(0, packed + p * K * PW, K, to, in);
+        for (int c = 0; c < PW / VL; c++) all &= in[c];
+        for (int i = 0; i < VL; i++) good &= all[i] == IN_W;
+        if (!good) {
+            split_panel(1, packed + p * K * PW, K, to, in);
+            for (int c = 0; c < PW; c++) plain |= (uint64_t)(in[c / VL][c % VL] != IN_W) << c;
+        }
+        memcpy(plain_columns(parts, K, N, p), &plain, sizeof plain);
+    }
+}
+
+/* Two tiles of rows by two of columns: registers 0 to 3, rows in 4 and 5, columns in 6 and 7. One product changes one
+ * side, so that 24 products need 14 loads. */
+#define LOAD_ROWS(p)                                                                                                   \
+    TILE_LOAD(4, a + (p - 1) * TILE_BYTES, 64);                                                                        \
+    TILE_LOAD(5, a + a_tile + (p - 1) * TILE_BYTES, 64)
+#define LOAD_COLUMNS(p)                                                                                                \
+    TILE_LOAD(6, b + (p - 1) * TILE_BYTES, 64);                                                                        \
+    TILE_LOAD(7, b + (W_PARTS + p - 1) * TILE_BYTES, 64)
+#define MULTIPLY_FOUR()                                                                                                \
+    TILE_BFLOAT16(0, 4, 6);                                                                                            \
+    TILE_BFLOAT16(1, 4, 7);                                                                                            \
+    TILE_BFLOAT16(2, 5, 6);                                                                                            \
+    TILE_BFLOAT16(3, 5, 7)
+
+FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a, int64_t a_tile, const char *b,
+                      float *sums) {
+    TILES(TILE_N);
+    if (fresh) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+    } else {
+        TILE_LOAD(0, sums, 128);
+        TILE_LOAD(1, sums + 16, 128);
+        TILE_LOAD(2, sums + 512, 128);
+        TILE_LOAD(3, sums + 528, 128);
+    }
+    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * W_PARTS * TILE_BYTES) {
+        if (parts == 3) {
+            LOAD_ROWS(3);
+            LOAD_COLUMNS(1);
+            MULTIPLY_FOUR();
+            LOAD_ROWS(2);
+            MULTIPLY_FOUR();
+            LOAD_COLUMNS(2);
+            MULTIPLY_FOUR();
+            LOAD_ROWS(1);
+            MULTIPLY_FOUR();
+            LOAD_COLUMNS(3);
+            MULTIPLY_FOUR();
+        } else if (parts == 2) {
+            LOAD_ROWS(2);
+            LOAD_COLUMNS(1);
+            MULTIPLY_FOUR();
+            LOAD_ROWS(1);
+            LOAD_COLUMNS(2);
+            MULTIPLY_FOUR();
+        } else {
+            LOAD_ROWS(1);
+        }
+        LOAD_COLUMNS(1);
+        MULTIPLY_FOUR();
+    }
+    TILE_STORE(0, sums, 128);
+    TILE_STORE(1, sums + 16, 128);
+    TILE_STORE(2, sums + 512, 128);
+    TILE_STORE(3, sums + 528, 128);
+}
+#undef LOAD_ROWS
+#undef LOAD_COLUMNS
+#undef MULTIPLY_FOUR
+
+/* One tile of `rows` rows by four of columns: registers 0 to 3, rows in 4 (part 1), 5 (part 2) and 6 (part 3), columns
+ * in 7. */
+#define COLUMN(c)                                                                                                      \
+    if (parts == 3) {                                                                                                  \
+        TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                              \
+        TILE_BFLOAT16(c, 6, 7);                                                                                        \
+        TILE_BFLOAT16(c, 5, 7);                                                                                        \
+        TILE_LOAD(7, b + (c * W_PARTS + 1) * TILE_BYTES, 64);                                                          \
+        TILE_BFLOAT16(c, 5, 7);                                                                                        \
+        TILE_BFLOAT16(c, 4, 7);                                                                                        \
+        TILE_LOAD(7, b + (c * W_PARTS + 2) * TILE_BYTES, 64);                                                          \
+        TILE_BFLOAT16(c, 4, 7);                                                                                        \
+    } else if (parts == 2) {                                                                                           \
+        TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                              \
+        TILE_BFLOAT16(c, 5, 7);                                                                                        \
+        TILE_LOAD(7, b + (c * W_PARTS + 1) * TILE_BYTES, 64);                                                          \
+        TILE_BFLOAT16(c, 4, 7);                                                                                        \
+    }                                                                                                                  \
+    TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                                  \
+    TILE_BFLOAT16(c, 4, 7)
+
+FA_INLINE void strip(int fresh, const int parts, int rows, int64_t blocks, const char *a, const char *b, float *sums) {
+    TILES(rows);
+    if (fresh) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+    } else {
+        TILE_LOAD(0, sums, 256);
+        TILE_LOAD(1, sums + 16, 256);
+        TILE_LOAD(2, sums + 32, 256);
+        TILE_LOAD(3, sums + 48, 256);
+    }
+    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * W_PARTS * TILE_BYTES) {
+        TILE_LOAD(4, a, 64);
+        if (parts > 1) {
+            TILE_LOAD(5, a + TILE_BYTES, 64);
+        }
+        if (parts > 2) {
+            TILE_LOAD(6, a + 2 * TILE_BYTES, 64);
+        }
+        COLUMN(0);
+        COLUMN(1);
+        COLUMN(2);
+        COLUMN(3);
+    }
+    TILE_STORE(0, sums, 256);
+    TILE_STORE(1, sums + 16, 256);
+    TILE_STORE(2, sums + 32, 256);
+    TILE_STORE(3, sums + 48, 256);
+}
+#undef COLUMN
+
+/* Sums from and to y: `rows` by n of the columns. */
+FA_INLINE void sums_load(float *sums, int64_t row, const real *y, int64_t y_row, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c += VL) vstore(sums + i * row + c, vload_n(y + i * y_row + c, n - c));
+}
+FA_INLINE void sums_store(const float *sums, int64_t row, real *y, int64_t y_row, int64_t rows, int64_t n,
+                          const real *bias, int relu) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c += VL) {
+            vec v = vload(sums + i * row + c);
+            if (bias) v = v + vload_n(bias + c, n - c);
+            if (relu) v = vselect_lt(v, vset1(0), vset1(0), v);
+            vstore_n(y + i * y_row + c, v, n - c);
+        }
+}
+
+/* What is not for the unit, of rows first..last-1 of a panel: plain rows whole, plain columns of all rows. */
+FA_INLINE void multiply_plain(const fa_tiled *a, int64_t panel, uint64_t columns, int64_t first, int64_t last) {
+    const int64_t n = a->N - panel * PW < PW ? a->N - panel * PW : PW;
+    for (int64_t r = first; r < last; r++)
+        if (columns || a->plain_rows[r]) {
+            real made[PW];
+            const uint64_t wanted = a->plain_rows[r] ? ~(uint64_t)0 : columns;
+            gemm(a->x + r * a->x_row, a->x_row, a->packed, made - panel * PW, PW, 0, 1, panel, panel + 1, a->K, a->N,
+                 a->bias, a->relu);
+            for (int64_t c = 0; c < n; c++)
+                if (wanted >> c & 1) a->y[r * a->N + panel * PW + c] = made[c];
+        }
+}
+
+/* A piece of a panel, for rows first..last-1, first a multiple of 32. */
+FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel, int64_t first, int64_t last) {
+    const int64_t blocks = tile_blocks(a->depth), a_tile = blocks * parts * TILE_BYTES;
+    const int64_t n = a->N - panel * PW < PW ? a->N - panel * PW : PW;
+    const char *columns =
+        (const char *)a->parts_of_w + panel * panel_bytes(a->K) + a->k0 / TILE_K * panel_bytes(TILE_K);
+    const int fresh = a->k0 == 0, done = a->k0 + a->depth == a->K, relu = done && a->relu;
+    const int few = a->rows <= TILE_N;
+    const real *bias = done && a->bias ? a->bias + panel * PW : NULL;
+    TILES_BEGIN(few ? (int)a->rows : TILE_N);
+    for (int64_t r = first; r < last; r += 2 * TILE_N) {
+        const char *in = (const char *)a->split + r / TILE_N * a_tile;
+        const int64_t rows = last - r < 2 * TILE_N ? last - r : 2 * TILE_N;
+        real *y = a->y + r * a->N + panel * PW;
+        _Alignas(64) float sums[4 * TILE_N * TILE_N];
+        if (rows <= TILE_N) {
+            if (!fresh) sums_load(sums, PW, y, a->N, rows, n);
+            strip(fresh, parts, few ? (int)a->rows : TILE_N, blocks, in, columns, sums);
+            sums_store(sums, PW, y, a->N, rows, n, bias, relu);
+            continue;
+        }
+        for (int64_t c = 0; c < n; c += 2 * TILE_N) {
+            const int64_t wide = n - c < 2 * TILE_N ? n - c : 2 * TILE_N;
+            if (!fresh) sums_load(sums, 2 * TILE_N, y + c, a->N, rows, wide);
+            square(fresh, parts, blocks, in, a_tile, columns + c / TILE_N * W_PARTS * TILE_BYTES, sums);
+            sums_store(sums, 2 * TILE_N, y + c, a->N, rows, wide, bias ? bias + c : NULL, relu);
+        }
+    }
+    TILES_END();
+    if (done) {
+        uint64_t plain;
+        memcpy(&plain, plain_columns(a->parts_of_w, a->K, a->N, panel), sizeof plain);
+        multiply_plain(a, panel, plain, first, last);
+    }
+}
+
+/* The kernels, one for each number of parts. */
+FA_FUNC void tiles_split(const fa_tiled *a, int64_t tile0, int64_t tile1) {
+    if (a->parts == 3)
+        split_rows(a, 3, tile0, tile1);
+    else if (a->parts == 2)
+        split_rows(a, 2, tile0, tile1);
+    else
+        split_rows(a, 1, tile0, tile1);
+}
+FA_FUNC void tiles_multiply(const fa_tiled *a, int64_t panel, int64_t first, int64_t last) {
+    if (a->parts == 3)
+        multiply_panel(a, 3, panel, first, last);
+    else if (a->parts == 2)
+        multiply_panel(a, 2, panel, first, last);
+    else
+        multiply_panel(a, 1, panel, first, last);
+}
+#endif

@@ -1,0 +1,41 @@
+/* The matrix unit's tile registers: 8 of 16 rows of 64 bytes, by the instructions of AMX. tile/amx_model.h has the same
+ * names in C. Numbers of registers are literals.
+ *
+ *   TILES_BEGIN(rows)             registers are as follows, until TILES_END: 0 to 6 have this many rows, 7 has all 16
+ *   TILES(rows)                   stands first in a function that uses registers
+ *   TILE_ZERO(c)
+ *   TILE_LOAD(t, from, stride)    rows of 64 bytes, `stride` bytes apart
+ *   TILE_STORE(t, to, stride)
+ *   TILE_BFLOAT16(c, a, b)        c[i][j] += sum of a[i][2k] b[k][2j] + a[i][2k + 1] b[k][2j + 1] over 16 k
+ *   TILE_INT8(c, a, b)            the same of four bytes in place of two numbers, exact in 32 bits
+ *
+ * By statements of assembly: the intrinsics of GCC 12 do not say that they read and write memory.
+ */
+#ifndef FA_TILE_AMX_H
+#define FA_TILE_AMX_H
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} fa_tile_shapes;
+
+static inline void tiles_begin(int rows) {
+    fa_tile_shapes shapes = {.palette = 1};
+    for (int t = 0; t < 8; t++) shapes.row_bytes[t] = 64, shapes.rows[t] = (uint8_t)(t < 7 ? rows : 16);
+    __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+}
+
+#define TILES_BEGIN(rows) tiles_begin(rows)
+#define TILES_END() __asm__ volatile("tilerelease")
+#define TILES(rows) ((void)(rows))
+#define TILE_ZERO(c) __asm__ volatile("tilezero %tmm" #c)
+#define TILE_LOAD(t, from, stride)                                                                                     \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((int64_t)(stride)) : "memory")
+#define TILE_STORE(t, to, stride)                                                                                      \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((int64_t)(stride)) : "memory")
+#define TILE_BFLOAT16(c, a, b) __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #c)
+#define TILE_INT8(c, a, b) __asm__ volatile("tdpbssd %tmm" #b ", %tmm" #a ", %tmm" #c)
+#endif

@@ -1,0 +1,102 @@
+"""How exact products of float32 arrays are, for the process or for a block of one thread."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, ParamSpec, TypeVar
+
+from fastattn._kernels import core
+from fastattn._numbers import check_choice
+
+__all__ = ["Precision", "float32_precision", "get_float32_precision", "set_float32_precision"]
+
+Precision = Literal["highest", "high", "medium"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_PARTS: dict[Precision, int] = {"highest": 3, "high": 2, "medium": 1}
+_WORDS: dict[int, Precision] = {parts: word for word, parts in _PARTS.items()}
+
+
+def set_float32_precision(precision: Precision) -> None:
+    """Set how exact products of float32 matrices are, for the whole process.
+
+    Parameters
+    ----------
+    precision : {"highest", "high", "medium"}
+        ``"highest"``, as at import: no less exact than a chain of float32 multiply-adds. ``"high"`` may keep 16 bits of
+        the factors, ``"medium"`` 8, as bfloat16 numbers have.
+
+    Raises
+    ------
+    ArgumentError
+        For another word.
+
+    Notes
+    -----
+    Only a processor with a matrix unit, the level ``amx``, has anything to gain: it multiplies bfloat16 numbers, of
+    which three make a float32 number, and takes six products, three, or one. Elsewhere all three are the same. Errors,
+    with u = 2^-8 and A the sum of the terms' absolute values: 3 u^2 A for ``"high"``, 2 u A for ``"medium"``, beside
+    that of float32 sums. Rows and columns with infinities, NaN, or numbers near the ends of the type are computed in
+    float32 in every precision.
+
+    It concerns products with matrices of 2^20 elements and more, and with their transposes. Gradients of weights and
+    attention itself are in float32.
+
+    The backward pass of an affine layer has the precision of its forward pass.
+
+    See Also
+    --------
+    float32_precision : for a block of one thread.
+
+    Examples
+    --------
+    >>> import fastattn
+    >>> fastattn.set_float32_precision("high")
+    >>> fastattn.get_float32_precision()
+    'high'
+    >>> fastattn.set_float32_precision("highest")
+    """
+    core.set_parts(_PARTS[check_choice("precision", precision, tuple(_PARTS))], False)
+
+
+def get_float32_precision() -> Precision:
+    """Return how exact products of float32 matrices are in this thread: `set_float32_precision` has the words."""
+    return _WORDS[core.parts(True) or core.parts(False)]
+
+
+@contextmanager
+def float32_precision(precision: Precision) -> Iterator[None]:
+    """Give products of float32 matrices a precision in a block, for the thread that runs it.
+
+    Parameters
+    ----------
+    precision : {"highest", "high", "medium"}
+        See `set_float32_precision`.
+
+    Examples
+    --------
+    >>> import fastattn
+    >>> with fastattn.float32_precision("medium"):
+    ...     fastattn.get_float32_precision()
+    'medium'
+    >>> fastattn.get_float32_precision()
+    'highest'
+    """
+    parts = _PARTS[check_choice("precision", precision, tuple(_PARTS))]
+    before = core.parts(True)
+    core.set_parts(parts, True)
+    try:
+        yield
+    finally:
+        core.set_parts(before, True)
+
+
+def captured(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Return the function, to be run in the precision that is in force now: a backward pass in that of its forward."""
+    precision = get_float32_precision()
+
+    def run(*args: _P.args, **options: _P.kwargs) -> _R:
+        with float32_precision(precision):
+            return function(*args, **options)
+
+    return run

@@ -1,0 +1,111 @@
+"""Products on a matrix unit or on its model, at the level that FASTATTN_ISA forces: a script that prints their bits."""
+
+import hashlib
+
+import numpy as np
+
+import fastattn
+from fastattn import linear
+
+SIZES = [(1, 64, 32), (3, 70, 33), (17, 100, 65), (33, 129, 130), (70, 1060, 40)]
+
+
+def drawn(rng, *shape, spread=0.0):
+    x = rng.standard_normal(shape)
+    return (x * np.exp2(rng.uniform(-spread, spread, shape))).astype(np.float32)
+
+
+def errors(found, x, w):
+    """In eps * sum |x w|."""
+    x, w = x.astype(np.float64), w.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.abs(found - x @ w) / (np.finfo(np.float32).eps * (np.abs(x) @ np.abs(w)) + 1e-45)
+
+
+def product(x, w, least, **options):
+    """By parts, or, if the matrix has not so many elements, by chains of multiply-adds."""
+    linear.LEAST_FOR_TILES = least
+    return linear.PackedWeights(w).matmul(x, **options)
+
+
+def same(a, b):
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def accuracy(rng, digest):
+    """No less exact than chains of multiply-adds; with fewer parts within the bounds of `set_float32_precision`."""
+    for m, k, n in SIZES:
+        for spread, shift in ((0, 0), (0, 4), (8, 0)):
+            x, w = (np.float32(drawn(rng, *shape, spread=spread) + shift) for shape in ((m, k), (k, n)))
+            found, chain = errors(product(x, w, 1), x, w), errors(product(x, w, k * n + 1), x, w)
+            assert np.sqrt(np.mean(found**2)) < max(np.sqrt(np.mean(chain**2)), 0.3), (m, k, n, spread, shift)
+            assert found.max() < max(chain.max(), 2), (m, k, n, spread, shift)
+            digest.update(product(x, w, 1).tobytes())
+            worst = [found.max()]
+            for precision, bound in (("high", 3 * 2.0**-16), ("medium", 2.0**-7)):
+                with fastattn.float32_precision(precision):
+                    less = product(x, w, 1)
+                worst.append(errors(less, x, w).max())
+                room = bound / np.finfo(np.float32).eps + max(chain.max(), 2)
+                assert worst[-2] < worst[-1] < room, (m, k, n, spread, shift, precision)
+                digest.update(less.tobytes())
+
+
+def rows_and_columns(rng, digest):
+    """An element is computed of its row and its column alone."""
+    w, x, bias = drawn(rng, 530, 100), drawn(rng, 270, 530), drawn(rng, 100)
+    packed = linear.PackedWeights(w)
+    whole = packed.matmul(x, bias=bias, relu=True)
+    assert same(whole, np.maximum(packed.matmul(x) + bias, np.float32(0)))
+    for first, last in ((0, 1), (5, 6), (269, 270), (0, 15), (3, 19), (0, 17), (240, 260)):
+        assert same(packed.matmul(x[first:last], bias=bias, relu=True), whole[first:last]), (first, last)
+    for first, last in ((0, 64), (64, 100), (30, 70)):
+        of_these = linear.PackedWeights(w[:, first:last]).matmul(x[:20], bias=bias[first:last], relu=True)
+        assert same(of_these, whole[:20, first:last]), (first, last)
+    for threads in (1, 3, 16):
+        fastattn.set_num_threads(threads)
+        assert same(packed.matmul(x, bias=bias, relu=True), whole), threads
+    digest.update(whole.tobytes())
+
+
+def numbers_for_the_plain_kernel(rng, digest):
+    """Numbers whose parts the unit cannot take: right answers there, and no bit of another row or column changes."""
+    w, x = drawn(rng, 64, 70), drawn(rng, 40, 64)
+    expected = product(x, w, 1)
+    tiny, least, most = np.float32(1e-45), np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    for value in (np.inf, -np.inf, np.nan, most, tiny, -least, np.float32(2.0**-60), np.float32(2.0**80)):
+        for rows, columns in (([3], []), ([], [5]), ([0, 39], [0, 63, 64])):
+            x2, w2 = x.copy(), w.copy()
+            x2[rows, 50], w2[20, columns] = value, value
+            found, plain = product(x2, w2, 1), product(x2, w2, 1 << 60)
+            others = np.ones((40, 70), bool)
+            others[rows], others[:, columns] = False, False
+            assert same(found[others], expected[others]), (value, rows, columns)
+            assert np.array_equal(found[~others], plain[~others], equal_nan=True), (value, rows, columns)
+    # Small numbers alone: nothing is lost where all products are small.
+    for exponents in ((-60, -30), (-100, 20), (-63, -31), (60, 28), (-126, 100)):
+        x2, w2 = np.float32(np.ldexp(x, exponents[0])), np.float32(np.ldexp(w, exponents[1]))
+        assert errors(linear.PackedWeights(w2).matmul(x2), x2, w2).max() < 4, exponents
+    zeros = linear.PackedWeights(np.zeros((64, 32), np.float32)).matmul(np.full((2, 64), -1, np.float32))
+    assert not zeros.any()
+    digest.update(expected.tobytes())
+
+
+def exact(rng, digest):
+    """Whole numbers stay whole, and the identity gives every number back."""
+    x, w = (rng.integers(-500, 500, shape).astype(np.float32) for shape in ((40, 70), (70, 64)))
+    assert (linear.PackedWeights(w).matmul(x) == x @ w).all()
+    x = drawn(rng, 50, 64, spread=20)
+    assert same(linear.PackedWeights(np.eye(64, dtype=np.float32)).matmul(x), x)
+
+
+def main():
+    digest = hashlib.sha256()
+    for number, check in enumerate((accuracy, rows_and_columns, numbers_for_the_plain_kernel, exact)):
+        linear.LEAST_FOR_TILES = 1
+        check(np.random.default_rng(number), digest)
+    print(fastattn.show_config(as_dict=True)["level"], digest.hexdigest())
+
+
+if __name__ == "__main__":
+    main()
