@@ -28,6 +28,16 @@ _addresses: dict[tuple[str, str], int] = {}
 _warned: set[str] = set()
 
 
+def _renew() -> None:
+    """Let a forked child go on while a thread that it has not was loading a function."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def address(text: str, name: str) -> int:
     """Return the address of the function `name` that a text defines."""
     found = _addresses.get((text, name))

@@ -1,9 +1,11 @@
 """The folder of compiled functions: found again, by nobody else, whole or not at all."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 import warnings
 
 import compiled_scores as scores
@@ -97,6 +99,31 @@ def test_without_a_folder_functions_stay_in_memory_which_is_said_once(tmp_path, 
     score, _ = scores.problem(np.float32)
     bound = scores.fastattn.jit.as_score_mod(lambda s, b, h, i, j: s * 0.125)
     assert (scores.forward(bound, score) == score / 8).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_is_not_kept_waiting_by_a_thread_that_it_has_not(monkeypatch):
+    monkeypatch.setattr(objects, "_load", lambda text, name: 7)
+    held, done = threading.Event(), threading.Event()
+
+    def load():
+        with objects._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    held.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python 3.12, that there are threads
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits
+        os._exit(0 if objects.address("a text of nobody", "forward") == 7 else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert status == 0
 
 
 def test_the_key_tells_what_code_is_made_of(monkeypatch):
