@@ -22,6 +22,11 @@ class Pairwise(Score):
         What `fastattn.pairwise_score` made of a function, with its parameters.
     softcap : float, optional
         Scores become ``softcap * tanh(score / softcap)``.
+
+    Notes
+    -----
+    A class derived from it, whose parameters are the function's, is a score with a name where a record says so; one
+    with a method `drawn` is a variant too.
     """
 
     kernel = KERNEL_PAIRWISE
@@ -41,7 +46,7 @@ class Pairwise(Score):
         return function
 
     def keep(self, key_width: int) -> Score:
-        return type(self)(self._bound(), softcap=self.softcap)
+        return Pairwise(self._bound(), softcap=self.softcap)
 
     def plain(self) -> Score:
         return self.keep(0)

@@ -11,6 +11,8 @@ import fastattn
 from fastattn import _reference, scores
 from fastattn._reference.scores import ScoreSpec
 from fastattn.errors import ShapeError
+from fastattn.plugin import ScoreRecord
+from fastattn.scores.pairwise import Pairwise
 from fastattn.variants.soft import Soft
 
 
@@ -144,3 +146,26 @@ def test_a_variant_trains_it():
     twice = additive(v=2 * twice.parameters["v"], offset=twice.parameters["offset"])
     found = variant.attend(p.query, changed, variant.start(changed), False)[0]
     assert same_bits(found, fastattn.attention(p.query, p.key, p.key, score=twice, **p.rest))
+
+
+def test_a_score_by_a_name_is_a_variant():
+    class Weighted(Pairwise):
+        def __init__(self, w):
+            super().__init__(weighted_l1(w=w))
+
+        @classmethod
+        def drawn(cls, query_width, key_width, *, rng, dtype=np.float32):
+            return cls(rng.uniform(0.5, 1.5, key_width).astype(dtype))
+
+    record = ScoreRecord("weighted_l1_of_a_test", Weighted, "-sum of w |q - k|")
+    scores.register(record)
+    try:
+        p = problem(batch=(3,), key_heads=None, tq=4, tk=20, dv=17, key_lengths=(20, 3, 11))
+        widths = {"query_width": 17, "memory_width": 17}
+        variant = fastattn.create("weighted_l1_of_a_test", **widths, rng=np.random.default_rng(0))
+        prepared = variant.prepare(p.key, lengths=p.rest["key_lengths"])
+        score = scores.create("weighted_l1_of_a_test", w=variant.trained["w"].value)
+        found = variant.forward(p.query, prepared)
+        assert same_bits(found, fastattn.attention(p.query, p.key, p.key, score=score, **p.rest))
+    finally:
+        del scores.registry.REGISTRY._own[record.name]

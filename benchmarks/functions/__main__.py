@@ -17,7 +17,7 @@ import numpy as np
 import fastattn
 from fastattn.positions import RelativeBias
 
-from .timing import FULL, QUICK, interleave
+from ..timing import FULL, QUICK, interleave
 
 SIZES = ((1, 8, 2048, 64), (4, 8, 512, 64), (8, 8, 128, 64))
 WIDTH, CAP = 64, 20.0
