@@ -1,4 +1,4 @@
-"""fastattn through its adapter for JAX beside JAX's own, all compiled: ``python -m benchmarks.in_jax --threads 1``.
+"""fastattn through its adapter for JAX beside JAX's own, all compiled: ``python -m benchmarks.frameworks.in_jax``.
 
 Results and gradients are compared before anything is timed. Both sides of a case are timed in turn, round by round;
 printed are the medians, their ratio, and the largest difference.
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .timing import FULL, QUICK, interleave
+from ..timing import FULL, QUICK, interleave
 
 
 class Case(NamedTuple):
@@ -70,7 +70,7 @@ def cases() -> list[Case]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.in_jax", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frameworks.in_jax", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="how many processors are used")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""fastattn through its adapter for PyTorch beside PyTorch's own: ``python -m benchmarks.in_torch --threads 1``.
+"""fastattn through its adapter for PyTorch beside PyTorch's own: ``python -m benchmarks.frameworks.in_torch``.
 
 Every call is that of a program: tensors in, tensors out, autograd's part too. Each round times both sides of a case
 one after the other, in an order drawn for it, and gives one ratio; their median is printed, with the range of the

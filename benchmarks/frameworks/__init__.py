@@ -1,0 +1,1 @@
+"""The adapters of `fastattn.interop` beside their frameworks: a command for each."""
