@@ -102,6 +102,10 @@ def attention_backward(
     los, his = np.zeros(BLOCK, np.int64), np.zeros(BLOCK, np.int64)
     k_flags = np.zeros(p.Tk, np.int64)
     live = np.zeros(BLOCK * lds, np.uint8)
+    of_query, of_key = np.empty(p.D, work.dtype), np.empty(p.D, work.dtype)
+    for t in range(p.D):
+        of_key[t] = _factor(p, v, t, one)
+        of_query[t] = scale if product else of_key[t]
     biased = d_bias.size > 0
     for task in range(first_task, last_task):
         b, hk = task // p.Hk, task % p.Hk
@@ -140,8 +144,7 @@ def attention_backward(
                     work[at_dq + c] = zero
                 for r in range(count):
                     row = (b * p.H + heads[r]) * p.Tq + queries[r]
-                    for c in range(ldv):
-                        work[at_out + r * ldv + c] = d_context[row * p.Dv + c] if c < p.Dv else zero
+                    _padded(d_context, row * p.Dv, p.Dv, work, at_out + r * ldv, ldv)
                     if not product:
                         scores.pack_query(
                             p.score, p.activation, query, raw[r], p.D, scale, v, work, at_queries + r * q_row, scratch
@@ -179,8 +182,7 @@ def attention_backward(
                     )  # fmt: skip
                     delta = zero
                     if total != zero:
-                        for c in range(ldv):
-                            work[at_context + c] = context[row * p.Dv + c] if c < p.Dv else zero
+                        _padded(context, row * p.Dv, p.Dv, work, at_context, ldv)
                         delta = dot_row(work, at_out + r * ldv, ldv, work, at_context)
                         if d_weights.size:
                             for j in range(p.Tk):
@@ -256,20 +258,33 @@ def attention_backward(
                     )
                 for r in range(count):
                     good = good + finite_row(work, at_dq + r * ldd, ldd, zero)
-                    for t in range(p.D):
-                        factor = scale if product else _factor(p, v, t, one)
-                        d_query[raw[r] + t] = work[at_dq + r * ldd + t] * factor
+                    _times(work, at_dq + r * ldd, of_query, d_query, raw[r], p.D)
             good = good + finite_row(work, at_dk, length * ldd, zero) + finite_row(work, at_dv, length * ldv, zero)
             if good == zero or leave_out == 1:
                 finite[task] = 1 if good == zero else 0
                 break
         to = (b * p.Hk + hk) * p.Tk
         for j in range(p.Tk):
-            for t in range(p.D):
-                factor = one if product else _factor(p, v, t, one)
-                d_key[(to + j) * p.D + t] = work[at_dk + j * ldd + t] * factor
-            for c in range(p.Dv):
-                d_value[(to + j) * p.Dv + c] = work[at_dv + j * ldv + c]
+            _times(work, at_dk + j * ldd, of_key, d_key, (to + j) * p.D, p.D)
+            _padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
+
+
+@inlined
+def _padded(source, at, n, out, to, size):
+    """out = n numbers, and zeros up to `size`."""
+    row, padded = source[at : at + n], out[to : to + size]
+    for c in range(n):
+        padded[c] = row[c]
+    for c in range(n, size):
+        padded[c] = like(padded[0], 0)
+
+
+@inlined
+def _times(source, at, factors, out, to, n):
+    """out = n numbers times factors."""
+    row, scaled = source[at : at + n], out[to : to + n]
+    for t in range(n):
+        scaled[t] = row[t] * factors[t]
 
 
 @inlined
