@@ -6,9 +6,9 @@
   g_ij = dS_ij softcap'_ij scale                      d_query, d_key, d_v: g through the score function
 
 A task is one (batch, key head); its rows pass in blocks of 24 against all their keys. Sums over rows are chains of a
-block, which are added in order; sums over keys are one chain of each row. A task whose gradients come out non-finite is
-computed again without the pairs that may not be read; if they stay so, the caller repeats the call with less of
-everything.
+block, which are added in order, and those of 192 rows in float64; sums over keys are one chain of each row. A task whose
+gradients come out non-finite is computed again without the pairs that may not be read; if they stay so, the caller
+repeats the call with less of everything.
 """
 
 import numpy as np
@@ -22,6 +22,7 @@ from fastattn._kernels.numba.blocks.tile import dot_row, finite_row, multiply, p
 __all__ = ["attention_backward", "backward_space"]
 
 BLOCK = 24
+TURN = 8 * BLOCK  # rows whose sums are kept in float64
 
 
 def _up(n: int, to: int) -> int:
@@ -107,6 +108,8 @@ def attention_backward(
         of_key[t] = _factor(p, v, t, one)
         of_query[t] = scale if product else of_key[t]
     biased = d_bias.size > 0
+    many = group * p.Tq > TURN
+    kept = np.zeros(p.Tk * (ldd + ldv) if many else 0)
     for task in range(first_task, last_task):
         b, hk = task // p.Hk, task % p.Hk
         length = lengths[b] if p.sized else p.Tk
@@ -259,6 +262,13 @@ def attention_backward(
                 for r in range(count):
                     good = good + finite_row(work, at_dq + r * ldd, ldd, zero)
                     _times(work, at_dq + r * ldd, of_query, d_query, raw[r], p.D)
+                if many and (r0 + BLOCK) % TURN == 0:
+                    _keep(work, at_dk, kept)
+            if many:
+                _keep(work, at_dk, kept)
+                for c in range(kept.size):
+                    work[at_dk + c] = like(zero, kept[c])
+                    kept[c] = 0
             good = good + finite_row(work, at_dk, length * ldd, zero) + finite_row(work, at_dv, length * ldv, zero)
             if good == zero or leave_out == 1:
                 finite[task] = 1 if good == zero else 0
@@ -267,6 +277,15 @@ def attention_backward(
         for j in range(p.Tk):
             _times(work, at_dk + j * ldd, of_key, d_key, (to + j) * p.D, p.D)
             _padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
+
+
+@inlined
+def _keep(work, at, kept):
+    """Add the sums so far to those in float64, and begin anew."""
+    sums = work[at : at + kept.size]
+    for c in range(kept.size):
+        kept[c] += sums[c]
+        sums[c] = like(sums[0], 0)
 
 
 @inlined
