@@ -7,8 +7,8 @@
 
 A task is one (batch, key head); its rows pass in blocks of 24 against all their keys. Sums over rows are chains of a
 block, which are added in order, and those of 192 rows in float64; sums over keys are one chain of each row. A task
-whose gradients come out non-finite is computed again without the pairs that may not be read; if they stay so, the caller
-repeats the call with less of everything.
+whose gradients come out non-finite is computed again without the pairs that may not be read; if they stay so, the
+caller repeats the call with less of everything.
 """
 
 import numpy as np
