@@ -1,8 +1,8 @@
 """Matrix products with packed weights: rows whose bits do not depend on how many rows there are.
 
 A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence
-in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index, or, for
-large float32 matrices where the processor has a matrix unit, one order of sums of products of parts.
+in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index, or, on
+a matrix unit, one order of sums of products of parts.
 """
 
 import math
@@ -18,8 +18,9 @@ from fastattn.errors import DTypeError, ShapeError, describe
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 
 # Elements of a matrix for the matrix unit, beyond what an L2 holds: a rule of the matrix alone, so that a row has the
-# same bits in any product. One row alone takes 1.6 times as long there, of smaller matrices 3 times.
-LEAST_FOR_TILES = 1 << 20
+# same bits in any product. Three parts of a number, six products, would be exact enough for every precision and 1.5
+# times as fast for many rows; but a row alone takes longer there, and a decoder's step three times as long in all.
+LEAST_FOR_TILES, MOST_PARTS = 1 << 20, 2
 
 
 class PackedWeights:
@@ -33,10 +34,9 @@ class PackedWeights:
     Notes
     -----
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
-    twice that once `matmul_transposed` has been used. At the level ``amx`` float32 matrices of 2^20 elements and more
-    are multiplied as sums of bfloat16 products, by default six for each: no less exact than a chain of multiply-adds,
-    faster from 16 rows up, slower below; their parts take 6 bytes for each element beside the 4 of float32.
-    `fastattn.set_float32_precision` makes that fewer products.
+    twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
+    matrices of 2^20 elements and more are multiplied at the level ``amx`` as sums of bfloat16 products: faster from 16
+    rows up, slower below; their parts take 6 bytes for each element beside the 4 of float32.
 
     Examples
     --------
@@ -116,6 +116,8 @@ class PackedWeights:
 
     def _parts_of(self, transposed: bool) -> Array | None:
         """The matrix, or its transpose, as a matrix unit reads it, made at the first product; None: not on one."""
+        if not on_tiles(self._shape):
+            return None
         if transposed not in self._parts:
             panels, shape = (
                 (self._panels_transposed(), self._shape[::-1]) if transposed else (self._packed, self._shape)
@@ -241,9 +243,14 @@ def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Arra
     return packed
 
 
+def on_tiles(shape: tuple[int, ...]) -> bool:
+    """Whether a matrix of this shape is for a matrix unit, in the precision of this thread."""
+    return shape[0] * shape[1] >= LEAST_FOR_TILES and (core.parts(True) or core.parts(False)) <= MOST_PARTS
+
+
 def split_parts(packed: Array, shape: tuple[int, ...]) -> Array | None:
     """Return the parts of a packed matrix of this shape for a matrix unit; None: it is not multiplied on one."""
-    size = core.gemm_parts_bytes(packed, shape[0], shape[1]) if shape[0] * shape[1] >= LEAST_FOR_TILES else 0
+    size = core.gemm_parts_bytes(packed, shape[0], shape[1]) if on_tiles(shape) else 0
     if not size:
         return None
     parts = core.aligned_empty((size,), np.dtype(np.uint8))

@@ -23,8 +23,8 @@ def set_float32_precision(precision: Precision) -> None:
     Parameters
     ----------
     precision : {"highest", "high", "medium"}
-        ``"highest"``, as at import: no less exact than a chain of float32 multiply-adds. ``"high"`` may keep 16 bits of
-        the factors, ``"medium"`` 8, as bfloat16 numbers have.
+        ``"highest"``, as at import: chains of float32 multiply-adds. ``"high"`` may keep 16 bits of the factors,
+        ``"medium"`` 8, as bfloat16 numbers have.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def set_float32_precision(precision: Precision) -> None:
     Notes
     -----
     Only a processor with a matrix unit, the level ``amx``, has anything to gain: it multiplies bfloat16 numbers, of
-    which three make a float32 number, and takes six products, three, or one. Elsewhere all three are the same. Errors,
+    and takes three products for ``"high"``, one for ``"medium"``. Elsewhere all three words are the same. Errors,
     with u = 2^-8 and A the sum of the terms' absolute values: 3 u^2 A for ``"high"``, 2 u A for ``"medium"``, beside
     that of float32 sums. Rows and columns with infinities, NaN, or numbers near the ends of the type are computed in
     float32 in every precision.

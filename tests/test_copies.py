@@ -31,6 +31,7 @@ from fastattn.seq2seq.models import multihead as heads
 from fastattn.seq2seq.models import recurrence, tied
 from fastattn.seq2seq.runs import durable, report, signals, sizes, training, validation
 from fastattn.variants import hard
+from fastattn.verify import onnx as verified
 
 PACKAGE = Path(fastattn.__file__).parent
 
@@ -338,6 +339,10 @@ CASES = {
     "dictionary": (lambda: seq2seq.text.pronunciation.Dictionary({"a": ["b"]}, {}, {}), unchanged),
     "scores of texts": (lambda: [metrics.Score("BLEU", 1.0, "x"), metrics.ErrorCounts(1, 2, 3, 4)], unchanged),
     "report": (lambda: report.Report("x", 2, 1, {"empty": (1,)}), unchanged),
+    "case of ONNX": (
+        lambda: [verified.Result("a", "passed", ""), verified.NotExpressible("no bfloat16")],
+        lambda found: [repr(one) for one in found],
+    ),
     "texts": (
         lambda: [
             seq2seq.text.encoding.Text(["a"], [1], None),

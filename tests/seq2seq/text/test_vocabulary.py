@@ -88,7 +88,7 @@ def test_vocabularies_that_differ_are_not_equal():
         ("[]", "JSON of a vocabulary"),
         ('{"format": 1}', "JSON of a vocabulary"),
         ('{"format": "1", "kind": "word", "tokens": []}', "JSON of a vocabulary"),
-        ('{"format": 3, "kind": "word", "tokens": []}', "format 2 at most"),
+        ('{"format": 4, "kind": "word", "tokens": []}', "format 3 at most"),
         ('{"format": 1, "kind": "morse", "tokens": []}', "'word' or 'char' or 'bpe' or 'sentencepiece' or 'tokenizer'"),
         ('{"format": 1, "kind": "word", "tokens": ["a", "a"]}', "'a' twice"),
         ('{"format": 1, "kind": "word", "tokens": ["a", ""]}', "non-empty strings"),
