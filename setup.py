@@ -195,7 +195,7 @@ def declared(header):
 def write_declarations():
     """Make what core.pyx includes of the C headers, so that a field or an argument is written once."""
     file = Path("build/cython/declarations.pxi")
-    lines = ["from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t"]
+    lines = ["from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t"]
     lines += [line for header in ("kernels.h", "run/run.h") for line in declared(header)]
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists() or file.read_text().splitlines() != lines:

@@ -309,12 +309,12 @@ typedef struct fa_tiled {
     const element *x;
     int64_t x_row;
     const real *packed;
-    const void *parts_of_w;
+    const uint16_t *parts_of_w;
     element *y;
     const element *bias; /* N, or NULL */
     int32_t relu, parts; /* of a number: 3, 2 or 1 */
     int64_t rows, K, N, k0, depth;
-    void *split;         /* the rows in parts */
+    uint16_t *split;     /* the rows in parts */
     uint8_t *plain_rows; /* 1: not for the unit */
 } fa_tiled;
 
@@ -322,7 +322,7 @@ typedef struct fa_tiled {
 typedef struct fa_tiles {
     int64_t (*bytes)(int64_t K, int64_t N);                        /* of weights in parts */
     int64_t (*rows_bytes)(int parts, int64_t rows, int64_t depth); /* of a piece of rows */
-    void (*pack)(const real *packed, int64_t K, int64_t N, void *parts, int64_t panel0, int64_t panel1);
+    void (*pack)(const real *packed, int64_t K, int64_t N, uint16_t *parts, int64_t panel0, int64_t panel1);
     void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
 } fa_tiles;

@@ -144,7 +144,7 @@ FA_INLINE void split_panel(const int careful, const real *panel, int64_t K, char
 }
 
 /* Panels panel0..panel1-1. */
-FA_FUNC void tiles_pack(const real *packed, int64_t K, int64_t N, void *parts, int64_t panel0, int64_t panel1) {
+FA_FUNC void tiles_pack(const real *packed, int64_t K, int64_t N, uint16_t *parts, int64_t panel0, int64_t panel1) {
     for (int64_t p = panel0; p < panel1; p++) {
         char *to = (char *)parts + p * panel_bytes(K);
         uvec in[PW / VL], all = (uvec){0} + IN_W;

@@ -99,23 +99,24 @@ class Additive(Score):
         )
 
     def check(self, query: Array, key: Array) -> None:
-        self._check_input("query", "w_query", query.shape[-1])
-        self._check_input("key", "w_key", key.shape[-1])
+        self._check_input("query", "w_query", query.shape)
+        self._check_input("key", "w_key", key.shape)
         if len(self.parameters) > 1:
             check_width(self.parameters)
 
     def keep(self, key_width: int) -> Score:
         """As `Score.keep`."""
-        self._check_input("key", "w_key", key_width)
+        self._check_input("key", "w_key", (key_width,))
         return super().keep(key_width)
 
-    def _check_input(self, argument: str, name: str, width: int) -> None:
+    def _check_input(self, argument: str, name: str, shape: tuple[int, ...]) -> None:
         w = self.parameters.get(name)
         wanted = self.parameters["v"].shape[0] if w is None else w.shape[0]
-        if width != wanted:
+        if shape[-1] != wanted:
             reason = "without projections it is the width of v" if w is None else f"that is what {name} takes"
             hint = f"{reason}; pass {name} of shape (D, Da)."
-            raise ShapeError(describe(argument, f"width {wanted}", f"width {width}", hint))
+            got = f"shape {shape}" if shape[1:] else f"width {shape[0]}"
+            raise ShapeError(describe(argument, f"width {wanted}", got, hint))
 
     def project_query(self, query: Array) -> Array:
         return self.matmul("w_query", query) if "w_query" in self.parameters else query

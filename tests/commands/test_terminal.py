@@ -225,6 +225,10 @@ COMMANDS = {
         ["quickstart", "--folder", "{folder}/train.tsv"], ["quickstart", "--steps", EVIL],
     ],
     "info": [["info", EVIL]],
+    "convert": [
+        ["convert", EVIL, "-o", "{folder}/new"], ["convert", "{model}", "--to", EVIL, "-o", "{folder}/new"],
+        ["convert", "{folder}", "-o", EVIL],
+    ],
     "plugins": [["plugins", EVIL], ["plugins"]],
     "check": [["check", EVIL], ["check", "loud"], ["check", "{folder}"]],
     "bench": [["bench", "--plugin", EVIL], ["bench", "--plugin", "loud"]],

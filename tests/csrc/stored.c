@@ -135,8 +135,11 @@ static void products(int64_t M, int64_t K, int64_t N) {
     element *x = in(M * K), *w = in(K * N), *turned = in(K * N), *bias = in(N), *y = out(M * N), *dy = in(M * N);
     real *packed = reals(RUN(gemm_packed_elements, K, N)), *dw = reals(K * N), *db = reals(N);
     for (int64_t i = 0; i < N; i++) dy[M / 2 * N + i] = to_element(0);
-    CALL(fa_gemm_pack, w, N, 1, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, bias, 1), SHOW(y, M * N);
-    CALL(fa_gemm_pack, turned, 1, K, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, NULL, 0), SHOW(y, M * N);
+    /* Parts of a matrix, which fa_gemm_split makes, are of float32 as it is. */
+    const void *parts = fa_gemm_parts_bytes(k, K, N) ? abort(), packed : NULL;
+    CALL(fa_gemm_pack, w, N, 1, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, bias, 1, parts), SHOW(y, M * N);
+    CALL(fa_gemm_pack, turned, 1, K, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, NULL, 0, parts);
+    SHOW(y, M * N);
     CALL(fa_gemm_tn, x, K, dy, N, dw, db, 0, M, K, N), REALS(dw, K * N), REALS(db, N);
 }
 
@@ -267,7 +270,7 @@ static void monotonic(int64_t chunk, int hard, int64_t S, int64_t D, int64_t Dv)
 
 int main(void) {
     if (k->element_bytes != sizeof(element) || k->real_bytes != sizeof(real)) return 1;
-    for (int score = 0; score < FA_SCORES; score++)
+    for (int score = 0; score < FA_SCORE_PAIRWISE; score++) /* which is a user's compiled code, for other elements */
         for (int activation = 0; activation < (score == FA_SCORE_ADDITIVE ? 3 : 1); activation++)
             for (int options = 0; options < 2; options++) {
                 attend(2, 2, 1, 7, 70, 20, 17, score, activation, options);

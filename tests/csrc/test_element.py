@@ -85,7 +85,8 @@ def test_pointers_have_types():
     """Memory without a type is a workspace's, and what has one is not taken for another."""
     for name in ("kernels.def", "kernels.h"):
         untyped = set(re.findall(r"void \*(\w+)", (CSRC / name).read_text()))
-        assert untyped <= {"workspace", "d_bias"}, name  # d_bias: of float64 where d_bias_wide
+        # d_bias: of float64 where d_bias_wide; const: a list of a user's parameters, whose types his compiled code has
+        assert untyped <= {"workspace", "d_bias", "const"}, name
     cast = re.compile(r"\((?:const )?(?:real|element) \*\)")
     found = {path.name for path in CSRC.rglob("*.*") for line in path.read_text().splitlines() if cast.search(line)}
     assert found <= {"backward.inl", "entmax.inl"}  # d_bias; the row's workspace

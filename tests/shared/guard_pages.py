@@ -52,6 +52,11 @@ def problems():
     yield {"tq": 7, "tk": 577, "d": 5, "dv": 3}
 
 
+@fastattn.pairwise_score
+def distance(q, k, w):
+    return -w * abs(q - k)
+
+
 def run(family, dtype, edge):
     arenas = [Arena(40) for _ in range(8)]
     rng = np.random.default_rng(0)
@@ -61,7 +66,8 @@ def run(family, dtype, edge):
         shapes = [(2, tq, d), (2, tk, d), (2, tk, dv), (2, tq, dv), (2, tq, dv), (d,)]
         arrays = [arena.place(rng.standard_normal(s).astype(dtype), edge) for arena, s in zip(arenas, shapes)]
         query, key, value, d_context, out, v = arrays
-        score = fastattn.scores.Additive(v) if family == "additive" else family
+        made = {"additive": lambda v: fastattn.scores.Additive(v), "pairwise": lambda v: distance(w=v)}
+        score = made[family](v) if family in made else family
         rest = {"return_weights": True, "return_lse": True}
         if with_options:
             rest["mask"] = arenas[6].place(rng.random((2, tq, tk)) < 0.8, edge)
@@ -128,7 +134,8 @@ def run_steps(dtype, edge):
     rng = np.random.default_rng(0)
     small = {"s": 4, "d": 3, "dv": 2, "c": 2, "k": 3}
     sizes = [{**small, name: size} for name in small for size in range(1, 41) if name != "k" or size % 2]
-    for size, kernel, filtered in itertools.product(sizes, core.SCORES.values(), (True, False)):
+    kernels = [kernel for name, kernel in core.SCORES.items() if name != "pairwise"]  # which steps do not take
+    for size, kernel, filtered in itertools.product(sizes, kernels, (True, False)):
         additive = kernel == core.SCORES["additive"]
         print(size, kernel, filtered, flush=True)
         s, d, dv, c, k = size.values()

@@ -20,7 +20,8 @@ FA_FUNC void pairwise_tile(const score_source *s, const score_tile_rows *t) {
 FA_FUNC void pairwise_pair_backward(const score_form *s, real g, const element *q, const element *k, real *dq,
                                     real *dk) {
     const fa_compiled *f = s->functions;
-    ((fa_pairs_backward)f->backward)(&g, 1, q, k, s->D, 1, 1, s->D, dq, dk, f->parameters, s->sums);
+    const real *query = row_in(q, NULL, 0), *key = row_in(k, NULL, 0); /* functions are of types that lie as they are */
+    ((fa_pairs_backward)f->backward)(&g, 1, query, key, s->D, 1, 1, s->D, dq, dk, f->parameters, s->sums);
 }
 
 FA_FUNC void pairwise_block_backward(const score_form *s, const score_block *b) {
