@@ -29,6 +29,10 @@ def _choose(wanted: str) -> Any:
             here = __file__.removesuffix("__init__.py")
             hint = "after 'pip install .' start Python elsewhere, or build here: python setup.py build_ext --inplace."
             raise ImportError(describe("fastattn", f"its compiled module in {here}", "none", hint)) from None
+    level = os.environ.get("FASTATTN_ISA", "")
+    if level not in ("", "numba"):
+        hint = "unset FASTATTN_ISA, or FASTATTN_BACKEND."
+        raise ImportError(describe("FASTATTN_ISA", "no level with the backend numba", repr(level), hint))
     return importlib.import_module("fastattn._kernels.numba")
 
 

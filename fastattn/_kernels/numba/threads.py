@@ -59,10 +59,6 @@ def set_num_threads(n: int) -> None:
 
 def build_info() -> dict[str, Any]:
     """Return the level and the threads in use, with reasons, in the words of the compiled module."""
-    wanted = os.environ.get("FASTATTN_ISA", "")
-    if wanted not in ("", "numba"):
-        hint = "unset FASTATTN_ISA, or FASTATTN_BACKEND."
-        raise ImportError(describe("FASTATTN_ISA", "no level with the backend numba", repr(wanted), hint))
     return {
         "level": "numba",
         "level_reason": "compiled by Numba for this processor",
@@ -100,4 +96,3 @@ def in_parts(work: Callable[[int, int], None], tasks: int, operations: float) ->
 
 
 _choose()
-build_info()
