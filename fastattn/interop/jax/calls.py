@@ -9,7 +9,7 @@ callback of JAX would. Only the lock of the interpreter is needed, which the ker
 import ctypes
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import jax
 import numpy as np
@@ -28,25 +28,25 @@ _TYPES = {1: "|b1", 4: "=i4", 5: "=i8", 8: "=u4", 9: "=u8", 11: "=f4", 12: "=f8"
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("dtype", ctypes.c_int), ("data", ctypes.c_void_p),
         ("rank", ctypes.c_int64), ("dims", ctypes.POINTER(ctypes.c_int64)),
     ]  # fmt: skip
 
 
 class _Span(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+    _fields_: ClassVar = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 class _Buffers(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("count", ctypes.c_int64),
         ("types", ctypes.POINTER(ctypes.c_int)), ("buffers", ctypes.POINTER(ctypes.POINTER(_Buffer))),
     ]  # fmt: skip
 
 
 class _Attributes(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("count", ctypes.c_int64),
         ("types", ctypes.POINTER(ctypes.c_int)), ("names", ctypes.POINTER(ctypes.POINTER(_Span))),
         ("values", ctypes.POINTER(ctypes.POINTER(_Span))),
@@ -54,37 +54,37 @@ class _Attributes(ctypes.Structure):
 
 
 class _Version(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("major", ctypes.c_int), ("minor", ctypes.c_int)
     ]  # fmt: skip
 
 
 class _Metadata(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("version", _Version), ("traits", ctypes.c_uint32)]
+    _fields_: ClassVar = [("size", ctypes.c_size_t), ("version", _Version), ("traits", ctypes.c_uint32)]
 
 
 class _Extension(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("type", ctypes.c_int), ("next", ctypes.c_void_p),
         ("metadata", ctypes.POINTER(_Metadata)),
     ]  # fmt: skip
 
 
 class _Error(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("message", ctypes.c_char_p), ("code", ctypes.c_int)
     ]  # fmt: skip
 
 
 class _Api(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.c_void_p), ("version", _Version), ("internal", ctypes.c_void_p),
         ("error_create", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.POINTER(_Error))),
     ]  # fmt: skip
 
 
 class _Frame(ctypes.Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", ctypes.c_size_t), ("extension", ctypes.POINTER(_Extension)), ("api", ctypes.POINTER(_Api)),
         ("context", ctypes.c_void_p), ("stage", ctypes.c_int), ("arguments", _Buffers), ("results", _Buffers),
         ("attributes", _Attributes), ("future", ctypes.c_void_p),
