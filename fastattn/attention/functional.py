@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
+_NDARRAY, _SOFTMAX = np.ndarray, "softmax"  # found sooner than through a module, and compared sooner
+
 
 class AttentionOutput(NamedTuple):
     """What `attention` returns when weights or lse are asked for; fields that were not are None.
@@ -224,7 +226,7 @@ def attention(
         return_weights, return_lse, out, False,
     )  # fmt: skip
     found = forward.output() if return_weights or return_lse else forward.context
-    return found if out is None and type(query) is np.ndarray else handed_back(query, out, found)
+    return found if out is None and forward.given is None else handed_back(query, out, found)
 
 
 # fmt: off
@@ -356,7 +358,7 @@ class _Forward:
         residuals: Residuals | None = None,
     ) -> None:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
-        self.given = None if type(query) is np.ndarray else query
+        self.given = None if type(query) is _NDARRAY else query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
         self.score = chosen = resolve(score)
         dtype = q.dtype
@@ -369,11 +371,11 @@ class _Forward:
             return_weights = check_flag("return_weights", return_weights)
             return_lse = check_flag("return_lse", return_lse)
         self.normalizer = self.sparse = None
-        if not isinstance(normalizer, str) or normalizer != "softmax":
+        if normalizer is not _SOFTMAX and (not isinstance(normalizer, str) or normalizer != _SOFTMAX):
             self.normalizer = resolve_normalizer(normalizer)
             self.sparse = check_sparse(self.normalizer, q.shape, keys, return_lse)
         self.kernel = of_kernel = kernel_score(chosen, dtype, width, keep_rows)
-        self.relative = bias if isinstance(bias, RelativeBias) else None
+        self.relative = None if bias is None or not isinstance(bias, RelativeBias) else bias
         self.modifier = None
         options = NO_OPTIONS
         if not (
