@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, UnsupportedError, describe
-from fastattn.scores.base import Score
+from fastattn.scores.base import Score, kernel_functions
 
 if TYPE_CHECKING:
     from fastattn.jit import MaskFunction, ScoreModifier
@@ -54,9 +54,7 @@ def kernel_modifier(
     modifier: "ScoreModifier", dtype: np.dtype[Any], shape: tuple[int, ...], differentiate: bool
 ) -> core.KernelFunctions:
     """Return what kernels read of a modifier of scores (..., Tq, Tk), forward and, if wanted, backward."""
-    found = modifier.compiled(dtype, *_four_axes(shape))
-    backward = found.backward if differentiate else 0
-    return core.KernelFunctions(dtype, found.forward, backward, found.parameters, found.gradients, found)
+    return kernel_functions(modifier.compiled(dtype, *_four_axes(shape)), dtype, differentiate)
 
 
 def kernel_mask(mask: "MaskFunction", shape: tuple[int, ...]) -> core.KernelMask:

@@ -31,6 +31,7 @@ __all__ = [
     "Operands",
     "Plain",
     "Score",
+    "kernel_functions",
     "kernel_score",
     "normal",
     "parameter",
@@ -391,6 +392,12 @@ def kernel_score(
     functions = None if width is None else score.functions(dtype, width, differentiate)
     vector = None if vector is None else core.unit(vector)
     return core.KernelScore(score.kernel, score.activation_code, vector, cap, functions)
+
+
+def kernel_functions(found: Any, dtype: "np.dtype[Any]", differentiate: bool) -> core.KernelFunctions:
+    """Return what the kernels read of a compiled function of a user's, forward and, if wanted, backward."""
+    backward = found.backward if differentiate else 0
+    return core.KernelFunctions(dtype, found.forward, backward, found.parameters, found.gradients, found)
 
 
 def parameter(name: str, value: object, shape: tuple[int | None, ...], meaning: str) -> Array:

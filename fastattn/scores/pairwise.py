@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastattn._kernels import core
-from fastattn.scores.base import KERNEL_PAIRWISE, Array, ByName, Score
+from fastattn.scores.base import KERNEL_PAIRWISE, Array, ByName, Score, kernel_functions
 
 if TYPE_CHECKING:
     from fastattn.jit import PairwiseFunction
@@ -55,9 +55,7 @@ class Pairwise(Score):
         return d
 
     def functions(self, dtype: "np.dtype[Any]", width: int, differentiate: bool) -> core.KernelFunctions:
-        found = self._bound().compiled(dtype, width)
-        backward = found.backward if differentiate else 0
-        return core.KernelFunctions(dtype, found.forward, backward, found.parameters, found.gradients, found)
+        return kernel_functions(self._bound().compiled(dtype, width), dtype, differentiate)
 
     def function_gradients(self, sums: list[Array | None]) -> ByName:
         return self.function.gradients(sums)
