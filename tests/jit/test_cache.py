@@ -65,9 +65,7 @@ def test_a_file_of_another_key_is_not_read(tmp_path, monkeypatch):
 def test_two_processes_write_at_once(tmp_path, environment):
     environment["FASTATTN_CACHE_DIR"] = str(tmp_path / "compiled")
     both = [
-        subprocess.Popen(
-            [sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path
-        )
+        subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
         for _ in range(2)
     ]
     assert [one.communicate()[0].split()[0] for one in both] == ["True", "True"]

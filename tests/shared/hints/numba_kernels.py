@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 
+from fastattn import _kernels
 from fastattn._kernels.numba import checks, records, threads
 from fastattn._kernels.numba.attention import Call
 from hints import Said, advice
@@ -47,4 +48,8 @@ def setting(function, **variables):
 
 
 advice(lambda: setting(threads._choose, FASTATTN_NUM_THREADS="all"), "unset it, or set it to 1", threads.build_info)
-advice(lambda: setting(threads.build_info, FASTATTN_ISA="mmx"), "unset FASTATTN_ISA, or FASTATTN_B", threads.build_info)
+advice(
+    lambda: setting(lambda: _kernels._choose("numba"), FASTATTN_ISA="mmx"),
+    "unset FASTATTN_ISA, or FASTATTN_BACKEND",
+    lambda: setting(lambda: _kernels._choose("numba"), FASTATTN_ISA=""),
+)
