@@ -7,7 +7,7 @@ static const fa_level *level;
 
 void fa_api_use(const fa_level *chosen) { level = chosen; }
 
-static const fa_kernels *kernels(int dtype) { return dtype == FASTATTN_FLOAT64 ? level->f64 : level->f32; }
+const fa_kernels *fa_api_kernels(int dtype) { return dtype == FASTATTN_FLOAT64 ? level->f64 : level->f32; }
 
 static int api_threads(void) { return fa_threads; }
 
@@ -24,32 +24,44 @@ static void api_parallel(int64_t tasks, fastattn_task task, void *context) {
 }
 
 static void api_map(int dtype, int function, const void *x, void *y, int64_t n) {
-    kernels(dtype)->map_elements(function, x, y, n);
+    fa_api_kernels(dtype)->map_elements(function, x, y, n);
 }
 
 static void api_softmax(int dtype, const void *x, const uint8_t *mask, void *y, int64_t rows, int64_t columns) {
-    kernels(dtype)->softmax_forward(x, mask, y, rows, columns);
+    fa_api_kernels(dtype)->softmax_forward(x, mask, y, rows, columns);
 }
 
 static void api_softmax_vjp(int dtype, const void *y, const void *dy, void *dx, int64_t rows, int64_t columns) {
-    kernels(dtype)->softmax_backward(y, dy, dx, rows, columns);
+    fa_api_kernels(dtype)->softmax_backward(y, dy, dx, rows, columns);
 }
 
 static int64_t api_packed_bytes(int dtype, int64_t K, int64_t N) {
-    return kernels(dtype)->gemm_packed_elements(K, N) * kernels(dtype)->real_bytes;
+    return fa_api_kernels(dtype)->gemm_packed_elements(K, N) * fa_api_kernels(dtype)->real_bytes;
 }
 
 static int api_pack(int dtype, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                     void *packed) {
-    return fa_gemm_pack(kernels(dtype), w, row_stride, column_stride, K, N, packed, fa_threads);
+    return fa_gemm_pack(fa_api_kernels(dtype), w, row_stride, column_stride, K, N, packed, fa_threads);
 }
 
 static int api_matmul(int dtype, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
                       int64_t N) {
-    return fa_gemm(kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, 0, fa_threads);
+    return fa_gemm(fa_api_kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, 0, fa_threads);
 }
 
 const fastattn_api fa_api = {
-    FASTATTN_ABI_MAJOR, FASTATTN_ABI_MINOR, sizeof(fastattn_api), FASTATTN_VERSION, api_threads, api_parallel, api_map,
-    api_softmax,        api_softmax_vjp,    api_packed_bytes,     api_pack,         api_matmul,
+    FASTATTN_ABI_MAJOR,
+    FASTATTN_ABI_MINOR,
+    sizeof(fastattn_api),
+    FASTATTN_VERSION,
+    api_threads,
+    api_parallel,
+    api_map,
+    api_softmax,
+    api_softmax_vjp,
+    api_packed_bytes,
+    api_pack,
+    api_matmul,
+    fa_api_attention_forward,
+    fa_api_attention_backward,
 };

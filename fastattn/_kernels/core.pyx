@@ -108,6 +108,16 @@ cdef extern from "run/capi.h" nogil:
     const fastattn_api fa_api
     const char *FASTATTN_CAPSULE
     void fa_api_use(const fa_level *)
+    ctypedef void *(*fa_xla_handler)(void *)
+    void fa_xla_use(fa_xla_handler, fa_xla_handler)
+    void *fa_xla_forward(void *)
+    void *fa_xla_backward(void *)
 
 fa_api_use(level)
 _C_API = PyCapsule_New(<void *>&fa_api, FASTATTN_CAPSULE, NULL)
+
+
+def xla_handlers(size_t forward, size_t backward):
+    """The addresses of handlers of XLA that compute plain calls of attention, and leave all else to those at these."""
+    fa_xla_use(<fa_xla_handler>forward, <fa_xla_handler>backward)
+    return <size_t>&fa_xla_forward, <size_t>&fa_xla_backward

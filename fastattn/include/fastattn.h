@@ -6,8 +6,8 @@
  *
  * No function of the table needs the GIL. Arrays are contiguous where no stride is given, strides count elements, and
  * `dtype` is FASTATTN_FLOAT32 or FASTATTN_FLOAT64. Results have the same bits for any number of threads. As C functions
- * do, they check nothing: sizes, dtypes and pointers are the caller's to get right. Numbers need no alignment but that
- * of their type; outputs do not overlap inputs unless it says so.
+ * do, they check nothing that is not said to be: sizes, dtypes and pointers are the caller's to get right. Numbers need
+ * no alignment but that of their type; outputs do not overlap inputs unless it says so.
  *
  * Versions: within a major version functions are only appended, and none changes. A plugin runs with every fastattn
  * of the same major version and the same or a later minor one, and fastattn_import refuses any other.
@@ -20,13 +20,72 @@
 
 #define FASTATTN_VERSION "0.1.0" /* of the fastattn that this header belongs to */
 #define FASTATTN_ABI_MAJOR 1
-#define FASTATTN_ABI_MINOR 0
+#define FASTATTN_ABI_MINOR 1
 #define FASTATTN_CAPSULE "fastattn._kernels.core._C_API"
 
 enum fastattn_dtype { FASTATTN_FLOAT32 = 0, FASTATTN_FLOAT64 = 1 };
 enum fastattn_function { FASTATTN_EXP = 0, FASTATTN_TANH = 1, FASTATTN_SIGMOID = 2 };
 
 typedef void (*fastattn_task)(void *context, int64_t number);
+
+enum fastattn_status {
+    FASTATTN_OK = 0,
+    FASTATTN_NO_MEMORY = 1,
+    FASTATTN_NOT_FINITE = 2, /* done; a gradient overflowed, or was made of what is not finite */
+    FASTATTN_INVALID = 3     /* nothing was done: the structure says what cannot be */
+};
+enum fastattn_precision { /* of float32, as set_float32_precision has it; the first: as it is set */
+                          FASTATTN_AS_SET = 0,
+                          FASTATTN_HIGHEST = 1,
+                          FASTATTN_HIGH = 2,
+                          FASTATTN_MEDIUM = 3
+};
+enum fastattn_score { FASTATTN_DOT = 0, FASTATTN_ADDITIVE = 1, FASTATTN_L1 = 2 };
+enum fastattn_activation { FASTATTN_BY_TANH = 0, FASTATTN_BY_SIGMOID = 1, FASTATTN_BY_RELU = 2 };
+enum fastattn_causal { FASTATTN_NOT_CAUSAL = 0, FASTATTN_TOP_LEFT = 1, FASTATTN_BOTTOM_RIGHT = 2 };
+
+/* A call of attention: softmax(scale * score(query, key) + bias) value, of B batch entries and H heads, which Hk key
+ * heads divide. What is zero or NULL is not there, so that a call sets what it has. Rows of query, key, value and
+ * context are contiguous; strides are of batch entry, head and row, and of column where there are four, 0 where an
+ * array has one for all. It must not change between a forward and its backward pass, which reads context, row_max and
+ * row_sum as that left them, and keeps nothing else. */
+typedef struct fastattn_attention {
+    uint64_t struct_size;        /* sizeof(fastattn_attention) */
+    int32_t dtype, memory_dtype; /* of key and value: memory_dtype, in this version dtype; of all else: dtype */
+    int32_t precision, score, activation, causal;
+    int32_t windowed; /* 1: a query reads from `left` keys before its place to `right` after it; -1: any number */
+    int32_t unused;   /* 0 */
+    int64_t left, right;
+    int64_t B, H, Hk, Tq, Tk, D, Dv;
+    double scale, softcap;
+    const void *query, *key, *value; /* (B, H, Tq, D), (B, Hk, Tk, D), (B, Hk, Tk, Dv) */
+    int64_t query_strides[3], key_strides[3], value_strides[3];
+    const void *score_vector; /* of an additive score: v, D numbers */
+    const uint8_t *mask;      /* 1 = may attend */
+    const void *bias;
+    int64_t mask_strides[4], bias_strides[4];
+    const int64_t *key_lengths; /* B */
+    const uint64_t *seeds;      /* B, with dropout */
+    double dropout;             /* in [0, 1) */
+    void *context;              /* (B, H, Tq, Dv) */
+    int64_t context_strides[3];
+    void *weights;                 /* contiguous (B, H, Tq, Tk), or NULL */
+    void *lse, *row_max, *row_sum; /* contiguous (B, H, Tq), or NULL; a backward pass needs the last two */
+} fastattn_attention;
+
+/* Gradients of a call whose context is contiguous. */
+typedef struct fastattn_attention_gradient {
+    uint64_t struct_size; /* sizeof(fastattn_attention_gradient) */
+    const void *d_context;
+    int64_t d_context_strides[3];
+    const void *d_weights, *d_lse;   /* contiguous, or NULL; the first needs the call's weights */
+    void *d_query, *d_key, *d_value; /* written, contiguous: (B, H, Tq, D), (B, Hk, Tk, D), (B, Hk, Tk, Dv) */
+    void *d_score_vector;            /* written: D numbers, of an additive score */
+    void *d_bias;                    /* added to, so that it is zeros before, or NULL */
+    int64_t d_bias_strides[4];
+    int32_t d_bias_dtype; /* float64 where pairs share a bias, whose sums are exact so; else dtype */
+    int32_t unused;       /* 0 */
+} fastattn_attention_gradient;
 
 typedef struct fastattn_api {
     uint32_t abi_major, abi_minor;
@@ -52,6 +111,12 @@ typedef struct fastattn_api {
                 void *packed);
     int (*matmul)(int dtype, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
                   int64_t N);
+
+    /* Since 1.1: a fastattn_status each. No state is kept between the two. */
+
+    int (*attention_forward)(const fastattn_attention *call);
+    int (*attention_backward)(const fastattn_attention *call, const fastattn_attention_gradient *gradient);
+
 } fastattn_api;
 
 #ifdef PY_VERSION_HEX

@@ -12,6 +12,7 @@ from jax.test_util import check_grads  # noqa: E402
 
 import fastattn  # noqa: E402
 from fastattn import ArgumentError, DTypeError, ShapeError, UnsupportedError, scores  # noqa: E402
+from fastattn._kernels import core  # noqa: E402
 from fastattn.interop.jax import attention, dot_product_attention, problem  # noqa: E402
 
 B, T, S, N, H = 2, 5, 7, 4, 8
@@ -187,10 +188,53 @@ def test_the_forward_pass_is_computed_once(monkeypatch):
     calls = []
     forward = problem.attention_forward
     monkeypatch.setattr(problem, "attention_forward", lambda *a, **o: calls.append(1) or forward(*a, **o))
-    given = qkv(queries=3)
-    loss = jax.jit(jax.grad(lambda *given: jnp.sum(dot_product_attention(*given) ** 2), (0, 1, 2)))
+    given = qkv()  # with a bias, which the compiled handlers do not take
+    loss = jax.jit(jax.grad(lambda *given: jnp.sum(dot_product_attention(*given, bias=BIAS) ** 2), (0, 1, 2)))
     jax.block_until_ready(loss(*given))
     assert len(calls) == 1
+
+
+PLAIN = {
+    "plain": {},
+    "dot": {"score": "dot", "return_lse": True},
+    "scale": {"scale": 0.3, "causal": "bottom_right"},
+    "masked": {"mask": MASK, "key_lengths": LENGTHS, "window": (3, None), "return_lse": True},
+    "mask of keys": {"mask": MASK[:1, :, :1], "causal": "top_left", "window": (2, 1)},
+}
+
+
+@pytest.mark.skipif(not hasattr(core, "_C_API"), reason="kernels in Numba are called by Python")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("options", PLAIN.values(), ids=PLAIN)
+def test_plain_calls_need_no_interpreter(options, dtype, monkeypatch):
+    monkeypatch.setattr(problem.Problem, "of", None)  # a handler in Python would fail
+    query, key, value = (x.swapaxes(1, 2) for x in qkv(key_heads=2, dtype=dtype))
+    lse = options.get("return_lse", False)
+    right, backward = fastattn.attention_vjp(query, key, value, **options)
+    with jax.enable_x64(dtype == np.float64):
+        found, pullback = jax.vjp(jax.jit(lambda *given: tuple(attention(*given, **options)) if lse else
+                                          (attention(*given, **options),)), query, key, value)  # fmt: skip
+        same(found, tuple(right) if lse else right)
+        d = [np.cos(x) for x in jax.tree.leaves(found)]
+        same(pullback((d[0], None, d[1]) if lse else (d[0],)), backward(d[0], d_lse=d[1] if lse else None)[:3])
+        if not {"score", "mask"} & options.keys() and "causal" not in options:
+            third = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (query, key, value)]
+            found, pullback = jax.vjp(jax.jit(dot_product_attention), *third)
+            same(found.swapaxes(1, 2), right)
+            gradients = pullback(np.ascontiguousarray(d[0].swapaxes(1, 2)))
+            same([x.swapaxes(1, 2) for x in gradients], backward(d[0])[:3])
+
+
+def test_what_plain_calls_leave_to_the_interpreter():
+    """Gradients that overflow on their way, and lengths of many samples in few bits."""
+    x = np.ones((1, 1, 3, 4), np.float32)
+    value, d = np.full_like(x, 1e30), np.full_like(x, 1e20)
+    _, backward = fastattn.attention_vjp(x, x, value)
+    _, pullback = jax.vjp(attention, x, x, value)
+    same(pullback(d), backward(d)[:3])
+    assert np.isfinite(np.asarray(pullback(d)[2])).all()
+    many, lengths = np.ones((300, 2, 4), np.float32), np.ones(300, np.int32)
+    same(attention(many, many, many, key_lengths=lengths), many)
 
 
 def test_inside_of_loops_and_checkpoints():

@@ -181,7 +181,7 @@ def test_the_first_commands_of_a_page_work_in_a_new_environment(page, tmp_path):
     ("old", "new", "words"),
     [
         ("ABI_MAJOR 1", "ABI_MAJOR 2", "was built against fastattn .* version 2.0; .*pip install 'fastattn=="),
-        ("ABI_MINOR 0", "ABI_MINOR 7", "needs version 1.7 .* pip install --upgrade 'fastattn>="),
+        ("ABI_MINOR 1", "ABI_MINOR 7", "needs version 1.7 .* pip install --upgrade 'fastattn>="),
     ],
 )
 def test_a_plugin_built_against_another_version_is_refused(environment, tmp_path, old, new, words):

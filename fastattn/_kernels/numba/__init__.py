@@ -5,7 +5,7 @@ A call has the same bits in any batch, padding, order of steps and number of thr
 compiled module.
 """
 
-from fastattn._kernels.numba.attention import Call, pack_keys, panel_elements, panel_width
+from fastattn._kernels.numba.attention import Call, pack_keys, panel_elements, panel_width, xla_handlers
 from fastattn._kernels.numba.functions import (
     largest,
     logarithm,
@@ -119,4 +119,5 @@ __all__ = [
     "square_sum",
     "uniform",
     "unit",
+    "xla_handlers",
 ]

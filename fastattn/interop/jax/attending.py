@@ -47,7 +47,8 @@ def _ours(problem: Problem, array: Any) -> tuple[int, ...]:
 
 
 def _call(target: str, problem: Problem, shapes: Any, given: Arrays) -> Arrays:
-    return tuple(jax.ffi.ffi_call(target, shapes, vmap_method="broadcast_all")(*given, problem=problem.text()))
+    call = jax.ffi.ffi_call(target, shapes, vmap_method="broadcast_all")
+    return tuple(call(*given, problem=problem.text(), **problem.numbers(given[0].shape[-1])))
 
 
 attend.defvjp(_forward, _backward)

@@ -2,8 +2,9 @@
 
 A handler is a C function that XLA gives a frame: buffers of inputs and outputs, and attributes. These are made by
 ctypes from functions of Python, after the layout of the interface in C that comes with JAX (xla/ffi/api/c_api.h,
-version 0.3, which newer ones extend), so that nothing is compiled, and arrays are neither copied nor waited for, as a
-callback of JAX would. Only the lock of the interpreter is needed, which the kernels release.
+version 0.3, which newer ones extend), so that arrays are neither copied nor waited for, as a callback of JAX would.
+Only the lock of the interpreter is needed, which the kernels release. Plain calls do not get here: the compiled module
+has handlers for them that need no interpreter (csrc/run/xla.c), and leaves to these what they do not do.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._kernels import core
 from fastattn.interop.jax.problem import Problem
 
 __all__ = ["BACKWARD", "FORWARD"]
@@ -142,7 +144,8 @@ def _handler(run: Callable[[Problem, list[Array], list[Array]], None]) -> Any:
     return _Handler(handle)
 
 
-_HANDLERS = {FORWARD: _handler(Problem.forward), BACKWARD: _handler(Problem.backward)}  # kept as long as XLA may call
-for _name, _function in _HANDLERS.items():
-    jax.ffi.register_ffi_target(_name, jax.ffi.pycapsule(_function), platform="cpu")
+_HANDLERS = _handler(Problem.forward), _handler(Problem.backward)  # kept as long as XLA may call
+_ADDRESSES = core.xla_handlers(*(ctypes.cast(handler, ctypes.c_void_p).value or 0 for handler in _HANDLERS))
+for _name, _address in zip((FORWARD, BACKWARD), _ADDRESSES):
+    jax.ffi.register_ffi_target(_name, jax.ffi.pycapsule(_address), platform="cpu")
 assert sys.byteorder == "little"

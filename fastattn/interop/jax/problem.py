@@ -21,6 +21,10 @@ __all__ = ["OPERANDS", "Problem"]
 OPERANDS = ("query", "key", "value", "bias", "mask", "key_lengths", "seed")  # before the parameters; some are left out
 
 
+_PLAIN = tuple((("name", name),) for name in ("dot", "scaled_dot"))  # scores without parameters or settings
+_FARTHEST = 2**53  # keys on one side of a window, as many as any array has
+
+
 class Problem(NamedTuple):
     """What of a call is no array.
 
@@ -50,6 +54,21 @@ class Problem(NamedTuple):
     def text(self) -> str:
         """Return this as a text, from which `Problem.of` makes it."""
         return json.dumps(self)
+
+    def numbers(self, width: int) -> dict[str, Any]:
+        """Return what compiled handlers read of a plain call of queries of this width, or nothing of any other."""
+        others = {*self.operands} - {*OPERANDS[:3], "mask", "key_lengths"}
+        if others or self.weights or self.score not in _PLAIN or not self.rows:
+            return {}
+        sides = self.window or (None, None)
+        left, right = (-1 if side is None else min(side, _FARTHEST) for side in sides)
+        flags = {
+            "left": left, "right": right, "causal": (None, "top_left", "bottom_right").index(self.causal),
+            "lse": self.lse, "heads_third": self.heads_third, "mask": "mask" in self.operands,
+            "key_lengths": "key_lengths" in self.operands,
+        }  # fmt: skip
+        scale = _maker(scores, self.score[0][1])().default_scale(width) if self.scale is None else self.scale
+        return {"scale": np.float64(scale), **{flag: np.int64(value) for flag, value in flags.items()}}
 
     @classmethod
     @functools.lru_cache(256)
