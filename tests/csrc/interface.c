@@ -1,5 +1,5 @@
-/* A compiled plugin that calls attention through the table of fastattn.h: test_interface.py, which passes numbers in the
- * order in which they are taken here. */
+/* A compiled plugin that calls attention through the table of fastattn.h: test_interface.py, which passes numbers in
+ * the order in which they are taken here. */
 #include <fastattn.h>
 
 static const int64_t *numbers;
