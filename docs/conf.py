@@ -75,6 +75,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastattn"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_theme_options = {

@@ -93,19 +93,30 @@ def test_every_page_of_the_documentation_is_there():
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A function that opens a page at a width and in a theme, and lists what is wrong with it."""
+def opened():
+    """Chromium, driven by a program."""
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location, driver = browser.program(), browser.program("chromedriver")
     for argument in [*browser.ARGUMENTS, "--hide-scrollbars"]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+def resize(opened, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+@pytest.fixture
+def chromium(opened):
+    """A function that opens a page at a width and in a theme, and lists what is wrong with it."""
 
     def look(page, width, theme):
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        resize(opened, width)
         features = [
             {"name": "prefers-color-scheme", "value": theme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
@@ -115,11 +126,33 @@ def chromium():
         wrong = [entry["message"] for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
         return wrong + opened.execute_script(LOOK)
 
-    yield look
-    opened.quit()
+    return look
 
 
-LOOK = Path(__file__).with_name("look.js").read_text()
+@pytest.fixture
+def keyboard(opened):
+    """A function that goes through a page at a width by the Tab key, and lists what is wrong on the way."""
+    from selenium.webdriver import ActionChains, Keys
+
+    def walk(page, width):
+        resize(opened, width)
+        opened.get(page)
+        wanted, wrong, seen = opened.execute_script(STOPS), [], set()
+        for _ in range(2 * len(wanted) + 2):
+            ActionChains(opened, duration=0).send_keys(Keys.TAB).perform()
+            here = opened.execute_script(STOP)
+            if here is None or here[0] in seen:
+                break
+            number, named, marked = here
+            seen.add(number)
+            text = wanted[int(number)] if number.isdigit() else number[:100]
+            wrong += [f"without a name: {text}"] * (not named) + [f"not marked: {text}"] * (not marked)
+        return wrong + [f"not reached: {text}" for i, text in enumerate(wanted) if str(i) not in seen]
+
+    return walk
+
+
+LOOK, STOPS, STOP = (Path(__file__).with_name(name).read_text() for name in ("look.js", "stops.js", "stop.js"))
 MAIN = [
     "index", "start", "guides", "reference", "background", "concepts", "semantics", "variants", "training", "api",
     "words", "faq", "results", "decisions/README", "generated/tutorials/index", "generated/api/fastattn.scores",
@@ -145,3 +178,29 @@ def test_what_cannot_be_read_is_seen(chromium, tmp_path):
     error, wide, faint = chromium(page.as_uri(), 390, "light")
     assert "TypeError" in error and "wider" in wide and faint == "contrast 2.85: faint"
     assert len(chromium(page.as_uri(), 1280, "light")) == 2
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_can_be_used_by_the_keyboard(keyboard, width):
+    pages = "index", "start", "generated/api/fastattn.attention", "generated/tutorials/plot_pooling"
+    wrong = {page: keyboard((SITE / f"{page}.html").as_uri(), width) for page in pages}
+    assert not {page: what for page, what in wrong.items() if what}
+
+
+def test_the_first_stop_of_the_keyboard_leads_past_the_navigation(opened):
+    from selenium.webdriver import ActionChains, Keys
+
+    opened.get((SITE / "start.html").as_uri())
+    for key in (Keys.TAB, Keys.ENTER, Keys.TAB):  # each when the page has answered the one before
+        ActionChains(opened, duration=0).send_keys(key).perform()
+    assert opened.execute_script("return document.querySelector('main').contains(document.activeElement)")
+
+
+def test_what_the_keyboard_cannot_use_is_seen(keyboard, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<a href="#">good</a><a href="#" style="outline: none">unmarked</a><button></button>'
+        "<a href='#' onkeydown='event.preventDefault()'>trap</a><a href='#'>behind</a>"
+    )
+    unmarked, unnamed, behind = keyboard(page.as_uri(), 1280)
+    assert "not marked" in unmarked and "without a name" in unnamed and "not reached" in behind
