@@ -37,7 +37,7 @@ from fastattn.errors import (
 from fastattn.precision import float32_precision, get_float32_precision, set_float32_precision
 
 if TYPE_CHECKING:
-    from fastattn import functional, jit, layers, linear, positions, seq2seq, testing, variants, viz
+    from fastattn import functional, jit, layers, linear, positions, scale, seq2seq, testing, variants, viz
     from fastattn.jit import mask_mod, pairwise_score, score_mod
     from fastattn.variants import create
 
@@ -72,6 +72,7 @@ __all__ = [
     "pairwise_score",
     "positions",
     "prepare",
+    "scale",
     "score_mod",
     "scores",
     "seq2seq",
@@ -86,7 +87,7 @@ __all__ = [
 # Loaded at first use: parts, and names of parts.
 _LAZY = {
     **dict.fromkeys(
-        ("functional", "jit", "layers", "linear", "positions", "seq2seq", "testing", "variants", "viz"), ""
+        ("functional", "jit", "layers", "linear", "positions", "scale", "seq2seq", "testing", "variants", "viz"), ""
     ),
     "create": "variants",
     **dict.fromkeys(("mask_mod", "pairwise_score", "score_mod"), "jit"),

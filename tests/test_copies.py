@@ -24,7 +24,7 @@ import variant_cases
 from seq2seq_cases import SOURCE_SIZE, TARGET_SIZE
 
 import fastattn
-from fastattn import errors, grid, layers, linear, normalizers, optim, plugin, positions, scores, seq2seq
+from fastattn import errors, grid, layers, linear, normalizers, optim, plugin, positions, scale, scores, seq2seq
 from fastattn.plugin import provider
 from fastattn.seq2seq import metrics, quickstart
 from fastattn.seq2seq.models import multihead as heads
@@ -358,6 +358,10 @@ CASES = {
         unchanged,
     ),
     "corpus": (lambda: seq2seq.text.corpus.Corpus(LETTERS, LETTERS, None, None, None, (), ""), unchanged),
+    "job": (
+        lambda: [scale.bulk.BulkOutcome(Path("x"), 1, 0, 1, 0), scale.rows.Block(0, 3, ["a"], {})],
+        unchanged,
+    ),
     "outcome": (lambda: training.Outcome(Path("x"), 1, 1, True, "loss", 1.0, 1), unchanged),
     "position": (lambda: training.Position(), unchanged),
     "best": (lambda: validation.Best(), unchanged),
@@ -572,10 +576,15 @@ EXEMPT = {
         "layers.recurrent.cell.Kind", "seq2seq.models.randomness.Place",
     ],
     "holds an open file, a terminal, or what belongs to a process": [
+        "seq2seq.runs.processes.Processes", "seq2seq.runs.shards.ShardedGradients",
         "plugin.manager.Manager", "plugin.provider.Hooks", "plugin.registry.Registry", "seq2seq.runs.progress.Progress",
         "seq2seq.runs.callbacks.Event", "seq2seq.runs.callbacks.TensorBoard", "seq2seq.runs.runlog.RunLog",
         "seq2seq.runs.training.Run", "seq2seq.runs.report.Account",
     ],
+    "needs a folder, and is pickled to other processes in tests of its own": [
+        "scale.bulk.Plan", "scale.bulk.Work", "scale.predictor.Predictor",
+    ],
+    "a protocol": ["scale.engines.Engine"],
     "part of the command line": [
         "commands.parser.Parser",
     ],

@@ -42,7 +42,7 @@ def test_every_hint_is_provoked_in_all_its_parts():
 
 
 NONSENSE = (None, "x", b"x", object(), [], {}, -1, 1.5, float("nan"), 2**70, lambda: 0)
-SLOW = ("runs", "commands", "importing")
+SLOW = ("runs", "commands", "importing", "scale")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,6 @@ def test_a_name_of_nobody_is_missing_without_advice():
         fastattn.frobnicate  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["layers", "positions", "seq2seq", "testing", "viz"])
+@pytest.mark.parametrize("name", ["layers", "positions", "scale", "seq2seq", "testing", "viz"])
 def test_rooms_are_there_without_an_import_of_their_own(name):
     assert getattr(fastattn, name).__name__ == f"fastattn.{name}"

@@ -1,11 +1,17 @@
 """``fastattn train``: train a model as a TOML file describes it."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from fastattn._printing import emit, show
-from fastattn.commands.arguments import Commands, add_command, path
+from fastattn.commands.arguments import Commands, add_command, at_least, number_from, path
+from fastattn.errors import ConfigError, describe_file
+
+if TYPE_CHECKING:
+    from fastattn.scale import Processes
 
 __all__ = ["add", "run"]
 
@@ -30,9 +36,31 @@ def add(commands: Commands) -> None:
     parser.add_argument("--folder", type=path, help="where checkpoints and log go (default: CONFIG without its ending)")
     parser.add_argument("--resume", action="store_true", help="go on from the last good checkpoint, if there is one")
     parser.add_argument("--init-from", type=path, metavar="MODEL", help="begin with this model, trained on other data")
+    parser.add_argument(
+        "--distributed", choices=("gloo", "mpi"),
+        help="train with the processes that torchrun (gloo) or mpirun (mpi) has started, with the same bits",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=number_from(0, above=True), metavar="SECONDS",
+        help="of --distributed: how long a process waits for the others (default: 60)",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=at_least(1), metavar="N", help="of --distributed: of each process")
     parser.add_argument("--tensorboard", action="store_true", help="write the figures of the log for TensorBoard too")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+
+
+def _processes(options: argparse.Namespace) -> "contextlib.AbstractContextManager[Processes | None]":
+    """Return the block of the processes that the options name."""
+    if options.distributed is None:
+        for name in ("timeout", "threads"):
+            if getattr(options, name) is not None:
+                hint = "give --distributed gloo or mpi."
+                raise ConfigError(describe_file(f"--{name}", "means nothing without --distributed", hint))
+        return contextlib.nullcontext()
+    from fastattn.scale import joined
+
+    return joined(options.distributed, timeout=options.timeout or 60.0, threads=options.threads)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,10 +69,13 @@ def run(options: argparse.Namespace) -> int:
 
     folder = options.folder or options.config.with_suffix("")
     callbacks = [seq2seq.TensorBoard()] if options.tensorboard else []
-    outcome = seq2seq.train(
-        options.config, folder, resume=options.resume, quiet=options.quiet, init_from=options.init_from,
-        callbacks=callbacks,
-    )  # fmt: skip
+    with _processes(options) as processes:
+        outcome = seq2seq.train(
+            options.config, folder, resume=options.resume, quiet=options.quiet, init_from=options.init_from,
+            callbacks=callbacks, processes=processes,
+        )  # fmt: skip
+    if processes is not None and processes.rank:
+        return 0
     if options.json:
         emit(json.dumps({**dataclasses.asdict(outcome), "folder": str(outcome.folder)}))
         return 0

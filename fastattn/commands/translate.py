@@ -19,6 +19,7 @@ from fastattn.commands.arguments import (
     path,
     share,
 )
+from fastattn.commands.bulk import add_bulk, bulk
 from fastattn.commands.lines import in_blocks, numbered_lines, typed
 from fastattn.errors import ConfigError, TextError, describe_file
 
@@ -34,12 +35,17 @@ translations are found, as for an empty line, the others have score -inf and no 
 with the line's number, the source, and the translations found with tokens, scores and, if asked for, attention
 weights. With --alternatives N the lines are as with --best N, those of the most probable first tokens first.
 
+With -o FOLDER whole files are translated, also JSON lines (.jsonl) and Parquet (.parquet): FOLDER receives a file for
+each, and bad.jsonl, which says which rows could not be used. A job that was interrupted goes on when the same command
+is given again. With --engine ray, workers of Ray translate, and the files have the same bytes (docs/scale.md).
+
 --forbid and --allow name tokens of the target vocabulary, as the model was trained with them: words, characters, or
 pieces of words."""
 
 _EXAMPLE = """
 fastattn translate german < sentences.txt > translations.txt
 echo "ein Hund rennt" | fastattn translate german --beam 5 --json
+fastattn translate german sentences.txt -o translated
 echo "ein Hund rennt" | fastattn translate german --prefix "a bad" --forbid "<unk>"
 """
 
@@ -50,7 +56,7 @@ def add(commands: Commands) -> None:
     """Describe the command."""
     parser = add_command(commands, "translate", run, help="translate lines of text", about=_ABOUT, example=_EXAMPLE)
     add_model(parser)
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="one text a line (default: stdin)")
+    parser.add_argument("file", nargs="*", metavar="FILE", help="one text a line (default: stdin); with -o several")
     parser.add_argument("--beam", type=inference("beam"), metavar="N", help="sentences kept at every step; 1 is greedy")
     parser.add_argument("--best", type=inference("beam"), metavar="N", help="translations of each line (default: 1)")
     penalties = {"length_penalty": "0 favours short sentences", "coverage_penalty": "against words left out"}
@@ -74,17 +80,21 @@ def add(commands: Commands) -> None:
     parser.add_argument("--top-p", type=share, metavar="X", help="of --sample: from this share")
     parser.add_argument("--weights", action="store_true", help="with --json: attention weights")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_bulk(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Translate block by block."""
     _check(options)
+    if (status := bulk(options)) is not None:
+        return status
+    [place] = options.file or ["-"]
     translator = model_of(options)
     limit, most = translator.config.training.max_length, translator.most_tokens
     # Somebody who types wants an answer to every line.
-    size = 1 if options.file == "-" and typed() else _BLOCK
+    size = 1 if place == "-" and typed() else _BLOCK
     prefixes = None if options.prefixes is None else numbered_lines(str(options.prefixes))
-    for block in in_blocks(numbered_lines(options.file), size):
+    for block in in_blocks(numbered_lines(place), size):
         texts = [text for _, text in block]
         for number, text in block:
             if not text.strip():
@@ -98,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         if prefixes is not None:
             prefix = [line for _, line in itertools.islice(prefixes, len(texts))]
             if len(prefix) < len(texts):
-                problem = f"has no line {block[len(prefix)][0]}, and {options.file} has"
+                problem = f"has no line {block[len(prefix)][0]}, and {place} has"
                 raise TextError(describe_file(options.prefixes, problem, "give a line for each, empty ones too."))
         for (number, text), found in zip(block, _translated(translator, texts, prefix, options, block[0][0])):
             for line in _shown(number, text, found, options):

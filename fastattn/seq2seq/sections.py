@@ -167,6 +167,9 @@ class TrainingConfig(Section, section="training"):
         Steps over which that probability rises from 0.
     accumulate : int
         Batches per step.
+    shards : int
+        Parts into which the batches of a step are cut. Gradients are summed part by part, in one order, so that as many
+        processes as there are parts, or fewer, train the model with the same bits.
     validate_every, checkpoint_every : int
         Steps; 0: at the end of every epoch.
     log_every : int
@@ -203,6 +206,7 @@ class TrainingConfig(Section, section="training"):
     sampling: float = setting(0.0, least=0, most=1)
     sampling_warmup: int = setting(0, least=0)
     accumulate: int = setting(1, least=1)
+    shards: int = setting(1, least=1, most=4096)
     validate_every: int = setting(0, least=0)
     checkpoint_every: int = setting(0, least=0)
     log_every: int = setting(50, least=1)

@@ -28,7 +28,7 @@ LEFT_OUT = {
     "fastattn.variants": "check_normalized",
 }
 # Commands, settings, errors, plugins, adapters: they have no arrays, and fuzzers or tests of their own.
-OTHER_MODULES = {"cli", "commands", "config", "errors", "interop", "jit", "plugin", "precision", "verify"}
+OTHER_MODULES = {"cli", "commands", "config", "errors", "interop", "jit", "plugin", "precision", "scale", "verify"}
 
 
 def modules():

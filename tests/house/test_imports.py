@@ -23,7 +23,7 @@ TIERS = [
     {"variants"},
     {"losses"},
     {"seq2seq", "testing", "verify"},
-    {"interop"},
+    {"interop", "scale"},
     {"commands"},
     {"cli"},
     {"__init__", "__main__"},

@@ -46,7 +46,7 @@ from fastattn._kernels.numba.records import (
 from fastattn._kernels.numba.recurrent import Recurrent
 from fastattn._kernels.numba.sparse import entmax, entmax_backward
 from fastattn._kernels.numba.steps import Steps, query_backward
-from fastattn._kernels.numba.threads import build_info, get_num_threads, set_num_threads
+from fastattn._kernels.numba.threads import _cgroup_cpus, build_info, get_num_threads, set_num_threads
 from fastattn._kernels.numba.training import (
     adam,
     add_scaled,
@@ -76,6 +76,7 @@ __all__ = [
     "Recurrent",
     "Sequences",
     "Steps",
+    "_cgroup_cpus",
     "adam",
     "add_scaled",
     "aligned_empty",

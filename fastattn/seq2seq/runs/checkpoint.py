@@ -42,7 +42,7 @@ from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.tokenizer_files import FILES
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 
-__all__ = ["Checkpoint", "average", "load", "mark_best", "save", "steps"]
+__all__ = ["Checkpoint", "average", "checksum", "load", "mark_best", "save", "steps"]
 
 _FOLDER = re.compile(r"checkpoint-(\d{8,})(\.old)?")  # .old: see `durable.write_folder`
 Which = Literal["last", "best"]
@@ -219,6 +219,11 @@ def load(run: str | os.PathLike[str], which: Which = "last", *, state: bool = Tr
         return Checkpoint(**{**vars(found), "warnings": warnings})
     problem = f"none of its checkpoints is good ({' '.join(notes)})"
     raise CheckpointError(describe_file(run, problem, "restore one from a copy, or train anew in another folder."))
+
+
+def checksum(folder: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a checkpoint, of its manifest, which has those of all files; the files are not read."""
+    return durable.checksum(Path(path_name("folder", folder)))
 
 
 def average(

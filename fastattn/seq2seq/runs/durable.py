@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT",
     "DamagedError",
     "NewerError",
+    "checksum",
     "lock",
     "read_folder",
     "remove_folder",
@@ -118,6 +119,11 @@ def read_folder(folder: Path, skip: Collection[str] = ()) -> tuple[dict[str, byt
             raise DamagedError(describe_file(folder / name, "its bytes have changed since it was written", _BACKUP))
         files[name] = data
     return files, manifest
+
+
+def checksum(folder: Path) -> str:
+    """Return the SHA-256 of a folder's manifest, which has those of all its files, and what is said about them."""
+    return _checksum(_read_manifest(folder))
 
 
 def remove_folder(folder: Path) -> None:

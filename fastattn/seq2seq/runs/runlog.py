@@ -16,7 +16,8 @@ class RunLog:
 
     Parameters
     ----------
-    path : Path
+    path : Path or None
+        None: nothing is written.
     step : int
         Lines of later steps are dropped: they were written after the checkpoint from which the run goes on. So is a
         last line that was cut off.
@@ -29,10 +30,12 @@ class RunLog:
     cannot be written is no reason to stop training: that is said once on the standard error stream.
     """
 
-    def __init__(self, path: Path, step: int, finished: bool = True) -> None:
+    def __init__(self, path: Path | None, step: int, finished: bool = True) -> None:
         self._path, self._silent = path, False
         self._kept: list[dict[str, Any]] = []
         self._file: BinaryIO | None = None
+        if path is None:
+            return
         try:
             lines = read_log(path) if path.exists() else []
             self._kept = [line for line in lines if line["step"] <= step and (finished or not line.get("final"))]

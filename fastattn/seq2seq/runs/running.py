@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastattn._kernels import core
 from fastattn._numbers import check_choice, check_flag
 from fastattn._optional import need
 from fastattn._printing import say
 from fastattn._strings import items, path_name, string
+from fastattn._version import __version__
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
 from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.models.model import Model
@@ -23,6 +25,7 @@ from fastattn.seq2seq.runs.callbacks import Callback, TensorBoard, check_callbac
 from fastattn.seq2seq.runs.checkpoint import Checkpoint
 from fastattn.seq2seq.runs.durable import DamagedError
 from fastattn.seq2seq.runs.pretrained import start_embeddings
+from fastattn.seq2seq.runs.processes import Processes
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.prospect import check_inference, prospect, size_of, takes_time
 from fastattn.seq2seq.runs.sizes import Blank, OversizeError
@@ -35,8 +38,9 @@ from fastattn.seq2seq.sections import PATHS
 from fastattn.seq2seq.text.corpus import Pairs, prepare_corpus
 from fastattn.seq2seq.text.vocabulary import Vocabulary
 from fastattn.seq2seq.translate import Translator
+from fastattn.variants.protocol.checks import check_kind
 
-__all__ = ["begin", "load", "train"]
+__all__ = ["begin", "find", "load", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard", "init_from"}
@@ -62,6 +66,7 @@ def train(
     label: str = "",
     init_from: str | os.PathLike[str] | None = None,
     callbacks: Iterable[Callback] = (),
+    processes: Processes | None = None,
 ) -> Outcome:
     """Train a model.
 
@@ -85,6 +90,9 @@ def train(
     callbacks : iterable of callable
         Functions that are called, in order, with each `Event` of the run; one that returns something true ends it,
         after the present step, as `max_steps` does. See the notes.
+    processes : Processes, optional
+        The processes that train this model together: `fastattn.scale.joined` makes them. Each calls this function with
+        the same arguments, and sees the same folder and data; `training.shards` is at least their number.
 
     Returns
     -------
@@ -112,7 +120,7 @@ def train(
     What a callback raises ends the run, which can be resumed from its last checkpoint.
 
     A run that was killed at any moment, and resumed with the same configuration and data on the same machine, ends
-    with the same bits as one that was never interrupted, for any number of threads before and after.
+    with the same bits as one that was never interrupted, for any number of threads and of processes before and after.
 
     Examples
     --------
@@ -144,9 +152,11 @@ def train(
     callbacks = check_callbacks(callbacks)
     if config.training.tensorboard and not any(isinstance(each, TensorBoard) for each in callbacks):
         callbacks.append(TensorBoard())
-    progress = Progress(label=string("label", label), quiet=quiet)
+    together = check_processes(processes, config)
+    progress = Progress(label=string("label", label), quiet=quiet or together.rank > 0)
     about = prospect(config)
-    with _alone(folder):
+    with contextlib.ExitStack() as stack:
+        together.in_first(lambda: stack.enter_context(_alone(folder)))
         found, changes = _found(folder, config, resume)
         if pairs is None and takes_time(config.data):
             progress.lines(about)
@@ -154,7 +164,7 @@ def train(
         vocabularies = None if found is None else _vocabularies(found)
         corpus = prepare_corpus(config, pairs, validation, vocabularies)
         for report in corpus.reports:
-            if report.skipped:
+            if report.skipped and together.rank == 0:
                 say(*str(report).split("\n"))
         progress.lines(about)
         sides = corpus.source_vocabulary, corpus.target_vocabulary
@@ -166,14 +176,16 @@ def train(
             progress.lines(lines)
         progress.line(f"vocabularies of {len(sides[0])} and {len(sides[1])} tokens; {size_of(model, config)}")
         Translator(model, *sides, config)  # refuses tokens of [inference] that there are not
-        run = Run(model, corpus, config, folder, _save, notes, callbacks)
+        run = Run(model, corpus, config, folder, _save, notes, callbacks, together)
         if found is not None:
             run.load_state(found.progress, found.state)
             if run.position.step != found.step:
                 problem = f"has the state of step {run.position.step} and the manifest of step {found.step}"
                 raise CheckpointError(describe_file(found.folder, problem, "use another checkpoint."))
-            _point(folder, found, run)
             changed = "".join(f", {key} {now} in place of {before}" for key, (before, now) in changes.items())
+        _check_alike(run)
+        if found is not None:
+            together.in_first(lambda: _point(folder, found, run))
             progress.line(f"going on after step {run.position.step} ({found.folder}){changed}")
         elif resume:
             progress.line("no checkpoint to go on from: beginning anew")
@@ -224,13 +236,17 @@ def load(
     return Translator(model, first.source_vocabulary, first.target_vocabulary, first.config)
 
 
-def _load(folder: Any, which: str) -> Translator:
-    """Return the model of one run."""
+def find(folder: str | os.PathLike[str], which: checkpoint.Which = "best") -> Checkpoint:
+    """Return the checkpoint that `load` takes, without the state of its optimizer."""
     folder, which = Path(path_name("folder", folder)), check_choice("which", which, checkpoint.WHICH)
     if which == "best" and not (folder / "best").exists():
-        found = _best_without_pointer(folder, checkpoint.load(folder, state=False))
-    else:
-        found = checkpoint.load(folder, which, state=False)
+        return _best_without_pointer(folder, checkpoint.load(folder, state=False))
+    return checkpoint.load(folder, which, state=False)
+
+
+def _load(folder: Any, which: Any) -> Translator:
+    """Return the model of one run."""
+    found = find(folder, which)
     config, sides = _config(found), _vocabularies(found)
     return Translator(_restored(found, config, sides), *sides, config)
 
@@ -280,6 +296,30 @@ def _save(run: Run, best: bool) -> None:
         best=best,
         besides=[run.best.step],
     )
+
+
+def check_processes(processes: Processes | None, config: Config) -> Processes:
+    """Return the processes of a run, or raise if it has too few shards for them."""
+    together = Processes() if processes is None else processes
+    check_kind("processes", together, Processes, "fastattn.scale.joined makes them.")
+    if together.size > config.training.shards:
+        problem = f"{config.training.shards} for {together.size} processes"
+        hint = f"give at least {together.size}, such as shards = {max(together.size, 4)}: the bits depend on it."
+        raise ConfigError(describe_file("training.shards", problem, hint))
+    if together.size > 1 and "-" in (getattr(config.data, name) for name in PATHS):
+        problem = f"the standard input cannot be read by {together.size} processes"
+        raise ConfigError(describe_file("data", problem, "name files that all of them see."))
+    return together
+
+
+def _check_alike(run: Run) -> None:
+    """Raise unless the processes of a run begin with the same of all that decides about its bits."""
+    level = str(core.build_info()["level"])
+    settings = json.dumps(_fixed(run.config.to_dict()), sort_keys=True)
+    hint = "let all have one version, one level (FASTATTN_ISA), and the same files."
+    facts = {"fastattn": __version__, "level": level, "data": run.corpus.digest, "settings": settings,
+             "step": run.position.step, "parameters": run.digest()}  # fmt: skip
+    run.processes.check_alike(facts, hint)
 
 
 def _point(folder: Path, found: Checkpoint, run: Run) -> None:

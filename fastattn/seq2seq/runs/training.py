@@ -1,12 +1,15 @@
 """Training: the loop over batches, whose state between two steps is arrays and integers and nothing else."""
 
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastattn import _allocator, _cards
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
@@ -25,8 +28,10 @@ from fastattn.optim import (
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.runs.callbacks import Callback, Event, Kind
+from fastattn.seq2seq.runs.processes import Processes
 from fastattn.seq2seq.runs.progress import Progress
 from fastattn.seq2seq.runs.runlog import RunLog, read_log
+from fastattn.seq2seq.runs.shards import ShardedGradients, part
 from fastattn.seq2seq.runs.signals import Stop, Stopped, stop_requests
 from fastattn.seq2seq.runs.tensors import check_finite, not_finite, restore
 from fastattn.seq2seq.runs.validation import Best, mean_loss, translation_metric
@@ -116,6 +121,9 @@ class Run:
     notes : mapping, optional
         For the log: where the run begins, or what a resumed one changes in the settings of the steps.
     callbacks : sequence of callable
+    processes : Processes, optional
+        Those that train the model together, each in a `Run` of its own. All take the same steps, and hold the same
+        parameters and moments; the first one alone writes, and calls the callbacks.
 
     Attributes
     ----------
@@ -140,6 +148,7 @@ class Run:
         save: Callable[["Run", bool], None],
         notes: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
+        processes: Processes | None = None,
     ) -> None:
         settings = config.training
         self.model, self.corpus, self.config, self.folder, self.notes = model, corpus, config, folder, notes
@@ -150,9 +159,11 @@ class Run:
         self.optimizer = Adam(self.parameters, rate=settings.rate, betas=settings.betas, epsilon=settings.epsilon,
                               decay=settings.decay)  # fmt: skip
         self.average = WeightAverage(self.parameters, settings.average) if settings.average else None
+        self.processes = processes or Processes()
+        self._gradients = ShardedGradients(self.parameters, settings.shards, self.processes)
         self._save, self._saved = save, (0, -1, False)
         self._callbacks, self._ended = callbacks, False
-        self._last: Sequence[Batch] = ()  # of the last step
+        self._last: Sequence[Batch] = ()  # of the last step, what this process has computed
         self._timed: list[float] = [0, 0.0]  # target tokens and seconds since the last line of the log
 
     def weights(self) -> dict[str, Any]:
@@ -165,6 +176,14 @@ class Run:
         if self.average is not None:
             arrays.update({f"value.{name}": p.value for name, p in self.parameters.items()})
         return arrays
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all arrays that the next step depends on; with one process there is nothing to compare,
+        and it is ""."""
+        digest = hashlib.sha256()
+        for _, array in sorted({**self.weights(), **self.arrays()}.items()) if self.processes.size > 1 else ():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest() if self.processes.size > 1 else ""
 
     def state(self) -> dict[str, Any]:
         """Return all of the state that is not in arrays, for JSON."""
@@ -233,7 +252,8 @@ class Run:
         FastattnError
             If the run has diverged: a loss, a gradient or a parameter is infinite or NaN.
         """
-        log = RunLog(self.folder / "log.jsonl", self.position.step, finished=bool(self.finished()))
+        path = None if self.processes.rank else self.folder / "log.jsonl"
+        log = RunLog(path, self.position.step, finished=bool(self.finished()))
         try:
             if self.notes:
                 log.write_once(step=self.position.step, epoch=self.position.epoch, **self.notes)
@@ -260,16 +280,17 @@ class Run:
         settings, steps = self.config.training, self.steps()
         while True:
             is_best = self._must_validate() and self._validate(log, progress, stop)
-            if is_best or (not stop.number and self._due(settings.checkpoint_every, self._saved[0])):
+            number = self.processes.largest(stop.number)  # all stop after the same step
+            if is_best or (not number and self._due(settings.checkpoint_every, self._saved[0])):
                 self._checkpoint(is_best)
             reason = self.finished()
-            if stop.number or reason:
+            if number or reason:
                 if self._saved != self._mark():
                     self._checkpoint(False)
                 if reason and not self._must_validate():
                     return
                 text = f"stopped after step {self.position.step}, which is saved in {self.folder}; go on with --resume"
-                raise Stopped(stop.number, text)
+                raise Stopped(number, text)
             norm, rate = next(steps)
             progress.advance(self.position.loss / self.position.tokens)
             self._tell("step", gradient_norm=norm, rate=rate)
@@ -280,8 +301,10 @@ class Run:
         """Call all callbacks; the run ends if one of them says so."""
         position = self.position
         event = Event(kind, position.step, position.epoch, self.folder, self.model, values)
-        for callback in self._callbacks:
+        for callback in self._callbacks if self.processes.rank == 0 else ():
             self._ended |= bool(callback(event))
+        if self._callbacks and kind != "end":  # at which there may be no others any more
+            self._ended = bool(self.processes.largest(self._ended))
 
     def steps(self) -> Iterator[tuple[float, float]]:
         """Take a step for each item: its gradient's norm before clipping, and its rate."""
@@ -304,19 +327,32 @@ class Run:
         # Each token of a step counts the same, in whichever of its batches it is.
         tokens = sum(int(batch.target_lengths.sum()) for batch in group)
         rise = min(1.0, position.step / settings.sampling_warmup) if settings.sampling_warmup else 1.0
-        loss = 0.0
-        for batch in group:
-            seeds = sample_seeds(settings.seed, position.epoch, batch.indices)
-            part, _, backward = self.model.loss_vjp(batch, seeds=seeds, sampling=settings.sampling * rise)
-            backward(1.0 / tokens)
-            loss += part
+
+        def add(batches: Sequence[Batch]) -> float:
+            """Add the gradients of some batches, and return their loss."""
+            loss = 0.0
+            for batch in batches:
+                seeds = sample_seeds(settings.seed, position.epoch, batch.indices)
+                more, _, backward = self.model.loss_vjp(batch, seeds=seeds, sampling=settings.sampling * rise)
+                backward(1.0 / tokens)
+                loss += more
+            return loss
+
+        if settings.shards == 1:
+            loss, self._last = add(group), group
+        else:
+            shards = {
+                shard: [batch for whole in group if len(batch := part(whole, shard, settings.shards))]
+                for shard in self._gradients.own
+            }
+            loss = self._gradients.add(lambda shard: add(shards[shard]))
+            self._last = [batch for batches in shards.values() for batch in batches]
         norm = global_norm(self.parameters)
         if not (math.isfinite(norm) and math.isfinite(loss)):
             raise self._diverged(f"step {position.step + 1}: the loss is {loss / tokens}, its gradient's norm {norm}")
         rate = self.schedule.rate(position.step + 1)
         self.optimizer.step(clip_scale(norm, settings.clip) if settings.clip else 1.0, rate)
         position.step += 1
-        self._last = group
         if self.average is not None:
             self.average.update(position.step)
         position.loss += loss
@@ -355,14 +391,14 @@ class Run:
     def _measure(self, log: RunLog, progress: Progress, stop: Stop) -> bool:
         assert self.corpus.validation is not None
         position, name = self.position, self.config.training.metric
-        loss = mean_loss(self.model, self.corpus.validation, stop.requested)
+        loss = mean_loss(self.model, self.corpus.validation, stop.requested, self.processes)
         if loss is None:
             return False  # interrupted; the resumed run measures again
         if not math.isfinite(loss):
             raise self._diverged(f"step {position.step}: the validation loss is {loss}")
         values, value = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}, loss
         if name != "loss":
-            metric = translation_metric(self.model, self.corpus, self.config, stop.requested)
+            metric = translation_metric(self.model, self.corpus, self.config, stop.requested, self.processes)
             if metric is None:
                 return False
             values[name] = value = metric
@@ -393,7 +429,9 @@ class Run:
 
     def _checkpoint(self, best: bool) -> None:
         self._check_finite()
-        self._save(self, best)
+        hint = "look for a process whose memory or processor is at fault; the last checkpoint is from before."
+        self.processes.check_alike({"the parameters": self.digest()}, hint)
+        self.processes.in_first(lambda: self._save(self, best))
         self._saved = self._mark()
         self._tell("checkpoint", best=best)
 
@@ -403,7 +441,8 @@ class Run:
         for name in not_finite({**self.weights(), **self.arrays()}):
             raise self._diverged(f"{where}: {name} is not finite")
         # Finite parameters can be so large that nothing else is; the next step, if there is one, would find out.
-        loss = sum(self.model.loss(batch)[0] for batch in self._last)
+        own = np.array([sum(self.model.loss(batch)[0] for batch in self._last)])
+        loss = sum(float(one[0]) for one in self.processes.all_gather(own))
         if not math.isfinite(loss):
             raise self._diverged(f"{where}: the loss is {loss} after it")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.models.model import Model
+from fastattn.seq2seq.runs.processes import Processes
 from fastattn.seq2seq.schema import from_table, setting
 from fastattn.seq2seq.search.evaluation import HIGHER_IS_BETTER, evaluate
 from fastattn.seq2seq.text.batches import Batches, group
@@ -18,7 +19,9 @@ from fastattn.seq2seq.translate import Translator
 __all__ = ["Best", "mean_loss", "translation_metric"]
 
 
-def mean_loss(model: Model, batches: Batches, stop: Callable[[], bool] = lambda: False) -> float | None:
+def mean_loss(
+    model: Model, batches: Batches, stop: Callable[[], bool] = lambda: False, processes: Processes | None = None
+) -> float | None:
     """Return minus the mean log-probability of the target tokens; its exponential is the perplexity.
 
     Parameters
@@ -27,14 +30,25 @@ def mean_loss(model: Model, batches: Batches, stop: Callable[[], bool] = lambda:
     batches : Batches
         Its epoch 0 is read.
     stop : callable
-        Asked after every batch; None is returned when it says True.
+        Asked after every batch; None is returned when it says True, in any of the processes.
+    processes : Processes, optional
+        Those that share the batches: each computes some, and all add up the losses of all in the same order.
     """
+    together = processes or Processes()
+    found = np.zeros((batches.count(0), 2))
+    stopped = False
+    for number, batch in enumerate(batches.epoch(0)):
+        if number % together.size == together.rank:
+            found[number] = model.loss(batch)
+            if stopped := stop():
+                break
+    if together.largest(stopped):
+        return None
+    gathered = [array.reshape(found.shape) for array in together.all_gather(found.reshape(-1))]
     total, tokens = 0.0, 0
-    for batch in batches.epoch(0):
-        loss, count = model.loss(batch)
-        total, tokens = total + loss, tokens + count
-        if stop():
-            return None
+    for number in range(len(found)):
+        loss, count = gathered[number % together.size][number].tolist()
+        total, tokens = total + loss, tokens + int(count)
     return total / tokens if tokens else math.nan
 
 
@@ -85,7 +99,11 @@ class Best:
 
 
 def translation_metric(
-    model: Model, corpus: Corpus, config: Config, stop: Callable[[], bool] = lambda: False
+    model: Model,
+    corpus: Corpus,
+    config: Config,
+    stop: Callable[[], bool] = lambda: False,
+    processes: Processes | None = None,
 ) -> float | None:
     """Return the configured metric of the greedy translations of the validation sources.
 
@@ -95,16 +113,26 @@ def translation_metric(
     corpus : Corpus
     config : Config
     stop : callable
-        Asked after every batch; None is returned when it says True.
+        Asked after every batch; None is returned when it says True, in any of the processes.
+    processes : Processes, optional
+        Those that share the sources: each translates some.
     """
+    together = processes or Processes()
     assert corpus.validation is not None and corpus.validation_text is not None
     name, text = config.training.metric, corpus.validation_text
     translator = Translator(model, corpus.source_vocabulary, corpus.target_vocabulary, config)
     outputs = [""] * len(text.sources)
     lengths = np.array([len(ids) for ids in corpus.validation.source], np.int64)
-    for rows in group(lengths, max(translator.tokens_per_batch, int(lengths.max()))):
+    groups, stopped = group(lengths, max(translator.tokens_per_batch, int(lengths.max()))), False
+    for rows in groups[together.rank :: together.size]:
         for row, output in zip(rows.tolist(), translator.translate([text.sources[row] for row in rows], beam=1)):
             outputs[row] = output
-        if stop():
-            return None
+        if stopped := stop():
+            break
+    if together.largest(stopped):
+        return None
+    for number, found in enumerate(together.exchange(outputs) if together.size > 1 else ()):
+        for rows in groups[number :: together.size]:
+            for row in rows:
+                outputs[row] = found[row]
     return evaluate(outputs, [[target] for target in text.targets], corpus.target_vocabulary, [name])[name].value

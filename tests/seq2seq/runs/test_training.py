@@ -92,11 +92,11 @@ def test_ctrl_c_saves_and_resumes(tmp_path, expected):
 def test_sigterm_during_validation_is_measured_again(tmp_path, expected, monkeypatch):
     mean_loss, calls = training.mean_loss, []
 
-    def interrupted(model, batches, stop):
+    def interrupted(*arguments):
         calls.append(None)
         if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return mean_loss(model, batches, stop)
+        return mean_loss(*arguments)
 
     monkeypatch.setattr(training, "mean_loss", interrupted)
     with pytest.raises(seq2seq.Stopped) as caught:

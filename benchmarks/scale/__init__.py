@@ -1,0 +1,1 @@
+"""Long runs beyond one process: the same bits after faults, and what engines and processes cost."""

@@ -1,0 +1,167 @@
+"""Ray, Spark and Dask on this machine: the bytes of one process, also where workers are killed."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import training_runs
+from stand_ins import of_ray
+
+from fastattn import seq2seq
+from fastattn.errors import ConfigError, FastattnError
+from fastattn.scale import Predictor, engines, translate_files
+from fastattn.scale.bulk import Plan, Work
+
+pytest.importorskip("safetensors", reason="checkpoints need safetensors")
+
+TEXTS = [source for source, _ in training_runs.pairs(300, seed=5)]
+pytestmark = pytest.mark.filterwarnings("ignore")  # of what engines import
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    config = training_runs.make_config(max_steps=30, checkpoint_every=30, average=0.0)
+    seq2seq.train(config, folder, pairs=training_runs.DATA[0], validation=training_runs.DATA[1], quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return seq2seq.load(model).translate(TEXTS, beam=2)
+
+
+@pytest.fixture
+def path(tmp_path):
+    place = tmp_path / "texts"
+    place.write_text("".join(f"{text}\n" for text in TEXTS))
+    return place
+
+
+def actors():
+    """Processes of Ray that translate."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            title = place.read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::") and b"_Working" in title:
+            found.append(int(place.parent.name))
+    return found
+
+
+def test_what_ray_is_asked_for(tmp_path, model, path, expected):
+    """With as much of Ray as a stand-in has: it is started with a CPU more than the workers have, and stopped."""
+    with of_ray.ray() as made:
+        init = made.init
+        asked = []
+        made.init = lambda **how: (asked.append(how), init(**how))
+        more = {"workers": 3, "threads": 2, "beam": 2, "block": 70, "quiet": True}
+        translate_files(model, [path], tmp_path / "out", engine="ray", **more)
+        assert asked[0]["num_cpus"] == 7 and not made.is_initialized()
+        translate_files(model, [path], tmp_path / "there", engine="ray", **more, address="auto")
+        assert asked[1]["address"] == "auto" and "num_cpus" not in asked[1]
+    for folder in ("out", "there"):
+        assert (tmp_path / folder / "texts.txt").read_text().splitlines() == expected
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are not in /proc here")
+def test_ray_gives_the_same_bytes_though_actors_are_killed(tmp_path, model, path, expected):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    killed, ended = [], threading.Event()
+
+    def kill():
+        while not ended.is_set() and len(killed) < 2:
+            for process in actors()[:1]:
+                time.sleep(0.5)
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        outcome = translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, beam=2, block=2, quiet=True)
+    finally:
+        ended.set()
+        thread.join()
+    assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
+    assert outcome.rows == len(TEXTS) and killed
+
+
+def test_ray_is_left_a_cpu_to_read_with(tmp_path, model, path):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.raises(ConfigError, match="2 workers of 1 threads take all 2 CPUs, and none is left for reading"):
+            translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, quiet=True)
+        predictor, plan = Predictor(model, beam=2, report=True), Plan((str(path),), "source", 100, {})
+        predictor.version = "0.0.1"  # as of a worker with another one
+        with pytest.raises(FastattnError, match=r"version is .*, and the predictor was made with 0\.0\.1"):
+            list(engines.ray(Work(predictor), plan, workers=1, threads=1, address=""))
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_spark(model, expected):
+    """The recipe of docs/scale.md."""
+    pytest.importorskip("pyspark", reason="Spark is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs a JVM, and there is no java")
+    for package in ("pandas", "pyarrow"):
+        pytest.importorskip(package, reason=f"Spark needs {package}")
+    from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import DoubleType, StringType
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+        session = builder.config("spark.sql.shuffle.partitions", "4").getOrCreate()
+    try:
+        pairs = list(zip(range(len(TEXTS)), TEXTS, expected))
+        rows = session.createDataFrame(pairs, ["row", "source", "target"]).repartition(4)
+        translator, scorer = Predictor(model, beam=2), Predictor(model, "score")
+        translate = predict_batch_udf(translator.make_predict_fn, return_type=StringType(), batch_size=64)
+        score = predict_batch_udf(scorer.make_predict_fn, return_type=DoubleType(), batch_size=50)
+        added = rows.withColumn("translation", translate("source")).withColumn("score", score("source", "target"))
+        found = sorted(added.collect(), key=lambda row: row.row)
+    finally:
+        session.stop()
+    assert [row.translation for row in found] == expected
+    scored = scorer({"source": TEXTS, "target": expected})["log_probability"]
+    assert [row.score for row in found] == scored
+
+
+def test_dask(model, expected):
+    """The recipe of docs/scale.md."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    dataframe = pytest.importorskip("dask.dataframe", reason="Dask is not installed")
+    distributed = pytest.importorskip("distributed", reason="Dask's distributed is not installed")
+
+    predictor = Predictor(model, beam=2, threads=1)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with distributed.Client(cluster):
+            rows = dataframe.from_pandas(pandas.DataFrame({"source": TEXTS}), npartitions=5)
+            found = rows.map_partitions(translated, predictor, meta=meta(pandas)).compute()
+    assert found["translation"].sort_index().tolist() == expected
+
+
+def translated(part, predictor):
+    import pandas
+
+    return pandas.DataFrame(predictor(part.to_dict("list")), index=part.index)
+
+
+def meta(pandas):
+    return pandas.DataFrame({"source": pandas.Series(dtype=str), "translation": pandas.Series(dtype=str),
+                             "log_probability": pandas.Series(dtype=float)})  # fmt: skip
