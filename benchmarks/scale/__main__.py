@@ -13,6 +13,7 @@ files, and times the first two. `--quick` takes less of everything. Each prints 
 """
 
 import argparse
+import gzip
 import json
 import os
 import random
@@ -30,10 +31,10 @@ from typing import Any
 
 CONFIG = """
 [data]
-train = "{data}/train.lc.norm.tok.en"
-train_target = "{data}/train.lc.norm.tok.de"
-validation = "{data}/val.lc.norm.tok.en"
-validation_target = "{data}/val.lc.norm.tok.de"
+train = "{data}/train.lc.norm.tok.en.gz"
+train_target = "{data}/train.lc.norm.tok.de.gz"
+validation = "{data}/val.lc.norm.tok.en.gz"
+validation_target = "{data}/val.lc.norm.tok.de.gz"
 [vocabulary]
 source_size = {vocabulary}
 target_size = {vocabulary}
@@ -50,12 +51,12 @@ max_steps = {steps}
 shards = 4
 tokens_per_batch = {tokens}
 checkpoint_every = {every}
-validate_every = {steps}
+validate_every = {validate}
 keep = 1
 log_every = {log}
 """
-WHOLE = {"vocabulary": 5000, "width": 128, "tokens": 4096, "steps": 150, "every": 30, "log": 10}
-QUICK = {"vocabulary": 200, "width": 16, "tokens": 1024, "steps": 40, "every": 8, "log": 10}
+WHOLE = {"vocabulary": 5000, "width": 128, "tokens": 4096, "steps": 150, "every": 30, "log": 10, "validate": 150}
+QUICK = {"vocabulary": 200, "width": 16, "tokens": 1024, "steps": 40, "every": 8, "log": 10, "validate": 40}
 
 
 def write(folder: Path, options: argparse.Namespace, **settings: Any) -> Path:
@@ -106,7 +107,7 @@ def epoch(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     values, turns = QUICK if options.quick else WHOLE, 3
     for turn in range(1, turns + 1):
         count = options.processes[turn % len(options.processes)]
-        write(folder, options, steps=values["steps"] * turn // turns, validate=0)
+        write(folder, options, steps=values["steps"] * turn // turns)
         start(config, folder / "changing", options.transport, count).wait()
     found["changing"] = digest(folder / "changing")
     return {"checkpoints": found, "same": len(set(found.values())) == 1}
@@ -209,10 +210,11 @@ def lines(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     config = write(folder, options)
     start(config, folder / "model", options.transport, 1).wait()
-    texts = (options.data / "train.lc.norm.tok.en").read_text().splitlines(keepends=True)
+    with gzip.open(options.data / "train.lc.norm.tok.en.gz", "rt", encoding="utf-8") as file:
+        texts = list(file)
     count = 2000 if options.quick else options.lines
     place = folder / "lines.txt"
-    place.write_text("".join(texts[row % len(texts)] for row in range(count)))
+    place.write_text("".join(texts[row % len(texts)] for row in range(count)), encoding="utf-8")
 
     def translate(name: str, **how: Any) -> None:
         more = {"beam": 1, "threads": 1, "quiet": True, "block": 64 if options.quick else 512}

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from fastattn import errors
 from fastattn._numbers import check_choice
 from fastattn._optional import need
 from fastattn.errors import ConfigError, FastattnError, describe_file
@@ -84,11 +85,11 @@ def ray(work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None,
             _Working, fn_constructor_args=(work,), batch_size=1, num_cpus=cpus,
             compute=data.ActorPoolStrategy(size=workers),
         )  # fmt: skip
-        try:
-            for row in results.iter_rows():
-                yield json.loads(row["result"])
-        except engine.exceptions.RayError as error:
-            raise _ours(error) from error
+        for row in results.iter_rows():
+            result = json.loads(row["result"])
+            if "error" in result:
+                raise getattr(errors, result["error"], FastattnError)(result["text"])
+            yield result
     finally:
         if ours:
             engine.shutdown()
@@ -101,9 +102,12 @@ class _Reading:
     plan: PlanLike
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-        for file in batch["file"]:
-            for block in self.plan.blocks(int(file)):
-                yield {"block": [json.dumps(dataclasses.asdict(block))]}
+        try:
+            for file in batch["file"]:
+                for block in self.plan.blocks(int(file)):
+                    yield {"block": [json.dumps(dataclasses.asdict(block))]}
+        except FastattnError as error:
+            yield {"block": [_told(error)]}
 
 
 class _Working:
@@ -113,23 +117,22 @@ class _Working:
         self._work = work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"result": [json.dumps(self._work(_block(text))) for text in batch["block"]]}
+        return {"result": [self._result(text) for text in batch["block"]]}
+
+    def _result(self, text: str) -> str:
+        values = json.loads(text)
+        if "error" in values:
+            return text
+        problems = {int(row): problem for row, problem in values.pop("problems").items()}
+        try:
+            return json.dumps(self._work(Block(**values, problems=problems)))
+        except FastattnError as error:
+            return _told(error)
 
 
-def _block(text: str) -> Block:
-    values = json.loads(text)
-    return Block(**{**values, "problems": {int(row): problem for row, problem in values["problems"].items()}})
-
-
-def _ours(error: BaseException) -> BaseException:
-    """Return the error of fastattn that a worker has raised, if it was one."""
-    found: BaseException | None = error
-    while found is not None:
-        cause = getattr(found, "cause", None) or found.__cause__
-        if isinstance(found, FastattnError):
-            return FastattnError(str(found).split("\n\n")[-1]) if type(found).__module__ != "fastattn.errors" else found
-        found = cause
-    return error
+def _told(error: FastattnError) -> str:
+    """Return an error as data, which an engine hands on as it is."""
+    return json.dumps({"error": type(error).__name__, "text": str(error)})
 
 
 _ENGINES: dict[str, Engine] = {"local": local, "ray": ray}

@@ -14,7 +14,7 @@ import training_runs
 from stand_ins import of_ray
 
 from fastattn import seq2seq
-from fastattn.errors import ConfigError, FastattnError
+from fastattn.errors import ConfigError, TextError
 from fastattn.scale import Predictor, engines, translate_files
 from fastattn.scale.bulk import Plan, Work
 
@@ -22,6 +22,7 @@ pytest.importorskip("safetensors", reason="checkpoints need safetensors")
 
 TEXTS = [source for source, _ in training_runs.pairs(300, seed=5)]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what engines import
+os.environ["RAY_worker_niceness"] = "0"  # or workers starve where the machine has other work
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,22 @@ def actors():
         if title.startswith(b"ray::") and b"_Working" in title:
             found.append(int(place.parent.name))
     return found
+
+
+def refused_by_a_worker(model, path):
+    """What a worker raises, and what a reader raises, is raised where the job was begun."""
+    predictor, plan = Predictor(model, beam=2, report=True), Plan((str(path),), "source", 100, {})
+    predictor.version = "0.0.1"  # as of a worker with another one
+    with pytest.raises(ConfigError, match=r"version is .*, and the predictor was made with 0\.0\.1"):
+        list(engines.ray(Work(predictor), plan, workers=1, threads=1, address=""))
+
+
+def test_errors_of_workers_and_readers_are_those_of_the_job(tmp_path, model, path):
+    (tmp_path / "wide.txt").write_bytes("wide".encode("utf-16"))
+    with of_ray.ray():
+        refused_by_a_worker(model, path)
+        with pytest.raises(TextError, match="UTF-16"):
+            translate_files(model, [tmp_path / "wide.txt"], tmp_path / "out", engine="ray", quiet=True)
 
 
 def test_what_ray_is_asked_for(tmp_path, model, path, expected):
@@ -102,10 +119,7 @@ def test_ray_is_left_a_cpu_to_read_with(tmp_path, model, path):
     try:
         with pytest.raises(ConfigError, match="2 workers of 1 threads take all 2 CPUs, and none is left for reading"):
             translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, quiet=True)
-        predictor, plan = Predictor(model, beam=2, report=True), Plan((str(path),), "source", 100, {})
-        predictor.version = "0.0.1"  # as of a worker with another one
-        with pytest.raises(FastattnError, match=r"version is .*, and the predictor was made with 0\.0\.1"):
-            list(engines.ray(Work(predictor), plan, workers=1, threads=1, address=""))
+        refused_by_a_worker(model, path)
         assert ray.is_initialized()
     finally:
         ray.shutdown()
