@@ -36,7 +36,7 @@ def bulk(options: argparse.Namespace) -> int | None:
                 raise ConfigError(describe_file(f"--{name}", "means nothing without -o", "give -o FOLDER."))
         if len(options.file) > 1:
             hint = "give -o FOLDER for whole files."
-            raise ConfigError(describe_file("translate", f"{len(options.file)} files, and one output", hint))
+            raise ConfigError(describe_file("FILE", f"{len(options.file)} files, and one output", hint))
         return None
     for name, value in vars(options).items():
         of_lines = name in ("best", "prefixes", "alternatives", "sample", "temperature", "top_k", "top_p", "weights",

@@ -441,7 +441,7 @@ def test_help_has_an_example_and_the_exit_codes(command, capsys):
         (["translate", "model", "--num-beams", "3"], "(did you mean --beam?)"),
         (["translate", "model", "--frobnicate"], "unrecognized arguments: --frobnicate; fastattn translate --help has"),
         (["translate"], "fastattn translate: the following arguments are required: MODEL"),
-        (["translate", "a", "b", "c"], "unrecognized arguments: c"),
+        (["translate", "a", "b", "c"], "fastattn translate: FILE: 2 files, and one output"),
         (["evaluate", "a", "b", "--columns", "0", "1"], "argument --columns: must be at least 1, not 0"),
         (["evaluate", "a", "b", "--metric", "blue"], "argument --metric: invalid choice: 'blue'"),
         (["evaluate", "a\0", "b"], "argument MODEL: must not have a NUL character"),
