@@ -242,10 +242,33 @@ def test_threads_are_pytorchs():
         fastattn.set_num_threads(before[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_types_are_computed_with_in_float32_and_rounded_once(dtype):
+    half = [draw(2, 3, 4, 8, dtype=torch.float32, seed=n).detach().to(dtype).requires_grad_() for n in range(3)]
+    half.append(draw(3, 4, 4, dtype=torch.float32).detach().to(dtype).requires_grad_())
+    wide = [one.detach().float().requires_grad_() for one in half]
+    found, right = (ours.scaled_dot_product_attention(*given, is_causal=True) for given in (half, wide))
+    assert found.dtype == dtype and torch.equal(found, right.to(dtype))
+    d = draw(2, 3, 4, 8, dtype=torch.float32, seed=7).detach().to(dtype)
+    for one, other in zip(torch.autograd.grad(found, half, d), torch.autograd.grad(right, wide, d.float())):
+        assert one.dtype == dtype and torch.equal(one, other.to(dtype))
+    output = ours.attention(
+        *half[:3], return_weights=True, return_lse=True, score={"name": "additive", "v": half[0][0, 0, 0]}
+    )
+    assert output.weights.dtype == dtype and output.lse.dtype == torch.float32
+    with ours.use():
+        mine = F.scaled_dot_product_attention(*half[:3])
+    theirs = F.scaled_dot_product_attention(*half[:3])  # which rounds in between
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
 X = draw(2, 3, 4, 8, dtype=torch.float32, grad=False)
 WRONG = {
-    "half": (lambda: ours.attention(X.half(), X, X), errors.DTypeError, "pass tensor.float()"),
-    "bfloat16": (lambda: ours.attention(*(X.bfloat16(),) * 3), errors.DTypeError, "pass tensor.float()"),
+    "half": (lambda: ours.attention(X.half(), X, X), errors.DTypeError, "query.float()"),
+    "half keys": (lambda: ours.attention(X, X.half(), X), errors.DTypeError, "pass tensor.float()"),
+    "half a bias": (
+        lambda: ours.attention(X, X, X, bias=X.new_zeros(1).bfloat16()), errors.DTypeError, "pass tensor.float()"
+    ),
     "another device": (lambda: ours.attention(X, X.to("meta"), X), errors.UnsupportedError, "pass tensor.cpu()"),
     "sparse": (lambda: ours.attention(X.to_sparse(), X, X), errors.UnsupportedError, "pass tensor.to_dense()"),
     "integers": (lambda: ours.attention(X.long(), X, X), errors.DTypeError, "np.float32"),

@@ -13,13 +13,16 @@ from torch.autograd.function import once_differentiable
 
 from fastattn.interop.torch import operators
 from fastattn.interop.torch.problem import Operands, Problem
-from fastattn.interop.torch.tensors import is_watched
+from fastattn.interop.torch.tensors import HALVES, is_watched, narrowed, widened
 
 __all__ = ["attend"]
 
 
 def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
     """Return context, weights or None, and lse or None."""
+    if given.query.dtype in HALVES:
+        context, weights, lse = attend(problem, widened(given))
+        return narrowed(context, given.query), narrowed(weights, given.query), lse
     if is_watched((*given[:-1], *given.parameters)):
         return operators.attend(problem, given)
     if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and trained(given)):

@@ -44,7 +44,8 @@ def attention(
     Parameters
     ----------
     query : tensor, shape (..., Tq, Dk)
-        float32 or float64 on the CPU, 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides; read in place.
+        float32 or float64 on the CPU, 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides; read in place. Half types
+        are computed with in float32, and results but the lse are rounded once.
     key : tensor, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's.
     value : tensor, shape (..., Tk, Dv)
@@ -75,7 +76,7 @@ def attention(
     Raises
     ------
     ShapeError, DTypeError, ArgumentError, UnsupportedError
-        As from `fastattn.attention`; a tensor on another device or in half precision is refused.
+        As from `fastattn.attention`; a tensor on another device is refused.
     """
     made, tensors = Made.of("score", score)
     made_normalizer, more = Made.of("normalizer", normalizer)
@@ -102,7 +103,7 @@ def scaled_dot_product_attention(
     Parameters
     ----------
     query : tensor, shape (..., Tq, Dk)
-        float32 or float64, on the CPU, with any leading axes.
+        float32, float64 or, computed with in float32, a half type, on the CPU, with any leading axes.
     key, value : tensor, shape (..., Tk, Dk) and (..., Tk, Dv)
         Leading axes broadcast.
     attn_mask : tensor, broadcastable to (..., Tq, Tk), optional

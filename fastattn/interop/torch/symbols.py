@@ -1,9 +1,11 @@
 """What functions written for FlexAttention are called with: symbols that answer to PyTorch's functions.
 
 A symbol stands for one number; what is done to it becomes a graph of `fastattn.jit`. Tensors that a function captured
-become parameters of the graph where an element of them is looked up, and are given back with it.
+become parameters of the graph where an element of them is looked up, and are given back with it. A row of a tensor is
+its elements, each written out.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +75,12 @@ def _clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     return np.clip(x, min, max)
 
 
+def _gelu(x: Any, approximate: str = "none") -> Any:
+    if approximate != "tanh":
+        raise x.tracer.refuse("the exact gelu", 'write torch.nn.functional.gelu(x, approximate="tanh").')
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
 def _swapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, y: function(y, x)
 
@@ -93,6 +101,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "invert": np.invert, "bitwise_not": np.invert,
     "rand": np.bitwise_and, "ror": np.bitwise_or, "rxor": np.bitwise_xor,
     "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "pos": np.positive, "abs": np.absolute,
+    "lshift": np.left_shift, "rshift": np.right_shift, "rlshift": _swapped(np.left_shift),
+    "rrshift": _swapped(np.right_shift), "bitwise_left_shift": np.left_shift, "bitwise_right_shift": np.right_shift,
     "pow": np.power, "mod": np.remainder, "floordiv": np.floor_divide, "sgn": np.sign,
     "radd": np.add, "rmul": np.multiply, "rsub": _swapped(np.subtract), "rpow": _swapped(np.power),
     "rmod": _swapped(np.remainder), "rfloordiv": _swapped(np.floor_divide),
@@ -110,6 +120,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: (lambda x: x.astype(int)) for name in ("int", "long", "short")},
     "bool": lambda x: x.astype(bool),
     **{name: (lambda x, *args, **options: x) for name in ("clone", "detach", "contiguous", "type_as")},
+    **{name: (lambda x, *args, **options: x) for name in ("unsqueeze", "squeeze")},
+    "silu": lambda x, inplace=False: x / (1 + np.exp(-x)),
+    "gelu": _gelu,
     "new_ones": _filled(1), "new_zeros": _filled(0), "ones_like": _filled(1), "zeros_like": _filled(0),
     "full_like": lambda x, value, **options: value, "new_full": lambda x, size, value, **options: value,
     "new_tensor": lambda x, value, **options: value,
@@ -137,6 +150,9 @@ class _Tracer(Tracer):
         """Return a symbol or a number of Python for an operand."""
         if isinstance(value, _Number):
             return value.symbol
+        if isinstance(value, _Row):
+            got = f"a row of {len(value.numbers)} numbers where one is wanted"
+            raise self.refuse(got, "look up one element, or take the row's sum, any or dot.")
         if isinstance(value, Tensor):
             if value.ndim == 0 and not value.requires_grad and not math.isfinite(value):
                 return value.item()  # as torch.tensor(-inf)
@@ -144,41 +160,84 @@ class _Tracer(Tracer):
         return value
 
 
-class _Number:
+class _Named:
+    """What answers to PyTorch's functions by their names."""
+
+    __slots__ = ("tracer",)
+    __hash__ = None  # type: ignore[assignment]
+    tracer: _Tracer
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        one = next(one for one in _flat([*args, *(kwargs or {}).values()]) if isinstance(one, _Named))
+        operator = getattr(function, "_qualified_op_name", "aten::")  # of an extension, which may mean something else
+        if not operator.startswith("aten::"):
+            raise one.tracer.refuse(f"the operator {operator}", "write it with PyTorch's own functions.")
+        return _called(one.tracer, function.__name__, args, kwargs or {})
+
+    def call(self, name: str, args: Any, kwargs: Any) -> Any:
+        """Return what a function or a method of PyTorch makes of its arguments."""
+        return _called(self.tracer, name, args, kwargs)
+
+
+def _called(tracer: _Tracer, name: str, args: Any, kwargs: Any) -> Any:
+    plain = name.strip("_")
+    if plain == "getitem":
+        return _element(tracer, *args)
+    if any(isinstance(one, _Row) for one in args):
+        return _of_rows(tracer, plain, args, kwargs)
+    function = _FUNCTIONS.get(plain)
+    if function is None:
+        known = ", ".join(sorted(_FUNCTIONS))
+        raise tracer.refuse(f"torch's {plain}", f"write it with operators and these: {known}.")
+    symbols = [tracer.symbol(one) for one in args]
+    if not isinstance(symbols[0], Symbol):
+        symbols[0] = Symbol(tracer, tracer.node(symbols[0]))
+    made = function(*symbols, **{key: tracer.symbol(one) for key, one in kwargs.items()})
+    return _Number(tracer, made if isinstance(made, Symbol) else Symbol(tracer, tracer.node(made)))
+
+
+def _element(tracer: _Tracer, table: Any, index: Any) -> Any:
+    """Return an element of a tensor, or a row of one where the last index is left out."""
+    given = index if isinstance(index, tuple) else (index,)
+    if isinstance(table, _Row) and len(given) == 1 and isinstance(index, int):
+        return table.numbers[index]
+    if isinstance(table, Tensor) and len(given) == table.ndim - 1 and table.shape[-1] <= _LONGEST_ROW:
+        return _Row(tracer, [_element(tracer, table, (*given, n)) for n in range(table.shape[-1])])
+    if not isinstance(table, Tensor) or len(given) < table.ndim:
+        got = f"a tensor of {table.ndim} axes with {len(given)} indices"
+        hint = f"look up one element: {table.ndim} indices, as tensor[b, h]; or a row of at most {_LONGEST_ROW}."
+        raise tracer.refuse(got, hint)
+    return _Number(tracer, tracer.symbol(table)[tuple(tracer.symbol(one) for one in given)])
+
+
+_LONGEST_ROW = 256  # of which each element is written out in the compiled code
+_REDUCTIONS = {"sum": "add", "any": "or", "all": "and", "amax": "max", "amin": "min"}
+
+
+def _of_rows(tracer: _Tracer, name: str, args: Any, kwargs: Any) -> Any:
+    """Return what a function makes of rows: of one its sum, of two their product, and else of each element."""
+    if name in ("dot", "inner", "matmul", "vdot"):
+        return _of_rows(tracer, "sum", [_of_rows(tracer, "mul", args, kwargs)], {})
+    length = next(len(one.numbers) for one in args if isinstance(one, _Row))
+    if name in _REDUCTIONS:
+        if [*args[1:], *kwargs.values()] not in ([], [-1], [0]):
+            raise tracer.refuse(f"torch's {name} with {kwargs or args[1:]}", "a row has one axis: leave dim out.")
+        return functools.reduce(lambda x, y: _called(tracer, _REDUCTIONS[name], (x, y), {}), args[0].numbers)
+    if any(isinstance(one, _Row) and len(one.numbers) != length for one in args):
+        raise tracer.refuse("rows of different lengths", "take rows of one length.")
+    each = [[one.numbers[n] if isinstance(one, _Row) else one for one in args] for n in range(length)]
+    return _Row(tracer, [_called(tracer, name, one, kwargs) for one in each])
+
+
+class _Number(_Named):
     """A number that is known when the compiled function runs, as PyTorch's functions take it."""
 
-    __slots__ = ("symbol", "tracer")
-    __hash__ = None  # type: ignore[assignment]
+    __slots__ = ("symbol",)
 
     def __init__(self, tracer: _Tracer, symbol: Symbol) -> None:
         self.tracer = tracer
         self.symbol = symbol
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        number = next(one for one in _flat([*args, *(kwargs or {}).values()]) if isinstance(one, _Number))
-        return number.call(function.__name__, args, kwargs or {})
-
-    def call(self, name: str, args: Any, kwargs: Any) -> Any:
-        """Return what a function or a method of PyTorch makes of its arguments."""
-        tracer = self.tracer
-        plain = name.strip("_")
-        if plain == "getitem":
-            table, index = args
-            given = index if isinstance(index, tuple) else (index,)
-            if isinstance(table, Tensor) and len(given) < table.ndim:
-                hint = f"look up one element: {table.ndim} indices, as tensor[b, h]."
-                raise tracer.refuse(f"a tensor of {table.ndim} axes with {len(given)} indices", hint)
-            return _Number(tracer, tracer.symbol(table)[tuple(tracer.symbol(one) for one in given)])
-        function = _FUNCTIONS.get(plain)
-        if function is None:
-            known = ", ".join(sorted(_FUNCTIONS))
-            raise tracer.refuse(f"torch's {plain}", f"write it with operators and these: {known}.")
-        symbols = [tracer.symbol(one) for one in args]
-        if not isinstance(symbols[0], Symbol):
-            symbols[0] = Symbol(tracer, tracer.node(symbols[0]))
-        made = function(*symbols, **{key: tracer.symbol(one) for key, one in kwargs.items()})
-        return _Number(tracer, made if isinstance(made, Symbol) else Symbol(tracer, tracer.node(made)))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name not in _FUNCTIONS:
@@ -207,6 +266,26 @@ class _Number:
         raise self.tracer.refuse("a branch on a value that is not known yet", hint)
 
 
+class _Row(_Named):
+    """A row of a tensor, or what was made of rows."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, tracer: _Tracer, numbers: list[Any]) -> None:
+        self.tracer = tracer
+        self.numbers = numbers
+
+    def __getitem__(self, index: Any) -> Any:
+        return _element(self.tracer, self, index)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name not in (*_FUNCTIONS, *_REDUCTIONS, "dot"):
+            raise AttributeError(f"a row of a tensor has no attribute {name!r}")
+        return lambda *args, **kwargs: self.call(name, (self, *args), kwargs)
+
+    ndim = 1
+
+
 def _flat(values: Any) -> Any:
     for one in values:
         if isinstance(one, (tuple, list)):
@@ -216,17 +295,17 @@ def _flat(values: Any) -> Any:
 
 
 def _operator(name: str, reflected: str | None = None) -> Any:
-    def method(self: _Number, *others: Any) -> Any:
+    def method(self: _Named, *others: Any) -> Any:
         return self.call(name, (self, *others), {})
 
-    def swapped(self: _Number, other: Any) -> Any:
+    def swapped(self: _Named, other: Any) -> Any:
         return self.call(name, (other, self), {})
 
     return swapped if reflected else method
 
 
-_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
 for _name in (*_BINARY, "lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert"):
-    setattr(_Number, f"__{_name}__", _operator(_name))
+    setattr(_Named, f"__{_name}__", _operator(_name))
 for _name in _BINARY:
-    setattr(_Number, f"__r{_name}__", _operator(_name, "reflected"))
+    setattr(_Named, f"__r{_name}__", _operator(_name, "reflected"))

@@ -10,7 +10,9 @@ from fastattn._kernels import core
 from fastattn.config import set_num_threads
 from fastattn.errors import DTypeError, UnsupportedError, describe
 
-__all__ = ["array", "follow_threads", "is_watched", "once"]
+__all__ = ["HALVES", "array", "follow_threads", "is_watched", "narrowed", "once", "widened"]
+
+HALVES = frozenset({torch.float16, torch.bfloat16})
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
 _WANTED = "a dense tensor of float32 or float64 on the CPU"
@@ -23,8 +25,8 @@ def array(name: str, given: torch.Tensor) -> Array:
             return given.detach().numpy() if given.requires_grad else given.numpy()
         except (RuntimeError, TypeError):  # what follows says why
             pass
-    if given.dtype in (torch.float16, torch.bfloat16):
-        hint = "pass tensor.float(), and give the result .to(dtype) if the model goes on in half precision."
+    if given.dtype in HALVES:
+        hint = "pass tensor.float(), or query, key and value of one type."
         raise DTypeError(describe(name, _WANTED, given.dtype, hint))
     if not given.is_cpu:
         hint = "fastattn computes on the CPU: pass tensor.cpu(), or keep PyTorch's own attention there."
@@ -33,6 +35,23 @@ def array(name: str, given: torch.Tensor) -> Array:
         hint = "pass tensor.to_dense()."
         raise UnsupportedError(describe(name, _WANTED, f"one of layout {given.layout}", hint))
     return given.detach().resolve_neg().numpy()
+
+
+def widened(given: Any) -> Any:
+    """Return operands of half precision in float32, or raise if they are of several types."""
+    dtype = given.query.dtype
+    for name, one in zip(given._fields, given[:4]):
+        if one is not None and one.dtype != dtype:
+            hint = f"pass tensor.to({dtype}), or query.float()."
+            raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
+    first = [None if one is None else one.float() for one in given[:4]]
+    parameters = [one.float() if one.dtype in HALVES else one for one in given.parameters]
+    return type(given)(*first, *given[4:-1], parameters)
+
+
+def narrowed(found: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+    """Return what was computed in float32, or None, rounded once to the type of `like`."""
+    return None if found is None else found.to(like.dtype)
 
 
 def follow_threads() -> None:
