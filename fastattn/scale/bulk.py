@@ -117,7 +117,7 @@ def translate_files(
         A folder, made if it does not exist. It receives for each input a file of its name with the ending ``.txt``, and
         ``bad.jsonl``. A job that was interrupted goes on when it is started again with the same arguments.
     engine : {"local", "ray"} or callable
-        "local": this process; "ray": Ray Data; or a function like those of `fastattn.scale.engines`.
+        "local": this process; "ray": Ray Data; or a function like those of ``fastattn.scale.engines``.
     workers, threads : int
         Of the engine: so many workers, each of so many threads, by default one with Ray and all without.
     address : str

@@ -90,14 +90,12 @@ def test_a_job_goes_on_block_by_block(tmp_path, model, expected):
             worked.append((result["file"], result["first"]))
             yield result
 
-    tries = 0
-    while True:
-        try:
-            outcome = translated(model, inputs, tmp_path / "out", block=10, engine=fails)
-            break
-        except CheckpointError:
-            tries += 1
-    assert tries == 3 and sorted(set(worked)) == sorted(worked) and len(worked) == 7
+    for tries in range(3):
+        with pytest.raises(CheckpointError, match="a worker is gone"):
+            translated(model, inputs, tmp_path / "out", block=10, engine=fails)
+        assert len(list((tmp_path / "out" / "blocks").iterdir())) == 2 * (tries + 1)
+    outcome = translated(model, inputs, tmp_path / "out", block=10, engine=fails)
+    assert sorted(set(worked)) == sorted(worked) and len(worked) == 7
     assert (outcome.blocks, outcome.before, outcome.rows) == (7, 6, 70)
     assert (tmp_path / "out" / "texts.txt").read_text() == expected
     assert (tmp_path / "out" / "more.txt").read_text() == "".join(expected.splitlines(True)[:20])
