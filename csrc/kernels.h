@@ -55,8 +55,9 @@ typedef void (*fa_row_gradient)(const double *scores, const double *weights, con
  * query i of a (batch entry, head) with keys j0, j0 + 1, ..., and parameters that are theirs alone; what they make of a
  * score depends on neither n nor j0.
  * A modifier writes scores in place. Backward it takes the scores that it was given and d, the gradient of what it made
- * of them, which becomes that of those; a d of 0 stays so and adds nothing, also where the score is NaN. Sums for
- * parameters are added to in ascending order of keys. A mask function says 1 of a key that the query may attend to. */
+ * of them, which becomes that of those; a d of 0 stays so and adds nothing, also where the score is NaN. What is added
+ * to sums for parameters does not depend on keys behind the last whose d is not 0. A mask function says 1 of a key that
+ * the query may attend to. */
 typedef void (*fa_modify)(real *scores, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
                           const void *const *parameters);
 typedef void (*fa_modify_backward)(const real *scores, real *d, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,

@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-NAMES = ("additive", "dot", "sparse", "gemm", "steps", "recurrent", "bahdanau", "transformer")
+NAMES = ("additive", "dot", "functions", "sparse", "gemm", "steps", "recurrent", "bahdanau", "transformer")
 
 
 def part(family: str, name: str) -> Any:

@@ -17,35 +17,16 @@ import numpy as np
 import fastattn
 from fastattn.positions import RelativeBias
 
+from ..families.functions.inputs import CAP, WIDTH
+from ..families.functions.ours import additive, alibi, softcap, window
 from ..timing import FULL, QUICK, interleave
 
 SIZES = ((1, 8, 2048, 64), (4, 8, 512, 64), (8, 8, 128, 64))
-WIDTH, CAP = 64, 20.0
-
-
-@fastattn.score_mod
-def alibi(score: Any, b: Any, h: Any, i: Any, j: Any, slopes: Any) -> Any:
-    return score - slopes[h] * abs(i - j)
-
-
-@fastattn.score_mod
-def softcap(score: Any, b: Any, h: Any, i: Any, j: Any, cap: Any) -> Any:
-    return cap * np.tanh(score / cap)
 
 
 @fastattn.score_mod
 def temperature(score: Any, b: Any, h: Any, i: Any, j: Any, factors: Any) -> Any:
     return score * factors[h]
-
-
-@fastattn.mask_mod
-def local(b: Any, h: Any, i: Any, j: Any, width: Any) -> Any:
-    return abs(i - j) <= width
-
-
-@fastattn.pairwise_score
-def additive(q: Any, k: Any, v: Any) -> Any:
-    return v * np.tanh(q + k)
 
 
 def distances(count: int) -> Any:
@@ -68,24 +49,25 @@ def expected(name: str, query: Any, key: Any, value: Any) -> Any:
         scores = CAP * np.tanh(scores / CAP)
     elif name == "temperature":
         scores *= 1 + slope
-    elif name == "local":
+    elif name == "window":
         scores[far > WIDTH] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True) @ v
 
 
-def ours(name: str, heads: int, count: int) -> Mapping[str, Mapping[str, Any]]:
-    """Options of attention by what they are called, the function first."""
+def ours(name: str, heads: int, count: int, trained: bool) -> Mapping[str, Mapping[str, Any]]:
+    """Options of attention by what they are called, the function first; slopes of ALiBi are trained or not."""
     slopes = numbers(heads)
     if name == "alibi":
         bias = -slopes[:, None] * np.abs(np.arange(1 - count, count)).astype(np.float32)
-        return {"function": {"score_mod": alibi(slopes=list(slopes))}, "dot": {}, "bias": {"bias": RelativeBias(bias)}}
+        function = alibi(slopes=slopes if trained else list(slopes))
+        return {"function": {"score_mod": function}, "dot": {}, "bias": {"bias": RelativeBias(bias, trained=trained)}}
     if name == "softcap":
         built_in = fastattn.scores.ScaledDot(softcap=CAP)
         return {"function": {"score_mod": softcap(cap=CAP)}, "dot": {}, "built in": {"score": built_in}}
     if name == "temperature":
         return {"function": {"score_mod": temperature(factors=1 + slopes)}, "dot": {}}
-    return {"function": {"mask": local(width=WIDTH)}, "dot": {}, "window": {"window": (WIDTH, WIDTH)}}
+    return {"function": {"mask": window(width=WIDTH)}, "dot": {}, "built in": {"window": (WIDTH, WIDTH)}}
 
 
 def torch_calls(name: str, arrays: Any, d_context: Any, backward: bool) -> Mapping[str, Callable[[], Any]]:
@@ -125,7 +107,7 @@ def torch_calls(name: str, arrays: Any, d_context: Any, backward: bool) -> Mappi
 
         return {"formula in torch": both}
     blocks: Any = create_block_mask(lambda b, h, i, j: (i - j).abs() <= WIDTH, None, None, count, count, device="cpu")
-    options = {"block_mask": blocks} if name == "local" else {"score_mod": modified}
+    options = {"block_mask": blocks} if name == "window" else {"score_mod": modified}
     torch.compiler.reset()
     flex = torch.compile(flex_attention, dynamic=False)
 
@@ -136,7 +118,8 @@ def torch_calls(name: str, arrays: Any, d_context: Any, backward: bool) -> Mappi
     return {"flex_attention": forward}
 
 
-def report(name: str, sizes: tuple[int, ...], backward: bool, quick: bool) -> None:
+def report(name: str, sizes: tuple[int, ...], part: str, quick: bool) -> None:
+    """One line: forward, backward alone, or both."""
     rng = np.random.default_rng(0)
     heads, count = sizes[1:3]
     *arrays, d_context = (rng.standard_normal(sizes).astype(np.float32) for _ in range(4))
@@ -146,11 +129,14 @@ def report(name: str, sizes: tuple[int, ...], backward: bool, quick: bool) -> No
             context, back = fastattn.attention_vjp(*arrays, **options)
             return context, *back(d_context)
 
-        return both if backward else lambda: (fastattn.attention(*arrays, **options),)
+        if part == "backward":
+            context, back = fastattn.attention_vjp(*arrays, **options)
+            return lambda: (context, *back(d_context))
+        return both if part == "both" else lambda: (fastattn.attention(*arrays, **options),)
 
-    runs = {label: call(options) for label, options in ours(name, heads, count).items()}
-    if importlib.util.find_spec("torch"):
-        runs |= torch_calls(name, arrays, d_context, backward)
+    runs = {label: call(options) for label, options in ours(name, heads, count, part == "both").items()}
+    if importlib.util.find_spec("torch") and part != "backward":
+        runs |= torch_calls(name, arrays, d_context, part == "both")
     right = expected(name, *arrays)
     for label, run in runs.items():
         if label != "dot" and np.abs(run()[0][0, -1] - right).max() > 1e-4:
@@ -158,9 +144,7 @@ def report(name: str, sizes: tuple[int, ...], backward: bool, quick: bool) -> No
     times = {label: min(found) for label, found in interleave(runs, QUICK if quick else FULL).items()}
     own = times.pop("function")
     words = ", ".join(f"{own / other:.2f} of {label}" for label, other in times.items())
-    print(
-        f"{name:12} {'x'.join(map(str, sizes)):15} {'both' if backward else 'forward':8} {1e3 * own:8.2f} ms: {words}"
-    )
+    print(f"{name:12} {'x'.join(map(str, sizes)):15} {part:8} {1e3 * own:8.2f} ms: {words}")
 
 
 def report_additive(quick: bool) -> None:
@@ -209,9 +193,9 @@ def main() -> None:
 
         torch.set_num_threads(given.threads)
     for sizes in SIZES[-1:] if given.quick else SIZES:
-        for name in ("alibi", "softcap", "temperature", "local"):
-            for backward in (False, True):
-                report(name, sizes, backward, given.quick)
+        for name in ("alibi", "softcap", "temperature", "window"):
+            for part in ("forward", "backward", "both"):
+                report(name, sizes, part, given.quick)
     report_additive(given.quick)
 
 

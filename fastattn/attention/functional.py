@@ -360,7 +360,8 @@ class _Forward:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
         self.given = None if type(query) is _NDARRAY else query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
-        self.score = chosen = resolve(score)
+        chosen = resolve(score)
+        self.score = chosen = chosen if score_mod is None else chosen.whole()
         dtype = q.dtype
         if chosen.parameters:
             score_arrays(chosen, dtype)

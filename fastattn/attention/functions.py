@@ -43,7 +43,7 @@ def is_function(mask: object) -> bool:
 def check_modified(score: Score, modifier: "ScoreModifier", added: bool) -> None:
     """Raise where a modifier would not see all of a score, or its parameters have names that the score's have."""
     if added:
-        hint = "use a score that a kernel computes, or write the score as a function too."
+        hint = "use a score that a kernel computes; of a memory, pass score_mod= to prepare()."
         raise UnsupportedError(describe("score_mod", f"None with the score {score.name}", "a function", hint))
     if both := sorted(set(score.parameters) & set(modifier.parameters)):
         hint = "gradients come back under these names; give the function's parameters others."

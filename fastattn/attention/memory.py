@@ -82,7 +82,7 @@ def prepare(
     >>> memory.attend(np.ones((2, 1, 4), np.float32)).shape
     (2, 1, 4)
     """
-    chosen = resolve(score)
+    chosen = resolve(score) if score_mod is None else resolve(score).whole()
     key, value = check_memory(key, value)
     if chosen.parameters:
         score_arrays(chosen, key.dtype)

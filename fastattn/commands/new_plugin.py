@@ -18,6 +18,7 @@ __all__ = ["KINDS", "add", "run", "write"]
 
 KINDS = {
     "python": "a score in plain Python, on the fused kernels",
+    "score": "a score that is a Python function, compiled into the fused kernels with its derivative",
     "numba": "a variant whose loops are Numba functions",
     "cython": "a score whose loops are compiled, on the C interface",
 }
@@ -66,7 +67,8 @@ def write(name: str, kind: str, folder: Path) -> Path:
     ConfigError
         If no package can have the name, or its folder exists.
     """
-    templates = dict(_templates(importlib.resources.files("fastattn.commands") / "templates" / kind, ""))
+    folders = importlib.resources.files("fastattn.commands") / "templates"
+    templates = {**dict(_templates(folders / "every", "")), **dict(_templates(folders / kind, ""))}
     class_name = "".join(word.capitalize() for word in name.split("_"))
     wrong = fault_of(name) or _taken(name, class_name, "\n".join(templates.values()))
     if wrong:

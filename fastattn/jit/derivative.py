@@ -1,5 +1,6 @@
 """Derivatives of a graph, in reverse mode, as more nodes of the same graph."""
 
+import math
 from typing import NamedTuple
 
 from fastattn.jit.graph import Graph, Node, ancestors
@@ -107,6 +108,11 @@ def _parts(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
         return by(graph.make("div", graph.constant(0.5), node))
     if operation == "tanh":
         return by(graph.make("sub", one, graph.make("mul", node, node)))
+    if operation == "arctan":
+        return by(graph.make("div", one, graph.make("add", one, graph.make("mul", first, first))))
+    if operation == "erf":
+        slope = graph.make("exp", graph.make("neg", graph.make("mul", first, first)))
+        return by(graph.make("mul", graph.constant(2 / math.sqrt(math.pi)), slope))
     if operation == "sin":
         return by(graph.make("cos", first))
     if operation == "cos":

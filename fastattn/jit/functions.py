@@ -59,7 +59,7 @@ def _rows(writer: Writer, at: str) -> None:
 
 
 def _score_forward(traced: Traced, bits: int, narrow: bool) -> str:
-    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1})
+    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1}, [traced.result])
     stages = writer.stages([traced.result])
     if stages:
         _rows(writer, "(first + t)")
@@ -79,12 +79,13 @@ def _score_forward(traced: Traced, bits: int, narrow: bool) -> str:
 
 
 def _score_backward(traced: Traced, bits: int, narrow: bool) -> str:
-    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1, "d": 1})
-    _rows(writer, "(first + t)")
     derivative = derive(traced)
     given = derivative.inputs.get("score", traced.graph.constant(0.0))
     looks = derivative.looks
-    stages = writer.stages([given, *(node for look, gradient in looks for node in (gradient, *look.arguments))])
+    wanted = [given, *(node for look, gradient in looks for node in (gradient, *look.arguments))]
+    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1, "d": 1}, wanted)
+    _rows(writer, "(first + t)")
+    stages = writer.stages(wanted)
     loops = writer.staged_loops(stages)
     gradients, rooms, ends = _gradients(writer, looks)
     loops += gradients
@@ -106,8 +107,9 @@ def _score_backward(traced: Traced, bits: int, narrow: bool) -> str:
 def _gradients(writer: Writer, looks: "tuple[tuple[Node, Node], ...]") -> tuple[list[str], list[str], list[str]]:
     """Return the loops that add to the gradients of parameters; the buffers that they need; and what comes last.
 
-    A loop computes what each look-up adds, and others, one for each parameter, add it in the order of the keys. An
-    element that stays the same along the row is kept in a register until its end, where it is the only one.
+    A loop computes what each look-up adds, and others, one for each parameter, add it in the order of the keys. Where
+    one element stays the same along the row, and is the only one, a piece of the row is summed by vectors, whatever is
+    0 behind it, and added in a register.
     """
     if not looks:
         return [], [], []
@@ -117,6 +119,7 @@ def _gradients(writer: Writer, looks: "tuple[tuple[Node, Node], ...]") -> tuple[
     rooms = [f"c{n} = buffer_real{bits}()" for n in range(len(looks))]
     compute, ends, scatters = [], [], []
     adds: dict[int, list[str]] = {parameter: [] for parameter in parameters}
+    wholes: dict[int, list[str]] = {}
     writer.begin(writer.inner)
     for n, (look, gradient) in enumerate(looks):
         value = f"select(d[first + t] == {zero}, {zero}, {writer.name(gradient)})"
@@ -127,7 +130,8 @@ def _gradients(writer: Writer, looks: "tuple[tuple[Node, Node], ...]") -> tuple[
             place = writer.offset(look)
             rooms += [f"{total} = reals64(gradients[{look.value}])", f"sum{n} = real64(0.0)"]
             writer.lines[0] += [f"if gradients[{look.value}] != 0:", f"    sum{n} = {total}[{place}]"]
-            adds[look.value].append(f"sum{n} += real64(c{n}[t])")
+            rest = ["for t in range(count, 64):", f"    c{n}[t] = {zero}"]
+            wholes[look.value] = [*rest, f"sum{n} += sum_real{bits}(c{n})"]
             ends += [f"if gradients[{look.value}] != 0:", f"    {total}[{place}] = sum{n}"]
             continue
         if f"{total} = reals64(gradients[{look.value}])" not in rooms:
@@ -141,14 +145,15 @@ def _gradients(writer: Writer, looks: "tuple[tuple[Node, Node], ...]") -> tuple[
     any_wanted = " or ".join(f"gradients[{parameter}] != 0" for parameter in parameters)
     loop = ["for t in range(count):", *indented([*writer.lines[writer.inner], *compute])]
     for parameter, lines in adds.items():
-        scatters += [f"if gradients[{parameter}] != 0:", "    for t in range(count):", *indented(lines, 2)]
+        one_by_one = ["for t in range(count):", *indented(lines)]
+        scatters += [f"if gradients[{parameter}] != 0:", *indented(wholes.get(parameter, one_by_one))]
     writer.begin(writer.inner)
     return [f"if {any_wanted}:", *indented([*loop, *scatters])], rooms, ends
 
 
 def _mask(traced: Traced, name: str, narrow: bool) -> str:
     """What a mask computes of real numbers is float64, so that it is one mask whatever the type of the arrays."""
-    writer = Writer(traced, 64, narrow, {"j": 1})
+    writer = Writer(traced, 64, narrow, {"j": 1}, [traced.result])
     stages = writer.stages([traced.result])
     _rows(writer, "(first + t)")
     loops = writer.staged_loops(stages)
@@ -190,7 +195,7 @@ def _mask(traced: Traced, name: str, narrow: bool) -> str:
 
 def _pairwise_forward(traced: Traced, bits: int, narrow: bool) -> str:
     """Sums over features in ascending order, of as many keys at once as there are vectors for."""
-    writer = Writer(traced, bits, narrow, {"feature": 1, "q": 1, "k": 2})
+    writer = Writer(traced, bits, narrow, {"feature": 1, "q": 1, "k": 2}, [traced.result])
     writer.inputs.update(feature="feature", q="q[r * ldq + feature]", k="panel[feature * PW + first + t]")
     result = writer.name(traced.result)
     zero = f"real{bits}(0.0)"
@@ -221,11 +226,12 @@ def _pairwise_forward(traced: Traced, bits: int, narrow: bool) -> str:
 
 def _pairwise_backward(traced: Traced, bits: int, narrow: bool) -> str:
     """A pair at a time, 64 features at once: nothing is summed over features but gradients of single numbers."""
-    writer = Writer(traced, bits, narrow, {"feature": 2, "q": 2, "k": 2, "d": 1})
     derivative = derive(traced)
+    wanted = [*derivative.inputs.values(), *(gradient for _, gradient in derivative.looks)]
+    writer = Writer(traced, bits, narrow, {"feature": 2, "q": 2, "k": 2, "d": 1}, wanted)
     feature = "(first + t)"
     writer.inputs.update(feature=feature, q=f"q[r * ld + {feature}]", k=f"k[c * ld + {feature}]", d="g[r * ldg + c]")
-    stages = writer.stages([*derivative.inputs.values(), *(gradient for _, gradient in derivative.looks)])
+    stages = writer.stages(wanted)
     loops = writer.staged_loops(stages)
     parts = [("dq", "q", "r"), ("dk", "k", "c")]
     lines = [

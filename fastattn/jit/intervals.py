@@ -219,7 +219,7 @@ _RULES: dict[str, Callable[..., Range]] = {
     "power": _anything,
     **{
         name: partial(_rising, OPERATIONS[name].function)
-        for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh")
+        for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "arctan", "erf")
     },
 }
 

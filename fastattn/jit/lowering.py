@@ -36,6 +36,8 @@ __all__ = [
     "reals64",
     "select",
     "sqrt",
+    "sum_real32",
+    "sum_real64",
     "wide_vectors",
 ]
 
@@ -134,6 +136,31 @@ def _buffer(name: str, element: Any) -> Any:
     return intrinsic(typed)
 
 
+def _sum(name: str, element: Any) -> Any:
+    """Return the sum of a whole buffer, as float64: halves are added until one number is left."""
+
+    def typed(context: Any, buffer: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            whole = ir.VectorType(context.get_data_type(element), _LENGTH)
+            found = builder.load(builder.bitcast(values[0], whole.as_pointer()), align=64)
+            if element == types.float32:
+                found = builder.fpext(found, ir.VectorType(ir.DoubleType(), _LENGTH))
+            n = _LENGTH
+            while n > 1:
+                n //= 2
+                halves = [
+                    builder.shuffle_vector(found, found, ir.Constant(ir.VectorType(ir.IntType(32), n), [*lanes]))
+                    for lanes in (range(n), range(n, 2 * n))
+                ]
+                found = builder.fadd(*halves)
+            return builder.extract_element(found, ir.Constant(ir.IntType(32), 0))
+
+        return types.float64(buffer), code
+
+    typed.__name__ = name
+    return intrinsic(typed)
+
+
 select = intrinsic(_select)
 integer_bits32 = _bits("integer_bits32", types.float32, types.int32)
 integer_bits64 = _bits("integer_bits64", types.float64, types.int64)
@@ -147,4 +174,5 @@ reals32, reals64 = _pointer("reals32", types.float32), _pointer("reals64", types
 buffer_byte = _buffer("buffer_byte", types.uint8)
 buffer_integer32 = _buffer("buffer_integer32", types.int32)
 buffer_integer64 = _buffer("buffer_integer64", types.int64)
+sum_real32, sum_real64 = _sum("sum_real32", types.float32), _sum("sum_real64", types.float64)
 buffer_real32, buffer_real64 = _buffer("buffer_real32", types.float32), _buffer("buffer_real64", types.float64)

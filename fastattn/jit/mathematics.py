@@ -29,6 +29,14 @@ def exp{bits}(x):
     p = p * real_bits{bits}(integer{bits}((half + {bias}) << {mantissa}))
     return p * real_bits{bits}(integer{bits}((k - half + {bias}) << {mantissa}))
 """
+_WITHIN = """
+@inlined
+def within{bits}(x):
+    # A power of two that takes a divisor to where its reciprocal is a normal number.
+    a = abs(x)
+    large = select(a > {real}({divisor_most}), {real}({divisor_down}), {real}(1.0))
+    return select(a < {real}(1.0 / {divisor_most}), {real}({divisor_most}), large)
+"""
 _EXPM1 = """
 @inlined
 def small_expm1_{bits}(x):
@@ -50,11 +58,10 @@ def expm1{bits}(x):
 _TANH = """
 @inlined
 def tanh{bits}(x):
-    # (exp(2 |x|) - 1) / (exp(2 |x|) + 1); it is 1 from 20 on.
-    a = abs(x)
-    e = small_expm1_{bits}(select(a < {real}(20.0), a + a, {real}(40.0)))
-    t = e / (e + {real}(2.0))
-    return select(x == x, select(x < {real}(0.0), -t, t), x)
+    # (exp(2 x) - 1) / (exp(2 x) + 1); it is 1 from 20 on. NaN is neither below nor above, and stays.
+    c = select(x > {real}(20.0), {real}(20.0), select(x < {real}(-20.0), {real}(-20.0), x))
+    e = small_expm1_{bits}(c + c)
+    return e / (e + {real}(2.0))
 """
 _LOG = """
 @inlined
@@ -107,6 +114,33 @@ _COS = """
 def cos{bits}(x):
     return {real}(sine_of_quarter(real64(x), 1))
 """
+_ARCTAN = """
+@inlined
+def arctan{bits}(x):
+    # |x| from 0 to 1 by arctan(1 / x) = pi / 2 - arctan(x), then to tan(pi / 8) by that of (u - 1) / (u + 1) + pi / 4.
+    a = abs(x)
+    u = select(a > {real}(1.0), {real}(1.0) / a, a)
+    far = u > {real}({tan_eighth})
+    v = select(far, (u - {real}(1.0)) / (u + {real}(1.0)), u)
+    z = v * v
+    p = fma(v * z, {arctan_terms}, v) + select(far, {real}({quarter_pi}), {real}(0.0))
+    t = select(a > {real}(1.0), {real}({half_pi}) - p, p)
+    return select(x == x, select(x < {real}(0.0), -t, t), x)
+"""
+_ERF = """
+@inlined
+def erf{bits}(x):
+    # Up to 1 its series; then 1 - exp(-x**2) g, g by a polynomial in (x - {erf_middle}) / (x + {erf_middle}); it is 1
+    # from {erf_most} on.
+    a = abs(x)
+    z = a * a
+    near = a * {erf_terms}
+    b = select(a < {real}(1.0), {real}(1.0), select(a < {real}({erf_most}), a, {real}({erf_most})))
+    t = (b - {real}({erf_middle})) / (b + {real}({erf_middle}))
+    far = {real}(1.0) - exp{bits}(-(b * b)) * {erf_tail}
+    found = select(a < {real}(1.0), near, far)
+    return select(x == x, select(x < {real}(0.0), -found, found), x)
+"""
 _POWER = """
 @inlined
 def power64(x, y):
@@ -127,7 +161,23 @@ def floor_divide(x, y):
     return {quotient}
 """
 
+# exp(x**2) (1 - erf(x)) from 1 to the second number, by powers of (x - first) / (x + first): interpolated at the nodes
+# of Chebyshev in 60 digits; times exp(-x**2) they are off by 3e-9 and 2e-17.
+_ERF_TAILS = {
+    32: (2.0, 4.0, [
+        0.25539567631050575, -0.4271859897684867, 0.2416582015255602, -0.07896830612793473, 0.0037323717589395444,
+        0.006811140131085635, -0.0008379754387023135,
+    ]),
+    64: (2.5, 6.0, [
+        0.2108063640611436, -0.37173673394897294, 0.2517131932174488, -0.12503305237891782, 0.03992253907546523,
+        -0.003993701160123029, -0.0026423659518134547, 0.0008759152875774328, 0.0002283799633257643,
+        -0.00012887483134837842, -3.4175718896856294e-05, 1.8596747731144528e-05, 7.499735050763299e-06,
+        -2.2328516517555215e-06, -1.587633893127344e-06,
+    ]),
+}  # fmt: skip
+
 _TEXTS = {
+    "within": _WITHIN,
     "exp": _EXP,
     "small_expm1_": _EXPM1,
     "expm1": "",
@@ -137,6 +187,8 @@ _TEXTS = {
     "sine": _SINES,
     "sin": _SIN,
     "cos": _COS,
+    "arctan": _ARCTAN,
+    "erf": _ERF,
     "power": _POWER,
 }
 _NEEDS = {
@@ -144,6 +196,7 @@ _NEEDS = {
     "tanh": ("small_expm1_",),
     "log1p": ("log",),
     "small_expm1_": ("exp",),
+    "erf": ("exp",),
     "sin": ("sine",),
     "cos": ("sine",),
     "power": ("exp", "log"),
@@ -175,6 +228,9 @@ def _values(bits: int) -> dict[str, object]:
     half_pi = _split(_HALF_PI, 32, 3)
     real = f"real{bits}"
     shift_exponent = mantissa
+    erf_middle, erf_most, erf_tail = _ERF_TAILS[bits]
+    two = 2 / math.sqrt(math.pi)
+    erf_terms = [two * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(12 if bits == 32 else 20)]
     factorials = [1 / math.factorial(n) for n in range(2, 8 if bits == 32 else 14)]
     return {
         "bits": bits,
@@ -200,6 +256,16 @@ def _values(bits: int) -> dict[str, object]:
         "half_pi_middle": half_pi[1],
         "half_pi_low": half_pi[2],
         "sine_terms": _horner("z", [(-1) ** n / math.factorial(2 * n + 1) for n in range(1, 9)], "real64"),
+        "divisor_most": 2.0 ** (100 if bits == 32 else 1000),
+        "divisor_down": 2.0 ** (-64 if bits == 32 else -500),
+        "tan_eighth": math.tan(math.pi / 8),
+        "half_pi": math.pi / 2,
+        "quarter_pi": math.pi / 4,
+        "arctan_terms": _horner("z", [(-1) ** n / (2 * n + 1) for n in range(1, 10 if bits == 32 else 22)], real),
+        "erf_terms": _horner("z", erf_terms, real),
+        "erf_middle": erf_middle,
+        "erf_most": erf_most,
+        "erf_tail": _horner("t", erf_tail, real),
         "cosine_terms": _horner("z", [(-1) ** n / math.factorial(2 * n) for n in range(1, 10)], "real64"),
     }
 
@@ -210,7 +276,7 @@ def helpers(called: set[tuple[str, int]], narrow: bool) -> str:
     Parameters
     ----------
     called : set of (str, int)
-        Names of `fastattn.jit.operations`, and "floor_divide", with the width of the real numbers.
+        Names of `fastattn.jit.operations`, "floor_divide" and "within", with the width of the real numbers.
     narrow : bool
         Whether integers have 32 bits.
     """

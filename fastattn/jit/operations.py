@@ -4,6 +4,7 @@ In a text ``{0}``, ``{1}`` and ``{2}`` are the arguments; what is called there i
 `fastattn.jit.mathematics`, with ``{bits}`` for the width of its type, or one of `fastattn.jit.lowering`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -68,6 +69,8 @@ def _of_numpy(name: str) -> Callable[..., Any]:
     return lambda x: function(np.asarray(x, np.float64))
 
 
+_erf = np.vectorize(math.erf, otypes=[np.float64])  # which NumPy has not
+
 _SMALLER = "select({0} < {1}, {0}, select({0} == {0}, {1}, {0}))"  # NaN where either is
 _LARGER = "select({0} > {1}, {0}, select({0} == {0}, {1}, {0}))"
 
@@ -95,7 +98,8 @@ OPERATIONS: dict[str, Operation] = {
     "sqrt": Operation("f", "f", _of_numpy("sqrt"), "sqrt({0})"),
     **{
         name: Operation("f", "f", _of_numpy(name), f"{name}{{bits}}({{0}})")
-        for name in ("exp", "expm1", "log", "log1p", "tanh", "sin", "cos")
+        for name in ("exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "arctan")
     },
+    "erf": Operation("f", "f", lambda x: _erf(x)[()], "erf{bits}({0})"),
     "power": Operation("f", "f", _power, "power{bits}({0}, {1})"),
 }

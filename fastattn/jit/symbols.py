@@ -205,7 +205,11 @@ def _plain(*operations: str) -> dict[str, Callable[..., "Symbol"]]:
 
 # What NumPy calls each function, and what it is here.
 _FUNCTIONS: dict[str, Callable[..., "Symbol"]] = {
-    **_plain("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "floor", "minimum", "maximum", "where"),
+    **_plain(
+        "exp", "expm1", "log", "log1p", "sqrt", "tanh", "arctan", "sin", "cos", "floor", "minimum", "maximum", "where",
+        "erf",
+    ),
+    "expit": lambda tracer, x: tracer.apply("div", 1.0, tracer.apply("add", 1.0, np.exp(-x))),
     "add": _simple("add"),
     "subtract": _simple("sub"),
     "multiply": _simple("mul"),

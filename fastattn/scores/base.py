@@ -223,6 +223,10 @@ class Score:
         """Return the gradients of a query and of parameters through the offset."""
         raise NotImplementedError
 
+    def whole(self) -> "Score":
+        """Return the same score without an offset: functions on scores are given what the kernel computes."""
+        return self
+
     def functions(self, dtype: "np.dtype[Any]", width: int, differentiate: bool) -> core.KernelFunctions | None:
         """Return the functions that the kernel calls, forward and, if wanted, backward, for keys of this width."""
         return None

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastattn import linear
 from fastattn.scores.base import Array, ByName, parameter
-from fastattn.scores.l2 import L2
+from fastattn.scores.l2 import L2, squares
 
 __all__ = ["Gaussian"]
 
@@ -66,11 +66,13 @@ class Gaussian(L2):
     def query_gradients(self, query: Array, d_projected: Array) -> ByName:
         return self._gradient(self.project_query(query), d_projected)
 
-    def offset(self, query: Array) -> Array:
-        return super().offset(query) * self._factor()
+    def offset(self, query: Array) -> Array | None:
+        offset = super().offset(query)
+        return None if offset is None else offset * self._factor()
 
     def offset_vjp(self, query: Array, d_offset: Array) -> tuple[Array, ByName]:
-        return super().offset_vjp(query, d_offset * self._factor())[0], self._gradient(self.offset(query), d_offset)
+        made = -squares(query) * self._factor()
+        return super().offset_vjp(query, d_offset * self._factor())[0], self._gradient(made, d_offset)
 
     @staticmethod
     def formula(parameters: ByName, query: Array, key: Array, scale: float) -> Array:

@@ -1,6 +1,8 @@
 """Scores by distance."""
 
+import copy
 import math
+from typing import Self
 
 import numpy as np
 
@@ -18,9 +20,9 @@ class L2(Score):
     Notes
     -----
     Computed as ``scale (2 q . k - |k|^2) - scale |q|^2``, the latter as a bias of the row: trained, it is left out,
-    as it moves all scores of a query alike, which no normalizer of ours sees. Rounding is relative to
-    ``|q| |k| + |k|^2``: move the origin near the vectors where these are long and close to each other. It takes no
-    softcap.
+    as it moves all scores of a query alike, which no normalizer of ours sees; with a function on scores it is one more
+    column of the product. Rounding is relative to ``|q| |k| + |k|^2``: move the origin near the vectors where these are
+    long and close to each other. It takes no softcap.
 
     Examples
     --------
@@ -34,32 +36,41 @@ class L2(Score):
     summary = "-|q - k|^2 / sqrt(D)"
     paper = "Kim, Papamakarios, Mnih 2021 (arXiv:2006.04710), section 3.2"
 
+    _whole = False  # whether |q|^2 is a column of the product
+
     def __init__(self) -> None:
         super().__init__()
+
+    def whole(self) -> Self:
+        other = copy.copy(self)
+        other._whole = True
+        return other
 
     def default_scale(self, width: int) -> float:
         return 1 / math.sqrt(max(width, 1))
 
     def project_query(self, query: Array) -> Array:
-        return np.concatenate([query + query, np.full((*query.shape[:-1], 1), -1, query.dtype)], axis=-1)
+        parts = [query + query, np.full((*query.shape[:-1], 1), -1, query.dtype)]
+        return np.concatenate([*parts, -squares(query)] if self._whole else parts, axis=-1)
 
     def query_vjp(self, query: Array, d_projected: Array) -> Array:
-        d_query: Array = 2 * d_projected[..., :-1]
-        return d_query
+        d_query: Array = 2 * d_projected[..., : query.shape[-1]]
+        return d_query + squares_vjp(query, -d_projected[..., -1:]) if self._whole else d_query
 
     def project_key(self, key: Array) -> Array:
-        return np.concatenate([key, squares(key)], axis=-1)
+        parts = [key, squares(key)]
+        return np.concatenate([*parts, np.ones_like(parts[1])] if self._whole else parts, axis=-1)
 
     def key_vjp(self, key: Array, d_projected: Array) -> Array:
-        d_squares = d_projected[..., -1:]
-        # What was not read has gradient 0 and may be NaN.
-        return d_projected[..., :-1] + np.where(d_squares == 0, 0, 2 * key * d_squares)
+        width = key.shape[-1]
+        d_squares = d_projected[..., width : width + 1]
+        return d_projected[..., :width] + squares_vjp(key, d_squares)
 
-    def offset(self, query: Array) -> Array:
-        return -squares(query)
+    def offset(self, query: Array) -> Array | None:
+        return None if self._whole else -squares(query)
 
     def offset_vjp(self, query: Array, d_offset: Array) -> tuple[Array, ByName]:
-        return np.where(d_offset == 0, 0, -2 * query * d_offset), {}
+        return squares_vjp(query, -d_offset), {}
 
     @staticmethod
     def formula(parameters: ByName, query: Array, key: Array, scale: float) -> Array:
@@ -69,3 +80,8 @@ class L2(Score):
 def squares(x: Array) -> Array:
     """Return ``|x|^2`` of rows, (..., 1)."""
     return linear.matmul(x * x, np.ones((x.shape[-1], 1), x.dtype))
+
+
+def squares_vjp(x: Array, d: Array) -> Array:
+    """Return the gradient of x from that of its squares; what was not read has gradient 0 and may be NaN."""
+    return np.where(d == 0, 0, 2 * x * d)

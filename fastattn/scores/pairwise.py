@@ -34,7 +34,7 @@ class Pairwise(Score):
     def __init__(self, function: "PairwiseFunction", *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
         self.function = function
-        self.name = function.name
+        self.name = type(self).name or function.name
         self.parameters = {name: function.parameters[name].copy() for name in function.trained}
 
     def _bound(self) -> "PairwiseFunction":

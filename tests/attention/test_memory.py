@@ -12,9 +12,14 @@ rng = np.random.default_rng(0)
 fastattn.set_num_threads(2)
 def go(length):
     q, k, v, d = (rng.standard_normal((1, length, width)).astype(np.float32) for _ in range(4))
-    score = "scaled_dot" if family == "dot" else fastattn.scores.Additive(q[0, 0])
-    _, backward = fastattn.attention_vjp(q, k, v, score=score, causal="bottom_right")
-    backward(d)
+    score = fastattn.scores.Additive(q[0, 0]) if family == "additive" else "scaled_dot"
+    options = {"score_mod": alibi(slope=np.array(0.5)), "mask": near} if family == "functions" else {}
+    _, backward = fastattn.attention_vjp(q, k, v, score=score, causal="bottom_right", **options)
+    found = backward(d).score
+    assert family != "functions" or found["slope"] != 0
+@fastattn.score_mod
+def alibi(score, b, h, i, j, slope): return score - slope * abs(i - j)
+near = fastattn.jit.as_mask_mod(lambda b, h, i, j: (i - j < 3000) | (j % 7 == 0))
 go(64)
 before = peak()
 go(length)
@@ -22,7 +27,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize(("family", "length"), [("dot", 6000), ("additive", 3000)])
+@pytest.mark.parametrize(("family", "length"), [("dot", 6000), ("additive", 3000), ("functions", 6000)])
 def test_memory_grows_with_the_length_not_with_its_square(run_python, family, length):
     growth = int(run_python("-c", GROWTH, family, str(length)).stdout)
     double = int(run_python("-c", GROWTH, family, str(2 * length)).stdout)

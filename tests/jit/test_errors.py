@@ -27,7 +27,7 @@ REFUSED = {
     "math": (lambda s, b, h, i, j: math.exp(s), "np.exp"),
     "range": (lambda s, b, h, i, j: sum(range(i)), "used as a number of Python"),
     "a sequence": (lambda s, b, h, i, j: s[0], "look up elements of parameters"),
-    "an unknown function": (lambda s, b, h, i, j: np.arctan(s), r"np.arctan in `.*these, without options: absolute"),
+    "an unknown function": (lambda s, b, h, i, j: np.sinc(s), r"np.sinc in `.*these, without options: absolute"),
     "an option": (lambda s, b, h, i, j: np.exp(s, dtype="f4"), "without options"),
     "a method": (lambda s, b, h, i, j: s.sum(), "AttributeError"),
     "a reduction": (lambda s, b, h, i, j: np.sum(s), "np.sum"),

@@ -16,7 +16,7 @@ from fastattn.errors import ConfigError
 from fastattn.plugin import ScoreRecord, VariantRecord, isolated
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = {"python": "diagonal", "numba": "laplace", "cython": "ard"}
+EXAMPLES = {"python": "diagonal", "score": "cauchy", "numba": "laplace", "cython": "ard"}
 
 
 class Good:
@@ -114,7 +114,7 @@ def test_the_commands_of_readmes_differ_only_where_something_is_compiled(tmp_pat
     for kind in KINDS:
         readme = (write(f"of_{kind}", kind, tmp_path) / "README.md").read_text()
         found[kind] = re.search("^```\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)[1].replace(kind, "kind")
-    assert found["numba"] == found["python"] != found["cython"]
+    assert found["numba"] == found["python"] == found["score"] != found["cython"]
 
 
 def test_what_a_compiled_package_is_built_with_is_said(tmp_path, capsys):
@@ -135,7 +135,10 @@ def test_names_that_are_none_and_folders_that_exist_are_refused(tmp_path, capsys
         ):  # fmt: skip
             with pytest.raises(ConfigError, match=r"is (not a valid|no new) name"):
                 write(name, kind, tmp_path)
-    for name, kind in (("score_record", "python"), ("variant", "numba"), ("shape_error", "numba"), ("score", "cython")):
+    for name, kind in (
+        ("score_record", "python"), ("pairwise", "score"), ("variant", "numba"), ("shape_error", "numba"),
+        ("score", "cython"),
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match="is what the package is made from"):
             write(name, kind, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -160,5 +163,5 @@ def test_templates_hold_every_file_of_the_examples():
         pytest.skip("not in a checkout")
     for kind, name in EXAMPLES.items():
         files = [line for line in done.stdout.split() if line.startswith(f"plugins/fastattn-{name}/")]
-        templates = list((ROOT / "fastattn" / "commands" / "templates" / kind).rglob("*.template"))
-        assert len(files) == len(templates)
+        folders = (ROOT / "fastattn" / "commands" / "templates" / folder for folder in ("every", kind))
+        assert len(files) == sum(len(list(folder.rglob("*.template"))) for folder in folders)

@@ -126,7 +126,7 @@ def users(environment, tmp_path_factory):
     return Environment(tmp_path_factory.mktemp("users"), wheel)
 
 
-@pytest.mark.parametrize("kind", ["cython", "python", "numba"])  # the first one has the least to build on
+@pytest.mark.parametrize("kind", ["cython", "python", "score", "numba"])  # the first one has the least to build on
 def test_a_new_package_works_as_its_readme_says(users, kind, tmp_path):
     users.fastattn("new-plugin", f"new_{kind}", "--kind", kind, "--folder", tmp_path)
     folder = tmp_path / f"fastattn-new-{kind}"

@@ -35,6 +35,8 @@ def twin(problem, d_context=None):
         for found, x, factor in ((values, gradients, 1), (sizes, unit, share)):
             parts = {"query": x.query, "key": x.key, **x.score}
             found |= {"d_value": x.value, **{f"d_{name}": factor * array for name, array in parts.items()}}
+            if x.bias is not None:
+                found["d_bias"] = x.bias
     return values, sizes
 
 

@@ -4,11 +4,12 @@ import sys
 
 import numpy as np
 from cases import CASES, SPARSE
-from checks import check_forward, check_gradients
+from checks import check_forward, check_gradients, same_bits
 from variant_cases import CASES as VARIANTS
 from variant_cases import derivative, label, make
 
 import fastattn
+from fastattn.testing import check_score
 
 EVERY = 3
 
@@ -34,6 +35,33 @@ def check_variant(case):
     assert np.allclose(output, case.expected(single)[0], rtol=1e-4, atol=1e-5), "contexts in float32"
 
 
+@fastattn.score_mod
+def softened(score, b, h, i, j, slopes, cap):
+    return cap * np.tanh((score - slopes[h] * abs(i - j)) / cap)
+
+
+@fastattn.pairwise_score
+def weighted(q, k, w):
+    return -w * np.log1p(np.square(q - k))
+
+
+def check_functions():
+    """User-written scores pass the kit, and a mask function has the bits of its array."""
+    drawn = {
+        "slopes": lambda rng, query, key, dtype: np.array([0.1], dtype),
+        "cap": lambda rng, query, key, dtype: np.array(2.0, dtype),
+    }
+    certificates = [
+        check_score(softened, options=drawn),
+        check_score(weighted, options={"w": lambda rng, query, key, dtype: rng.uniform(0.5, 1, query).astype(dtype)}),
+    ]
+    assert all(one.passed and not one.failed for one in certificates), certificates
+    q, k = (np.random.default_rng(0).normal(size=(1, n, 9)).astype(np.float32) for n in (70, 200))
+    near = np.abs(np.arange(70)[:, None] - np.arange(200)) <= 66
+    function = fastattn.mask_mod(lambda b, h, i, j: abs(i - j) <= 66)
+    assert same_bits(*(fastattn.attention(q, k, k, mask=mask) for mask in (near, function)))
+
+
 def main():
     wanted = sys.argv[1]
     level = fastattn.show_config(as_dict=True)["level"]
@@ -48,6 +76,10 @@ def main():
                 check(case)
             except AssertionError as error:
                 failures.append(f"{case.name} {check.__name__}: {error}")
+    try:
+        check_functions()
+    except AssertionError as error:
+        failures.append(f"functions: {error}")
     for case in VARIANTS:
         try:
             check_variant(case)

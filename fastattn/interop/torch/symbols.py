@@ -90,7 +90,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{
         name: getattr(np, name)
         for name in (
-            "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "tanh", "sin", "cos", "floor", "ceil",
+            "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "tanh", "arctan", "sin", "cos", "floor",
+            "ceil",
             "square", "reciprocal", "sign", "minimum", "maximum", "where", "less", "less_equal", "greater",
             "greater_equal", "not_equal", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and",
             "bitwise_or", "bitwise_xor", "remainder", "floor_divide", "add", "subtract", "multiply", "negative",
@@ -111,6 +112,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": np.minimum, "max": np.maximum, "clamp": _clamp, "clip": _clamp,
     "clamp_min": np.maximum, "clamp_max": np.minimum,
     "masked_fill": lambda x, mask, value: np.where(mask, value, x),
+    "atan": np.arctan,
+    "erf": lambda x: x.tracer.apply("erf", x),
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "relu": lambda x: np.maximum(x, 0),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),

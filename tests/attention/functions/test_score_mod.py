@@ -24,6 +24,9 @@ kinds = pytest.mark.parametrize("kind", ["shaped", "holes"])
 normalizers = pytest.mark.parametrize("normalizer", ["softmax", "sparsemax", "entmax15"])
 
 
+OUTPUTS = ("context", "weights", "lse")
+
+
 def sizes(query):
     """Heads and batch entries of a query."""
     return (query.shape[1] if query.ndim == 4 else 1), (query.shape[0] if query.ndim > 2 else 1)
@@ -247,12 +250,42 @@ def test_a_memory_has_the_bits_of_attention():
 def test_scores_that_no_kernel_makes_are_refused():
     problem = make(AttentionCase("l2", batch=(2,), dk=8, score="scaled_dot"))
     with pytest.raises(UnsupportedError, match="score_mod"):
-        fastattn.attention(*problem.arrays, score="l2", score_mod=holes())
+        by_place = fastattn.scores.Location(np.eye(8, 40, dtype="f4"))
+        fastattn.attention(*problem.arrays, score=by_place, score_mod=holes())
+    with pytest.raises(UnsupportedError, match="score_mod"):
+        fastattn.prepare(problem.key, problem.value, score="l2").attend(problem.query, score_mod=holes())
     general = fastattn.scores.General(np.eye(8, dtype=np.float32))
     clash = shaped(np.dtype(np.float32), 1, 2)
     clash.arrays = {"w": clash.arrays["slope"], "cap": clash.arrays["cap"]}
     with pytest.raises(ArgumentError, match="names"):
         fastattn.attention(*problem.arrays, score=general, score_mod=clash)
+
+
+@pytest.mark.parametrize("name", ["l2", "gaussian"])
+def test_a_distance_is_whole_where_a_function_sees_it(name):
+    shape = {"batch": (2, 2), "tq": 6, "tk": 21, "dk": 5, "dv": 4, "key_lengths": (21, 9)}
+    problem = make(AttentionCase("distance", **shape, dtype="float64"))
+    problem.key[1, :, 9:] = np.nan
+    modifier = shaped(problem.query.dtype, 2, 2)
+
+    def by(s):
+        return fastattn.scores.create("gaussian", s=np.array([s])) if name == "gaussian" else fastattn.scores.L2()
+
+    scale = 1 / (2 * 1.3**2) if name == "gaussian" else 5**-0.5
+    found = everything(problem, score=by(1.3), score_mod=modifier)
+    plain = everything(problem, score=lambda q, k: -((q - k) ** 2), scale=scale, score_mod=modifier)
+    for key, x in plain.items():
+        np.testing.assert_allclose(found[key], x, rtol=0, atol=1e-12 * max(1, np.abs(x).max()), err_msg=key)
+    if name == "gaussian":
+
+        def loss(s):
+            d = problem.d_context, problem.d_weights, problem.d_lse
+            out = everything(problem, score=by(s), score_mod=modifier)
+            return sum((one * out[key]).sum() for key, one in zip(OUTPUTS, d))
+
+        np.testing.assert_allclose(found["d_s"], (loss(1.3 + 1e-6) - loss(1.3 - 1e-6)) / 2e-6, rtol=1e-7)
+    memory = fastattn.prepare(problem.key, problem.value, score=by(1.3), score_mod=modifier, **problem.rest)
+    assert same_bits(memory.attend(problem.query), found["context"])
 
 
 def test_gradients_that_overflow_on_their_way():

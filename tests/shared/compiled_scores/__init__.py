@@ -1,6 +1,7 @@
 """User-written scores called as the kernels call them, through their addresses, and examples of them."""
 
 import ctypes
+import math
 
 import numpy as np
 
@@ -59,6 +60,18 @@ def problem(dtype, seed=0):
 def places(score):
     """The arguments b, h, i and j of all scores."""
     return np.ogrid[tuple(slice(size) for size in score.shape)]
+
+
+class Erf:
+    """A function of arrays with the name that SciPy's has."""
+
+    __name__ = "erf"
+
+    def __call__(self, x):
+        return np.vectorize(math.erf)(x) if isinstance(x, np.ndarray) else x.__array_ufunc__(self, "__call__", x)
+
+
+erf = Erf()
 
 
 # Modifiers of the literature and others, that between them use every operation.
@@ -157,6 +170,11 @@ def logarithms(score, b, h, i, j):
 
 
 @fastattn.score_mod(check=True)
+def bounded(score, b, h, i, j):
+    return np.arctan(score) + erf(score / 2)
+
+
+@fastattn.score_mod(check=True)
 def choices(score, b, h, i, j):
     inside = np.logical_and(score > -1, ~(score >= 1)) | (np.sign(score) == 0)
     kept = np.where(inside ^ (i != j), np.minimum(score, 1.5), np.expm1(score / 4))
@@ -205,6 +223,7 @@ def bound(rng=None):
         waves(w=rng.uniform(0.1, 1, H)),
         powers(p=rng.uniform(1.2, 2.2, H)),
         logarithms(),
+        bounded(),
         choices(),
         elsewhere(),
         twice(table=rng.normal(size=5)),

@@ -47,9 +47,14 @@ advice(
     mask=None,
 )
 advice(
-    lambda: same(score="l2", score_mod=weighed(w=ones(2))),
-    "use a score that a kernel computes, or write the score as a function too",
-    lambda: same(score="dot"),
+    lambda score=scores.Location(ones(4, 9)): same(score=score, score_mod=weighed(w=ones(2))),
+    "use a score that a kernel computes",
+    score="dot",
+)
+advice(
+    lambda: fastattn.prepare(KEY, VALUE, score="l2").attend(QUERY, score_mod=lambda s, b, h, i, j: 2 * s),
+    "of a memory, pass score_mod= to prepare()",
+    lambda: fastattn.prepare(KEY, VALUE, score="l2", score_mod=lambda s, b, h, i, j: 2 * s).attend(QUERY),
 )
 advice(
     lambda score_mod=weighed(w=ones(2)): attend(score=scores.General(ones(4, 4)), score_mod=score_mod),

@@ -1,10 +1,10 @@
 """Everything that fastattn promises holds for what this package provides."""
 
-import $package
+import fastattn_cauchy
 
 from fastattn.testing import parametrize
 
 
-@parametrize($package)
+@parametrize(fastattn_cauchy)
 def test_conformance(check):
     check()
