@@ -35,6 +35,9 @@
 
 #define FA_QUERY_BLOCK 48
 #define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
+/* Weights below it count as 0: products with subnormal numbers take a hundred times as long as others, and the backward
+ * pass of ALiBi 1.7 times that of dot, now 1.3. */
+#define FA_LEAST_WEIGHT (2 * FA_SMALLEST)
 
 typedef struct {
     const fa_attention_grad *g;
@@ -172,9 +175,9 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
             for (int64_t j = 0; j < n; j++) dP[j] += to_real(dw[j]);
         }
         vec base = vset1(top == NEG_INF ? (real)0 : top), f = vset1(inverse), d = vset1(delta), gs = vset1(scale);
-        const vec lowest = vset1(NEG_INF);
+        const vec lowest = vset1(NEG_INF), zero = vset1(0), least = vset1(sum * FA_LEAST_WEIGHT);
         for (int64_t j = 0; j < end; j += VL) {
-            vec score = vload(S + j), P = vexp_soft(score - base) * f;
+            vec score = vload(S + j), e = vexp_soft(score - base), P = vselect_lt(e, least, zero, e) * f;
             vec dS = P * (vload(dP + j) - d);
             if (options) { /* what may not be read has a score of -inf: its dP and delta do not count, NaN or not */
                 ivec masked = score == lowest;

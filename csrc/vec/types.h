@@ -32,6 +32,7 @@ typedef int32_t ireal;
 #define FA_MANTISSA 23
 #define FA_EXP_BIAS 127
 #define FA_LARGEST 0x1.fffffep127f
+#define FA_SMALLEST 0x1p-126f /* of the normal numbers */
 #define FA_EPSILON 0x1p-23f
 #else
 typedef double real;
@@ -40,6 +41,7 @@ typedef int64_t ireal;
 #define FA_MANTISSA 52
 #define FA_EXP_BIAS 1023
 #define FA_LARGEST 0x1.fffffffffffffp1023
+#define FA_SMALLEST 0x1p-1022
 #define FA_EPSILON 0x1p-52
 #endif
 

@@ -23,12 +23,6 @@
 #define FA_ATTENTION_NORMALIZERS_ENTMAX_INL
 #include "../../vec/vec.h"
 
-#if FA_BITS == 32
-#define FA_LEAST_WEIGHT 1.17549435e-38
-#else
-#define FA_LEAST_WEIGHT 2.2250738585072014e-308
-#endif
-
 #define FA_ENTMAX_ROUNDS 64 /* never reached in tests, which need at most 12 */
 
 /* The weights of a row that are not 0: n keys, ascending, p and y of each. Room for a whole row, rounded up. */
@@ -200,7 +194,7 @@ FA_FUNC void entmax_row(double alpha, const real *S, int64_t lo, int64_t hi, spa
             row->key[n] = row->key[i];
             row->p[n] = p;
             row->y[n] = y;
-            n += y > 0 && p >= FA_LEAST_WEIGHT;
+            n += y > 0 && p >= FA_SMALLEST;
         }
     } else {
         const double inverse = 1 / entmax_threshold(row, e);
@@ -209,7 +203,7 @@ FA_FUNC void entmax_row(double alpha, const real *S, int64_t lo, int64_t hi, spa
             row->key[n] = row->key[i];
             row->p[n] = p;
             row->y[n] = row->y[i];
-            n += p >= FA_LEAST_WEIGHT;
+            n += p >= FA_SMALLEST;
         }
     }
     row->n = n;
