@@ -319,6 +319,30 @@ typedef struct fa_tiled {
     uint8_t *plain_rows; /* 1: not for the unit */
 } fa_tiled;
 
+/* A product of float32 with packed weights of a narrower type: `rows` rows of x and y, which is contiguous
+ * (ops/narrow_bfloat16.inl, ops/narrow_int8.inl). Arrays of a number for each column have whole panels. */
+enum fa_narrow_type { FA_BFLOAT16 = 0, FA_INT8 = 1 };
+typedef struct fa_narrow {
+    int32_t type, relu;
+    const element *x;
+    int64_t x_row;
+    const char *w;
+    const uint8_t *plain; /* bfloat16: 1 for a column with numbers that are not for a matrix unit */
+    const float *scales;  /* int8: of columns */
+    element *y;
+    const element *bias; /* N, or NULL */
+    int64_t rows, K, N;
+    char *made;         /* the rows as they are multiplied */
+    double *row_scales; /* int8 */
+    uint8_t *odd_rows;  /* 1: not made, and multiplied as it is */
+} fa_narrow;
+
+typedef struct fa_narrow_kernels {
+    int64_t (*rows_bytes)(int32_t type, int64_t rows, int64_t K);                     /* of `made` */
+    void (*make)(const fa_narrow *a, int64_t tile0, int64_t tile1);                   /* tiles of 16 rows */
+    void (*multiply)(const fa_narrow *a, int64_t panel, int64_t first, int64_t last); /* first: a multiple of 32 */
+} fa_narrow_kernels;
+
 /* Products on a matrix unit. */
 typedef struct fa_tiles {
     int64_t (*bytes)(int64_t K, int64_t N);                        /* of weights in parts */
@@ -326,15 +350,17 @@ typedef struct fa_tiles {
     void (*pack)(const real *packed, int64_t K, int64_t N, uint16_t *parts, int64_t panel0, int64_t panel1);
     void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
+    fa_narrow_kernels narrow;
 } fa_tiles;
 
 /* The kernels of one level and element type; kernels.def lists them. */
 typedef struct fa_kernels {
-    int64_t panel_width;   /* keys, or columns of packed weights, in a panel */
-    int64_t element_bytes; /* of what lies in users' arrays */
-    int64_t real_bytes;    /* of what is computed with: workspaces, packed arrays */
-    int32_t in_place;      /* both are the same type */
-    const fa_tiles *tiles; /* of a level with a matrix unit, float32; NULL: none */
+    int64_t panel_width;             /* keys, or columns of packed weights, in a panel */
+    int64_t element_bytes;           /* of what lies in users' arrays */
+    int64_t real_bytes;              /* of what is computed with: workspaces, packed arrays */
+    int32_t in_place;                /* both are the same type */
+    const fa_tiles *tiles;           /* of a level with a matrix unit, float32; NULL: none */
+    const fa_narrow_kernels *narrow; /* float32 */
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #include "kernels.def"
 } fa_kernels;

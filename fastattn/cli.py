@@ -23,14 +23,14 @@ from fastattn.commands import (
     translate,
 )
 from fastattn.commands.failure import EXIT_CODES, guarded
-from fastattn.commands.models import average, convert
+from fastattn.commands.models import average, convert, quantize
 from fastattn.commands.parser import Parser
 
 __all__ = ["main"]
 
 _COMMANDS = (
-    quickstart, train, find_rate, translate, evaluate, score, heatmap, align, average, convert, info, plugins, check,
-    bench, new_plugin,
+    quickstart, train, find_rate, translate, evaluate, score, heatmap, align, average, convert, quantize, info, plugins,
+    check, bench, new_plugin,
 )  # fmt: skip
 
 

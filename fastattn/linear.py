@@ -2,7 +2,7 @@
 
 A BLAS picks another order of summation for one row than for many, so a sentence alone differs from the same sentence
 in a batch. Here every element of a product is one chain of multiply-adds in ascending order of the inner index, or, on
-a matrix unit, one order of sums of products of parts.
+a matrix unit, one order of sums of products of parts. Matrices of narrower types have an order of their own.
 """
 
 import math
@@ -12,8 +12,9 @@ import numpy as np
 
 from fastattn._arrays import Array, cast, float_array, like, native, output_array, read_only
 from fastattn._kernels import core
-from fastattn._numbers import check_flag
-from fastattn.errors import DTypeError, ShapeError, describe
+from fastattn._kernels.narrow import NARROW, Narrow, NarrowType, narrowed
+from fastattn._numbers import check_choice, check_flag
+from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 
@@ -21,6 +22,8 @@ __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 # same bits in any product. Three parts of a number, six products, would be exact enough for every precision and 1.5
 # times as fast for many rows; but a row alone takes longer there, and a decoder's step three times as long in all.
 LEAST_FOR_TILES, MOST_PARTS = 1 << 20, 2
+
+MOST_OF_INT8 = 1 << 17  # products of numbers up to 127 whose sum 32 bits hold
 
 
 class PackedWeights:
@@ -30,9 +33,22 @@ class PackedWeights:
     ----------
     w : array, shape (K, N), float32 or float64
         Copied; later changes to `w` have no effect.
+    dtype : {"bfloat16", "int8"}, optional
+        A narrower type in which the matrix is kept, of a float32 `w`; products are of float32. By default that of `w`.
 
     Notes
     -----
+    With ``dtype="bfloat16"`` the elements of the matrix and of x are rounded to bfloat16, the nearest, ties to even,
+    and products are summed in float32: of each 32 numbers of K two chains of multiply-adds from zero, of the first and
+    of the last 16, which are added to each other and then to the sum of those before. An element errs by at most
+    ``2 u A`` beside the error of float32 sums, with u = 2^-8 and A the sum of ``|x w|``. With ``dtype="int8"`` each
+    column of the matrix and each row of x are whole numbers from -127 to 127 times a scale, a 127th of the largest
+    (that of a column has 17 bits and is rounded up): an element errs by at most
+    ``sum_k(|x_k| s_n + |w_kn| t_m) / 2 + K s_n t_m / 4``. Sums are exact, up to K = 131072, scaled in float64 and
+    rounded once. A row of x that is not finite is multiplied in float64, with the matrix as it is kept. In both types
+    the bits are the same at every level; a matrix unit multiplies bfloat16 8 times as fast as vectors do float32, and
+    int8 16 times; elsewhere products take as long as of float32, from a half or a quarter of the memory.
+
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
     matrices of 2^20 elements and more are multiplied at the level ``amx`` as sums of bfloat16 products: faster from 16
@@ -45,12 +61,15 @@ class PackedWeights:
     >>> w = PackedWeights(np.arange(6, dtype=np.float32).reshape(2, 3))
     >>> w.matmul(np.ones((1, 2), np.float32))
     array([[3., 5., 7.]], dtype=float32)
+    >>> PackedWeights(np.full((4, 1), 0.3, np.float32), dtype="int8").matmul(np.full((1, 4), 2, np.float32)).round(3)
+    array([[2.4]], dtype=float32)
     """
 
-    def __init__(self, w: Array) -> None:
+    def __init__(self, w: Array, dtype: NarrowType | None = None) -> None:
         w = _matrix(w)
         self._shape = w.shape
-        self._packed = self._pack(w, transposed=False)
+        self._narrow = None if dtype is None else _narrow(w, dtype)
+        self._panels = self._pack(w, transposed=False) if self._narrow is None else None
         self._parts: dict[bool, Array | None] = {}
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
@@ -62,9 +81,13 @@ class PackedWeights:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Element type of the matrix and of products with it."""
-        dtype: np.dtype[Any] = self._packed.dtype
-        return dtype
+        """Element type of products with the matrix, and of the matrix unless `storage` says another."""
+        return np.dtype(np.float32) if self._panels is None else self._panels.dtype
+
+    @property
+    def storage(self) -> str:
+        """Name of the type in which the matrix is kept: "float32", "float64", "bfloat16" or "int8"."""
+        return self.dtype.name if self._narrow is None else self._narrow.name
 
     def matmul(self, x: Array, out: Array | None = None, *, bias: Array | None = None, relu: bool = False) -> Array:
         """Return ``x @ w`` for x of shape (..., K), or ``x @ w + bias``, or ``relu(x @ w + bias)``.
@@ -83,10 +106,14 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
+        if self._narrow is not None:
+            return _product(x, self._narrow, self._shape, out, bias, relu)
         return _product(x, self._packed, self._shape, out, bias, relu, self._parts_of(False))
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
+
+        With a matrix of a narrower type this is the product of float32 with its elements as they are kept.
 
         Parameters
         ----------
@@ -102,12 +129,21 @@ class PackedWeights:
 
     @property
     def panels(self) -> Array:
-        """The matrix as kernels read it, one flat read-only array ``[N / width][K][width]``, zero beyond N."""
+        """The matrix as kernels read it, one flat read-only array ``[N / width][K][width]``, zero beyond N.
+
+        That of a matrix of a narrower type is of float32, and made when it is first asked for.
+        """
         return read_only(self._packed)
 
     def panels_transposed(self) -> Array:
         """Return the transposed matrix as kernels read it, read-only."""
         return read_only(self._panels_transposed())
+
+    @property
+    def _packed(self) -> Array:
+        if self._panels is None:
+            self._panels = self._pack(self._unpacked(), transposed=False)
+        return self._panels
 
     def _panels_transposed(self) -> Array:
         if self._transposed is None:
@@ -129,10 +165,12 @@ class PackedWeights:
         return pack_panels(w, transposed)
 
     def unpack(self) -> Array:
-        """Return the matrix as an ordinary array of shape (K, N), a copy."""
+        """Return the matrix as it is kept, as an ordinary array of shape (K, N), a copy."""
         return self._unpacked()
 
     def _unpacked(self) -> Array:
+        if self._narrow is not None:
+            return self._narrow.unpack()
         rows, columns = self.shape
         width = core.panel_width(self._packed)
         if not rows:
@@ -141,10 +179,11 @@ class PackedWeights:
         return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(rows, -1)[:, :columns])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedWeights, (self._unpacked(),)  # packed anew, in the form of the kernels there
+        # Packed anew, in the form of the kernels there; what was rounded once stays as it is.
+        return PackedWeights, (self._unpacked(), None if self._narrow is None else self._narrow.name)
 
     def __repr__(self) -> str:
-        return f"PackedWeights(shape={self.shape}, dtype={self.dtype})"
+        return f"PackedWeights(shape={self.shape}, dtype={self.storage})"
 
 
 def matmul(x: Array, w: Array) -> Array:
@@ -234,6 +273,24 @@ def _matrix(value: object) -> Array:
     return w
 
 
+def _narrow(w: Array, dtype: object) -> Narrow:
+    name = check_choice("dtype", dtype, NARROW)
+    if w.dtype.char != "f":
+        expected = f"float32 elements to be kept as {name}"
+        raise DTypeError(describe("w", expected, w.dtype, cast("w", w, np.float32)))
+    if name == "int8":
+        if w.shape[0] > MOST_OF_INT8:
+            hint = "cut the matrix into several, or use dtype='bfloat16'."
+            raise ShapeError(describe("w", f"at most {MOST_OF_INT8} rows of int8", f"shape {w.shape}", hint))
+        if w.size and not bool(np.abs(w).max() < 2.0**127):
+            hint = "int8 has no infinities and no NaN; use dtype='bfloat16', or find out where they are from."
+            raise ArgumentError(describe("w", "finite numbers below 2^127 in size", "others", hint))
+    made = narrowed(w, name)
+    packed = core.aligned_empty(made.packed.shape, made.packed.dtype)
+    packed[...] = made.packed
+    return made._replace(packed=packed)
+
+
 def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Array:
     w = core.unit(w, False)
     rows, columns = w.shape[::-1] if transposed else w.shape
@@ -260,7 +317,7 @@ def split_parts(packed: Array, shape: tuple[int, ...]) -> Array | None:
 
 def _product(
     x: Array,
-    packed: Array,
+    packed: Array | Narrow,
     shape: tuple[int, ...],
     out: Array | None,
     bias: Array | None = None,
@@ -270,7 +327,7 @@ def _product(
     given, x = x, float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
-    dtype = packed.dtype
+    dtype = packed.dtype if isinstance(packed, np.ndarray) else np.dtype(np.float32)
     if x.dtype.char != dtype.char:
         raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, cast("x", x, dtype)))
     if bias is not None:
@@ -289,7 +346,11 @@ def _product(
     else:
         y = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])
-    core.gemm(core.unit(x.reshape(rows, shape[0])), packed, y.reshape(rows, shape[1]), bias, relu, parts)
+    flat_x, flat_y = core.unit(x.reshape(rows, shape[0])), y.reshape(rows, shape[1])
+    if isinstance(packed, np.ndarray):
+        core.gemm(flat_x, packed, flat_y, bias, relu, parts)
+    else:
+        core.gemm_narrow(flat_x, packed.packed, flat_y, packed.scales, packed.plain, bias, relu)
     if out is not None:
         return out
     return y if type(given) is np.ndarray else like(given, y)

@@ -53,6 +53,13 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 #include "../decoder/steps_forward.inl"
 #include "../decoder/steps_backward.inl"
 #include "../decoder/monotonic.inl"
+#if FA_BITS == 32
+#include "../ops/narrow.inl"
+static const fa_narrow_kernels narrow = {narrow_rows_bytes, narrow_make, narrow_multiply};
+#define FA_NARROW &narrow
+#else
+#define FA_NARROW NULL
+#endif
 
 #define FA_JOIN_(level, bits) fa_kernels_##level##_f##bits
 #define FA_JOIN(level, bits) FA_JOIN_(level, bits)
@@ -62,6 +69,7 @@ const fa_kernels FA_JOIN(FA_LEVEL, FA_BITS) = {
     .element_bytes = sizeof(element),
     .real_bytes = sizeof(real),
     .in_place = FA_IN_PLACE,
+    .narrow = FA_NARROW,
 #define KERNEL(result, name, arguments) .name = name,
 #include "../kernels.def"
 };

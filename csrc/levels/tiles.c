@@ -16,11 +16,14 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 #include "../kernels.h"
 
 #include "../ops/gemm_tiles.inl"
+#include "../ops/narrow_tiles.inl"
 
 #define FA_JOIN_(level) fa_tiles_##level
 #define FA_JOIN(level) FA_JOIN_(level)
 
-const fa_tiles FA_JOIN(FA_LEVEL) = {tiles_bytes, tiles_rows_bytes, tiles_pack, tiles_split, tiles_multiply};
+const fa_tiles FA_JOIN(FA_LEVEL) = {
+    tiles_bytes, tiles_rows_bytes, tiles_pack,
+    tiles_split, tiles_multiply,   {narrow_tiles_rows_bytes, narrow_tiles_make, narrow_tiles_multiply}};
 #if defined(FA_NEEDS) && defined(__clang__)
 #pragma clang attribute pop
 #endif

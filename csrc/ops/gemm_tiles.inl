@@ -36,8 +36,6 @@
 #define TILE_N 16 /* rows of a tile, and columns of a product */
 #define W_PARTS 3 /* of packed weights: products of fewer take the first */
 
-typedef uint32_t uvec __attribute__((vector_size(FA_VBYTES)));
-
 /* A number of x is of size 2^-56 to 2^72 where this sum has bit 30, its exponent being 71 to 198; one of w is of size
  * 2^-40 to 2^24, its exponent being 87 to 150, where it has bits 30 and 29. */
 #define SUM_X(bits) ((bits) + (57u << 23))

@@ -121,3 +121,50 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     fa_for(k, multiply, &a, .items = ceil_div(M, a.row_block) * a.panel_blocks, .threads = n_threads);
     return FA_OK;
 }
+
+/* A product with narrow weights: blocks of rows, which are made ready once, by all threads, and stay in L2 while all
+ * panels pass. */
+#define NARROW_ROWS 512
+#define NARROW_BYTES (1 << 20)
+
+typedef struct {
+    fa_narrow call;
+    int64_t share, shares; /* as of `tiled` */
+} narrow;
+
+FA_BODY(make_rows, narrow, k->narrow->make(&a->call, first, last))
+
+FA_BODY(multiply_narrow, narrow, {
+    const int64_t row = first % a->shares * a->share;
+    if (row < a->call.rows) k->narrow->multiply(&a->call, first / a->shares, row, least(row + a->share, a->call.rows));
+})
+
+int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N) {
+    const int64_t depth = type == FA_INT8 ? 64 : 32;
+    return fa_size_mul(fa_size_mul(ceil_div(N, 64), ceil_div(K, depth)), 4096);
+}
+
+int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads) {
+    const int64_t M = call->rows, panels = ceil_div(call->N, k->panel_width);
+    if (M == 0 || call->N == 0) return FA_OK;
+    n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)call->N * (double)call->K / 4, n_threads);
+    const int64_t of_tile = k->narrow->rows_bytes(call->type, 32, call->K), fit = NARROW_BYTES / (of_tile + 1) * 32;
+    const int64_t block = least(M, fit < 32 ? 32 : least(fit, NARROW_ROWS));
+    const int64_t made = aligned(k->narrow->rows_bytes(call->type, block, call->K)), scales = aligned(block * 8);
+    narrow a = {.call = *call, .shares = 1};
+    if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
+    a.call.made = fa_product_workspace(made + scales + block);
+    if (!a.call.made) return FA_NO_MEMORY;
+    a.call.row_scales = (double *)(a.call.made + made);
+    a.call.odd_rows = (uint8_t *)a.call.made + made + scales;
+    for (int64_t row = 0; row < M; row += block) {
+        a.call.x = (const char *)call->x + row * call->x_row * k->element_bytes;
+        a.call.y = (char *)call->y + row * call->N * k->element_bytes;
+        a.call.rows = least(block, M - row);
+        a.share = ceil_div(ceil_div(a.call.rows, a.shares), 32) * 32;
+        memset(a.call.odd_rows, 0, (size_t)a.call.rows);
+        fa_for(k, make_rows, &a, .items = ceil_div(a.call.rows, 16), .threads = n_threads);
+        fa_for(k, multiply_narrow, &a, .items = panels * a.shares, .threads = n_threads);
+    }
+    return FA_OK;
+}

@@ -50,6 +50,7 @@ __attribute__((constructor)) static void add_tiles(void) {
         if (!levels[i].f32 || strcmp(units[i].name, "none") == 0) continue;
         if (units[i].tiles) own[i] = *levels[i].f32;
         own[i].tiles = units[i].tiles;
+        if (units[i].tiles) own[i].narrow = &units[i].tiles->narrow;
         levels[i].f32 = units[i].tiles ? &own[i] : NULL;
     }
 }

@@ -19,6 +19,9 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
 /* Bytes of packed weights in parts, which fa_gemm takes for the matrix unit; 0: none is there. */
 int64_t fa_gemm_parts_bytes(const fa_kernels *k, int64_t K, int64_t N);
 void fa_gemm_split(const fa_kernels *k, const void *packed, int64_t K, int64_t N, void *parts, int n_threads);
+/* The product of `call`, whose rows are all, with narrow weights; of weights, bytes. */
+int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads);
+int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N);
 /* How exact products of float32 are where there is a matrix unit: by how many parts of bfloat16, 3, 2 or 1. That of the
  * process, and, unless 0, of the calling thread. */
 int fa_parts(int of_thread);

@@ -20,7 +20,9 @@
 #if FA_BITS == 32
 #define vnarrow vnarrow
 #define vtranspose vtranspose
+#define vpairs vpairs
 FA_INLINE vec vset1(real x) { return (vec)_mm256_set1_ps(x); }
+FA_INLINE ivec vpairs(ivec a, ivec b) { return (ivec)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
 FA_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 FA_INLINE vec vmax(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
 FA_INLINE vec vmin(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }

@@ -82,7 +82,9 @@ FA_INLINE int vnone_above(const vec *x, vec limit) {
 #define vquotient vquotient
 #define vnarrow vnarrow
 #define vtranspose vtranspose
+#define vpairs vpairs
 
+FA_INLINE ivec vpairs(ivec a, ivec b) { return (ivec)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
 FA_INLINE real vhsum(vec v) {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
     __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

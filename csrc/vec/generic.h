@@ -112,6 +112,16 @@ FA_INLINE real vhsum(vec v) {
 }
 #endif
 
+#if FA_BITS == 32
+/* A lane's halves are numbers of 16 bits: the sum of the products of the low ones and of the high ones. */
+#ifndef vpairs
+FA_INLINE ivec vpairs(ivec a, ivec b) {
+    const ivec low_a = (ivec)((uvec)a << 16) >> 16, low_b = (ivec)((uvec)b << 16) >> 16;
+    return low_a * low_b + (a >> 16) * (b >> 16);
+}
+#endif
+#endif
+
 /* p * 2^n for integral n with a normal result. A NaN in p stays a NaN. */
 #ifndef vscale2
 FA_INLINE vec vscale2(vec p, vec n) {

@@ -3,6 +3,7 @@
  *   real, vec, ivec     what is computed with, vector of VL of them, integer vector of the same lanes
  *   element             what lies in users' arrays: real, or of a file FA_STORED, with its to_real and to_element; zero
  *                       is of zero bytes. Sums that calls add to, and what one pass saves for the next, are real.
+ *   uvec                vector of bits, 32 in a lane
  *   dvec                vector of DL float64 numbers, as wide
  *   PW                  panel width in elements: 256 bytes at every level, so packed data has one layout
  *   MR, NV              rows and vectors of one register tile: MR * NV accumulators
@@ -62,6 +63,7 @@ FA_INLINE element to_element(real x) { return x; }
 
 typedef real vec __attribute__((vector_size(FA_VBYTES)));
 typedef ireal ivec __attribute__((vector_size(FA_VBYTES)));
+typedef uint32_t uvec __attribute__((vector_size(FA_VBYTES)));
 typedef double dvec __attribute__((vector_size(FA_VBYTES)));
 typedef int64_t lvec __attribute__((vector_size(FA_VBYTES)));
 

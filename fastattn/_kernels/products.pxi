@@ -92,6 +92,38 @@ def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=
     finished(status, "a product")
 
 
+def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, plain=None, bias=None, bint relu=False):
+    """y (M, N), contiguous, = x (M, K) times a packed (K, N) of a narrow type, plus bias (N,), then relu if wanted.
+
+    Of int8 scales, of bfloat16 plain, a number for each column of whole panels of 64 (csrc/kernels.h).
+    """
+    cdef fa_narrow call
+    cdef fa_sizes a, c
+    memset(&call, 0, sizeof(fa_narrow))
+    call.type = FA_BFLOAT16 if scales is None else FA_INT8
+    call.x = tensor(x, "x", cnp.NPY_FLOAT32, 2, 2, &a)
+    call.y = tensor(y, "y", cnp.NPY_FLOAT32, 2, 2, &c, FA_WRITE | FA_FLAT)
+    same("y", "rows", c.T, a.T)
+    between("x", "columns", a.D, 0, FA_WIDEST if scales is None else 1 << 17)  # sums of int8 products fit 32 bits
+    call.w = <const char *>flat(packed, "packed", cnp.NPY_UINT8, fa_narrow_bytes(call.type, a.D, c.D))
+    cdef int64_t columns = fa_size_mul((c.D + 63) // 64, 64)
+    if scales is None:
+        call.plain = <const uint8_t *>flat(plain, "plain", cnp.NPY_UINT8, columns)
+    else:
+        call.scales = <const float *>flat(scales, "scales", cnp.NPY_FLOAT32, columns)
+        if plain is not None:
+            same("plain", "arrays", 1, 0)
+    call.bias = maybe(bias, "bias", cnp.NPY_FLOAT32, c.D)
+    call.relu = relu
+    call.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    call.rows, call.K, call.N = a.T, a.D, c.D
+    cdef const fa_kernels *k = level.f32
+    cdef int status
+    with nogil:
+        status = fa_gemm_narrow(k, &call, n_threads)
+    finished(status, "a product")
+
+
 def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 

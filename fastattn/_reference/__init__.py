@@ -11,6 +11,7 @@ from .elementwise import exp, sigmoid, tanh
 from .entmax import entmax, entmax_vjp
 from .gemm import matmul, matmul_transposed, weight_gradient
 from .masking import allowed_keys
+from .narrow import bfloat16, int8, matmul_bfloat16, matmul_int8
 from .scores import raw_scores, raw_scores_vjp
 from .softmax import softmax, softmax_vjp
 from .training.adam import adam_step
@@ -25,6 +26,7 @@ __all__ = [
     "allowed_keys",
     "attention",
     "attention_vjp",
+    "bfloat16",
     "cross_entropy_vjp",
     "dropout_mask",
     "element_mask",
@@ -34,12 +36,15 @@ __all__ = [
     "exp",
     "gru",
     "gru_vjp",
+    "int8",
     "layer_norm",
     "layer_norm_vjp",
     "log_softmax",
     "lstm",
     "lstm_vjp",
     "matmul",
+    "matmul_bfloat16",
+    "matmul_int8",
     "matmul_transposed",
     "mix64",
     "raw_scores",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class Linear(Layer):
     >>> backward(np.ones_like(y)).shape, layer.b.gradient
     ((4, 3), array([4., 4.], dtype=float32))
     """
+
+    _matrices: ClassVar[tuple[str, ...]] = ("w",)
 
     def __init__(
         self,

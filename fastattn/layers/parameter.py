@@ -2,15 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
 from fastattn import _cards, _reprs
 from fastattn._arrays import Array, float_array, gradient_array
+from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.linear import PackedWeights, pack_panels
 
 __all__ = ["Layer", "Parameter"]
+
+
+Storage = Literal["float32", "bfloat16", "int8"]
+STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 
 class _PackedValue(PackedWeights):
@@ -72,7 +78,7 @@ class Parameter:
     array([[0., 0., 0.]], dtype=float32)
     """
 
-    __slots__ = ("_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_value_memory")
+    __slots__ = ("_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_storage", "_value_memory")
 
     def __init__(self, value: Array) -> None:
         self._hold(float_array("value", value))
@@ -88,6 +94,7 @@ class Parameter:
         self._gradient_memory = self._gradient.view().data
         self._packed: PackedWeights | None = None
         self._memory: dict[bool, Array] = {}
+        self._storage: Storage = "float32"
         self._lent: Array | None = None
 
     @property
@@ -148,8 +155,29 @@ class Parameter:
         Ask for it again after a change: see `assign`.
         """
         if self._packed is None:
-            self._packed = _PackedValue(self._array, self._memory)
+            if self._storage == "float32":
+                self._packed = _PackedValue(self._array, self._memory)
+            else:
+                self._packed = PackedWeights(self._array, self._storage)
         return self._packed
+
+    def store(self, dtype: Storage) -> None:
+        """Round the value, a float32 matrix, to a narrower type, in which it is packed for products from now on.
+
+        Parameters
+        ----------
+        dtype : {"float32", "bfloat16", "int8"}
+            That of `PackedWeights`. With "float32" products are of float32 again, of the value as it is.
+
+        Notes
+        -----
+        For models that are trained: a value that is changed afterwards is rounded when it is packed.
+        """
+        dtype = check_choice("dtype", dtype, STORAGES)
+        packed = None if dtype == "float32" else PackedWeights(self._array, dtype)
+        if packed is not None:
+            self._array[...] = packed.unpack()
+        self._packed, self._storage = packed, dtype
 
     def _borrow(self) -> Array:
         """Return an array like the value, whose elements are arbitrary, for a gradient that cannot be added yet.
@@ -181,11 +209,12 @@ class Parameter:
             raise ShapeError(describe(name, expected, f"shape {array.shape}", hint))
         return array
 
-    def __getstate__(self) -> tuple[Array, Array]:
-        return self._array, self._gradient
+    def __getstate__(self) -> tuple[Array, Array, Storage]:
+        return self._array, self._gradient, self._storage
 
-    def __setstate__(self, state: tuple[Array, Array]) -> None:
-        self._hold(*state)  # a copy: two parameters with one memory would not know of each other's changes
+    def __setstate__(self, state: tuple[Array, Array, Storage]) -> None:
+        self._hold(*state[:2])  # a copy: two parameters with one memory would not know of each other's changes
+        self._storage = state[2]
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self._array.shape}, dtype={self._array.dtype})"
@@ -202,6 +231,39 @@ class Layer:
     Linear(w: (3, 4), b: (4,), float32)
     """
 
+    _matrices: ClassVar[tuple[str, ...]] = ()  # parameters of its own that rows are multiplied with, by `packed`
+
+    def store(self, dtype: Storage) -> None:
+        """Keep matrices in a narrower type, to which their values are rounded: see `Parameter.store`.
+
+        Parameters
+        ----------
+        dtype : {"float32", "bfloat16", "int8"}
+
+        Notes
+        -----
+        Matrices are those of affine layers, which networks, projections of attention and output layers are made of, and
+        those of the inputs of recurrent layers. Biases, embeddings, normalization, the matrices of recurrent states and
+        the parameters of scores stay float32, and so does everything between the products. A row has the same bits in
+        any batch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastattn.layers import Linear
+        >>> layer = Linear(3, 4, rng=np.random.default_rng(0))
+        >>> layer.store("int8")
+        >>> layer.w.packed()
+        PackedWeights(shape=(3, 4), dtype=int8)
+        """
+        for parameter in self._stored().values():
+            parameter.store(dtype)
+
+    def _stored(self) -> dict[str, Parameter]:
+        """The parameters that `store` rounds, by dotted name."""
+        wanted = {id(getattr(layer, name)) for layer in self._within() for name in layer._matrices}
+        return {name: parameter for name, parameter in self.parameters().items() if id(parameter) in wanted}
+
     def parameters(self) -> dict[str, Parameter]:
         """Return all parameters by dotted name; a parameter that two layers share is listed once."""
         found: dict[str, Parameter] = {}
@@ -213,15 +275,26 @@ class Layer:
         return found
 
     def _named(self) -> Iterator[tuple[str, Parameter]]:
-        for name, value in vars(self).items():
+        for name, value in self._members():
             if isinstance(value, Parameter):
                 yield name, value
-            elif isinstance(value, Layer):
+            else:
                 yield from ((f"{name}.{inner}", parameter) for inner, parameter in value._named())
+
+    def _members(self) -> Iterator[tuple[str, "Parameter | Layer"]]:
+        """Parameters and layers among the attributes, and layers in lists of these."""
+        for name, value in vars(self).items():
+            if isinstance(value, (Parameter, Layer)):
+                yield name, value
             elif isinstance(value, (list, tuple)):
-                for number, item in enumerate(value):
-                    if isinstance(item, Layer):
-                        yield from ((f"{name}.{number}.{inner}", parameter) for inner, parameter in item._named())
+                yield from ((f"{name}.{number}", item) for number, item in enumerate(value) if isinstance(item, Layer))
+
+    def _within(self) -> "Iterator[Layer]":
+        """The layer, and all within it."""
+        yield self
+        for _, value in self._members():
+            if isinstance(value, Layer):
+                yield from value._within()
 
     def _facts(self) -> Mapping[str, object]:
         """What is to be said of a layer besides its parameters."""

@@ -20,7 +20,7 @@ from fastattn.seq2seq.models.wu import Wu, WuConfig
 from fastattn.seq2seq.runs import checkpoint
 from fastattn.seq2seq.runs.callbacks import Callback, Event, TensorBoard
 from fastattn.seq2seq.runs.rates import RateCurve, find_rate
-from fastattn.seq2seq.runs.running import load, train
+from fastattn.seq2seq.runs.running import load, quantize, train
 from fastattn.seq2seq.runs.signals import Stopped
 from fastattn.seq2seq.runs.training import Outcome
 from fastattn.seq2seq.search.alignment import pharaoh
@@ -84,6 +84,7 @@ __all__ = [
     "load",
     "metrics",
     "pharaoh",
+    "quantize",
     "read_config",
     "read_lines",
     "read_pairs",

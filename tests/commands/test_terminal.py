@@ -217,6 +217,10 @@ COMMANDS = {
         ["average", "{folder}", "-o", "{folder}/new"], ["average", "{model}", "-o", "{model}"],
         ["average", EVIL, "-o", "{folder}/new"],
     ],
+    "quantize": [
+        ["quantize", EVIL, "-o", "{folder}/new"], ["quantize", "{model}", "-o", "{model}"],
+        ["quantize", "{model}", "--weights", EVIL, "-o", "{folder}/new"],
+    ],
     "find-rate": [
         ["find-rate", "{folder}/key.toml"], ["find-rate", "{folder}/plain.toml", "--steps", EVIL],
         ["find-rate", "{folder}/plain.toml", "--init-from", "{folder}/" + NAME],

@@ -141,6 +141,17 @@ static void products(int64_t M, int64_t K, int64_t N) {
     CALL(fa_gemm_pack, turned, 1, K, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, NULL, 0, parts);
     SHOW(y, M * N);
     CALL(fa_gemm_tn, x, K, dy, N, dw, db, 0, M, K, N), REALS(dw, K * N), REALS(db, N);
+    for (int type = FA_BFLOAT16; type <= FA_INT8; type++) {
+        const int64_t bytes = fa_narrow_bytes(type, K, N), columns = (N + 63) / 64 * 64;
+        char *w_narrow = memory(bytes);
+        float scales[columns];
+        for (int64_t i = 0; i < bytes; i++) w_narrow[i] = (char)(type == FA_INT8 || i % 2 == 0 ? i % 100 - 50 : 0x3f);
+        for (int64_t i = 0; i < columns; i++) scales[i] = 0.125f;
+        const fa_narrow narrow_call = {.type = type, .relu = 1, .x = x, .x_row = K, .w = w_narrow, .scales = scales,
+                                       .plain = memset(memory(columns), 0, (size_t)columns), .y = y, .bias = bias,
+                                       .rows = M, .K = K, .N = N};
+        CALL(fa_gemm_narrow, &narrow_call), SHOW(y, M * N);
+    }
 }
 
 static void rows_and_elements(int64_t rows, int64_t n) {

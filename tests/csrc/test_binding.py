@@ -271,6 +271,18 @@ CALLS = {
         lambda: {"packed": packed(D, 35), "k": D, "n": 35, "parts": parts(D, 35)},
         "parts",
     )} if ON_TILES else {}),
+    "gemm_narrow": (
+        lambda: core.gemm_narrow,
+        lambda: {"x": ones(TK, 33), "packed": ones(2 * 2 * 4096, dtype=np.uint8), "y": ones(TK, 65),
+                 "plain": ones(128, dtype=np.uint8), "bias": ones(65)},
+        "y",
+    ),
+    "gemm_narrow.int8": (
+        lambda: core.gemm_narrow,
+        lambda: {"x": ones(TK, 65), "packed": ones(2 * 2 * 4096, dtype=np.uint8), "y": ones(TK, 65),
+                 "scales": ones(128), "bias": ones(65)},
+        "y",
+    ),
     "gemm_tn": (
         lambda: core.gemm_tn,
         lambda: {"x": ones(TK, D), "dy": ones(TK, DV), "dw": ones(D, DV), "db": ones(DV)},
@@ -426,7 +438,7 @@ CALLS = {
 OTHERS = {
     "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "gemm_parts_bytes", "get_num_threads",
     "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts",
-    "set_num_threads", "set_parts", "unit",
+    "set_num_threads", "set_parts", "unit", "xla_handlers",
 } | ({"gemm_split"} - set(CALLS))  # fmt: skip
 # What calls are made of; the calls check it.
 RECORDS = {

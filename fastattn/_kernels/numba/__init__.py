@@ -23,6 +23,7 @@ from fastattn._kernels.numba.memory import KeptMemory, aligned_empty, empty, mem
 from fastattn._kernels.numba.monotonic import Monotonic
 from fastattn._kernels.numba.products import (
     gemm,
+    gemm_narrow,
     gemm_pack,
     gemm_packed_elements,
     gemm_parts_bytes,
@@ -88,6 +89,7 @@ __all__ = [
     "entmax_backward",
     "gather",
     "gemm",
+    "gemm_narrow",
     "gemm_pack",
     "gemm_packed_elements",
     "gemm_parts_bytes",

@@ -21,10 +21,12 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
+from fastattn._kernels.numba.records import refused
 from fastattn._kernels.numba.threads import in_parts
 
 __all__ = [
     "gemm",
+    "gemm_narrow",
     "gemm_pack",
     "gemm_packed_elements",
     "gemm_parts_bytes",
@@ -136,6 +138,14 @@ def gemm(
         compiled(rows, a.D, w, y.reshape(-1), added, bool(relu), a.D, c.D, panel, lanes, mine, first, last)
 
     in_parts(work, a.T, float(a.T) * a.D * c.D)
+
+
+def gemm_narrow(
+    x: Array, packed: Array, y: Array, scales: Array | None = None, plain: Array | None = None,
+    bias: Array | None = None, relu: bool = False,
+) -> None:  # fmt: skip
+    """Refuse: products with matrices of narrow types are not there."""
+    raise refused("dtype", "the compiled module for weights of narrow types")
 
 
 @kernel("x1 i x1 i x1! x1! i i i i x1! i i")

@@ -6,7 +6,7 @@ weights' gradient is one matrix product after the loop.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ __all__ = ["GRUStep", "LSTMStep", "Record", "Step", "Walk"]
 
 class Step(RecurrentCell):
     """A cell without products of inputs."""
+
+    _matrices: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, kind: Kind, hidden: int, rng: np.random.Generator, dtype: Any) -> None:
         super().__init__(kind, 0, hidden, dtype)

@@ -21,6 +21,7 @@ import numpy as np
 
 from fastattn import _reprs
 from fastattn._arrays import Array
+from fastattn._kernels.narrow import NarrowType
 from fastattn._numbers import check_choice, check_size
 from fastattn._printing import say
 from fastattn._strings import path_name, strings
@@ -36,7 +37,7 @@ from fastattn.errors import (
 )
 from fastattn.seq2seq.runs import durable
 from fastattn.seq2seq.runs.durable import DamagedError
-from fastattn.seq2seq.runs.tensors import check_finite, check_tensors, pack, unpack
+from fastattn.seq2seq.runs.tensors import check_finite, check_tensors, narrow, pack, unpack, widen
 from fastattn.seq2seq.schema import as_table
 from fastattn.seq2seq.strict_json import parse_json
 from fastattn.seq2seq.text.tokenizer_files import FILES
@@ -68,6 +69,8 @@ class Checkpoint:
     vocabularies : dict of str to Vocabulary
     warnings : tuple of str
         Why newer checkpoints were passed over, one line each.
+    stored : dict of str to str
+        Of the arrays of `model` that are of a narrower type in the file: which.
     """
 
     folder: Path
@@ -78,6 +81,7 @@ class Checkpoint:
     progress: dict[str, Any]
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    stored: dict[str, NarrowType] = field(default_factory=dict)
 
     __repr__ = _reprs.fields
 
@@ -94,6 +98,7 @@ def save(
     keep: int = 3,
     best: bool = False,
     besides: Collection[int] = (),
+    stored: Mapping[str, NarrowType] | None = None,
 ) -> Path:
     """Write a checkpoint, whole or not at all, and remove old ones.
 
@@ -114,6 +119,8 @@ def save(
         Whether this is the best one so far.
     besides : collection of int
         Steps whose checkpoints are kept as well.
+    stored : mapping of str to {"bfloat16", "int8"}, optional
+        Parameters, matrices of float32, that are written in a narrower type; `load` gives float32 numbers again.
 
     Returns
     -------
@@ -134,7 +141,7 @@ def save(
         expected, got = "step from 0 up and keep from 1 up", f"{step} and {keep}"
         raise ArgumentError(describe("step, keep", expected, got, "count steps from 0; keep=3 is usual."))
     files = {
-        "model.safetensors": pack(model),
+        "model.safetensors": pack(narrow(model, stored or {})),
         _STATE: pack(state),
         "config.json": _json(run, "config", config),
         "state.json": _json(run, "progress", progress),
@@ -305,7 +312,8 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
 def _read(folder: Path, state: bool) -> Checkpoint:
     files, about = durable.read_folder(folder, skip=() if state else (_STATE,))
     try:
-        tensors = {name: unpack(files[name], folder / name) for name in ("model.safetensors", _STATE) if name in files}
+        model, stored = widen(unpack(files["model.safetensors"], folder / "model.safetensors"), folder)
+        arrays = unpack(files[_STATE], folder / _STATE) if _STATE in files else {}
         config, progress = (as_table(parse_json(files[name]), name) for name in ("config.json", "state.json"))
         vocabularies = {
             name.removesuffix(_VOCABULARY): Vocabulary.from_json(data.decode(), _model(files, name))
@@ -313,8 +321,7 @@ def _read(folder: Path, state: bool) -> Checkpoint:
             if name.endswith(_VOCABULARY)
         }
         found = Checkpoint(
-            folder, about["step"], tensors["model.safetensors"], tensors.get(_STATE, {}), dict(config), dict(progress),
-            vocabularies,
+            folder, about["step"], model, arrays, dict(config), dict(progress), vocabularies, stored=stored,
         )  # fmt: skip
         if type(found.step) is not int or found.step < 0:
             raise ValueError(f"step {found.step!r}")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._kernels import core
+from fastattn._kernels.narrow import NARROW, NarrowType
 from fastattn._numbers import check_choice, check_flag
 from fastattn._optional import need
 from fastattn._printing import say
 from fastattn._strings import items, path_name, string
 from fastattn._version import __version__
 from fastattn.errors import CheckpointError, ConfigError, FastattnError, describe_file, problem_of
+from fastattn.layers.parameter import STORAGES, Storage
 from fastattn.seq2seq.config import Config, read_config
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.models.registry import build
@@ -40,7 +42,7 @@ from fastattn.seq2seq.text.vocabulary import Vocabulary
 from fastattn.seq2seq.translate import Translator
 from fastattn.variants.protocol.checks import check_kind
 
-__all__ = ["begin", "find", "load", "train"]
+__all__ = ["begin", "find", "load", "quantize", "train"]
 
 # Keys that a resumed run may change: they decide when it ends and what is kept, not what a step computes.
 _FREE = {"epochs", "max_steps", "patience", "log_every", "checkpoint_every", "keep", "tensorboard", "init_from"}
@@ -196,7 +198,11 @@ def train(
 
 
 def load(
-    folder: str | os.PathLike[str], which: checkpoint.Which = "best", *, ensemble: Iterable[str | os.PathLike[str]] = ()
+    folder: str | os.PathLike[str],
+    which: checkpoint.Which = "best",
+    *,
+    ensemble: Iterable[str | os.PathLike[str]] = (),
+    weights: Storage | None = None,
 ) -> Translator:
     """Return the model of a run, ready for use.
 
@@ -210,6 +216,9 @@ def load(
     ensemble : iterable of path
         Further models, of the same vocabularies, which search and score together with the first, see `Ensemble`. The
         configuration is that of the first.
+    weights : {"float32", "bfloat16", "int8"}, optional
+        The type in which matrices are kept for products, see `Layer.store`; by default that of the folder, which is
+        float32 unless `quantize` wrote it.
 
     Returns
     -------
@@ -220,9 +229,9 @@ def load(
     CheckpointError
         If there is no good checkpoint, or it does not fit its configuration, or vocabularies differ.
     """
-    first = _load(folder, which)
+    first = _load(folder, which, weights)
     places = [path_name("ensemble", each) for each in items("ensemble", "paths", ensemble, "pass a list of folders.")]
-    others = [_load(place, which) for place in places]
+    others = [_load(place, which, weights) for place in places]
     for place, other in zip(places, others):
         for side in ("source_vocabulary", "target_vocabulary"):
             if getattr(first, side) != getattr(other, side):
@@ -244,11 +253,68 @@ def find(folder: str | os.PathLike[str], which: checkpoint.Which = "best") -> Ch
     return checkpoint.load(folder, which, state=False)
 
 
-def _load(folder: Any, which: Any) -> Translator:
-    """Return the model of one run."""
+def quantize(
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    weights: NarrowType = "int8",
+    *,
+    which: checkpoint.Which = "best",
+) -> Checkpoint:
+    """Write the model of a run with matrices of a narrower type, as the checkpoint of a new run.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run, or of one of its checkpoints.
+    output : path
+        The folder of the new run; one that has a checkpoint is refused.
+    weights : {"int8", "bfloat16"}
+        See `Layer.store` for the matrices, and `PackedWeights` for the types.
+    which : {"best", "last"}
+        Which checkpoint of a run.
+
+    Returns
+    -------
+    Checkpoint
+        What was written; `load` takes it as any other, and gives what it does with ``weights`` of the first folder, to
+        the bit. It has no state of an optimizer, so that no run can go on from it.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no good checkpoint, or there is one in the output.
+
+    Notes
+    -----
+    An element of a matrix takes one byte, or two, in place of four.
+    """
+    weights, output = check_choice("weights", weights, NARROW), Path(path_name("output", output))
+    if checkpoint.steps(output):
+        raise CheckpointError(describe_file(output, "there is a checkpoint in it", "choose another folder."))
     found = find(folder, which)
     config, sides = _config(found), _vocabularies(found)
-    return Translator(_restored(found, config, sides), *sides, config)
+    model = _restored(found, config, sides, weights)
+    checkpoint.save(
+        output,
+        found.step,
+        model={name: parameter.value for name, parameter in model.parameters().items()},
+        state={},
+        config=found.config,
+        progress={"quantized": str(found.folder)},
+        vocabularies=found.vocabularies,
+        best=True,
+        stored=dict.fromkeys(model._stored(), weights),
+    )
+    return checkpoint.load(output)
+
+
+def _load(folder: Any, which: Any, weights: Storage | None = None) -> Translator:
+    """Return the model of one run."""
+    if weights is not None:
+        weights = check_choice("weights", weights, STORAGES)
+    found = find(folder, which)
+    config, sides = _config(found), _vocabularies(found)
+    return Translator(_restored(found, config, sides, weights), *sides, config)
 
 
 def _best_without_pointer(folder: Path, last: Checkpoint) -> Checkpoint:
@@ -267,7 +333,9 @@ def _best_without_pointer(folder: Path, last: Checkpoint) -> Checkpoint:
     return found
 
 
-def _restored(found: Checkpoint, config: Config, sides: tuple[Vocabulary, Vocabulary]) -> Model:
+def _restored(
+    found: Checkpoint, config: Config, sides: tuple[Vocabulary, Vocabulary], weights: Storage | None = None
+) -> Model:
     """Return the model of a checkpoint; one larger than its tensors is never made."""
     tensors = found.model.values()
     blank = Blank(sum(array.size for array in tensors), _DRAWS * len(tensors))
@@ -279,7 +347,13 @@ def _restored(found: Checkpoint, config: Config, sides: tuple[Vocabulary, Vocabu
         raise CheckpointError(describe_file(found.folder, problem, _FITTING)) from None
     except FastattnError as error:
         raise CheckpointError(describe_file(found.folder, problem_of(error), _NEWER)) from None
-    restore(model.parameters(), found.model, found.folder)
+    parameters = model.parameters()
+    restore(parameters, found.model, found.folder)
+    if weights is not None:
+        model.store(weights)
+    else:
+        for name, kind in found.stored.items():
+            parameters[name].store(kind)
     return model
 
 

@@ -6,11 +6,15 @@ from typing import Protocol
 import numpy as np
 
 from fastattn._arrays import Array
+from fastattn._kernels.narrow import NARROW, NarrowType, numbers_of, widened
 from fastattn._optional import need
 from fastattn.errors import CheckpointError, describe_file
 from fastattn.seq2seq.strict_json import parse_json
 
-__all__ = ["check_finite", "check_tensors", "not_finite", "pack", "restore", "unpack"]
+__all__ = ["check_finite", "check_tensors", "narrow", "not_finite", "pack", "restore", "unpack", "widen"]
+
+
+_SCALE = "scale"
 
 
 class _Parameter(Protocol):
@@ -43,6 +47,36 @@ def unpack(data: bytes, place: object) -> dict[str, Array]:
         hint = "use another checkpoint."
         raise CheckpointError(describe_file(place, f"is no safetensors file: {error}", hint)) from None
     return arrays
+
+
+def narrow(arrays: Mapping[str, Array], stored: Mapping[str, NarrowType]) -> dict[str, Array]:
+    """Return arrays as they are saved: those of `stored`, matrices of float32, in the type that it names.
+
+    Such a matrix is ``<name>.int8`` with ``<name>.scale``, of columns, or ``<name>.bfloat16``, bits of 16.
+    """
+    found = {name: array for name, array in arrays.items() if name not in stored}
+    for name, kind in stored.items():
+        found[f"{name}.{kind}"], scales = numbers_of(arrays[name], kind)
+        if scales is not None:
+            found[f"{name}.{_SCALE}"] = scales
+    return found
+
+
+def widen(arrays: Mapping[str, Array], place: object) -> tuple[dict[str, Array], dict[str, NarrowType]]:
+    """Return what `narrow` was given: all arrays as they are in a model, and which are of another type in the file."""
+    found, stored, used = dict(arrays), dict[str, NarrowType](), set[str]()
+    for kind, wanted in zip(NARROW, (np.uint16, np.int8)):
+        for full in [name for name in arrays if name.endswith(f".{kind}")]:
+            name, numbers = full.removesuffix(f".{kind}"), found.pop(full)
+            scales = arrays.get(f"{name}.{_SCALE}") if kind == "int8" else None
+            fits = kind != "int8" or (scales is not None and scales.shape == numbers.shape[1:] and scales.dtype == "f")
+            if numbers.dtype != wanted or numbers.ndim != 2 or name in found or not fits:
+                problem = f"{full} is no matrix of {kind}"
+                raise CheckpointError(describe_file(place, problem, "use another checkpoint."))
+            with np.errstate(all="ignore"):  # what is not finite is refused with all others
+                found[name], stored[name] = widened(numbers, scales), kind
+            used.add(f"{name}.{_SCALE}")
+    return {name: array for name, array in found.items() if name not in used}, stored
 
 
 def check_tensors(arrays: Mapping[str, Array], expected: Mapping[str, Array], place: object) -> None:

@@ -25,6 +25,17 @@ advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, 
 
 # Linear
 advice(lambda w=ones(2, 2, 5): linear.PackedWeights(w), "reshape it to (K, N)", w=W)
+advice(lambda w=ones(4, 5, dtype="f8"): linear.PackedWeights(w, "int8"), "pass {w}.", w="np.asarray(w, np.float32)")
+advice(
+    lambda w=np.full((4, 5), math.nan, np.float32): linear.PackedWeights(w, "int8"),
+    "or find out where they are from",
+    w=W,
+)
+advice(
+    lambda dtype="int8": linear.PackedWeights(np.zeros((linear.MOST_OF_INT8 + 1, 1), np.float32), dtype),
+    "or use dtype={dtype}",
+    dtype="'bfloat16'",
+)
 advice(lambda dy=ones(3, 5, dtype="f8"): linear.weight_gradient(X, dy), "pass {dy}.", dy="np.asarray(dy, np.float32)")
 advice(lambda dy=ones(2, 5): linear.weight_gradient(X, dy), "pass the gradient of x @ w", dy=X @ W)
 advice(lambda out=ones(5, 4): linear.weight_gradient(X, ones(3, 5), out), "or leave it out", out=None)

@@ -404,6 +404,27 @@ advice(lambda folders=[]: averaged(folders), "name runs or checkpoints", lambda:
 advice(lambda output=trained(): averaged([trained()], output), "choose another folder", output="mean")
 
 
+def quantized(output="small"):
+    shutil.rmtree("small", ignore_errors=True)
+    return seq2seq.quantize(trained(), output)
+
+
+advice(lambda output=trained(): quantized(output), "choose another folder", output="small")
+
+
+def with_matrix(bits):
+    """A checkpoint with one matrix more, of bfloat16."""
+    shutil.rmtree("small", ignore_errors=True)
+    one = checkpoint.load(trained())
+    checkpoint.save(
+        "small", 1, model={**one.model, "w.bfloat16": bits}, state={}, config={}, progress={}, vocabularies={}
+    )
+    return checkpoint.load("small/checkpoint-00000001")
+
+
+advice(lambda bits=np.ones(3): with_matrix(bits), "use another checkpoint", bits=np.ones((3, 2), np.uint16))
+
+
 def together(others):
     shutil.rmtree("wide", ignore_errors=True)
     return seq2seq.load(trained(), ensemble=others() if callable(others) else others)

@@ -1,0 +1,191 @@
+/* Products with narrow packed weights on a matrix unit, with the bits of ops/narrow_bfloat16.inl and narrow_int8.inl.
+ *
+ *   1. make: rows of x, rounded to bfloat16 or made whole numbers, in tiles, [M / 16][blocks of K] of 1024 bytes
+ *   2. multiply: for each 32 rows and 32 columns four registers of sums, over all of K
+ *   3. the sums, scaled or as they are: bias, relu
+ * A register's sums do not depend on other rows and columns: a row alone has the bits it has among others.
+ *
+ * The unit takes bfloat16 numbers and sums below the smallest normal one, 2^-126, for zero. A number of size 2^-72 to
+ * 2^56 is a multiple of 2^-79, one of size 2^-40 to 2^24 of 2^-47, and so are sums of their products of 2^-126: no
+ * such sum is lost. Rows of x and columns of w with other numbers but zero are left to vectors.
+ *
+ * Bound: 2 M N K operations of the unit from 32 rows up; below that K N weights from the cache that they are in.
+ */
+#ifndef FA_OPS_NARROW_TILES_INL
+#define FA_OPS_NARROW_TILES_INL
+#include "../sizes.h"
+#include "../vec/vec.h"
+#include "../kernels.h"
+#include "narrow_bfloat16.inl"
+#include "narrow_int8.inl"
+#ifndef FA_TILE_FILE /* this file is read by itself */
+#define FA_TILE_FILE "../tile/amx_model.h"
+#endif
+#include FA_TILE_FILE
+
+typedef int8_t tile_bytes __attribute__((vector_size(FA_VBYTES / 4)));
+
+/* Bit 30 of this sum says that a number's exponent is 55 to 182. */
+#define NARROW_SUM(bits) ((bits) + (73u << 23))
+
+FA_FUNC int64_t narrow_tiles_rows_bytes(int32_t type, int64_t rows, int64_t K) {
+    return fa_size_mul(fa_size_mul((rows + 15) / 16, narrow_blocks(type, K)), NARROW_TILE);
+}
+
+/* A row of the tiles at `to`, of bfloat16. */
+FA_INLINE void make_bfloat16(const fa_narrow *a, int64_t r, char *to) {
+    const element *x = a->x + r * a->x_row;
+    uvec in = (uvec){0} + (1u << 30);
+    for (int64_t k = 0; k < a->K; k += 32, to += NARROW_TILE)
+#pragma GCC unroll 4
+        for (int i = 0; i < 16; i += VL) {
+            uvec bits[2];
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                const int64_t n = a->K - k - h * 16 - i;
+                const vec given = n > 0 ? eload_n(x + k + h * 16 + i, n) : vset1(0);
+                in &= NARROW_SUM((uvec)given) | (uvec)(((uvec)given & 0x7fffffffu) == 0);
+                /* As bfloat16_rounded does with a row that is used. */
+                bits[h] = (uvec)given + 0x7fffu + ((uvec)given >> 16 & 1);
+            }
+            const uvec pair = bits[0] >> 16 | (bits[1] & 0xffff0000u);
+            memcpy(to + i * 4, &pair, sizeof pair);
+        }
+    int all = 1;
+    for (int i = 0; i < VL; i++) all &= (int)(in[i] >> 30);
+    a->odd_rows[r] = (uint8_t)!all;
+}
+
+FA_INLINE void make_int8(const fa_narrow *a, int64_t r, char *to) {
+    const element *x = a->x + r * a->x_row;
+    real lift, factor;
+    a->odd_rows[r] = (uint8_t)!int8_scale(a, r, &lift, &factor);
+    for (int64_t k = 0; k < a->K; k += 64, to += NARROW_TILE)
+#pragma GCC unroll 16
+        for (int i = 0; i < 64; i += VL) {
+            const int64_t n = a->K - k - i;
+            const ivec p = n > 0 && !a->odd_rows[r] ? int8_of(eload_n(x + k + i, n), lift, factor) : (ivec)vset1(0);
+            const tile_bytes bytes = __builtin_convertvector(p, tile_bytes);
+            memcpy(to + i, &bytes, sizeof bytes);
+        }
+}
+
+FA_FUNC void narrow_tiles_make(const fa_narrow *a, int64_t tile0, int64_t tile1) {
+    const int64_t blocks = narrow_blocks(a->type, a->K);
+    for (int64_t r = tile0 * 16; r < tile1 * 16; r++) {
+        char *to = a->made + r / 16 * blocks * NARROW_TILE + r % 16 * 64;
+        if (r >= a->rows)
+            for (int64_t b = 0; b < blocks; b++) memset(to + b * NARROW_TILE, 0, 64);
+        else if (a->type == FA_INT8)
+            make_int8(a, r, to);
+        else
+            make_bfloat16(a, r, to);
+    }
+}
+
+/* Two tiles of rows by two of columns, or one of `rows` rows by four: registers 0 to 3. `a_tile` bytes from one tile of
+ * rows to the next; sums of a row are 32 or 64 columns. */
+#define NARROW_FOUR(PRODUCT)                                                                                           \
+    FA_INLINE void four_##PRODUCT(int64_t blocks, const char *a, int64_t a_tile, const char *b, void *sums) {          \
+        TILES(16);                                                                                                     \
+        TILE_ZERO(0);                                                                                                  \
+        TILE_ZERO(1);                                                                                                  \
+        TILE_ZERO(2);                                                                                                  \
+        TILE_ZERO(3);                                                                                                  \
+        for (int64_t i = 0; i < blocks; i++, a += NARROW_TILE, b += NARROW_BLOCK) {                                    \
+            TILE_LOAD(4, a, 64);                                                                                       \
+            TILE_LOAD(6, b, 64);                                                                                       \
+            TILE_LOAD(7, b + NARROW_TILE, 64);                                                                         \
+            PRODUCT(0, 4, 6);                                                                                          \
+            TILE_LOAD(5, a + a_tile, 64);                                                                              \
+            PRODUCT(1, 4, 7);                                                                                          \
+            PRODUCT(2, 5, 6);                                                                                          \
+            PRODUCT(3, 5, 7);                                                                                          \
+        }                                                                                                              \
+        TILE_STORE(0, sums, 128);                                                                                      \
+        TILE_STORE(1, (char *)sums + 64, 128);                                                                         \
+        TILE_STORE(2, (char *)sums + 2048, 128);                                                                       \
+        TILE_STORE(3, (char *)sums + 2112, 128);                                                                       \
+    }                                                                                                                  \
+    FA_INLINE void few_##PRODUCT(int rows, int64_t blocks, const char *a, const char *b, void *sums) {                 \
+        TILES(rows);                                                                                                   \
+        TILE_ZERO(0);                                                                                                  \
+        TILE_ZERO(1);                                                                                                  \
+        TILE_ZERO(2);                                                                                                  \
+        TILE_ZERO(3);                                                                                                  \
+        for (int64_t i = 0; i < blocks; i++, a += NARROW_TILE, b += NARROW_BLOCK) {                                    \
+            TILE_LOAD(4, a, 64);                                                                                       \
+            TILE_LOAD(7, b, 64);                                                                                       \
+            PRODUCT(0, 4, 7);                                                                                          \
+            TILE_LOAD(7, b + NARROW_TILE, 64);                                                                         \
+            PRODUCT(1, 4, 7);                                                                                          \
+            TILE_LOAD(7, b + 2 * NARROW_TILE, 64);                                                                     \
+            PRODUCT(2, 4, 7);                                                                                          \
+            TILE_LOAD(7, b + 3 * NARROW_TILE, 64);                                                                     \
+            PRODUCT(3, 4, 7);                                                                                          \
+        }                                                                                                              \
+        TILE_STORE(0, sums, 256);                                                                                      \
+        TILE_STORE(1, (char *)sums + 64, 256);                                                                         \
+        TILE_STORE(2, (char *)sums + 128, 256);                                                                        \
+        TILE_STORE(3, (char *)sums + 192, 256);                                                                        \
+    }
+NARROW_FOUR(TILE_BFLOAT16)
+NARROW_FOUR(TILE_INT8)
+#undef NARROW_FOUR
+
+/* `rows` rows from row r, n columns from `column` on; sums of a row are `apart` from the next. */
+FA_INLINE void tile_finish(const fa_narrow *a, int64_t r, int64_t rows, int64_t column, int64_t n, const void *sums,
+                           int64_t apart) {
+    for (int64_t i = 0; i < rows; i++) {
+        if (a->type == FA_INT8)
+            int8_finish(a, r + i, column, (const int32_t *)sums + i * apart, n);
+        else
+            for (int64_t c = 0; c < n; c += VL)
+                narrow_put(a, r + i, column + c, vload((const float *)sums + i * apart + c), ~(uint64_t)0);
+    }
+}
+
+FA_INLINE void narrow_tiles_odd(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
+    uint64_t columns = 0;
+    for (int c = 0; a->type == FA_BFLOAT16 && c < PW; c++) columns |= (uint64_t)a->plain[panel * PW + c] << c;
+    if (columns) bfloat16_multiply(a, panel, first, last, columns);
+    for (int64_t r = first; r < last; r++) {
+        if (!a->odd_rows[r]) continue;
+        if (a->type == FA_INT8)
+            int8_odd_row(a, panel, r);
+        else
+            bfloat16_multiply(a, panel, r, r + 1, ~(uint64_t)0);
+    }
+}
+
+FA_FUNC void narrow_tiles_multiply(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
+    const int64_t blocks = narrow_blocks(a->type, a->K), a_tile = blocks * NARROW_TILE, n = narrow_columns(a, panel);
+    const char *w = narrow_panel(a, panel);
+    /* Registers of fewer rows where there are no more in all. */
+    const int few = a->rows < 16 ? (int)a->rows : 16;
+    TILES_BEGIN(few);
+    for (int64_t r = first; r < last; r += 32) {
+        const char *in = a->made + r / 16 * a_tile;
+        const int64_t rows = last - r < 32 ? last - r : 32;
+        _Alignas(64) char sums[4096];
+        if (rows <= 16) {
+            if (a->type == FA_INT8)
+                few_TILE_INT8(few, blocks, in, w, sums);
+            else
+                few_TILE_BFLOAT16(few, blocks, in, w, sums);
+            tile_finish(a, r, rows, panel * PW, n, sums, 64);
+            continue;
+        }
+        for (int64_t c = 0; c < n; c += 32) {
+            const char *columns = w + c / 16 * NARROW_TILE;
+            if (a->type == FA_INT8)
+                four_TILE_INT8(blocks, in, a_tile, columns, sums);
+            else
+                four_TILE_BFLOAT16(blocks, in, a_tile, columns, sums);
+            tile_finish(a, r, rows, panel * PW + c, n - c < 32 ? n - c : 32, sums, 32);
+        }
+    }
+    TILES_END();
+    narrow_tiles_odd(a, panel, first, last);
+}
+#endif
