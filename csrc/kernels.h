@@ -72,6 +72,15 @@ typedef void (*fa_pairs)(const real *query, int64_t ldq, int64_t rows, const rea
 typedef void (*fa_pairs_backward)(const real *g, int64_t ldg, const real *query, const real *key, int64_t ld,
                                   int64_t rows, int64_t keys, int64_t D, real *d_query, real *d_key,
                                   const void *const *parameters, double *const *sums);
+/* Functions of rows: weights over the n scores of a row, of which those of -inf are masked and get 0, but not all are;
+ * and gradients over d, those of the weights, beside them. Arrays have room to the end of a piece of FA_PIECE, where
+ * scores are -inf too, and there are as many buffers of such rows as they need. Sums for parameters are added to once a
+ * row, or in ascending order of keys. */
+#define FA_PIECE 64
+typedef void (*fa_row_forward)(real *scores, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                               const void *const *parameters, real *buffers);
+typedef void (*fa_row_backward)(real *scores, real *d, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                                const void *const *parameters, double *const *sums, real *buffers);
 typedef struct fa_compiled {
     void (*forward)(void);
     void (*backward)(void);
@@ -128,8 +137,12 @@ typedef struct fa_attention {
     element *weights, *lse;
     real *row_max, *row_sum; /* saved for the backward pass: weight = exp(score - row_max) / row_sum */
 
-    /* Of sparse weights, whose rows have no lse, row_max and row_sum: functions of a row, or NULL and alpha-entmax, of
-     * query head h with alpha[h * alpha_stride]. */
+    /* A function of rows in place of softmax, whose rows have no lse, row_max and row_sum; NULL: none. */
+    const fa_compiled *row_function;
+    int64_t row_buffers;
+
+    /* Of sparse weights, whose rows have none of these either: functions of a row, or NULL and alpha-entmax, of query
+     * head h with alpha[h * alpha_stride]. */
     fa_row_weights row_weights;
     fa_row_gradient row_gradient;
     const double *alpha;
@@ -138,8 +151,10 @@ typedef struct fa_attention {
 
 /* How many sums for parameters of functions from outside there are. */
 static inline int64_t fa_sums(const fa_attention *a) {
-    const int64_t of_modifier = a->modifier ? a->modifier->size : 0;
-    return a->pairwise ? of_modifier + a->pairwise->size : of_modifier;
+    const fa_compiled *const all[] = {a->modifier, a->pairwise, a->row_function};
+    int64_t size = 0;
+    for (int i = 0; i < 3; i++) size += all[i] ? all[i]->size : 0;
+    return size;
 }
 
 typedef struct fa_attention_grad {
@@ -154,7 +169,7 @@ typedef struct fa_attention_grad {
     fa_strides4 d_bias_strides;
     element *d_score_vector; /* of a score that has one: D */
     double *d_alpha;         /* (B, H, Tq): what each row adds to the gradient of its alpha; NULL: not wanted */
-    double *d_parameters;    /* sums of the modifier's functions, then of the score's; NULL: not wanted */
+    double *d_parameters;    /* sums of the modifier's, the score's and the rows' functions; NULL: not wanted */
 } fa_attention_grad;
 
 /* Keys first..last-1 of key (B, Hk, T, D), first a multiple of panel_width, to be packed. */

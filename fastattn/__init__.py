@@ -38,7 +38,7 @@ from fastattn.precision import float32_precision, get_float32_precision, set_flo
 
 if TYPE_CHECKING:
     from fastattn import functional, jit, layers, linear, positions, scale, seq2seq, testing, variants, viz
-    from fastattn.jit import mask_mod, pairwise_score, score_mod
+    from fastattn.jit import mask_mod, pairwise_score, row_function, score_mod
     from fastattn.variants import create
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "pairwise_score",
     "positions",
     "prepare",
+    "row_function",
     "scale",
     "score_mod",
     "scores",
@@ -90,7 +91,7 @@ _LAZY = {
         ("functional", "jit", "layers", "linear", "positions", "scale", "seq2seq", "testing", "variants", "viz"), ""
     ),
     "create": "variants",
-    **dict.fromkeys(("mask_mod", "pairwise_score", "score_mod"), "jit"),
+    **dict.fromkeys(("mask_mod", "pairwise_score", "row_function", "score_mod"), "jit"),
 }
 
 

@@ -263,11 +263,11 @@ FA_FUNC void double_bounded(real *p, int64_t n) {
     }
 }
 
-/* Where a task's sums for parameters are: one pointer for each of the modifier, then for each of the score; `sums`
- * NULL: nowhere. */
+/* Where a task's sums for parameters are: one pointer for each of the modifier, then for each of the score and of the
+ * function of rows; `sums` NULL: nowhere. */
 FA_FUNC void point_at_sums(const fa_attention *a, double *sums, double **pointers) {
-    const fa_compiled *const all[] = {a->modifier, a->pairwise};
-    for (int i = 0; i < 2; i++) {
+    const fa_compiled *const all[] = {a->modifier, a->pairwise, a->row_function};
+    for (int i = 0; i < 3; i++) {
         const fa_compiled *f = all[i];
         for (int64_t p = 0; f && p < f->count; p++)
             *pointers++ = sums && f->starts[p] >= 0 ? sums + f->starts[p] : NULL;
@@ -275,8 +275,11 @@ FA_FUNC void point_at_sums(const fa_attention *a, double *sums, double **pointer
     }
 }
 FA_INLINE int64_t sums_of_modifier(const fa_attention *a) { return a->modifier ? a->modifier->count : 0; }
-FA_INLINE int64_t sums_pointers(const fa_attention *a) {
+FA_INLINE int64_t sums_of_scores(const fa_attention *a) {
     return sums_of_modifier(a) + (a->pairwise ? a->pairwise->count : 0);
+}
+FA_INLINE int64_t sums_pointers(const fa_attention *a) {
+    return sums_of_scores(a) + (a->row_function ? a->row_function->count : 0);
 }
 
 /* A task's sums for parameters, as zeros, or NULL. */

@@ -41,7 +41,7 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     memset(s, 0, sizeof *s);
     s->a = a;
     s->width = query_width(a);
-    s->lds = (a->Tk + PW - 1) / PW * PW;
+    s->lds = (a->Tk + FA_PIECE - 1) / FA_PIECE * FA_PIECE; /* and whole panels */
     s->queries = take(&w, rows, s->width);
     s->panels = take(&w, a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW, panel_stride(a->score, a->D));
     s->v = take(&w, fa_facts(a->score)->vector ? s->width : 0, 1);

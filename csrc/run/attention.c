@@ -26,6 +26,8 @@ FA_BODY(sparse_forward, attention, k->sparse_forward(a->f, a->plan, first, works
 FA_BODY(delta, attention, k->attention_backward_delta(a->g, a->plan, first, last))
 FA_BODY(backward, attention, k->attention_backward(a->g, a->plan, first, workspace))
 FA_BODY(sparse_backward, attention, k->sparse_backward(a->g, a->plan, first, workspace))
+FA_BODY(row_function_forward, attention, k->row_function_forward(a->f, a->plan, first, workspace))
+FA_BODY(row_function_backward, attention, k->row_function_backward(a->g, a->plan, first, workspace))
 
 static int64_t tasks_of(const fa_attention *a, const fa_plan *plan) {
     return a->B * a->Hk / (plan->heads_per_task * plan->batches_per_task);
@@ -103,6 +105,13 @@ int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threa
                                      .each = k->sparse_forward_workspace(a, &plan)});
     }
     n_threads = threads_for(attention_work(a), n_threads);
+    if (a->row_function) {
+        cut(&plan, heads, rows, k->row_function_rows(a), FA_LEAST_ROWS_PER_TASK, n_threads);
+        return fa_run_each(k, row_function_forward, &call,
+                           (fa_loop){.items = heads * plan.pieces,
+                                     .threads = n_threads,
+                                     .each = k->row_function_forward_workspace(a, &plan)});
+    }
     cut(&plan, heads, rows, FA_ROWS_PER_TASK, FA_LEAST_ROWS_PER_TASK, n_threads);
     const int64_t chunks = k->attention_forward_chunks(a);
     const int by_chunk =
@@ -135,8 +144,11 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     if (g->d_parameters) share_sums(&plan, a);
     n_threads = threads_for(sparse ? 1.5 * sparse_work(a) : 2.5 * attention_work(a), n_threads);
     fa_loop loop = {.threads = n_threads, .items = tasks_of(a, &plan)};
-    loop.each = aligned(sparse ? k->sparse_backward_workspace(g) : k->attention_backward_workspace(g));
-    const int64_t own = fa_size_mul(loop.each, n_threads), deltas = sparse ? 0 : aligned(fa_size_mul(rows, item));
+    loop.each = aligned(a->row_function ? k->row_function_backward_workspace(g)
+                        : sparse        ? k->sparse_backward_workspace(g)
+                                        : k->attention_backward_workspace(g));
+    const int plain = !sparse && !a->row_function; /* softmax */
+    const int64_t own = fa_size_mul(loop.each, n_threads), deltas = plain ? aligned(fa_size_mul(rows, item)) : 0;
     const int64_t vectors = vector ? aligned(fa_size_mul(fa_size_mul(heads, a->D), item)) : 0;
     const int64_t sums = g->d_parameters ? fa_size_mul(fa_size_mul(loop.items, fa_sums(a)), sizeof(double)) : 0;
     loop.workspace = fa_workspace(own + deltas + vectors + sums);
@@ -145,8 +157,8 @@ int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n
     plan.d_score_vectors = loop.workspace + own + deltas;
     if (sums) plan.d_parameters = (void *)(loop.workspace + own + deltas + vectors);
     const attention call = {.f = a, .g = g, .plan = &plan};
-    if (!sparse) fa_for(k, delta, &call, .items = rows, .block = 256, .threads = n_threads);
-    fa_run(k, sparse ? sparse_backward : backward, &call, loop);
+    if (plain) fa_for(k, delta, &call, .items = rows, .block = 256, .threads = n_threads);
+    fa_run(k, a->row_function ? row_function_backward : sparse ? sparse_backward : backward, &call, loop);
     if (vector) k->attention_backward_vector(g, &plan);
     if (sums) fa_for(k, parameters, &call, .items = fa_sums(a), .block = 4096, .threads = n_threads);
     return unfit ? FA_UNFIT : FA_OK;

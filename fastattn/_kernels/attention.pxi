@@ -75,7 +75,7 @@ cdef class Call:
         if self.sparse:
             between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
             same("table", "arrays with sparse weights", keys.table is not None, 0)
-            normalizer.read(q.H, a)
+            normalizer.read(q.H, kind, a)
 
     cdef inline int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -179,6 +179,8 @@ cdef class Call:
             same("modifier", "functions without a gradient", f.modifier.backward == NULL, 0)
         if f.pairwise != NULL:
             same("score", "functions without a gradient", f.pairwise.backward == NULL, 0)
+        if f.row_function != NULL:
+            same("normalizer", "functions without a gradient", f.row_function.backward == NULL, 0)
         if fa_sums(f):
             g.d_parameters = <double *>flat(d_parameters, "d_parameters", cnp.NPY_FLOAT64, fa_sums(f), FA_WRITE)
         if d_bias is not None:

@@ -36,8 +36,16 @@ class KernelNormalizer:
     weights: Final[int]
     gradient: Final[int]
     owner: Final[object]
+    functions: Final[KernelFunctions | None]
+    buffers: Final[int]
     def __init__(
-        self, alpha: Array | None = None, weights: int = 0, gradient: int = 0, owner: object = None
+        self,
+        alpha: Array | None = None,
+        weights: int = 0,
+        gradient: int = 0,
+        owner: object = None,
+        functions: KernelFunctions | None = None,
+        buffers: int = 0,
     ) -> None: ...
 
 class KernelFunctions:

@@ -85,21 +85,31 @@ cdef class KernelScore:
 
 @cython.final
 cdef class KernelNormalizer:
-    """What makes weights of a row in place of softmax: alpha-entmax, with alpha (float64) of all heads or of each; or
-    functions at addresses, which `owner` keeps alive."""
+    """What makes weights of a row in place of softmax: alpha-entmax, with alpha (float64) of all heads or of each;
+    functions at addresses, which `owner` keeps alive; or `functions` of rows of one type, with so many buffers."""
     cdef readonly cnp.ndarray alpha
     cdef readonly object owner
     cdef readonly size_t weights, gradient
+    cdef readonly KernelFunctions functions
+    cdef readonly int64_t buffers
 
-    def __cinit__(self, cnp.ndarray alpha=None, size_t weights=0, size_t gradient=0, owner=None):
+    def __cinit__(self, cnp.ndarray alpha=None, size_t weights=0, size_t gradient=0, owner=None,
+                  KernelFunctions functions=None, int64_t buffers=0):
         same("weights", "functions without a gradient", weights != 0, gradient != 0)
-        same("alpha", "ways to make weights beside functions", (alpha is not None) + (weights != 0), 1)
+        same("alpha", "ways to make weights beside functions",
+             (alpha is not None) + (weights != 0) + (functions is not None), 1)
+        between("buffers", None, buffers, 0, FA_WIDEST if functions is not None else 0)
+        self.functions = functions
+        self.buffers = buffers
         self.alpha = alpha
         self.weights = weights
         self.gradient = gradient
         self.owner = owner
 
-    cdef int read(self, int64_t heads, fa_attention *a) except -1:
+    cdef int read(self, int64_t heads, int kind, fa_attention *a) except -1:
+        if self.functions is not None:
+            a.row_function = self.functions.read("normalizer", kind)
+            a.row_buffers = self.buffers
         a.row_weights = <fa_row_weights>self.weights
         a.row_gradient = <fa_row_gradient>self.gradient
         if self.alpha is not None:

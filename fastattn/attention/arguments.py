@@ -101,10 +101,15 @@ def _check_arrays(q: Array, key: object, value: object) -> tuple[Array, Array, A
 
 
 def check_sparse(
-    normalizer: Normalizer, query_shape: tuple[int, ...], keys: int, return_lse: bool
+    normalizer: Normalizer,
+    dtype: "np.dtype[Any]",
+    query_shape: tuple[int, ...],
+    keys: int,
+    return_lse: bool,
+    differentiate: bool = False,
 ) -> core.KernelNormalizer | None:
     """Return the normalizer as the kernels read it, None for softmax, or raise if it cannot be honoured."""
-    sparse = normalizer.kernel(query_shape)
+    sparse = normalizer.kernel_for(dtype, query_shape, keys, differentiate)
     if sparse is not None:
         if return_lse:
             hint = "rows of sparse weights have no log-sum-exp; leave return_lse out."

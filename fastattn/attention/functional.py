@@ -160,8 +160,9 @@ def attention(
     score_mod : function, optional
         ``score_mod(score, b, h, i, j)``, what becomes of a score of batch entry b, head h, query i and key j, with
         parameters of its own where it was bound to some. A score of -inf is masked.
-    normalizer : str or Normalizer
-        ``"softmax"``, ``"sparsemax"``, ``"entmax15"``, ``"entmax"``, or an object of `fastattn.normalizers`.
+    normalizer : str, Normalizer or function
+        ``"softmax"``, ``"sparsemax"``, ``"entmax15"``, ``"entmax"``, an object of `fastattn.normalizers`, or a function
+        ``f(s, b, h, i, j)`` of a row of scores, which returns its weights (`fastattn.row_function`).
     mask : bool array, broadcastable to (..., Tq, Tk), or function, optional
         True = may attend. What is masked is never read: it may be NaN. A function ``mask(b, h, i, j)`` is asked once
         for each block of 64 queries and 64 keys; blocks of which no pair counts cost nothing.
@@ -374,7 +375,7 @@ class _Forward:
         self.normalizer = self.sparse = None
         if normalizer is not _SOFTMAX and (not isinstance(normalizer, str) or normalizer != _SOFTMAX):
             self.normalizer = resolve_normalizer(normalizer)
-            self.sparse = check_sparse(self.normalizer, q.shape, keys, return_lse)
+            self.sparse = check_sparse(self.normalizer, dtype, q.shape, keys, return_lse, keep_rows)
         self.kernel = of_kernel = kernel_score(chosen, dtype, width, keep_rows)
         self.relative = None if bias is None or not isinstance(bias, RelativeBias) else bias
         self.modifier = None
@@ -487,20 +488,22 @@ class _Forward:
         d_vector = None if score.vector() is None else np.zeros(q.shape[-1], dtype)
         d_alpha = d_parameters = None
         modifier, functions = self.options.modifier, self.kernel.functions
-        if modifier is not None or functions is not None:
-            d_parameters = np.zeros((modifier.size if modifier else 0) + (functions.size if functions else 0))
+        of_rows = None if self.sparse is None else self.sparse.functions
+        sizes = [0 if one is None else one.size for one in (modifier, functions, of_rows)]
+        if modifier is not None or functions is not None or of_rows is not None:
+            d_parameters = np.zeros(sum(sizes))
         if self.normalizer is None or self.sparse is None:
             finite = self.call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
                 d_query, d_key, d_value, d_bias, d_vector, d_parameters,
             )  # fmt: skip
         else:
-            of_rows = (
+            shape = (
                 query.shape[0] if query.ndim > 2 else 1,
                 query.shape[1] if query.ndim == 4 else 1,
                 query.shape[-2],
             )
-            d_alpha = np.empty(of_rows) if self.normalizer.parameters else None
+            d_alpha = np.empty(shape) if self.normalizer.parameters and of_rows is None else None
             finite = self.call.sparse_backward(
                 d_out, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, d_alpha
             )
@@ -516,9 +519,12 @@ class _Forward:
         gradients = OperandGradients(d_query, d_key, d_bias, d_vector)
         d_query, d_key, parameters = score.project_vjp(operands, gradients, self.scale)
         if functions is not None and d_parameters is not None:
-            parameters = {**parameters, **score.function_gradients(functions.split(d_parameters[-functions.size :]))}
+            sums = d_parameters[sizes[0] : sizes[0] + sizes[1]]
+            parameters = {**parameters, **score.function_gradients(functions.split(sums))}
         if self.modifier is not None and modifier is not None and d_parameters is not None:
             parameters = {**parameters, **self.modifier.gradients(modifier.split(d_parameters))}
+        if of_rows is not None and self.normalizer is not None and d_parameters is not None:
+            of_normalizer = self.normalizer.function_gradients(of_rows.split(d_parameters[sizes[0] + sizes[1] :]))
         if operands.bias is not None and d_bias is not None:
             d_bias = None if bias is None else _sum_to(d_bias, bias.shape)
         if self.relative is not None:

@@ -226,7 +226,7 @@ class Memory:
             return_lse = check_flag("return_lse", return_lse)
         sparse = None
         if not isinstance(normalizer, str) or normalizer != "softmax":
-            sparse = check_sparse(resolve_normalizer(normalizer), query.shape, tk, return_lse)
+            sparse = check_sparse(resolve_normalizer(normalizer), query.dtype, query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))

@@ -18,7 +18,7 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.intervals import Range, Ranges, Unsafe
 from fastattn.jit.trace import Traced, kind_of
 
-__all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifier", "copied"]
+__all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifier", "copied", "problem_of"]
 
 BLOCK = 64  # queries and keys of a block of a mask
 _KEPT = 8  # problem sizes that an object remembers
@@ -237,7 +237,8 @@ class Bound:
         return f"{self.name}({', '.join(f'{name}={_reprs.brief(value)}' for name, value in values.items())})"
 
 
-def _problem(batch: int, heads: int, queries: int, keys: int) -> dict[str, Range]:
+def problem_of(batch: int, heads: int, queries: int, keys: int) -> dict[str, Range]:
+    """Return the ranges of b, h, i and j of a problem of these sizes."""
     sizes = {"b": batch, "h": heads, "i": queries, "j": keys}
     return {name: Range(0, size - 1) for name, size in sizes.items()}
 
@@ -256,7 +257,7 @@ class ScoreModifier(Bound):
         key = (np.dtype(dtype).itemsize, batch, heads, queries, keys)
 
         def make() -> Compiled:
-            narrow = self._narrow(_problem(batch, heads, queries, keys))
+            narrow = self._narrow(problem_of(batch, heads, queries, keys))
             if not self._checked and min(key) > 0:
                 check.check_derivatives(self, batch, heads, queries, keys)
                 self._checked = True
@@ -310,7 +311,7 @@ class MaskFunction(Bound):
         key = (batch, heads, queries, keys)
 
         def make() -> Compiled:
-            narrow = self._narrow(_problem(*key))
+            narrow = self._narrow(problem_of(*key))
             return self._remember(
                 ("code", narrow), lambda: Compiled(self._traced, self._arrays, self._trained, 64, narrow)
             )

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, describe
 
-__all__ = ["check_derivatives", "check_pairwise"]
+__all__ = ["check_derivatives", "check_pairwise", "check_rows"]
 
 _STEP = 1e-5
 _CLOSE = 1e-4  # of the slope or 1, whichever is more: differences are good to 1e-9
@@ -25,6 +25,24 @@ def check_derivatives(bound: Any, batch: int, heads: int, queries: int, keys: in
     _compare(bound.name, "score", slope, (moved[0] - moved[1]) / (2 * _STEP))
     d = rng.normal(size=count)
     _, totals = bound.evaluate_vjp(score, *places, d)
+    _compare_parameters(bound, totals, lambda other: float((other.evaluate(score, *places) * d).sum()), rng)
+
+
+def check_rows(bound: Any, batch: int, heads: int, queries: int, keys: int) -> None:
+    """Compare the derivatives of a function of rows, of some rows of a problem of these sizes, or raise."""
+    rng = np.random.default_rng(0)
+    places = [rng.integers(0, size, (3, 1)) for size in (batch, heads, queries)]
+    score, d = (rng.normal(scale=scale, size=(3, min(keys, 12))) for scale in (2.0, 1.0))
+    slope, totals = bound.evaluate_vjp(score, d, *places)
+    found = np.zeros_like(score)
+    for place in np.ndindex(score.shape):
+        ends = []
+        for step in (_STEP, -_STEP):
+            moved = score.copy()
+            moved[place] += step
+            ends.append(float((bound.evaluate(moved, *places) * d).sum()))
+        found[place] = (ends[0] - ends[1]) / (2 * _STEP)
+    _compare(bound.name, "s", slope, found)
     _compare_parameters(bound, totals, lambda other: float((other.evaluate(score, *places) * d).sum()), rng)
 
 

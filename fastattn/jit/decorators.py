@@ -12,14 +12,19 @@ from fastattn._arrays import Array, as_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, did_you_mean
 from fastattn.jit.bound import Bound, MaskFunction, PairwiseFunction, ScoreModifier, copied
+from fastattn.jit.row_function import RowFunction
 from fastattn.jit.trace import captured, kind_of, signature_of, trace
 
-__all__ = ["Function", "as_mask_mod", "as_pairwise_score", "as_score_mod", "mask_mod", "pairwise_score", "score_mod"]
+__all__ = [
+    "Function", "as_mask_mod", "as_pairwise_score", "as_row_function", "as_score_mod", "mask_mod", "pairwise_score",
+    "row_function", "score_mod",
+]  # fmt: skip
 
 _BOUND: dict[str, type[Bound]] = {
     "score_mod": ScoreModifier,
     "mask_mod": MaskFunction,
     "pairwise_score": PairwiseFunction,
+    "row_function": RowFunction,
 }
 
 
@@ -300,6 +305,59 @@ def pairwise_score(function: Any = None, *, derivative: Any = None, check: bool 
     return _decorated("pairwise_score", function, derivative, check)
 
 
+def row_function(function: Any = None, *, check: bool = False) -> Any:
+    """Make a normalizer of a function of a whole row of scores.
+
+    ::
+
+        weights_i = f(s_i, b, h, i, j, parameters)
+
+    Parameters
+    ----------
+    function : function
+        ``f(s, b, h, i, j, <parameters>)``, of the kind of `score_mod`, which returns the weights of a row of scores:
+        by operators and NumPy's functions of numbers, and by ``sum``, ``mean``, ``max`` and ``min``, methods or NumPy's
+        functions, over the keys that the query may attend to, of which there are ``s.size``. Others count for nothing
+        and get a weight of 0, and so do all keys of a query that may attend to none. Weights need neither sum to one
+        nor be positive.
+    check : bool, optional
+        As of `score_mod`.
+
+    Returns
+    -------
+    Function
+        Called with the parameters by keyword, it gives what ``attention(..., normalizer=)`` takes. The gradients of
+        parameters come back in ``Gradients.normalizer``.
+
+    Raises
+    ------
+    UnsupportedError, ArgumentError
+        As of `score_mod`.
+
+    Notes
+    -----
+    Its numbers are of the arrays' own type. For each thread a block of rows keeps its scores, at most 256 KiB or 6 rows
+    forward, and 48 rows twice in the gradients; nothing else of size (Tq, Tk) is stored. Sums run over the places of a
+    key modulo 64 first, so that a row has the same bits in any batch and at any padding. A value whose weight is 0 is
+    not read. A maximum that several keys have is theirs in equal parts in the gradients. Work: what the function does
+    for each query and key, a second time in the gradients, and a pass over the row for each reduction that needs
+    another one. Use `fastattn.normalizers.RowFunctions` for what no such function says, as a sort.
+
+    Examples
+    --------
+    >>> import numpy as np, fastattn
+    >>> @fastattn.row_function
+    ... def softmax_one(s, b, h, i, j):
+    ...     top = np.maximum(s.max(), 0)
+    ...     e = np.exp(s - top)
+    ...     return e / (np.exp(-top) + e.sum())
+    >>> q, k = np.zeros((1, 4), np.float32), np.zeros((3, 4), np.float32)
+    >>> fastattn.attention(q, k, k, normalizer=softmax_one(), return_weights=True).weights
+    array([[0.25, 0.25, 0.25]], dtype=float32)
+    """
+    return _decorated("row_function", function, None, check)
+
+
 def as_score_mod(value: Any) -> ScoreModifier:
     """Return what ``score_mod=`` is given as a modifier: one, or a function that needs no parameters."""
     found: ScoreModifier = _as("score_mod", value)
@@ -309,6 +367,12 @@ def as_score_mod(value: Any) -> ScoreModifier:
 def as_mask_mod(value: Any) -> MaskFunction:
     """Return what ``mask=`` is given as a mask: one, or a function that needs no parameters."""
     found: MaskFunction = _as("mask_mod", value)
+    return found
+
+
+def as_row_function(value: Any) -> RowFunction:
+    """Return what ``normalizer=`` is given as a function of rows: one, or a function that needs no parameters."""
+    found: RowFunction = _as("row_function", value)
     return found
 
 

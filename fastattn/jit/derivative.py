@@ -4,9 +4,10 @@ import math
 from typing import NamedTuple
 
 from fastattn.jit.graph import Graph, Node, ancestors
+from fastattn.jit.reductions import of_keys, reduced, seen
 from fastattn.jit.trace import Traced
 
-__all__ = ["Derivative", "derive"]
+__all__ = ["Derivative", "derive", "derive_rows"]
 
 
 class Derivative(NamedTuple):
@@ -124,3 +125,48 @@ def _parts(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
         logarithm = graph.make("where", positive, graph.make("log", first), zero)
         return by(graph.make("mul", exponent, lower), graph.make("mul", node, logarithm))
     return [None] * len(arguments)  # floor, and what integers become
+
+
+def derive_rows(traced: Traced) -> Derivative:
+    """Return the gradients of a function of rows in terms of those of its weights, the input "d".
+
+    The gradient of a number of the row is the sum of what it adds to over the keys. A maximum is that of all keys that
+    have it, in equal parts.
+    """
+    graph, result = traced.graph, traced.result
+    each = of_keys([result])
+    own: dict[Node, Node] = {result: graph.input("d", "f")}  # gradients; what keys add to a number of the row: spread
+    spread: dict[Node, Node] = {}
+    inputs: dict[str, Node] = {}
+    looks = []
+
+    def add(to: dict[Node, Node], node: Node, part: Node) -> None:
+        to[node] = graph.make("add", to[node], part) if node in to else part
+
+    for node in reversed(list(ancestors([result]))):
+        if node in spread:
+            add(own, node, reduced(graph, "row_sum", spread[node]))
+        gradient = own.get(node)
+        if gradient is None:
+            continue
+        if node.operation == "input":
+            inputs[node.value] = seen(graph, gradient, 0.0)
+        elif node.operation == "look":
+            looks.append((node, seen(graph, gradient, 0.0) if node in each else gradient))
+        elif node.arguments:
+            for argument, part in zip(node.arguments, _parts_of_rows(graph, node, gradient)):
+                if part is not None and argument.kind == "f":
+                    add(spread if node in each and argument not in each else own, argument, part)
+    return Derivative(inputs, tuple(reversed(looks)))
+
+
+def _parts_of_rows(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
+    """Return the gradient of each argument of a node."""
+    if node.operation == "row_sum":
+        return [gradient]
+    if node.operation == "row_max":
+        largest = graph.make("equal", node.arguments[0], node)
+        zero = graph.constant(0.0)
+        count = reduced(graph, "row_sum", graph.make("where", largest, graph.constant(1.0), zero))
+        return [graph.make("where", largest, graph.make("div", gradient, count), zero)]
+    return _parts(graph, node, gradient)

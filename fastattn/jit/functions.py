@@ -5,6 +5,7 @@ from functools import lru_cache
 from fastattn.jit.derivative import derive
 from fastattn.jit.emit import Writer, indented
 from fastattn.jit.graph import Node
+from fastattn.jit.row_text import row_text
 from fastattn.jit.trace import Traced
 
 __all__ = ["FUNCTIONS", "text_of"]
@@ -14,6 +15,7 @@ FUNCTIONS = {
     "score_mod": ("forward", "backward"),
     "mask_mod": ("forward", "blocks"),
     "pairwise_score": ("forward", "backward"),
+    "row_function": ("forward", "backward"),
 }
 _ROW = "i8, i8, i8, i8, i8"  # n, b, h, i, j0
 
@@ -40,6 +42,8 @@ def text_of(traced: Traced, name: str, bits: int, narrow: bool) -> str:
     """
     if traced.kind == "mask_mod":
         return _mask(traced, name, narrow)
+    if traced.kind == "row_function":
+        return row_text(traced, name, bits, narrow)
     write = {
         ("score_mod", "forward"): _score_forward,
         ("score_mod", "backward"): _score_backward,

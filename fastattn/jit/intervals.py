@@ -217,6 +217,8 @@ _RULES: dict[str, Callable[..., Range]] = {
     "sin": _wave,
     "cos": _wave,
     "power": _anything,
+    "row_sum": _anything,
+    "row_max": _anything,
     **{
         name: partial(_rising, OPERATIONS[name].function)
         for name in ("floor", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "arctan", "erf")

@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
+    "apart",
     "buffer_byte",
     "buffer_integer32",
     "buffer_integer64",
@@ -34,6 +35,8 @@ __all__ = [
     "real_bits64",
     "reals32",
     "reals64",
+    "row_max",
+    "row_sum",
     "select",
     "sqrt",
     "sum_real32",
@@ -107,6 +110,18 @@ def _wide_vectors(context: Any) -> Any:
     return types.void(), code
 
 
+def _apart(context: Any) -> Any:
+    """Say of the function that calls it that none of its arguments point at the same memory."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        for argument in builder.function.args[2:]:  # after what Numba's own convention passes
+            if isinstance(argument.type, ir.PointerType):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
 def _pointer(name: str, element: Any) -> Any:
     def typed(context: Any, address: Any) -> Any:
         pointer = types.CPointer(element)
@@ -161,12 +176,12 @@ def _sum(name: str, element: Any) -> Any:
     return intrinsic(typed)
 
 
-select = intrinsic(_select)
+select: Any = intrinsic(_select)
 integer_bits32 = _bits("integer_bits32", types.float32, types.int32)
 integer_bits64 = _bits("integer_bits64", types.float64, types.int64)
 real_bits32 = _bits("real_bits32", types.int32, types.float32)
 real_bits64 = _bits("real_bits64", types.int64, types.float64)
-fma, wide_vectors = intrinsic(_fma), intrinsic(_wide_vectors)
+fma, wide_vectors, apart = intrinsic(_fma), intrinsic(_wide_vectors), intrinsic(_apart)
 floor, sqrt = _function("floor"), _function("sqrt")
 bytes8 = _pointer("bytes8", types.uint8)
 integers64 = _pointer("integers64", types.int64)
@@ -176,3 +191,37 @@ buffer_integer32 = _buffer("buffer_integer32", types.int32)
 buffer_integer64 = _buffer("buffer_integer64", types.int64)
 sum_real32, sum_real64 = _sum("sum_real32", types.float32), _sum("sum_real64", types.float64)
 buffer_real32, buffer_real64 = _buffer("buffer_real32", types.float32), _buffer("buffer_real64", types.float64)
+
+
+@inlined
+def row_sum(a: Any) -> Any:
+    """Return the sum of 64 numbers, by halves."""
+    for t in range(32):
+        a[t] = a[t] + a[t + 32]
+    for t in range(16):
+        a[t] = a[t] + a[t + 16]
+    for t in range(8):
+        a[t] = a[t] + a[t + 8]
+    for t in range(4):
+        a[t] = a[t] + a[t + 4]
+    return (a[0] + a[2]) + (a[1] + a[3])
+
+
+@inlined
+def larger(x: Any, y: Any) -> Any:
+    """Return the larger number, or NaN if one of them is."""
+    return select(x > y, x, select(x == x, y, x))
+
+
+@inlined
+def row_max(a: Any) -> Any:
+    """Return the largest of 64 numbers, or NaN if one of them is."""
+    for t in range(32):
+        a[t] = larger(a[t], a[t + 32])
+    for t in range(16):
+        a[t] = larger(a[t], a[t + 16])
+    for t in range(8):
+        a[t] = larger(a[t], a[t + 8])
+    for t in range(4):
+        a[t] = larger(a[t], a[t + 4])
+    return larger(larger(a[0], a[2]), larger(a[1], a[3]))

@@ -71,6 +71,10 @@ def _of_numpy(name: str) -> Callable[..., Any]:
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])  # which NumPy has not
 
+
+def _of_rows(function: Callable[..., Any], of_none: float) -> Callable[..., Any]:
+    return lambda x: function(np.asarray(x, np.float64), axis=-1, keepdims=True, initial=of_none)
+
 _SMALLER = "select({0} < {1}, {0}, select({0} == {0}, {1}, {0}))"  # NaN where either is
 _LARGER = "select({0} > {1}, {0}, select({0} == {0}, {1}, {0}))"
 
@@ -102,4 +106,6 @@ OPERATIONS: dict[str, Operation] = {
     },
     "erf": Operation("f", "f", lambda x: _erf(x)[()], "erf{bits}({0})"),
     "power": Operation("f", "f", _power, "power{bits}({0}, {1})"),
+    "row_sum": Operation("f", "f", _of_rows(np.sum, 0.0), ""),
+    "row_max": Operation("f", "f", _of_rows(np.max, -np.inf), ""),
 }

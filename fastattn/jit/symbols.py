@@ -37,6 +37,10 @@ class Tracer:
         self.graph = Graph()
         self.name = name
 
+    def finished(self, node: Node) -> Node:
+        """Return what a function computes, from what it returned."""
+        return node
+
     def refuse(self, got: str, hint: str, line: str = "") -> UnsupportedError:
         """Return the error for what cannot be traced; the line is that of the caller's frame unless it is given."""
         line = line or _line()
@@ -58,6 +62,11 @@ class Tracer:
             hint = "make it a parameter of the function, bound by keyword, and look up elements as table[h, i]."
             raise self.refuse(f"an array of shape {value.shape}", hint)
         raise self.refuse(reprlib.repr(value), "use numbers, the arguments of the function, and its parameters.")
+
+    def reduce(self, name: str, value: Any) -> "Symbol":
+        """Return the sum, mean, max, min or size over the keys of a row, of a function that sees whole rows."""
+        hint = "a function of a row is a normalizer: decorate it with fastattn.row_function."
+        raise self.refuse(f"the {name} of one number", hint)
 
     def apply(self, operation: str, *values: Any) -> "Symbol":
         """Return the symbol of an operation."""
@@ -246,6 +255,10 @@ _FUNCTIONS: dict[str, Callable[..., "Symbol"]] = {
     "bitwise_or": _simple("or"),
     "bitwise_xor": _xor,
     "invert": lambda tracer, x: tracer.apply("not", x),
+    "sum": lambda tracer, x: tracer.reduce("sum", x),
+    "mean": lambda tracer, x: tracer.reduce("mean", x),
+    **dict.fromkeys(("max", "amax"), lambda tracer, x: tracer.reduce("max", x)),
+    **dict.fromkeys(("min", "amin"), lambda tracer, x: tracer.reduce("min", x)),
 }  # fmt: skip
 _NUMBER = "use np.exp(x), not math.exp(x), and np.where, np.minimum and np.maximum for what depends on a value."
 
@@ -299,6 +312,27 @@ class Symbol:
 
     def __pos__(self) -> "Symbol":
         return self
+
+    @property
+    def size(self) -> "Symbol":
+        """How many keys of a row there are."""
+        return self.tracer.reduce("size", self)
+
+    def sum(self) -> "Symbol":
+        """Return the sum over the keys of a row; of what is true, how many there are."""
+        return self.tracer.reduce("sum", self)
+
+    def mean(self) -> "Symbol":
+        """Return the mean over the keys of a row."""
+        return self.tracer.reduce("mean", self)
+
+    def max(self) -> "Symbol":
+        """Return the largest over the keys of a row."""
+        return self.tracer.reduce("max", self)
+
+    def min(self) -> "Symbol":
+        """Return the smallest over the keys of a row."""
+        return self.tracer.reduce("min", self)
 
     def astype(self, dtype: Any, **options: Any) -> "Symbol":
         """Return it as a bool, an integer, cut toward zero, or a real number."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, describe
 from fastattn.jit.graph import Graph, Node, ancestors
+from fastattn.jit.reductions import RowTracer
 from fastattn.jit.symbols import Symbol, Table, Tracer, quoted
 
 __all__ = ["INPUTS", "Signature", "Traced", "captured", "kind_of", "signature_of", "trace"]
@@ -20,6 +21,7 @@ INPUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "score_mod": (("score", "f"), ("b", "i"), ("h", "i"), ("i", "i"), ("j", "i")),
     "mask_mod": (("b", "i"), ("h", "i"), ("i", "i"), ("j", "i")),
     "pairwise_score": (("q", "f"), ("k", "f")),
+    "row_function": (("s", "f"), ("b", "i"), ("h", "i"), ("i", "i"), ("j", "i")),
 }
 _GIVES = {"score_mod": "a number", "mask_mod": "a bool, as of `i >= j`", "pairwise_score": "a number"}
 
@@ -99,7 +101,8 @@ def trace(
     derivative: Callable[..., Any] | None = None,
 ) -> Traced:
     """Call a function with symbols, and return what it computes; what it captured comes before its own parameters."""
-    tracer = Tracer(function.__name__ if function.__name__.isidentifier() else kind)
+    name = function.__name__ if function.__name__.isidentifier() else kind
+    tracer = RowTracer(name) if kind == "row_function" else Tracer(name)
     inputs = [Symbol(tracer, tracer.graph.input(name, of)) for name, of in INPUTS[kind]]
     feature = tracer.graph.input("feature", "i")
     tables: dict[str, Symbol] = {}
@@ -128,7 +131,7 @@ def trace(
         if node.kind != "b":
             raise tracer.refuse("a result that is no bool", f"return {_GIVES[kind]}.", f" of {tracer.name}")
     else:
-        node = tracer.graph.real(node)
+        node = tracer.finished(tracer.graph.real(node))
     derivatives = {}
     if derivative is not None:
         given = result(derivative, "derivative")

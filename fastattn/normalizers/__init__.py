@@ -11,8 +11,9 @@ name            weights of a row of scores z                        class
 
 [x]+ is x where x > 0, else 0, and t is the number that makes the weights sum to one. Any of them may be given by name
 or as an object; ``"entmax"`` by name is ``Entmax(alpha=1.5)``. The last three give most keys a weight of exactly 0;
-such keys' values are not read. `RowFunctions` takes compiled functions of yours; `create` makes any, and those of
-plugins, by name, and `names` lists them.
+such keys' values are not read. A function of yours of a row of scores (`fastattn.row_function`) is a normalizer, too:
+`Rowwise`; `RowFunctions` takes functions that you compiled. `create` makes any, and those of plugins, by name, and
+`names` lists them.
 """
 
 from fastattn.normalizers.base import KernelNormalizer, Normalizer
@@ -20,6 +21,7 @@ from fastattn.normalizers.entmax import Entmax
 from fastattn.normalizers.entmax15 import Entmax15
 from fastattn.normalizers.registry import create, names, read, record, records, register, resolve
 from fastattn.normalizers.rows import RowFunctions
+from fastattn.normalizers.rowwise import Rowwise
 from fastattn.normalizers.softmax import Softmax
 from fastattn.normalizers.sparsemax import Sparsemax
 
@@ -29,6 +31,7 @@ __all__ = [
     "KernelNormalizer",
     "Normalizer",
     "RowFunctions",
+    "Rowwise",
     "Softmax",
     "Sparsemax",
     "create",

@@ -1,11 +1,12 @@
 """What every normalizer is: a frozen object with a name, parameters, and what the kernels need to know of it.
 
-The kernels compute softmax, and alpha-entmax for 1 <= alpha <= 2, whose ends are softmax and sparsemax.
+The kernels compute softmax, alpha-entmax for 1 <= alpha <= 2, whose ends are softmax and sparsemax, and what compiled
+functions from outside make of rows.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +45,15 @@ class Normalizer(ABC):
         stands for softmax.
         """
 
+    def kernel_for(
+        self, dtype: "np.dtype[Any]", query_shape: tuple[int, ...], keys: int, differentiate: bool
+    ) -> KernelNormalizer | None:
+        """Return the same for queries of one type and a number of keys, with a gradient or without one.
+
+        Only a normalizer whose kernel is of one type has to say more than `kernel` does.
+        """
+        return self.kernel(query_shape)
+
     def slopes(self, weights: Array) -> Array | None:
         """Return s, from which the weights give the gradient, ``d_z = s (d_p - sum_k s_k d_p_k / sum_k s_k)``.
 
@@ -53,6 +63,10 @@ class Normalizer(ABC):
 
     def reduce(self, d_alpha: Array) -> dict[str, Array]:
         """Return the gradients of the parameters from what each row, (B, H, Tq), adds to that of alpha."""
+        return {}
+
+    def function_gradients(self, sums: list[Array | None]) -> dict[str, Array]:
+        """Return the gradients of the parameters of functions of rows, from the sums of each (`Rowwise`)."""
         return {}
 
 

@@ -1,5 +1,7 @@
 """The normalizers by name, those of plugins too."""
 
+from types import FunctionType
+
 from fastattn.normalizers.base import Normalizer
 from fastattn.plugin.records import NormalizerRecord
 from fastattn.plugin.registry import Registry
@@ -26,7 +28,19 @@ _OWN = (
         f"{_TWIN}.entmax:entmax",
     ),
 )  # fmt: skip
-REGISTRY = Registry(NormalizerRecord, Normalizer, _OWN)  # type: ignore[type-abstract]
+
+
+def of_function(given: object) -> Normalizer | None:
+    """Return the normalizer that is a function of a user's, or None for what is no function."""
+    if not isinstance(given, FunctionType) and not hasattr(given, "source"):
+        return None
+    from fastattn.jit import as_row_function  # loaded at first use
+    from fastattn.normalizers.rowwise import Rowwise
+
+    return Rowwise(as_row_function(given))
+
+
+REGISTRY = Registry(NormalizerRecord, Normalizer, _OWN, of_function)  # type: ignore[type-abstract]
 create = REGISTRY.create
 names = REGISTRY.names
 read = REGISTRY.read

@@ -195,6 +195,9 @@ class Registry(Generic[R, T]):
         """
         if isinstance(given, self.kind):
             return given
+        other = None if isinstance(given, (str, Mapping)) else self._of_others(given)
+        if other is not None:
+            return other
         argument = self.record_type.argument
         table: Any = {"name": given} if isinstance(given, str) else given
         if not isinstance(table, Mapping) or "name" not in table:

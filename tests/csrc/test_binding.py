@@ -685,6 +685,22 @@ def test_a_normalizer_is_one_of_two(given):
         core.KernelNormalizer(**given)
 
 
+def test_functions_of_rows_are_of_the_type_and_have_buffers_for_themselves():
+    alone = core.KernelFunctions(np.float32, ADDRESS, 0, 0, (), untouched)
+    other = core.KernelFunctions(np.float64, ADDRESS, ADDRESS, 0, (), untouched)
+    with pytest.raises(ShapeError):
+        core.KernelNormalizer(ones(1, dtype=np.float64), functions=alone)
+    for given in ({"buffers": 1, "alpha": ones(1, dtype=np.float64)}, {"buffers": -1, "functions": alone}):
+        with pytest.raises(ArgumentError):
+            core.KernelNormalizer(**given)
+    arrays = ones(3, 4), core.Keys(ones(5, 4), ones(5, 4)), core.KernelScore(0), 1.0, core.Options()
+    with pytest.raises(ShapeError):
+        core.Call(*arrays, core.KernelNormalizer(functions=other))
+    call = core.Call(*arrays, core.KernelNormalizer(functions=alone))
+    with pytest.raises(ShapeError):
+        call.sparse_backward(ones(3, 4), None, ones(3, 4), ones(5, 4), ones(5, 4), None, None, None, None)
+
+
 def test_functions_and_blocks_are_those_of_the_call():
     forward_only = core.KernelFunctions(np.float32, ADDRESS, 0, 0, (), untouched)
     with pytest.raises(ShapeError):

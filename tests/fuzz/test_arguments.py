@@ -20,8 +20,8 @@ import spoil
 # Public names that neither take nor return arrays, by module.
 LEFT_OUT = {
     "fastattn": "ArgumentError DTypeError FastattnError PluginError ShapeError UnsupportedError __version__ "
-    "float32_precision get_float32_precision get_include get_num_threads mask_mod pairwise_score score_mod "
-    "set_float32_precision set_num_threads show_config",
+    "float32_precision get_float32_precision get_include get_num_threads mask_mod pairwise_score row_function "
+    "score_mod set_float32_precision set_num_threads show_config",
     "fastattn.seq2seq": "BOS EOS PAD UNK BahdanauConfig Callback ChoConfig Config DataConfig Event InferenceConfig "
     "LuongConfig RateCurve Stopped SutskeverConfig TensorBoard TrainingConfig TransformerConfig TranslationStep "
     "VocabularyConfig WuConfig find_rate kinds pharaoh read_vocabulary",

@@ -87,9 +87,18 @@ class KernelNormalizer:
     """What makes weights of a row in place of softmax: alpha-entmax, with alpha (float64) of all heads or of each; or
     functions at addresses, which `owner` keeps alive."""
 
-    __slots__ = ("alpha", "gradient", "owner", "weights")
+    __slots__ = ("alpha", "buffers", "functions", "gradient", "owner", "weights")
 
-    def __init__(self, alpha: Array | None = None, weights: int = 0, gradient: int = 0, owner: object = None) -> None:
+    def __init__(
+        self,
+        alpha: Array | None = None,
+        weights: int = 0,
+        gradient: int = 0,
+        owner: object = None,
+        functions: KernelFunctions | None = None,
+        buffers: int = 0,
+    ) -> None:
+        self.functions, self.buffers = functions, buffers
         same("weights", "functions without a gradient", weights != 0, gradient != 0)
         same("alpha", "ways to make weights beside functions", (alpha is not None) + (weights != 0), 1)
         self.alpha, self.weights, self.gradient, self.owner = alpha, weights, gradient, owner

@@ -295,5 +295,6 @@ def _checked(problem: Problem, operands: dict[str, Array], parameters: Sequence[
     score.check(q, k)
     if not problem.normalizer_names:
         settings = dict(problem.normalizer)
-        check_sparse(normalizers.create(settings.pop("name"), **settings), q.shape, k.shape[-2], problem.lse)
+        made = normalizers.create(settings.pop("name"), **settings)
+        check_sparse(made, q.dtype, q.shape, k.shape[-2], problem.lse)
     return problem._replace(causal="top_left" if problem.causal is True else problem.causal or None)

@@ -35,6 +35,11 @@ advice(
     "write np.where(condition, this, that)",
     function=lambda s, b, h, i, j: np.where(s > 0, s, 0),
 )
+advice(
+    lambda reduce=lambda s: s.max(): fastattn.score_mod(lambda s, b, h, i, j: reduce(s))(),
+    "a function of a row is a normalizer: decorate it with fastattn.row_function",
+    lambda: fastattn.row_function(lambda s, b, h, i, j: s - s.max())(),
+)
 advice(lambda cap=1j: examples.softcap(cap=cap), "bind numbers", cap=1.0)
 advice(lambda *cap: examples.softcap(*(cap or (3.0,))), "write softcap(cap=...)", lambda: examples.softcap(cap=3.0))
 advice(lambda: examples.softcap(cup=3.0), "did you mean 'cap'?", lambda: examples.softcap(cap=3.0))
@@ -131,7 +136,7 @@ advice(
     what=lambda table, h, i: table.shape[0],
 )
 advice(
-    lambda what=lambda table, h, i: i.sum(): added(what),
+    lambda what=lambda table, h, i: i.prod(): added(what),
     "use operators and NumPy's functions on them, and bind arrays",
     what=lambda table, h, i: i + 1,
 )

@@ -3,7 +3,9 @@
 import ctypes
 import pickle
 
-from fastattn import normalizers, scores
+import numpy as np
+
+from fastattn import jit, normalizers, scores
 from hints import advice, ones
 from hints.attention import attend
 
@@ -95,6 +97,11 @@ advice(
     lambda weights=len: normalizers.RowFunctions(weights, 1),
     "or the address of a C function",
     weights=ctypes.cast(ctypes.CFUNCTYPE(None)(lambda: None), ctypes.c_void_p).value,
+)
+advice(
+    lambda of=lambda one: one.kernel((2, 3)): of(normalizers.Rowwise(jit.as_row_function(lambda s, b, h, i, j: s))),
+    "call kernel_for(dtype, query_shape, keys, differentiate)",
+    of=lambda one: one.kernel_for(np.dtype(np.float32), (2, 3), 4, True),
 )
 
 
