@@ -147,6 +147,10 @@ typedef struct fa_attention {
     fa_row_gradient row_gradient;
     const double *alpha;
     int64_t alpha_stride;
+
+    /* Of a call whose query, key, value and context are bfloat16 while all else is float32 (attention/dot_tiles.inl):
+     * the context before it was rounded, contiguous, or NULL. Backward reads it, and no context. */
+    real *exact;
 } fa_attention;
 
 /* How many sums for parameters of functions from outside there are. */
@@ -366,6 +370,11 @@ typedef struct fa_tiles {
     void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
     fa_narrow_kernels narrow;
+    /* Attention of bfloat16 arrays: attention/dot_tiles.inl. */
+    int64_t (*attention_workspace)(const fa_attention *, int64_t rows);
+    void (*attention)(const fa_attention *, const fa_plan *, int64_t task, void *workspace);
+    int64_t (*attention_backward_workspace)(const fa_attention_grad *);
+    void (*attention_backward)(const fa_attention_grad *, const fa_plan *, int64_t task, void *workspace);
 } fa_tiles;
 
 /* The kernels of one level and element type; kernels.def lists them. */

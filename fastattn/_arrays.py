@@ -25,11 +25,14 @@ __all__ = [
     "frozen",
     "gradient_array",
     "index_array",
+    "is_half",
     "like",
     "name_of",
+    "narrowed",
     "output_array",
     "read_only",
     "row_array",
+    "widened",
 ]
 
 
@@ -74,22 +77,25 @@ def like(model: object, found: Any) -> Any:
     space = getattr(model, "__array_namespace__", None)
     library = sys.modules.get(kind.__module__.partition(".")[0]) if space is None else space()
     make = getattr(library, "from_dlpack", None)
-    return found if make is None else _each(make, found)
+    return found if make is None else _each(make, found, model)
 
 
-def _each(make: Callable[[Array], Any], found: Any) -> Any:
+def _each(make: Callable[[Array], Any], found: Any, model: Any) -> Any:
     if isinstance(found, np.ndarray):
+        if found.dtype.name == "bfloat16":  # of the model too; NumPy hands over no type but its own
+            return make(found.view(np.uint16)).view(model.dtype)
         return make(found)
     if isinstance(found, tuple):
-        return type(found)(*(_each(make, x) for x in found))
+        return type(found)(*(_each(make, x, model) for x in found))
     if isinstance(found, dict):
-        return {name: _each(make, x) for name, x in found.items()}
+        return {name: _each(make, x, model) for name, x in found.items()}
     return found
 
 
 def name_of(dtype: "np.dtype[Any] | type") -> str:
     """Return what a caller would write for a dtype."""
-    return f"np.{np.dtype(dtype).newbyteorder('=').name}"
+    name = np.dtype(dtype).newbyteorder("=").name
+    return f"ml_dtypes.{name}" if name == "bfloat16" else f"np.{name}"
 
 
 def cast(name: str, array: Array, dtype: "np.dtype[Any] | type") -> str:
@@ -138,6 +144,22 @@ def native(array: Array) -> Array:
     if flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return array  # np.require alone takes 2 us
     return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this type are only stored in it: float16, or the bfloat16 of the package ml_dtypes."""
+    return dtype.char == "e" or dtype.name == "bfloat16"
+
+
+def widened(array: Array) -> Array:
+    """Return an array of a half type in float32, which holds each of its numbers."""
+    return array.astype(np.float32)
+
+
+def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array of float32 in a half type: each number rounded to the nearest, ties to even, infinite beyond."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype.newbyteorder("=") if dtype.char == "e" else dtype)
 
 
 def read_only(array: Array) -> Array:

@@ -17,13 +17,22 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 
 #include "../ops/gemm_tiles.inl"
 #include "../ops/narrow_tiles.inl"
+#include "../attention/dot_tiles.inl"
+#include "../attention/dot_tiles_backward.inl"
 
 #define FA_JOIN_(level) fa_tiles_##level
 #define FA_JOIN(level) FA_JOIN_(level)
 
-const fa_tiles FA_JOIN(FA_LEVEL) = {
-    tiles_bytes, tiles_rows_bytes, tiles_pack,
-    tiles_split, tiles_multiply,   {narrow_tiles_rows_bytes, narrow_tiles_make, narrow_tiles_multiply}};
+const fa_tiles FA_JOIN(FA_LEVEL) = {tiles_bytes,
+                                    tiles_rows_bytes,
+                                    tiles_pack,
+                                    tiles_split,
+                                    tiles_multiply,
+                                    .narrow = {narrow_tiles_rows_bytes, narrow_tiles_make, narrow_tiles_multiply},
+                                    .attention_workspace = dot_tiles_workspace,
+                                    .attention = dot_tiles_forward,
+                                    .attention_backward_workspace = dot_tiles_backward_workspace,
+                                    .attention_backward = dot_tiles_backward};
 #if defined(FA_NEEDS) && defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -10,6 +10,9 @@ int fa_level_supported(int index); /* the processor and the operating system bot
 /* Return an fa_status. n_threads is the most that may be used; small calls run on one. Also those of an alpha. */
 int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threads);
 int fa_attention_backward(const fa_kernels *k, const fa_attention_grad *g, int n_threads);
+/* Of bfloat16 arrays and the score dot, where there is a matrix unit. */
+int fa_attention_on_tiles(const fa_kernels *k, const fa_attention *a, int n_threads);
+int fa_attention_backward_on_tiles(const fa_kernels *k, const fa_attention_grad *g, int n_threads);
 void fa_pack_keys(const fa_kernels *k, const fa_packing *a, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);

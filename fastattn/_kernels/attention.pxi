@@ -1,11 +1,21 @@
 # Attention: a call forward and backward, packed keys, one query's gradient.
 
+def tiles():
+    """Whether there is a matrix unit, which takes calls whose query, key, value and context are bits of bfloat16."""
+    return level.f32.tiles != NULL
+
+
 cdef class Call:
-    """One attention problem: the C description, and the arrays that its pointers point into."""
+    """One attention problem: the C description, and the arrays that its pointers point into.
+
+    query, key and value of uint16 are bits of bfloat16, with a score of products and options that `tiles` take: context
+    and the gradients of these are of that type then too, and all else is float32.
+    """
     cdef fa_attention a
     cdef const fa_kernels *kernels
     cdef tuple keep
     cdef int kind, axes  # of query
+    cdef int real  # the type of what is neither query, key, value nor context
     cdef bint sparse
     cdef int64_t entries  # of the memory
 
@@ -14,7 +24,9 @@ cdef class Call:
         cdef fa_attention *a = &self.a
         cdef fa_sizes q, k, v, p
         cdef int n, kind
-        self.kind = kind = floats(query, "query")
+        cdef int real
+        self.kind = kind = stored(query, "query")
+        self.real = real = cnp.NPY_FLOAT32 if kind == cnp.NPY_UINT16 else kind
         memset(a, 0, sizeof(fa_attention))
         a.query = tensor(query, "query", kind, 2, 4, &q)
         self.axes = n = cnp.PyArray_NDIM(query)
@@ -46,7 +58,7 @@ cdef class Call:
             a.mask = <const uint8_t *>broadcasts(options.mask, "mask", cnp.NPY_BOOL, n, &q, a.Tk)
             a.mask_strides = _strides4(options.mask, n)
         if options.bias is not None:
-            a.bias = broadcasts(options.bias, "bias", kind, n, &q, a.Tk)
+            a.bias = broadcasts(options.bias, "bias", real, n, &q, a.Tk)
             a.bias_strides = _strides4(options.bias, n)
         a.key_lengths = <const int64_t *>maybe(options.key_lengths, "key_lengths", cnp.NPY_INT64, q.B)
         a.causal = options.causal
@@ -76,6 +88,12 @@ cdef class Call:
             between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
             same("table", "arrays with sparse weights", keys.table is not None, 0)
             normalizer.read(q.H, kind, a)
+        if kind == cnp.NPY_UINT16:
+            same("score", "kinds other than products on tiles", score.kernel != FA_SCORE_DOT or score.softcap != 0, 0)
+            same("options", "functions or dropout on tiles",
+                 (a.modifier != NULL) + (a.allow != NULL) + (a.seeds != NULL), 0)
+            same("keys", "panels, tables or sparse weights on tiles",
+                 (a.key_panels != NULL) + (a.position_rows != NULL) + self.sparse, 0)
 
     cdef inline int numbers(self) except -1:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -100,10 +118,10 @@ cdef class Call:
 
     cdef inline void *rows(self, object array, str name, int64_t width, int flags) except? NULL:
         """Check an array of `width` numbers for each row of the call, or None."""
-        return maybe(array, name, self.kind, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
+        return maybe(array, name, self.real, _times(self.a.B, self.a.H, self.a.Tq, width), flags)
 
-    def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum):
-        """Write the context, and whatever else is not None."""
+    def forward(self, cnp.ndarray context, weights, lse, row_max, row_sum, exact=None):
+        """Write the context, and whatever else is not None; exact, on tiles alone, is the context in float32."""
         cdef int status
         self.numbers()
         self.a.context = self.output(context, "context", &self.a.context_strides, FA_WRITE)
@@ -111,24 +129,30 @@ cdef class Call:
         self.a.lse = self.rows(lse, "lse", 1, FA_WRITE)
         self.a.row_max = self.rows(row_max, "row_max", 1, FA_WRITE)
         self.a.row_sum = self.rows(row_sum, "row_sum", 1, FA_WRITE)
+        same("exact", "arrays without tiles", exact is not None and self.kind != cnp.NPY_UINT16, 0)
+        self.a.exact = self.rows(exact, "exact", self.a.Dv, FA_WRITE)
         with nogil:
-            status = fa_attention_forward(self.kernels, &self.a, n_threads)
+            if self.kind == cnp.NPY_UINT16:
+                status = fa_attention_on_tiles(self.kernels, &self.a, n_threads)
+            else:
+                status = fa_attention_forward(self.kernels, &self.a, n_threads)
         finished(status, "attention")
 
     def backward(self, cnp.ndarray context, weights, cnp.ndarray row_max, cnp.ndarray row_sum, cnp.ndarray d_context,
                  d_weights, d_lse, cnp.ndarray d_query, cnp.ndarray d_key, cnp.ndarray d_value, d_bias, d_vector,
                  d_parameters, value=None):
-        """Write all gradients, and return whether they are finite; context, row_max and row_sum are those that forward
-        wrote, and value, if it is not None, is read in place of the call's. d_parameters, float64, has the sums of
-        functions from outside."""
+        """Write all gradients, and return whether they are finite; row_max, row_sum and context, on tiles that in
+        float32, are those that forward wrote, and value, if it is not None, is read in place of the call's.
+        d_parameters, float64, has the sums of functions from outside."""
         cdef fa_attention_grad g
         self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, value)
         same("normalizer", "objects", self.sparse, 0)
-        g.f.context = flat(context, "context", self.kind, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
+        g.f.context = flat(context, "context", self.real, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
+        g.f.exact = g.f.context
         g.f.weights = self.rows(weights, "weights", self.a.Tk, FA_READ)
         same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
-        g.f.row_max = flat(row_max, "row_max", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
-        g.f.row_sum = flat(row_sum, "row_sum", self.kind, _times(self.a.B, self.a.H, self.a.Tq))
+        g.f.row_max = flat(row_max, "row_max", self.real, _times(self.a.B, self.a.H, self.a.Tq))
+        g.f.row_sum = flat(row_sum, "row_sum", self.real, _times(self.a.B, self.a.H, self.a.Tq))
         g.d_lse = self.rows(d_lse, "d_lse", 1, FA_READ)
         return self._back(&g)
 
@@ -145,7 +169,10 @@ cdef class Call:
     cdef _back(self, fa_attention_grad *g):
         cdef int status
         with nogil:
-            status = fa_attention_backward(self.kernels, g, n_threads)
+            if self.kind == cnp.NPY_UINT16:
+                status = fa_attention_backward_on_tiles(self.kernels, g, n_threads)
+            else:
+                status = fa_attention_backward(self.kernels, g, n_threads)
         finished(status == FA_NO_MEMORY, "attention's gradients")
         return status == FA_OK
 
@@ -155,6 +182,8 @@ cdef class Call:
         cdef int kind
         cdef fa_attention *f = &g.f
         q.B, q.H, q.T = self.a.B, self.a.H, self.a.Tq
+        same("bias", "gradients, or of weights, on tiles",
+             self.kind == cnp.NPY_UINT16 and (d_bias is not None or d_weights is not None), 0)
         self.numbers()
         # The backward pass reads entry b of keys and values for entry b of the batch.
         same("rows", "arrays in the backward pass", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
@@ -170,7 +199,7 @@ cdef class Call:
             f.value_strides = _strides3(value)
         g.d_context = self.output(d_context, "d_context", &g.d_context_strides, FA_READ)
         g.d_weights = self.rows(d_weights, "d_weights", f.Tk, FA_READ)
-        g.d_query = self.rows(d_query, "d_query", f.D, FA_WRITE)
+        g.d_query = flat(d_query, "d_query", self.kind, _times(f.B, f.H, f.Tq, f.D), FA_WRITE)
         g.d_key = flat(d_key, "d_key", self.kind, _times(f.B, f.Hk, f.Tk, f.D), FA_WRITE)
         g.d_value = flat(d_value, "d_value", self.kind, _times(f.B, f.Hk, f.Tk, f.Dv), FA_WRITE)
         if fa_facts(f.score).vector or d_vector is not None:

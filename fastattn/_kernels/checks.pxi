@@ -52,6 +52,13 @@ cdef inline int floats(object a, str name) except -1:
     raise _refusal(a, name, cnp.NPY_FLOAT32, FA_READ)
 
 
+cdef inline int stored(object a, str name) except -1:
+    """The same, or uint16, the bits of bfloat16 numbers, at a level that multiplies them on a matrix unit."""
+    if level.f32.tiles != NULL and cnp.PyArray_Check(a) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.NPY_UINT16:
+        return cnp.NPY_UINT16
+    return floats(a, name)
+
+
 cdef inline void *flat(object a, str name, int kind, int64_t count, int flags=FA_READ) except? NULL:
     """`a` is contiguous and has `count` elements, whatever its axes."""
     if not _plain(a, kind, flags | FA_FLAT):

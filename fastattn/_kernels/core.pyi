@@ -125,6 +125,8 @@ class Sequences:
         order: Array | None = None,
     ) -> None: ...
 
+def tiles() -> bool: ...
+
 class Call:
     def __init__(
         self,
@@ -142,6 +144,7 @@ class Call:
         lse: Array | None,
         row_max: Array | None,
         row_sum: Array | None,
+        exact: Array | None = None,
     ) -> None: ...
     def backward(
         self,

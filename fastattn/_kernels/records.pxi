@@ -4,7 +4,7 @@
 # that read it, each time, as it may have changed in between.
 
 cdef extern from "kernels.h" nogil:
-    const int FA_SCORE_ADDITIVE, FA_SCORE_PAIRWISE, FA_BLOCK
+    const int FA_SCORE_ADDITIVE, FA_SCORE_DOT, FA_SCORE_PAIRWISE, FA_BLOCK
     int64_t fa_sums(const fa_attention *)
     const fa_score_facts *fa_facts(int32_t)
 

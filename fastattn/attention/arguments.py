@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, cast, frozen, name_of, output_array
+from fastattn._arrays import Array, as_array, cast, frozen, is_half, name_of, output_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
 from fastattn._relative import RelativeBias
@@ -249,8 +249,9 @@ def check_mask(value: object, shape: tuple[int, ...]) -> Array:
 
 def _float_array(name: str, value: object) -> Array:
     array = as_array(name, value)
-    if array.dtype.char not in "fd":
-        raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
+    if array.dtype.char not in "fd" and not is_half(array.dtype):
+        expected = "a float32, float64, float16 or bfloat16 array"
+        raise DTypeError(describe(name, expected, array.dtype, cast(name, array, np.float32)))
     return array
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 import numpy as np
 
 from fastattn import _cards, _reprs
-from fastattn._arrays import Array, gradient_array, like, native
+from fastattn._arrays import Array, as_array, gradient_array, like, narrowed, native, widened
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias, diagonals
@@ -22,6 +22,7 @@ from fastattn.attention.arguments import (
     score_arrays,
 )
 from fastattn.attention.functions import as_modifier, check_modified
+from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, Modifier, Options, ScoreLike
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.attention.residuals import Residuals
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionOutput", "Gradients", "attention", "attention_vjp"]
 
+_FLOAT32 = np.dtype(np.float32)
 _NDARRAY, _SOFTMAX = np.ndarray, "softmax"  # found sooner than through a module, and compared sooner
 
 
@@ -150,7 +152,8 @@ def attention(
     ----------
     query : array, shape (..., Tq, Dk)
         float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides. This and all other arrays may be of
-        another library, if in the CPU's memory: they are read in place (DLPack, ``__array_interface__``).
+        another library, if in the CPU's memory: they are read in place (DLPack, ``__array_interface__``). float16 and
+        bfloat16 (``ml_dtypes.bfloat16``) are types to store query, key, value, and a bias in: see Notes.
     key : array, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's (grouped queries).
     value : array, shape (..., Tk, Dv)
@@ -189,8 +192,8 @@ def attention(
     Returns
     -------
     array or AttentionOutput
-        The context, of query's dtype and library; `out` if it was given. A row that may attend to nothing is 0, its
-        lse -inf.
+        The context, of query's dtype and library, as weights are; `out` if it was given. A row that may attend to
+        nothing is 0, its lse -inf.
 
     Raises
     ------
@@ -204,6 +207,8 @@ def attention(
     Work: ``2 B H Tq Tk (Dk + Dv)`` operations, less what causal, window and lengths exclude. Memory beyond inputs and
     outputs: a fixed amount for each thread, and at most 48 rows against more than 512 keys leave a context for every
     512 keys. Nothing of size (Tq, Tk) is stored unless the weights are asked for; a location score is of that size.
+    Arrays of a half type are computed with in float32: copies of them, in memory of their number. Context and weights
+    are rounded once, to nearest; the lse is float32, and so are parameters of a score.
     Sparse normalizers keep the scores of one block of rows: for each thread, up to 96 rows against Tk keys, in at most
     256 KiB, or 6 rows where these need more. Values whose weight is 0 are not read, nor are masked ones.
     A row's bits do not depend on the batch, on padding, on the number of threads or on strides.
@@ -325,11 +330,17 @@ class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
     __slots__ = (
-        "call", "context", "given", "kernel", "key", "lse", "modifier", "normalizer", "operands", "options", "query",
-        "relative", "row_max", "row_sum", "scale", "score", "sparse", "value", "weights",
+        "call", "context", "exact", "given", "half", "half_bias", "kernel", "key", "lse", "modifier", "normalizer",
+        "operands", "options", "query", "relative", "row_max", "row_sum", "scale", "score", "sparse", "tiled", "value",
+        "weights",
     )  # fmt: skip
 
+    half: np.dtype[Any] | None  # a half type in which query, key and value came; everything here is float32 then
+    half_bias: bool  # the bias came in it too
     context: Array
+    weights: Any
+    tiled: bool  # computed on a matrix unit, in bfloat16
+    exact: tuple[Any, Any]  # context and weights before they were rounded to a half type
     modifier: "ScoreModifier | None"
     normalizer: Normalizer | None  # None: softmax
     sparse: core.KernelNormalizer | None
@@ -364,6 +375,19 @@ class _Forward:
         chosen = resolve(score)
         self.score = chosen = chosen if score_mod is None else chosen.whole()
         dtype = q.dtype
+        form, inputs = q, [q, k, v]
+        self.half = half = None
+        self.half_bias = self.tiled = False
+        if dtype.char not in "fd":
+            self.half = half = dtype
+            dtype = _FLOAT32
+            form = np.broadcast_to(np.float32(0), q.shape)
+            if bias is not None and not isinstance(bias, RelativeBias):
+                bias = as_array("bias", bias)
+                self.half_bias = bias.dtype == half
+                if self.half_bias:
+                    inputs.append(bias)
+                    bias = widened(bias)
         if chosen.parameters:
             score_arrays(chosen, dtype)
         chosen.check(q, k)
@@ -387,10 +411,15 @@ class _Forward:
         ):
             self.modifier = None if score_mod is None else as_modifier(score_mod)
             options = check_options(
-                q, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed, differentiate=keep_rows
-            )
+                form, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed,
+                differentiate=keep_rows,
+            )  # fmt: skip
         self.options = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
+        if half is not None:
+            self.tiled = on_tiles(half, width, of_kernel, factor, options, chosen.projects or self.sparse is not None)
+            if not self.tiled:
+                self.query, self.key, self.value = q, k, v = widened(q), widened(k), widened(v)
         self.operands: Operands | None = None
         if chosen.projects:
             self.operands = operands = chosen.project(q, k, factor)
@@ -400,25 +429,43 @@ class _Forward:
                 options = options.replace(whole, options.key_lengths)
         if self.modifier is not None:
             check_modified(chosen, self.modifier, self.operands is not None and self.operands.bias is not None)
+        if self.tiled:
+            q, k, v = q.view(np.uint16), k.view(np.uint16), v.view(np.uint16)
         self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
         shape = (*rows, v.shape[-1])
         if residuals is not None:  # computed before; what is left is the backward pass
             found = residuals.checked((shape, rows, rows, (*rows, keys)), dtype, self.sparse is None)
             self.context, self.row_max, self.row_sum, self.weights = found
+            self.exact = self.context, self.weights
             return
+        of_context = dtype if half is None or not self.tiled else half
         if out is None:
-            context = target = allocate("context", shape, dtype)
+            context = target = allocate("context", shape, of_context)
         else:
-            inputs = (self.query, self.key, v, *chosen.parameters.values())
-            context, target = check_output(out, shape, dtype, inputs, self.options)
+            inputs.extend(chosen.parameters.values())
+            context, target = check_output(out, shape, dtype if half is None else half, inputs, self.options)
+            if context.dtype != of_context:
+                context = allocate("context", shape, of_context)
         self.context = target
         self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
         self.lse = lse = np.empty(rows, dtype) if return_lse else None
         keep_rows = keep_rows and self.sparse is None
         self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
         self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
-        call.forward(context, weights, lse, row_max, row_sum)
-        if context is not target:
+        if half is not None and self.tiled:
+            exact = allocate("context", shape, dtype) if keep_rows else None
+            call.forward(context.view(np.uint16), weights, lse, row_max, row_sum, exact)
+            self.exact = exact, weights
+        else:
+            call.forward(context, weights, lse, row_max, row_sum)
+            self.exact = context, weights
+            if half is not None:
+                context = narrowed(context, half)
+                if out is None:
+                    self.context = context
+        if half is not None and weights is not None:
+            self.weights = narrowed(weights, half)
+        if self.context is not context:
             target[...] = context
 
     def output(self) -> AttentionOutput:
@@ -427,7 +474,8 @@ class _Forward:
 
     def residuals(self) -> Residuals:
         """Return what the backward pass needs beside the inputs."""
-        return Residuals(self.context, self.row_max, self.row_sum, self.weights)
+        context, weights = (self.context, self.weights) if self.half is None else self.exact
+        return Residuals(context, self.row_max, self.row_sum, weights)
 
     def backward(
         self,
@@ -447,10 +495,15 @@ class _Forward:
             Whether the gradient of the bias is computed.
         """
         bias_gradient = bias_gradient if bias_gradient is True else check_flag("bias_gradient", bias_gradient)
-        context, weights = self.context, self.weights
+        context, weights = self.exact
         query, key, value, score = self.query, self.key, self.value, self.score
+        call, dtype = self.call, _FLOAT32 if self.tiled else query.dtype
+        # Gradients of a bias and of weights are computed in float32.
+        on_tiles_too = self.tiled and d_weights is None and not (bias_gradient and self.options.bias is not None)
+        if self.tiled and not on_tiles_too:
+            query, key, value, call = self._widened()
         operands = Operands(query, key, None, query, key) if self.operands is None else self.operands
-        dtype = query.dtype
+        stored = dtype if self.half is None else self.half
         if d_context is None and d_weights is None and d_lse is None:
             hint = "pass the gradient of what the loss depends on."
             raise ArgumentError(describe("d_context", "at least one of d_context, d_weights, d_lse", "None", hint))
@@ -458,16 +511,22 @@ class _Forward:
             hint = "call attention_vjp(..., return_weights=True)."
             raise ArgumentError(describe("d_weights", "None unless the weights were returned", "an array", hint))
         if d_context is None:
-            d_out = np.zeros(context.shape, dtype)
+            d_out = np.zeros(context.shape, stored if on_tiles_too else dtype)
         else:
-            d_out = core.unit(_cotangent("d_context", d_context, context.shape, dtype))
+            d_out = _cotangent("d_context", d_context, context.shape, stored)
+            d_out = core.unit(d_out if self.half is None or on_tiles_too else widened(d_out))
         if d_weights is not None and weights is not None:
-            d_weights = native(_cotangent("d_weights", d_weights, weights.shape, dtype))
+            d_weights = _cotangent("d_weights", d_weights, weights.shape, stored)
+            d_weights = native(d_weights if self.half is None else widened(d_weights))
         if d_lse is not None and self.sparse is not None:
             hint = "rows of sparse weights have no log-sum-exp; leave d_lse out."
             raise UnsupportedError(describe("d_lse", "None with a sparse normalizer", "an array", hint))
         if d_lse is not None:
             d_lse = native(_cotangent("d_lse", d_lse, query.shape[:-1], dtype))
+        if on_tiles_too:
+            d_query, d_key, d_value = self._backward_on_tiles(d_out, d_lse)
+            tiled = Gradients(d_query, d_key, d_value, None, {})
+            return tiled if self.given is None else like(self.given, tiled)
         q, k = operands.query, operands.key
         # Without a batch entry or a query head there is no task that would write the gradients of the key heads.
         empty = core.empty if all(query.shape[:-2]) else np.zeros
@@ -493,7 +552,7 @@ class _Forward:
         if modifier is not None or functions is not None or of_rows is not None:
             d_parameters = np.zeros(sum(sizes))
         if self.normalizer is None or self.sparse is None:
-            finite = self.call.backward(
+            finite = call.backward(
                 np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
                 d_query, d_key, d_value, d_bias, d_vector, d_parameters,
             )  # fmt: skip
@@ -510,7 +569,7 @@ class _Forward:
         if not finite:
             sums = d_bias if d_relative is None else d_relative
             written = (d_query, d_key, sums, d_vector, d_parameters, d_alpha)
-            self._overflowed(operands, d_out, d_weights, d_lse, d_value, written)
+            self._overflowed(call, value, operands, d_out, d_weights, d_lse, d_value, written)
         of_normalizer = self.normalizer.reduce(d_alpha) if self.normalizer and d_alpha is not None else {}
         if d_bias is not None:
             d_bias = _narrow(d_bias, dtype)
@@ -530,11 +589,43 @@ class _Forward:
         if self.relative is not None:
             whole = d_bias if operands.bias is not None and self.relative.trained else None
             d_bias = d_relative if whole is None else self.relative.gradient(whole)
+        if self.half is not None:
+            d_query, d_key, d_value = (narrowed(x, self.half) for x in (d_query, d_key, d_value))
+            if self.half_bias and d_bias is not None:
+                d_bias = narrowed(d_bias, self.half)
         found = Gradients(d_query, d_key, d_value, d_bias if bias_gradient else None, parameters, of_normalizer)
         return found if self.given is None else like(self.given, found)
 
+    def _backward_on_tiles(self, d_context: Array, d_lse: Array | None) -> tuple[Array, Array, Array]:
+        """Return the gradients of query, key and value, which are bfloat16."""
+        empty = core.empty if all(self.query.shape[:-2]) else np.zeros
+        dtype, context = d_context.dtype, np.ascontiguousarray(self.exact[0])
+        d_query, d_key, d_value = (empty(x.shape, dtype) for x in (self.query, self.key, self.value))
+        of_rows = context, None, self.row_max, self.row_sum
+        finite = self.call.backward(
+            *of_rows, d_context.view(np.uint16), None, d_lse, d_query.view(np.uint16), d_key.view(np.uint16),
+            d_value.view(np.uint16), None, None, None,
+        )  # fmt: skip
+        if not finite:  # sums may overflow where those of less of everything do not
+            q, k, v, call = self._widened()
+            d_out = widened(d_context)
+            d_q, d_k, d_v = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+            if not call.backward(*of_rows, d_out, None, d_lse, d_q, d_k, d_v, None, None, None):
+                written = (d_q, d_k, None, None, None, None)
+                self._overflowed(call, v, Operands(q, k, None, q, k), d_out, None, d_lse, d_v, written)
+            for found, again in ((d_query, d_q), (d_key, d_k), (d_value, d_v)):
+                np.copyto(found, narrowed(again, dtype), where=~np.isfinite(found))
+        return d_query, d_key, d_value
+
+    def _widened(self) -> tuple[Array, Array, Array, core.Call]:
+        """Return query, key and value of a call on tiles in float32, and the call of them."""
+        query, key, value = widened(self.query), widened(self.key), widened(self.value)
+        return query, key, value, core.Call(query, core.Keys(key, value), self.kernel, self.scale, self.options)
+
     def _overflowed(
         self,
+        call: core.Call,
+        value: Array,
         operands: Operands,
         d_out: Array,
         d_weights: Array | None,
@@ -543,7 +634,7 @@ class _Forward:
         written: tuple[Array | None, ...],
     ) -> None:
         """Find gradients that are not finite once more, with less of everything, and put them in place."""
-        q, k, value = operands.query, operands.key, self.value
+        q, k = operands.query, operands.key
         rows = max(math.prod(q.shape[-3:-1] if q.ndim == 4 else q.shape[-2:-1]), k.shape[-2])
         beside, vector = (d_weights, d_lse), self.kernel.vector
         a, b = powers(d_out, value, beside, (q, k), vector, rows, self.options.keep_scale, self.scale)
@@ -556,13 +647,13 @@ class _Forward:
         if sums is not None and self.relative is not None and operands.bias is None:
             d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
         if self.sparse is None:
-            context = np.ascontiguousarray(less(self.context, b))
-            self.call.backward(
-                context, self.weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
+            context = np.ascontiguousarray(less(self.exact[0], b))
+            call.backward(
+                context, self.exact[1], self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
                 again_value, d_bias, d_vector, d_parameters, value,
             )  # fmt: skip
         else:
-            self.call.sparse_backward(
+            call.sparse_backward(
                 d_out, d_weights, d_query, d_key, again_value, d_bias, d_vector, d_parameters, d_alpha, value
             )
         merge(d_value, again_value, a)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
-from fastattn._arrays import Array, cast, row_array
+from fastattn._arrays import Array, cast, is_half, narrowed, row_array, widened
 from fastattn._kernels import core
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias
 from fastattn.attention.arguments import (
+    NO_OPTIONS,
     allocate,
     as_array,
     check_arrays,
@@ -24,6 +25,7 @@ from fastattn.attention.arguments import (
 )
 from fastattn.attention.functional import AttentionOutput, handed_back
 from fastattn.attention.functions import as_mask, as_modifier, check_modified, is_function
+from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier, ScoreLike
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from fastattn.jit import MaskFunction, ScoreModifier
 
 __all__ = ["Memory", "prepare"]
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def prepare(
@@ -72,7 +76,8 @@ def prepare(
 
     Notes
     -----
-    ``memory.attend(q)`` has the same bits as ``attention(q, key, value, ...)``.
+    ``memory.attend(q)`` has the same bits as ``attention(q, key, value, ...)``. Those of a half type
+    are kept in float32, but for bfloat16 where there is a matrix unit for it and the score is a product.
 
     Examples
     --------
@@ -84,8 +89,9 @@ def prepare(
     """
     chosen = resolve(score) if score_mod is None else resolve(score).whole()
     key, value = check_memory(key, value)
+    half = key.dtype if is_half(key.dtype) else None
     if chosen.parameters:
-        score_arrays(chosen, key.dtype)
+        score_arrays(chosen, key.dtype if half is None else _FLOAT32)
         chosen = chosen.keep(key.shape[-1])
     batch, keys = key.shape[0] if key.ndim > 2 else 1, key.shape[-2]
     if key_lengths is not None:
@@ -93,7 +99,12 @@ def prepare(
     modifier = None if score_mod is None else as_modifier(score_mod)
     allow = as_mask(mask) if is_function(mask) else None
     kept = None if mask is None or allow is not None else _memory_mask(mask, key.ndim, batch, keys)
-    return Memory(chosen, key, value, key_lengths, kept, modifier, allow)
+    if half is not None:
+        of_kernel = kernel_score(chosen, _FLOAT32, key.shape[-1])
+        functions = modifier is not None or allow is not None
+        if not on_tiles(half, key.shape[-1], of_kernel, 1.0, NO_OPTIONS, chosen.projects or functions):
+            key, value = widened(key), widened(value)
+    return Memory(chosen, key, value, key_lengths, kept, modifier, allow, half)
 
 
 def _memory_mask(value: object, axes: int, batch: int, keys: int) -> Array:
@@ -119,8 +130,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_allow", "_beams", "_end", "_form", "_keys", "_lengths", "_mask", "_modifier", "_ndim", "_packed_keys",
-        "_rows", "_score", "_shared", "_table", "_tk", "_values", "_width",
+        "_allow", "_beams", "_end", "_form", "_half", "_keys", "_lengths", "_mask", "_modifier", "_ndim",
+        "_packed_keys", "_rows", "_score", "_shared", "_table", "_tk", "_values", "_width",
     )  # fmt: skip
 
     def __init__(
@@ -132,8 +143,11 @@ class Memory:
         mask: Array | None,
         modifier: "ScoreModifier | None",
         allow: "MaskFunction | None",
+        half: np.dtype[Any] | None = None,
     ) -> None:
         self._score = score
+        # The half type that queries and contexts are of, while keys and values, unless all is on tiles, are float32.
+        self._half = half
         self._modifier = modifier
         self._allow = allow
         self._ndim = key.ndim
@@ -150,14 +164,23 @@ class Memory:
         self._form: Array | None = None
         self._keys = _four_axes(core.unit(score.project_key(key)))
         self._values = _four_axes(value)
-        # None where there is a table.
-        self._packed_keys: Array | None = packed_keys(self._score, self._keys, 0, self._tk)
+        # None where there is a table, or keys are kept as they came.
+        self._packed_keys: Array | None = None if self._kept else packed_keys(self._score, self._keys, 0, self._tk)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the keys without their width."""
         full = (self._batch, self._keys.shape[1], self._tk)
         return (self._tk,) if self._ndim == 2 else (full[0], self._tk) if self._ndim == 3 else full
+
+    @property
+    def _kept(self) -> bool:
+        """Whether keys and values are of the half type."""
+        return self._keys.dtype == self._half
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return self._keys.dtype if self._half is None else self._half
 
     @property
     def _batch(self) -> int:
@@ -219,8 +242,14 @@ class Memory:
         array or AttentionOutput
         """
         score, keys, tk = self._score, self._keys, self._tk
-        asked = query
-        query = self._check_query(query)
+        asked, half = query, self._half
+        real = keys.dtype if half is None else _FLOAT32
+        query = inputs = self._check_query(query)
+        if half is not None:
+            query = widened(query)
+            if bias is not None and not isinstance(bias, RelativeBias):
+                bias = as_array("bias", bias)
+                bias = widened(bias) if bias.dtype == half else bias
         if return_weights is not False or return_lse is not False:
             return_weights = check_flag("return_weights", return_weights)
             return_lse = check_flag("return_lse", return_lse)
@@ -229,7 +258,7 @@ class Memory:
             sparse = check_sparse(resolve_normalizer(normalizer), query.dtype, query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
-            self._form = np.broadcast_to(keys.dtype.type(0), (*self.shape, self._width))
+            self._form = np.broadcast_to(real.type(0), (*self.shape, self._width))
         score.check(query, self._form)
         rows = query.shape[:-1]
         allow = self._allow
@@ -249,8 +278,8 @@ class Memory:
         given = options = check_options(
             query, tk, modifier, mask, None, causal, window, bias, dropout, seed, allow=allow
         )
-        factor = score.default_scale(self._width) if scale is None else check_scale(scale, keys.dtype)
-        of_kernel = kernel_score(score, keys.dtype, self._width)
+        factor = score.default_scale(self._width) if scale is None else check_scale(scale, real)
+        of_kernel = kernel_score(score, real, self._width)
         projected, extra = query, options.bias
         if score.projects:
             projected = core.unit(score.project_query(query))
@@ -262,14 +291,19 @@ class Memory:
         if self._lengths is not None or extra is not options.bias:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
+        values, table, tiled = self._values, self._table, False
+        if half is not None and self._kept:
+            tiled = on_tiles(half, self._width, of_kernel, factor, options, sparse is not None)
+            keys, values = (x.view(np.uint16) if tiled else widened(x) for x in (keys, values))
+            projected = inputs.view(np.uint16) if tiled else projected
         beams = self._beams
         if beams > 1 and options.only_lengths and sparse is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            found = self._attend_beams(projected, of_kernel, factor, return_weights, return_lse)
-            return handed_back(asked, out, found)
-        values, table = self._values, self._table
-        if table is not None and sparse is not None:
-            # Kernels of sparse weights read every key several times: what the table names is brought together for them.
+            found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse)
+            return handed_back(asked, out, found if half is None else _rounded(found, half))
+        if table is not None and (sparse is not None or tiled):
+            # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
+            # brought together for them.
             at = np.arange(tk)[:, None]
             keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
             table = None
@@ -279,17 +313,35 @@ class Memory:
         if out is None:
             context = target = allocate("context", shape, query.dtype)
         else:
-            context, target = check_output(out, shape, query.dtype, (query, keys, self._values), given)
+            every = (inputs, keys, self._values)
+            context, target = check_output(out, shape, query.dtype if half is None else half, every, given)
+            if half is not None:
+                context = allocate("context", shape, query.dtype)
+        if tiled:
+            context = allocate("context", shape, projected.dtype)
         weights = allocate("weights", (*rows, tk), query.dtype) if return_weights else None
         lse = np.empty(rows, query.dtype) if return_lse else None
         call.forward(context, weights, lse, None, None)
-        if context is not target:
+        if half is not None:
+            rounded, weights, lse = _rounded(AttentionOutput(context, weights, lse), half)
+            if out is None:
+                target = rounded
+            else:
+                target[...] = rounded
+        elif context is not target:
             target[...] = context
         found = AttentionOutput(target, weights, lse) if return_weights or return_lse else target
         return found if out is None and type(asked) is np.ndarray else handed_back(asked, out, found)
 
     def _attend_beams(
-        self, query: Array, score: core.KernelScore, factor: float, weights: bool, lse: bool
+        self,
+        query: Array,
+        keys: Array,
+        values: Array,
+        score: core.KernelScore,
+        factor: float,
+        weights: bool,
+        lse: bool,
     ) -> Array | AttentionOutput:
         beams, lengths = self._beams, self._lengths
         assert self._rows is not None
@@ -300,12 +352,13 @@ class Memory:
 
         entries = np.ascontiguousarray(self._rows[::beams])
         options = core.Options(key_lengths=None if lengths is None else np.ascontiguousarray(lengths[::beams]))
-        stored = core.Keys(self._keys, self._values, self._packed_keys, entries, None, self._tk)
+        stored = core.Keys(keys, values, self._packed_keys, entries, None, self._tk)
         call = core.Call(together(query), stored, score, factor, options)
         context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)
         heads = math.prod(rows) // len(query)
-        found = allocate("weights", (batch, heads, beams, self._tk), query.dtype) if weights else None
-        sums = np.empty((batch, heads, beams), query.dtype) if lse else None
+        real = _FLOAT32 if query.dtype == np.uint16 else query.dtype
+        found = allocate("weights", (batch, heads, beams, self._tk), real) if weights else None
+        sums = np.empty((batch, heads, beams), real) if lse else None
         call.forward(together(context), found, sums, None, None)
         if not weights and not lse:
             return context
@@ -371,9 +424,11 @@ class Memory:
         each position are, and `attend` packs them when it reads them.
         """
         key, value = check_memory(key, value)
-        if key.dtype.char != self._keys.dtype.char:
-            expected = f"{self._keys.dtype}, the dtype of the memory"
-            raise DTypeError(describe("key", expected, key.dtype, cast("key", key, self._keys.dtype)))
+        if key.dtype.char != self._dtype.char:
+            expected = f"{self._dtype}, the dtype of the memory"
+            raise DTypeError(describe("key", expected, key.dtype, cast("key", key, self._dtype)))
+        if self._half is not None and not self._kept:
+            key, value = widened(key), widened(value)
         for name, array, width in (("key", key, self._width), ("value", value, self._values.shape[-1])):
             if array.ndim != self._ndim or array.shape[-1] != width or array.shape[:-2] != self.shape[:-1]:
                 expected = f"shape ({', '.join(map(str, (*self.shape[:-1], 'T', width)))})"
@@ -394,7 +449,7 @@ class Memory:
         if self._table is not None:
             self._packed_keys = None
             self._table = np.concatenate([self._table, np.repeat(np.arange(batch)[None], total - tk, axis=0)])
-        else:
+        elif not self._kept:
             width = core.panel_width(self._keys)
             self._packed_keys = packed_keys(self._score, self._keys, tk // width * width, total, self._packed_keys)
         self._tk = self._end[0] = total
@@ -446,11 +501,11 @@ class Memory:
             self._table, self._rows, self._packed_keys = np.repeat(np.arange(batch)[None], tk, axis=0), None, None
             self._beams = 1
         else:
-            assert panels is not None
+            new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
+        if table is None and panels is not None:
             used = core.panel_elements(keys, self._score.kernel, tk)
             elements = core.panel_elements(keys, self._score.kernel, capacity)
             new_panels = core.aligned_empty((*leading, elements), panels.dtype)
-            new_keys[:, :, :tk], new_values[:, :, :tk] = keys[:, :, :tk], values[:, :, :tk]
             new_panels[:, :, :used] = panels[:, :, :used]
             self._packed_keys = new_panels
         self._keys, self._values = new_keys, new_values
@@ -459,9 +514,9 @@ class Memory:
 
     def _check_query(self, query: Array) -> Array:
         query = check_arrays(query, query, query)[0]
-        if query.dtype.char != self._keys.dtype.char:
-            expected = f"{self._keys.dtype}, the dtype of the memory"
-            raise DTypeError(describe("query", expected, query.dtype, cast("query", query, self._keys.dtype)))
+        if query.dtype.char != self._dtype.char:
+            expected = f"{self._dtype}, the dtype of the memory"
+            raise DTypeError(describe("query", expected, query.dtype, cast("query", query, self._dtype)))
         if query.ndim != self._ndim or (query.ndim > 2 and query.shape[0] != self._batch):
             expected = f"{self._ndim} axes and batch size {self._batch}"
             hint = f"the memory has shape {self.shape}; use memory.select(rows) for beams."
@@ -482,11 +537,19 @@ class Memory:
         for name, value in state.items():
             setattr(self, name, value)
         self._keys, self._values = core.unit(self._keys), core.unit(self._values)
-        if self._table is None:
+        if self._table is None and not self._kept:
             self._packed_keys = packed_keys(self._score, self._keys, 0, self._tk)
 
     def __repr__(self) -> str:
-        return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._keys.dtype})"
+        return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype})"
+
+
+def _rounded(found: Any, half: np.dtype[Any]) -> Any:
+    """Return a context, of float32 or of bits, or an output, in a half type; the lse stays float32."""
+    if not isinstance(found, AttentionOutput):
+        return found.view(half) if found.dtype == np.uint16 else narrowed(found, half)
+    weights = None if found.weights is None else narrowed(found.weights, half)
+    return AttentionOutput(_rounded(found.context, half), weights, found.lse)
 
 
 def _neighbours(rows: Array) -> int:

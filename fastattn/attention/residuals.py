@@ -17,11 +17,11 @@ class Residuals(NamedTuple):
     Attributes
     ----------
     context : array, shape (..., Tq, Dv)
-        The context itself, not a copy.
+        The context itself, not a copy; of arrays of a half type, in float32 as it was before it was rounded.
     row_max, row_sum : array, shape (..., Tq), or None
         The largest score of each row, and the sum of exponentials of the others less it. None with a sparse normalizer.
     weights : array, shape (..., Tq, Tk), or None
-        The weights themselves, where they were asked for; only a gradient of them needs them.
+        The weights themselves, where they were asked for, likewise; only a gradient of them needs them.
     """
 
     context: Array

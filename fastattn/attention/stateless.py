@@ -101,7 +101,8 @@ def attention_forward(
     if out is None and forward.given is None:  # nothing to hand back in other arrays
         return (forward.output() if return_weights or return_lse else forward.context), forward.residuals()
     whole, kept = handed_back(query, out, forward.output()), handed_back(query, None, forward.residuals())
-    kept = kept._replace(context=whole.context, weights=whole.weights)
+    if forward.half is None:
+        kept = kept._replace(context=whole.context, weights=whole.weights)
     return (whole if return_weights or return_lse else whole.context), kept
 
 

@@ -75,6 +75,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])  # which NumPy has not
 def _of_rows(function: Callable[..., Any], of_none: float) -> Callable[..., Any]:
     return lambda x: function(np.asarray(x, np.float64), axis=-1, keepdims=True, initial=of_none)
 
+
 _SMALLER = "select({0} < {1}, {0}, select({0} == {0}, {1}, {0}))"  # NaN where either is
 _LARGER = "select({0} > {1}, {0}, select({0} == {0}, {1}, {0}))"
 

@@ -85,7 +85,7 @@ WRONG = {
     "integer query": (lambda: call(query=ones(2, 3, 4, dtype=int)), DTypeError, "query", "int64"),
     "object key": (lambda: call(key=ones(2, 5, 4, dtype=object)), DTypeError, "key", "object"),
     "complex value": (lambda: call(value=ones(2, 5, 6, dtype=np.complex64)), DTypeError, "value", "complex64"),
-    "half query": (lambda: call(query=ones(2, 3, 4, dtype=np.float16)), DTypeError, "query", "float16"),
+    "half query": (lambda: call(query=ones(2, 3, 4, dtype=np.float16)), DTypeError, "key", "float32"),
     "text query": (lambda: call(query="hello"), DTypeError, "query", None),
     "ragged query": (lambda: call(query=[[1.0, 2.0], [3.0]]), DTypeError, "query", None),
     "None as query": (lambda: fastattn.attention(None, ones(5, 4), ones(5, 4)), DTypeError, "query", None),

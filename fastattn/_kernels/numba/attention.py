@@ -29,9 +29,14 @@ from fastattn._kernels.numba.records import ADDITIVE, SCORES, KernelNormalizer, 
 from fastattn._kernels.numba.sparse import least_weight, sparse_backward, sparse_forward, sparse_space
 from fastattn._kernels.numba.threads import get_num_threads, in_parts
 
-__all__ = ["Call", "pack_keys", "panel_elements", "panel_width", "xla_handlers"]
+__all__ = ["Call", "pack_keys", "panel_elements", "panel_width", "tiles", "xla_handlers"]
 
 _INT64, _UINT64, _BOOL = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.bool_)
+
+
+def tiles() -> bool:
+    """Whether there is a matrix unit: none."""
+    return False
 
 
 class Call:

@@ -1,0 +1,452 @@
+/* Dot attention of bfloat16 arrays on a matrix unit, forward: what forward.inl computes, for scores q_i . k_j.
+ *
+ *   s_ij = options(scale * q_i . k_j),   p_ij = bfloat16(2^60 e^(s_ij - m_i))
+ *   context_i = sum_j p_ij v_j / sum_j p_ij
+ *
+ * Query, key, value and context are bfloat16 (strides in such numbers), all else is float32. A task is one (batch, key
+ * head) and up to rows_per_task rows, whose products with the keys are made for 32 rows at a time:
+ *   1. pack the task's queries as rows
+ *   2. for each chunk of keys: pack keys as columns, values as pairs; they serve all rows of the task
+ *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
+ *   4.     scores by tiles, kept in a strip
+ *   5.     for each row: options, maximum, exponentials rounded to bfloat16, their sum
+ *   6.     context += weights x values by tiles, once it is scaled where a maximum has grown
+ *   7. divide, round, write context, lse
+ *
+ * Numerics. Both sums of step 5 and 6 are of the same rounded weights, so that a constant value comes out as it went
+ * in; the sum that is saved for lse and the backward pass is of those before they were rounded. Weights are times 2^60:
+ * products with values of size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
+ * A score depends on its query and key alone, a weight on what is left of it in its row: what the tile's other rows and
+ * columns hold changes no bit, and a pair that may not be read is never multiplied by anything but zero, since plain
+ * rows (tile/halves.inl) are not in tiles. They are computed afterwards, pair by pair, in float32.
+ * Bound for D = Dv = 64: 64 cycles of the unit for 16 x 16 scores, and about 14 vector operations for each 16 of them.
+ */
+#ifndef FA_ATTENTION_DOT_TILES_INL
+#define FA_ATTENTION_DOT_TILES_INL
+#include "../sizes.h"
+#include "../vec/vec.h"
+#include "../kernels.h"
+#include "../tile/halves.inl"
+#include "rows.inl"
+#ifndef FA_TILE_FILE /* this file is read by itself */
+#define FA_TILE_FILE "../tile/amx_model.h"
+#endif
+#include FA_TILE_FILE
+
+#define FA_TILE_ROWS 32
+#define FA_TILE_KEYS 128
+#define FA_TILE_CHUNK 512
+#define FA_STRIP_ROW (FA_TILE_KEYS + 16) /* rows of a strip do not fall on the same lines of the cache */
+#define FA_WEIGHT_UP 60                  /* weights are times 2^60 */
+
+typedef struct {
+    const fa_attention *a;
+    int64_t b, hk, first_head, row0, rows, rows_padded, length, chunk;
+    int64_t depth, ldv; /* of queries and keys, in blocks of 32; of contexts */
+    int64_t keys_at;    /* the first key of a block among those of the chunk */
+    half_source queries, keys, values;
+    char *query_tiles, *key_tiles, *value_tiles, *weights;
+    uint8_t *plain_queries, *plain_keys, *plain_values;
+    float *strip, *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
+    float *max;
+    vec *sum, *rounded;
+    int any_plain, any_far;
+} dot_state;
+
+/* 32 rows, or what is left of them. */
+typedef struct {
+    int64_t first, rows;
+    int64_t head[FA_TILE_ROWS], query[FA_TILE_ROWS];
+    fa_range range[FA_TILE_ROWS];
+} dot_rows;
+
+FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, char *workspace) {
+    char *w = workspace;
+    const int64_t tiles = (rows + TILE_N - 1) / TILE_N * TILE_N;
+    s->depth = half_blocks(a->D);
+    s->ldv = half_blocks(a->Dv) * TILE_K;
+    /* What is read once need not wait in the second level of the cache. */
+    s->chunk = rows <= FA_TILE_ROWS ? FA_TILE_KEYS : FA_TILE_CHUNK;
+    s->query_tiles = take_of(TILE_BYTES, &w, tiles / TILE_N, s->depth);
+    s->key_tiles = take_of(TILE_BYTES, &w, s->chunk / TILE_N, s->depth);
+    s->value_tiles = take_of(TILE_BYTES, &w, s->chunk / TILE_K, s->ldv / TILE_N);
+    s->weights = take_of(TILE_BYTES, &w, FA_TILE_KEYS / TILE_K, 2);
+    s->strip = take(&w, FA_TILE_ROWS, FA_STRIP_ROW);
+    s->context = take(&w, tiles, s->ldv);
+    s->far = take(&w, tiles, s->ldv);
+    s->max = take(&w, tiles, 1);
+    s->sum = take_of(sizeof(vec), &w, tiles, 1);
+    s->rounded = take_of(sizeof(vec), &w, tiles, 1);
+    s->plain_queries = take_of(1, &w, rows, 1);
+    s->plain_keys = take_of(1, &w, s->chunk, 1);
+    s->plain_values = take_of(1, &w, s->chunk, 1);
+    return w - workspace;
+}
+
+FA_FUNC int64_t dot_tiles_workspace(const fa_attention *a, int64_t rows) {
+    dot_state s;
+    return dot_layout(&s, a, rows, (char *)64);
+}
+
+FA_INLINE const uint16_t *dot_query(const dot_state *s, int64_t head, int64_t query) {
+    return (const uint16_t *)s->a->query + row_at(&s->a->query_strides, s->b, head, query);
+}
+
+/* Step 1. Rows of a group of heads need not be a stride apart. */
+FA_FUNC void dot_pack_queries(dot_state *s) {
+    const fa_attention *a = s->a;
+    fa_row row = fa_task_row(a, s->row0);
+    for (int64_t r = 0; r < (s->rows + TILE_N - 1) / TILE_N * TILE_N; r++) {
+        char *to = s->query_tiles + r / TILE_N * s->depth * TILE_BYTES + r % TILE_N * 64;
+        const uint16_t *query = NULL;
+        if (r < s->rows) {
+            query = dot_query(s, s->first_head + row.head, row.query);
+            row = fa_next_row(a, row);
+            s->plain_queries[r] = (uint8_t)half_plain(query, a->D, 0, HALF_LARGE);
+            s->any_plain |= s->plain_queries[r];
+            if (s->plain_queries[r]) query = NULL;
+        }
+        for (int64_t c = 0; c < s->depth; c++, to += TILE_BYTES)
+            if (query)
+                half_row(query, c * TILE_K, a->D, to);
+            else
+                memset(to, 0, 64);
+    }
+}
+
+/* Step 2: keys first..last-1. */
+FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *value, int64_t first, int64_t last) {
+    const fa_attention *a = s->a;
+    const int64_t n = last - first, tiles = s->ldv / TILE_N;
+    s->keys = (half_source){key + first * a->key_strides.row, a->key_strides.row, n, a->D, s->plain_keys};
+    s->values = (half_source){value + first * a->value_strides.row, a->value_strides.row, n, a->Dv, s->plain_values};
+    s->any_plain &= 1; /* of the queries */
+    for (int64_t j = 0; j < n; j++) {
+        s->plain_keys[j] = (uint8_t)half_plain(s->keys.rows + j * s->keys.stride, a->D, 0, HALF_LARGE);
+        s->plain_values[j] =
+            (uint8_t)half_plain(s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST);
+        s->any_plain |= (s->plain_keys[j] | s->plain_values[j]) << 1;
+    }
+    for (int64_t j = 0; j < n; j += TILE_K) {
+        for (int64_t i = 0; i < TILE_K; i += TILE_N)
+            half_columns(&s->keys, j + i, s->key_tiles + (j + i) / TILE_N * s->depth * TILE_BYTES);
+        half_pairs(&s->values, j, tiles, s->value_tiles + j / TILE_K * tiles * TILE_BYTES);
+    }
+}
+
+/* Two tiles of columns by one of rows, in registers 0 and 1, or by two, the second in 2 and 3. Only register 7 has 16
+ * rows when there are fewer than that. */
+#define PRODUCTS(rows0, rows1, columns0, columns1)                                                                     \
+    TILE_LOAD(4, rows0, 64);                                                                                           \
+    if (two) {                                                                                                         \
+        TILE_LOAD(6, columns0, 64);                                                                                    \
+        TILE_LOAD(7, columns1, 64);                                                                                    \
+        TILE_LOAD(5, rows1, 64);                                                                                       \
+        TILE_BFLOAT16(0, 4, 6);                                                                                        \
+        TILE_BFLOAT16(1, 4, 7);                                                                                        \
+        TILE_BFLOAT16(2, 5, 6);                                                                                        \
+        TILE_BFLOAT16(3, 5, 7);                                                                                        \
+    } else {                                                                                                           \
+        TILE_LOAD(7, columns0, 64);                                                                                    \
+        TILE_BFLOAT16(0, 4, 7);                                                                                        \
+        TILE_LOAD(7, columns1, 64);                                                                                    \
+        TILE_BFLOAT16(1, 4, 7);                                                                                        \
+    }
+
+/* Step 4: scores of 32 rows, or of up to 16, with n keys, a multiple of 32; `columns` are tiles of keys. */
+FA_INLINE void dot_scores(int two, int rows, const char *query, const char *columns, int64_t depth, int64_t n,
+                          float *strip) {
+    TILES(rows);
+    const int64_t tile = depth * TILE_BYTES, row = FA_STRIP_ROW * sizeof(float);
+    for (int64_t j = 0; j < n; j += TILE_K, columns += 2 * tile) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        if (two) {
+            TILE_ZERO(2);
+            TILE_ZERO(3);
+        }
+        for (int64_t c = 0; c < tile; c += TILE_BYTES) {
+            PRODUCTS(query + c, query + tile + c, columns + c, columns + tile + c);
+        }
+        TILE_STORE(0, strip + j, row);
+        TILE_STORE(1, strip + j + TILE_N, row);
+        if (two) {
+            TILE_STORE(2, strip + TILE_N * FA_STRIP_ROW + j, row);
+            TILE_STORE(3, strip + TILE_N * FA_STRIP_ROW + j + TILE_N, row);
+        }
+    }
+}
+
+/* Step 6: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
+FA_INLINE void dot_context(int two, int rows, const char *weights, const char *values, int64_t wide, int64_t n,
+                           float *context, int64_t ldv) {
+    TILES(rows);
+    const int64_t row = ldv * (int64_t)sizeof(float), tile = FA_TILE_KEYS / TILE_K * TILE_BYTES;
+    for (int64_t c = 0; c < ldv; c += TILE_K, values += 2 * TILE_BYTES) {
+        float *low = context + TILE_N * ldv;
+        TILE_LOAD(0, context + c, row);
+        TILE_LOAD(1, context + c + TILE_N, row);
+        if (two) {
+            TILE_LOAD(2, low + c, row);
+            TILE_LOAD(3, low + c + TILE_N, row);
+        }
+        for (int64_t j = 0; j < n / TILE_K; j++) {
+            const char *left = weights + j * TILE_BYTES, *right = values + j * wide * TILE_BYTES;
+            PRODUCTS(left, left + tile, right, right + TILE_BYTES);
+        }
+        TILE_STORE(0, context + c, row);
+        TILE_STORE(1, context + c + TILE_N, row);
+        if (two) {
+            TILE_STORE(2, low + c, row);
+            TILE_STORE(3, low + c + TILE_N, row);
+        }
+    }
+}
+
+#undef PRODUCTS
+
+/* 2^x, 0 below 2^-126, with a relative error of 2^-22: x = k + r, |r| <= 1/2, and a polynomial of degree 5 by least
+ * squares with weights that even the errors out. */
+FA_INLINE vec dot_power(vec x) {
+    const vec magic = vset1(FA_MAGIC), k = (x + magic) - magic, r = x - k;
+    vec g = vset1(0.001326472706534452f);
+    g = vfma(g, r, vset1(0.009671512648923401f));
+    g = vfma(g, r, vset1(0.055507337436908125f));
+    g = vfma(g, r, vset1(0.24022242085172912f));
+    g = vfma(g, r, vset1(0.6931469775988577f));
+    return vscale2_or_zero(vfma(g, r, vset1(1)), k, x, vset1(-126));
+}
+
+/* Step 5 for n scores of a row, a multiple of 32, times `scale`: weights go to the tiles of the row. Returns what the
+ * sums so far are to be multiplied by. */
+FA_INLINE float dot_softmax(const float *S, int64_t n, float scale, float *max, vec *sum, vec *rounded, char *weights) {
+    const vec f = vset1(scale);
+    vec mx = vload(S) * f;
+    for (int64_t j = VL; j < n; j += VL) mx = vmax(mx, vload(S + j) * f);
+    const float top = vhmax(mx);
+    float factor = 1, base = *max;
+    if (top > *max) {
+        factor = *max == NEG_INF ? 0 : dot_power(vset1((*max - top) * FA_LOG2E))[0];
+        *max = base = top;
+    } else if (*max == NEG_INF) {
+        base = 0;
+    }
+    const vec from = vset1(base), log2e = vset1(FA_LOG2E), up = vset1(FA_WEIGHT_UP);
+    vec all = *sum * vset1(factor), all_rounded = *rounded * vset1(factor);
+    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
+#pragma GCC unroll 4
+        for (int i = 0; i < TILE_N; i += VL) {
+            vec x = dot_power(vfma(vload(S + j + i) * f - from, log2e, up));
+            vec y = dot_power(vfma(vload(S + j + TILE_N + i) * f - from, log2e, up));
+            all = all + (x + y);
+            const uvec pair = half_pair(&x, &y);
+            memcpy(weights + i * 4, &pair, sizeof pair);
+            all_rounded = all_rounded + (x + y);
+        }
+    }
+    *sum = all;
+    *rounded = all_rounded;
+    return factor;
+}
+
+/* The keys of a block whose scores a row needs: those of from..to-1 in its range, in whole 32. */
+typedef struct {
+    int64_t lo, hi, first, last;
+} dot_span;
+
+FA_INLINE dot_span dot_span_of(fa_range range, int64_t from, int64_t to) {
+    const int64_t lo = range.lo > from ? range.lo : from, hi = range.hi < to ? range.hi : to;
+    if (lo >= hi) return (dot_span){from, from, from, from};
+    return (dot_span){lo, hi, lo / TILE_K * TILE_K, (hi + TILE_K - 1) / TILE_K * TILE_K};
+}
+
+/* What is not to be had from tiles, and options, on the scores of a row; strip[j] is that of key j. Pairs of a plain
+ * query or key are computed; what may not be read becomes -inf. Returns the factor that scores have yet to be
+ * multiplied by. */
+FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int64_t query, fa_range range,
+                            dot_span span, float *strip, int plain_query, const half_source *keys, int64_t key0,
+                            const uint8_t *plain_keys) {
+    float *S = strip + span.first, scale = (float)a->scale;
+    const int elementwise = has_elementwise(a);
+    if (plain_query || plain_keys || elementwise || !(scale > 0) || a->weights) {
+        scale_row(S, S, span.last - span.first, scale);
+        scale = 1;
+        if (plain_query || plain_keys) {
+            const uint16_t *q = (const uint16_t *)a->query + row_at(&a->query_strides, b, head, query);
+            for (int64_t j = span.lo; j < span.hi; j++)
+                if (plain_query || plain_keys[j - key0])
+                    strip[j] = half_product(q, keys->rows + (j - key0) * keys->stride, a->D, (float)a->scale);
+        }
+    }
+    if (elementwise) {
+        const int64_t n = (span.last < a->Tk ? span.last : a->Tk) - span.first;
+        row_options(a, b, head, query, range, span.first, n, S, NULL, NULL);
+    }
+    for (int64_t j = span.first; j < span.lo; j++) strip[j] = NEG_INF;
+    for (int64_t j = span.hi; j < span.last; j++) strip[j] = NEG_INF;
+    return scale;
+}
+
+/* Step 5 for row i of 32, with keys from..to-1 of a block that begins with key `begin`. */
+FA_FUNC void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t from, int64_t to) {
+    const fa_attention *a = s->a;
+    const int64_t r = t->first + i, at = (s->b * a->H + t->head[i]) * a->Tq + t->query[i];
+    char *weights = s->weights + i / TILE_N * (FA_TILE_KEYS / TILE_K) * TILE_BYTES + i % TILE_N * 64;
+    float *strip = s->strip + i * FA_STRIP_ROW - begin;
+    const dot_span span = dot_span_of(t->range[i], from, to);
+    for (int64_t j = from; j < to; j += TILE_K)
+        if (j < span.first || j >= span.last) memset(weights + (j - begin) / TILE_K * TILE_BYTES, 0, 64);
+    if (span.first == span.last) return;
+    const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, s->plain_queries[r],
+                                    &s->keys, begin - s->keys_at, s->any_plain & 2 ? s->plain_keys : NULL);
+    if (a->weights)
+        memcpy(a->weights + at * a->Tk + span.lo, strip + span.lo, (size_t)(span.hi - span.lo) * sizeof(float));
+    const float factor = dot_softmax(strip + span.first, span.last - span.first, scale, s->max + r, s->sum + r,
+                                     s->rounded + r, weights + (span.first - begin) / TILE_K * TILE_BYTES);
+    if (factor != 1) {
+        scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
+        if (s->any_far) scale_row(s->far + r * s->ldv, s->far + r * s->ldv, s->ldv, factor);
+    }
+}
+
+/* What plain values add to a row, of keys from..to-1 that it may read. */
+FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t from, int64_t to) {
+    const int64_t lo = t->range[i].lo > from ? t->range[i].lo : from, hi = t->range[i].hi < to ? t->range[i].hi : to;
+    const float *strip = s->strip + i * FA_STRIP_ROW - begin;
+    const char *weights = s->weights + i / TILE_N * (FA_TILE_KEYS / TILE_K) * TILE_BYTES + i % TILE_N * 64;
+    float *context = s->context + (t->first + i) * s->ldv, *far = s->far + (t->first + i) * s->ldv;
+    for (int64_t j = lo; j < hi; j++) {
+        const int64_t at = j - begin + s->keys_at;
+        if (!s->plain_values[at] || strip[j] == NEG_INF) continue;
+        uint16_t p;
+        memcpy(&p, weights + (j - begin) / TILE_K * TILE_BYTES + (j % TILE_N * 2 + j / TILE_N % 2) * 2, 2);
+        const uint16_t *value = s->values.rows + at * s->values.stride;
+        if (!s->any_far) memset(s->far, 0, (size_t)(s->rows_padded * s->ldv) * sizeof(float));
+        s->any_far = 1;
+        for (int64_t c = 0; c < s->a->Dv; c++)
+            if ((value[c] & 0x7fffu) >= HALF_LARGEST)
+                far[c] += half_real(p) * 0x1p-100f * half_real(value[c]);
+            else
+                context[c] += half_real(p) * half_real(value[c]);
+    }
+}
+
+/* Steps 3 to 6 for 32 rows over the keys of a chunk that begins with key `start`. */
+FA_INLINE void dot_block(dot_state *s, const dot_rows *t, int two, int rows, int64_t start, int64_t lo, int64_t hi) {
+    const int64_t tiles = s->ldv / TILE_N;
+    const char *query = s->query_tiles + t->first / TILE_N * s->depth * TILE_BYTES;
+    for (int64_t begin = lo / FA_TILE_KEYS * FA_TILE_KEYS; begin < hi; begin += FA_TILE_KEYS) {
+        const int64_t end = begin + FA_TILE_KEYS < hi ? begin + FA_TILE_KEYS : hi;
+        const int64_t from = lo > begin ? lo / TILE_K * TILE_K : begin;
+        const int64_t to = (end + TILE_K - 1) / TILE_K * TILE_K;
+        s->keys_at = begin - start;
+        dot_scores(two, rows, query, s->key_tiles + (from - start) / TILE_N * s->depth * TILE_BYTES, s->depth,
+                   to - from, s->strip + (from - begin));
+        for (int i = 0; i < t->rows; i++) dot_row(s, t, i, begin, from, to);
+        dot_context(two, rows, s->weights + (from - begin) / TILE_K * TILE_BYTES,
+                    s->value_tiles + (from - start) / TILE_K * tiles * TILE_BYTES, tiles, to - from,
+                    s->context + t->first * s->ldv, s->ldv);
+        if (s->any_plain & 2)
+            for (int i = 0; i < t->rows; i++) dot_plain_values(s, t, i, begin, from, to);
+    }
+}
+
+/* Step 7 for one row. */
+FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t query) {
+    const fa_attention *a = s->a;
+    const int64_t at = (s->b * a->H + head) * a->Tq + query;
+    const float *total = s->context + r * s->ldv, *far = s->far + r * s->ldv, max = s->max[r];
+    const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = vhsum(s->rounded[r]);
+    const int empty = max == NEG_INF && sum == 0;
+    const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
+    uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
+    for (int64_t c = 0; c < a->Dv; c += TILE_N) {
+        _Alignas(64) float row[TILE_N];
+        const int64_t n = a->Dv - c < TILE_N ? a->Dv - c : TILE_N;
+        for (int i = 0; i < TILE_N; i += VL) vstore(row + i, empty ? zero : vload(total + c + i) * f + zero);
+        for (int i = 0; s->any_far && !empty && i < n; i++) {
+            const float more = far[c + i] / rounded;
+            if (!(more == 0)) {
+                const float x = more * 0x1p100f + row[i]; /* infinite by rounding alone, or of what is infinite */
+                row[i] = more - more == 0 && x - x != 0 ? (x > 0 ? 0x1.fep127f : -0x1.fep127f) : x;
+            }
+        }
+        if (a->exact) memcpy(a->exact + at * a->Dv + c, row, (size_t)n * sizeof(float));
+        for (int i = 0; i < n; i++) out[c + i] = half_of(row[i]);
+    }
+    if (a->row_max) a->row_max[at] = max;
+    if (a->row_sum) a->row_sum[at] = sum;
+    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)((double)max + log((double)sum));
+    if (a->weights) {
+        float *w = a->weights + at * a->Tk;
+        const vec base = vset1(max == NEG_INF ? 0 : max), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
+        for (int64_t j = 0; j < a->Tk; j += VL)
+            vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - base) * log2e) * g, a->Tk - j);
+    }
+}
+
+FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace) {
+    dot_state s;
+    const int64_t head_task = task / plan->pieces, group = a->H / a->Hk;
+    memset(&s, 0, sizeof s);
+    dot_layout(&s, a, plan->rows_per_task, workspace);
+    s.a = a;
+    s.b = head_task / a->Hk;
+    s.hk = head_task % a->Hk;
+    s.first_head = s.hk * group;
+    s.row0 = task % plan->pieces * plan->rows_per_task;
+    s.rows = group * a->Tq - s.row0 < plan->rows_per_task ? group * a->Tq - s.row0 : plan->rows_per_task;
+    s.length = fa_key_length(a, s.b);
+    s.rows_padded = (s.rows + TILE_N - 1) / TILE_N * TILE_N;
+    const int64_t memory = fa_memory_row(a, s.b);
+    const uint16_t *key = (const uint16_t *)a->key + row_at(&a->key_strides, memory, s.hk, 0);
+    const uint16_t *value = (const uint16_t *)a->value + row_at(&a->value_strides, memory, s.hk, 0);
+    dot_pack_queries(&s);
+    if (s.rows % FA_TILE_ROWS) memset(s.weights, 0, 2 * FA_TILE_KEYS / TILE_K * TILE_BYTES); /* of rows that are not */
+    memset(s.context, 0, (size_t)(s.rows_padded * s.ldv) * sizeof(float));
+    int64_t key_lo = s.length, key_hi = 0;
+    fa_row row = fa_task_row(a, s.row0);
+    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
+        const int64_t head = s.first_head + row.head;
+        const fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
+        s.max[r] = NEG_INF;
+        s.sum[r] = s.rounded[r] = vset1(0);
+        if (k.lo < k.hi) {
+            key_lo = k.lo < key_lo ? k.lo : key_lo;
+            key_hi = k.hi > key_hi ? k.hi : key_hi;
+        }
+        float *w = a->weights ? a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk : NULL;
+        for (int64_t j = 0; w && j < a->Tk; j++) w[j] = NEG_INF;
+    }
+    const int few = s.rows <= TILE_N ? (int)s.rows : TILE_N; /* rows of a tile */
+    TILES_BEGIN(few);
+    for (int64_t start = key_lo / s.chunk * s.chunk; start < key_hi; start += s.chunk) {
+        const int64_t stop = start + s.chunk < key_hi ? start + s.chunk : key_hi;
+        dot_pack_keys(&s, key, value, start, stop);
+        row = fa_task_row(a, s.row0);
+        for (int64_t r = 0; r < s.rows; r += FA_TILE_ROWS) {
+            dot_rows t = {.first = r, .rows = s.rows - r < FA_TILE_ROWS ? s.rows - r : FA_TILE_ROWS};
+            int64_t lo = stop, hi = start;
+            for (int i = 0; i < t.rows; i++, row = fa_next_row(a, row)) {
+                t.head[i] = s.first_head + row.head;
+                t.query[i] = row.query;
+                t.range[i] = fa_row_range(a, s.b, t.head[i], s.length, row.query);
+                if (t.range[i].lo >= t.range[i].hi) continue;
+                lo = t.range[i].lo < lo ? t.range[i].lo : lo;
+                hi = t.range[i].hi > hi ? t.range[i].hi : hi;
+            }
+            lo = lo < start ? start : lo;
+            hi = hi > stop ? stop : hi;
+            if (lo >= hi) continue;
+            if (t.rows > TILE_N)
+                dot_block(&s, &t, 1, TILE_N, start, lo, hi);
+            else
+                dot_block(&s, &t, 0, few, start, lo, hi);
+        }
+    }
+    TILES_END();
+    row = fa_task_row(a, s.row0);
+    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
+        dot_finish(&s, r, s.first_head + row.head, row.query);
+}
+#endif

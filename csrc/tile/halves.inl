@@ -1,0 +1,180 @@
+/* bfloat16 numbers as operands of a matrix unit: tiles of 16 rows of 32 numbers, 1024 bytes.
+ *
+ *   rows       16 rows of 32 numbers, as they lie: the left side of a product over their columns
+ *   columns    of 16 rows of 32 numbers: row k has numbers 2 k and 2 k + 1 of each of the 16, the right side of it
+ *   pairs      of 32 rows of 16 numbers: row k has the numbers of rows k and k + 16, side by side: the right side of a
+ *              product over rows, whose left side has its numbers in that order (half_pair)
+ *
+ * The unit takes numbers below the smallest normal one for zero, and 0 times what a masked row holds may be NaN. So a
+ * row with a number whose products could be lost, or that is not finite, is a plain row: tiles have zeros in its place,
+ * and whoever multiplies adds what it would have given, in float32, for the pairs that count. Which rows are plain is
+ * decided row by row.
+ */
+#ifndef FA_TILE_HALVES_INL
+#define FA_TILE_HALVES_INL
+#include "../vec/vec.h"
+
+#define TILE_BYTES 1024
+#define TILE_K 32 /* numbers of a row */
+#define TILE_N 16 /* rows of a tile, and columns of a product */
+
+typedef uint32_t uvec __attribute__((vector_size(FA_VBYTES)));
+typedef uint16_t hvec __attribute__((vector_size(FA_VBYTES / 2)));
+
+/* Sizes of finite numbers, as bits: products of two below HALF_LARGE do not overflow, and those of one of at least
+ * HALF_SMALL with a weight or a gradient are lost only where these are below 2^-66. */
+#define HALF_SMALL 0x2180u   /* 2^-60 */
+#define HALF_LARGE 0x5d80u   /* 2^60 */
+#define HALF_LARGEST 0x5780u /* 2^48, of values, which meet weights of up to 2^60 */
+
+FA_INLINE float half_real(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+/* To nearest, ties to even; a finite number stays finite. */
+FA_INLINE uint16_t half_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    const uint16_t found = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return (found & 0x7fff) == 0x7f80 && (bits & 0x7fffffff) != 0x7f800000 ? (uint16_t)(found - 1) : found;
+}
+
+/* The same of a vector, which is finite. */
+FA_INLINE hvec half_vector(vec x) {
+    const uvec bits = (uvec)x;
+    return __builtin_convertvector((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16, hvec);
+}
+FA_INLINE uvec half_bits(const uint16_t *x) {
+    hvec h;
+    memcpy(&h, x, sizeof h);
+    return __builtin_convertvector(h, uvec);
+}
+FA_INLINE vec half_load(const uint16_t *x) { return (vec)(half_bits(x) << 16); }
+
+/* Whether a row has a number of size `large` or more, or, unless `small` is 0, one below that other than zero. */
+FA_INLINE int half_plain(const uint16_t *x, int64_t n, uint32_t small, uint32_t large) {
+    uvec over = {0}, under = {0};
+    int64_t c = 0;
+    for (; c + 2 * VL <= n; c += 2 * VL) {
+        uvec two;
+        memcpy(&two, x + c, sizeof two);
+        two &= 0x7fff7fffu; /* neither of the sums reaches the other half */
+        over |= two + (0x8000u - large) * 0x10001u;
+        under |= ~(two + (0x8000u - small) * 0x10001u);
+    }
+    uvec found = over;
+    if (small) found |= under;
+    uint32_t any = 0;
+    for (int i = 0; i < VL; i++) any |= found[i];
+    any &= 0x80008000u;
+    for (int64_t i = any ? 0 : c; i < n; i++) { /* zeros are below `small`, too */
+        const uint32_t size = x[i] & 0x7fffu;
+        if (size >= large || (small && size && size < small)) return 1;
+    }
+    return 0;
+}
+
+/* 32 numbers of a row from column `at`, zeros beyond n. */
+FA_INLINE void half_row(const uint16_t *x, int64_t at, int64_t n, char *to) {
+    if (at + TILE_K <= n) {
+        memcpy(to, x + at, 2 * TILE_K);
+        return;
+    }
+    memset(to, 0, 2 * TILE_K);
+    if (at < n) memcpy(to, x + at, (size_t)(n - at) * 2);
+}
+
+/* A square of 32-bit numbers, 16 rows of 64 bytes: rows become columns. */
+FA_INLINE void half_transpose(const char *from, char *to) {
+#if defined(vtranspose) && FA_VBYTES == 64
+    vec a[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) memcpy(&a[i], from + i * 64, 64);
+    vtranspose(a);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) memcpy(to + i * 64, &a[i], 64);
+#else
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 16; j++) memcpy(to + i * 64 + j * 4, from + j * 64 + i * 4, 4);
+#endif
+}
+
+/* Rows first..first+15 as they lie, a tile for each 32 columns, `apart` bytes from one to the next. Of rows beyond the
+ * n of the array, and plain ones, zeros. */
+typedef struct {
+    const uint16_t *rows;
+    int64_t stride, n, width;
+    const uint8_t *plain; /* of each of the n */
+} half_source;
+
+FA_INLINE const uint16_t *half_source_row(const half_source *s, int64_t i) {
+    return i < s->n && !s->plain[i] ? s->rows + i * s->stride : NULL;
+}
+FA_INLINE int64_t half_blocks(int64_t n) { return (n + TILE_K - 1) / TILE_K; }
+
+/* Columns of 16 rows: a tile for each 32 numbers. */
+FA_INLINE void half_columns(const half_source *s, int64_t first, char *to) {
+    for (int64_t c = 0; c < s->width; c += TILE_K, to += TILE_BYTES) {
+        _Alignas(64) char rows[TILE_BYTES];
+        for (int i = 0; i < TILE_N; i++) {
+            const uint16_t *row = half_source_row(s, first + i);
+            if (row)
+                half_row(row, c, s->width, rows + i * 64);
+            else
+                memset(rows + i * 64, 0, 64);
+        }
+        half_transpose(rows, to);
+    }
+}
+
+/* Two vectors side by side in pairs of 16 bits. */
+FA_INLINE uvec half_beside(uvec first, uvec second) { return first | second << 16; }
+
+/* Pairs of 32 rows: a tile for each 16 numbers, up to `tiles` of them. */
+FA_INLINE void half_pairs(const half_source *s, int64_t first, int64_t tiles, char *to) {
+    static const uint16_t zeros[TILE_N];
+    for (int k = 0; k < TILE_N; k++) {
+        const uint16_t *one = half_source_row(s, first + k), *two = half_source_row(s, first + TILE_N + k);
+        for (int64_t t = 0; t < tiles; t++) {
+            const int64_t c = t * TILE_N;
+            const uint16_t *x = one && c + TILE_N <= s->width ? one + c : zeros;
+            const uint16_t *y = two && c + TILE_N <= s->width ? two + c : zeros;
+            uint16_t rest[2][TILE_N];
+            if (c < s->width && c + TILE_N > s->width) {
+                memset(rest, 0, sizeof rest);
+                if (one) memcpy(rest[0], one + c, (size_t)(s->width - c) * 2);
+                if (two) memcpy(rest[1], two + c, (size_t)(s->width - c) * 2);
+                x = rest[0];
+                y = rest[1];
+            }
+#pragma GCC unroll 4
+            for (int i = 0; i < TILE_N; i += VL) {
+                const uvec pair = half_beside(half_bits(x + i), half_bits(y + i));
+                memcpy(to + t * TILE_BYTES + k * 64 + i * 4, &pair, sizeof pair);
+            }
+        }
+    }
+}
+
+/* x and y, rounded to nearest in place, ties away from zero, and side by side: a row of a left side. */
+FA_INLINE uvec half_pair(vec *x, vec *y) {
+    const uvec a = ((uvec)*x + 0x8000u) & 0xffff0000u, b = ((uvec)*y + 0x8000u) & 0xffff0000u;
+    *x = (vec)a;
+    *y = (vec)b;
+    return (a >> 16) | b;
+}
+
+/* The product of two rows of bfloat16 in float32, for plain rows; factor multiplies the first. */
+FA_FUNC float half_product(const uint16_t *x, const uint16_t *y, int64_t n, float factor) {
+    vec sum = vset1(0);
+    int64_t c = 0;
+    for (; c + VL <= n; c += VL) sum = vfma(half_load(x + c) * vset1(factor), half_load(y + c), sum);
+    float rest = vhsum(sum);
+    for (; c < n; c++) rest += half_real(x[c]) * factor * half_real(y[c]);
+    return rest;
+}
+#endif

@@ -1,0 +1,332 @@
+"""Attention of arrays in half types: numbers, gradients, bits, and what is refused.
+
+How far results may lie from the float64 twin of the rounded inputs. Outputs: 2 u A + 4 eps A (1 + S) with u = 2^-8 of
+bfloat16 or 2^-11 of float16, eps of float32, A the sum of the terms' absolute values: rounding the result, and each
+weight where products take weights of the type. Gradients: the same for each product on the way, so 4 u of the
+gradient's unit (`bounds`), which has absolute values for all terms.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cases import CASES, make, options, twin_options
+from checks import same_bits, units_of
+
+import fastattn
+from fastattn import _reference
+from fastattn.errors import DTypeError, FastattnError
+
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 arrays are those of ml_dtypes")
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOAT16 = np.dtype(np.float16)
+UNIT = {BFLOAT16: 2.0**-8, FLOAT16: 2.0**-11}
+EPS = float(np.finfo(np.float32).eps)
+SMALLEST = {BFLOAT16: 2.0**-126, FLOAT16: 2.0**-24}  # as in float32, or the spacing of the type
+
+
+def rounded(problem, dtype):
+    """The problem with numbers that the type holds, in float32; the bias and the score's parameters stay."""
+    named = {name: getattr(problem, name).astype(dtype).astype(np.float32) for name in ("query", "key", "value")}
+    cotangents = {
+        name: getattr(problem, name).astype(dtype).astype(np.float32)
+        for name in ("d_context", "d_weights")
+        if getattr(problem, name) is not None
+    }
+    return replace(problem, **named, **cotangents)
+
+
+def halves(problem, dtype):
+    """Query, key and value of a rounded problem in the type."""
+    return tuple(x.astype(dtype) for x in problem.arrays)
+
+
+def excess(found, exact, unit, dtype, factor):
+    """The largest error over what is allowed: 1 is at the limit."""
+    found, exact = found.astype(np.float64), np.asarray(exact, np.float64)
+    room = factor * UNIT[dtype] * unit + 4 * EPS * unit + SMALLEST[dtype]
+    with np.errstate(invalid="ignore"):
+        same = (found == exact) | (np.isnan(found) & np.isnan(exact))
+        error = np.where(same, 0.0, np.abs(found - exact))
+    return float(np.max(np.where(np.isnan(error), np.inf, error) / room, initial=0.0))
+
+
+def check_forward(case, dtype):
+    """Context, weights and lse of a case."""
+    problem = rounded(make(case), dtype)
+    softmax = case.normalizer == "softmax"
+    given = {"return_weights": True, "return_lse": softmax}
+    output = fastattn.attention(*halves(problem, dtype), **options(problem), **given)
+    exact = _reference.attention(*problem.arrays, **twin_options(problem))
+    units = units_of(problem).forward()
+    assert output.context.dtype == dtype and output.weights.dtype == dtype
+    assert excess(output.context, exact[0], units[0], dtype, 2) <= 1
+    assert excess(output.weights, exact[1], units[1], dtype, 2) <= 1
+    if softmax:
+        assert output.lse.dtype == np.float32
+        finite = np.isfinite(exact[2])
+        assert (np.isneginf(output.lse) == ~finite).all()
+        error = np.abs(output.lse - np.where(finite, exact[2], 0))[finite]
+        assert (error <= 4 * EPS * units[2][finite]).all()
+
+
+def check_gradients(case, dtype, parts=("d_context",)):
+    """All gradients of a case."""
+    problem = rounded(make(case), dtype)
+    given = {name: getattr(problem, name) for name in parts}
+    wants = {"return_weights": "d_weights" in parts, "return_lse": "d_lse" in parts}
+    _, backward = fastattn.attention_vjp(*halves(problem, dtype), **options(problem), **wants)
+    stored = {name: x if name == "d_lse" else x.astype(dtype) for name, x in given.items()}
+    found = backward(**stored)
+    exact = _reference.attention_vjp(*problem.arrays, **twin_options(problem), **given)
+    units = units_of(problem).backward(**given)
+    for name in ("query", "key", "value"):
+        assert getattr(found, name).dtype == dtype, name
+        assert excess(getattr(found, name), getattr(exact, name), getattr(units, name), dtype, 4) <= 1, name
+    for name, gradient in found.score.items():
+        assert gradient.dtype == np.float32, name
+        assert excess(gradient, exact.score[name], units.score[name], dtype, 4) <= 1, name
+    if exact.bias is not None:
+        assert found.bias.dtype == np.float32
+        assert excess(found.bias, exact.bias, units.bias, dtype, 4) <= 1
+
+
+FLOAT32 = [case for case in CASES if case.dtype == "float32"]
+PRODUCTS = [case for case in FLOAT32 if case.score in ("dot", "scaled_dot") and case.normalizer == "softmax"]
+OTHERS = [case for case in FLOAT32 if case not in PRODUCTS and case.name.endswith(("-3d", "-grouped", "everything"))]
+FEW = [case for case in PRODUCTS if case.name in ("scaled_dot-3d", "scaled_dot-grouped", "scaled_dot-mask-6x70")]
+BY_TYPE = [(case, BFLOAT16) for case in (*PRODUCTS, *OTHERS)] + [(case, FLOAT16) for case in (*FEW, *OTHERS[::3])]
+
+
+def name(given):
+    return given.name if hasattr(given, "name") else None
+
+
+@pytest.mark.parametrize(("case", "dtype"), BY_TYPE, ids=name)
+def test_forward(case, dtype):
+    check_forward(case, dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype"), BY_TYPE, ids=name)
+def test_gradients(case, dtype):
+    check_gradients(case, dtype)
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+@pytest.mark.parametrize("case", FEW, ids=name)
+def test_gradients_of_all_three_outputs(case, dtype):
+    check_gradients(case, dtype, ("d_context", "d_weights", "d_lse"))
+
+
+def arrays(dtype, *shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(np.float32).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+def test_out_is_filled_and_returned(dtype):
+    q, k, v = arrays(dtype, (2, 5, 8), (2, 9, 8), (2, 9, 6))
+    expected = fastattn.attention(q, k, v)
+    out = np.zeros((2, 5, 12), dtype)[..., ::2]
+    assert fastattn.attention(q, k, v, out=out) is out and same_bits([out], [expected])
+    with pytest.raises(FastattnError, match="out"):
+        fastattn.attention(q, k, v, out=np.empty((2, 5, 6), np.float32))
+    square = v[:, :5].copy()
+    with pytest.raises(FastattnError, match="overlaps"):
+        fastattn.attention(q, k, square[:, [0, 1, 2, 3, 4, 0, 1, 2, 3]], bias=None, out=q[..., :6])
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+def test_the_two_functions_without_state_have_the_bits_of_one(dtype):
+    q, k, v, d = arrays(dtype, (2, 5, 8), (2, 9, 8), (2, 9, 6), (2, 5, 6))
+    output, backward = fastattn.attention_vjp(q, k, v, return_weights=True)
+    again, residuals = fastattn.attention_forward(q, k, v, return_weights=True)
+    assert residuals.context.dtype == residuals.row_sum.dtype == residuals.weights.dtype == np.float32
+    found = fastattn.attention_backward(q, k, v, residuals, d, d_weights=output.weights)
+    assert same_bits([*output[:2], *backward(d, d_weights=output.weights)[:3]], [*again[:2], *found[:3]])
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+def test_the_gradient_of_a_bias_has_its_type(dtype):
+    q, k, v, d, bias = arrays(dtype, (2, 5, 8), (2, 9, 8), (2, 9, 6), (2, 5, 6), (5, 9))
+    context, backward = fastattn.attention_vjp(q, k, v, bias=bias)
+    wide, wide_backward = fastattn.attention_vjp(q, k, v, bias=bias.astype(np.float32))
+    narrow, exact = backward(d).bias, wide_backward(d).bias
+    assert same_bits([context], [wide])
+    assert narrow.dtype == dtype and exact.dtype == np.float32 and same_bits([narrow], [exact.astype(dtype)])
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+@pytest.mark.parametrize("case", FEW, ids=name)
+def test_the_same_bits_in_any_batch_and_layout(case, dtype):
+    problem = rounded(make(case), dtype)
+    rest = {key: value for key, value in options(problem).items() if key != "mask"}
+    q, k, v = halves(problem, dtype)
+    d = problem.d_context.astype(dtype)
+
+    def every(q, k, v, d, **more):
+        context, backward = fastattn.attention_vjp(q, k, v, **rest, **more)
+        return [context, *backward(d)[:3]]
+
+    whole = every(q, k, v, d)
+    strided = [np.repeat(x, 2, axis=-2)[..., ::2, :] for x in (q, k, v, d)]
+    assert same_bits(every(*strided), whole)
+    alone = every(*(x[1:2] for x in (q, k, v, d)))
+    assert same_bits(alone, [x[1:2] for x in whole])
+    padded = [np.concatenate([x, np.full_like(x, np.nan)], axis=-2) for x in (k, v)]
+    longer = every(q, *padded, d, key_lengths=np.full(len(q), k.shape[-2]))
+    assert same_bits([longer[0], longer[1], *(x[..., : k.shape[-2], :] for x in longer[2:])], whole)
+
+
+def test_numbers_beyond_float16_become_infinite_and_others_stay():
+    q, k, v, d = arrays(FLOAT16, (2, 4), (3, 4), (3, 2), (2, 2))
+    big = np.full((3, 2), 60000, FLOAT16)
+    assert same_bits([fastattn.attention(q, k, big)], [np.full((2, 2), 60000, FLOAT16)])
+    _, backward = fastattn.attention_vjp(q * FLOAT16.type(0), k, v * FLOAT16.type(9000))
+    gradients = backward(d * FLOAT16.type(9000))
+    assert np.isinf(gradients.query).any() and np.isfinite(gradients.value).all()
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+def test_types_do_not_mix(dtype):
+    q, k, v, d = arrays(dtype, (5, 8), (9, 8), (9, 6), (5, 6))
+    _, backward = fastattn.attention_vjp(q, k, v)
+    for wrong in (
+        lambda: fastattn.attention(q, k.astype(np.float32), v),
+        lambda: fastattn.attention(q, k, v, bias=np.zeros((5, 9))),
+        lambda: fastattn.attention(q, k, v, score=fastattn.scores.General(np.zeros((8, 8)))),
+        lambda: backward(d.astype(np.float32)),
+    ):
+        with pytest.raises(DTypeError, match="Hint"):
+            wrong()
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+def test_a_memory_has_the_bits_of_attention(dtype):
+    q, k, v, more, bias = arrays(dtype, (3, 4, 2, 8), (3, 2, 9, 8), (3, 2, 9, 6), (3, 2, 2, 8), (9,))
+    memory = fastattn.prepare(k, v)
+    assert f"{dtype}" in repr(memory)
+    expected = fastattn.attention(q, k, v, bias=bias, return_weights=True, return_lse=True)
+    found = memory.attend(q, bias=bias, return_weights=True, return_lse=True)
+    assert found.context.dtype == dtype and same_bits(list(found), list(expected))
+    out = np.empty_like(expected.context)
+    assert memory.attend(q, bias=bias, out=out) is out and same_bits([out], [expected.context])
+    rows = [2, 2, 0, 0]
+    beams = memory.select(rows).attend(q[rows][..., :1, :], return_weights=True)
+    assert same_bits(
+        list(beams[:2]), list(fastattn.attention(q[rows][..., :1, :], k[rows], v[rows], return_weights=True)[:2])
+    )
+    longer = memory.extended(more, more[..., :6])
+    keys, values = np.concatenate([k, more], axis=2), np.concatenate([v, more[..., :6]], axis=2)
+    assert same_bits([longer.attend(q)], [fastattn.attention(q, keys, values)])
+    with pytest.raises(DTypeError, match="the dtype of the memory"):
+        memory.attend(q.astype(np.float32))
+
+
+LARGEST = float(np.finfo(np.float32).max) * (1 - 2.0**-8)  # nearly that of bfloat16
+WILD = [2.0**-130, 2.0**-70, 2.0**50, 2.0**62, LARGEST]  # what a matrix unit loses, or would overflow with
+
+
+@pytest.mark.parametrize("size", WILD)
+@pytest.mark.parametrize("where", ["query", "key", "value", "d_context"])
+def test_numbers_near_the_ends_of_the_type(where, size):
+    """Some numbers of one row of one array; the others are small enough that nothing of the exact result overflows."""
+    problem = rounded(make(next(c for c in CASES if c.name == "scaled_dot-3d")), BFLOAT16)
+    found = {name: getattr(problem, name).copy() for name in ("query", "key", "value", "d_context")}
+    found[where][:, 1::3, ::2] = np.float32(size) * np.sign(found[where][:, 1::3, ::2])
+    if size > 1:
+        for other in {"query": ("key",), "key": ("query",), "value": ("d_context",), "d_context": ("value",)}[where]:
+            found[other] = found[other] * np.float32(2.0**-10 / size)
+    found = {name: x.astype(BFLOAT16).astype(np.float32) for name, x in found.items()}
+    problem = replace(problem, **found)
+    exact = _reference.attention(*problem.arrays, **twin_options(problem))
+    context, backward = fastattn.attention_vjp(*halves(problem, BFLOAT16), **options(problem))
+    assert excess(context, exact[0], units_of(problem).forward()[0], BFLOAT16, 2) <= 1
+    given = {"d_context": problem.d_context}
+    gradients = backward(problem.d_context.astype(BFLOAT16))
+    twin = _reference.attention_vjp(*problem.arrays, **twin_options(problem), **given)
+    units = units_of(problem).backward(**given)
+    for name in ("query", "key", "value"):
+        with np.errstate(over="ignore"):
+            expected = getattr(twin, name).astype(np.float32).astype(BFLOAT16).astype(np.float64)
+        assert excess(getattr(gradients, name), expected, getattr(units, name), BFLOAT16, 4) <= 1, name
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, LARGEST, 2.0**-130])
+@pytest.mark.parametrize("limit", ["mask", "causal", "lengths"])
+def test_what_one_row_may_not_read_changes_none_of_its_bits(limit, bad):
+    """Keys and values that are masked for one query of a tile and not for its neighbour."""
+    q, k, v, d = arrays(BFLOAT16, (2, 2, 40, 24), (2, 2, 40, 24), (2, 2, 40, 20), (2, 2, 40, 20))
+    rest = {"mask": np.ones((40, 40), bool)} if limit == "mask" else {}
+    if limit == "mask":
+        rest["mask"][:20, [5, 17, 33]] = False
+    reached = slice(20) if limit == "mask" else slice(17)  # rows that read none of the keys that change
+    changed = [5, 17, 33] if limit == "mask" else [17, 33] if limit == "causal" else list(range(30, 40))
+    if limit == "causal":
+        rest["causal"] = "top_left"
+    if limit == "lengths":
+        rest["key_lengths"], reached = [30, 30], slice(40)
+
+    def every(k, v):
+        output, backward = fastattn.attention_vjp(q, k, v, **rest, return_lse=True)
+        gradients = backward(d)
+        kept = [i for i in range(40) if i not in changed]
+        rows = [x[..., reached, :] for x in (output.context, output.lse[..., None], gradients.query)]
+        return [*rows, *([x[..., kept, :] for x in gradients[1:3]] if limit == "lengths" else [])], output, gradients
+
+    before = every(k, v)[0]
+    for which in (0, 1):
+        pair = [k.copy(), v.copy()]
+        pair[which][..., changed, :] = bad
+        after, output, gradients = every(*pair)
+        assert same_bits(after, before)
+        if limit == "lengths":
+            assert not gradients.key[..., 30:, :].astype(np.float32).any()
+        elif np.isnan(bad):
+            assert np.isnan(output.context[..., 39, :].astype(np.float32)).all()
+            untouched = [j for j in range(17) if j not in changed]
+            if which == 0:
+                assert np.isnan(gradients.query[..., 39, :].astype(np.float32)).all()
+            assert np.isfinite(gradients.query[..., reached, :].astype(np.float32)).all() and untouched
+
+
+def test_a_nan_in_a_query_reaches_its_row_alone():
+    q, k, v = arrays(BFLOAT16, (2, 40, 24), (2, 70, 24), (2, 70, 20))
+    before = fastattn.attention(q, k, v)
+    q[:, 7, 3] = np.nan
+    after = fastattn.attention(q, k, v)
+    rows = [i for i in range(40) if i != 7]
+    assert same_bits([after[:, rows]], [before[:, rows]]) and np.isnan(after[:, 7].astype(np.float32)).all()
+
+
+def test_constant_values_come_out_as_they_went_in():
+    q, k = arrays(BFLOAT16, (3, 40, 24), (3, 300, 24))
+    v = np.full((3, 300, 33), 3.140625, BFLOAT16)
+    assert (fastattn.attention(q, k, v) == v[:, :40]).all()
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16], ids=name)
+def test_rows_of_any_task_have_the_same_bits(dtype):
+    """A row alone, in a block, against more keys than a block has, and on one thread or two."""
+    q, k, v, d = arrays(dtype, (1, 4, 70, 40), (1, 2, 700, 40), (1, 2, 700, 72), (1, 4, 70, 72))
+    whole, lse = fastattn.attention(q, k, v, return_lse=True)[::2]
+    for rows in (slice(0, 1), slice(3, 20), slice(31, 64)):
+        part = fastattn.attention(q[:, :, rows], k, v, return_lse=True)
+        assert same_bits([part.context, part.lse], [whole[:, :, rows], lse[:, :, rows]])
+    threads = fastattn.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 5):
+            fastattn.set_num_threads(count)
+            context, backward = fastattn.attention_vjp(q, k, v)
+            found.append([context, *backward(d)[:3]])
+    finally:
+        fastattn.set_num_threads(threads)
+    assert all(same_bits(one, found[0]) for one in found) and same_bits([found[0][0]], [whole])
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
+@pytest.mark.parametrize("case", FEW, ids=name)
+def test_gradients_of_lse_alone(case, dtype):
+    check_gradients(case, dtype, ("d_lse",))
