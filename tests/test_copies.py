@@ -555,7 +555,8 @@ EXEMPT = {
     "belongs to one call: a backward pass, or what is kept for it": [
         "jit.bound.Compiled", "jit.derivative.Derivative", "jit.emit.Writer", "jit.graph.Graph", "jit.graph.Node",
         "jit.intervals.Range", "jit.intervals.Ranges", "jit.intervals.Unsafe", "jit.operations.Operation",
-        "jit.symbols.Symbol", "jit.symbols.Table", "jit.symbols.Tracer", "jit.trace.Signature", "jit.trace.Traced",
+        "jit.reductions.RowTracer", "jit.symbols.Symbol", "jit.symbols.Table", "jit.symbols.Tracer",
+        "jit.trace.Signature", "jit.trace.Traced",
         "scores.base.Plain", "variants.recall.SummedStep", "variants.soft.SoftStep", "variants.windowed.LocalRun",
         "variants.windowed.LocalStep", "layers.backward.Form", "layers.backward.Once", "layers.recurrent.cell.Tape",
         "layers.sequences.Sequences", "scores.base.OperandGradients", "scores.base.Operands",
@@ -565,7 +566,9 @@ EXEMPT = {
         "seq2seq.search.beam.Beams", "seq2seq.search.constraints.Constraints", "seq2seq.translate.TranslationStep",
         "variants.protocol.backward.StepBackward",
     ],
-    "holds a function of a user's, which is copied as `tests/jit` has it": ["scores.pairwise.Pairwise"],
+    "holds a function of a user's, which is copied as `tests/jit` has it": [
+        "normalizers.rowwise.Rowwise", "scores.pairwise.Pairwise",
+    ],
     "part of a variant, whose cases have it": [
         "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
     ],
@@ -598,6 +601,7 @@ EXEMPT = {
     ],
     "tests of its own": [
         "jit.bound.Bound", "jit.bound.MaskFunction", "jit.bound.PairwiseFunction", "jit.bound.ScoreModifier",
+        "jit.row_function.RowFunction",
         "jit.decorators.Function",
         "normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure",
     ],

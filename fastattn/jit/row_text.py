@@ -80,8 +80,8 @@ class _Plan:
 class _RowWriter(Writer):
     """A writer whose inner loop goes over the 64 keys of a piece; see `_Plan` for what it has kept."""
 
-    def __init__(self, traced: Traced, bits: int, narrow: bool, plan: _Plan) -> None:
-        super().__init__(traced, bits, narrow, {"s": 1, "seen": 1, "j": 1, "d": 1})
+    def __init__(self, traced: Traced, bits: int, narrow: bool, plan: _Plan, wanted: list[Node]) -> None:
+        super().__init__(traced, bits, narrow, {"s": 1, "seen": 1, "j": 1, "d": 1}, wanted)
         self.inputs.update(b="b", h="h", i="i", j="j0 + (first + t)", s="s[first + t]", d="d[first + t]")
         self.inputs["seen"] = f"s[first + t] != real{bits}(-np.inf)"
         self.plan = plan
@@ -160,7 +160,7 @@ def row_text(traced: Traced, name: str, bits: int, narrow: bool) -> str:
     """Return the text of a module with one compiled function, "forward" or "backward"."""
     results = _results(traced, name)
     plan = _Plan(results)
-    writer = _RowWriter(traced, bits, narrow, plan)
+    writer = _RowWriter(traced, bits, narrow, plan, results)
     count = buffers_of(traced)
     rooms: dict[str, None] = {}
     body: list[str] = []
