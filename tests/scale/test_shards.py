@@ -52,7 +52,7 @@ def test_the_number_of_processes_may_change_when_a_run_goes_on(tmp_path, expecte
 
 
 def test_translations_of_a_validation_are_shared(tmp_path):
-    settings = {"metric": "accuracy", "max_steps": 6}
+    settings = {"metric": "per", "max_steps": 6}
     run(tmp_path / "alone", training=settings)
     assert trained(tmp_path / "shared", 3, training=settings) == training_runs.result(tmp_path / "alone")
 
