@@ -46,8 +46,8 @@ class PackedWeights:
     (that of a column has 17 bits and is rounded up): an element errs by at most
     ``sum_k(|x_k| s_n + |w_kn| t_m) / 2 + K s_n t_m / 4``. Sums are exact, up to K = 131072, scaled in float64 and
     rounded once. A row of x that is not finite is multiplied in float64, with the matrix as it is kept. In both types
-    the bits are the same at every level; a matrix unit multiplies bfloat16 8 times as fast as vectors do float32, and
-    int8 16 times; elsewhere products take as long as of float32, from a half or a quarter of the memory.
+    the bits are the same at every level. They are meant for a matrix unit, the level "amx"; elsewhere they save memory,
+    a half or three quarters of it, and no time.
 
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32

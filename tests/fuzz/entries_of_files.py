@@ -78,12 +78,17 @@ def pictures(z):
         z.call(viz.picture_page, np.clip(picture, 0, 1), maps, target, title="t", normalized=True)
 
 
-@entry("fastattn.seq2seq.train", "fastattn.seq2seq.load", "fastattn.seq2seq.read_config", "fastattn.seq2seq.Outcome")
+@entry(
+    "fastattn.seq2seq.train", "fastattn.seq2seq.load", "fastattn.seq2seq.quantize", "fastattn.seq2seq.read_config",
+    "fastattn.seq2seq.Outcome",
+)  # fmt: skip
 def runs(z):
-    what = z.pick("load", "load", "train", "read")
+    what = z.pick("load", "load", "quantize", "train", "read")
     with in_a_folder():
         if what == "load":
             z.call(z.pick(seq2seq.load, seq2seq.checkpoint.load), trained(), z.pick("best", "last"))
+        elif what == "quantize":
+            z.call(seq2seq.quantize, trained(), "small", z.pick("int8", "bfloat16"), which=z.pick("best", "last"))
         elif what == "read":
             Path("c.toml").write_text('[data]\ntrain = "a.tsv"\n')
             z.call(seq2seq.read_config, "c.toml")
