@@ -23,7 +23,7 @@ from fastattn.attention.arguments import (
 )
 from fastattn.attention.functions import as_modifier, check_modified
 from fastattn.attention.halves import on_tiles
-from fastattn.attention.options import Causal, Mask, Modifier, Options, ScoreLike
+from fastattn.attention.options import Causal, Mask, Modifier, NormalizerLike, Options, ScoreLike
 from fastattn.attention.overflow import less, merge, powers
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
@@ -127,7 +127,7 @@ def attention(
     *,
     score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
-    normalizer: str | Normalizer = "softmax",
+    normalizer: NormalizerLike = "softmax",
     mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
@@ -264,7 +264,7 @@ def attention_vjp(
     *,
     score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
-    normalizer: str | Normalizer = "softmax",
+    normalizer: NormalizerLike = "softmax",
     mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
@@ -354,7 +354,7 @@ class _Forward:
         value: object,
         score: ScoreLike,
         score_mod: Modifier | None,
-        normalizer: str | Normalizer,
+        normalizer: NormalizerLike,
         mask: object,
         key_lengths: object,
         causal: object,

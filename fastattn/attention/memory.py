@@ -26,9 +26,8 @@ from fastattn.attention.arguments import (
 from fastattn.attention.functional import AttentionOutput, handed_back
 from fastattn.attention.functions import as_mask, as_modifier, check_modified, is_function
 from fastattn.attention.halves import on_tiles
-from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier, ScoreLike
+from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier, NormalizerLike, ScoreLike
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
-from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
 from fastattn.scores.base import Score, kernel_score
 from fastattn.scores.registry import resolve
@@ -215,7 +214,7 @@ class Memory:
         query: Array,
         *,
         score_mod: Modifier | None = None,
-        normalizer: str | Normalizer = "softmax",
+        normalizer: NormalizerLike = "softmax",
         mask: Mask | None = None,
         causal: Causal = None,
         window: tuple[int | None, int | None] | None = None,

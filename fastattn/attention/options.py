@@ -9,14 +9,15 @@ from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
 if TYPE_CHECKING:
-    from fastattn.jit import MaskFunction, PairwiseFunction, ScoreModifier
+    from fastattn.jit import MaskFunction, PairwiseFunction, RowFunction, ScoreModifier
 
-__all__ = ["Causal", "Mask", "MemoryOptions", "Modifier", "Options", "ScoreLike"]
+__all__ = ["Causal", "Mask", "MemoryOptions", "Modifier", "NormalizerLike", "Options", "ScoreLike"]
 
 Causal = Literal["top_left", "bottom_right"] | bool | None
 
 
 ScoreLike = Union[str, Score, "PairwiseFunction", Callable[..., Any]]
+NormalizerLike = Union[str, Normalizer, "RowFunction", Callable[..., Any]]
 Modifier = Union["ScoreModifier", Callable[..., Any]]
 Mask = Union[Array, "MaskFunction", Callable[..., Any]]
 
@@ -24,7 +25,7 @@ Mask = Union[Array, "MaskFunction", Callable[..., Any]]
 class MemoryOptions(TypedDict, total=False):
     """Options of `Memory.attend` that do not change what kind of thing it returns."""
 
-    normalizer: str | Normalizer
+    normalizer: NormalizerLike
     score_mod: Modifier | None
     mask: Mask | None
     causal: Causal

@@ -5,10 +5,9 @@ from typing import Any, Literal, Unpack, overload
 from fastattn._arrays import Array
 from fastattn._relative import RelativeBias
 from fastattn.attention.functional import AttentionOutput, Gradients, _Forward, handed_back
-from fastattn.attention.options import Causal, Mask, Modifier, Options, ScoreLike
+from fastattn.attention.options import Causal, Mask, Modifier, NormalizerLike, Options, ScoreLike
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, describe
-from fastattn.normalizers.base import Normalizer
 
 __all__ = ["attention_backward", "attention_forward"]
 
@@ -42,7 +41,7 @@ def attention_forward(
     *,
     score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
-    normalizer: str | Normalizer = "softmax",
+    normalizer: NormalizerLike = "softmax",
     mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,
@@ -117,7 +116,7 @@ def attention_backward(
     d_lse: Array | None = None,
     score: ScoreLike = "scaled_dot",
     score_mod: Modifier | None = None,
-    normalizer: str | Normalizer = "softmax",
+    normalizer: NormalizerLike = "softmax",
     mask: Mask | None = None,
     key_lengths: Array | None = None,
     causal: Causal = None,

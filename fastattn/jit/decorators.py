@@ -336,7 +336,7 @@ def row_function(function: Any = None, *, check: bool = False) -> Any:
 
     Notes
     -----
-    Its numbers are of the arrays' own type. For each thread a block of rows keeps its scores, at most 256 KiB or 6 rows
+    Its numbers are of the arrays' own type. For each thread a block of rows keeps its scores, at most 768 KiB or 6 rows
     forward, and 48 rows twice in the gradients; nothing else of size (Tq, Tk) is stored. Sums run over the places of a
     key modulo 64 first, so that a row has the same bits in any batch and at any padding. A value whose weight is 0 is
     not read. A maximum that several keys have is theirs in equal parts in the gradients. Work: what the function does

@@ -230,6 +230,7 @@ MODS = {
     "relu": activated(torch.relu),
     "sigmoid": activated(torch.sigmoid),
     "silu": activated(functional.silu),
+    "gelu": activated(functional.gelu),
     "gelu by tanh": activated(functools.partial(functional.gelu, approximate="tanh")),
     "relative": lambda score, b, h, q, k: score + (q - k),
     "bias of heads": lambda score, b, h, q, k: score + 2 * h,
@@ -328,7 +329,6 @@ WIDE = torch.zeros(H, 300)
 REFUSED = {
     "an operator of an extension": (lambda s, b, h, q, k: torch.ops.gym.tanh(s), "the operator gym::tanh"),
     "bits of integers": (lambda s, b, h, q, k: s + (q & 0x5555), "a logical operation on numbers"),
-    "the exact gelu": (lambda s, b, h, q, k: functional.gelu(s), 'approximate="tanh"'),
     "a row beyond 256": (lambda s, b, h, q, k: s + WIDE[h].sum(), "at most 256"),
     "a row for a number": (lambda s, b, h, q, k: s + SPATIAL[h], "look up one element"),
     "rows of two lengths": (lambda s, b, h, q, k: s + torch.dot(SPATIAL[h], EDGES[h, 0]), "of one length"),

@@ -77,7 +77,7 @@ def _clamp(x: Any, min: Any = None, max: Any = None) -> Any:
 
 def _gelu(x: Any, approximate: str = "none") -> Any:
     if approximate != "tanh":
-        raise x.tracer.refuse("the exact gelu", 'write torch.nn.functional.gelu(x, approximate="tanh").')
+        return x / 2 * (1 + x.tracer.apply("erf", x * math.sqrt(0.5)))
     return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
