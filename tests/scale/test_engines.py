@@ -25,6 +25,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of what engines import
 os.environ["RAY_worker_niceness"] = "0"  # or workers starve where the machine has other work
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Workers begin in the folder of the job, and would import sources of a checkout that nobody compiled."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")

@@ -61,8 +61,9 @@ def launch(config, transport, count, folder, *more):
         launcher = [str(MPIRUN), "-n", str(count), sys.executable]
     environment = {**os.environ, "PYTHONPATH": above}
     return subprocess.Popen(
-        [*launcher, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*launcher, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=config.parent,
+    )  # fmt: skip
 
 
 def finish(process):
