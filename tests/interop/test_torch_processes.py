@@ -28,6 +28,7 @@ class Attended(torch.utils.data.Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <function _at_fork")  # JAX's word, where a test loaded it
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_workers_of_a_loader_that_are_forked():
     data = Attended()

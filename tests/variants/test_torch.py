@@ -11,6 +11,12 @@ torch = pytest.importorskip("torch", reason="torch is the witness, and not insta
 
 
 def soft_scores(name, p, q, m, options):
+    if "bridge" in p:  # queries of another width than keys
+        q = q @ p["bridge"]
+    if name == "l1":
+        return -options.get("scale", m.shape[-1] ** -0.5) * (q[:, :, None] - m[:, None]).abs().sum(-1)
+    if name == "gaussian":
+        return -options.get("scale", 1.0) * (q[:, :, None] - m[:, None]).square().sum(-1) / (2 * p["s"] ** 2)
     if name in ("dot", "scaled_dot", "cosine"):
         if name == "cosine":
             q, m = (torch.nn.functional.normalize(x, dim=-1) for x in (q, m))
