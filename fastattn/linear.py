@@ -108,7 +108,8 @@ class PackedWeights:
         """
         if self._narrow is not None:
             return _product(x, self._narrow, self._shape, out, bias, relu)
-        return _product(x, self._packed, self._shape, out, bias, relu, self._parts_of(False))
+        assert self._panels is not None
+        return _product(x, self._panels, self._shape, out, bias, relu, self._parts_of(False))
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.

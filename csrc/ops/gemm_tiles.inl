@@ -25,15 +25,13 @@
 #include "../sizes.h"
 #include "../vec/vec.h"
 #include "../kernels.h"
+#include "../tile/shape.h"
 #include "gemm.inl"
 #ifndef FA_TILE_FILE /* this file is read by itself */
 #define FA_TILE_FILE "../tile/amx_model.h"
 #endif
 #include FA_TILE_FILE
 
-#define TILE_BYTES 1024
-#define TILE_K 32 /* numbers of a row */
-#define TILE_N 16 /* rows of a tile, and columns of a product */
 #define W_PARTS 3 /* of packed weights: products of fewer take the first */
 
 /* A number of x is of size 2^-56 to 2^72 where this sum has bit 30, its exponent being 71 to 198; one of w is of size

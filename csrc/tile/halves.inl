@@ -13,12 +13,8 @@
 #ifndef FA_TILE_HALVES_INL
 #define FA_TILE_HALVES_INL
 #include "../vec/vec.h"
+#include "shape.h"
 
-#define TILE_BYTES 1024
-#define TILE_K 32 /* numbers of a row */
-#define TILE_N 16 /* rows of a tile, and columns of a product */
-
-typedef uint32_t uvec __attribute__((vector_size(FA_VBYTES)));
 typedef uint16_t hvec __attribute__((vector_size(FA_VBYTES / 2)));
 
 /* Sizes of finite numbers, as bits: products of two below HALF_LARGE do not overflow, and those of one of at least

@@ -336,11 +336,11 @@ class _Forward:
     )  # fmt: skip
 
     half: np.dtype[Any] | None  # a half type in which query, key and value came; everything here is float32 then
-    half_bias: bool  # the bias came in it too
+    half_bias: bool  # of a half type: the bias came in it too
     context: Array
     weights: Any
-    tiled: bool  # computed on a matrix unit, in bfloat16
-    exact: tuple[Any, Any]  # context and weights before they were rounded to a half type
+    tiled: bool  # of a half type: computed on a matrix unit, in bfloat16
+    exact: tuple[Any, Any]  # of a half type: context and weights before they were rounded to it
     modifier: "ScoreModifier | None"
     normalizer: Normalizer | None  # None: softmax
     sparse: core.KernelNormalizer | None
@@ -372,21 +372,22 @@ class _Forward:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
         self.given = None if type(query) is _NDARRAY else query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
-        chosen = resolve(score)
-        self.score = chosen = chosen if score_mod is None else chosen.whole()
+        self.score = chosen = resolve(score) if score_mod is None else resolve(score).whole()
         dtype = q.dtype
-        form, inputs = q, [q, k, v]
+        form = q
+        inputs: tuple[Array, ...] = (q, k, v)
         self.half = half = None
-        self.half_bias = self.tiled = False
-        if dtype.char not in "fd":
+        tiled = False
+        if dtype is not _FLOAT32 and dtype.char not in "fd":
             self.half = half = dtype
+            self.half_bias = False
             dtype = _FLOAT32
             form = np.broadcast_to(np.float32(0), q.shape)
             if bias is not None and not isinstance(bias, RelativeBias):
                 bias = as_array("bias", bias)
                 self.half_bias = bias.dtype == half
                 if self.half_bias:
-                    inputs.append(bias)
+                    inputs = (*inputs, bias)
                     bias = widened(bias)
         if chosen.parameters:
             score_arrays(chosen, dtype)
@@ -417,8 +418,9 @@ class _Forward:
         self.options = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
         if half is not None:
-            self.tiled = on_tiles(half, width, of_kernel, factor, options, chosen.projects or self.sparse is not None)
-            if not self.tiled:
+            other = chosen.projects or self.sparse is not None
+            self.tiled = tiled = on_tiles(half, width, of_kernel, factor, options, other)
+            if not tiled:
                 self.query, self.key, self.value = q, k, v = widened(q), widened(k), widened(v)
         self.operands: Operands | None = None
         if chosen.projects:
@@ -429,7 +431,7 @@ class _Forward:
                 options = options.replace(whole, options.key_lengths)
         if self.modifier is not None:
             check_modified(chosen, self.modifier, self.operands is not None and self.operands.bias is not None)
-        if self.tiled:
+        if tiled:
             q, k, v = q.view(np.uint16), k.view(np.uint16), v.view(np.uint16)
         self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
         shape = (*rows, v.shape[-1])
@@ -438,11 +440,11 @@ class _Forward:
             self.context, self.row_max, self.row_sum, self.weights = found
             self.exact = self.context, self.weights
             return
-        of_context = dtype if half is None or not self.tiled else half
+        of_context = dtype if half is None or not tiled else half
         if out is None:
             context = target = allocate("context", shape, of_context)
         else:
-            inputs.extend(chosen.parameters.values())
+            inputs = (*inputs, *chosen.parameters.values())
             context, target = check_output(out, shape, dtype if half is None else half, inputs, self.options)
             if context.dtype != of_context:
                 context = allocate("context", shape, of_context)
@@ -452,20 +454,20 @@ class _Forward:
         keep_rows = keep_rows and self.sparse is None
         self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
         self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
-        if half is not None and self.tiled:
+        if tiled:
             exact = allocate("context", shape, dtype) if keep_rows else None
             call.forward(context.view(np.uint16), weights, lse, row_max, row_sum, exact)
             self.exact = exact, weights
         else:
             call.forward(context, weights, lse, row_max, row_sum)
-            self.exact = context, weights
             if half is not None:
+                self.exact = context, weights
                 context = narrowed(context, half)
                 if out is None:
-                    self.context = context
+                    self.context = target = context
         if half is not None and weights is not None:
             self.weights = narrowed(weights, half)
-        if self.context is not context:
+        if context is not target:
             target[...] = context
 
     def output(self) -> AttentionOutput:
@@ -495,13 +497,15 @@ class _Forward:
             Whether the gradient of the bias is computed.
         """
         bias_gradient = bias_gradient if bias_gradient is True else check_flag("bias_gradient", bias_gradient)
-        context, weights = self.exact
+        context, weights = (self.context, self.weights) if self.half is None else self.exact
         query, key, value, score = self.query, self.key, self.value, self.score
-        call, dtype = self.call, _FLOAT32 if self.tiled else query.dtype
-        # Gradients of a bias and of weights are computed in float32.
-        on_tiles_too = self.tiled and d_weights is None and not (bias_gradient and self.options.bias is not None)
-        if self.tiled and not on_tiles_too:
-            query, key, value, call = self._widened()
+        call, dtype, on_tiles_too = self.call, query.dtype, False
+        if self.half is not None and self.tiled:
+            dtype = _FLOAT32
+            # Gradients of a bias and of weights are computed in float32.
+            on_tiles_too = d_weights is None and not (bias_gradient and self.options.bias is not None)
+            if not on_tiles_too:
+                query, key, value, call = self._widened()
         operands = Operands(query, key, None, query, key) if self.operands is None else self.operands
         stored = dtype if self.half is None else self.half
         if d_context is None and d_weights is None and d_lse is None:
@@ -647,9 +651,10 @@ class _Forward:
         if sums is not None and self.relative is not None and operands.bias is None:
             d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
         if self.sparse is None:
-            context = np.ascontiguousarray(less(self.exact[0], b))
+            context, weights = (self.context, self.weights) if self.half is None else self.exact
+            context = np.ascontiguousarray(less(context, b))
             call.backward(
-                context, self.exact[1], self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
+                context, weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
                 again_value, d_bias, d_vector, d_parameters, value,
             )  # fmt: skip
         else:

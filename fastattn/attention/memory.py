@@ -513,7 +513,7 @@ class Memory:
 
     def _check_query(self, query: Array) -> Array:
         query = check_arrays(query, query, query)[0]
-        if query.dtype.char != self._dtype.char:
+        if query.dtype.char != (self._keys.dtype if self._half is None else self._half).char:
             expected = f"{self._dtype}, the dtype of the memory"
             raise DTypeError(describe("query", expected, query.dtype, cast("query", query, self._dtype)))
         if query.ndim != self._ndim or (query.ndim > 2 and query.shape[0] != self._batch):

@@ -14,6 +14,7 @@ _TAKEN = {
     "max_length": "max_length", "prefix": "prefix", "forbid": "forbid", "allow": "allow",
     "replace_unknown": "replace",
 }  # fmt: skip
+_OF_LINES = ("best", "prefixes", "alternatives", "sample", "temperature", "top_k", "top_p", "weights", "json")
 _OWN = ("engine", "workers", "threads", "address", "column", "block")
 
 
@@ -38,10 +39,8 @@ def bulk(options: argparse.Namespace) -> int | None:
             hint = "give -o FOLDER for whole files."
             raise ConfigError(describe_file("FILE", f"{len(options.file)} files, and one output", hint))
         return None
-    for name, value in vars(options).items():
-        of_lines = name in ("best", "prefixes", "alternatives", "sample", "temperature", "top_k", "top_p", "weights",
-                            "json")  # fmt: skip
-        if of_lines and value not in (None, False):
+    for name in _OF_LINES:
+        if getattr(options, name) not in (None, False):
             problem = "means nothing with -o"
             raise ConfigError(describe_file(f"--{name.replace('_', '-')}", problem, "leave out one of them."))
     from fastattn.scale import translate_files

@@ -235,12 +235,13 @@ def _alone(folder: Path, job: dict[str, Any]) -> Iterator[dict[str, Any] | None]
             former = dict(parse_json((folder / "job.json").read_bytes()))
             if "outcome" not in former and not any((folder / "blocks").iterdir()):
                 former = None  # nothing came of it
-        for key, value in job.items() if former is not None else ():
-            if former is not None and former.get(key) != value:
-                problem = f"the job in this folder has {key} {former.get(key)}, and this one has {value}"
-                raise ConfigError(describe_file(folder, problem, "give the same arguments, or another folder."))
         if former is None:
             durable.write_text(folder / "job.json", json.dumps(job, indent=1) + "\n")
+        else:
+            for key, value in job.items():
+                if former.get(key) != value:
+                    problem = f"the job in this folder has {key} {former.get(key)}, and this one has {value}"
+                    raise ConfigError(describe_file(folder, problem, "give the same arguments, or another folder."))
         yield former
     finally:
         os.close(descriptor)

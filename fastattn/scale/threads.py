@@ -16,10 +16,7 @@ def assigned_cpus() -> int:
     the affinity of the process, or the quota of its control group if that is less. ``OMP_NUM_THREADS`` is not asked:
     engines set it to 1 whatever they have assigned.
     """
-    said = os.environ.get("FASTATTN_NUM_THREADS", "").split(",")[0].strip()
-    if said.isdigit() and int(said) > 0:
-        return int(said)
-    return int(_of_ray() or _of_spark() or _allowed())
+    return _said() or int(_of_ray() or _of_spark() or _allowed())
 
 
 def shared_cpus(processes: int) -> int:
@@ -27,10 +24,13 @@ def shared_cpus(processes: int) -> int:
 
     Some launchers bind each process to CPUs of its own, and others let all use all: neither is shared twice.
     """
+    return _said() or max(1, min(_allowed(), (os.cpu_count() or 1) // processes))
+
+
+def _said() -> int:
+    """What ``FASTATTN_NUM_THREADS`` says, 0 if nothing."""
     said = os.environ.get("FASTATTN_NUM_THREADS", "").split(",")[0].strip()
-    if said.isdigit() and int(said) > 0:
-        return int(said)
-    return max(1, min(_allowed(), (os.cpu_count() or 1) // processes))
+    return int(said) if said.isdigit() else 0
 
 
 def _of_ray() -> float:

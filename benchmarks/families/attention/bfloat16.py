@@ -5,7 +5,6 @@ times of all rounds: PyTorch's over ours. Where PyTorch is not installed the tim
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ import ml_dtypes
 import numpy as np
 
 import fastattn
+
+from ...timing import Effort, interleave
 
 try:
     import torch
@@ -91,25 +92,11 @@ def error(case: Case) -> float:
     return float((np.abs(found - exact) / (2 * 2.0**-8 * unit + 4 * 2.0**-23 * unit * growth)).max())
 
 
-def best(calls: list[Callable[[], Any]], seconds: float) -> list[float]:
-    """The best time of each call, in turn."""
-    found = [float("inf")] * len(calls)
-    for call in calls:
-        call()
-    stop = time.perf_counter() + seconds
-    while time.perf_counter() < stop:
-        for i, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            found[i] = min(found[i], time.perf_counter() - start)
-    return found
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=Effort.rounds)
     given = parser.parse_args()
     fastattn.set_num_threads(given.threads)
     if torch is not None:
@@ -122,8 +109,8 @@ def main() -> None:
         for gradients, asked in ((False, case.forward), (True, case.gradients)):
             if asked is None:
                 continue
-            calls = [ours(case, gradients), *([] if torch is None else [theirs(case, gradients)])]
-            times = best(calls, given.seconds)
+            runs = {"ours": ours(case, gradients)} | ({} if torch is None else {"theirs": theirs(case, gradients)})
+            times = [min(found) for found in interleave(runs, Effort(given.rounds)).values()]
             ratio = f"{times[1] / times[0]:.2f}" if len(times) > 1 else ""
             shown = " ".join(f"{1e3 * x:9.2f}" for x in (*times, *([float("nan")] * (2 - len(times)))))
             print(f"{name:24} {'gradients' if gradients else 'forward':10} {shown} {ratio:>6} {asked:6} {wrong:6.2f}")

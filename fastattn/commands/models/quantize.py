@@ -8,7 +8,7 @@ from fastattn.commands.arguments import Commands, add_command, path
 __all__ = ["add", "run"]
 
 _ABOUT = """Write a model with the matrices of its layers in int8, with a scale for each column, or in bfloat16: a
-quarter or half of the size, and faster on processors with a matrix unit. All commands take it as they take the model
+quarter or half of the size. All commands take it as they take the model
 that it was made of, and no training can go on from it."""
 
 _EXAMPLE = """

@@ -79,7 +79,8 @@ class RecurrentCell(Layer):
         h_next = np.empty((batch, self.hidden), self._dtype)
         c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
         gates = np.empty((batch, self.gates * self.hidden), self._dtype)
-        self._kernel().forward(self._inputs(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
+        kernel = self._kernel()
+        kernel.forward(self._inputs(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
         return h_next, c_next
 
     def walk(
@@ -97,8 +98,9 @@ class RecurrentCell(Layer):
         y = space((batch, sequences.steps, width), self._dtype)
         gates = core.empty((count, self.gates * width), self._dtype)
         kept = (core.empty((count, width), self._dtype), core.empty((count, width), self._dtype)) if keep else None
+        kernel = self._kernel()
         inputs = self._inputs(rows, gates)
-        self._kernel().forward(inputs, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
+        kernel.forward(inputs, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
         tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
         return y, h_last, c_last, tape
 
@@ -129,8 +131,9 @@ class RecurrentCell(Layer):
 
     def _inputs(self, x: Array, gates: Array) -> Array | None:
         """Return x for the kernels to multiply; None where gates have its products, with a matrix of another type."""
-        w_input = self.w_input.packed()
-        if w_input.storage == w_input.dtype:
+        assert self._weights is not None  # the kernel has been made
+        w_input = self._weights[0]
+        if w_input._narrow is None:
             return x
         w_input.matmul(x, gates)
         return None
@@ -139,7 +142,7 @@ class RecurrentCell(Layer):
         w_input, w_hidden = self.w_input.packed(), self.w_hidden.packed()
         if self._weights is None or self._weights[0] is not w_input or self._weights[1] is not w_hidden:
             # What kernels are not given inputs for may be any array.
-            read = w_input if w_input.storage == w_input.dtype else w_hidden
+            read = w_input if w_input._narrow is None else w_hidden
             kernel = core.Recurrent(self._kind, self.hidden, read._packed, self._gate_panels(), *self._biases())
             self._weights = w_input, w_hidden, kernel
         return self._weights[2]

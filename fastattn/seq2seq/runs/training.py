@@ -180,10 +180,12 @@ class Run:
     def digest(self) -> str:
         """Return the SHA-256 of all arrays that the next step depends on; with one process there is nothing to compare,
         and it is ""."""
+        if self.processes.size == 1:
+            return ""
         digest = hashlib.sha256()
-        for _, array in sorted({**self.weights(), **self.arrays()}.items()) if self.processes.size > 1 else ():
+        for _, array in sorted({**self.weights(), **self.arrays()}.items()):
             digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest() if self.processes.size > 1 else ""
+        return digest.hexdigest()
 
     def state(self) -> dict[str, Any]:
         """Return all of the state that is not in arrays, for JSON."""
