@@ -26,6 +26,7 @@ __all__ = [
     "NO_OPTIONS",
     "allocate",
     "as_array",
+    "check_array",
     "check_arrays",
     "check_mask",
     "check_memory",
@@ -55,12 +56,12 @@ def check_arrays(query: object, key: object, value: object) -> tuple[Array, Arra
             q, k, v = query.shape, key.shape, value.shape
             if 2 <= len(q) <= 4 and len(k) == len(q) and k[:-2] == q[:-2] and v[:-1] == k[:-1]:
                 return core.unit(query), core.unit(key), core.unit(value)
-    return _check_arrays(_float_array("query", query), key, value)
+    return _check_arrays(check_array("query", query), key, value)
 
 
 def check_memory(key: object, value: object) -> tuple[Array, Array]:
     """Return key and value as arrays that the kernels can read, or raise."""
-    k, v = _float_array("key", key), _float_array("value", value)
+    k, v = check_array("key", key), check_array("value", value)
     _same_dtype("value", v, "key", k)
     if not 2 <= k.ndim <= 4:
         hint = "add or merge leading axes by reshape."
@@ -72,7 +73,7 @@ def check_memory(key: object, value: object) -> tuple[Array, Array]:
 
 
 def _check_arrays(q: Array, key: object, value: object) -> tuple[Array, Array, Array]:
-    k, v = _float_array("key", key), _float_array("value", value)
+    k, v = check_array("key", key), check_array("value", value)
     _same_dtype("key", k, "query", q)
     _same_dtype("value", v, "query", q)
     if not 2 <= q.ndim <= 4:
@@ -247,7 +248,8 @@ def check_mask(value: object, shape: tuple[int, ...]) -> Array:
     return mask
 
 
-def _float_array(name: str, value: object) -> Array:
+def check_array(name: str, value: object) -> Array:
+    """Return an argument as an array of a type that attention takes, or raise."""
     array = as_array(name, value)
     if array.dtype.char not in "fd" and not is_half(array.dtype):
         expected = "a float32, float64, float16 or bfloat16 array"

@@ -329,23 +329,23 @@ def handed_back(query: Any, out: Any, found: Any) -> Any:
 class _Forward:
     """One call, checked and computed: its outputs, and what its backward pass needs."""
 
-    __slots__ = (
-        "call", "context", "exact", "given", "half", "half_bias", "kernel", "key", "lse", "modifier", "normalizer",
-        "operands", "options", "query", "relative", "row_max", "row_sum", "scale", "score", "sparse", "tiled", "value",
-        "weights",
-    )  # fmt: skip
-
-    half: np.dtype[Any] | None  # a half type in which query, key and value came; everything here is float32 then
-    half_bias: bool  # of a half type: the bias came in it too
-    context: Array
-    weights: Any
-    tiled: bool  # of a half type: computed on a matrix unit, in bfloat16
+    # Nothing is stored of what a call has not: stores are a part of the time of the smallest.
+    given: object = None  # the query, where it is of another array library
+    half: np.dtype[Any] | None = None  # a half type in which query, key and value came; all else is float32 then
+    half_bias = False  # of a half type: the bias came in it too
+    tiled = False  # of a half type: computed on a matrix unit, in bfloat16
     exact: tuple[Any, Any]  # of a half type: context and weights before they were rounded to it
-    modifier: "ScoreModifier | None"
-    normalizer: Normalizer | None  # None: softmax
-    sparse: core.KernelNormalizer | None
-    row_max: Any  # arrays, for a call that will have a backward pass
-    row_sum: Any
+    modifier: "ScoreModifier | None" = None
+    normalizer: Normalizer | None = None  # None: softmax
+    sparse: core.KernelNormalizer | None = None
+    relative: RelativeBias | None = None
+    operands: Operands | None = None  # what the score made of query and key
+    options = NO_OPTIONS
+    context: Array
+    weights: Any = None
+    lse: Any = None
+    row_max: Any = None  # arrays, for a call that will have a backward pass
+    row_sum: Any = None
 
     def __init__(
         self,
@@ -370,19 +370,17 @@ class _Forward:
         residuals: Residuals | None = None,
     ) -> None:
         # What every call passes through is written out here, as it decides how long the smallest calls take.
-        self.given = None if type(query) is _NDARRAY else query
+        if type(query) is not _NDARRAY:
+            self.given = query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
         self.score = chosen = resolve(score) if score_mod is None else resolve(score).whole()
         dtype = q.dtype
-        form = q
-        inputs: tuple[Array, ...] = (q, k, v)
-        self.half = half = None
-        tiled = False
+        inputs: tuple[Array, ...]
+        half = None
         if dtype is not _FLOAT32 and dtype.char not in "fd":
             self.half = half = dtype
-            self.half_bias = False
             dtype = _FLOAT32
-            form = np.broadcast_to(np.float32(0), q.shape)
+            inputs = (q, k, v)
             if bias is not None and not isinstance(bias, RelativeBias):
                 bias = as_array("bias", bias)
                 self.half_bias = bias.dtype == half
@@ -397,76 +395,82 @@ class _Forward:
         if return_weights is not False or return_lse is not False:
             return_weights = check_flag("return_weights", return_weights)
             return_lse = check_flag("return_lse", return_lse)
-        self.normalizer = self.sparse = None
+        sparse = None
         if normalizer is not _SOFTMAX and (not isinstance(normalizer, str) or normalizer != _SOFTMAX):
             self.normalizer = resolve_normalizer(normalizer)
-            self.sparse = check_sparse(self.normalizer, dtype, q.shape, keys, return_lse, keep_rows)
+            self.sparse = sparse = check_sparse(self.normalizer, dtype, q.shape, keys, return_lse, keep_rows)
         self.kernel = of_kernel = kernel_score(chosen, dtype, width, keep_rows)
-        self.relative = None if bias is None or not isinstance(bias, RelativeBias) else bias
-        self.modifier = None
         options = NO_OPTIONS
         if not (
             mask is key_lengths is causal is window is bias is score_mod is None
             and type(dropout) is float
             and dropout == 0
         ):
-            self.modifier = None if score_mod is None else as_modifier(score_mod)
-            options = check_options(
+            if score_mod is not None:
+                self.modifier = as_modifier(score_mod)
+            if isinstance(bias, RelativeBias):
+                self.relative = bias
+            form = q if half is None else np.broadcast_to(np.float32(0), q.shape)
+            self.options = options = check_options(
                 form, keys, self.modifier, mask, key_lengths, causal, window, bias, dropout, seed,
                 differentiate=keep_rows,
             )  # fmt: skip
-        self.options = options
         self.scale = factor = chosen.default_scale(width) if scale is None else check_scale(scale, dtype)
         if half is not None:
-            other = chosen.projects or self.sparse is not None
+            other = chosen.projects or sparse is not None
             self.tiled = tiled = on_tiles(half, width, of_kernel, factor, options, other)
-            if not tiled:
+            if tiled:  # nothing of it is projected
+                q, k, v = q.view(np.uint16), k.view(np.uint16), v.view(np.uint16)
+            else:
                 self.query, self.key, self.value = q, k, v = widened(q), widened(k), widened(v)
-        self.operands: Operands | None = None
         if chosen.projects:
             self.operands = operands = chosen.project(q, k, factor)
             q, k = operands.query, operands.key
             if operands.bias is not None:
                 whole = operands.bias if options.bias is None else operands.bias + options.bias
                 options = options.replace(whole, options.key_lengths)
-        if self.modifier is not None:
+        if score_mod is not None and self.modifier is not None:
             check_modified(chosen, self.modifier, self.operands is not None and self.operands.bias is not None)
-        if tiled:
-            q, k, v = q.view(np.uint16), k.view(np.uint16), v.view(np.uint16)
-        self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, self.sparse)
+        self.call = call = core.Call(q, core.Keys(k, v), of_kernel, factor, options, sparse)
         shape = (*rows, v.shape[-1])
         if residuals is not None:  # computed before; what is left is the backward pass
             found = residuals.checked((shape, rows, rows, (*rows, keys)), dtype, self.sparse is None)
             self.context, self.row_max, self.row_sum, self.weights = found
             self.exact = self.context, self.weights
             return
-        of_context = dtype if half is None or not tiled else half
-        if out is None:
-            context = target = allocate("context", shape, of_context)
+        if half is not None:
+            context = allocate("context", shape, half if tiled else dtype)
+            target = context
+            if out is not None:
+                target = check_output(out, shape, half, (*inputs, *chosen.parameters.values()), self.options)[1]
+        elif out is None:
+            context = target = allocate("context", shape, dtype)
         else:
-            inputs = (*inputs, *chosen.parameters.values())
-            context, target = check_output(out, shape, dtype if half is None else half, inputs, self.options)
-            if context.dtype != of_context:
-                context = allocate("context", shape, of_context)
+            inputs = (self.query, self.key, v, *chosen.parameters.values())
+            context, target = check_output(out, shape, dtype, inputs, self.options)
         self.context = target
-        self.weights = weights = allocate("weights", (*rows, keys), dtype) if return_weights else None
-        self.lse = lse = np.empty(rows, dtype) if return_lse else None
-        keep_rows = keep_rows and self.sparse is None
-        self.row_max = row_max = np.empty(rows, dtype) if keep_rows else None
-        self.row_sum = row_sum = np.empty(rows, dtype) if keep_rows else None
-        if tiled:
-            exact = allocate("context", shape, dtype) if keep_rows else None
-            call.forward(context.view(np.uint16), weights, lse, row_max, row_sum, exact)
-            self.exact = exact, weights
-        else:
+        weights = lse = row_max = row_sum = None
+        if return_weights:
+            self.weights = weights = allocate("weights", (*rows, keys), dtype)
+        if return_lse:
+            self.lse = lse = np.empty(rows, dtype)
+        if keep_rows and sparse is None:
+            self.row_max, self.row_sum = row_max, row_sum = np.empty(rows, dtype), np.empty(rows, dtype)
+        if half is None:
             call.forward(context, weights, lse, row_max, row_sum)
-            if half is not None:
+        else:
+            if tiled:
+                exact = allocate("context", shape, dtype) if row_max is not None else None
+                call.forward(context.view(np.uint16), weights, lse, row_max, row_sum, exact)
+                self.exact = exact, weights
+            else:
+                call.forward(context, weights, lse, row_max, row_sum)
                 self.exact = context, weights
                 context = narrowed(context, half)
                 if out is None:
                     self.context = target = context
-        if half is not None and weights is not None:
-            self.weights = narrowed(weights, half)
+            if weights is not None:
+                self.weights = narrowed(weights, half)
         if context is not target:
             target[...] = context
 

@@ -13,7 +13,7 @@ from fastattn.attention.arguments import (
     NO_OPTIONS,
     allocate,
     as_array,
-    check_arrays,
+    check_array,
     check_mask,
     check_memory,
     check_options,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "prepare"]
 
 _FLOAT32 = np.dtype(np.float32)
+_NDARRAY = np.ndarray
 
 
 def prepare(
@@ -512,10 +513,12 @@ class Memory:
         self._end = [tk]
 
     def _check_query(self, query: Array) -> Array:
-        query = check_arrays(query, query, query)[0]
-        if query.dtype.char != (self._keys.dtype if self._half is None else self._half).char:
-            expected = f"{self._dtype}, the dtype of the memory"
-            raise DTypeError(describe("query", expected, query.dtype, cast("query", query, self._dtype)))
+        dtype = self._keys.dtype if self._half is None else self._half
+        if type(query) is not _NDARRAY or query.dtype is not dtype:
+            query = check_array("query", query)
+            if query.dtype.char != dtype.char:
+                expected = f"{dtype}, the dtype of the memory"
+                raise DTypeError(describe("query", expected, query.dtype, cast("query", query, dtype)))
         if query.ndim != self._ndim or (query.ndim > 2 and query.shape[0] != self._batch):
             expected = f"{self._ndim} axes and batch size {self._batch}"
             hint = f"the memory has shape {self.shape}; use memory.select(rows) for beams."
@@ -524,7 +527,7 @@ class Memory:
         if query.ndim == 4 and query.shape[1] != heads and (heads == 0 or query.shape[1] % heads):
             expected = f"a multiple of the memory's {heads} heads"
             raise ShapeError(describe("query", expected, f"shape {query.shape}", "match the heads."))
-        return query
+        return core.unit(query)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.__slots__}

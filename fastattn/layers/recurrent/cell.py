@@ -52,6 +52,7 @@ class RecurrentCell(Layer):
         self._kind = kind
         self._dtype = np.dtype(dtype)
         self._weights: tuple[Any, Any, core.Recurrent] | None = None
+        self._narrow: linear.PackedWeights | None = None  # w_input, where it is of a type that the kernels do not read
 
     def _biases(self) -> tuple[Array, Array | None]:
         """Return the bias of the input's products and, if it is apart, of the state's, as the kernels read them."""
@@ -80,7 +81,8 @@ class RecurrentCell(Layer):
         c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
         gates = np.empty((batch, self.gates * self.hidden), self._dtype)
         kernel = self._kernel()
-        kernel.forward(self._inputs(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
+        inputs = x if self._narrow is None else self._product(x, gates)
+        kernel.forward(inputs, core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
         return h_next, c_next
 
     def walk(
@@ -99,7 +101,7 @@ class RecurrentCell(Layer):
         gates = core.empty((count, self.gates * width), self._dtype)
         kept = (core.empty((count, width), self._dtype), core.empty((count, width), self._dtype)) if keep else None
         kernel = self._kernel()
-        inputs = self._inputs(rows, gates)
+        inputs = rows if self._narrow is None else self._product(rows, gates)
         kernel.forward(inputs, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
         tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
         return y, h_last, c_last, tape
@@ -129,13 +131,10 @@ class RecurrentCell(Layer):
         """Add the gradients of all parameters, from the gradients that the backward steps left in the tape."""
         raise NotImplementedError
 
-    def _inputs(self, x: Array, gates: Array) -> Array | None:
-        """Return x for the kernels to multiply; None where gates have its products, with a matrix of another type."""
-        assert self._weights is not None  # the kernel has been made
-        w_input = self._weights[0]
-        if w_input._narrow is None:
-            return x
-        w_input.matmul(x, gates)
+    def _product(self, x: Array, gates: Array) -> Array | None:
+        """Write the products of x with a matrix that the kernels do not read; return what they are given of x."""
+        assert self._narrow is not None
+        self._narrow.matmul(x, gates)
         return None
 
     def _kernel(self) -> core.Recurrent:
@@ -145,10 +144,13 @@ class RecurrentCell(Layer):
             read = w_input if w_input._narrow is None else w_hidden
             kernel = core.Recurrent(self._kind, self.hidden, read._packed, self._gate_panels(), *self._biases())
             self._weights = w_input, w_hidden, kernel
+            self._narrow = None if w_input._narrow is None else w_input
         return self._weights[2]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_weights": None}  # addresses of memory, made anew when it is next called
+        # Addresses of memory, made anew when it is next called.
+        kernel_and_matrices = {"_weights": None, "_narrow": None}
+        return {**vars(self), **kernel_and_matrices}
 
     def _gate_panels(self) -> Array:
         """The packed w_hidden, in which every gate begins a panel."""
