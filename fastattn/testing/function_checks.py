@@ -1,4 +1,4 @@
-"""A user-written score under test: a function that `fastattn.jit` compiles, bound anew for each call."""
+"""A function of a user under test, a score or a normalizer that `fastattn.jit` compiles, bound anew for each call."""
 
 import dataclasses
 import inspect
@@ -10,26 +10,32 @@ from typing import Any
 import numpy as np
 
 from fastattn.attention import attention, attention_vjp, prepare
-from fastattn.jit import Function, pairwise_score, score_mod
-from fastattn.jit.check import check_derivatives, check_pairwise
+from fastattn.jit import Function, pairwise_score, row_function, score_mod
+from fastattn.jit.check import check_derivatives, check_pairwise, check_rows
 from fastattn.testing.arrays import Array, close, fill
 from fastattn.testing.attention_checks import ATTENTION_CHECKS
 from fastattn.testing.attention_problem import AttentionProblem, AttentionSubject
 from fastattn.testing.certificate import Skipped
+from fastattn.testing.normalizer_checks import masks as masks_of_rows
+from fastattn.testing.normalizer_checks import nan_stays_in_its_row, weights_agree_with_context
 from fastattn.testing.score_checks import masks, wrong_calls
 
 __all__ = ["FunctionSubject", "as_function", "function_checks"]
 
+# Which argument of attention takes a decorated function.
+_ARGUMENTS = {"score_mod": "score_mod", "pairwise_score": "score", "row_function": "normalizer"}
 
-def as_function(subject: Any) -> Function | None:
-    """Return a decorated function, or one that is written as these are; None for anything else."""
+
+def as_function(subject: Any, of_rows: bool) -> Function | None:
+    """Return a decorated function, of rows or of scores, or one written as these are; None for anything else."""
+    kinds = ("row_function",) if of_rows else ("score_mod", "pairwise_score")
     if isinstance(subject, Function):
-        return subject if subject.kind != "mask_mod" else None
+        return subject if subject.kind in kinds else None
     if isinstance(subject, types.FunctionType):
         names = [*inspect.signature(subject).parameters]
         if names[1:5] == ["b", "h", "i", "j"]:
-            return score_mod(subject)
-        if names[:2] == ["q", "k"]:
+            return row_function(subject) if of_rows else score_mod(subject)
+        if names[:2] == ["q", "k"] and not of_rows:
             return pairwise_score(subject)
     return None
 
@@ -51,8 +57,18 @@ class FunctionProblem(AttentionProblem):
         """The function with the values as they are now."""
         return self.function(**self.values)
 
+    @property
+    def of_rows(self) -> bool:
+        """Whether the function is a normalizer."""
+        return self.function.kind == "row_function"
+
     def _options(self) -> dict[str, Any]:
-        return {"score" if self.function.kind == "pairwise_score" else "score_mod": self.bound}
+        return {_ARGUMENTS[self.function.kind]: self.bound}
+
+    def forward(self) -> Any:
+        """Return context, weights and, of softmax, lse."""
+        options = {"key_lengths": self.lengths, "mask": self.mask, "return_lse": not self.of_rows}
+        return self.call(self.query, self.key, self.value, **options)
 
     def call(self, *arrays: Array, **options: Any) -> Any:
         """Return context and weights of other arrays."""
@@ -64,16 +80,17 @@ class FunctionProblem(AttentionProblem):
         given: Any = {"key_lengths": self.lengths, "mask": self.mask, **self._options()}
         _, back = attention_vjp(self.query, self.key, self.value, return_weights=True, **given)
         found = back(d_context, d_weights=d_weights)
-        return {"query": found.query, "key": found.key, "value": found.value, **found.score}
+        arrays = {"query": found.query, "key": found.key, "value": found.value}
+        return {**arrays, **found.score, **found.normalizer}
 
     def prepare(self) -> Any:
         """Return the memory, prepared; it knows no mask."""
-        given: Any = self._options()
+        given: Any = {} if self.of_rows else self._options()
         return prepare(self.key, self.value, key_lengths=self.lengths, **given)
 
     def attend(self, memory: Any, query: Array) -> Any:
         """Return context and weights of a prepared memory."""
-        return memory.attend(query, return_weights=True)
+        return memory.attend(query, return_weights=True, **(self._options() if self.of_rows else {}))
 
 
 class FunctionSubject(AttentionSubject):
@@ -86,8 +103,6 @@ class FunctionSubject(AttentionSubject):
         Values of parameters; functions among them draw one, as in `fastattn.testing.check_score`.
     reference : callable or None
     """
-
-    kind = "score"
 
     def __init__(self, function: Function, options: Mapping[str, Any], reference: Any) -> None:
         self.function, self.options, self.reference = function, dict(options), reference
@@ -105,7 +120,7 @@ class FunctionSubject(AttentionSubject):
         return FunctionProblem(**given, function=self.function, values=values)
 
     def parts(self, query: int, key: int, dtype: Any, seed: int) -> tuple[str, str]:
-        """Return the score that is modified, and softmax."""
+        """Return the score that is modified or made into weights, and softmax."""
         return "scaled_dot", "softmax"
 
 
@@ -114,6 +129,8 @@ def derivatives(s: FunctionSubject) -> None:
     p = s.problem(np.float64)
     if s.function.kind == "pairwise_score":
         check_pairwise(p.bound, p.query.shape[-1])
+    elif s.function.kind == "row_function":
+        check_rows(p.bound, len(p.query), 1, p.query.shape[1], p.key.shape[1])
     else:
         check_derivatives(p.bound, len(p.query), 1, p.query.shape[1], p.key.shape[1])
 
@@ -136,17 +153,34 @@ def formula(s: FunctionSubject) -> str:
     return f"to {close(p.forward().weights, wanted, 1e-9, 'weights, against the formula'):.1g}"
 
 
+def formula_of_rows(s: FunctionSubject) -> str:
+    """Weights are what the function, or the reference, makes of rows of scaled dot products in NumPy, float64."""
+    p = s.problem(np.float64)
+    scores = np.where(p.inside, p.query @ p.key.swapaxes(1, 2) / np.sqrt(p.query.shape[-1]), -np.inf)
+    b, i, _ = np.ogrid[tuple(map(slice, scores.shape))]
+    wanted = p.bound.evaluate(scores, b, 0, i)
+    if s.reference is not None:
+        close(wanted, np.asarray(s.reference(scores, **p.values)), 1e-9, "weights, against the reference")
+    return f"to {close(p.forward().weights, wanted, 1e-9, 'weights, against the formula'):.1g}"
+
+
 # Checks that compare calls in which these arguments of the same pair are others.
 _MOVED = {"any_batch_and_position": "b", "order_of_sums": "b", "prepared_memory": "bi"}
+_MOVED_OF_ROWS = {**_MOVED, "masks": "bij"}
 
 
 def function_checks(subject: FunctionSubject) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield the checks of a function by name."""
-    inputs = subject.problem().bound.inputs
+    p = subject.problem()
     checks: tuple[Any, ...] = (formula, derivatives, masks, wrong_calls, *ATTENTION_CHECKS)
+    if p.of_rows:
+        own = (masks_of_rows, weights_agree_with_context, nan_stays_in_its_row)
+        checks = (formula_of_rows, derivatives, *own, *ATTENTION_CHECKS)
+    moving = _MOVED_OF_ROWS if p.of_rows else _MOVED
     for check in checks:
-        moved = inputs & set(_MOVED.get(check.__name__, ""))
-        yield check.__name__, partial(_left_out, moved) if moved else partial(check, subject)
+        moved = p.bound.inputs & set(moving.get(check.__name__, ""))
+        name = "formula" if check is formula_of_rows else check.__name__
+        yield name, partial(_left_out, moved) if moved else partial(check, subject)
 
 
 def _left_out(moved: set[str]) -> None:

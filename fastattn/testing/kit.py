@@ -90,11 +90,8 @@ def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     >>> check_score(lambda score, b, h, i, j: score - abs(i - j)).failed
     ()
     """
-    function = as_function(subject)
-    if function is None:
-        return check(ScoreRecord, subject, **asked)
-    made = FunctionSubject(function, asked.get("options") or {}, asked.get("reference"))
-    return run(str(made), function_checks(made), dict(asked.get("expected_failures") or {}))
+    function = as_function(subject, of_rows=False)
+    return check(ScoreRecord, subject, **asked) if function is None else _check_function(function, **asked)
 
 
 def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:
@@ -103,8 +100,10 @@ def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     Parameters
     ----------
     subject : NormalizerRecord, or a class or function
+        Or a function that `fastattn.row_function` takes, decorated or not; options are then its parameters, and its
+        weights need neither sum to one nor be positive.
     **asked
-        As of `check_variant`; the formula is ``reference(scores, **options) -> weights`` of rows, where a masked score
+        As of `check_score`; the formula is ``reference(scores, **options) -> weights`` of rows, where a masked score
         is -inf.
 
     Returns
@@ -116,8 +115,16 @@ def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     >>> from fastattn.testing import check_normalizer
     >>> check_normalizer(fastattn.normalizers.Sparsemax).failed
     ()
+    >>> check_normalizer(lambda s, b, h, i, j: 1 / (1 + np.exp(-s))).failed
+    ()
     """
-    return check(NormalizerRecord, subject, **asked)
+    function = as_function(subject, of_rows=True)
+    return check(NormalizerRecord, subject, **asked) if function is None else _check_function(function, **asked)
+
+
+def _check_function(function: Any, **asked: Unpack[Asked]) -> Certificate:
+    made = FunctionSubject(function, asked.get("options") or {}, asked.get("reference"))
+    return run(str(made), function_checks(made), dict(asked.get("expected_failures") or {}))
 
 
 # What the kit knows of a family: the class of its objects, the subject of checks, and the checks.

@@ -1,4 +1,4 @@
-"""The kit certifies user-written scores, and names what is wrong with one."""
+"""The kit certifies user-written scores and functions of rows, and names what is wrong with one."""
 
 import os
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn.testing import check_score
+from fastattn.errors import FastattnError
+from fastattn.testing import check_normalizer, check_score
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,3 +52,46 @@ def test_a_wrong_derivative_and_a_wrong_reference_are_named():
     assert check_score(wrong).failed == ("derivatives", "gradients")
     right = fastattn.score_mod(lambda score, b, h, i, j: 2 * score)
     assert check_score(right, reference=lambda p, q, k, scale: q @ k.swapaxes(1, 2)).failed == ("formula",)
+
+
+@fastattn.row_function
+def with_sink(s, b, h, i, j, sink):
+    top = np.maximum(s.max(), sink)
+    e = np.exp(s - top)
+    return e / (e.sum() + np.exp(sink - top))
+
+
+def sink_of_numpy(scores, sink):
+    e = np.exp(scores)
+    return e / (e.sum(axis=-1, keepdims=True) + np.exp(sink))
+
+
+def test_a_function_of_rows_is_certified():
+    options = {"sink": lambda rng, q, k, dtype: np.array(0.4, dtype)}
+    certificate = check_normalizer(with_sink, options=options, reference=sink_of_numpy)
+    assert certificate.passed and not certificate.failed, certificate
+    assert all(certificate[name].status == "passed" for name in ("masks", "derivatives", "prepared_memory")), (
+        certificate
+    )
+
+
+def test_what_depends_on_places_is_not_compared_between_them():
+    certificate = check_normalizer(lambda s, b, h, i, j: np.maximum(s, 0) ** 2 + 0.1 * j + b)
+    unsupported = {"masks", "any_batch_and_position", "order_of_sums", "prepared_memory"}
+    assert certificate.passed, certificate
+    assert {name for name in unsupported if certificate[name].status == "unsupported"} == unsupported, certificate
+
+
+def test_a_wrong_function_of_rows_is_named():
+    options = {"sink": np.array(0.4)}
+    assert check_normalizer(
+        with_sink, options=options, reference=lambda s, sink: sink_of_numpy(s, sink + 0.1)
+    ).failed == ("formula",)
+    growing = fastattn.row_function(lambda s, b, h, i, j: np.exp(s))
+    assert check_normalizer(growing).failed == ("large_scores",)
+
+
+def test_a_function_of_another_kind_is_refused():
+    for check, other in ((check_score, with_sink), (check_normalizer, by_key)):
+        with pytest.raises(FastattnError):
+            check(other).require()
