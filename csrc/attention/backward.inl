@@ -35,9 +35,6 @@
 
 #define FA_QUERY_BLOCK 48
 #define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
-/* Weights below it count as 0: products with subnormal numbers take a hundred times as long as others, and penalties of
- * distance, as ALiBi's, make many of them. */
-#define FA_LEAST_WEIGHT (2 * FA_SMALLEST)
 
 typedef struct {
     const fa_attention_grad *g;

@@ -37,6 +37,22 @@ FA_FUNC int row_function_options(const fa_attention *a, int64_t b, int64_t h, in
     return 0;
 }
 
+/* Weights that are too small beside the row's largest count as 0, and so do their gradients where these are as small:
+ * d is NULL or that of the scores. */
+FA_FUNC void row_function_flush(int64_t n, real *P, real *d) {
+    vec most = vset1(0);
+    for (int64_t j = 0; j < n; j += VL) most = vmax(most, vmax(vload(P + j), -vload(P + j)));
+    const real top = vhmax(most);
+    const vec zero = vset1(0), least = vset1(FA_LEAST_WEIGHT), less = vset1(FA_LEAST_WEIGHT * (top < 1 ? top : 1));
+    for (int64_t j = 0; j < n; j += VL) {
+        const vec p = vload(P + j), size = vmax(p, -p);
+        vstore(P + j, vselect_lt(size, less, zero, p));
+        if (!d) continue;
+        const vec g = vload(d + j);
+        vstore(d + j, vselect_lt(size, less, vselect_lt(vmax(g, -g), least, zero, g), g));
+    }
+}
+
 /* x[first..last) is 0 but for the row's own pieces; x is that of key 0. */
 FA_INLINE void clear_beside(real *x, row_pieces row, int64_t first, int64_t last) {
     if (first < row.first) memset(x + first, 0, (size_t)(row.first - first) * sizeof(real));

@@ -31,6 +31,7 @@ typedef struct {
     int64_t lds, length;
     real *buffers, *strip; /* strip: g of one panel */
     double **sums;         /* of the function */
+    uint8_t *started;      /* whether a panel holds sums */
 } row_function_backward_state;
 
 FA_FUNC int64_t row_function_backward_layout(row_function_backward_state *state, const fa_attention_grad *g,
@@ -39,16 +40,17 @@ FA_FUNC int64_t row_function_backward_layout(row_function_backward_state *state,
     const fa_attention *a = &g->f;
     char *w = workspace + backward_layout(s, g, workspace);
     const int64_t keys = (a->Tk + PW - 1) / PW * PW, Q = FA_QUERY_BLOCK;
+    const int whole_d = FA_IN_PLACE && s->ldd == a->D, whole_v = FA_IN_PLACE && s->ldv == a->Dv;
     const int turns = a->H / a->Hk * a->Tq > FA_QUERY_TURN;
     state->lds = whole_pieces(a->Tk);
     s->block_keys = keys;
     s->key_panels = take(&w, keys / PW, panel_stride(a->score, a->D));
     s->value_panels = take(&w, keys, a->Dv);
     s->keys = take(&w, keys, s->ldd);
-    s->d_keys = take(&w, keys, s->ldd);
-    s->d_values = take(&w, keys, s->ldv);
-    s->high = take(&w, turns ? keys : 0, s->ldd + s->ldv);
-    s->low = take(&w, turns ? keys : 0, s->ldd + s->ldv);
+    s->d_keys = take(&w, whole_d ? 0 : a->Tk, s->ldd); /* else sums are in the outputs */
+    s->d_values = take(&w, whole_v ? 0 : a->Tk, s->ldv);
+    s->high = take(&w, turns ? a->Tk : 0, s->ldd + s->ldv);
+    s->low = take(&w, turns ? a->Tk : 0, s->ldd + s->ldv);
     s->key_lost = s->kernel->pack_row ? take(&w, keys, s->ldd) : NULL;
     s->k_flags = (uint8_t *)take(&w, keys, 1);
     s->S = take(&w, Q, state->lds);
@@ -57,6 +59,7 @@ FA_FUNC int64_t row_function_backward_layout(row_function_backward_state *state,
     s->before = take(&w, a->modifier != NULL, state->lds);
     state->strip = take(&w, s->kernel->block_backward ? Q : 0, PW);
     state->buffers = take(&w, a->row_buffers, state->lds);
+    state->started = (uint8_t *)take(&w, keys / PW, 1);
     return w - workspace;
 }
 
@@ -128,6 +131,7 @@ FA_FUNC void row_function_gradient(row_function_backward_state *state, int64_t r
     }
     ((fa_row_backward)a->row_function->backward)(S, dP, n, b, head, query, j0, a->row_function->parameters, state->sums,
                                                  state->buffers);
+    row_function_flush(n, S, dP);
     if (g->d_bias && count_sums) add_bias_gradient(g, b, head, query, j0, n, dP);
     if (a->modifier) modifier_backward(a, s->before, dP, n, b, head, query, j0, s->sums);
     if (a->softcap > 0)
@@ -135,6 +139,14 @@ FA_FUNC void row_function_gradient(row_function_backward_state *state, int64_t r
     if (s->kernel->block_backward) /* of a product the scale is in the queries */
         for (int64_t j = 0; j < end; j += VL) vstore(dP + j, vload(dP + j) * vset1((real)a->scale));
     if (a->seeds) row_dropout(a, b, head, query, j0, n, S);
+}
+
+/* Sums for keys beyond the first n of panel p become 0. */
+FA_FUNC void row_function_clear(row_function_backward_state *state, int64_t p, int64_t n) {
+    backward_state *s = &state->b;
+    const int64_t first = p * PW + n, left = s->a->Tk - p * PW, more = (left < PW ? left : PW) - n;
+    memset(s->d_key + first * s->ldd, 0, (size_t)(more * s->ldd) * sizeof(real));
+    memset(s->d_value + first * s->ldv, 0, (size_t)(more * s->ldv) * sizeof(real));
 }
 
 /* Step 3 for the keys of panel p, n of them. */
@@ -145,9 +157,12 @@ FA_FUNC void row_function_panel(row_function_backward_state *state, int64_t rows
     real *d_key = s->d_key + j0 * s->ldd, *d_value = s->d_value + j0 * s->ldv, *P = s->S + j0, *g = s->dP + j0;
     void (*product)(int, int64_t, int64_t, const real *, int64_t, int64_t, const real *, int64_t, real *, int64_t,
                     int64_t) = s->leave_out ? nonzero_product : micro_gemm;
-    product(MICRO_ADD, n, s->ldv, P, 1, lds, s->d_context, s->ldv, d_value, s->ldv, rows);
+    const int mode = state->started[p] ? MICRO_ADD : MICRO_FRESH;
+    if (!state->started[p]) row_function_clear(state, p, n);
+    state->started[p] = 1;
+    product(mode, n, s->ldv, P, 1, lds, s->d_context, s->ldv, d_value, s->ldv, rows);
     if (!s->kernel->block_backward) {
-        product(MICRO_ADD, n, s->ldd, g, 1, lds, s->queries, s->ldd, d_key, s->ldd, rows);
+        product(mode, n, s->ldd, g, 1, lds, s->queries, s->ldd, d_key, s->ldd, rows);
         product(MICRO_ADD, rows, s->ldd, g, lds, 1, keys, s->rows_stride, s->d_query, s->ldd, n);
         return;
     }
@@ -172,8 +187,15 @@ FA_FUNC void row_function_panel(row_function_backward_state *state, int64_t rows
                                .raw_key = s->scores.key + j0 * s->a->key_strides.row,
                                .raw_key_row = s->a->key_strides.row};
     s->kernel->block_backward(&s->scores.form, &block);
-    for (int64_t c = 0; c < n * s->ldd; c += VL) vstore(d_key + c, vload(d_key + c) + vload(dk + c));
+    for (int64_t c = 0; c < n * s->ldd; c += VL)
+        vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
     for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
+}
+
+/* Sums that no row has added to become 0. */
+FA_FUNC void row_function_rest(row_function_backward_state *state) {
+    for (int64_t p = 0; p * PW < state->b.a->Tk; p++)
+        if (!state->started[p]) row_function_clear(state, p, 0);
 }
 
 /* One (batch, key head). Returns 0 if something that is not finite came out. */
@@ -181,7 +203,8 @@ FA_FUNC int row_function_head(row_function_backward_state *state, int count_sums
     backward_state *s = &state->b;
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
-    const int64_t total = s->group * a->Tq, length = state->length = fa_key_length(a, s->b), keys = s->block_keys;
+    const int64_t total = s->group * a->Tq, length = state->length = fa_key_length(a, s->b);
+    const int64_t of_keys = a->Tk * s->ldd, of_values = a->Tk * s->ldv, panels = s->block_keys / PW;
     const int64_t first_head = s->hk * s->group;
     element *query_out = g->d_query + (s->b * a->H + first_head) * a->Tq * a->D;
     element *key_out = g->d_key + (s->b * a->Hk + s->hk) * a->Tk * a->D;
@@ -190,25 +213,24 @@ FA_FUNC int row_function_head(row_function_backward_state *state, int count_sums
     const real factor = s->kernel->gradient_factor ? s->kernel->gradient_factor(&s->scores.form) : (real)1;
     int turns = 0, finite = 1;
     s->scores.key = a->key + row_at(&a->key_strides, s->b, s->hk, 0);
-    s->d_key = s->d_keys;
-    s->d_value = s->d_values;
+    s->d_key = FA_IN_PLACE && s->ldd == a->D ? row_out(key_out, NULL) : s->d_keys;
+    s->d_value = FA_IN_PLACE && s->ldv == a->Dv ? row_out(value_out, NULL) : s->d_values;
     memset(d_query, 0, (size_t)(total * a->D) * sizeof(real));
-    memset(s->d_key, 0, (size_t)(keys * s->ldd) * sizeof(real));
-    memset(s->d_value, 0, (size_t)(keys * s->ldv) * sizeof(real));
+    memset(state->started, 0, (size_t)panels);
     for (int64_t t = 0; s->scores.form.d_v && t < s->ldd; t++) s->d_v_total[t] = 0;
     if (length) backward_pack(s, a->value + row_at(&a->value_strides, s->b, s->hk, 0), 0, length);
     for (int64_t r0 = 0; r0 < total && length; r0 += FA_QUERY_BLOCK) {
         const int64_t rows = total - r0 < FA_QUERY_BLOCK ? total - r0 : FA_QUERY_BLOCK;
         if (r0 && r0 % FA_QUERY_TURN == 0) {
             if (!turns) {
-                memset(s->high, 0, (size_t)(keys * (s->ldd + s->ldv)) * sizeof(real));
-                memset(s->low, 0, (size_t)(keys * (s->ldd + s->ldv)) * sizeof(real));
+                memset(s->high, 0, (size_t)(of_keys + of_values) * sizeof(real));
+                memset(s->low, 0, (size_t)(of_keys + of_values) * sizeof(real));
             }
             turns = 1;
-            sum_keep(s->high, s->low, s->d_key, keys * s->ldd);
-            sum_keep(s->high + keys * s->ldd, s->low + keys * s->ldd, s->d_value, keys * s->ldv);
-            memset(s->d_key, 0, (size_t)(keys * s->ldd) * sizeof(real));
-            memset(s->d_value, 0, (size_t)(keys * s->ldv) * sizeof(real));
+            row_function_rest(state);
+            sum_keep(s->high, s->low, s->d_key, of_keys);
+            sum_keep(s->high + of_keys, s->low + of_keys, s->d_value, of_values);
+            memset(state->started, 0, (size_t)panels);
         }
         int64_t lo = length, hi = 0;
         fa_row row = fa_task_row(a, r0);
@@ -232,15 +254,17 @@ FA_FUNC int row_function_head(row_function_backward_state *state, int count_sums
         backward_queries(s, r0, rows, d_query, 1);
         finite &= !has_nonfinite(s->d_query, rows * s->ldd);
     }
+    row_function_rest(state);
     if (turns) {
-        sum_keep(s->high, s->low, s->d_key, keys * s->ldd);
-        sum_keep(s->high + keys * s->ldd, s->low + keys * s->ldd, s->d_value, keys * s->ldv);
-        sum_settle(s->d_key, s->high, s->low, keys * s->ldd);
-        sum_settle(s->d_value, s->high + keys * s->ldd, s->low + keys * s->ldd, keys * s->ldv);
+        sum_keep(s->high, s->low, s->d_key, of_keys);
+        sum_keep(s->high + of_keys, s->low + of_keys, s->d_value, of_values);
+        sum_settle(s->d_key, s->high, s->low, of_keys);
+        sum_settle(s->d_value, s->high + of_keys, s->low + of_keys, of_values);
     }
-    finite &= !has_nonfinite(s->d_key, a->Tk * s->ldd) && !has_nonfinite(s->d_value, a->Tk * s->ldv);
+    finite &= !has_nonfinite(s->d_key, of_keys) && !has_nonfinite(s->d_value, of_values);
     backward_store(s, s->d_key, key_out, a->Tk, factor);
-    for (int64_t j = 0; j < a->Tk; j++) store_row(value_out + j * a->Dv, s->d_value + j * s->ldv, a->Dv);
+    for (int64_t j = 0; s->d_value == s->d_values && j < a->Tk; j++)
+        store_row(value_out + j * a->Dv, s->d_value + j * s->ldv, a->Dv);
     for (int64_t r = 0; r < total; r++) /* row by row: these are D apart, not ldd */
         backward_store(s, d_query + r * a->D, query_out + r * a->D, 1,
                        s->kernel->block_backward ? factor : (real)a->scale);

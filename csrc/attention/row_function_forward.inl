@@ -70,6 +70,7 @@ FA_FUNC void row_function_weights(row_function_state *s, int64_t r, fa_row row, 
         memset(w, 0, (size_t)a->Tk * sizeof(element));
         for (int64_t j = 0; j < at.n; j += VL) estore_n(w + at.first + j, vload(S + j), at.n - j);
     }
+    row_function_flush(at.n, S, NULL);
     if (a->seeds) row_dropout(a, b, head, row.query, at.first, at.n, S);
 }
 

@@ -75,6 +75,11 @@ FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t b, int64_t first_head, 
     return 0;
 }
 
+/* Weights below it count as 0: products with subnormal numbers take a hundred times as long as others, and penalties of
+ * distance, as ALiBi's, make many of them. */
+#undef FA_LEAST_WEIGHT
+#define FA_LEAST_WEIGHT (2 * FA_SMALLEST)
+
 #undef FA_LEAST_CAP
 #if FA_BITS == 32
 #define FA_LEAST_CAP 0x1p-100f

@@ -341,7 +341,8 @@ def row_function(function: Any = None, *, check: bool = False) -> Any:
     key modulo 64 first, so that a row has the same bits in any batch and at any padding. A value whose weight is 0 is
     not read. A maximum that several keys have is theirs in equal parts in the gradients. Work: what the function does
     for each query and key, a second time in the gradients, and a pass over the row for each reduction that needs
-    another one. Use `fastattn.normalizers.RowFunctions` for what no such function says, as a sort.
+    another one. In products weights below twice the smallest normal number, or that part of the row's largest weight
+    where it is below 1, count as 0. Use `fastattn.normalizers.RowFunctions` for what no such function says, as a sort.
 
     Examples
     --------

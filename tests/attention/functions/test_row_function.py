@@ -224,6 +224,23 @@ def test_scores_of_any_size_and_a_tiny_sum():
     np.testing.assert_allclose(weights, 1 / 70, rtol=3e-5)
 
 
+@dtypes
+def test_weights_too_small_for_a_normal_number(dtype):
+    """They count as 0 beside the row's largest: gradients are those of softmax, and a row of nothing else is kept."""
+    problem = random(dtype, batch=(1, 1), key_heads=None, tq=60, tk=400, dk=9, dv=5)
+    far = np.abs(np.arange(60)[:, None] - np.arange(400)).astype(dtype)
+    bias = -np.dtype(dtype).type(2 if dtype == "float32" else 9) * far
+    found, wanted = everything(problem, normalizer=softmax(), bias=bias), everything(problem, bias=bias)
+    require(found, wanted, 1e-12 if dtype == "float64" else 2e-5)
+    within = 59 + (47 if dtype == "float32" else 80)  # weights of the nearest query are subnormal here
+    assert found["weights"][0, 0, 59, within] > 0 and (problem.d_weights[0, 0, :, within] != 0).all()
+    assert (found["value"][0, 0, within] == 0).all()
+    scale = np.finfo(dtype).tiny * 4
+    whole = everything(problem, normalizer=lambda s, b, h, i, j: np.maximum(s, 0))["context"]
+    small = everything(problem, normalizer=lambda s, b, h, i, j: np.maximum(s, 0) * scale)["context"]
+    np.testing.assert_allclose(small / scale, whole, atol=1e-4 * np.abs(whole).max())
+
+
 def test_a_maximum_that_several_keys_have_is_theirs_alike():
     function = fastattn.row_function(lambda s, b, h, i, j: s * 0 + s.max())()
     s = np.array([[1.0, 3.0, 3.0, -np.inf, 3.0, 0.0]])
