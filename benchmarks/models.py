@@ -1,16 +1,18 @@
-"""Models of others against their own code: ``python -m benchmarks.models [marian] [diacritizer]``.
+"""Models of others against their own code: ``python -m benchmarks.models [marian] [diacritizer] [pronouncer]``.
 
 - marian: 6 + 6 layers of width 512, random weights, 32 sentences of 20 tokens, five beams, 20 tokens each: `generate`
   of Transformers with its sdpa attention, with ours, and the model converted to `fastattn.seq2seq`.
 - diacritizer: the weights of the package arabic-diacritizer in layers of fastattn, against the package's own code:
-  texts of 60, 8 x 120 and 500 letters, gradients of all parameters at 120 letters, the memory that 2000 letters take.
+  texts of 60, 8 x 120 and 500 letters, gradients of all parameters and a step of training with Adam at 120 letters, the
+  memory that 2000 letters take.
+- pronouncer: those of g2p-fa, likewise: 100 words one by one, and 256 at once, 29 sounds each.
 
-PyTorch, Transformers and the package have to be installed. Ratios are of medians of rounds in which all take turns.
+PyTorch, Transformers and the packages have to be installed. Ratios are of medians of rounds in which all take turns;
+results are compared before.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,13 +24,13 @@ from typing import Any
 import numpy as np
 
 import fastattn
-from fastattn import attention, attention_vjp, scores
-from fastattn.layers import LSTM, Bidirectional, Embedding, Linear, Stacked
-from fastattn.losses import cross_entropy_vjp
+from fastattn.optim import Adam
 
+from .frameworks.recurrent import Diacritizer, Pronouncer, words
 from .timing import Effort, interleave
 
 EFFORT = Effort(rounds=7, sample_seconds=0.01)
+RATE = 1e-4
 Runs = Mapping[str, Callable[[], Any]]
 
 
@@ -94,40 +96,6 @@ def marian(layers: int = 6, width: int = 512, size: int = 16000) -> None:
     compare("marian 6 + 6, beam 5, 32 x 20", runs)
 
 
-class Diacritizer:
-    """The recipe of docs/recurrent.md."""
-
-    def __init__(self, states: Mapping[str, Any]) -> None:
-        from fastattn.interop.states import load_states
-
-        rng = np.random.default_rng(0)
-        self.table, self.classes = Embedding(54, 128, rng=rng), Linear(512, 15, rng=rng)
-        self.lstms = Stacked(
-            [
-                Bidirectional(LSTM(width, 256, rng=rng), LSTM(width, 256, reverse=True, rng=rng))
-                for width in (128, 512, 512)
-            ]
-        )
-        for layer, prefix in ((self.table, "embedding."), (self.lstms, "lstm."), (self.classes, "classifier.")):
-            load_states(layer, states, prefix)
-        v, w, u = (np.asarray(states[f"attention.{name}.weight"]) for name in "vWU")
-        self.score = scores.Additive(v[0].copy(), w.T.copy(), u.T.copy())
-
-    def logits(self, ids: Any) -> Any:
-        h, _ = self.lstms.forward(self.table.forward(ids))
-        return self.classes.forward(attention(h, h, h, score=self.score))
-
-    def step(self, ids: Any, labels: Any) -> None:
-        """Compute the gradients of all parameters."""
-        x, table_backward = self.table.vjp(ids)
-        h, _, lstms_backward = self.lstms.vjp(x)
-        y, attention_backward = attention_vjp(h, h, h, score=self.score)
-        _, count, loss_backward = cross_entropy_vjp(y, self.classes, labels)
-        found = attention_backward(loss_backward(1 / count))
-        dx, _ = lstms_backward(found.query + found.key + found.value)
-        table_backward(dx)
-
-
 def diacritizer() -> None:
     """Label letters."""
     import torch
@@ -156,24 +124,31 @@ def diacritizer() -> None:
         theirs.zero_grad()
         torch.nn.functional.cross_entropy(theirs(tensors[0]).flatten(0, 1), tensors[1].flatten()).backward()
 
-    compare("diacritizer, gradients, 1 x 120", {"its own code": step, "fastattn": lambda: ours.step(ids, labels)})
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "states.npz")
-        np.savez(path, **{name: state.numpy() for name, state in theirs.state_dict().items()})
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.models", "--memory", path], capture_output=True, text=True, check=True
-        )
-    print(f"diacritizer, 2000 letters: {done.stdout.strip()} of memory beside the weights (fastattn)")
+    compare("diacritizer, gradients, 1 x 120", {"its own code": step, "fastattn": lambda: ours.gradients(ids, labels)})
+    trained = Diacritizer(theirs.state_dict())
+    their_adam, adam = torch.optim.Adam(theirs.parameters(), RATE), Adam(trained.parameters(), rate=RATE)
+
+    def train() -> None:
+        step()
+        their_adam.step()
+
+    compare("diacritizer, training, 1 x 120", {
+        "its own code": train, "fastattn": lambda: trained.step(adam, ids, labels),
+    })  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.models", "--memory"], capture_output=True, text=True, check=True
+    )
+    print(f"diacritizer, 2000 letters: {done.stdout.strip()} MB of memory beside the weights (fastattn)")
 
 
-def memory(path: str) -> None:
-    """Print how much memory the labels of 2000 letters take, in a process that has done nothing else."""
-    ours, rng = Diacritizer(np.load(path)), np.random.default_rng(0)
+def memory() -> None:
+    """Print how many MB the labels of 2000 letters take, in a process that has done nothing else."""
+    ours, rng = Diacritizer.random(), np.random.default_rng(0)
     ours.logits(rng.integers(4, 54, (1, 60)))  # weights are packed
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _kilobytes("VmRSS")
     ours.logits(rng.integers(4, 54, (1, 2000)))
-    print(f"{(_kilobytes('VmHWM') - before) / 1024:.0f} MB")
+    print(round((_kilobytes("VmHWM") - before) / 1024))
 
 
 def _kilobytes(key: str) -> int:
@@ -181,14 +156,41 @@ def _kilobytes(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
+def pronouncer() -> None:
+    """Write sounds of words."""
+    import torch
+    from g2p_fa import G2P_Fa
+
+    theirs = G2P_Fa().model.eval()
+    ours, ids = Pronouncer(theirs.state_dict()), words(256)
+
+    def write(several: Any) -> Any:
+        with torch.no_grad():
+            given = torch.from_numpy(several.T.copy())
+            return theirs(given, torch.ones(30, len(several), dtype=torch.long), 0)[1:].argmax(-1).T
+
+    assert (write(ids).numpy() == ours.write(ids, 29)).all()
+    singles = [ids[i : i + 1] for i in range(100)]
+    compare("pronouncer, 100 words in turn", {
+        "its own code": lambda: [write(one) for one in singles],
+        "fastattn": lambda: [ours.write(one, 29) for one in singles],
+    })  # fmt: skip
+    compare("pronouncer, 256 words at once", {
+        "its own code": lambda: write(ids), "fastattn": lambda: ours.write(ids, 29),
+    })  # fmt: skip
+
+
+CASES = {"marian": marian, "diacritizer": diacritizer, "pronouncer": pronouncer}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["marian", "diacritizer", []], default=[])
+    parser.add_argument("what", nargs="*", choices=[*CASES, []], default=[])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
-        memory(options.memory)
+        memory()
         return
     import torch
 
@@ -196,8 +198,8 @@ def main() -> None:
         torch.set_num_threads(count)
         fastattn.set_num_threads(count)
         print(f"{count} threads")
-        for name in options.what or ["marian", "diacritizer"]:
-            {"marian": marian, "diacritizer": diacritizer}[name]()
+        for name in options.what or CASES:
+            CASES[name]()
 
 
 if __name__ == "__main__":
