@@ -271,11 +271,39 @@ def test_what_is_not_read_may_be_nan():
     assert not np.asarray(attention(query, *spoilt, mask=np.zeros((T, S), bool))).any()
 
 
+def own_form(query, key, value, bias, v):
+    return dot_product_attention(query, key, value, bias, is_causal=True, return_residual=True)
+
+
+def with_weights(query, key, value, bias, v):
+    score = {"name": "additive", "v": v}
+    found = attention(query, key, value, score=score, bias=bias, return_weights=True)
+    return found.context, found.weights
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("function", [own_form, with_weights])
+def test_half_types_are_computed_with_in_float32_and_rounded_once(function, dtype):
+    half = [jnp.asarray(x, dtype) for x in (*qkv(N, N), *arrays((1, N, N, N), (H,)))]
+    wide = [x.astype(np.float32) for x in half]
+    found, pull = jax.vjp(jax.jit(function), *half)
+    right, pull_right = jax.vjp(jax.jit(function), *wide)
+    d = [jnp.cos(x) for x in found]
+    gradients, expected = pull(tuple(d)), pull_right(tuple(x.astype(np.float32) for x in d))
+    for mine, theirs in zip((*found, *gradients), (*right, *expected), strict=True):
+        assert mine.dtype == dtype
+        same(mine, theirs.astype(dtype))
+    assert attention(*half[:3], return_lse=True).lse.dtype == np.float32
+
+
 def test_wrong_calls():
     query, key, value = qkv()
     ours = [x[:, :, 0] for x in (query, key, value)]
-    with pytest.raises(DTypeError, match=r"astype\(jnp.float32\)"):
-        dot_product_attention(*(jnp.asarray(x, jnp.bfloat16) for x in (query, key, value)))
+    half = jnp.asarray(query, jnp.bfloat16)
+    with pytest.raises(DTypeError, match=r"key: expected bfloat16, .*\nHint: pass x.astype\(jnp.bfloat16\)"):
+        dot_product_attention(half, key, value)
+    with pytest.raises(DTypeError, match=r"key: expected float32, .*\nHint: pass x.astype\(jnp.float32\)"):
+        dot_product_attention(query, half, value)
     with pytest.raises(ShapeError, match="key: "):
         jax.jit(dot_product_attention)(query, key[:1], value)
     with pytest.raises(ShapeError, match="key_lengths: "):

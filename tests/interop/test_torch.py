@@ -187,6 +187,19 @@ def test_a_second_derivative_is_refused():
         first.sum().backward()
 
 
+def test_a_tensor_that_left_a_transformation_has_none_of_its_graph():
+    left, x = [], draw(2, 5, 8)
+
+    def keep(x):
+        left.append(x * 2)
+        return left[0].sum()
+
+    torch.func.grad(keep)(x.detach())
+    ours.scaled_dot_product_attention(x, left[0], left[0]).sum().backward()
+    (expected,) = torch.autograd.grad(ours.scaled_dot_product_attention(x, *(2 * x.detach(),) * 2).sum(), x)
+    assert torch.equal(x.grad, expected)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
 def test_a_tangent_is_not_dropped():
     q = draw(1, 3, 4, grad=False)

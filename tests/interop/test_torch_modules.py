@@ -136,6 +136,47 @@ def test_a_wrong_score_is_refused():
         ours.variant("dot", query_width=4, memory_width=4, dtype=torch.float16)
 
 
+HALF = {
+    "multihead": lambda: ours.MultiheadAttention(8, 4, batch_first=True, add_bias_kv=True),
+    "additive": lambda: ours.AdditiveAttention(8, 8, 7, bias=True),
+    "general": lambda: ours.LuongAttention(8, 8, output_width=8),
+    "dot": lambda: ours.LuongAttention(8, 8, score="dot"),
+    "concat": lambda: ours.LuongAttention(8, 8, score="concat"),
+    "a variant": lambda: ours.variant("bahdanau", query_width=8, memory_width=8, width=6),
+}
+
+
+def half_results(module, x, memory, bias, d):
+    """Outputs and all gradients."""
+    if isinstance(module, nn.MultiheadAttention):
+        found, inputs = module(x, x, x, attn_mask=bias), (x, bias)
+    else:
+        found, inputs = module(x, memory, return_weights=True), (x, memory)
+    context, weights = found[0], found[1]
+    trained = (*inputs, *module.parameters())
+    more = torch.ones_like(weights) / 8
+    return context, weights, *torch.autograd.grad((context, weights), trained, (d.to(context.dtype), more))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", HALF)
+def test_modules_of_half_types_compute_in_float32_and_round_once(name, dtype):
+    torch.manual_seed(0)
+    module = HALF[name]().to(dtype)
+    given = [torch.randn(*shape).to(dtype).requires_grad_() for shape in ((2, 4, 8), (2, 7, 8), (4, 4))]
+    d = torch.randn(2, 4, 8).to(dtype)
+    found = half_results(module, *given, d)
+    module = copy.deepcopy(module).float()
+    expected = half_results(module, *(one.detach().float().requires_grad_() for one in given), d)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype and torch.equal(one, other.to(dtype))
+    with torch.no_grad():  # as under autocast: half inputs, parameters of float32
+        inputs = [given[0]] * 3 if isinstance(module, nn.MultiheadAttention) else given[:2]
+        outputs = [module(*several) for several in (inputs, [one.float() for one in inputs])]
+        mixed, right = (one[0] if isinstance(one, tuple) else one for one in outputs)
+    assert mixed.dtype == dtype and torch.equal(mixed, right.to(dtype))
+
+
 VARIANTS = {
     "bahdanau": {"width": 6},
     "multihead": {"heads": 2},

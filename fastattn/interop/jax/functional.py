@@ -19,6 +19,7 @@ from fastattn.interop.jax.problem import OPERANDS, Problem
 __all__ = ["attention", "dot_product_attention"]
 
 Array = Any  # of JAX or NumPy, or a tracer
+_HALVES = frozenset({np.dtype(np.float16), np.dtype(jnp.bfloat16)})
 
 
 def attention(
@@ -44,7 +45,8 @@ def attention(
     Parameters
     ----------
     query : array, shape (..., Tq, Dk)
-        float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D).
+        float32 or float64; 2-D, 3-D (B, T, D) or 4-D (B, H, T, D). Half types are computed with in float32, and results
+        but the lse are rounded once.
     key : array, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's.
     value : array, shape (..., Tk, Dv)
@@ -130,7 +132,7 @@ def dot_product_attention(
     Parameters
     ----------
     query : array, shape (B, T, N, H) or (T, N, H)
-        float32 or float64.
+        float32, float64 or, computed with in float32, a half type.
     key, value : array, shape (B, S, K, H) or (S, K, H)
         K divides N. Values may have another width.
     bias : array, broadcastable to (B, N, T, S), optional
@@ -148,7 +150,7 @@ def dot_product_attention(
     implementation : {None, "xla"}
         Only for the signature: fastattn's own is always used.
     return_residual : bool
-        Return the log-sum-exp of each row too, (B, T, N).
+        Return the log-sum-exp of each row too, (B, T, N), of query's type.
 
     Returns
     -------
@@ -182,7 +184,7 @@ def dot_product_attention(
         "query_lengths": query_seq_lengths,
     }  # fmt: skip
     context, _, lse = _attention(problem, _present(operands), ())
-    return (context, lse) if residual else context
+    return (context, lse.astype(context.dtype)) if residual else context
 
 
 def split(argument: str, given: Any) -> tuple[tuple[tuple[str, Any], ...], dict[str, Array]]:
@@ -232,7 +234,11 @@ def _words(seed: Any) -> Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _attention(problem: Problem, operands: dict[str, Array], parameters: Sequence[Array]) -> tuple[Any, Any, Any]:
     """Return context, weights or None, and lse or None, in the axes of the operands."""
-    axes = operands["query"].ndim
+    query = operands["query"]
+    if query.dtype in _HALVES:
+        context, weights, lse = _attention(problem, *_widened(operands, parameters))
+        return context.astype(query.dtype), None if weights is None else weights.astype(query.dtype), lse
+    axes = query.ndim
     if problem.heads_third:
         four = {name: one[None] if one.ndim == 3 and name in OPERANDS[:3] else one for name, one in operands.items()}
     else:
@@ -259,6 +265,20 @@ def _attention(problem: Problem, operands: dict[str, Array], parameters: Sequenc
     )
 
 
+def _widened(operands: dict[str, Array], parameters: Sequence[Array]) -> tuple[dict[str, Array], list[Array]]:
+    """Return what is of half types in float32, or raise if query, key and value are of several types."""
+    dtype = operands["query"].dtype
+    for name in OPERANDS[1:3]:
+        if operands[name].dtype != dtype:
+            hint = f"pass x.astype(jnp.{dtype}), or query.astype(jnp.float32)."
+            raise DTypeError(describe(name, f"{dtype}, the type of query", operands[name].dtype, hint))
+    return {name: _wide(one) for name, one in operands.items()}, [_wide(one) for one in parameters]
+
+
+def _wide(one: Array) -> Array:
+    return one.astype(np.float32) if one.dtype in _HALVES else one
+
+
 def _four(name: str, array: Array, axes: int) -> Array:
     """Return an operand of `axes` axes with four: without heads, or without a batch either."""
     if name in ("key_lengths", "seed") or not 2 <= axes <= 4 or array.ndim > axes:
@@ -273,9 +293,9 @@ def _checked(problem: Problem, operands: dict[str, Array], parameters: Sequence[
     It is asked with arrays of these shapes whose memory is never touched.
     """
     for name, one in operands.items():
-        if one.dtype in (jnp.bfloat16, np.float16):
-            hint = "pass x.astype(jnp.float32), and give the result its type back."
-            raise DTypeError(describe(name, "float32 or float64", one.dtype, hint))
+        if one.dtype in _HALVES:
+            hint = "pass x.astype(jnp.float32), or query, key and value of one type."
+            raise DTypeError(describe(name, f"{operands['query'].dtype}, the type of query", one.dtype, hint))
     empty = {name: np.empty(one.shape, one.dtype) for name, one in operands.items()}
     q, k, v = (empty[name] for name in OPERANDS[:3])
     if problem.heads_third and q.ndim == k.ndim == v.ndim == 4:

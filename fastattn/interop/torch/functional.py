@@ -132,11 +132,9 @@ def scaled_dot_product_attention(
     Nothing of size (Tq, Tk) is made, forward or backward, with a mask, with dropout, with a trained bias, and where
     value is wider than key. A row that may attend to nothing is 0, and what is masked is not read.
     """
-    if not (
-        2 <= query.ndim == key.ndim == value.ndim <= 4
-        and query.shape[:-2] == key.shape[:-2]
-        and query.shape[:-2] == value.shape[:-2]
-    ):
+    q, k, v = query.shape, key.shape, value.shape
+    axes = len(q)
+    if not (2 <= axes <= 4 and (q == k == v or (axes == len(k) == len(v) and q[:-2] == k[:-2] == v[:-2]))):
         return _any_axes(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if attn_mask is None and not dropout_p and scale is None:
         problem = _CAUSAL if is_causal else _PLAIN

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.interop.torch.functional import attention
 from fastattn.interop.torch.projections import project
+from fastattn.interop.torch.tensors import narrowed, wide
 
 __all__ = ["AdditiveAttention", "LuongAttention", "MultiheadAttention"]
 
@@ -29,7 +30,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     -----
     A query whose keys are all padding has weights 0 and the output projection's bias, in training and evaluation;
     PyTorch's module gives NaN in some cases. Returned weights are those before dropout. Float masks are added, and
-    trained if they require it.
+    trained if they require it. Of half types, all between inputs and outputs is float32.
     """
 
     def forward(
@@ -74,7 +75,9 @@ class MultiheadAttention(nn.MultiheadAttention):
         q, k, v = self._projected(q, k, v)
         mask, bias = self._masks(k.shape[1], key_padding_mask, None if is_causal else attn_mask)
         if self.bias_k is not None and self.bias_v is not None:
-            k, v = (torch.cat([one, b.expand(len(one), 1, -1)], 1) for one, b in ((k, self.bias_k), (v, self.bias_v)))
+            k, v = (
+                torch.cat([one, wide(b).expand(len(one), 1, -1)], 1) for one, b in ((k, self.bias_k), (v, self.bias_v))
+            )
         if self.add_zero_attn:
             k, v = (nn.functional.pad(one, (0, 0, 0, 1)) for one in (k, v))
         more = k.shape[1] - (key.shape[-2] if self.batch_first or alone else key.shape[0])
@@ -89,6 +92,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         output = project(context.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)
+        output, weights = narrowed(output, query), narrowed(weights, query)
         if alone:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
         return (output if self.batch_first else output.transpose(0, 1)), weights
@@ -119,7 +123,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             if one.dtype == torch.bool:
                 mask = ~one if mask is None else mask & ~one
             else:
-                bias = one if bias is None else bias + one
+                bias = wide(one) if bias is None else bias + wide(one)
         return mask, bias
 
 
@@ -165,16 +169,16 @@ class _OverMemory(nn.Module):
             got = f"shapes {tuple(query.shape)} and {tuple(memory.shape)}"
             hint = "add the axis of samples by unsqueeze(0)."
             raise ShapeError(describe("query", "(B, Tq, Dq) or (B, Dq), and memory (B, Tk, Dm)", got, hint))
-        queries = query.unsqueeze(1) if one else query
+        queries, memory = wide(query.unsqueeze(1) if one else query), wide(memory)
         if mask is not None and mask.ndim == 2:
             mask = mask.unsqueeze(1)
         score, q, k = self._score(queries, memory)
         made = attention(
-            q, k, memory if value is None else value, score=score, key_lengths=key_lengths, mask=mask,
+            q, k, memory if value is None else wide(value), score=score, key_lengths=key_lengths, mask=mask,
             return_weights=return_weights,
         )  # fmt: skip
         context, weights = (made.context, made.weights) if return_weights else (made, None)
-        context = self._finish(context, queries)
+        context, weights = narrowed(self._finish(context, queries), query), narrowed(weights, query)
         if one:
             context, weights = context.squeeze(1), None if weights is None else weights.squeeze(1)
         return (context, weights) if return_weights else context
@@ -218,7 +222,7 @@ class AdditiveAttention(_OverMemory):
         nn.init.uniform_(self.v, -(bound := math.sqrt(3 / max(width, 1))), bound)
 
     def _score(self, query: Tensor, memory: Tensor) -> tuple[Any, Tensor, Tensor]:
-        score = {"name": "additive", "v": self.v, "activation": self.activation}
+        score = {"name": "additive", "v": wide(self.v), "activation": self.activation}
         return score, project(query, self.query.weight), project(memory, self.key.weight, self.key.bias)
 
     def extra_repr(self) -> str:
@@ -282,7 +286,7 @@ class LuongAttention(_OverMemory):
             # The matrix acts on the query: one of many positions is not multiplied by it.
             return "dot", project(query, self.w.T), memory
         names = {"dot": (), "concat": ("w", "v")}[self.score]
-        return {"name": self.score, **{name: getattr(self, name) for name in names}}, query, memory
+        return {"name": self.score, **{name: wide(getattr(self, name)) for name in names}}, query, memory
 
     def _finish(self, context: Tensor, queries: Tensor) -> Tensor:
         if self.output is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastattn.interop.torch.problem import Made, Operands, Problem
-from fastattn.interop.torch.tensors import once
+from fastattn.interop.torch.tensors import array, once, tensor
 
 __all__ = ["attend", "gradients"]
 
@@ -35,9 +35,8 @@ def attend(problem: Problem, given: Operands) -> Outputs:
 
 def gradients(problem: Problem, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
     """Return what `Problem.backward` does."""
-    made = _backward(
-        *given[:-1], list(given.parameters), list(_marked(saved, given.query)), *d, bias_gradient, encode(problem)
-    )
+    every = list(_marked((*saved[:2], *map(tensor, saved[2:])), given.query))
+    made = _backward(*given[:-1], list(given.parameters), every, *d, bias_gradient, encode(problem))
     return _unmarked(made)
 
 
@@ -84,7 +83,8 @@ def _unmarked(found: Sequence[Tensor]) -> Outputs:
 )
 def _forward(*inputs: Any) -> Any:
     *tensors, problem = inputs
-    return _marked(decode(problem).forward(Operands(*tensors)), tensors[0])
+    *found, row_max, row_sum = decode(problem).forward(Operands(*tensors))
+    return _marked((*found, tensor(row_max), tensor(row_sum)), tensors[0])
 
 
 @torch.library.custom_op(
@@ -95,7 +95,9 @@ def _forward(*inputs: Any) -> Any:
 )
 def _backward(*inputs: Any) -> Any:
     given, (saved, *d, bias_gradient, problem) = Operands(*inputs[:8]), inputs[8:]
-    found = decode(problem).backward(given, _unmarked(saved), tuple(d), bias_gradient)
+    context, weights, *rows = _unmarked(saved)
+    arrays = [None if one is None else array("saved", one) for one in rows]
+    found = decode(problem).backward(given, (context, weights, *arrays), tuple(d), bias_gradient)
     return list(_marked(found, given.query))
 
 

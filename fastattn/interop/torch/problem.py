@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from fastattn import normalizers, scores
 from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads
+from fastattn.interop.torch.tensors import array, follow_threads, tensor
 
 __all__ = ["Made", "Operands", "Problem"]
 
-Outputs = tuple[Tensor | None, ...]
+Outputs = tuple[Any, ...]  # tensors, arrays of two numbers a row, and None for what there is not
 
 
 class Operands(NamedTuple):
@@ -75,7 +74,7 @@ class Problem(NamedTuple):
     mask_mod: Made | None = None
 
     def forward(self, given: Operands) -> Outputs:
-        """Return context, weights, lse, and the maxima and sums of rows; None where there is none."""
+        """Return context, weights, lse, and arrays of the maxima and sums of rows; None where there is none."""
         arrays, options = self._arguments(given)
         query, key, value = arrays
         output: Any
@@ -84,17 +83,17 @@ class Problem(NamedTuple):
         )
         lse = output.lse if self.return_lse else None
         context, row_max, row_sum, weights = residuals
-        found = (context, weights, lse, row_max, row_sum)
-        return tuple([None if one is None else torch.from_numpy(one) for one in found])
+        return tensor(context), tensor(weights), tensor(lse), row_max, row_sum
 
     def backward(self, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
         """Return the gradients of query, key, value, bias and all parameters from those of context, weights and lse.
 
-        `saved` are context, weights, and the maxima and sums of rows.
+        `saved` are context, weights, and arrays of the maxima and sums of rows.
         """
         arrays, options = self._arguments(given)
-        every: list[Any] = [None if one is None else array("saved", one) for one in saved]
-        context, weights, row_max, row_sum = every
+        kept: list[Any] = [None if one is None else array("saved", one) for one in saved[:2]]
+        context, weights = kept
+        row_max, row_sum = saved[2:]
         d_context, d_weights, d_lse = (None if one is None else array("gradient", one) for one in d)
         residuals = Residuals(context, row_max, row_sum, weights)
         query, key, value = arrays
@@ -108,7 +107,7 @@ class Problem(NamedTuple):
             parameters += [found.score.get(name) for name in self.score_mod.names]
         parameters += [None] * (len(given.parameters) - len(parameters))
         made = (found.query, found.key, found.value, found.bias, *parameters)
-        return tuple([None if one is None else torch.from_numpy(one) for one in made])
+        return tuple(map(tensor, made))
 
     def _arguments(self, given: Operands) -> tuple[list[Any], dict[str, Any]]:
         follow_threads()

@@ -7,16 +7,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastattn import linear
-from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once
+from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once, wide
 
 __all__ = ["project"]
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x @ weight.T + bias`` for x (..., K), weight (N, K) and bias (N,).
+    """Return ``x @ weight.T + bias`` for x (..., K), weight (N, K) and bias (N,), in float32 where these are halves.
 
     PyTorch's own product takes another order of summation for one row than for many.
     """
+    x, weight, bias = wide(x), wide(weight), None if bias is None else wide(bias)
     if torch._C._are_functorch_transforms_active():
         return _Transformed.apply(x, weight, bias)
     if is_watched((x, weight, bias)):

@@ -10,7 +10,7 @@ from fastattn._kernels import core
 from fastattn.config import set_num_threads
 from fastattn.errors import DTypeError, UnsupportedError, describe
 
-__all__ = ["HALVES", "array", "follow_threads", "is_watched", "narrowed", "once", "widened"]
+__all__ = ["HALVES", "array", "follow_threads", "is_watched", "narrowed", "once", "tensor", "wide", "widened"]
 
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
@@ -22,7 +22,7 @@ def array(name: str, given: torch.Tensor) -> Array:
     """Return the array of a tensor's own memory, or raise if kernels of a CPU cannot read it."""
     if given.dtype is not torch.float16:
         try:
-            return given.detach().numpy() if given.requires_grad else given.numpy()
+            return given.numpy()
         except (RuntimeError, TypeError):  # what follows says why
             pass
     if given.dtype in HALVES:
@@ -34,7 +34,17 @@ def array(name: str, given: torch.Tensor) -> Array:
     if given.layout != torch.strided:
         hint = "pass tensor.to_dense()."
         raise UnsupportedError(describe(name, _WANTED, f"one of layout {given.layout}", hint))
-    return given.detach().resolve_neg().numpy()
+    return given.detach().resolve_neg().numpy()  # one that requires gradients, where these are recorded
+
+
+def tensor(found: Array | None) -> torch.Tensor | None:
+    """Return a tensor of an array's own memory, or None."""
+    return None if found is None else torch.from_numpy(found)
+
+
+def wide(one: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of half precision in float32, and any other as it is."""
+    return one.float() if one.dtype in HALVES else one
 
 
 def widened(given: Any) -> Any:
@@ -45,11 +55,10 @@ def widened(given: Any) -> Any:
             hint = f"pass tensor.to({dtype}), or query.float()."
             raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
     first = [None if one is None else one.float() for one in given[:4]]
-    parameters = [one.float() if one.dtype in HALVES else one for one in given.parameters]
-    return type(given)(*first, *given[4:-1], parameters)
+    return type(given)(*first, *given[4:-1], [wide(one) for one in given.parameters])
 
 
-def narrowed(found: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+def narrowed(found: Any, like: torch.Tensor) -> Any:
     """Return what was computed in float32, or None, rounded once to the type of `like`."""
     return None if found is None else found.to(like.dtype)
 
@@ -68,7 +77,7 @@ def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
         or not _PLAIN.issuperset(map(type, tensors))
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
     )
 
 

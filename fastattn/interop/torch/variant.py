@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads
+from fastattn.interop.torch.tensors import array, follow_threads, narrowed, wide
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
 
@@ -107,9 +107,11 @@ class VariantModule(nn.Module):
         """
         self._follow()
         named = dict(self.named_parameters())
-        parameters = [named[name] for name in self.mechanism.parameters()]
-        found = _Mechanism.apply(self.mechanism, return_weights, lengths, mask, queries, memory, values, *parameters)
-        return AttentionOutput(*found) if return_weights else found[0]
+        inputs = [None if one is None else wide(one) for one in (queries, memory, values)]
+        parameters = [wide(named[name]) for name in self.mechanism.parameters()]
+        found = _Mechanism.apply(self.mechanism, return_weights, lengths, mask, *inputs, *parameters)
+        context, weights = (narrowed(one, queries) for one in found)
+        return AttentionOutput(context, weights) if return_weights else context
 
     def train(self, mode: bool = True) -> "VariantModule":
         """As of any module; parameters are looked at anew."""
@@ -122,7 +124,7 @@ class VariantModule(nn.Module):
         for name, parameter in self.named_parameters():
             now = (parameter.data_ptr(), parameter._version)
             if self.training or self._seen.get(name) != now:
-                own[name].assign(array(name, parameter))
+                own[name].assign(array(name, wide(parameter.detach())))
                 self._seen[name] = now
 
     def __getstate__(self) -> dict[str, Any]:
