@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--timeout", type=number_from(0, above=True), metavar="SECONDS",
-        help="of --distributed: how long a process waits for the others (default: 60)",
+        help="of --distributed: how long a process waits for the others (default: 50)",
     )  # fmt: skip
     parser.add_argument("--threads", type=at_least(1), metavar="N", help="of --distributed: of each process")
     parser.add_argument("--tensorboard", action="store_true", help="write the figures of the log for TensorBoard too")
@@ -60,7 +60,7 @@ def _processes(options: argparse.Namespace) -> "contextlib.AbstractContextManage
         return contextlib.nullcontext()
     from fastattn.scale import joined
 
-    return joined(options.distributed, timeout=options.timeout or 60.0, threads=options.threads)
+    return joined(options.distributed, timeout=options.timeout or 50.0, threads=options.threads)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -189,7 +189,9 @@ def translate_files(
             if not quiet and time.monotonic() - shown > _EVERY:
                 shown = time.monotonic()
                 say(f"fastattn translate: {counts['rows']} rows")
-        outcome = _finish(folder, names, before)
+        size = sum(path.stat().st_size for path in (folder / "blocks").glob("*.json"))
+        with durable.explained(folder, size):
+            outcome = _finish(folder, names, before)
         facts = {key: value for key, value in dataclasses.asdict(outcome).items() if key != "folder"}
         durable.write_text(folder / "job.json", json.dumps({**job, "outcome": facts}, indent=1) + "\n")
         shutil.rmtree(folder / "blocks")

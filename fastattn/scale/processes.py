@@ -27,7 +27,7 @@ _STARTED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torch
 
 
 @contextlib.contextmanager
-def joined(transport: Transport, *, timeout: float = 60.0, threads: int | None = None) -> Iterator[Processes]:
+def joined(transport: Transport, *, timeout: float = 50.0, threads: int | None = None) -> Iterator[Processes]:
     """Join the processes that were started together, for a block in which they train one model.
 
     Parameters
@@ -64,7 +64,7 @@ def joined(transport: Transport, *, timeout: float = 60.0, threads: int | None =
             fastattn.seq2seq.train("german.toml", "german", resume=True, processes=processes)
     """
     check_choice("transport", transport, get_args(Transport))
-    timeout = number_in("timeout", timeout, "60 suits most networks.", above=0, below=1e6)
+    timeout = number_in("timeout", timeout, "50 suits most networks.", above=0, below=1e6)
     threads = None if threads is None else check_size("threads", threads)
     before = get_num_threads()
     with _gloo(timeout) if transport == "gloo" else _mpi(timeout) as (processes, neighbours):

@@ -22,9 +22,10 @@ def assigned_cpus() -> int:
 def shared_cpus(processes: int) -> int:
     """Return the CPUs of each of so many processes that were started alike on this machine.
 
-    Some launchers bind each process to CPUs of its own, and others let all use all: neither is shared twice.
+    What Ray Train has assigned to its workers is theirs. Some launchers bind each process to CPUs of its own, and
+    others let all use all: neither is shared twice.
     """
-    return _said() or max(1, min(_allowed(), (os.cpu_count() or 1) // processes))
+    return _said() or int(_of_ray()) or max(1, min(_allowed(), (os.cpu_count() or 1) // processes))
 
 
 def _said() -> int:

@@ -1,5 +1,6 @@
 """Ray, Spark and Dask on this machine: the bytes of one process, also where workers are killed."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,10 +10,12 @@ import time
 import warnings
 from pathlib import Path
 
+import launched_runs
 import pytest
 import training_runs
 from stand_ins import of_ray
 
+import fastattn
 from fastattn import seq2seq
 from fastattn.errors import ConfigError, TextError
 from fastattn.scale import Predictor, engines, translate_files
@@ -52,16 +55,9 @@ def path(tmp_path):
 
 
 def actors():
-    """Processes of Ray that translate."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            title = place.read_bytes()
-        except OSError:
-            continue
-        if title.startswith(b"ray::") and b"_Working" in title:
-            found.append(int(place.parent.name))
-    return found
+    """Processes of our Ray that translate."""
+    return [number for number, words in launched_runs.titles_below(os.getpid())
+            if words[0].startswith(b"ray::") and b"_Working" in words[0]]  # fmt: skip
 
 
 def refused_by_a_worker(model, path):
@@ -96,16 +92,18 @@ def test_what_ray_is_asked_for(tmp_path, model, path, expected):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are not in /proc here")
-def test_ray_gives_the_same_bytes_though_actors_are_killed(tmp_path, model, path, expected):
+def test_ray_gives_the_same_bytes_though_actors_are_slow_and_killed(tmp_path, model, path, expected):
     pytest.importorskip("ray", reason="Ray is not installed")
     killed, ended = [], threading.Event()
 
     def kill():
         while not ended.is_set() and len(killed) < 2:
             for process in actors()[:1]:
-                time.sleep(0.5)
-                os.kill(process, signal.SIGKILL)
-                killed.append(process)
+                with contextlib.suppress(ProcessLookupError):
+                    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+                        os.kill(process, number)
+                        time.sleep(0.5)
+                    killed.append(process)
             time.sleep(0.5)
 
     thread = threading.Thread(target=kill)
@@ -119,16 +117,49 @@ def test_ray_gives_the_same_bytes_though_actors_are_killed(tmp_path, model, path
     assert outcome.rows == len(TEXTS) and killed
 
 
-def test_ray_is_left_a_cpu_to_read_with(tmp_path, model, path):
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of Ray on this machine, of two CPUs."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        with pytest.raises(ConfigError, match="2 workers of 1 threads take all 2 CPUs, and none is left for reading"):
-            translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, quiet=True)
-        refused_by_a_worker(model, path)
-        assert ray.is_initialized()
-    finally:
-        ray.shutdown()
+    yield ray
+    ray.shutdown()
+
+
+def test_ray_is_left_a_cpu_to_read_with(tmp_path, model, path, cluster):
+    with pytest.raises(ConfigError, match="2 workers of 1 threads take all 2 CPUs, and none is left for reading"):
+        translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, quiet=True)
+    refused_by_a_worker(model, path)
+    assert cluster.is_initialized()
+
+
+def test_ray_train_starts_again_what_was_killed(tmp_path, cluster):
+    """The recipe of docs/scale.md, and the first process dies on the way."""
+    for package in ("torch", "ray.train"):
+        pytest.importorskip(package, exc_type=ImportError, reason=f"{package} is not installed, or what it needs")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    config, run, started = launched_runs.files(tmp_path, epochs=0, steps=12), tmp_path / "run", tmp_path / "started"
+    started.mkdir()
+
+    def work():
+        def dies(event):
+            (started / f"{os.getpid()}: {fastattn.get_num_threads()} threads").touch()
+            if event.step == 8 and len(list(started.iterdir())) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with fastattn.scale.joined("gloo") as processes:
+            seq2seq.train(config, run, resume=True, quiet=True, processes=processes, callbacks=[dies])
+
+    TorchTrainer(
+        work,
+        scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(storage_path=str(tmp_path / "ray"), failure_config=FailureConfig(max_failures=2)),
+    ).fit()
+    assert [path.name.partition(": ")[2] for path in started.iterdir()] == ["1 threads"] * 2
+    seq2seq.train(config, tmp_path / "expected", quiet=True)
+    assert training_runs.result(run) == training_runs.result(tmp_path / "expected")
 
 
 def test_spark(model, expected):

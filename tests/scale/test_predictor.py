@@ -124,7 +124,7 @@ def test_what_engines_assign(monkeypatch):
     context = SimpleNamespace(worker=SimpleNamespace(mode=1), get_assigned_resources=lambda: {"CPU": 5.0})
     ray = SimpleNamespace(WORKER_MODE=1, is_initialized=lambda: True, get_runtime_context=lambda: context)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    assert threads.assigned_cpus() == 5
+    assert (threads.assigned_cpus(), threads.shared_cpus(9 * own)) == (5, 5)
     context.get_assigned_resources = lambda: {"CPU": 0.5}
     assert threads.assigned_cpus() == 1
     context.worker.mode = 0  # the driver

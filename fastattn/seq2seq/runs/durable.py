@@ -25,6 +25,7 @@ __all__ = [
     "DamagedError",
     "NewerError",
     "checksum",
+    "explained",
     "lock",
     "read_folder",
     "remove_folder",
@@ -72,7 +73,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
     """
     unfinished, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     size = sum(map(len, files.values()))
-    with _explained(folder, size):
+    with explained(folder, size):
         remove_folder(unfinished)
         try:
             os.mkdir(unfinished)
@@ -147,7 +148,7 @@ def write_text(path: Path, text: str) -> None:
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; one of the same name is replaced."""
     unfinished = path.with_name(path.name + ".tmp")
-    with _explained(path, len(data)):
+    with explained(path, len(data)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)
         _write_file(unfinished, data)
@@ -248,15 +249,15 @@ def _reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, size: int) -> Iterator[None]:
-    """Turn a fault of the file system into one line that says what to do."""
+def explained(path: Path, size: int) -> Iterator[None]:
+    """Turn a fault of the file system, while `size` bytes are written, into one line that says what to do."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = f"free {size / 1e6:.1f} MB or more and resume; earlier checkpoints are intact."
+            hint = f"free {size / 1e6:.1f} MB or more and go on; what was saved before is intact."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "choose a folder that you may write to; earlier checkpoints are intact."
+            hint = "choose a folder that you may write to; what was saved before is intact."
         else:
-            hint = "check the disk; earlier checkpoints are intact."
+            hint = "check the disk; what was saved before is intact."
         raise CheckpointError(describe_file(path, f"cannot be saved: {_reason(error)}", hint)) from error

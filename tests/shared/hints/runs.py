@@ -167,11 +167,9 @@ def saved(number=None, folder="run"):
         return train(folder)
 
 
-advice(lambda number=errno.ENOSPC: saved(number), "MB or more and resume; earlier checkpoints are intact", number=None)
-advice(
-    lambda number=errno.EROFS: saved(number), "choose a folder that you may write to; earlier checkpoints", number=None
-)
-advice(lambda number=errno.EIO: saved(number), "check the disk; earlier checkpoints are intact", number=None)
+advice(lambda number=errno.ENOSPC: saved(number), "MB or more and go on; what was saved before is intact", number=None)
+advice(lambda number=errno.EROFS: saved(number), "choose a folder that you may write to; what was saved", number=None)
+advice(lambda number=errno.EIO: saved(number), "check the disk; what was saved before is intact", number=None)
 advice(
     lambda folder="a.txt/run": [write("a.txt", ""), saved(folder=folder)],
     "choose a folder that you may write to",

@@ -192,7 +192,7 @@ advice(
 )
 for words in ({"timeout": 0}, {"timeout": "x"}):
     advice(
-        lambda words=words: contextlib.ExitStack().enter_context(joined("gloo", **words)), "60 suits most networks",
+        lambda words=words: contextlib.ExitStack().enter_context(joined("gloo", **words)), "50 suits most networks",
         lambda: join(),
     )  # fmt: skip
 
