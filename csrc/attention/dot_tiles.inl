@@ -6,7 +6,8 @@
  * Query, key, value and context are bfloat16 (strides in such numbers), all else is float32. A task is one (batch, key
  * head) and up to rows_per_task rows, whose products with the keys are made for 32 rows at a time:
  *   1. pack the task's queries as rows
- *   2. for each chunk of keys: pack keys as columns, values as pairs; they serve all rows of the task
+ *   2. for each chunk of keys: pack keys as columns, values as pairs; they serve all rows of the task. For up to 16
+ *      rows keys are not packed: as they lie they are the left side of the scores turned over, of the same bits
  *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
  *   4.     scores by tiles, kept in a strip
  *   5.     for each row: options, maximum, exponentials rounded to bfloat16, their sum
@@ -17,8 +18,9 @@
  * in; the sum that is saved for lse and the backward pass is of those before they were rounded. Weights are times 2^60:
  * products with values of size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
  * A score depends on its query and key alone, a weight on what is left of it in its row: what the tile's other rows and
- * columns hold changes no bit, and a pair that may not be read is never multiplied by anything but zero, since plain
- * rows (tile/halves.inl) are not in tiles. They are computed afterwards, pair by pair, in float32.
+ * columns hold changes no bit, and a value that may not be read is never multiplied by anything but zero, since plain
+ * rows (tile/halves.inl) of values are not in tiles. What they give is added pair by pair, in float32, as are scores
+ * summed once more that are not finite.
  * Bound for D = Dv = 64: 64 cycles of the unit for 16 x 16 scores, and about 14 vector operations for each 16 of them.
  */
 #ifndef FA_ATTENTION_DOT_TILES_INL
@@ -46,11 +48,13 @@ typedef struct {
     int64_t keys_at;    /* the first key of a block among those of the chunk */
     half_source queries, keys, values;
     char *query_tiles, *key_tiles, *value_tiles, *weights;
-    uint8_t *plain_queries, *plain_keys, *plain_values;
+    uint8_t *plain_values;
     float *strip, *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
     float *max;
     vec *sum, *rounded;
-    int any_plain, any_far;
+    int any_plain, any_far; /* values */
+    int any_large;          /* 1: queries, 2: keys; without them all scores of tiles are finite */
+    int turned;             /* queries are packed as columns, keys not at all */
 } dot_state;
 
 /* 32 rows, or what is left of them. */
@@ -77,8 +81,6 @@ FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, ch
     s->max = take(&w, tiles, 1);
     s->sum = take_of(sizeof(vec), &w, tiles, 1);
     s->rounded = take_of(sizeof(vec), &w, tiles, 1);
-    s->plain_queries = take_of(1, &w, rows, 1);
-    s->plain_keys = take_of(1, &w, s->chunk, 1);
     s->plain_values = take_of(1, &w, s->chunk, 1);
     return w - workspace;
 }
@@ -102,9 +104,7 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
         if (r < s->rows) {
             query = dot_query(s, s->first_head + row.head, row.query);
             row = fa_next_row(a, row);
-            s->plain_queries[r] = (uint8_t)half_plain(query, a->D, 0, HALF_LARGE);
-            s->any_plain |= s->plain_queries[r];
-            if (s->plain_queries[r]) query = NULL;
+            if (half_plain(query, a->D, 0, HALF_LARGE)) s->any_large = 1;
         }
         for (int64_t c = 0; c < s->depth; c++, to += TILE_BYTES)
             if (query)
@@ -112,26 +112,40 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
             else
                 memset(to, 0, 64);
     }
+    for (int64_t c = 0; s->turned && c < s->depth; c++) {
+        _Alignas(64) char rows[TILE_BYTES];
+        memcpy(rows, s->query_tiles + c * TILE_BYTES, TILE_BYTES);
+        half_transpose(rows, s->query_tiles + c * TILE_BYTES);
+    }
 }
 
 /* Step 2: keys first..last-1. */
 FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *value, int64_t first, int64_t last) {
     const fa_attention *a = s->a;
-    const int64_t n = last - first, tiles = s->ldv / TILE_N;
-    s->keys = (half_source){key + first * a->key_strides.row, a->key_strides.row, n, a->D, s->plain_keys};
-    s->values = (half_source){value + first * a->value_strides.row, a->value_strides.row, n, a->Dv, s->plain_values};
-    s->any_plain &= 1; /* of the queries */
-    for (int64_t j = 0; j < n; j++) {
-        s->plain_keys[j] = (uint8_t)half_plain(s->keys.rows + j * s->keys.stride, a->D, 0, HALF_LARGE);
+    const int64_t n = last - first, bytes = s->ldv / TILE_N * TILE_BYTES;
+    const fa_strides3 *k = &a->key_strides, *v = &a->value_strides;
+    /* The next keys come from memory while these are computed with. */
+    s->keys = (half_source){key + first * k->row, k->row, n, a->D, NULL, s->turned ? n * k->row : 0};
+    s->values = (half_source){value + first * v->row, v->row, n, a->Dv, NULL, s->turned ? n * v->row : 0};
+    if (!s->turned) {
+        uvec large = {0};
+        for (int64_t j = 0; j < n; j++)
+            large = half_beyond_row(large, s->keys.rows + j * s->keys.stride, a->D, 0, HALF_LARGE);
+        s->any_large = (s->any_large & 1) | half_any(large) << 1;
+        for (int64_t j = 0; j < (n + TILE_K - 1) / TILE_K * TILE_K; j += TILE_N)
+            half_columns(&s->keys, j, s->key_tiles + j / TILE_N * s->depth * TILE_BYTES);
+    }
+    uvec found = {0};
+    for (int64_t j = 0; j < n; j += TILE_K)
+        found = half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, HALF_SMALL, HALF_LARGEST);
+    s->values.ahead = 0;
+    s->any_plain = half_any(found);
+    if (!s->any_plain) return;
+    for (int64_t j = 0; j < n; j++)
         s->plain_values[j] =
             (uint8_t)half_plain(s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST);
-        s->any_plain |= (s->plain_keys[j] | s->plain_values[j]) << 1;
-    }
-    for (int64_t j = 0; j < n; j += TILE_K) {
-        for (int64_t i = 0; i < TILE_K; i += TILE_N)
-            half_columns(&s->keys, j + i, s->key_tiles + (j + i) / TILE_N * s->depth * TILE_BYTES);
-        half_pairs(&s->values, j, tiles, s->value_tiles + j / TILE_K * tiles * TILE_BYTES);
-    }
+    s->values.plain = s->plain_values;
+    for (int64_t j = 0; j < n; j += TILE_K) half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, 0, 0);
 }
 
 /* Two tiles of columns by one of rows, in registers 0 and 1, or by two, the second in 2 and 3. Only register 7 has 16
@@ -173,6 +187,58 @@ FA_INLINE void dot_scores(int two, int rows, const char *query, const char *colu
         if (two) {
             TILE_STORE(2, strip + TILE_N * FA_STRIP_ROW + j, row);
             TILE_STORE(3, strip + TILE_N * FA_STRIP_ROW + j + TILE_N, row);
+        }
+    }
+}
+
+/* 16 keys as they lie, a block of 32 numbers after the other: in the array, or in tiles where it has fewer. */
+typedef struct {
+    const char *from;
+    int64_t row, block;
+} dot_keys;
+
+FA_INLINE dot_keys dot_keys_as_rows(const dot_state *s, int64_t first, char *tiles) {
+    const half_source *keys = &s->keys;
+    const int whole = first + TILE_N <= keys->n && keys->width % TILE_K == 0;
+    if (whole) return (dot_keys){(const char *)(keys->rows + first * keys->stride), 2 * keys->stride, 64};
+    for (int i = 0; i < TILE_N; i++) {
+        const uint16_t *row = half_source_row(keys, first + i);
+        for (int64_t c = 0; c < s->depth; c++)
+            half_row(row, c * TILE_K, row ? keys->width : 0, tiles + c * TILE_BYTES + i * 64);
+    }
+    return (dot_keys){tiles, 64, TILE_BYTES};
+}
+
+/* Step 4 for up to 16 rows, with n keys from `first` of the chunk, a multiple of 32. */
+FA_INLINE void dot_scores_turned(const dot_state *s, int rows, int64_t first, int64_t n, float *strip) {
+    TILES_TURNED(rows);
+    _Alignas(64) char square[2][TILE_BYTES] = {{0}};
+    char *low = s->key_tiles + s->depth * TILE_BYTES;
+    for (int64_t j = 0; j < n; j += TILE_K) {
+        const dot_keys one = dot_keys_as_rows(s, first + j, s->key_tiles);
+        const dot_keys two = dot_keys_as_rows(s, first + j + TILE_N, low);
+        for (int64_t i = first + j; i < first + j + TILE_K; i++) half_ask(&s->keys, i);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+        for (int64_t c = 0; c < s->depth; c++) {
+            TILE_LOAD(6, s->query_tiles + c * TILE_BYTES, 64);
+            TILE_LOAD(7, one.from + c * one.block, one.row);
+            TILE_LOAD(5, two.from + c * two.block, two.row);
+            TILE_BFLOAT16(2, 7, 6);
+            TILE_BFLOAT16(3, 5, 6);
+        }
+        if (rows == 1) {
+            TILE_STORE(2, strip + j, 4);
+            TILE_STORE(3, strip + j + TILE_N, 4);
+            continue;
+        }
+        for (int half = 0; half < 2; half++) {
+            if (half)
+                TILE_STORE(3, square[0], 64);
+            else
+                TILE_STORE(2, square[0], 64);
+            half_transpose(square[0], square[1]);
+            for (int i = 0; i < rows; i++) memcpy(strip + i * FA_STRIP_ROW + j + half * TILE_N, square[1] + i * 64, 64);
         }
     }
 }
@@ -260,23 +326,21 @@ FA_INLINE dot_span dot_span_of(fa_range range, int64_t from, int64_t to) {
     return (dot_span){lo, hi, lo / TILE_K * TILE_K, (hi + TILE_K - 1) / TILE_K * TILE_K};
 }
 
-/* What is not to be had from tiles, and options, on the scores of a row; strip[j] is that of key j. Pairs of a plain
- * query or key are computed; what may not be read becomes -inf. Returns the factor that scores have yet to be
- * multiplied by. */
+/* What is not to be had from tiles, and options, on the scores of a row; strip[j] is that of key j. If some may not be
+ * finite, they are computed pair by pair, whose sums may be; what may not be read becomes -inf. Returns the factor that
+ * scores have yet to be multiplied by. */
 FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int64_t query, fa_range range,
-                            dot_span span, float *strip, int plain_query, const half_source *keys, int64_t key0,
-                            const uint8_t *plain_keys) {
+                            dot_span span, float *strip, const half_source *keys, int64_t key0, int unsure) {
     float *S = strip + span.first, scale = (float)a->scale;
     const int elementwise = has_elementwise(a);
-    if (plain_query || plain_keys || elementwise || !(scale > 0) || a->weights) {
-        scale_row(S, S, span.last - span.first, scale);
+    const int again = unsure && has_nonfinite(strip + span.lo, span.hi - span.lo);
+    if (again || elementwise || !(scale > 0) || a->weights) {
+        if (!again) scale_row(S, S, span.last - span.first, scale);
+        const uint16_t *q = (const uint16_t *)a->query + row_at(&a->query_strides, b, head, query);
+        for (int64_t j = span.lo; again && j < span.hi; j++)
+            strip[j] = strip[j] - strip[j] == 0 ? strip[j] * scale
+                                                : half_product(q, keys->rows + (j - key0) * keys->stride, a->D, scale);
         scale = 1;
-        if (plain_query || plain_keys) {
-            const uint16_t *q = (const uint16_t *)a->query + row_at(&a->query_strides, b, head, query);
-            for (int64_t j = span.lo; j < span.hi; j++)
-                if (plain_query || plain_keys[j - key0])
-                    strip[j] = half_product(q, keys->rows + (j - key0) * keys->stride, a->D, (float)a->scale);
-        }
     }
     if (elementwise) {
         const int64_t n = (span.last < a->Tk ? span.last : a->Tk) - span.first;
@@ -297,8 +361,8 @@ FA_FUNC void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, int6
     for (int64_t j = from; j < to; j += TILE_K)
         if (j < span.first || j >= span.last) memset(weights + (j - begin) / TILE_K * TILE_BYTES, 0, 64);
     if (span.first == span.last) return;
-    const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, s->plain_queries[r],
-                                    &s->keys, begin - s->keys_at, s->any_plain & 2 ? s->plain_keys : NULL);
+    const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, &s->keys,
+                                    begin - s->keys_at, s->turned || s->any_large);
     if (a->weights)
         memcpy(a->weights + at * a->Tk + span.lo, strip + span.lo, (size_t)(span.hi - span.lo) * sizeof(float));
     const float factor = dot_softmax(strip + span.first, span.last - span.first, scale, s->max + r, s->sum + r,
@@ -327,7 +391,7 @@ FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t be
             if ((value[c] & 0x7fffu) >= HALF_LARGEST)
                 far[c] += half_real(p) * 0x1p-100f * half_real(value[c]);
             else
-                context[c] += half_real(p) * half_real(value[c]);
+                context[half_place(c)] += half_real(p) * half_real(value[c]);
     }
 }
 
@@ -340,13 +404,16 @@ FA_INLINE void dot_block(dot_state *s, const dot_rows *t, int two, int rows, int
         const int64_t from = lo > begin ? lo / TILE_K * TILE_K : begin;
         const int64_t to = (end + TILE_K - 1) / TILE_K * TILE_K;
         s->keys_at = begin - start;
-        dot_scores(two, rows, query, s->key_tiles + (from - start) / TILE_N * s->depth * TILE_BYTES, s->depth,
-                   to - from, s->strip + (from - begin));
+        if (s->turned)
+            dot_scores_turned(s, rows, from - start, to - from, s->strip + (from - begin));
+        else
+            dot_scores(two, rows, query, s->key_tiles + (from - start) / TILE_N * s->depth * TILE_BYTES, s->depth,
+                       to - from, s->strip + (from - begin));
         for (int i = 0; i < t->rows; i++) dot_row(s, t, i, begin, from, to);
         dot_context(two, rows, s->weights + (from - begin) / TILE_K * TILE_BYTES,
                     s->value_tiles + (from - start) / TILE_K * tiles * TILE_BYTES, tiles, to - from,
                     s->context + t->first * s->ldv, s->ldv);
-        if (s->any_plain & 2)
+        if (s->any_plain)
             for (int i = 0; i < t->rows; i++) dot_plain_values(s, t, i, begin, from, to);
     }
 }
@@ -355,9 +422,11 @@ FA_INLINE void dot_block(dot_state *s, const dot_rows *t, int two, int rows, int
 FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t query) {
     const fa_attention *a = s->a;
     const int64_t at = (s->b * a->H + head) * a->Tq + query;
-    const float *total = s->context + r * s->ldv, *far = s->far + r * s->ldv, max = s->max[r];
+    float *total = s->context + r * s->ldv;
+    const float *far = s->far + r * s->ldv, max = s->max[r];
     const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = vhsum(s->rounded[r]);
     const int empty = max == NEG_INF && sum == 0;
+    half_in_order(total, s->ldv / TILE_K);
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
     for (int64_t c = 0; c < a->Dv; c += TILE_N) {
@@ -397,6 +466,7 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
     s.row0 = task % plan->pieces * plan->rows_per_task;
     s.rows = group * a->Tq - s.row0 < plan->rows_per_task ? group * a->Tq - s.row0 : plan->rows_per_task;
     s.length = fa_key_length(a, s.b);
+    s.turned = s.rows <= TILE_N;
     s.rows_padded = (s.rows + TILE_N - 1) / TILE_N * TILE_N;
     const int64_t memory = fa_memory_row(a, s.b);
     const uint16_t *key = (const uint16_t *)a->key + row_at(&a->key_strides, memory, s.hk, 0);
@@ -418,8 +488,11 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
         float *w = a->weights ? a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk : NULL;
         for (int64_t j = 0; w && j < a->Tk; j++) w[j] = NEG_INF;
     }
-    const int few = s.rows <= TILE_N ? (int)s.rows : TILE_N; /* rows of a tile */
-    TILES_BEGIN(few);
+    const int few = s.turned ? (int)s.rows : TILE_N; /* rows of a tile */
+    if (s.turned)
+        TILES_TURNED_BEGIN(few);
+    else
+        TILES_BEGIN(few);
     for (int64_t start = key_lo / s.chunk * s.chunk; start < key_hi; start += s.chunk) {
         const int64_t stop = start + s.chunk < key_hi ? start + s.chunk : key_hi;
         dot_pack_keys(&s, key, value, start, stop);

@@ -155,15 +155,19 @@ FA_FUNC void dot_backward_keys(dot_backward_state *s, const uint16_t *key, const
                                int64_t last) {
     const fa_attention *a = s->a;
     const int64_t n = last - first;
-    s->keys = (half_source){key + first * a->key_strides.row, a->key_strides.row, n, a->D, s->plain_keys};
-    s->values = (half_source){value + first * a->value_strides.row, a->value_strides.row, n, a->Dv, s->plain_keys};
-    s->any_plain_keys = 0;
+    s->keys = (half_source){key + first * a->key_strides.row, a->key_strides.row, n, a->D, s->plain_keys, 0};
+    s->values = (half_source){value + first * a->value_strides.row, a->value_strides.row, n, a->Dv, s->plain_keys, 0};
+    uvec found = {0};
     for (int64_t j = 0; j < n; j++) {
-        s->plain_keys[j] =
-            (uint8_t)(half_plain(s->keys.rows + j * s->keys.stride, a->D, HALF_SMALL, HALF_LARGEST) ||
-                      half_plain(s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST));
-        s->any_plain_keys |= s->plain_keys[j];
+        found = half_beyond_row(found, s->keys.rows + j * s->keys.stride, a->D, HALF_SMALL, HALF_LARGEST);
+        found = half_beyond_row(found, s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST);
     }
+    s->any_plain_keys = half_any(found);
+    for (int64_t j = 0; j < n; j++)
+        s->plain_keys[j] =
+            (uint8_t)(s->any_plain_keys &&
+                      (half_plain(s->keys.rows + j * s->keys.stride, a->D, HALF_SMALL, HALF_LARGEST) ||
+                       half_plain(s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST)));
     for (int64_t j = 0; j < n; j += TILE_N) {
         half_columns(&s->keys, j, s->key_columns + j / TILE_N * s->depth * TILE_BYTES);
         half_columns(&s->values, j, s->value_columns + j / TILE_N * s->deep * TILE_BYTES);
@@ -173,7 +177,7 @@ FA_FUNC void dot_backward_keys(dot_backward_state *s, const uint16_t *key, const
         memset(s->value_columns + j / TILE_N * s->deep * TILE_BYTES, 0, (size_t)(s->deep * TILE_BYTES));
     }
     for (int64_t j = 0; j < n; j += TILE_K)
-        half_pairs(&s->keys, j, 2 * s->depth, s->key_pairs + j / TILE_K * 2 * s->depth * TILE_BYTES);
+        half_pairs(&s->keys, j, s->key_pairs + j / TILE_K * 2 * s->depth * TILE_BYTES, (uvec){0}, 0, 0);
 }
 
 /* Where the tiles of one side of a product are: of the next 16 rows or columns, and of the next 32 terms. */
@@ -270,7 +274,7 @@ FA_FUNC void dot_plain_pairs(dot_backward_state *s, int64_t r, int64_t head, int
         for (int64_t c = 0; c < a->Dv; c++) s->d_value[c * FA_STRIP_ROW + at] += P * half_real(d[c]);
         for (int64_t c = 0; c < a->D; c++) {
             s->d_key[c * FA_STRIP_ROW + at] += dS * half_real(q[c]);
-            d_query[c] += dS * half_real(k[c]);
+            d_query[half_place(c)] += dS * half_real(k[c]);
         }
     }
 }
@@ -308,8 +312,9 @@ FA_FUNC int dot_backward_block(dot_backward_state *s, fa_row row, int64_t r0, in
         for (int64_t j = span.last; j < begin + to; j++) strip[j] = NEG_INF;
         if (span.first == span.last) continue;
         const int plain = s->any_plain_keys || s->plain_rows[r0 + i];
-        scale[i] = dot_options(a, s->b, head[i], query[i], range[i], span, strip, s->plain_rows[r0 + i], &s->keys,
-                               begin, s->any_plain_keys ? s->plain_keys : NULL);
+        for (int64_t j = span.lo; plain && j < span.hi; j++) /* zeros in the tiles */
+            if (s->plain_rows[r0 + i] || s->plain_keys[j - begin]) strip[j] = NAN;
+        scale[i] = dot_options(a, s->b, head[i], query[i], range[i], span, strip, &s->keys, begin, plain);
         if (plain) dot_plain_pairs(s, r0 + i, head[i], query[i], span, begin, strip, scale[i]);
         if (s->plain_rows[r0 + i]) /* whose delta may be anything */
             for (int64_t j = from; j < to; j++) s->dP[i * FA_STRIP_ROW + j] = 0;
@@ -422,9 +427,11 @@ FA_FUNC void dot_tiles_backward(const fa_attention_grad *g, const fa_plan *plan,
     memset(d_key + s.length * a->D, 0, (size_t)((a->Tk - s.length) * a->D) * 2);
     memset(d_value + s.length * a->Dv, 0, (size_t)((a->Tk - s.length) * a->Dv) * 2);
     fa_row row = fa_task_row(a, 0);
-    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
+    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
+        half_in_order(s.d_query + r * ldq, s.depth);
         finite &=
             dot_round(d_query + (row.head * a->Tq + row.query) * a->D, s.d_query + r * ldq, a->D, (float)a->scale);
+    }
     if (!finite) __atomic_store_n(plan->unfit, 1, __ATOMIC_RELAXED);
 }
 #endif

@@ -2,7 +2,9 @@
  * names in C. Numbers of registers are literals.
  *
  *   TILES_BEGIN(rows)             registers are as follows, until TILES_END: 0 to 6 have this many rows, 7 has all 16
- *   TILES(rows)                   stands first in a function that uses registers
+ *   TILES_TURNED_BEGIN(rows)      or so: 0, 1 and 4 have this many rows, the others all 16; rows of 2, 3 and 6 are of
+ *                                 this many 32-bit numbers
+ *   TILES(rows), TILES_TURNED(rows)  stands first in a function that uses registers
  *   TILE_ZERO(c)
  *   TILE_LOAD(t, from, stride)    rows of 64 bytes, `stride` bytes apart
  *   TILE_STORE(t, to, stride)
@@ -15,6 +17,7 @@
 #define FA_TILE_AMX_H
 #include <stdint.h>
 #include <string.h>
+#include "shape.h"
 
 typedef struct {
     uint8_t palette, start_row, reserved[14];
@@ -22,15 +25,20 @@ typedef struct {
     uint8_t rows[16];
 } fa_tile_shapes;
 
-static inline void tiles_begin(int rows) {
+static inline void tiles_begin(int rows, int turned) {
     fa_tile_shapes shapes = {.palette = 1};
-    for (int t = 0; t < 8; t++) shapes.row_bytes[t] = 64, shapes.rows[t] = (uint8_t)(t < 7 ? rows : 16);
+    for (int t = 0; t < 8; t++) {
+        shapes.rows[t] = (uint8_t)(TILE_HAS_ALL(turned, t) ? 16 : rows);
+        shapes.row_bytes[t] = (uint16_t)(TILE_IS_NARROW(turned, t) ? 4 * rows : 64);
+    }
     __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
 }
 
-#define TILES_BEGIN(rows) tiles_begin(rows)
+#define TILES_BEGIN(rows) tiles_begin(rows, 0)
+#define TILES_TURNED_BEGIN(rows) tiles_begin(rows, 1)
 #define TILES_END() __asm__ volatile("tilerelease")
 #define TILES(rows) ((void)(rows))
+#define TILES_TURNED(rows) ((void)(rows))
 #define TILE_ZERO(c) __asm__ volatile("tilezero %tmm" #c)
 #define TILE_LOAD(t, from, stride)                                                                                     \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((int64_t)(stride)) : "memory")

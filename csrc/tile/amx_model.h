@@ -10,6 +10,7 @@
 #define FA_TILE_AMX_MODEL_H
 #include <stdint.h>
 #include <string.h>
+#include "shape.h"
 
 typedef union {
     float f32[16][16];
@@ -67,22 +68,29 @@ static inline void tile_int8(int rows, fa_tile *c, const fa_tile *a, const fa_ti
             for (int k = 0; k < 64; k++) c->i32[i][j] += (int32_t)a->i8[i][k] * b->i8[k / 4][4 * j + k % 4];
 }
 
-static inline void tile_load(int rows, fa_tile *t, const void *from, int64_t stride) {
-    for (int i = 0; i < rows; i++) memcpy(t->u16[i], (const char *)from + i * stride, 64);
+/* Numbers beyond the end of a row are zeros, as are products with them. */
+static inline void tile_load(int rows, int bytes, fa_tile *t, const void *from, int64_t stride) {
+    if (bytes < 64) memset(t, 0, sizeof *t);
+    for (int i = 0; i < rows; i++) memcpy(t->u16[i], (const char *)from + i * stride, (size_t)bytes);
 }
 
-static inline void tile_store(int rows, const fa_tile *t, void *to, int64_t stride) {
-    for (int i = 0; i < rows; i++) memcpy((char *)to + i * stride, t->u16[i], 64);
+static inline void tile_store(int rows, int bytes, const fa_tile *t, void *to, int64_t stride) {
+    for (int i = 0; i < rows; i++) memcpy((char *)to + i * stride, t->u16[i], (size_t)bytes);
 }
 
 #define TILES_BEGIN(rows) ((void)(rows))
+#define TILES_TURNED_BEGIN(rows) ((void)(rows))
 #define TILES_END() ((void)0)
-#define TILES(rows)                                                                                                    \
+#define TILES_OF(rows, turned)                                                                                         \
     fa_tile tiles[8];                                                                                                  \
-    const int tile_rows[8] = {rows, rows, rows, rows, rows, rows, rows, 16}
+    const int tiles_few = rows, tiles_turned = turned
+#define TILES(rows) TILES_OF(rows, 0)
+#define TILES_TURNED(rows) TILES_OF(rows, 1)
+#define TILE_ROWS_OF(t) (TILE_HAS_ALL(tiles_turned, t) ? 16 : tiles_few)
+#define TILE_BYTES_OF(t) (TILE_IS_NARROW(tiles_turned, t) ? 4 * tiles_few : 64)
 #define TILE_ZERO(c) memset(&tiles[c], 0, sizeof tiles[c])
-#define TILE_LOAD(t, from, stride) tile_load(tile_rows[t], &tiles[t], from, stride)
-#define TILE_STORE(t, to, stride) tile_store(tile_rows[t], &tiles[t], to, stride)
-#define TILE_BFLOAT16(c, a, b) tile_bfloat16(tile_rows[c], &tiles[c], &tiles[a], &tiles[b])
-#define TILE_INT8(c, a, b) tile_int8(tile_rows[c], &tiles[c], &tiles[a], &tiles[b])
+#define TILE_LOAD(t, from, stride) tile_load(TILE_ROWS_OF(t), TILE_BYTES_OF(t), &tiles[t], from, stride)
+#define TILE_STORE(t, to, stride) tile_store(TILE_ROWS_OF(t), TILE_BYTES_OF(t), &tiles[t], to, stride)
+#define TILE_BFLOAT16(c, a, b) tile_bfloat16(TILE_ROWS_OF(c), &tiles[c], &tiles[a], &tiles[b])
+#define TILE_INT8(c, a, b) tile_int8(TILE_ROWS_OF(c), &tiles[c], &tiles[a], &tiles[b])
 #endif

@@ -2,8 +2,9 @@
  *
  *   rows       16 rows of 32 numbers, as they lie: the left side of a product over their columns
  *   columns    of 16 rows of 32 numbers: row k has numbers 2 k and 2 k + 1 of each of the 16, the right side of it
- *   pairs      of 32 rows of 16 numbers: row k has the numbers of rows k and k + 16, side by side: the right side of a
- *              product over rows, whose left side has its numbers in that order (half_pair)
+ *   pairs      of 32 rows of 32 numbers, in two tiles: row k has those of rows k and k + 16, side by side, of even
+ *              columns in one, of odd in the other: the right side of a product over rows, whose left side has its
+ *              numbers in that order (half_pair), and whose sums are put in order afterwards (half_in_order)
  *
  * The unit takes numbers below the smallest normal one for zero, and 0 times what a masked row holds may be NaN. So a
  * row with a number whose products could be lost, or that is not finite, is a plain row: tiles have zeros in its place,
@@ -51,27 +52,38 @@ FA_INLINE uvec half_bits(const uint16_t *x) {
 }
 FA_INLINE vec half_load(const uint16_t *x) { return (vec)(half_bits(x) << 16); }
 
-/* Whether a row has a number of size `large` or more, or, unless `small` is 0, one below that other than zero. */
-FA_INLINE int half_plain(const uint16_t *x, int64_t n, uint32_t small, uint32_t large) {
-    uvec over = {0}, under = {0};
+/* `found`, with bits of 0x8000 set where one of the numbers is of size `large` or more, or, unless `small` is 0, below
+ * that other than zero. */
+FA_INLINE uvec half_beyond(uvec found, uvec numbers, uint32_t small, uint32_t large) {
+    const uvec size = numbers & 0x7fff7fffu; /* none of the sums reaches the other half */
+    found |= size + (0x8000u - large) * 0x10001u;
+    if (small) found |= ~(size + (0x8000u - small) * 0x10001u) & (size + 0x7fff7fffu);
+    return found;
+}
+FA_INLINE uvec half_beyond_row(uvec found, const uint16_t *x, int64_t n, uint32_t small, uint32_t large) {
     int64_t c = 0;
+    uvec numbers;
     for (; c + 2 * VL <= n; c += 2 * VL) {
-        uvec two;
-        memcpy(&two, x + c, sizeof two);
-        two &= 0x7fff7fffu; /* neither of the sums reaches the other half */
-        over |= two + (0x8000u - large) * 0x10001u;
-        under |= ~(two + (0x8000u - small) * 0x10001u);
+        memcpy(&numbers, x + c, sizeof numbers);
+        found = half_beyond(found, numbers, small, large);
     }
-    uvec found = over;
-    if (small) found |= under;
-    uint32_t any = 0;
-    for (int i = 0; i < VL; i++) any |= found[i];
-    any &= 0x80008000u;
-    for (int64_t i = any ? 0 : c; i < n; i++) { /* zeros are below `small`, too */
-        const uint32_t size = x[i] & 0x7fffu;
-        if (size >= large || (small && size && size < small)) return 1;
+    if (c < n) {
+        numbers = (uvec){0};
+        memcpy(&numbers, x + c, (size_t)(n - c) * 2);
+        found = half_beyond(found, numbers, small, large);
     }
-    return 0;
+    return found;
+}
+
+FA_INLINE int half_any(uvec found) {
+    uint64_t lanes[sizeof found / 8], any = 0;
+    memcpy(lanes, &found, sizeof found);
+    for (size_t i = 0; i < sizeof found / 8; i++) any |= lanes[i];
+    return (any & 0x8000800080008000u) != 0;
+}
+
+FA_INLINE int half_plain(const uint16_t *x, int64_t n, uint32_t small, uint32_t large) {
+    return half_any(half_beyond_row((uvec){0}, x, n, small, large));
 }
 
 /* 32 numbers of a row from column `at`, zeros beyond n. */
@@ -99,17 +111,23 @@ FA_INLINE void half_transpose(const char *from, char *to) {
 #endif
 }
 
-/* Rows first..first+15 as they lie, a tile for each 32 columns, `apart` bytes from one to the next. Of rows beyond the
- * n of the array, and plain ones, zeros. */
+/* Rows of an array. Beyond the n of them, and of plain ones, what is packed is zeros. */
 typedef struct {
     const uint16_t *rows;
     int64_t stride, n, width;
-    const uint8_t *plain; /* of each of the n */
+    const uint8_t *plain; /* of each of the n; NULL: none */
+    int64_t ahead;        /* from a row to one that is read later, which is asked for */
 } half_source;
 
 FA_INLINE const uint16_t *half_source_row(const half_source *s, int64_t i) {
-    return i < s->n && !s->plain[i] ? s->rows + i * s->stride : NULL;
+    return i < s->n && !(s->plain && s->plain[i]) ? s->rows + i * s->stride : NULL;
 }
+
+FA_INLINE void half_ask(const half_source *s, int64_t i) {
+    const char *row = (const char *)(s->rows + i * s->stride + s->ahead);
+    for (int64_t c = 0; c < s->width; c += TILE_K) __builtin_prefetch(row + 2 * c);
+}
+
 FA_INLINE int64_t half_blocks(int64_t n) { return (n + TILE_K - 1) / TILE_K; }
 
 /* Columns of 16 rows: a tile for each 32 numbers. */
@@ -130,30 +148,55 @@ FA_INLINE void half_columns(const half_source *s, int64_t first, char *to) {
 /* Two vectors side by side in pairs of 16 bits. */
 FA_INLINE uvec half_beside(uvec first, uvec second) { return first | second << 16; }
 
-/* Pairs of 32 rows: a tile for each 16 numbers, up to `tiles` of them. */
-FA_INLINE void half_pairs(const half_source *s, int64_t first, int64_t tiles, char *to) {
-    static const uint16_t zeros[TILE_N];
+/* Where column c of 32 is among those of two tiles of pairs, of even and of odd columns. */
+FA_INLINE int64_t half_place(int64_t c) { return c / TILE_K * TILE_K + c % 2 * TILE_N + c % TILE_K / 2; }
+
+/* Columns of sums over pairs: from their places in order. */
+FA_INLINE void half_in_order(float *sums, int64_t blocks) {
+    for (; blocks > 0; blocks--, sums += TILE_K) {
+        float even[TILE_N], odd[TILE_N];
+        memcpy(even, sums, sizeof even);
+        memcpy(odd, sums + TILE_N, sizeof odd);
+        for (int i = 0; i < TILE_N; i++) {
+            sums[2 * i] = even[i];
+            sums[2 * i + 1] = odd[i];
+        }
+    }
+}
+
+/* Pairs of 32 rows: two tiles for each 32 numbers, those in even columns and those in odd ones, so that nothing crosses
+ * lanes. Returns `found` with what half_beyond finds, if `large` is not 0. */
+FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec found, uint32_t small, uint32_t large) {
+    static const uint16_t zeros[TILE_K];
     for (int k = 0; k < TILE_N; k++) {
         const uint16_t *one = half_source_row(s, first + k), *two = half_source_row(s, first + TILE_N + k);
-        for (int64_t t = 0; t < tiles; t++) {
-            const int64_t c = t * TILE_N;
-            const uint16_t *x = one && c + TILE_N <= s->width ? one + c : zeros;
-            const uint16_t *y = two && c + TILE_N <= s->width ? two + c : zeros;
-            uint16_t rest[2][TILE_N];
-            if (c < s->width && c + TILE_N > s->width) {
-                memset(rest, 0, sizeof rest);
-                if (one) memcpy(rest[0], one + c, (size_t)(s->width - c) * 2);
-                if (two) memcpy(rest[1], two + c, (size_t)(s->width - c) * 2);
-                x = rest[0];
-                y = rest[1];
+        if (s->ahead) {
+            half_ask(s, first + k);
+            half_ask(s, first + TILE_N + k);
+        }
+        char *pairs = to + k * 64;
+        for (int64_t c = 0; c < s->width; c += TILE_K, pairs += 2 * TILE_BYTES) {
+            const uint16_t *x = one ? one + c : zeros, *y = two ? two + c : zeros;
+            char rest[2][2 * TILE_K];
+            if (c + TILE_K > s->width) {
+                half_row(x, 0, one ? s->width - c : 0, rest[0]);
+                half_row(y, 0, two ? s->width - c : 0, rest[1]);
+                x = (const uint16_t *)rest[0];
+                y = (const uint16_t *)rest[1];
             }
 #pragma GCC unroll 4
             for (int i = 0; i < TILE_N; i += VL) {
-                const uvec pair = half_beside(half_bits(x + i), half_bits(y + i));
-                memcpy(to + t * TILE_BYTES + k * 64 + i * 4, &pair, sizeof pair);
+                uvec a, b;
+                memcpy(&a, x + 2 * i, sizeof a);
+                memcpy(&b, y + 2 * i, sizeof b);
+                if (large) found = half_beyond(half_beyond(found, a, small, large), b, small, large);
+                const uvec even = half_beside(a & 0xffffu, b), odd = (a >> 16) | (b & 0xffff0000u);
+                memcpy(pairs + i * 4, &even, sizeof even);
+                memcpy(pairs + TILE_BYTES + i * 4, &odd, sizeof odd);
             }
         }
     }
+    return found;
 }
 
 /* x and y, rounded to nearest in place, ties away from zero, and side by side: a row of a left side. */

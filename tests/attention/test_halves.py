@@ -291,6 +291,20 @@ def test_what_one_row_may_not_read_changes_none_of_its_bits(limit, bad):
             assert np.isfinite(gradients.query[..., reached, :].astype(np.float32)).all() and untouched
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, *WILD], ids=str)
+@pytest.mark.parametrize("where", ["query", "key", "value"])
+def test_few_rows_have_the_bits_of_many_whatever_they_hold(where, bad):
+    """Scores of few rows are made the other way round."""
+    arguments = dict(zip(("query", "key", "value"), arrays(BFLOAT16, (2, 40, 64), (2, 150, 64), (2, 150, 32))))
+    arguments[where][:, 1::7, ::3] = bad
+    mask = np.random.default_rng(0).random((2, 40, 150)) < 0.9
+    whole = fastattn.attention(**arguments, mask=mask, return_weights=True, return_lse=True)
+    for rows in (slice(0, 1), slice(1, 2), slice(6, 17)):
+        few = {**arguments, "query": arguments["query"][:, rows]}
+        part = fastattn.attention(**few, mask=mask[:, rows], return_weights=True, return_lse=True)
+        assert same_bits(list(part), [x[:, rows] for x in whole])
+
+
 def test_a_nan_in_a_query_reaches_its_row_alone():
     q, k, v = arrays(BFLOAT16, (2, 40, 24), (2, 70, 24), (2, 70, 20))
     before = fastattn.attention(q, k, v)
@@ -306,12 +320,14 @@ def test_constant_values_come_out_as_they_went_in():
     assert (fastattn.attention(q, k, v) == v[:, :40]).all()
 
 
-@pytest.mark.parametrize("dtype", [BFLOAT16], ids=name)
-def test_rows_of_any_task_have_the_same_bits(dtype):
+@pytest.mark.parametrize("wide", [(40, 72), (64, 64)], ids=str)
+@pytest.mark.parametrize("key_heads", [2, 4])
+def test_rows_of_any_task_have_the_same_bits(key_heads, wide):
     """A row alone, in a block, against more keys than a block has, and on one thread or two."""
-    q, k, v, d = arrays(dtype, (1, 4, 70, 40), (1, 2, 700, 40), (1, 2, 700, 72), (1, 4, 70, 72))
+    of_key, of_value = (1, key_heads, 700, wide[0]), (1, key_heads, 700, wide[1])
+    q, k, v, d = arrays(BFLOAT16, (1, 4, 70, wide[0]), of_key, of_value, (1, 4, 70, wide[1]))
     whole, lse = fastattn.attention(q, k, v, return_lse=True)[::2]
-    for rows in (slice(0, 1), slice(3, 20), slice(31, 64)):
+    for rows in (slice(0, 1), slice(5, 10), slice(3, 20), slice(31, 64)):
         part = fastattn.attention(q[:, :, rows], k, v, return_lse=True)
         assert same_bits([part.context, part.lse], [whole[:, :, rows], lse[:, :, rows]])
     threads = fastattn.get_num_threads()
