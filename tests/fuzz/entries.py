@@ -8,6 +8,7 @@ import copy
 import pickle
 from dataclasses import fields, replace
 
+import ml_dtypes
 import numpy as np
 from seq2seq_cases import CASES as MODELS
 from variant_cases import CASES as VARIANTS
@@ -32,12 +33,18 @@ def entry(*names, share=1):
     return register
 
 
+def parameter_type(dtype):
+    """Parameters are of no half type."""
+    return np.float32 if np.dtype(dtype).itemsize == 2 else dtype
+
+
 def dtype_of(z):
     return z.pick(np.float32, np.float32, np.float64)
 
 
 def some_score(z, width, key_width, keys, dtype):
     other = z.size()
+    dtype = parameter_type(dtype)
 
     def w(*shape):
         return z.floats(*shape, dtype=dtype)
@@ -65,7 +72,7 @@ def some_score(z, width, key_width, keys, dtype):
 def problem(z):
     """Query, key, value and what goes with them."""
     batch, keys, queries, width, value_width = z.size(), z.size(9), z.size(), z.size(), z.size()
-    dtype = dtype_of(z)
+    dtype = z.pick(np.float32, np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
     key_heads = z.size(3)
     heads = key_heads * z.size(2)
     q, k = {
@@ -87,7 +94,8 @@ def options_of(z, query, keys, batch, memory=False):
     if z.chance(0.2):
         given["bias"] = z.floats(*rows[-z.pick(1, 2, len(rows)) :], dtype=query.dtype)
     elif z.chance(0.15):
-        given["bias"] = positions.RelativeBias(z.floats(rows[-2] + keys - 1, dtype=query.dtype), trained=z.chance())
+        values = z.floats(rows[-2] + keys - 1, dtype=parameter_type(query.dtype))
+        given["bias"] = positions.RelativeBias(values, trained=z.chance())
     if z.chance(0.3) and not memory:
         given["key_lengths"] = z.lengths(batch, keys)
     if z.chance(0.2):
@@ -114,6 +122,14 @@ def all_of(module, *but):
     return [f"{module.__name__}.{name}" for name in module.__all__ if name not in but]
 
 
+def gradients_of(z, output, dtype):
+    """Gradients of what a call returned, which may be less than it was asked for: what it was asked may be spoilt."""
+    if isinstance(output, np.ndarray):
+        return {"d_context": z.floats(*output.shape, dtype=dtype)}
+    there = {name: x for name, x in output._asdict().items() if x is not None}
+    return {f"d_{name}": z.floats(*x.shape, dtype=dtype) for name, x in there.items()}
+
+
 @entry("fastattn.attention", "fastattn.attention_vjp", "fastattn.AttentionOutput", "fastattn.Gradients",
        *all_of(scores), *all_of(normalizers), "fastattn.positions.RelativeBias", share=4)  # fmt: skip
 def attention(z):
@@ -128,13 +144,7 @@ def attention(z):
     output, backward = z.call(fastattn.attention_vjp, q, k, v, score=score, writes=("out",), **given)
     if isinstance(given.get("bias"), positions.RelativeBias) and z.chance(0.3):
         z.call(setattr, given["bias"], "values", given["bias"].values)
-    context = output if isinstance(output, np.ndarray) else output.context
-    d = {"d_context": z.floats(*context.shape, dtype=q.dtype)}
-    if not isinstance(output, np.ndarray):
-        if output.weights is not None:
-            d["d_weights"] = z.floats(*output.weights.shape, dtype=q.dtype)
-        if output.lse is not None:
-            d["d_lse"] = z.floats(*output.lse.shape, dtype=q.dtype)
+    d = gradients_of(z, output, q.dtype)
     for _ in range(z.size(2)):
         z.call(backward, **d)
 
@@ -145,12 +155,9 @@ def halves(z):
     given = options_of(z, q, k.shape[-2], batch)
     given["score"] = some_score(z, q.shape[-1], k.shape[-1], k.shape[-2], q.dtype)
     output, residuals = z.call(fastattn.attention_forward, q, k, v, **given)
-    asked = {name: given.pop(name, False) for name in ("return_weights", "return_lse")}
-    d = {"d_context": z.floats(*residuals.context.shape, dtype=q.dtype)}
-    if asked["return_weights"]:
-        d["d_weights"] = z.floats(*residuals.weights.shape, dtype=q.dtype)
-    if asked["return_lse"]:
-        d["d_lse"] = z.floats(*output.lse.shape, dtype=q.dtype)
+    d = gradients_of(z, output, q.dtype)
+    for name in ("return_weights", "return_lse"):
+        given.pop(name, None)
     if z.chance(0.3):
         name = z.pick(*(field for field in residuals._fields if getattr(residuals, field) is not None))
         residuals = residuals._replace(**{name: z.array(getattr(residuals, name))})
