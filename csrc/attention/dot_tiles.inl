@@ -271,25 +271,28 @@ FA_INLINE void dot_context(int two, int rows, const char *weights, const char *v
 
 #undef PRODUCTS
 
-/* 2^x, 0 below 2^-126, with a relative error of 2^-22: x = k + r, |r| <= 1/2, and a polynomial of degree 5 by least
- * squares with weights that even the errors out. */
-FA_INLINE vec dot_power(vec x) {
+/* 2^(x + up), 0 below 2^-126, with a relative error of 2^-22: x = k + r, |r| <= 1/2, and a polynomial of degree 5 by
+ * least squares with weights that even the errors out. */
+FA_INLINE vec dot_power_times(vec x, int up) {
     const vec magic = vset1(FA_MAGIC), k = (x + magic) - magic, r = x - k;
     vec g = vset1(0.001326472706534452f);
     g = vfma(g, r, vset1(0.009671512648923401f));
     g = vfma(g, r, vset1(0.055507337436908125f));
     g = vfma(g, r, vset1(0.24022242085172912f));
     g = vfma(g, r, vset1(0.6931469775988577f));
-    return vscale2_or_zero(vfma(g, r, vset1(1)), k, x, vset1(-126));
+    return vscale2_or_zero(vfma(g, r, vset1(1)), up ? k + vset1((float)up) : k, x, vset1((float)(-126 - up)));
 }
+FA_INLINE vec dot_power(vec x) { return dot_power_times(x, 0); }
 
 /* Step 5 for n scores of a row, a multiple of 32, times `scale`: weights go to the tiles of the row. Returns what the
  * sums so far are to be multiplied by. */
 FA_INLINE float dot_softmax(const float *S, int64_t n, float scale, float *max, vec *sum, vec *rounded, char *weights) {
-    const vec f = vset1(scale);
-    vec mx = vload(S) * f;
-    for (int64_t j = VL; j < n; j += VL) mx = vmax(mx, vload(S + j) * f);
-    const float top = vhmax(mx);
+    vec mx = vload(S), other = vload(S + VL);
+    for (int64_t j = 2 * VL; j < n; j += 2 * VL) {
+        mx = vmax(mx, vload(S + j));
+        other = vmax(other, vload(S + j + VL));
+    }
+    const float top = vhmax(vmax(mx, other)) * scale;
     float factor = 1, base = *max;
     if (top > *max) {
         factor = *max == NEG_INF ? 0 : dot_power(vset1((*max - top) * FA_LOG2E))[0];
@@ -297,13 +300,14 @@ FA_INLINE float dot_softmax(const float *S, int64_t n, float scale, float *max, 
     } else if (*max == NEG_INF) {
         base = 0;
     }
-    const vec from = vset1(base), log2e = vset1(FA_LOG2E), up = vset1(FA_WEIGHT_UP);
+    /* Off by some 2^-24 of a score and of the largest, no more than the sums that they are. */
+    const vec f = vset1(scale * FA_LOG2E), from = vset1(-base * FA_LOG2E);
     vec all = *sum * vset1(factor), all_rounded = *rounded * vset1(factor);
     for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
 #pragma GCC unroll 4
         for (int i = 0; i < TILE_N; i += VL) {
-            vec x = dot_power(vfma(vload(S + j + i) * f - from, log2e, up));
-            vec y = dot_power(vfma(vload(S + j + TILE_N + i) * f - from, log2e, up));
+            vec x = dot_power_times(vfma(vload(S + j + i), f, from), FA_WEIGHT_UP);
+            vec y = dot_power_times(vfma(vload(S + j + TILE_N + i), f, from), FA_WEIGHT_UP);
             all = all + (x + y);
             const uvec pair = half_pair(&x, &y);
             memcpy(weights + i * 4, &pair, sizeof pair);

@@ -305,6 +305,27 @@ def test_few_rows_have_the_bits_of_many_whatever_they_hold(where, bad):
         assert same_bits(list(part), [x[:, rows] for x in whole])
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_larger_scores_in_later_blocks_make_earlier_weights_smaller(rows):
+    q, k, v = arrays(BFLOAT16, (2, rows, 64), (2, 500, 64), (2, 500, 32))
+    q, k = (x.astype(np.float32) for x in (q, k))
+    q[..., :8], k[..., :8] = 2, np.linspace(0, 5, 500, dtype=np.float32)[:, None]
+    q, k = (x.astype(BFLOAT16) for x in (q, k))
+    exact = _reference.attention(q, k, v)[0]
+    assert excess(fastattn.attention(q, k, v), exact, np.abs(exact) + 0.1, BFLOAT16, 2) <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_scores_whose_partial_sums_overflow_are_summed_once_more(rows):
+    """Even and odd columns are summed apart on the unit: products of 2^124, and those that cancel them."""
+    q, k, v = arrays(BFLOAT16, (2, rows, 64), (2, 150, 64), (2, 150, 32))
+    k = (k.astype(np.float32) * np.float32(2.0**-62)).astype(BFLOAT16)
+    q[:] = 2.0**62
+    k[:, ::9, ::2], k[:, ::9, 1::2] = 2.0**62, -(2.0**62)
+    exact = _reference.attention(q, k, v)[0]
+    assert excess(fastattn.attention(q, k, v), exact, np.abs(exact) + 0.1, BFLOAT16, 2) <= 1
+
+
 def test_a_nan_in_a_query_reaches_its_row_alone():
     q, k, v = arrays(BFLOAT16, (2, 40, 24), (2, 70, 24), (2, 70, 20))
     before = fastattn.attention(q, k, v)
@@ -329,8 +350,10 @@ def test_rows_of_any_task_have_the_same_bits(key_heads, wide):
     of_key, of_value = (1, key_heads, 700, wide[0]), (1, key_heads, 700, wide[1])
     q, k, v, d = arrays(BFLOAT16, (1, 4, 70, wide[0]), of_key, of_value, (1, 4, 70, wide[1]))
     whole, lse = fastattn.attention(q, k, v, return_lse=True)[::2]
+    apart = np.full((*k.shape[:-1], k.shape[-1] + 24), np.nan, BFLOAT16)  # rows have neighbours that are not theirs
+    apart[..., : k.shape[-1]] = k
     for rows in (slice(0, 1), slice(5, 10), slice(3, 20), slice(31, 64)):
-        part = fastattn.attention(q[:, :, rows], k, v, return_lse=True)
+        part = fastattn.attention(q[:, :, rows], apart[..., : k.shape[-1]], v, return_lse=True)
         assert same_bits([part.context, part.lse], [whole[:, :, rows], lse[:, :, rows]])
     threads = fastattn.get_num_threads()
     found = []
