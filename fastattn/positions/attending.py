@@ -9,6 +9,7 @@ import numpy as np
 from fastattn._arrays import Array, float_axes, gradient_array
 from fastattn._numbers import check_flag
 from fastattn.attention import Gradients, Memory, attention_vjp
+from fastattn.errors import ShapeError, describe
 from fastattn.positions.base import Positions
 
 __all__ = ["attend", "attend_vjp"]
@@ -38,8 +39,8 @@ def attend(
     found: Any = memory.attend(query, bias=bias, return_weights=return_weights or positions.content, **options)
     if not positions.content:
         return (found.context, found.weights) if return_weights else (found, None)
-    added = positions.sums(found.weights, first)
-    return found.context if added is None else found.context + added, found.weights if return_weights else None
+    context = _with_sums(found.context, positions.sums(found.weights, first))
+    return context, found.weights if return_weights else None
 
 
 def attend_vjp(
@@ -78,7 +79,7 @@ def attend_vjp(
     scores = positions.scores(query, first, keys) * scale
     found, back = attention_vjp(query, key, value, bias=scores, return_weights=True, **options)
     weights = found.weights
-    added = positions.sums(weights, first)
+    context = _with_sums(found.context, positions.sums(weights, first))
 
     def content_backward(d_context: Array, d_weights: Array | None = None, *, gather: bool = True) -> Gradients:
         d_context = gradient_array("d_context", d_context, context.shape, context.dtype)
@@ -88,5 +89,15 @@ def attend_vjp(
         d_query = positions.scores_vjp(gradients.bias * scale, first, query if gather else None)
         return gradients._replace(query=gradients.query + d_query)
 
-    context = found.context if added is None else found.context + added
     return np.ascontiguousarray(context), weights if return_weights else None, content_backward
+
+
+def _with_sums(context: Array, sums: Array | None) -> Array:
+    """Return contexts with sums of the positions' own values, or raise if values are of another width."""
+    if sums is None:
+        return context
+    if sums.shape != context.shape:
+        expected = f"width {sums.shape[-1]}, that of the positions' own values"
+        hint = "project the values to the width of the positions."
+        raise ShapeError(describe("value", expected, f"width {context.shape[-1]}", hint))
+    return context + sums

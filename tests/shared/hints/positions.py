@@ -99,3 +99,8 @@ for wrong in (0, "4"):
 advice(lambda dtype="x": positions.Alibi(2, dtype=dtype), "pass {dtype}.", dtype="np.float32")
 advice(lambda shape=3: Grid([[2, 3]], shape), "pass (rows, columns)", shape=(2, 3))
 advice(lambda layout="halves": Rotary(4, layout=layout), "did you mean {layout}?", layout="'half'")
+VECTORS = RelativeVectors(4, clip=2, rng=RNG)
+advice(
+    lambda value=ones(1, 2, 3, 1): positions.attend_vjp(ones(1, 2, 3, 4), ones(1, 2, 3, 4), value, VECTORS, 0),
+    "project the values to the width of the positions", value=ones(1, 2, 3, 4),
+)  # fmt: skip
