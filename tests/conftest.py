@@ -52,6 +52,15 @@ def subnormals_survive():
     assert ((tiny * np.float32(0.5)) * np.float32(2) == tiny).all(), "operands are flushed to zero"
 
 
+@pytest.fixture(autouse=True)
+def same_draws(request):
+    """What a module's generator draws for a test does not depend on which tests this process ran before."""
+    for name in ("RNG", "rng"):
+        generator = getattr(request.module, name, None)
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 @pytest.fixture
 def environment():
     """Variables with which a new interpreter finds the package under test, and a sanitizer build its libraries."""

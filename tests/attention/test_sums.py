@@ -134,7 +134,7 @@ def test_equal_terms_err_by_an_eighth_of_their_block():
 
     The limits are those of docs/semantics.md.
     """
-    limits = {"context": 16, "value": 9, "key": 9, "weights": 9, "sparse value": 48, "sparse key": 48}
+    limits = {"context": 17, "value": 10, "key": 10, "weights": 10, "sparse value": 49, "sparse key": 49}
     largest = dict.fromkeys(limits, 0.0)
     for n in (96, 384, 1600, 5000):
         v = np.full((n, 64), RNG.uniform(0.5, 1, 64), np.float32)
