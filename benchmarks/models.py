@@ -29,14 +29,15 @@ from fastattn.optim import Adam
 from .frameworks.recurrent import Diacritizer, Pronouncer, words
 from .timing import Effort, interleave
 
-EFFORT = Effort(rounds=7, sample_seconds=0.01)
+ROUNDS = 7
 RATE = 1e-4
 Runs = Mapping[str, Callable[[], Any]]
 
 
 def compare(title: str, runs: Runs) -> None:
     """Print the median of each, and how many times as fast as the first one it is."""
-    found = {name: statistics.median(samples) for name, samples in interleave(runs, EFFORT).items()}
+    effort = Effort(ROUNDS, sample_seconds=0.01)
+    found = {name: statistics.median(samples) for name, samples in interleave(runs, effort).items()}
     first = next(iter(found.values()))
     for name, seconds in found.items():
         print(f"{title:34} {name:22} {1e3 * seconds:10.2f} ms {first / seconds:7.2f}x", flush=True)
@@ -184,9 +185,11 @@ CASES = {"marian": marian, "diacritizer": diacritizer, "pronouncer": pronouncer}
 
 
 def main() -> None:
+    global ROUNDS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=[*CASES, []], default=[])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--quick", action="store_true", help="3 rounds in place of 7: to look, not to publish")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
@@ -194,6 +197,7 @@ def main() -> None:
         return
     import torch
 
+    ROUNDS = 3 if options.quick else ROUNDS
     for count in options.threads:
         torch.set_num_threads(count)
         fastattn.set_num_threads(count)
