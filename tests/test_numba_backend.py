@@ -15,11 +15,12 @@ import pytest
 from sources import ROOT
 
 import fastattn
-from fastattn import _reference, normalizers, scores
+from fastattn import _reference, scores
 from fastattn._kernels import core as compiled
 
 numba = pytest.importorskip("fastattn._kernels.numba")
 FLOAT32 = np.dtype(np.float32)
+FLOAT32_EPS = np.finfo(np.float32).eps
 
 
 def draw(seed, *shape, dtype="float32"):
@@ -56,6 +57,47 @@ def test_products(m, k, n):
     dw, sums = np.ones((k, n), FLOAT32), np.zeros(n, FLOAT32)
     numba.gemm_tn(x, y, dw, sums, True)
     assert np.allclose(dw, 1 + x.T.astype(float) @ y, atol=1e-4) and np.allclose(sums, y.sum(axis=0), atol=1e-5)
+
+
+def test_sums_of_many_rows():
+    """They err no more than those of few (docs/semantics.md): terms that are alike are the worst case."""
+    eps, n = FLOAT32_EPS, 5000
+    rows = np.full((n, 3), 0.7, np.float32)
+    wanted = n * float(rows[0, 0])
+    dw, sums, table = np.empty((1, 3), FLOAT32), np.empty(3, FLOAT32), np.zeros((2, 3), FLOAT32)
+    numba.gemm_tn(np.ones((n, 1), FLOAT32), rows, dw, sums)
+    ids = np.ones(n, np.int64)
+    ids[7] = 5
+    numba.scatter(rows, ids, 5, table)
+    assert (np.abs(dw - wanted) <= 8 * eps * wanted).all() and (np.abs(sums - wanted) <= eps * wanted).all()
+    assert (np.abs(table[1] - wanted + rows[0]) <= eps * wanted).all() and not table[0].any()
+
+
+SPARSE = """
+import numpy as np, fastattn
+value, rows = np.full((1, 8), 0.7, np.float32), np.ones((5000, 2), np.float32)
+_, backward = fastattn.attention_vjp(rows, rows[:1], value, normalizer="sparsemax")
+wanted = 5000 * value[0].astype(float)
+assert (abs(backward(value.repeat(5000, axis=0)).value[0] - wanted) <= 48 * np.finfo(np.float32).eps * wanted).all()
+even = fastattn.mask_mod(lambda b, h, i, j: j % 2 == 0)
+q = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+found = fastattn.attention(q, q, q, normalizer="sparsemax", mask=even)
+assert np.array_equal(found, fastattn.attention(q, q, q, normalizer="sparsemax", mask=np.arange(4) % 2 == 0))
+for options in (
+    {"normalizer": "sparsemax", "score_mod": lambda score, b, h, i, j: score - j},
+    {"normalizer": lambda s, b, h, i, j: np.exp(s)},
+):
+    try:
+        fastattn.attention(q, q, q, **options)
+    except fastattn.UnsupportedError as error:
+        print("got the backend numba" in str(error))
+"""
+
+
+@pytest.mark.slow
+def test_sparse_weights_and_functions_of_rows(run_python):
+    """Sums of many rows err no more than those of few; masks are called, and what else is a function is refused."""
+    assert run_python("-c", SPARSE, FASTATTN_BACKEND="numba", FASTATTN_ISA=None).stdout == "True\nTrue\n"
 
 
 ADDITIVE = scores.Additive(draw(9, 12))
@@ -126,6 +168,47 @@ def test_gradients(by_numba, name):
         assert np.allclose(ours.score[key], other, rtol=2e-5, atol=5e-5)
 
 
+SLOPES = np.linspace(0.1, 0.4, 4, dtype=np.float32)
+WIDTHS = np.linspace(0.5, 1.5, 12, dtype=np.float32)
+
+
+@fastattn.score_mod
+def capped(score, b, h, i, j, slopes):
+    return 3 * np.tanh((score - slopes[h] * abs(i - j)) / 3) + 0.1 * b
+
+
+@fastattn.pairwise_score
+def apart(q, k, w):
+    return -w * abs(q - k)
+
+
+near = fastattn.mask_mod(lambda b, h, i, j: (abs(i - j) <= 40 + h) & ((i + j) % 5 != b))
+FUNCTIONS = {
+    "modifier": {"score_mod": capped(slopes=SLOPES), "bias": draw(5, 4, 9, 70)},
+    "mask": {"mask": near, "causal": "bottom_right"},
+    "pairwise": {"score": apart(w=WIDTHS), "scale": 0.5},
+    "all": {"score_mod": capped(slopes=SLOPES), "mask": near, "score": apart(w=WIDTHS), "key_lengths": [70, 33]},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_users(request, name):
+    q, k, v, options = problem(FUNCTIONS[name])
+    if "mask" in options:
+        k[:, :, 69], v[:, :, 69] = np.nan, np.inf  # too far
+
+    def everything():
+        context, backward = fastattn.attention_vjp(q, k, v, **options)
+        found = backward(draw(9, *context.shape))
+        return {"context": context, "query": found.query, "key": found.key, "value": found.value, **found.score}
+
+    wanted = everything()
+    request.getfixturevalue("by_numba")
+    for part, x in everything().items():
+        np.testing.assert_allclose(x, wanted[part], rtol=3e-5, atol=3e-5, err_msg=part)
+
+
 def test_what_is_masked_is_not_read(by_numba):
     q, k, v, _ = problem({})
     mask = np.ones((9, 70), bool)
@@ -146,8 +229,9 @@ def test_a_prepared_memory_has_the_bits_of_attention(by_numba):
 
 
 def test_what_it_cannot_do_is_refused(by_numba):
-    rows = normalizers.RowFunctions
-    assert rows is not None
+    functions = numba.KernelFunctions(FLOAT32, 1, 1, 0, (), None)
+    with pytest.raises(fastattn.UnsupportedError, match="got the backend numba"):
+        numba.KernelNormalizer(functions=functions)
     with pytest.raises(fastattn.UnsupportedError, match=r"got the backend numba.*\nHint: use the compiled module"):
         numba.Monotonic()
 

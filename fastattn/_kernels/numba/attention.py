@@ -6,6 +6,7 @@ import numpy as np
 
 from fastattn._kernels.numba.attention_backward import attention_backward, backward_space
 from fastattn._kernels.numba.attention_forward import attention_forward, forward_space
+from fastattn._kernels.numba.blocks import calls as calling
 from fastattn._kernels.numba.blocks import scores
 from fastattn._kernels.numba.blocks.compiled import kernel
 from fastattn._kernels.numba.blocks.lanes import LANES
@@ -25,7 +26,16 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
-from fastattn._kernels.numba.records import ADDITIVE, SCORES, KernelNormalizer, KernelScore, Keys, Options, refused
+from fastattn._kernels.numba.records import (
+    ADDITIVE,
+    PAIRWISE,
+    SCORES,
+    KernelNormalizer,
+    KernelScore,
+    Keys,
+    Options,
+    refused,
+)  # fmt: skip
 from fastattn._kernels.numba.sparse import least_weight, sparse_backward, sparse_forward, sparse_space
 from fastattn._kernels.numba.threads import get_num_threads, in_parts
 
@@ -92,6 +102,8 @@ class Call:
             self.alpha = normalizer.read(q.H)
             if normalizer.weights:
                 raise refused("normalizer", "alpha-entmax or softmax")
+        self.calls, self.blocks = self._functions(score, options)
+        self.pairs = score.functions
         self.options, self.scale, self.softcap, self.Dv = options, float(scale), score.softcap, v.D
         self.query = np.ascontiguousarray(query).reshape(-1)
         key, value = np.ascontiguousarray(keys.key), np.ascontiguousarray(keys.value)
@@ -105,6 +117,22 @@ class Call:
             dropped=int(options.seeds is not None), selected=int(keys.rows is not None),
             scattered=int(keys.table is not None),
         )  # fmt: skip
+
+    def _functions(self, score: KernelScore, options: Options) -> tuple[Array, Array]:
+        """Return what kernels need to know of functions of users, and the states of a mask's blocks."""
+        calls, blocks = np.zeros(calling.NUMBERS, np.int64), np.empty(0, np.uint8)
+        same("score", "objects without functions", int(score.kernel == PAIRWISE and score.functions is None), 0)
+        if self.normalizer is not None and (options.modifier is not None or score.functions is not None):
+            raise refused("normalizer", "softmax for scores that are functions of yours")
+        if options.modifier is not None:
+            calls[calling.MODIFY : calling.PAIRS] = options.modifier.read("modifier", self.dtype)
+            calls[calling.SUMS] = len(options.modifier.sizes)
+        if score.functions is not None:
+            calls[calling.PAIRS : calling.ALLOW] = score.functions.read("score", self.dtype)
+        if options.allow is not None:
+            calls[calling.ALLOW : calling.SUMS] = options.allow.read(self.full, self.dtype)
+            blocks = options.allow.blocks.reshape(-1)
+        return (calls, blocks) if calls.any() else (np.empty(0, np.int64), blocks)
 
     def _numbers(self) -> None:
         """Check the numbers that kernels index by, which may have changed since the call was made."""
@@ -133,7 +161,8 @@ class Call:
         bias = np.empty((0, 0, 0, 0), self.dtype) if self.bias is None else self.bias
         return (
             real(self.scale), self.softcap, real(self.options.keep_scale), self.query, self.key, self.value,
-            self.vector, mask, bias, self.lengths, self.seeds, self.rows, self.table, self.packed,
+            self.vector, mask, bias, self.lengths, self.seeds, self.rows, self.table, self.packed, self.calls,
+            self.blocks,
         )  # fmt: skip
 
     def forward(
@@ -222,17 +251,19 @@ class Call:
         pairs = list(self._pairs())
         pairs[5] = of_values
         compiled, space = attention_backward[dtype], backward_space(p, self.softcap)
+        whole, of_tasks, pointers = self._sums(d_parameters, tasks)
 
         def work(first: int, last: int) -> None:
             mine = np.empty(space, dtype)
-            compiled(p, *pairs, *given, *outputs, wide, of_heads.reshape(-1), finite, mine, mine, first, last)
+            compiled(p, *pairs, *given, *outputs, wide, of_heads.reshape(-1), pointers, finite, mine, mine, first, last)
 
         operations = 2.5 * p.B * p.H * p.Tq * p.Tk * (p.D + p.Dv)
         if d_bias is not None and d_bias.size < wide.size:
             work(0, tasks)  # pairs that share a bias are added in one order
         else:
             in_parts(work, tasks, operations)
-        return self._finish(d_bias, sums, of_heads, total, finite)
+        whole[...] = _in_order(of_tasks)
+        return self._finish(d_bias, sums, of_heads, total, finite) and bool(np.isfinite(whole).all())
 
     def sparse_backward(
         self,
@@ -301,6 +332,21 @@ class Call:
             if total.size:
                 total[...] = _in_order(of_heads)
         return bool(finite.all()) and bool(np.isfinite(total).all())
+
+    def _sums(self, d_parameters: Array | None, tasks: int) -> tuple[Array, Array, Array]:
+        """Return the array of sums for parameters of functions, those of each task, and pointers to these: as many of
+        each task, and as many that point nowhere."""
+        functions = [one for one in (self.options.modifier, self.pairs) if one is not None]
+        for one in functions:
+            same("functions", "without a gradient", int(one.backward == 0), 0)
+        sizes = np.array([size for one in functions for size in one.sizes], np.int64)
+        whole = maybe(d_parameters, "d_parameters", np.dtype(np.float64), int(sizes.sum()), True)
+        of_tasks = np.zeros((tasks, whole.size))
+        pointers = np.zeros((tasks + 1, sizes.size), np.int64)
+        if whole.size:
+            starts = of_tasks.ctypes.data + 8 * (np.cumsum(sizes) - sizes)
+            pointers[:-1] = np.where(sizes > 0, starts + 8 * whole.size * np.arange(tasks)[:, None], 0)
+        return whole, of_tasks, pointers.reshape(-1)
 
     def _values(self, value: Array | None) -> tuple[Problem, Array]:
         """Return the problem with other values, or its own, and these."""

@@ -14,10 +14,11 @@ caller repeats the call with less of everything.
 import numpy as np
 
 from fastattn._kernels.numba.blocks import scores
+from fastattn._kernels.numba.blocks.calls import MODIFY, modify_row_backward
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import exp_soft, fma, like
 from fastattn._kernels.numba.blocks.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
-from fastattn._kernels.numba.blocks.tile import dot_row, finite_row, multiply, pack_panel
+from fastattn._kernels.numba.blocks.tile import dot_row, finite_row, keep_sums, multiply, pack_panel, settle_sums
 
 __all__ = ["attention_backward", "backward_space"]
 
@@ -34,7 +35,7 @@ def backward_space(p: Problem, softcap: float) -> int:
     features = -(-p.D // 4) * 4
     ldd, ldv, keys = _up(p.D, 4 * p.lanes), _up(p.Dv, p.lanes), _up(p.Tk, p.panel)
     of_keys = keys * (features + 2 + p.Dv) + p.Tk * (3 * ldd + ldv)
-    of_rows = BLOCK * (3 * keys + 2 * features + 4 + 3 * ldd + ldv + p.panel)
+    of_rows = BLOCK * (3 * keys + 2 * features + 4 + 3 * ldd + ldv + p.panel) + keys
     return of_keys + of_rows + 3 * ldd + 2 * ldv + features
 
 
@@ -52,14 +53,15 @@ def _live_product(rows, width, a, a0, a_row, a_step, live, l0, l_row, l_step, b,
 
 @kernel(
     Problem,
-    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 x1 x1 x1 x1 x1 x1 x1 x1! x1! x1! d4~! d1! b1! x1! x1 i i",
+    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 i1 b1 x1 x1 x1 x1 x1 x1 x1 x1! x1! x1! d4~! d1! i1 b1! x1! x1 i i",
 )
 def attention_backward(
-    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, context,
-    weights, row_max, row_sum, d_context, d_weights, d_lse, d_query, d_key, d_value, d_bias, d_vectors, finite, work,
-    space, first_task, last_task,
+    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, calls,
+    blocks, context, weights, row_max, row_sum, d_context, d_weights, d_lse, d_query, d_key, d_value, d_bias, d_vectors,
+    parameters, finite, work, space, first_task, last_task,
 ):  # fmt: skip
-    """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read."""
+    """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read. parameters: where each task
+    adds up gradients of functions' parameters, and behind all of them nowhere."""
     group = p.H // p.Hk
     lanes, width = p.lanes, p.panel
     features = (p.D + 3) // 4 * 4
@@ -78,7 +80,8 @@ def attention_backward(
     at_s = at_dv + p.Tk * ldv
     at_dp = at_s + BLOCK * lds
     at_slope = at_dp + BLOCK * lds
-    at_queries = at_slope + BLOCK * lds
+    at_before = at_slope + BLOCK * lds
+    at_queries = at_before + lds
     at_rows = at_queries + BLOCK * (2 * features + 4)
     at_query_lost = at_rows + BLOCK * ldd
     at_dq = at_query_lost + BLOCK * ldd
@@ -108,6 +111,9 @@ def attention_backward(
         of_key[t] = _factor(p, v, t, one)
         of_query[t] = scale if product else of_key[t]
     biased = d_bias.size > 0
+    modified = calls.size > 0 and calls[MODIFY] != 0
+    counted = parameters.size // (p.B * p.Hk + 1)  # pointers of a task
+    nowhere = p.B * p.Hk * counted
     many = group * p.Tq > TURN
     kept = np.zeros(p.Tk * (ldd + ldv) if many else 0)
     for task in range(first_task, last_task):
@@ -131,6 +137,7 @@ def attention_backward(
                 work[at_dk + c] = zero
             for t in range(p.D):
                 d_vectors[task * p.D + t] = 0
+            sums_at = nowhere if leave_out else task * counted
             for r0 in range(0, total_rows, BLOCK):
                 count = min(BLOCK, total_rows - r0)
                 begin, end = length, 0
@@ -165,7 +172,7 @@ def attention_backward(
                         scores.score_tile(
                             p.score, p.activation, min(6, count - r), work, at_queries + r * q_row, q_row, q_flags, r,
                             query, raw, space, at_panels + j // width * size, width, key, key_at + j * stride, stride,
-                            m, p.D, v, one if product else scale, work, at_s + r * lds + j - begin, lds, lanes,
+                            m, p.D, v, one if product else scale, work, at_s + r * lds + j - begin, lds, lanes, calls,
                         )  # fmt: skip
                     multiply(
                         count, (m + lanes - 1) // lanes * lanes, work, at_out, ldv, 1, space, at_values + j * p.Dv,
@@ -180,8 +187,8 @@ def attention_backward(
                         continue
                     s, dp = work[at_s + r * lds : at_s + r * lds + up], work[at_dp + r * lds : at_dp + r * lds + up]
                     row_options(
-                        p, softcap, mask, bias, b, h, i, los[r], his[r], begin, end, work, at_s + r * lds, work,
-                        at_slope + r * lds, softcap > 0,
+                        p, softcap, mask, bias, calls, blocks, b, h, i, los[r], his[r], begin, end, work,
+                        at_s + r * lds, work, at_slope + r * lds, softcap > 0, work, at_before, modified,
                     )  # fmt: skip
                     delta = zero
                     if total != zero:
@@ -211,6 +218,10 @@ def attention_backward(
                     if biased and leave_out == 0:
                         for j in range(n):
                             d_bias[b, h, i, begin + j] += np.float64(dp[j])
+                    if modified:
+                        modify_row_backward(
+                            calls, work, at_before, work, at_dp + r * lds, n, b, h, i, begin, parameters, sums_at
+                        )
                     if softcap > 0:
                         slope = work[at_slope + r * lds : at_slope + r * lds + up]
                         for j in range(up):
@@ -238,7 +249,7 @@ def attention_backward(
                             p.score, p.activation, count, m, work, at_dp + j - begin, lds, work, at_rows, work,
                             at_keys + j * ldd, ldd, p.D, q_flags, 0, k_flags, j, work, at_query_lost, work,
                             at_key_lost + j * ldd, query, raw, key, key_at + j * stride, stride, work, at_dq, work,
-                            at_dk + j * ldd, sums, spare,
+                            at_dk + j * ldd, sums, spare, calls, parameters, sums_at,
                         )  # fmt: skip
                     for t in range(p.D):
                         d_vectors[task * p.D + t] += np.float64(sums[t])
@@ -263,12 +274,9 @@ def attention_backward(
                     good = good + finite_row(work, at_dq + r * ldd, ldd, zero)
                     _times(work, at_dq + r * ldd, of_query, d_query, raw[r], p.D)
                 if many and (r0 + BLOCK) % TURN == 0:
-                    _keep(work, at_dk, kept)
+                    keep_sums(work, at_dk, kept)
             if many:
-                _keep(work, at_dk, kept)
-                for c in range(kept.size):
-                    work[at_dk + c] = like(zero, kept[c])
-                    kept[c] = 0
+                settle_sums(work, at_dk, kept)
             good = good + finite_row(work, at_dk, length * ldd, zero) + finite_row(work, at_dv, length * ldv, zero)
             if good == zero or leave_out == 1:
                 finite[task] = 1 if good == zero else 0
@@ -277,15 +285,6 @@ def attention_backward(
         for j in range(p.Tk):
             _times(work, at_dk + j * ldd, of_key, d_key, (to + j) * p.D, p.D)
             _padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
-
-
-@inlined
-def _keep(work, at, kept):
-    """Add the sums so far to those in float64, and begin anew."""
-    sums = work[at : at + kept.size]
-    for c in range(kept.size):
-        kept[c] += sums[c]
-        sums[c] = like(sums[0], 0)
 
 
 @inlined

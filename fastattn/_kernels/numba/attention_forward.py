@@ -16,7 +16,6 @@ from fastattn._kernels.numba.blocks.rows import (
     Problem,
     drop_row,
     key_offset,
-    may_read,
     row_options,
     row_range,
     value_offset,
@@ -44,11 +43,11 @@ def forward_space(p: Problem) -> int:
 
 
 @kernel(
-    Problem, "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 x1! x1! x1! x1! x1! x1! x1 i i i"
+    Problem, "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 i1 b1 x1! x1! x1! x1! x1! x1! x1 i i i"
 )  # fmt: skip
 def attention_forward(
-    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, context,
-    weights, lse, row_max, row_sum, work, space, pieces, first_task, last_task,
+    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, calls,
+    blocks, context, weights, lse, row_max, row_sum, work, space, pieces, first_task, last_task,
 ):  # fmt: skip
     """Tasks first_task..last_task-1, each a piece of the rows of one (batch, key head); space is work, to be read."""
     group = p.H // p.Hk
@@ -79,6 +78,7 @@ def attention_forward(
     queries = np.zeros(TILE, np.int64)
     los = np.zeros(TILE, np.int64)
     his = np.zeros(TILE, np.int64)
+    live = np.zeros(TILE * lds, np.uint8)
     for task in range(first_task, last_task):
         head_task, piece = task // pieces, task % pieces
         b, hk = head_task // p.Hk, head_task % p.Hk
@@ -142,7 +142,7 @@ def attention_forward(
                 scores.score_tile(
                     p.score, p.activation, count, work, at_queries, q_row, flags, 0, query, raw, panels,
                     panel0 + j // width * size, width, keys, key_at + j * stride, stride, m, p.D, v,
-                    like(scale, 1) if p.score == 0 else scale, work, at_strip + j - begin, lds, lanes,
+                    like(scale, 1) if p.score == 0 else scale, work, at_strip + j - begin, lds, lanes, calls,
                 )  # fmt: skip
             for r in range(count):
                 at = at_strip + r * lds
@@ -153,9 +153,12 @@ def attention_forward(
                 top, total = lowest, 0.0
                 if n > 0:
                     row_options(
-                        p, softcap, mask, bias, b, heads[r], queries[r], los[r], his[r], begin, end, work, at, work, 0,
-                        False,
+                        p, softcap, mask, bias, calls, blocks, b, heads[r], queries[r], los[r], his[r], begin, end,
+                        work, at, work, 0, False, work, 0, False,
                     )  # fmt: skip
+                    of_row = live[r * lds : r * lds + n]
+                    for j in range(n):
+                        of_row[j] = work[at + j] != lowest
                     top = top_row(work, at, up, lowest)
                     base = top if top != lowest else zero
                     for j in range(begin // CHUNK * CHUNK, end, CHUNK):
@@ -189,8 +192,8 @@ def attention_forward(
                 for r in range(count):
                     if finite_row(work, to + r * ldv, ldv, zero) != zero:
                         _without_masked(
-                            p, mask, bias, b, heads[r], queries[r], los[r], his[r], first, last, begin, work,
-                            at_strip + r * lds, values, value_at, ldv, to + r * ldv,
+                            live, r * lds, first, last, begin, work, at_strip + r * lds, values, value_at, ldv,
+                            to + r * ldv,
                         )  # fmt: skip
                 if started:
                     _join(work, total_at, lost_at, part_at, count * ldv)
@@ -216,12 +219,12 @@ def _join(work, total_at, lost_at, part_at, n):
 
 
 @inlined
-def _without_masked(p, mask, bias, b, h, i, lo, hi, first, last, begin, work, at, values, value_at, ldv, to):
+def _without_masked(live, live_at, first, last, begin, work, at, values, value_at, ldv, to):
     """The chain of one row once more, without the pairs that may not be read: 0 times NaN is NaN."""
     for c in range(ldv):
         work[to + c] = like(work[0], 0)
     for j in range(first, last):
-        if may_read(p, mask, bias, b, h, i, j, lo, hi):
+        if live[live_at + j - begin]:
             weight = work[at + j - begin]
             for c in range(ldv):
                 work[to + c] = fma(weight, values[value_at + j * ldv + c], work[to + c])

@@ -36,7 +36,7 @@ __all__ = [
     "set_parts",
 ]
 
-_DEPTH = {"f": 1024, "d": 512}  # rows of one chain of a gradient of weights
+_ROWS = 48  # of one chain of a gradient of weights; chains are added in float64
 
 
 def gemm_packed_elements(like: Array, k: int, n: int) -> int:
@@ -148,17 +148,12 @@ def gemm_narrow(
     raise refused("dtype", "the compiled module for weights of narrow types")
 
 
-@kernel("x1 i x1 i x1! x1! i i i i x1! i i")
-def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, most, spare):
-    """Sums of pieces of `most` rows that are not zero; work: the piece's rows of both, and dw with whole vectors."""
+@kernel("x1 i x1 i d1! d1! i i i i x1! i")
+def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, most):
+    """Sums of pieces of `most` rows that are not zero; work: rows of both, and their product, of whole vectors."""
     zero = like(work[0], 0)
     up = (columns + lanes - 1) // lanes * lanes
-    at_dy, at_dw, at_db = most * depth, most * (depth + up), most * (depth + up) + depth * up
-    for i in range(depth):
-        for c in range(columns):
-            work[at_dw + i * up + c] = dw[i * columns + c]
-        for c in range(columns, up):
-            work[at_dw + i * up + c] = zero
+    at_dy, at_dw = most * depth, most * (depth + up)
     r = 0
     while r < rows:
         count = 0
@@ -178,20 +173,16 @@ def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, mo
                     work[at_dy + count * up + c] = zero
                 count += 1
             r += 1
-        multiply(depth, up, work, 0, 1, depth, work, at_dy, up, work, at_dw, up, count, 2, lanes)
-        if db.size:
-            sums = work[at_db : at_db + columns]
+        multiply(depth, up, work, 0, 1, depth, work, at_dy, up, work, at_dw, up, count, 0, lanes)
+        for i in range(depth):
+            sums, piece = dw[i * columns : (i + 1) * columns], work[at_dw + i * up : at_dw + i * up + columns]
             for c in range(columns):
-                sums[c] = zero
+                sums[c] += np.float64(piece[c])
+        if db.size:
             for i in range(count):
                 row = work[at_dy + i * up : at_dy + i * up + columns]
                 for c in range(columns):
-                    sums[c] = sums[c] + row[c]
-            for c in range(columns):
-                db[c] = db[c] + sums[c]
-    for i in range(depth):
-        for c in range(columns):
-            dw[i * columns + c] = work[at_dw + i * up + c]
+                    db[c] += np.float64(row[c])
 
 
 def gemm_tn(x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False) -> None:
@@ -206,12 +197,12 @@ def gemm_tn(x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate:
     between("dy", "columns", d.D, 0, WIDEST)
     out = flat(dw, "dw", dtype, a.D * d.D, True)
     sums = maybe(db, "db", dtype, d.D, True)
-    if not accumulate:
-        out[...] = 0
-        sums[...] = 0
     lanes = LANES[dtype.name]
     up = -(-d.D // lanes) * lanes
-    most = min(_DEPTH[dtype.char], max(a.T, 1))
-    mine: Any = np.empty(most * (a.D + up) + a.D * up + up, dtype)
+    most = min(_ROWS, max(a.T, 1))
+    mine: Any = np.empty(most * (a.D + up) + a.D * up, dtype)
     flat_x, flat_dy = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(dy).reshape(-1)
-    _gemm_tn[dtype](flat_x, a.D, flat_dy, d.D, out, sums, a.T, a.D, d.D, lanes, mine, most, 0)
+    wide = [one.astype(np.float64) if accumulate else np.zeros(one.size) for one in (out, sums)]
+    _gemm_tn[dtype](flat_x, a.D, flat_dy, d.D, *wide, a.T, a.D, d.D, lanes, mine, most)
+    with np.errstate(over="ignore"):
+        out[...], sums[...] = wide

@@ -1,5 +1,6 @@
 """What calls are made of: records that are made once where their parts are known, as in the compiled module."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastattn._kernels.numba.checks import (
     Sizes,
     between,
     flat,
+    floats,
     same,
     tensor,
 )  # fmt: skip
@@ -23,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCORES = {"dot": 0, "additive": 1, "l1": 2, "pairwise": 3}
-ADDITIVE = SCORES["additive"]
+ADDITIVE, PAIRWISE = SCORES["additive"], SCORES["pairwise"]
 
 
 class KernelScore:
@@ -39,7 +41,7 @@ class KernelScore:
         softcap: float = 0,
         functions: "KernelFunctions | None" = None,
     ) -> None:
-        between("functions", "of another score", int(functions is not None), 0, int(kernel == SCORES["pairwise"]))
+        between("functions", "of another score", int(functions is not None), 0, int(kernel == PAIRWISE))
         self.functions = functions
         self.kernel = between("score", None, kernel, 0, len(SCORES) - 1)
         self.activation = between("activation", None, activation, 0, 2)
@@ -52,7 +54,7 @@ class KernelScore:
 
     def alone(self) -> None:
         """Raise unless it is one for kernels of one query, without softcap and not of functions from outside."""
-        same("score", "functions in steps", int(self.kernel == SCORES["pairwise"]), 0)
+        same("score", "functions in steps", int(self.kernel == PAIRWISE), 0)
         between("softcap", None, int(self.softcap != 0), 0, 0)
 
 
@@ -63,24 +65,49 @@ def refused(what: str, expected: str) -> UnsupportedError:
 
 
 class KernelFunctions:
-    """Functions from outside, on scores, of features or as a mask, which this backend does not call."""
+    """Functions from outside at addresses, one in each direction, as in the compiled module."""
 
-    sizes: tuple[int, ...] = ()
-    size = 0
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raise refused("functions", "scores, modifiers and masks that are not functions of yours")
+    def __init__(
+        self, dtype: Any, forward: int, backward: int, parameters: int, sizes: Iterable[int], owner: object
+    ) -> None:
+        self.dtype = None if dtype is None else floats(np.empty(0, dtype), "dtype")
+        between("forward", None, int(forward != 0), 1, 1)
+        self.forward, self.backward, self.parameters = forward, backward, parameters
+        self.sizes = tuple(sizes)
+        self.size = sum(self.sizes)
+        self.owner = owner
 
     def split(self, sums: Array) -> list[Array | None]:
-        """Return the sums of each parameter: there are none."""
-        return []
+        """Return the sums of each parameter, None of one without."""
+        ends = np.cumsum(self.sizes)
+        return [sums[end - size : end] if size else None for end, size in zip(ends, self.sizes)]
+
+    def read(self, name: str, dtype: "np.dtype[Any]") -> tuple[int, int, int]:
+        """Return the addresses of the functions and of their parameters, for scores of this type."""
+        same(name, "functions of another type", int(self.dtype is not None and self.dtype != dtype), 0)
+        return self.forward, self.backward, self.parameters
 
 
 class KernelMask:
-    """A mask function, which this backend does not call."""
+    """A mask function, and what it says of blocks of 64 queries and 64 keys, as in the compiled module."""
 
     def __init__(self, functions: KernelFunctions, blocks: Array) -> None:
-        raise refused("mask", "an array")
+        states = np.array(blocks, np.uint8, order="C")
+        between("blocks", "axes", states.ndim, 4, 4)
+        between("blocks", None, int(states.max(initial=0)), 0, 2)
+        self.functions, self.blocks = functions, states
+
+    def read(self, full: tuple[int, ...], dtype: "np.dtype[Any]") -> tuple[int, int, int, int, int]:
+        """Return the addresses of the function and of its parameters, and the rows of blocks of a batch entry and of a
+        head, and the columns, for scores (B, H, Tq, Tk)."""
+        batch, heads, rows, columns = self.blocks.shape
+        for name, size, own in (("batch entries", batch, full[0]), ("heads", heads, full[1])):
+            if size != 1:
+                same("blocks", name, size, own)
+        same("blocks", "rows", rows, -(-full[2] // 64))
+        same("blocks", "columns", columns, -(-full[3] // 64))
+        forward, _, parameters = self.functions.read("mask", dtype)
+        return forward, parameters, rows * heads if batch != 1 else 0, rows if heads != 1 else 0, columns
 
 
 class KernelNormalizer:
@@ -98,6 +125,8 @@ class KernelNormalizer:
         functions: KernelFunctions | None = None,
         buffers: int = 0,
     ) -> None:
+        if functions is not None:
+            raise refused("normalizer", "one that is not a function of rows")
         self.functions, self.buffers = functions, buffers
         same("weights", "functions without a gradient", weights != 0, gradient != 0)
         same("alpha", "ways to make weights beside functions", (alpha is not None) + (weights != 0), 1)
@@ -146,13 +175,13 @@ class Options:
         """Return the same with this bias and these lengths."""
         return Options(
             self.mask, bias, key_lengths, self.causal, self.left, self.right, self.seeds, self.drop_below,
-            self.keep_scale,
+            self.keep_scale, self.modifier, self.allow,
         )  # fmt: skip
 
     @property
     def only_lengths(self) -> bool:
         """Whether nothing but key lengths sets one query of a sample apart from another."""
-        given = (self.mask, self.bias, self.seeds)
+        given = (self.mask, self.bias, self.seeds, self.modifier, self.allow)
         return all(x is None for x in given) and self.causal == 0 and self.left < 0 and self.right < 0
 
 

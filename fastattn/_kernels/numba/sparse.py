@@ -12,12 +12,14 @@ from fastattn._kernels.numba.blocks import scores
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import fma, key_hash, like, row_key
 from fastattn._kernels.numba.blocks.rows import Problem, key_offset, row_options, row_range, value_offset
+from fastattn._kernels.numba.blocks.tile import keep_sums, settle_sums
 from fastattn._kernels.numba.checks import Array, flat, floats, maybe, table
 from fastattn._kernels.numba.steps import pair_backward
 
 __all__ = ["entmax", "entmax_backward", "sparse_backward", "sparse_forward", "sparse_space"]
 
 _BOOL, _FLOAT64 = np.dtype(np.bool_), np.dtype(np.float64)
+TURN = 48  # rows whose sums are chains; these are added in float64
 
 
 @inlined
@@ -212,7 +214,7 @@ def sparse_space(p: Problem) -> int:
 @inlined
 def _row_scores(
     p, scale, softcap, query, raw, key, key_at, panels, v, scratch, mask, bias, b, h, i, lo, hi, work, at_query, at_s,
-    at_slope, flags, found,
+    at_slope, flags, found, calls, blocks,
 ):  # fmt: skip
     """Scores of one row against keys 0..hi-1, in found; the slope of the softcap in work."""
     width, lanes = p.panel, p.lanes
@@ -223,11 +225,13 @@ def _row_scores(
         scores.score_tile(
             p.score, p.activation, 1, work, at_query, 0, flags, 0, query, raw, panels, j // width * size, width, key,
             key_at + j * p.D, p.D, m, p.D, v, like(scale, 1) if p.score == 0 else scale, work, at_s + j, 0, lanes,
+            calls,
         )  # fmt: skip
     begin = lo // width * width
     row_options(
-        p, softcap, mask, bias, b, h, i, lo, hi, begin, hi, work, at_s + begin, work, at_slope + begin, softcap > 0
-    )
+        p, softcap, mask, bias, calls, blocks, b, h, i, lo, hi, begin, hi, work, at_s + begin, work, at_slope + begin,
+        softcap > 0, work, 0, False,
+    )  # fmt: skip
     for j in range(begin):
         found[j] = -np.inf
     for j in range(begin, hi):
@@ -236,11 +240,11 @@ def _row_scores(
 
 @kernel(
     Problem,
-    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 d1 d x1! x1! x1! x1 d1! d1! i i",
+    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 i1 b1 d1 d x1! x1! x1! x1 d1! d1! i i",
 )
 def sparse_forward(
-    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, alpha, least,
-    context, weights, work, space, found, weight, first_task, last_task,
+    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, calls,
+    blocks, alpha, least, context, weights, work, space, found, weight, first_task, last_task,
 ):  # fmt: skip
     """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read."""
     group = p.H // p.Hk
@@ -274,7 +278,7 @@ def sparse_forward(
                 continue
             _row_scores(
                 p, scale, softcap, query, raw, key, key_at, space, v, scratch, mask, bias, b, h, i, lo, hi, work,
-                at_query, at_s, at_slope, flags, found,
+                at_query, at_s, at_slope, flags, found, calls, blocks,
             )  # fmt: skip
             entmax_row(alpha[h], found, hi, weight, least)
             of_row = row_key(seeds[b], h, i) if p.dropped else np.uint64(0)
@@ -295,12 +299,12 @@ def sparse_forward(
 
 @kernel(
     Problem,
-    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 d1 d x1 x1 x1! x1! x1! d4~! d1! d1! b1! x1! x1 d1! d1! i i",
+    "x d x x1 x1 x1 x1 b4~ x4~ i1 u1 i1 i1 x1 i1 b1 d1 d x1 x1 x1! x1! x1! d4~! d1! d1! b1! x1! x1 d1! d1! i i",
 )
 def sparse_backward(
-    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, alpha, least,
-    d_context, d_weights, d_query, d_key, d_value, d_bias, d_vectors, d_alpha, finite, work, space, found, weight,
-    first_task, last_task,
+    p, scale, softcap, keep, query, key, value, vector, mask, bias, lengths, seeds, rows, table, packed, calls,
+    blocks, alpha, least, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vectors, d_alpha, finite, work,
+    space, found, weight, first_task, last_task,
 ):  # fmt: skip
     """Tasks first_task..last_task-1, each one (batch, key head); outputs of them are added to, and zero on entry."""
     group = p.H // p.Hk
@@ -318,6 +322,8 @@ def sparse_backward(
     for t in range(p.D):
         extra[t] = zero
     d = np.zeros(p.Tk)
+    many = group * p.Tq > TURN
+    keys_kept, values_kept = np.zeros(p.Tk * p.D if many else 0), np.zeros(p.Tk * p.Dv if many else 0)
     flags, raw = np.zeros(1, np.int64), np.zeros(1, np.int64)
     for task in range(first_task, last_task):
         b, hk = task // p.Hk, task % p.Hk
@@ -334,7 +340,7 @@ def sparse_backward(
                 continue
             _row_scores(
                 p, scale, softcap, query, raw, key, key_at, space, v, scratch, mask, bias, b, h, i, lo, hi, work,
-                at_query, at_s, at_slope, flags, found,
+                at_query, at_s, at_slope, flags, found, calls, blocks,
             )  # fmt: skip
             entmax_row(alpha[h], found, hi, weight, least)
             of_row = row_key(seeds[b], h, i) if p.dropped else np.uint64(0)
@@ -382,6 +388,12 @@ def sparse_backward(
                 )  # fmt: skip
             for t in range(p.D):
                 d_vectors[task * p.D + t] += np.float64(dv[t])
+            if many and (r + 1) % TURN == 0:
+                keep_sums(d_key, to * p.D, keys_kept)
+                keep_sums(d_value, to * p.Dv, values_kept)
+        if many:
+            settle_sums(d_key, to * p.D, keys_kept)
+            settle_sums(d_value, to * p.Dv, values_kept)
         good = zero
         for t in range(group * p.Tq * p.D):
             good = good + d_query[(b * p.H + hk * group) * p.Tq * p.D + t] * zero

@@ -199,14 +199,20 @@ def gather(table: Array, ids: Array, y: Array) -> None:
         np.take(table, rows, axis=0, out=out.reshape(n, s.D), mode="clip")  # they are inside
 
 
-@kernel("x1 i1 i x1! i")
-def _scatter(dy, ids, skip, rows, width):
-    for i in range(ids.size):
-        if ids[i] != skip:
-            row = rows[ids[i] * width : (ids[i] + 1) * width]
-            added = dy[i * width : (i + 1) * width]
+@kernel("x1 i1 i1 x1! d1! i")
+def _scatter(dy, ids, order, rows, sums, width):
+    """order: where rows of dy are, those of one id together; sums: a row in float64."""
+    for n in range(order.size):
+        row = rows[ids[order[n]] * width : (ids[order[n]] + 1) * width]
+        added = dy[order[n] * width : (order[n] + 1) * width]
+        if n == 0 or ids[order[n - 1]] != ids[order[n]]:
             for c in range(width):
-                row[c] = row[c] + added[c]
+                sums[c] = np.float64(row[c])
+        for c in range(width):
+            sums[c] += np.float64(added[c])
+        if n + 1 == order.size or ids[order[n + 1]] != ids[order[n]]:
+            for c in range(width):
+                row[c] = like(row[0], sums[c])
 
 
 def scatter(dy: Array, ids: Array, skip: int, table: Array) -> None:
@@ -218,7 +224,9 @@ def scatter(dy: Array, ids: Array, skip: int, table: Array) -> None:
     for number in rows[(rows < 0) | (rows >= s.T)].tolist():
         if number != skip:
             between("ids", None, number, 0, s.T - 1)
-    _scatter[dtype](np.ascontiguousarray(dy).reshape(-1), rows, skip, table.reshape(-1), s.D)
+    order = np.argsort(rows, kind="stable")
+    order = order[rows[order] != skip].astype(np.int64)
+    _scatter[dtype](np.ascontiguousarray(dy).reshape(-1), rows, order, table.reshape(-1), np.empty(s.D), s.D)
 
 
 @kernel("x1 x1 x1 d x1! x1! x1! i i i")

@@ -136,6 +136,17 @@ class Lanes:
     def where_less(self, a: Any, b: Any, yes: Any, no: Any) -> Any:
         return self.builder.select(self.builder.fcmp_ordered("<", a, b), yes, no)
 
+    def exchanged(self, a: Any, b: Any, step: int) -> tuple[Any, Any]:
+        """Both with every second run of `step` lanes of a in the place of the run before it in b."""
+        lanes, half = range(self.count), ir.IntType(32)
+        masks = (
+            [i if not i & step else self.count + i - step for i in lanes],
+            [i + step if not i & step else self.count + i for i in lanes],
+        )
+        kind = ir.VectorType(half, self.count)
+        first, second = (self.builder.shuffle_vector(a, b, ir.Constant(kind, mask)) for mask in masks)
+        return first, second
+
     def size(self, a: Any) -> Any:
         """Without its sign."""
         word = self.builder.bitcast(a, self.bits)

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastattn._kernels.numba.blocks.calls import ALLOW, MODIFY, allow_row, modify_row
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import choose, fma, key_hash, like, row_key, tanh
 
-__all__ = ["Problem", "drop_row", "key_offset", "may_read", "row_options", "row_range", "value_offset"]
+__all__ = ["Problem", "drop_row", "key_offset", "row_options", "row_range", "value_offset"]
 
 
 class Problem(NamedTuple):
@@ -59,16 +60,6 @@ def row_range(p, length, query):
 
 
 @inlined
-def may_read(p, mask, bias, b, h, i, j, lo, hi):
-    """Whether a query may read key j."""
-    if j < lo or j >= hi:
-        return False
-    if p.masked and not mask[b, h, i, j]:
-        return False
-    return not (p.biased and bias[b, h, i, j] == -np.inf)
-
-
-@inlined
 def key_offset(p, rows, table, b, hk, j):
     """Where key j of a batch entry begins."""
     entry = table[j * p.B + b] if p.scattered else (rows[b] if p.selected else b)
@@ -83,9 +74,13 @@ def value_offset(p, rows, table, b, hk, j):
 
 
 @inlined
-def row_options(p, softcap, mask, bias, b, h, i, lo, hi, first, last, s, at, slope, slope_at, sloped):
-    """Softcap, bias and masks on the scores of keys first..last-1 of a row, which begin at s[at]; what may not be read
-    becomes -inf, up to the next whole vector. slope receives the derivative of the softcap."""
+def row_options(
+    p, softcap, mask, bias, calls, blocks, b, h, i, lo, hi, first, last, s, at, slope, slope_at, sloped, before,
+    before_at, kept,
+):  # fmt: skip
+    """Softcap, modifier, bias and masks on the scores of keys first..last-1 of a row, which begin at s[at]; what may
+    not be read becomes -inf, up to the next whole vector. slope receives the derivative of the softcap if it is
+    `sloped`, and before the scores that the modifier is given if they are to be kept."""
     n = last - first
     up = (n + p.lanes - 1) // p.lanes * p.lanes
     row = s[at : at + up]
@@ -105,6 +100,12 @@ def row_options(p, softcap, mask, bias, b, h, i, lo, hi, first, last, s, at, slo
                 of_cap[j] = fma(-row[j], row[j], like(zero, 1))
         for j in range(up):
             row[j] = row[j] * cap
+    if calls.size and calls[MODIFY] != 0:
+        if kept:
+            given = before[before_at : before_at + n]
+            for j in range(n):
+                given[j] = row[j]
+        modify_row(calls, s, at, n, b, h, i, first)
     if p.biased:
         added = bias[b, h, i]
         for j in range(n):
@@ -114,6 +115,8 @@ def row_options(p, softcap, mask, bias, b, h, i, lo, hi, first, last, s, at, slo
         allowed = mask[b, h, i]
         for j in range(n):
             row[j] = row[j] if allowed[first + j] else lowest
+    if calls.size and calls[ALLOW] != 0:
+        allow_row(calls, blocks, s, at, n, b, h, i, first)
     for j in range(min(max(lo - first, 0), up)):
         row[j] = lowest
     for j in range(min(max(hi - first, 0), n), up):

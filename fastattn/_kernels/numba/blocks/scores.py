@@ -5,6 +5,7 @@ holds `width` keys, feature by feature.
 """
 
 from fastattn._kernels.numba.blocks import additive
+from fastattn._kernels.numba.blocks.calls import pairs_backward, pairs_tile
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import fma, like
 from fastattn._kernels.numba.blocks.tile import multiply, pack_panel
@@ -14,7 +15,7 @@ __all__ = [
     "score_tile",
 ]  # fmt: skip
 
-DOT, ADDITIVE, L1 = 0, 1, 2
+DOT, ADDITIVE, L1, PAIRWISE = 0, 1, 2, 3
 
 
 @inlined
@@ -108,6 +109,7 @@ def score_tile(
     s0,
     s_row,
     lanes,
+    calls,
 ):
     """Scores of `rows` packed queries against the n keys of one panel, rounded up to whole vectors."""
     up = (n + lanes - 1) // lanes * lanes
@@ -132,6 +134,13 @@ def score_tile(
                     s[s0 + r * s_row + j] = scale * additive.direct(
                         activation, raw, raw_at[f0 + r], key, key_at + j * stride, depth, v
                     )
+        return
+    if score == PAIRWISE:
+        pairs_tile(calls, rows, q, q0, q_row, panels, panel, width, n, depth, s, s0, s_row)
+        for r in range(rows):
+            row = s[s0 + r * s_row : s0 + r * s_row + n]
+            for j in range(n):
+                row[j] = row[j] * scale
         return
     for r in range(rows):
         row = s[s0 + r * s_row : s0 + r * s_row + up]
@@ -180,12 +189,20 @@ def back_pairs(
     dk0,
     dv,
     spare,
+    calls,
+    parameters,
+    parameters_at,
 ):
     """Gradients of a block that are not products: dq, dk, dv += those of g, without the factors of `gradient_factor`.
 
-    spare: rows x keys numbers.
+    spare: rows x keys numbers; parameters: addresses of sums, from parameters_at on.
     """
     zero = like(g[0], 0)
+    if score == PAIRWISE:
+        pairs_backward(
+            calls, rows, keys, g, g0, g_row, q, q0, k, k0, size, depth, dq, dq0, dk, dk0, parameters, parameters_at
+        )
+        return
     if score == L1:
         for i in range(rows):
             x = q[q0 + i * size : q0 + i * size + depth]

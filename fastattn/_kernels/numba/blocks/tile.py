@@ -15,8 +15,8 @@ from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.lanes import LANES, WIDE, Lanes, address, lanes_of, written
 
 __all__ = [
-    "ADD", "CONTINUE", "FRESH", "PANEL", "ROWS", "dot_row", "exp_row", "finite_row", "multiply", "pack_panel",
-    "scale_row", "sum_row", "top_row",
+    "ADD", "CONTINUE", "FRESH", "PANEL", "ROWS", "dot_row", "exp_row", "finite_row", "keep_sums", "multiply",
+    "pack_panel", "scale_row", "settle_sums", "sum_row", "top_row",
 ]  # fmt: skip
 
 ROWS = 6
@@ -120,19 +120,62 @@ def multiply(rows, columns, a, a0, a_row, a_step, b, b0, b_row, c, c0, c_row, de
             r += 1
 
 
+@written
+def _turned(context: Any, source: Any, at: Any, stride: Any, panel: Any, to: Any, width: Any) -> Any:
+    """One square of as many rows and columns as a vector has lanes, from rows `stride` apart to rows `width` apart."""
+    kinds = (source, types.int64, types.int64, panel, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        lanes = lanes_of(signature, builder)
+        read, write = (address(context, builder, kinds[i], values[i]) for i in (0, 3))
+        number = [ir.Constant(ir.IntType(64), i) for i in range(lanes.count)]
+        at, stride, to, width = (values[i] for i in (1, 2, 4, 5))
+        rows = [lanes.load(read, builder.add(at, builder.mul(stride, i))) for i in number]
+        step = 1
+        while step < lanes.count:  # exchanges squares of `step` lanes beside the diagonal of those twice as large
+            for i in range(lanes.count):
+                if not i & step:
+                    rows[i], rows[i + step] = lanes.exchanged(rows[i], rows[i + step], step)
+            step *= 2
+        for i, row in zip(number, rows):
+            lanes.store(row, write, builder.add(to, builder.mul(width, i)))
+        return context.get_dummy_value()
+
+    return types.void(*kinds), generate
+
+
 @inlined
 def pack_panel(source, at, stride, n, depth, panel, to, width):
     """Panel [depth][width] of n rows of `depth` elements, `stride` apart; zeros beyond the rows."""
+    lanes = width // 4
+    squares, whole = n // lanes * lanes, depth // lanes * lanes
+    for j in range(0, squares, lanes):
+        for t in range(0, whole, lanes):
+            _turned(source, at + j * stride + t, stride, panel, to + t * width + j, width)
     for t in range(depth):
         row = panel[to + t * width : to + (t + 1) * width]
-        for j in range(width):
+        for j in range(0 if t >= whole else squares, n):
+            row[j] = source[at + j * stride + t]
+        for j in range(n, width):
             row[j] = 0
-    for j0 in range(0, n, 8):
-        m = min(8, n - j0)
-        for t in range(depth):
-            row = panel[to + t * width + j0 : to + t * width + j0 + m]
-            for j in range(m):
-                row[j] = source[at + (j0 + j) * stride + t]
+
+
+@inlined
+def keep_sums(x, at, kept):
+    """Add sums that begin at x[at] to those in float64, and begin anew: so their errors do not grow with the rows."""
+    sums = x[at : at + kept.size]
+    for c in range(kept.size):
+        kept[c] += np.float64(sums[c])
+        sums[c] = 0
+
+
+@inlined
+def settle_sums(x, at, kept):
+    """The last of `keep_sums`: x has the whole sums, and `kept` zeros for others."""
+    sums = x[at : at + kept.size]
+    for c in range(kept.size):
+        sums[c] = kept[c] + np.float64(sums[c])
+        kept[c] = 0
 
 
 def _row(arguments: int, write: Any) -> Any:
