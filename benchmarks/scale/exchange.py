@@ -31,7 +31,7 @@ def main(run: str, transport: str) -> None:
     from fastattn.seq2seq import load
 
     parameters = load(run).model.parameters()
-    optimizer = Adam(parameters)
+    optimizer = Adam(parameters, rate=0.001)
     size = sum(parameter.value.nbytes for parameter in parameters.values())
     message = np.zeros(size, np.uint8)
 
