@@ -77,7 +77,7 @@ def run_python(tmp_path, environment):
     def run(*arguments, check=True, **variables):
         given = {name: value for name, value in {**environment, **variables}.items() if value is not None}
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=280
+            [sys.executable, *arguments], cwd=tmp_path, env=given, capture_output=True, text=True, timeout=600
         )
         assert not check or done.returncode == 0, done.stderr
         return done
