@@ -118,10 +118,11 @@ def test_ray_gives_the_same_bytes_though_actors_are_slow_and_killed(tmp_path, mo
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster of Ray on this machine, of two CPUs."""
+def cluster(tmp_path_factory):
+    """A cluster of Ray on this machine, of two CPUs, whose workers begin where it did."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with contextlib.chdir(tmp_path_factory.mktemp("cluster")):
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
 
@@ -200,17 +201,15 @@ def test_dask(model, expected):
     distributed = pytest.importorskip("distributed", reason="Dask's distributed is not installed")
 
     predictor = Predictor(model, beam=2, threads=1)
+
+    def translated(part):  # a function of a module would be looked for in it, which workers cannot import
+        return pandas.DataFrame(predictor(part.to_dict("list")), index=part.index)
+
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         with distributed.Client(cluster):
             rows = dataframe.from_pandas(pandas.DataFrame({"source": TEXTS}), npartitions=5)
-            found = rows.map_partitions(translated, predictor, meta=meta(pandas)).compute()
+            found = rows.map_partitions(translated, meta=meta(pandas)).compute()
     assert found["translation"].sort_index().tolist() == expected
-
-
-def translated(part, predictor):
-    import pandas
-
-    return pandas.DataFrame(predictor(part.to_dict("list")), index=part.index)
 
 
 def meta(pandas):
