@@ -301,6 +301,11 @@ def pack_panels(w: Array, transposed: bool, packed: Array | None = None) -> Arra
     return packed
 
 
+def has_unit() -> bool:
+    """Whether there is a matrix unit, so that precisions differ."""
+    return core.gemm_parts_bytes(np.empty(0, np.float32), 1, 1) > 0
+
+
 def on_tiles(shape: tuple[int, ...]) -> bool:
     """Whether a matrix of this shape is for a matrix unit, in the precision of this thread."""
     return shape[0] * shape[1] >= LEAST_FOR_TILES and (core.parts(True) or core.parts(False)) <= MOST_PARTS

@@ -33,8 +33,8 @@ def set_float32_precision(precision: Precision) -> None:
 
     Notes
     -----
-    Only a processor with a matrix unit, the level ``amx``, has anything to gain: it multiplies bfloat16 numbers, of
-    and takes three products for ``"high"``, one for ``"medium"``. Elsewhere all three words are the same. Errors,
+    Only a processor with a matrix unit, the level ``amx``, has anything to gain: it multiplies bfloat16 numbers, of 8
+    bits, and takes three products for ``"high"``, one for ``"medium"``. Elsewhere all three words are the same. Errors,
     with u = 2^-8 and A the sum of the terms' absolute values: 3 u^2 A for ``"high"``, 2 u A for ``"medium"``, beside
     that of float32 sums. Rows and columns with infinities, NaN, or numbers near the ends of the type are computed in
     float32 in every precision.

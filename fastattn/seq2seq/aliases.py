@@ -66,6 +66,8 @@ _OTHERS = {
     "decay": ("weight_decay", "l2", "wd", "l2_reg"),
     "clip": ("clip_norm", "max_grad_norm", "grad_clip", "gradient_clip", "clip_grad_norm", "clipnorm",
              "gradient_clip_val", "gradient_clipping", "grad_norm"),
+    "precision": ("amp", "bf16", "fp16", "mixed_precision", "autocast", "use_amp", "use_bf16", "half_precision",
+                  "float32_precision", "matmul_precision"),
     "average": ("ema", "ema_decay", "exponential_smoothing", "moving_average"),
     "sampling": ("scheduled_sampling", "teacher_forcing_ratio", "teacher_forcing"),
     "accumulate": ("gradient_accumulation_steps", "accumulate_grad_batches", "accum_count", "update_freq",

@@ -158,6 +158,9 @@ class TrainingConfig(Section, section="training"):
         Decoupled weight decay (Loshchilov and Hutter 2019).
     clip : float
         Largest norm of the gradient; 0: none.
+    precision : str
+        "float32", or "bfloat16": the products of a step, forward and backward, are those of
+        `fastattn.float32_precision` "medium". Parameters, moments, losses and normalization are float32 in either.
     average : float
         Decay of exponential averages of the parameters (Polyak and Juditsky 1992), which are what is validated, saved
         and used; 0: none, the parameters themselves.
@@ -202,6 +205,7 @@ class TrainingConfig(Section, section="training"):
     epsilon: float = setting(1e-8, above=0)
     decay: float = setting(0.0, least=0)
     clip: float = setting(1.0, least=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
     average: float = setting(0.0, least=0, below=1)
     sampling: float = setting(0.0, least=0, most=1)
     sampling_warmup: int = setting(0, least=0)

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+from fastattn import linear
+from fastattn._kernels import core
 from fastattn.errors import ConfigError, FastattnError, describe_file, within
 from fastattn.seq2seq.config import Config, DataConfig
 from fastattn.seq2seq.models.model import Model
@@ -44,6 +46,9 @@ def prospect(config: Config) -> list[str]:
     plain = all(getattr(config.model, field.name) == field.default for field in dataclasses.fields(config.model))
     as_published = ", in the sizes of the paper, as [model] has no others" if plain else ""
     lines = [f"model: {config.model.kind}{as_published}: {size_of(model, config)}, besides those of the vocabularies"]
+    if config.training.precision == "bfloat16" and not linear.has_unit():
+        level = core.build_info()["level"]
+        lines.append(f'training.precision: "bfloat16" is "float32" here: the level {level} has no matrix unit')
     if longest.target is not None and config.inference.max_length > longest.target:
         problem = f"inference.max_length: {config.inference.max_length} is more than model.{longest.key}"
         lines.append(f"{problem}: translations have at most {longest.target} tokens")

@@ -25,6 +25,7 @@ from fastattn.optim import (
     clip_scale,
     global_norm,
 )
+from fastattn.precision import Precision, float32_precision
 from fastattn.seq2seq.config import Config, TrainingConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.runs.callbacks import Callback, Event, Kind
@@ -41,6 +42,9 @@ from fastattn.seq2seq.text.batches import Batch, sample_seeds
 from fastattn.seq2seq.text.corpus import Corpus
 
 __all__ = ["Outcome", "Position", "Run", "make_schedule"]
+
+# Of the products of a step, by the setting. The precision of the process, which no checkpoint records, is not asked.
+_PRECISIONS: Mapping[str, Precision] = {"float32": "highest", "bfloat16": "medium"}
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class Run:
                               decay=settings.decay)  # fmt: skip
         self.average = WeightAverage(self.parameters, settings.average) if settings.average else None
         self.processes = processes or Processes()
+        self._precision = _PRECISIONS[settings.precision]
         self._gradients = ShardedGradients(self.parameters, settings.shards, self.processes)
         self._save, self._saved = save, (0, -1, False)
         self._callbacks, self._ended = callbacks, False
@@ -330,6 +335,7 @@ class Run:
         tokens = sum(int(batch.target_lengths.sum()) for batch in group)
         rise = min(1.0, position.step / settings.sampling_warmup) if settings.sampling_warmup else 1.0
 
+        @float32_precision(self._precision)
         def add(batches: Sequence[Batch]) -> float:
             """Add the gradients of some batches, and return their loss."""
             loss = 0.0
@@ -443,7 +449,8 @@ class Run:
         for name in not_finite({**self.weights(), **self.arrays()}):
             raise self._diverged(f"{where}: {name} is not finite")
         # Finite parameters can be so large that nothing else is; the next step, if there is one, would find out.
-        own = np.array([sum(self.model.loss(batch)[0] for batch in self._last)])
+        with float32_precision(self._precision):
+            own = np.array([sum(self.model.loss(batch)[0] for batch in self._last)])
         loss = sum(float(one[0]) for one in self.processes.all_gather(own))
         if not math.isfinite(loss):
             raise self._diverged(f"{where}: the loss is {loss} after it")

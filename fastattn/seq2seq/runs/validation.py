@@ -1,4 +1,7 @@
-"""How well a model does on pairs that it was not trained on, and whether that is better than before."""
+"""How well a model does on pairs that it was not trained on, and whether that is better than before.
+
+In the precision of those who use the model and ask for nothing, whatever it is trained in: figures of runs compare.
+"""
 
 import dataclasses
 import math
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn.precision import float32_precision
 from fastattn.seq2seq.config import Config
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.runs.processes import Processes
@@ -19,6 +23,7 @@ from fastattn.seq2seq.translate import Translator
 __all__ = ["Best", "mean_loss", "translation_metric"]
 
 
+@float32_precision("highest")
 def mean_loss(
     model: Model, batches: Batches, stop: Callable[[], bool] = lambda: False, processes: Processes | None = None
 ) -> float | None:
@@ -98,6 +103,7 @@ class Best:
         return from_table(cls, fields, "best")
 
 
+@float32_precision("highest")
 def translation_metric(
     model: Model,
     corpus: Corpus,
