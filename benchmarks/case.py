@@ -15,6 +15,7 @@ import numpy as np
 FORWARD = "forward"
 BOTH = "forward+backward"
 TRAIN = "training step"
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], Any]
@@ -45,6 +46,10 @@ class Case:
         Names of the output and of the inputs that have a gradient, in the order in which contestants return them.
     options
         What else its family asks, such as ``causal`` of dot products.
+    samples
+        Names of inputs and results whose first axis is that of samples, of which each is computed by itself.
+    precision
+        Of operands: "float32", "bfloat16", or "int8", in which inputs are float32 and products of whole numbers.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Case:
     targets: Mapping[int, float]
     results: tuple[str, ...]
     options: Mapping[str, Any]
+    samples: tuple[str, ...] = ()
+    precision: str = PRECISIONS[0]
 
     @property
     def backward(self) -> bool:
@@ -72,7 +79,7 @@ class Case:
         return replace(self, title=f"{self.name} (smoke)", sizes=self.smoke, targets={})
 
 
-def maker(family: str, keys: str, smoke: Sequence[int], results: str = "") -> Callable[..., Case]:
+def maker(family: str, keys: str, smoke: Sequence[int], results: str = "", samples: str = "") -> Callable[..., Case]:
     """A function that makes the cases of a family, whose sizes have these names."""
     usual = smoke
 
@@ -84,11 +91,15 @@ def maker(family: str, keys: str, smoke: Sequence[int], results: str = "") -> Ca
         target: float | Mapping[int, float],
         *,
         smoke: Sequence[int] = usual,
+        precision: str = PRECISIONS[0],
         **options: Any,
     ) -> Case:
         full, small = (dict(zip(keys.split(), numbers, strict=True)) for numbers in (sizes, smoke))
         targets = target if isinstance(target, Mapping) else {1: target, 2: target}
-        return Case(name, title, family, direction, full, small, targets, tuple(results.split()), options)
+        names = tuple(results.split())
+        return Case(
+            name, title, family, direction, full, small, targets, names, options, tuple(samples.split()), precision
+        )
 
     return case
 
@@ -96,4 +107,10 @@ def maker(family: str, keys: str, smoke: Sequence[int], results: str = "") -> Ca
 def named(case: Case, outputs: Any) -> Arrays:
     """Pair the outputs of `case` (one array, or a sequence) with their names."""
     several = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    return {name: np.asarray(array) for name, array in zip(case.outputs, several, strict=True)}
+    return {name: widened(array) for name, array in zip(case.outputs, several, strict=True)}
+
+
+def widened(array: Any) -> np.ndarray:
+    """An array as it is, one of a half type in float32, which holds all of its numbers."""
+    found = np.asarray(array)
+    return found.astype(np.float32) if found.dtype.itemsize == 2 else found

@@ -18,11 +18,15 @@ if "--benchmark-disable" not in sys.argv:
 
 from . import inputs, ours, peers, reference  # noqa: E402
 from .cases import CASES  # noqa: E402
-from .harness import accuracy, checkout  # noqa: E402
+from .harness import accuracy, checkout, report  # noqa: E402
 from .harness.contest import check  # noqa: E402
 from .timing import timed  # noqa: E402
 
 checkout.choose()
+
+# A case with a library is timed for about so many seconds, of which a round has at least so many.
+SECONDS, ROUND = 0.2, 0.002
+MEDIANS = {}  # by case: its title, and medians by library
 
 # Each case would be compiled for seconds; `python -m benchmarks.compare --smoke` does that.
 LEFT_OUT_OF_SMOKE = frozenset({"torch_compile"})
@@ -86,6 +90,23 @@ def race(benchmark, request):
             errors=verdicts[fastest].errors,
             gates={"forward": accuracy.FORWARD_GATE, "backward": accuracy.BACKWARD_GATE},
         )
-        benchmark(good[fastest])
+        once = timed(good[fastest], 1)
+        rounds, iterations = max(3, min(20, round(SECONDS / once))), max(1, round(ROUND / once))
+        benchmark.pedantic(good[fastest], rounds=rounds, iterations=iterations)
+        if benchmark.stats is not None:
+            MEDIANS.setdefault(benchmark.group, {})[library.name] = benchmark.stats.stats.median
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Ratios of the medians: the best peer's by ours."""
+    table = [["case", "ours", "best peer", "", "ratio"]]
+    for title, medians in MEDIANS.items():
+        mine, others = medians.pop(ours.NAME, None), medians
+        best = min(others, key=others.get) if others else "-"
+        ratio = f"{others[best] / mine:.2f}" if mine and others else "-"
+        table.append([title, report.duration(mine), best, report.duration(others.get(best)), ratio])
+    if len(table) > 1:
+        terminalreporter.section("best peer's time by ours")
+        terminalreporter.write_line(report.render(table, False))

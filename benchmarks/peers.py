@@ -16,9 +16,9 @@ class Library:
     """A library that can run the cases of the families that have a module for it.
 
     ``prepare`` of that module returns one zero-argument function per spelling of the operation, everything that may be
-    done once (copies, packing, layout, tracing) already done. A library gets its own best layout. The functions return
-    when the result is complete. ``collect`` turns what they return into float32 arrays by name, in our layout, and is
-    never timed.
+    done once (copies, packing, layout, tracing) already done. It is asked for cases of the ``PRECISIONS`` that the
+    module names, or of float32. A library gets its own best layout. The functions return when the result is complete.
+    ``collect`` turns what they return into float32 arrays by name, in our layout, and is never timed.
     """
 
     name: str
@@ -28,8 +28,10 @@ class Library:
 
     def prepare(self, case: Case, data: Arrays) -> dict[str, Run]:
         """Functions by spelling; none when the library has no such operation."""
-        make = getattr(families.part(case.family, self.module), self.function, None)
-        found: dict[str, Run] = make(case, data) if make else {}
+        module = families.part(case.family, self.module)
+        make = getattr(module, self.function, None)
+        able = case.precision in getattr(module, "PRECISIONS", ("float32",))
+        found: dict[str, Run] = make(case, data) if make and able else {}
         return found
 
     def collect(self, case: Case, result: Any) -> Arrays:
@@ -68,6 +70,13 @@ def _transformers(threads: int) -> str:
     return str(transformers.__version__)
 
 
+def _onnx(threads: int) -> str:
+    import onnx  # noqa: F401 (models are written with it)
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 # Name in tables, modules of families with the function that prepares, and what imports the library and gives its
 # version. Threads of NumPy's BLAS and of JAX are pinned by environment variables and affinity before the import.
 _KNOWN: dict[str, tuple[str, str, str, Callable[[int], str]]] = {
@@ -78,6 +87,7 @@ _KNOWN: dict[str, tuple[str, str, str, Callable[[int], str]]] = {
     "jax_jit": ("JAX jit", "jax", "prepare", lambda threads: _version("jax")),
     "keras_layers": ("Keras", "keras", "prepare", _keras),
     "marian": ("Marian", "marian", "prepare", _transformers),
+    "onnx": ("ONNX Runtime", "onnx", "prepare", _onnx),
     "ctranslate": ("CTranslate2", "ctranslate", "prepare", lambda threads: _version("ctranslate2")),
 }
 PEERS = tuple(_KNOWN)

@@ -7,7 +7,7 @@ is taken over absolute values. Calls of attention are judged by the twin and the
 `tests/shared/bounds.py`. Models are measured by the largest value of each output.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import families
 from .case import Arrays, Case
@@ -15,13 +15,19 @@ from .case import Arrays, Case
 
 @dataclass(frozen=True)
 class Reference:
-    """Right values by name, and for each the size of one unit of error before the factor ``eps``."""
+    """Right values by name, and for each the size of one unit of error before the factor ``eps``.
+
+    ``precision`` is that of the case, which says how a result is judged, and ``steps`` the number of products one after
+    the other that a gradient goes through, each of which rounds.
+    """
 
     values: Arrays
     magnitudes: Arrays
+    precision: str = "float32"
+    steps: int = 1
 
 
 def compute(case: Case, data: Arrays) -> Reference:
     """All outputs of a case, in float64."""
     found: Reference = families.part(case.family, "reference").compute(case, data)
-    return found
+    return replace(found, precision=case.precision)

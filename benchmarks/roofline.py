@@ -1,9 +1,11 @@
 """How near kernels come to what this machine can do: ``python -m benchmarks.roofline``.
 
 Measured first are the limits of one core: multiply-adds of float32, of bfloat16 and int8 on the matrix unit where there
-is one, and reads from memory of several sizes. Then each kernel's operations per second, and its share of the lower of
-two bounds: the unit's rate, and the rate of the memory that its weights are in. Bounds and kernels are measured in
-turn, and the best of all rounds counts, so that a busy minute hits all of them.
+is one, divisions, and reads from memory of several sizes. Then each kernel's time, and the share of it that the least
+work would take: on the unit that is busy longest, or for what must be read from the memory that it is in. Bounds and
+kernels are measured in turn, and the best of all rounds counts, so that a busy minute hits all of them. Each level of
+instructions that this machine has is measured in a process of its own. Limits are those of the machine, not of the
+level, but for the matrix unit, which only the level that uses it has.
 
 A kernel is a function of `KERNELS` that returns its `Kernel`s; another one is another function.
 """
@@ -16,26 +18,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .harness import machine
+from .harness.checkout import ROOT
+from .harness.report import render
 
 SOURCE = Path(__file__).with_suffix(".c")
 SIZES = {"L1": 24 << 10, "L2": 1 << 20, "beyond L2": 8 << 20, "memory": 256 << 20}
+# Operations of an exponential: a range reduction and a polynomial, ten multiply-adds.
+EXPONENTIAL = 20.0
 
 
 class Kernel(NamedTuple):
-    """What is called, and what it has to do: operations of a unit, and bytes of weights from the memory they are in."""
+    """What is called, and the least that it has to do: operations of each unit, and bytes read from where they are."""
 
     name: str
+    size: str
     precision: str
-    rows: int
-    unit: str
-    operations: float  # of the unit
+    work: Mapping[str, float]
     useful: float  # of the caller: two for each product of two numbers
     read: float
     call: Callable[[], object]
@@ -65,10 +70,11 @@ def limits(compiled: ctypes.CDLL) -> dict[str, Callable[[], float]]:
     """Return what measures each limit once: operations, or bytes, of a millisecond or so."""
     kept = np.zeros(8, np.float32)
     pointer = kept.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    for name in ("peak_float32", "peak_bfloat16", "peak_int8", "read_bytes"):
+    for name in ("peak_float32", "peak_division", "peak_bfloat16", "peak_int8", "read_bytes"):
         getattr(compiled, name).restype = ctypes.c_double
     found: dict[str, Callable[[], float]] = {
-        "float32": lambda: float(compiled.peak_float32(ctypes.c_int64(20000), pointer))
+        "float32": lambda: float(compiled.peak_float32(ctypes.c_int64(20000), pointer)),
+        "division": lambda: float(compiled.peak_division(ctypes.c_int64(2000), pointer)),
     }
     if "amx_bf16" in _flags() and _on_tiles():
         found["bfloat16"] = lambda: float(compiled.peak_bfloat16(ctypes.c_int64(20000)))
@@ -90,32 +96,115 @@ def _on_tiles() -> bool:
     return (machine.fastattn_config() or {}).get("level") == "amx"
 
 
-def products(rows: tuple[int, ...], inner: int, outer: int) -> Iterator[Kernel]:
-    """Products with packed weights, in each precision."""
+def products(inner: int, outer: int, rows: tuple[int, ...]) -> Iterator[Kernel]:
+    """Products with packed weights: of float32 in each of its precisions, and with matrices of narrower types."""
     import fastattn
     from fastattn import linear
 
     rng = np.random.default_rng(0)
-    w = linear.PackedWeights(rng.standard_normal((inner, outer), dtype=np.float32))
+    w = rng.standard_normal((inner, outer), dtype=np.float32)
+    wide, narrow = linear.PackedWeights(w), {name: linear.PackedWeights(w, name) for name in ("bfloat16", "int8")}
     tiles = _on_tiles() and inner * outer >= 1 << 20
     for m in rows:
         x, out = rng.standard_normal((m, inner), dtype=np.float32), np.empty((m, outer), np.float32)
-        useful = 2.0 * m * inner * outer
+        useful, size = 2.0 * m * inner * outer, f"{m} x {inner} x {outer}"
         for precision, factor, width in (("highest", 0, 4), ("high", 3, 4), ("medium", 1, 2)):
 
             def call(x: object = x, out: object = out, precision: object = precision) -> object:
                 with fastattn.float32_precision(precision):
-                    return w.matmul(x, out=out)
+                    return wide.matmul(x, out=out)
 
-            unit, operations = ("bfloat16", factor * useful) if factor else ("float32", useful)
+            work = {"bfloat16": factor * useful} if factor else {"float32": useful}
             if tiles or not factor:
-                read = float(width * inner * outer)
-                yield Kernel(f"product {inner} x {outer}", precision, m, unit, operations, useful, read, call)
+                yield Kernel("product", size, f"float32 {precision}", work, useful, float(width * inner * outer), call)
+        for name, packed in narrow.items():
+
+            def multiply(x: object = x, out: object = out, packed: Any = packed) -> object:
+                return packed.matmul(x, out=out)
+
+            work = {name if _on_tiles() else "float32" if name == "bfloat16" else "int8": useful}
+            read = float((2 if name == "bfloat16" else 1) * inner * outer)
+            yield Kernel("product", size, name, work, useful, read, multiply)
+
+
+def _arrays(*shapes: tuple[int, ...]) -> dict[str, list[Any]]:
+    """Standard normal arrays, by their type."""
+    import ml_dtypes
+
+    rng = np.random.default_rng(0)
+    wide = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+    return {"float32": wide, "bfloat16": [array.astype(ml_dtypes.bfloat16) for array in wide]}
+
+
+def attention(batch: int, heads: int, length: int, width: int) -> Iterator[Kernel]:
+    """Scaled dot attention of whole sequences, its two passes."""
+    from fastattn import attention_backward, attention_forward
+
+    pairs = float(batch * heads * length * length)
+    for precision, (q, k, v, d) in _arrays(*[(batch, heads, length, width)] * 4).items():
+        _, residuals = attention_forward(q, k, v)
+
+        def forward(q: Any = q, k: Any = k, v: Any = v) -> object:
+            return attention_forward(q, k, v)
+
+        def backward(q: Any = q, k: Any = k, v: Any = v, d: Any = d, residuals: Any = residuals) -> object:
+            return attention_backward(q, k, v, residuals, d)
+
+        for name, count, call in (("attention forward", 4, forward), ("attention backward", 10, backward)):
+            useful = count * pairs * width
+            yield Kernel(
+                name, f"{batch} x {heads} x {length} x {width}", precision,
+                _on_units(precision, useful, EXPONENTIAL * pairs), useful, float(q.nbytes * count), call,
+            )  # fmt: skip
+
+
+def _on_units(precision: str, products: float, vectors: float) -> dict[str, float]:
+    """Products of bfloat16 are the matrix unit's where there is one; all else is the vector unit's."""
+    if precision == "bfloat16" and _on_tiles():
+        return {"bfloat16": products, "float32": vectors}
+    return {"float32": products + vectors}
+
+
+def step(batch: int, heads: int, keys: int, width: int) -> Iterator[Kernel]:
+    """One query for each head, of a memory that is read whole."""
+    import fastattn
+
+    shapes = [(batch, heads, 1, width), *[(batch, heads, keys, width)] * 2]
+    for precision, (q, k, v) in _arrays(*shapes).items():
+        memory = fastattn.prepare(k, v)
+        useful = 4.0 * k.size
+
+        def call(memory: Any = memory, q: Any = q) -> object:
+            return memory.attend(q)
+
+        narrow = precision == "bfloat16" and _on_tiles()  # elsewhere a memory of bfloat16 is kept in float32
+        size, read = f"{batch} x {heads} x {keys} x {width}", float(k.size * (4 if narrow else 8))
+        yield Kernel("decoder step", size, precision, {"float32": useful}, useful, read, call)
+
+
+def additive(batch: int, length: int, width: int) -> Iterator[Kernel]:
+    """Additive attention, its two passes: a division and multiply-adds for each feature of a pair, then products."""
+    from fastattn import attention_backward, attention_forward, scores
+
+    q, k, v, d = _arrays(*[(batch, length, width)] * 4)["float32"]
+    score = scores.Additive(np.random.default_rng(1).standard_normal(width).astype(np.float32) / width**0.5)
+    _, residuals = attention_forward(q, k, v, score=score)
+    features = float(batch * length * length * width)
+    passes = (
+        ("additive forward", 4, 2, lambda: attention_forward(q, k, v, score=score)),
+        ("additive backward", 8, 4, lambda: attention_backward(q, k, v, residuals, d, score=score)),
+    )
+    for name, count, of_values, call in passes:
+        useful = (count + of_values) * features
+        work = {"division": features, "float32": useful}
+        yield Kernel(name, f"{batch} x {length} x {width}", "float32", work, useful, float(4 * q.nbytes), call)
 
 
 KERNELS: tuple[Callable[[], Iterator[Kernel]], ...] = (
-    lambda: products((1, 16, 64, 256, 1024), 1024, 1024),
-    lambda: products((1, 16, 64, 256), 512, 512),
+    lambda: attention(1, 8, 2048, 64),
+    lambda: step(32, 8, 512, 64),
+    lambda: additive(16, 100, 256),
+    lambda: products(1024, 1024, (1, 64, 1024)),
 )
 
 
@@ -136,41 +225,23 @@ def level_of(size: float) -> str:
     return next((name for name, most in SIZES.items() if size <= most), "memory")
 
 
-def rows_of(kernels: list[Kernel], rates: dict[str, float]) -> Iterator[dict[str, object]]:
-    """Yield a line of the table for each kernel."""
+def rows_of(kernels: list[Kernel], rates: dict[str, float], level: str) -> Iterator[dict[str, object]]:
+    """Yield a line of the table for each kernel; ``rates`` has its calls per second by its number."""
     for number, kernel in enumerate(kernels):
-        rate = rates[str(number)]
-        line = {"kernel": kernel.name, "precision": kernel.precision, "rows": kernel.rows, "Gflop/s": rate / 1e9}
-        if kernel.unit in rates:
-            memory = level_of(kernel.read)
-            by_unit, by_memory = kernel.operations / rates[kernel.unit], kernel.read / rates[memory]
-            bound = kernel.useful / max(by_unit, by_memory)
-            limit = kernel.unit if by_unit >= by_memory else memory
-            line |= {"bound": bound / 1e9, "share": rate / bound, "limit": limit}
+        took = 1 / rates[str(number)]
+        line: dict[str, object] = {"kernel": kernel.name, "size": kernel.size, "precision": kernel.precision}
+        line |= {"level": level, "seconds": took, "Gop/s": kernel.useful / took / 1e9}
+        memory = level_of(kernel.read)
+        if {*kernel.work, memory} <= rates.keys():
+            least = {unit: amount / rates[unit] for unit, amount in kernel.work.items()}
+            least[memory] = kernel.read / rates[memory]
+            limit = max(least, key=lambda name: least[name])
+            line |= {"share": least[limit] / took, "limit": limit}
         yield line
 
 
-def picture(lines: list[dict[str, object]], path: str) -> None:
-    """Write bars of shares, by matplotlib."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 0.3 * len(lines) + 1))
-    names = [f"{x['kernel']}, {x['precision']}, {x['rows']} rows" for x in lines]
-    axes.barh(names, [float(str(x.get("share", 0))) for x in lines])
-    axes.invert_yaxis()
-    axes.set_xlabel("share of the bound")
-    axes.set_xlim(0, 1)
-    figure.savefig(path, bbox_inches="tight")
-
-
-def main() -> int:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.roofline", description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=0.4, help="for each limit and kernel (0.4)")
-    parser.add_argument("--json", metavar="FILE", help="everything that was measured")
-    parser.add_argument("--picture", metavar="FILE", help="bars of the shares, by matplotlib")
-    given = parser.parse_args()
-
+def measured(seconds: float) -> dict[str, Any]:
+    """Limits and kernels of this process, at its level."""
     import fastattn
 
     fastattn.set_num_threads(1)  # limits are those of one core
@@ -183,29 +254,94 @@ def main() -> int:
         def timed(kernel: Kernel) -> Callable[[], float]:
             def call() -> float:
                 kernel.call()
-                return kernel.useful
+                return 1.0
 
             return call
 
-        calls |= {str(number): timed(kernel) for number, kernel in enumerate(kernels)}
-        rates = best_rates(calls, given.seconds)
-    lines = list(rows_of(kernels, rates))
-    about = machine.describe()
-    print(f"{about['processor']}, level {(machine.fastattn_config() or {}).get('level')}, one thread")
-    for name in names:
-        unit = "GB/s" if name in SIZES else "Gop/s"
-        print(f"{name:>12} {rates[name] / 1e9:8.0f} {unit}")
-    print(f"\n{'kernel':<22}{'precision':<10}{'rows':>6}{'Gflop/s':>9}{'bound':>8}{'share':>7}  limit")
+        rates = best_rates(calls | {str(number): timed(kernel) for number, kernel in enumerate(kernels)}, seconds)
+    level = str(machine.fastattn_config()["level"])
+    return {"limits": {name: rates[name] for name in names}, "kernels": list(rows_of(kernels, rates, level))}
+
+
+def at_level(level: str, seconds: float) -> dict[str, Any]:
+    """The same, of a process at another level."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "measured.json"
+        command = [sys.executable, "-m", "benchmarks.roofline", "--seconds", str(seconds), "--one", str(out)]
+        subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, "FASTATTN_ISA": level})
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+def table(lines: list[dict[str, Any]], markdown: bool) -> str:
+    """A line for each kernel at each level."""
+    cells = [["kernel", "size", "precision", "level", "ms", "Gop/s", "share", "limit"]]
     for x in lines:
-        print(
-            f"{x['kernel']!s:<22}{x['precision']!s:<10}{x['rows']!s:>6}{x['Gflop/s']:9.0f}"
-            + (f"{x['bound']:8.0f}{x['share']:7.2f}  {x['limit']}" if "bound" in x else "")
-        )
+        share = f"{x['share']:.2f}" if "share" in x else "-"
+        times = [f"{1e3 * x['seconds']:.3g}", f"{x['Gop/s']:.0f}"]
+        cells.append([x["kernel"], x["size"], x["precision"], x["level"], *times, share, x.get("limit", "-")])
+    return render(cells, markdown)
+
+
+def picture(lines: list[dict[str, Any]], title: str, path: str) -> None:
+    """A line of dots for each kernel, a dot for each level, by matplotlib."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.fonttype"] = "none"  # letters stay letters
+    plt.rcParams["svg.hashsalt"] = "roofline"
+    shown = [x for x in lines if "share" in x]
+    names = list(dict.fromkeys((x["kernel"], x["size"], x["precision"]) for x in shown))
+    levels = list(dict.fromkeys(x["level"] for x in shown))
+    figure, axes = plt.subplots(figsize=(9, 0.28 * len(names) + 1.4), facecolor="white")
+    for number, level in enumerate(levels):
+        at = [(names.index((x["kernel"], x["size"], x["precision"])), x["share"]) for x in shown if x["level"] == level]
+        colour = plt.get_cmap("cividis")(0.9 * number / max(1, len(levels) - 1))
+        axes.scatter([share for _, share in at], [place for place, _ in at], s=36, color=colour, label=level, zorder=3)
+    axes.set_yticks(range(len(names)), [f"{name} {size}, {precision}" for name, size, precision in names])
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="0.85")
+    axes.grid(axis="y", color="0.93")
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("share of the time that the least work takes at the limits of this core")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=len(levels), frameon=False)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.endswith(".svg") else None)
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.roofline", description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=0.4, help="for each limit and kernel (0.4)")
+    parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="levels of instructions (default: all there are)")
+    parser.add_argument("--json", metavar="FILE", help="everything that was measured")
+    parser.add_argument("--markdown", action="store_true", help="print a table for a page")
+    parser.add_argument("--picture", metavar="FILE", help="a picture of the shares, by matplotlib")
+    parser.add_argument("--one", metavar="FILE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        Path(given.one).write_text(json.dumps(measured(given.seconds)), encoding="utf-8")
+        return 0
+    config = machine.fastattn_config()
+    parts = {level: at_level(level, given.seconds) for level in given.levels or config["levels_cpu"]}
+    best: dict[str, float] = {}
+    for part in parts.values():
+        for name, rate in part["limits"].items():
+            best[name] = max(rate, best.get(name, 0.0))
+    lines = [line for part in parts.values() for line in part["kernels"]]
+    order = list(dict.fromkeys((x["kernel"], x["size"], x["precision"]) for x in lines))
+    lines.sort(key=lambda x: order.index((x["kernel"], x["size"], x["precision"])))
+    about = machine.describe()
+    print(f"{about['processor']}, one thread, load {machine.load_average()}\n")
+    rows = [[name, f"{rate / 1e9:.0f}", "GB/s" if name in SIZES else "Gop/s"] for name, rate in best.items()]
+    print(render([["limit", "rate", ""], *rows], given.markdown), "\n")
+    print(table(lines, given.markdown))
     if given.json:
-        found = {"machine": about, "limits": {name: rates[name] for name in names}, "kernels": lines}
+        found = {"machine": about, "limits": best, "kernels": lines}
         Path(given.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if given.picture:
-        picture(lines, given.picture)
+        picture(lines, about["processor"], given.picture)
     return 0
 
 

@@ -6,7 +6,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("numpy", "torch", "jax", "jaxlib", "keras", "transformers", "ctranslate2", "fastattn")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "jax",
+    "jaxlib",
+    "keras",
+    "transformers",
+    "onnxruntime",
+    "ctranslate2",
+    "ml_dtypes",
+    "fastattn",
+)
 
 
 def _processor() -> str:

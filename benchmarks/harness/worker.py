@@ -4,11 +4,16 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import threads
 from . import checkout
+
+# Of the time that a scoreboard has for a case, what rounds may take; the rest is for checks and the least of rounds.
+FOR_ROUNDS = 0.5
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -20,31 +25,46 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--sample-seconds", type=float, required=True)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--public", type=float, metavar="SECONDS", help="a scoreboard's part, in at most so long")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args(argv)
 
 
+def _effort(options: argparse.Namespace, budget: float | None = None) -> Any:
+    from ..timing import Effort
+
+    return Effort(options.rounds, options.sample_seconds, budget)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments(argv)
+    start = time.perf_counter()
     threads.pin(options.cpus)
     os.environ.update(threads.environment(options.threads))
     checkout.choose()
 
     from .. import ours, peers
     from ..cases import select
-    from ..timing import Effort
     from . import machine
     from .contest import hold
+    from .scoreboard import PUBLIC
 
     names = peers.PEERS if options.peers is None else tuple(options.peers)
     libraries, missing = peers.load(names, options.threads)
     libraries.insert(0, ours.load(options.threads))
     load = machine.load_average()
-    effort = Effort(options.rounds, options.sample_seconds)
-    results = []
-    for case in select(options.cases):
+    results, cut = [], []
+    cases = select(options.cases or (list(PUBLIC) if options.public else None))
+    for number, case in enumerate(cases):
         print(f"  {options.threads} thread(s): {case.name}", file=sys.stderr, flush=True)
-        results.append(hold(case.small() if options.smoke else case, libraries, effort))
+        sized, budget, precisions = case.small() if options.smoke else case, None, ()
+        if options.public:
+            left = start + options.public - time.perf_counter()
+            if left <= 0:
+                cut.append(case.name)
+                continue
+            budget, precisions = FOR_ROUNDS * left / (len(cases) - number), PUBLIC.get(case.name, (case.precision,))
+        results.append(hold(sized, libraries, _effort(options, budget), precisions))
     report = {
         "threads": options.threads,
         "cpus": options.cpus,
@@ -54,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "load_average": [load, machine.load_average()],
         "fastattn": machine.fastattn_config(),
         "results": results,
+        "cut": cut,
     }
     options.out.write_text(json.dumps(report), encoding="utf-8")
     return 0

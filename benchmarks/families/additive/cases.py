@@ -2,7 +2,7 @@
 
 from ...case import BOTH, FORWARD, maker
 
-_case = maker("additive", "B Tq Tk Da Dv", (2, 9, 11, 16, 24), "context query key value v")
+_case = maker("additive", "B Tq Tk Da Dv", (2, 9, 11, 16, 24), "context query key value v", "context query key value")
 _SEQUENCES = (16, 100, 100, 256, 256)
 
 CASES = (

@@ -9,6 +9,7 @@ from ...case import Arrays, Case, Run
 from ..attention.jax import collect, runs
 
 __all__ = ["collect", "prepare"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 def _matmul(query: Any, key: Any, value: Any, v: Any) -> Any:

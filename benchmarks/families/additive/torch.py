@@ -8,6 +8,7 @@ from ...case import Arrays, Case, Run
 from ..attention.torch import collect, runs
 
 __all__ = ["collect", "prepare", "prepare_compiled"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 def _matmul(query: Any, key: Any, value: Any, v: Any) -> Any:

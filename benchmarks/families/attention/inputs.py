@@ -18,9 +18,10 @@ import cases
 
 
 def with_heads(case: Case) -> Any:
-    """Scaled dot products of heads; the case's options are those of the table."""
+    """Scaled dot products of heads; the case's options, other than ``prepared``, are the table's."""
     B, H, Tq, Tk, D = case.sizes.values()
-    return cases.AttentionCase(case.name, batch=(B, H), tq=Tq, tk=Tk, dk=D, dv=D, **case.options)
+    options = {name: value for name, value in case.options.items() if name != "prepared"}
+    return cases.AttentionCase(case.name, batch=(B, H), tq=Tq, tk=Tk, dk=D, dv=D, **options)
 
 
 def make(case: Case, rng: np.random.Generator) -> Arrays:

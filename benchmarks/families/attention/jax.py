@@ -23,7 +23,9 @@ def _bind(case: Case, data: Arrays, spelling: str, function: Callable[..., Any])
     # jax.nn.dot_product_attention wants (B, T, H, D): it gets its own layout, transposed outside the timed part.
     swapped = spelling == "library"
     names = (*case.results[1:], "d_context") if case.backward else case.results[1:]
-    arrays = [jax.numpy.asarray(data[name].swapaxes(1, 2) if swapped else data[name]) for name in names]
+    arrays = [
+        jax.numpy.asarray(data[name].swapaxes(1, 2) if swapped else data[name], dtype=case.precision) for name in names
+    ]
 
     def both(*inputs: Any) -> Any:
         context, pull = jax.vjp(function, *inputs[:-1])

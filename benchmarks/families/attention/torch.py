@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...case import Arrays, Case, Run, named
@@ -24,8 +25,14 @@ def runs(
 def bind(case: Case, data: Arrays, function: Callable[..., Any]) -> Run:
     """A call without arguments: forward under ``no_grad``, or forward and the gradient of every input."""
     output, *names = case.results
-    tensors = [torch.from_numpy(data[name].copy()) for name in names]
+    tensors = [tensor(case, data[name]) for name in names]
     return call(case, function, tensors, tensors, data.get(f"d_{output}"))
+
+
+def tensor(case: Case, array: np.ndarray) -> Any:
+    """A copy of an array in the precision of the case, of which int8 has inputs of float32."""
+    copy = torch.from_numpy(array.copy())
+    return copy.to(torch.bfloat16) if case.precision == "bfloat16" else copy
 
 
 def call(case: Case, function: Callable[..., Any], inputs: Any, wanted: Any, cotangent: Any) -> Run:
@@ -37,9 +44,9 @@ def call(case: Case, function: Callable[..., Any], inputs: Any, wanted: Any, cot
                 return function(*inputs)
 
         return forward
-    d_output = torch.from_numpy(cotangent.copy())
-    for tensor in wanted:
-        tensor.requires_grad_()
+    d_output = tensor(case, cotangent)
+    for leaf in wanted:
+        leaf.requires_grad_()
 
     def both() -> Any:
         output = function(*inputs)
@@ -49,8 +56,8 @@ def call(case: Case, function: Callable[..., Any], inputs: Any, wanted: Any, cot
 
 
 def arrays(result: Any) -> tuple[Any, ...]:
-    """Tensors of a result as arrays."""
-    return tuple(tensor.detach().numpy() for tensor in (result if isinstance(result, tuple) else (result,)))
+    """Tensors of a result as arrays of float32."""
+    return tuple(found.detach().float().numpy() for found in (result if isinstance(result, tuple) else (result,)))
 
 
 def collect(case: Case, result: Any) -> Arrays:

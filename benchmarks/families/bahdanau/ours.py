@@ -11,6 +11,7 @@ from ..training.ours import Training, built, collect
 from .reference import RATE
 
 __all__ = ["collect", "prepare"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
@@ -20,7 +21,9 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     H, V = case.sizes["H"], case.sizes["V"]
     config = BahdanauConfig(embedding=case.sizes["E"], hidden=H, attention=H, readout="linear", reset="after")
     model = built(config, V, data)
-    return {"": Training(model, data, RATE) if case.direction == TRAIN else Greedy(model, data)}
+    if case.direction != TRAIN and case.precision != "float32":
+        return {}
+    return {"": Training(case, model, data, RATE) if case.direction == TRAIN else Greedy(model, data)}
 
 
 class Greedy:

@@ -18,12 +18,13 @@ from ..training.torch import Training, collect
 from .reference import BOS, RATE
 
 __all__ = ["collect", "prepare", "prepare_compiled"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     """A training step with either of Adam's loops, or a greedy step."""
     if case.direction != TRAIN:
-        return {"": Greedy(case, data, False)}
+        return {"": Greedy(case, data, False)} if case.precision == "float32" else {}
     return {f"{loops} Adam": _training(case, data, loops) for loops in ("fused", "foreach")}
 
 
@@ -31,7 +32,7 @@ def prepare_compiled(case: Case, data: Arrays) -> dict[str, Run]:
     """Spellings of a training step, which differ in what is compiled, or a greedy step."""
     torch.compiler.reset()
     if case.direction != TRAIN:
-        return {"compiled": Greedy(case, data, True)}
+        return {"compiled": Greedy(case, data, True)} if case.precision == "float32" else {}
     torch._dynamo.config.cache_size_limit = 64
     parts = {"step": "step", "decoder": "decode"}
     return {f"{name} compiled": _training(case, data, "fused", part) for name, part in parts.items()}
@@ -45,8 +46,9 @@ def _training(case: Case, data: Arrays, loops: str, compiled: str = "") -> Train
         setattr(network, compiled, torch.compile(getattr(network, compiled), dynamic=False, fullgraph=True))
 
     def loss() -> Any:
-        states, keys, h = network.encode(source)
-        return network.decode(fed, target, h, keys, states)
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
+            states, keys, h = network.encode(source)
+            return network.decode(fed, target, h, keys, states)
 
     return Training(
         list(network.parameters()), loss, lambda: load(network, data), lambda: gradients(network, data), RATE, loops

@@ -1,8 +1,10 @@
-"""Sizes: ``B`` samples, ``H`` heads, ``Tq`` queries, ``Tk`` keys, ``D`` of a head. Option: ``causal``, ``Tq == Tk``."""
+"""Sizes: ``B`` samples, ``H`` heads, ``Tq`` queries, ``Tk`` keys, ``D`` of a head. Options: ``causal``,
+``Tq == Tk``; ``prepared``, with key and value in a memory that is kept for many steps.
+"""
 
 from ...case import BOTH, FORWARD, maker
 
-_case = maker("dot", "B H Tq Tk D", (2, 2, 13, 13, 16), "context query key value")
+_case = maker("dot", "B H Tq Tk D", (2, 2, 13, 13, 16), "context query key value", "context query key value")
 _STEP = (2, 2, 1, 19, 16)
 _LONG = (1, 8, 2048, 2048, 64)
 _CAUSAL = (4, 8, 512, 512, 64)
@@ -19,5 +21,7 @@ CASES = (
     _case("dot_sentence_grad", "dot, B64 H4 T30 D64", BOTH, _SENTENCE, 2.0),
     _case("decode_fwd", "dot decoder step, B32 H8 Tk512 D64", FORWARD, _DECODE, {1: 1.3, 2: 1.0}, smoke=_STEP),
     _case("decode_grad", "dot decoder step, B32 H8 Tk512 D64", BOTH, _DECODE, {1: 6.0, 2: 4.0}, smoke=_STEP),
+    _case("memory_fwd", "dot step of a prepared memory, B32 H8 Tk512 D64", FORWARD, _DECODE, 1.0, smoke=_STEP,
+          prepared=True),
     _case("smallest", "smallest call, Tk8 D16", FORWARD, (1, 1, 1, 8, 16), 1.0, smoke=_STEP),
-)
+)  # fmt: skip

@@ -9,6 +9,7 @@ from ...case import Arrays, Case, Run
 from ..attention.torch import collect, runs
 
 __all__ = ["collect", "prepare", "prepare_compiled"]
+PRECISIONS = ("float32", "bfloat16")
 
 
 def prepare(case: Case, data: Arrays, compiled: bool = False) -> dict[str, Run]:

@@ -7,7 +7,7 @@ _KEYS, _BIASES = "B T D H", {"gru": "b_input b_hidden", "lstm": "b"}
 
 def _case(name: str, direction: str, batch: int, target: float) -> Case:
     layer = name.partition("_")[0]
-    case = maker("recurrent", _KEYS, (min(batch, 3), 5, 12, 24), f"y x w_input w_hidden {_BIASES[layer]}")
+    case = maker("recurrent", _KEYS, (min(batch, 3), 5, 12, 24), f"y x w_input w_hidden {_BIASES[layer]}", "x y")
     title = f"{layer.upper()} layer, B{batch} T30 256 to 512"
     return case(name, title, direction, (batch, 30, 256, 512), target, layer=layer)
 

@@ -6,8 +6,10 @@ import numpy as np
 
 from ...case import Arrays, Case, Run
 from ...case import named as collect
+from ..training.ours import within
 
 __all__ = ["collect", "prepare"]
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
@@ -19,6 +21,11 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     for name, parameter in parameters.items():
         parameter.assign(data[name])
     x = data["x"]
+    if case.precision != "float32" and not case.backward:
+        layer.store(case.precision)
+        return {"": lambda: layer.forward(x)[0]}
+    if case.precision == "int8":
+        return {}
     if not case.backward:
         return {"": lambda: layer.forward(x)[0]}
 
@@ -29,4 +36,4 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
         d_x, _ = backward(data["d_y"])
         return (y, d_x, *(parameter.gradient for parameter in parameters.values()))
 
-    return {"": both}
+    return {"": within(case, both)}

@@ -10,4 +10,5 @@ from .numpy import layer
 def compute(case: Case, data: Arrays) -> Reference:
     values = layer(case.options["layer"], {name: array.astype(np.float64) for name, array in data.items()})
     steps = case.sizes["T"]
-    return Reference(values, {name: np.full_like(value, steps * np.abs(value).max()) for name, value in values.items()})
+    units = {name: np.full_like(value, steps * np.abs(value).max()) for name, value in values.items()}
+    return Reference(values, units, steps=steps)

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 
 from ...case import Arrays, Case, Run, named
-from ..attention.torch import arrays, call
+from ..attention.torch import arrays, call, tensor
+from ..gemm.torch import quantized
+
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
@@ -19,7 +22,15 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(torch.from_numpy(value.copy()))
-    x = torch.from_numpy(data["x"].copy())
+    x = tensor(case, data["x"])
+    if case.precision == "int8":
+        if case.backward:
+            return {}
+        small = quantized(torch.nn.ModuleList([layer]), make)[0]
+        return {"dynamic": call(case, lambda x: small(x)[0], [x], (), None)}
+    if case.precision == "bfloat16":
+        layer = layer.to(torch.bfloat16)
+        parameters = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0]
     return {"": call(case, lambda x: layer(x)[0], [x], [x, *parameters], data.get("d_y"))}
 
 

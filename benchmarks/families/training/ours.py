@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,11 +26,25 @@ def _load(model: Any, data: Arrays) -> None:
         parameter.assign(data[name])
 
 
+def within(case: Case, function: Callable[[], Any]) -> Callable[[], Any]:
+    """A function that computes in the precision of the case: products of one bfloat16 number where it is narrower."""
+    if case.precision == "float32":
+        return function
+    from fastattn import float32_precision
+
+    def run() -> Any:
+        with float32_precision("medium"):
+            return function()
+
+    return run
+
+
 class Training:
     """Loss, gradients, clipping and Adam; the call returns the contestant itself, for `collect`."""
 
-    def __init__(self, model: Any, data: Arrays, rate: float, fixed: Sequence[str] = ()) -> None:
+    def __init__(self, case: Case, model: Any, data: Arrays, rate: float, fixed: Sequence[str] = ()) -> None:
         self.model, self.data, self.rate = model, data, rate
+        self._computed = within(case, self._loss)
         source, target = data["source"], data["target"]
         lengths = [np.full(len(ids), ids.shape[1]) for ids in (source, target)]
         self.batch = SimpleNamespace(source=source, source_lengths=lengths[0], target=target, target_lengths=lengths[1])
@@ -44,6 +58,9 @@ class Training:
         self.adam = Adam(self.parameters, rate=self.rate, betas=BETAS, epsilon=EPSILON)
 
     def _gradients(self) -> float:
+        return float(self._computed())
+
+    def _loss(self) -> float:
         loss, count, backward = self.model.loss_vjp(self.batch, seeds=self.seeds)
         backward(1 / count)
         return float(loss / count)

@@ -1,4 +1,4 @@
-"""CTranslate2, an engine for inference in C++: beam search with the weights of the case, in float32.
+"""CTranslate2, an engine for inference in C++: beam search with the weights of the case.
 
 Its model is the one that its converter makes of Marian, written here by hand: special tokens have our ids, and the
 token that pads is left out. It adds no bias to the embeddings, starts from a zero embedding, and gets its positions
@@ -21,6 +21,7 @@ from .inputs import BOS, EOS, SPECIAL
 from .reference import sinusoids
 
 __all__ = ["collect", "prepare"]
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
@@ -84,7 +85,7 @@ class Search:
             self.translator = ctranslate2.Translator(
                 folder,
                 device="cpu",
-                compute_type="float32",
+                compute_type=case.precision,
                 inter_threads=1,
                 intra_threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
             )

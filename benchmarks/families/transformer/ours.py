@@ -11,6 +11,7 @@ from ..training.ours import Training, built, collect
 from .reference import RATE
 
 __all__ = ["collect", "prepare"]
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 def prepare(case: Case, data: Arrays) -> dict[str, Run]:
@@ -24,9 +25,12 @@ def prepare(case: Case, data: Arrays) -> dict[str, Run]:
     )  # fmt: skip
     model = built(config, V, data)
     if case.direction != TRAIN:
+        model.store(case.precision)
         return {"": Search(model, case, data)}
+    if case.precision == "int8":
+        return {}
     # The gradient of the last bias is computed and left alone: Marian does not learn it.
-    return {"": Training(model, data, RATE, fixed=("projection.b",))}
+    return {"": Training(case, model, data, RATE, fixed=("projection.b",))}
 
 
 class Search:
