@@ -3,7 +3,7 @@
 Every call is that of a program: tensors in, tensors out, autograd's part too. Each round times both sides of a case
 one after the other, in an order drawn for it, and gives one ratio; their median is printed, with the range of the
 middle half. Results are compared before they are timed. ``smallest`` is no ratio: what a call costs beyond the same
-call of arrays, in microseconds, at most.
+call of arrays, in microseconds, at most. What is printed is the table of docs/torch.md.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def cases(names: list[str]) -> list[Case]:
     def causal(f: Any) -> Any:
         return lambda q, k, v: f(q, k, v, is_causal=True)
 
-    for sizes, first, second, wrap in (((4, 8, 512, 64), 1.9, 1.9, causal), ((64, 4, 30, 30), 1.7, 1.4, lambda f: f)):
+    for sizes, first, second, wrap in (((4, 8, 512, 64), 1.9, 1.9, causal), ((64, 4, 30, 64), 1.7, 1.4, lambda f: f)):
         q, k, v = (draw(*sizes) for _ in range(3))
         own, other = wrap(fast.scaled_dot_product_attention), wrap(sdpa)
         label = f"sdpa {'causal ' if wrap is causal else ''}{','.join(map(str, sizes))}"
@@ -160,7 +160,8 @@ def main() -> int:
 
     torch.set_num_threads(given.threads)
     missed = 0
-    print(f"PyTorch {torch.__version__}, {given.threads} threads; ratios: PyTorch's time over ours")
+    print(f"PyTorch {torch.__version__}, {given.threads} thread{'s' * (given.threads > 1)}\n")
+    print("| case | fastattn | PyTorch's time over it | middle half | asked for | |\n|---|--:|--:|--:|--:|---|")
     draw = random.Random(0)
     missed += smallest(given.case) + pools(given.case, given.threads)
     for case in cases(given.case):
@@ -180,14 +181,15 @@ def main() -> int:
             ratios.append(seconds[case.theirs] / seconds[case.ours])
             times.append(seconds[case.ours])
         low, middle, high = statistics.quantiles(ratios, n=4)
-        short = middle < case.target
-        missed += short
-        print(
-            f"{case.name:44} {statistics.median(times) * 1e3:9.3f} ms  {middle:6.2f} ({low:.2f} to {high:.2f}), "
-            f"wanted {case.target}{'  MISSED' if short else ''}",
-            flush=True,
-        )
+        ours, half = f"{statistics.median(times) * 1e3:.3f} ms", f"{low:.2f} to {high:.2f}"
+        missed += row(case.name, ours, f"{middle:.2f}", half, f"{case.target}", middle < case.target)
     return int(given.check and missed > 0)
+
+
+def row(name: str, ours: str, ratio: str, half: str, asked: str, short: bool) -> int:
+    """Print a row of the table; return 1 if it falls short, else 0."""
+    print(f"| {name} | {ours} | {ratio} | {half} | {asked} | {'missed' if short else ''} |", flush=True)
+    return int(short)
 
 
 def smallest(names: list[str]) -> int:
@@ -215,9 +217,8 @@ def smallest(names: list[str]) -> int:
             best[name] = min(best[name], (time.perf_counter() - start) / 20 * 1e6)
     least, missed = best.pop("arrays"), 0
     for name, microseconds in best.items():
-        short = microseconds - least > 20
-        missed += short
-        print(f"{name:44} {microseconds - least:9.1f} us, wanted 20{'  MISSED' if short else ''}", flush=True)
+        more = microseconds - least
+        missed += row(f"{name}, beside arrays", f"{more:.1f} us more", "", "", "at most 20 us", more > 20)
     return missed
 
 
@@ -248,10 +249,9 @@ def pools(names: list[str], threads: int) -> int:
                 call()
             seconds.append(time.perf_counter() - start)
         ratios.append(seconds[2] / (seconds[0] + seconds[1]))
-    middle = statistics.median(ratios)
-    missed = "  MISSED" * (middle > 1.05)
-    print(f"{'pools of both, in turn over each alone':44} {middle:9.3f}, wanted 1.05{missed}", flush=True)
-    return int(middle > 1.05)
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    half = f"{low:.2f} to {high:.2f}"
+    return row("both in turn, over each alone", "", f"{middle:.2f}", half, "at most 1.05", middle > 1.05)
 
 
 def flat(found: Any) -> list[Any]:

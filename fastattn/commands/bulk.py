@@ -3,7 +3,7 @@
 import argparse
 
 from fastattn._printing import show
-from fastattn.commands.arguments import at_least, path
+from fastattn.commands.arguments import at_least, number_from, path
 from fastattn.errors import ConfigError, describe_file
 
 __all__ = ["add_bulk", "bulk"]
@@ -15,16 +15,20 @@ _TAKEN = {
     "replace_unknown": "replace",
 }  # fmt: skip
 _OF_LINES = ("best", "prefixes", "alternatives", "sample", "temperature", "top_k", "top_p", "weights", "json")
-_OWN = ("engine", "workers", "threads", "address", "column", "block")
+_OWN = ("engine", "workers", "threads", "address", "timeout", "column", "block")
 
 
 def add_bulk(parser: argparse.ArgumentParser) -> None:
     """Add the options of whole files."""
     parser.add_argument("-o", "--output", type=path, metavar="FOLDER", help="translate whole files to this folder")
-    parser.add_argument("--engine", choices=("local", "ray"), help="of -o: this process (default), or Ray Data")
+    parser.add_argument("--engine", choices=("local", "ray"), help="of -o: this process (default), or Ray")
     parser.add_argument("--workers", type=at_least(1), metavar="N", help="of --engine ray: workers (default: 1)")
     parser.add_argument("--threads", type=at_least(1), metavar="N", help="of -o: of each worker")
     parser.add_argument("--address", metavar="ADDRESS", help="of --engine ray: a cluster that is there, such as auto")
+    parser.add_argument(
+        "--timeout", type=number_from(0, above=True), metavar="SECONDS",
+        help="of --engine ray: after which a worker that is at one block is replaced (default: 600)",
+    )  # fmt: skip
     parser.add_argument("--column", metavar="NAME", help="of -o: of JSON lines and Parquet (default: source)")
     parser.add_argument("--block", type=at_least(1), metavar="N", help="of -o: rows translated together (default: 512)")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastattn._numbers import check_flag, check_size
+from fastattn._numbers import check_flag, check_size, number_in
 from fastattn._printing import say
 from fastattn._strings import items, path_name, string
-from fastattn.errors import CheckpointError, ConfigError, TextError, describe_file
+from fastattn.errors import CheckpointError, ConfigError, FastattnError, TextError, describe_file
 from fastattn.scale.engines import Engine, engine_of
 from fastattn.scale.predictor import Predictor
 from fastattn.scale.rows import Block, blocks_of
@@ -49,7 +49,7 @@ class BulkOutcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to translate: inputs, and which of their blocks are done. Workers that read have a copy.
+    """What there is to translate: inputs, and which of their blocks are done.
 
     Attributes
     ----------
@@ -100,6 +100,7 @@ def translate_files(
     workers: int = 1,
     threads: int | None = None,
     address: str = "",
+    timeout: float | None = None,
     column: str = "source",
     block: int = 512,
     quiet: bool = False,
@@ -117,11 +118,14 @@ def translate_files(
         A folder, made if it does not exist. It receives for each input a file of its name with the ending ``.txt``, and
         ``bad.jsonl``. A job that was interrupted goes on when it is started again with the same arguments.
     engine : {"local", "ray"} or callable
-        "local": this process; "ray": Ray Data; or a function like those of ``fastattn.scale.engines``.
+        "local": this process; "ray": actors of Ray; or a function like those of ``fastattn.scale.engines``.
     workers, threads : int
         Of the engine: so many workers, each of so many threads, by default one with Ray and all without.
     address : str
         Of a Ray cluster; "": one is started on this machine for the job.
+    timeout : float, optional
+        Of Ray: the seconds, by default 600, after which a worker that has not come to the end of a block is replaced. A
+        block that has cost four workers is an error.
     column : str
         Of JSON lines and Parquet: where the texts are.
     block : int
@@ -141,6 +145,8 @@ def translate_files(
         If an input cannot be read.
     ConfigError
         If the folder has a job of another model, other options or inputs; or the engine has too few CPUs.
+    FastattnError
+        If workers die at the same block again and again, or do not come to its end.
 
     Notes
     -----
@@ -169,6 +175,8 @@ def translate_files(
               for place in items("inputs", "paths", inputs, "pass a list of paths.")]  # fmt: skip
     run_engine = engine_of(engine)
     workers, block = check_size("workers", workers), check_size("block", block)
+    if timeout is not None:
+        timeout = number_in("timeout", timeout, "600 suits most models.", above=0, below=1e6)
     folder, quiet = Path(path_name("output", output)), check_flag("quiet", quiet)
     names = _names(places)
     predictor = Predictor(model, threads=threads, report=True, **options)
@@ -181,17 +189,19 @@ def translate_files(
             return BulkOutcome(folder, **former["outcome"])
         done, counts = _done(folder, len(places))
         plan, before = Plan(tuple(places), column, block, done), len(done)
-        shown = time.monotonic()
-        for result in run_engine(Work(predictor), plan, workers=workers, threads=threads, address=address):
+        shown, returned = time.monotonic(), set[str]()
+        how: Any = {"workers": workers, "threads": threads, "address": address, "timeout": timeout}
+        for result in run_engine(Work(predictor), plan, **how):
             name = _block_name(result["file"], result["first"])
             durable.write_text(folder / "blocks" / name, json.dumps(result) + "\n")
+            returned.add(name)
             counts["rows"] += len(result["translations"])
             if not quiet and time.monotonic() - shown > _EVERY:
                 shown = time.monotonic()
                 say(f"fastattn translate: {counts['rows']} rows")
         size = sum(path.stat().st_size for path in (folder / "blocks").glob("*.json"))
         with durable.explained(folder, size):
-            outcome = _finish(folder, names, before)
+            outcome = _finish(folder, names, before, returned)
         facts = {key: value for key, value in dataclasses.asdict(outcome).items() if key != "folder"}
         durable.write_text(folder / "job.json", json.dumps({**job, "outcome": facts}, indent=1) + "\n")
         shutil.rmtree(folder / "blocks")
@@ -263,8 +273,8 @@ def _done(folder: Path, files: int) -> tuple[dict[tuple[int, int], str], Counter
     return done, counts
 
 
-def _finish(folder: Path, names: list[str], before: int) -> BulkOutcome:
-    """Write the blocks one after the other to the files of the output."""
+def _finish(folder: Path, names: list[str], before: int, returned: set[str]) -> BulkOutcome:
+    """Write the blocks one after the other to the files of the output; `returned` are those of this run."""
     rows = bad = blocks = 0
     with open(folder / "bad.jsonl.tmp", "w", encoding="utf-8") as report:
         for file, name in enumerate(names):
@@ -273,6 +283,10 @@ def _finish(folder: Path, names: list[str], before: int) -> BulkOutcome:
                 for path in sorted((folder / "blocks").glob(f"{file:05d}-*.json")):
                     result = parse_json(path.read_bytes())
                     if result["first"] != expected:
+                        if path.name in returned:
+                            problem = f"row {expected + 1} of {name} is in no block that the engine has returned"
+                            hint = "yield work(block) for all of plan.blocks."
+                            raise FastattnError(describe_file(folder, problem, hint))
                         break  # of an input that is shorter now
                     expected += len(result["translations"])
                     written.writelines(f"{text}\n" for text in result["translations"])

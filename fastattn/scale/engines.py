@@ -1,12 +1,14 @@
-"""Engines that translate the blocks of a job: this process, and Ray Data.
+"""Engines that translate the blocks of a job: this process, and Ray.
 
-An engine is a function ``engine(work, plan, *, workers, threads, address)`` that yields ``work(block)`` for all blocks
-of all inputs of the plan, in any order: ``plan.blocks(file)`` yields those of one input. `work`, blocks and the plan
+An engine is a function ``engine(work, plan, *, workers, threads, address, timeout)`` that yields ``work(block)`` for
+all blocks of all inputs of the plan, in any order: ``plan.blocks(file)`` yields those of one input. `work` and blocks
 can be pickled.
 """
 
-import dataclasses
-import json
+import contextlib
+import itertools
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -20,6 +22,10 @@ __all__ = ["Engine", "engine_of", "local", "ray"]
 
 Result = dict[str, Any]
 WorkLike = Callable[[Block], Result]
+
+_AHEAD = 2  # blocks that a worker has: the one it is at, and the next, so that it waits for nobody
+_TRIES = 4  # workers that a block may cost
+_TIMEOUT = 600.0  # seconds for a block, and for a worker to start with its first one
 
 
 class PlanLike(Protocol):
@@ -37,32 +43,36 @@ class Engine(Protocol):
     """A function that yields the results of all blocks of a plan."""
 
     def __call__(
-        self, work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None, address: str
-    ) -> Iterator[Result]:
+        self, work: WorkLike, plan: PlanLike, /, *,
+        workers: int, threads: int | None, address: str, timeout: float | None,
+    ) -> Iterator[Result]:  # fmt: skip
         """Yield them in any order."""
 
 
-def local(work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None, address: str) -> Iterator[Result]:
+def local(
+    work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None, address: str, timeout: float | None
+) -> Iterator[Result]:
     """Translate in this process, which has as many threads as it may use."""
-    if workers != 1 or address:
-        name, value = ("address", address) if address else ("workers", workers)
-        hint = "leave it out, or use another engine, such as ray."
-        raise ConfigError(describe_file(name, f"{value} means nothing with the engine local", hint))
-    for file in range(len(plan.inputs)):
-        for block in plan.blocks(file):
-            yield work(block)
+    for name, value, meant in (("workers", workers, 1), ("address", address, ""), ("timeout", timeout, None)):
+        if value != meant:
+            hint = "leave it out, or use another engine, such as ray."
+            raise ConfigError(describe_file(name, f"{value} means nothing with the engine local", hint))
+    for block in _blocks(plan):
+        yield work(block)
 
 
-def ray(work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None, address: str) -> Iterator[Result]:
-    """Translate by actors of Ray Data, and read by tasks beside them.
+def ray(
+    work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None, address: str, timeout: float | None
+) -> Iterator[Result]:
+    """Translate by actors of Ray, to each of which this process gives one block after the other.
 
-    A cluster on this machine is started with one CPU more than the workers have: actors that hold every CPU leave none
-    for the tasks that read, and the job would wait for ever. In a cluster that is there, so many are refused.
+    A cluster on this machine is started with as many CPUs as the workers have. An actor that dies, or takes longer than
+    `timeout` for a block, is replaced, and its blocks are given to others.
     """
-    engine, data, cpus = need("ray", "ray", "the engine ray"), need("ray.data", "ray", "the engine ray"), threads or 1
+    engine, cpus = need("ray", "ray", "the engine ray"), threads or 1
     wanted, ours = workers * cpus, not engine.is_initialized()
     if ours:
-        how: dict[str, Any] = {"address": address} if address else {"num_cpus": wanted + 1, "include_dashboard": False}
+        how: dict[str, Any] = {"address": address} if address else {"num_cpus": wanted, "include_dashboard": False}
         try:
             engine.init(log_to_driver=False, logging_level="ERROR", **how)
         except (ConnectionError, ValueError) as error:
@@ -71,43 +81,19 @@ def ray(work: WorkLike, plan: PlanLike, /, *, workers: int, threads: int | None,
             raise ConfigError(describe_file(f"ray {address}", problem, hint)) from None
     try:
         there = int(engine.cluster_resources().get("CPU", 0))
-        if wanted >= there:
-            problem = f"{workers} workers of {cpus} threads take all {there} CPUs, and none is left for reading"
-            hint = "give fewer workers or threads: one CPU at least is for the tasks that read."
-            raise ConfigError(describe_file("ray", problem, hint))
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.target_max_block_size = 1  # each block of a job goes to the next worker that is free
-        files = data.from_items([{"file": file} for file in range(len(plan.inputs))])
-        # With half a CPU, since Ray would make one actor of a task and an actor that want the same.
-        blocks = files.map_batches(_Reading(plan), batch_size=1, num_cpus=0.5)
-        results = blocks.map_batches(
-            _Working, fn_constructor_args=(work,), batch_size=1, num_cpus=cpus,
-            compute=data.ActorPoolStrategy(size=workers),
-        )  # fmt: skip
-        for row in results.iter_rows():
-            result = json.loads(row["result"])
-            if "error" in result:
-                raise getattr(errors, result["error"], FastattnError)(result["text"])
-            yield result
+        if wanted > there:
+            problem = f"{workers} workers of {cpus} threads want {wanted} CPUs, and the cluster has {there}"
+            raise ConfigError(describe_file("ray", problem, "give fewer workers or threads."))
+        kind = engine.remote(num_cpus=cpus)(_Working)
+        with contextlib.closing(_Crew(engine, lambda: kind.remote(work), plan.inputs, timeout or _TIMEOUT)) as crew:
+            yield from crew.results(_blocks(plan), workers)
     finally:
         if ours:
             engine.shutdown()
 
 
-@dataclasses.dataclass
-class _Reading:
-    """A task that reads inputs."""
-
-    plan: PlanLike
-
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-        try:
-            for file in batch["file"]:
-                for block in self.plan.blocks(int(file)):
-                    yield {"block": [json.dumps(dataclasses.asdict(block))]}
-        except FastattnError as error:
-            yield {"block": [_told(error)]}
+def _blocks(plan: PlanLike) -> Iterator[Block]:
+    return itertools.chain.from_iterable(map(plan.blocks, range(len(plan.inputs))))
 
 
 class _Working:
@@ -116,23 +102,88 @@ class _Working:
     def __init__(self, work: WorkLike) -> None:
         self._work = work
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        return {"result": [self._result(text) for text in batch["block"]]}
-
-    def _result(self, text: str) -> str:
-        values = json.loads(text)
-        if "error" in values:
-            return text
-        problems = {int(row): problem for row, problem in values.pop("problems").items()}
+    def result(self, block: Block) -> Result:
+        """Return the result of a block; an error as data, since Ray would make another one of it."""
         try:
-            return json.dumps(self._work(Block(**values, problems=problems)))
+            return self._work(block)
         except FastattnError as error:
-            return _told(error)
+            return {"error": type(error).__name__, "text": str(error)}
 
 
-def _told(error: FastattnError) -> str:
-    """Return an error as data, which an engine hands on as it is."""
-    return json.dumps({"error": type(error).__name__, "text": str(error)})
+class _Crew:
+    """Actors of Ray with the blocks that each has; what one does not finish, another one does."""
+
+    def __init__(self, engine: Any, start: Callable[[], Any], inputs: tuple[str, ...], timeout: float) -> None:
+        self._engine, self._start, self._inputs, self._timeout = engine, start, inputs, timeout
+        self._tasks: dict[Any, dict[Any, Block]] = {}  # of each actor, in the order in which it has got them
+        self._since: dict[Any, float] = {}  # when each actor began with the first of its tasks
+        self._again: deque[Block] = deque()
+        self._tries = Counter[tuple[int, int]]()
+
+    def results(self, blocks: Iterator[Block], workers: int) -> Iterator[Result]:
+        """Yield the results of blocks, as they come."""
+        for _ in range(workers):
+            self._hire()
+        while self._give(blocks):
+            tasks = {task: actor for actor, given in self._tasks.items() for task in given}
+            first = min(since for actor, since in self._since.items() if self._tasks[actor])
+            left = max(0.0, first + self._timeout - time.monotonic())
+            done, _ = self._engine.wait(list(tasks), num_returns=1, timeout=left)
+            for task in done:
+                try:
+                    result = self._engine.get(task)
+                except self._engine.exceptions.RayTaskError:
+                    raise  # a fault of ours
+                except self._engine.exceptions.RayError as error:
+                    self._replace(tasks[task], " ".join(str(error).split())[:200])
+                    continue
+                if "error" in result:
+                    raise getattr(errors, result["error"], FastattnError)(result["text"])
+                del self._tasks[tasks[task]][task]  # which need not be the first one: answers may overtake each other
+                self._since[tasks[task]] = time.monotonic()
+                self._give(blocks)  # before this one is written
+                yield result
+            # Where there are results, this process may have been late, and not the others.
+            for actor, since in [] if done else list(self._since.items()):
+                if self._tasks[actor] and time.monotonic() >= since + self._timeout:
+                    self._replace(actor, f"no result in {self._timeout:g} seconds")
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in self._tasks:
+            self._engine.kill(actor)
+
+    def _hire(self) -> None:
+        actor = self._start()
+        self._tasks[actor], self._since[actor] = {}, time.monotonic()
+
+    def _give(self, blocks: Iterator[Block]) -> bool:
+        """Give blocks to actors that have less than they may have; return whether any has one."""
+        for full in range(_AHEAD):
+            for actor, given in self._tasks.items():
+                if len(given) == full:
+                    block = self._again.popleft() if self._again else next(blocks, None)
+                    if block is None:
+                        break
+                    if not given:
+                        self._since[actor] = time.monotonic()
+                    given[actor.result.remote(block)] = block
+        return any(self._tasks.values())
+
+    def _replace(self, actor: Any, reason: str) -> None:
+        """Start another actor in the place of one that is lost, and let the blocks of that one be done again."""
+        given = list(self._tasks.pop(actor).values())
+        del self._since[actor]
+        self._engine.kill(actor)
+        place = given[0].file, given[0].first
+        self._tries[place] += 1
+        if self._tries[place] == _TRIES:
+            rows = f"rows {place[1] + 1} to {place[1] + len(given[0].texts)}"
+            problem = f"{rows} have cost {_TRIES} workers, the last one: {reason}"
+            hint = "see that workers have the memory, give fewer rows by --block, or more time by --timeout."
+            raise FastattnError(describe_file(self._inputs[place[0]], problem, hint))
+        self._again.extend(given)
+        self._hire()
 
 
 _ENGINES: dict[str, Engine] = {"local": local, "ray": ray}

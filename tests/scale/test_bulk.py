@@ -9,7 +9,7 @@ import training_runs
 from hints import Said, command
 
 from fastattn import seq2seq
-from fastattn.errors import CheckpointError, ConfigError, TextError
+from fastattn.errors import ArgumentError, CheckpointError, ConfigError, FastattnError, TextError
 from fastattn.scale import bulk, engines, translate_files
 from fastattn.scale.rows import Block
 
@@ -124,6 +124,14 @@ def test_results_in_any_order_and_twice(tmp_path, model, expected):
     assert (tmp_path / "out" / "texts.txt").read_text() == expected
 
 
+def test_an_engine_that_leaves_a_block_out_is_an_error(tmp_path, model):
+    def forgets(work, plan, **more):
+        return (result for number, result in enumerate(engines.local(work, plan, **more)) if number != 2)
+
+    with pytest.raises(FastattnError, match=r"row 21 of texts\.txt is in no block that the engine has returned"):
+        translated(model, [written(tmp_path, "txt")], tmp_path / "out", block=10, engine=forgets)
+
+
 def test_another_job_in_the_folder_is_refused(tmp_path, model):
     path = written(tmp_path, "txt", TEXTS[:3])
     translated(model, [path], tmp_path / "out")
@@ -148,6 +156,10 @@ def test_wrong_inputs(tmp_path, model):
             translated(model, inputs, tmp_path / "out")
     with pytest.raises(ConfigError, match="means nothing with the engine local"):
         translated(model, [path], tmp_path / "other", workers=2)
+    with pytest.raises(ConfigError, match=r"timeout: 3\.0 means nothing with the engine local"):
+        translated(model, [path], tmp_path / "other", timeout=3)
+    with pytest.raises(ArgumentError, match="timeout: expected a number"):
+        translated(model, [path], tmp_path / "other", timeout=0)
 
 
 def test_the_command(tmp_path, model, expected):

@@ -17,7 +17,7 @@ from stand_ins import of_ray
 
 import fastattn
 from fastattn import seq2seq
-from fastattn.errors import ConfigError, TextError
+from fastattn.errors import ConfigError, FastattnError, TextError
 from fastattn.scale import Predictor, engines, translate_files
 from fastattn.scale.bulk import Plan, Work
 
@@ -61,14 +61,14 @@ def actors():
 
 
 def refused_by_a_worker(model, path):
-    """What a worker raises, and what a reader raises, is raised where the job was begun."""
+    """What a worker raises is raised where the job was begun."""
     predictor, plan = Predictor(model, beam=2, report=True), Plan((str(path),), "source", 100, {})
     predictor.version = "0.0.1"  # as of a worker with another one
     with pytest.raises(ConfigError, match=r"version is .*, and the predictor was made with 0\.0\.1"):
-        list(engines.ray(Work(predictor), plan, workers=1, threads=1, address=""))
+        list(engines.ray(Work(predictor), plan, workers=1, threads=1, address="", timeout=None))
 
 
-def test_errors_of_workers_and_readers_are_those_of_the_job(tmp_path, model, path):
+def test_errors_of_workers_and_inputs_are_those_of_the_job(tmp_path, model, path):
     (tmp_path / "wide.txt").write_bytes("wide".encode("utf-16"))
     with of_ray.ray():
         refused_by_a_worker(model, path)
@@ -77,44 +77,66 @@ def test_errors_of_workers_and_readers_are_those_of_the_job(tmp_path, model, pat
 
 
 def test_what_ray_is_asked_for(tmp_path, model, path, expected):
-    """With as much of Ray as a stand-in has: it is started with a CPU more than the workers have, and stopped."""
+    """With as much of Ray as a stand-in has: it is started with the CPUs of the workers, and stopped."""
     with of_ray.ray() as made:
         init = made.init
         asked = []
         made.init = lambda **how: (asked.append(how), init(**how))
         more = {"workers": 3, "threads": 2, "beam": 2, "block": 70, "quiet": True}
         translate_files(model, [path], tmp_path / "out", engine="ray", **more)
-        assert asked[0]["num_cpus"] == 7 and not made.is_initialized()
+        assert asked[0]["num_cpus"] == 6 and not made.is_initialized()
         translate_files(model, [path], tmp_path / "there", engine="ray", **more, address="auto")
         assert asked[1]["address"] == "auto" and "num_cpus" not in asked[1]
+        assert len(made.actors) == 6 and all(actor.killed for actor in made.actors)
+        with pytest.raises(ConfigError, match="5 workers of 2 threads want 10 CPUs, and the cluster has 9"):
+            translate_files(model, [path], tmp_path / "more", engine="ray", **{**more, "workers": 5}, address="auto")
     for folder in ("out", "there"):
         assert (tmp_path / folder / "texts.txt").read_text().splitlines() == expected
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are not in /proc here")
-def test_ray_gives_the_same_bytes_though_actors_are_slow_and_killed(tmp_path, model, path, expected):
-    pytest.importorskip("ray", reason="Ray is not installed")
-    killed, ended = [], threading.Event()
+def test_actors_that_hang_or_die_are_replaced_and_slow_ones_waited_for(tmp_path, model, path, expected):
+    with of_ray.ray(fates=["hangs", "dies", "slow", "slow"]) as made:
+        more = {"workers": 2, "beam": 2, "block": 30, "quiet": True, "timeout": 20 * of_ray.SLOW}
+        translate_files(model, [path], tmp_path / "out", engine="ray", **more)
+        assert [actor.fate for actor in made.actors] == ["hangs", "dies", "slow", "slow"]
+    assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
 
-    def kill():
-        while not ended.is_set() and len(killed) < 2:
-            for process in actors()[:1]:
+
+@pytest.mark.parametrize(("fate", "reason"), [("dies", "The actor died unexpec"), ("hangs", "no result in 0.1 sec")])
+def test_a_block_that_costs_worker_after_worker_ends_the_job(tmp_path, model, path, fate, reason):
+    with of_ray.ray(fates=[fate] * 9) as made:
+        more = {"workers": 1, "beam": 2, "block": 30, "quiet": True, "timeout": 0.1}
+        with pytest.raises(FastattnError, match=f"rows 1 to 30 have cost 4 workers, the last one: {reason}"):
+            translate_files(model, [path], tmp_path / "out", engine="ray", **more)
+        assert len(made.actors) == 4 and not made.is_initialized()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are not in /proc here")
+def test_ray_gives_the_same_bytes_though_actors_are_slow_hang_and_are_killed(tmp_path, model, path, expected):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    befallen, ended = {}, threading.Event()
+    fates = [(signal.SIGSTOP, signal.SIGCONT), (signal.SIGSTOP,), (signal.SIGKILL,)]
+
+    def befall():
+        while not ended.is_set() and len(befallen) < len(fates):
+            for process in [process for process in actors() if process not in befallen][:1]:
                 with contextlib.suppress(ProcessLookupError):
-                    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+                    for number in fates[len(befallen)]:
                         os.kill(process, number)
                         time.sleep(0.5)
-                    killed.append(process)
-            time.sleep(0.5)
+                    befallen[process] = None
+            time.sleep(0.1)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=befall)
     thread.start()
     try:
-        outcome = translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, beam=2, block=2, quiet=True)
+        more = {"workers": 2, "beam": 2, "block": 2, "quiet": True, "timeout": 8}
+        outcome = translate_files(model, [path], tmp_path / "out", engine="ray", **more)
     finally:
         ended.set()
         thread.join()
     assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
-    assert outcome.rows == len(TEXTS) and killed
+    assert outcome.rows == len(TEXTS) and len(befallen) > 1
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +149,19 @@ def cluster(tmp_path_factory):
     ray.shutdown()
 
 
-def test_ray_is_left_a_cpu_to_read_with(tmp_path, model, path, cluster):
-    with pytest.raises(ConfigError, match="2 workers of 1 threads take all 2 CPUs, and none is left for reading"):
-        translate_files(model, [path], tmp_path / "out", engine="ray", workers=2, quiet=True)
+def test_a_cluster_that_is_there(tmp_path, model, path, cluster):
+    with pytest.raises(ConfigError, match="3 workers of 1 threads want 3 CPUs, and the cluster has 2"):
+        translate_files(model, [path], tmp_path / "out", engine="ray", workers=3, quiet=True)
     refused_by_a_worker(model, path)
     assert cluster.is_initialized()
+
+
+def test_ray_data(model, expected, cluster):
+    """The recipe of docs/scale.md."""
+    data = pytest.importorskip("ray.data", exc_type=ImportError, reason="Ray Data is not installed, or what it needs")
+    rows = data.from_items([{"row": row, "source": text} for row, text in enumerate(TEXTS)])
+    found = rows.map_batches(Predictor(model, beam=2), batch_size=64).take_all()
+    assert {row["row"]: row["translation"] for row in found} == dict(enumerate(expected))
 
 
 def test_ray_train_starts_again_what_was_killed(tmp_path, cluster):

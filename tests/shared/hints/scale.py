@@ -233,7 +233,7 @@ def changed(beam=2, output="out"):
 
 advice(lambda beam=2: changed(beam), "give the same arguments", lambda: [files(), files()])
 advice(lambda output="out": changed(output=output), "give the same arguments, or another folder", output="other")
-for wrong in ({"workers": 2}, {"address": "auto"}):
+for wrong in ({"workers": 2}, {"address": "auto"}, {"timeout": 9}):
     advice(lambda more=wrong: files(**more), "leave it out", more={})
 
     def by_ray(more=wrong):
@@ -243,14 +243,30 @@ for wrong in ({"workers": 2}, {"address": "auto"}):
     advice(lambda more=wrong: files(**more), "or use another engine, such as ray", by_ray)
 
 
-def in_cluster(address="", workers=1):
-    with of_ray.ray(cpus=2):
+advice(lambda timeout=0: files(timeout=timeout), "600 suits most models", lambda: by_ray({"timeout": 600}))
+
+
+def in_cluster(address="", workers=1, fates=()):
+    with of_ray.ray(cpus=2, fates=fates):
         return files(engine="ray", address=address, workers=workers)
 
 
 advice(lambda address="there:1": in_cluster(address), "start one with ray start --head", address="auto")
 advice(lambda address="there:1": in_cluster(address), "or leave the address out", address="")
-advice(lambda workers=2: in_cluster("auto", workers), "give fewer workers or threads", workers=1)
+advice(lambda workers=3: in_cluster("auto", workers), "give fewer workers or threads", workers=1)
+
+
+def forgetful(skip=0):
+    def engine(work, plan, **more):
+        return (work(block) for number, block in enumerate(plan.blocks(0)) if number != skip)
+
+    Path("three.txt").write_text("a\nb\nab\n")
+    return translate_files(run(), ["three.txt"], f"skip{skip}", quiet=True, block=1, engine=engine)
+
+
+advice(lambda skip=1: forgetful(skip), "yield work(block) for all of plan.blocks", skip=-1)
+for words in ("see that workers have the memory", "give fewer rows by --block", "or more time by --timeout"):
+    advice(lambda fates=["dies"] * 4: in_cluster(fates=fates), words, fates=["dies"] * 3)
 
 
 class Parquet:

@@ -2,51 +2,77 @@
 
 import contextlib
 import sys
+import time
 from types import SimpleNamespace
 from unittest import mock
 
+SLOW = 0.05  # seconds that a slow actor takes
 
-class Dataset:
-    """Rows that are made when they are asked for."""
 
-    def __init__(self, rows):
-        self._rows = rows
+class RayError(Exception):
+    """What Ray raises, of lost actors too."""
 
-    def map_batches(self, function, *, batch_size, fn_constructor_args=(), **how):
-        """Apply a function, or an object of a class, to batches of one row."""
-        assert batch_size == 1
-        work = function(*fn_constructor_args) if isinstance(function, type) else function
 
-        def rows():
-            for row in self._rows:
-                found = work({name: [value] for name, value in row.items()})
-                for batch in [found] if isinstance(found, dict) else found:
-                    yield from (dict(zip(batch, values)) for values in zip(*batch.values()))
+class RayTaskError(RayError):
+    """What a task has raised."""
 
-        return Dataset(rows())
 
-    def iter_rows(self):
-        """Yield all rows."""
-        return self._rows
+class Actor:
+    """An object in the place of a process; its fate is that it "works", is "slow", "hangs" or "dies"."""
+
+    def __init__(self, made, fate):
+        self.made, self.fate, self.killed = made, fate, False
+        self.result = SimpleNamespace(remote=lambda *given: Task(self, given))
+
+
+class Task:
+    """What an actor is to do; it is done when it is asked for."""
+
+    def __init__(self, actor, given):
+        self.actor, self.given, self.since = actor, given, time.monotonic()
+
+    def ended(self):
+        """Whether there is something to get."""
+        fate = self.actor.fate
+        return fate != "hangs" and (fate != "slow" or time.monotonic() >= self.since + SLOW)
+
+    def get(self):
+        """Return what comes of it."""
+        if self.actor.fate == "dies":
+            raise RayError("The actor died\nunexpectedly.")
+        return self.actor.made.result(*self.given)
+
+
+def wait(tasks, *, num_returns, timeout):
+    """Return tasks that have ended, and the others."""
+    end = time.monotonic() + timeout
+    while not (ended := [task for task in tasks if task.ended()][:num_returns]) and time.monotonic() < end:
+        time.sleep(0.001)
+    return ended, [task for task in tasks if task not in ended]
 
 
 @contextlib.contextmanager
-def ray(cpus=9, clusters=("auto",)):
-    """Put it in the place of Ray."""
-    made = SimpleNamespace(started=[])
+def ray(cpus=9, clusters=("auto",), fates=()):
+    """Put it in the place of Ray. Actors have these fates, in the order in which they are started; all others work."""
+    made = SimpleNamespace(started=[], actors=[], wait=wait, get=Task.get)
+    left = iter(fates)
 
     def init(**how):
         if how.get("address", "auto") not in clusters:
             raise ConnectionError("Could not find any running Ray instance.")
         made.started.append(how)
 
-    made.init, made.is_initialized = init, lambda: bool(made.started)
+    def start(kind, given):
+        made.actors.append(Actor(kind(*given), next(left, "works")))
+        return made.actors[-1]
+
+    def kill(actor):
+        actor.killed = True
+
+    made.init, made.is_initialized, made.kill = init, lambda: bool(made.started), kill
     made.shutdown = made.started.clear
     made.cluster_resources = lambda: {"CPU": float(made.started[-1].get("num_cpus", cpus))}
-    context = SimpleNamespace()
-    data = SimpleNamespace(
-        DataContext=SimpleNamespace(get_current=lambda: context), from_items=Dataset,
-        ActorPoolStrategy=lambda size: size,
-    )  # fmt: skip
-    with mock.patch.dict(sys.modules, {"ray": made, "ray.data": data}):
+    made.remote = lambda num_cpus: lambda kind: SimpleNamespace(remote=lambda *given: start(kind, given))
+    made.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    with mock.patch.dict(sys.modules, {"ray": made}):
         yield made
