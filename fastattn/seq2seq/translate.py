@@ -11,7 +11,7 @@ from fastattn import _cards, _reprs
 from fastattn._arrays import Array
 from fastattn._numbers import check_flag
 from fastattn._strings import string, strings
-from fastattn.errors import ArgumentError, UnsupportedError, describe, did_you_mean
+from fastattn.errors import ArgumentError, ConfigError, UnsupportedError, describe, did_you_mean
 from fastattn.seq2seq.config import Config, InferenceConfig
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
@@ -162,6 +162,11 @@ class Translator:
     tokens_per_batch : int
         Bound of rows x longest source of a batch.
 
+    Raises
+    ------
+    ConfigError
+        If ``inference.forbid`` or ``inference.allow`` names a token that is not of the target vocabulary.
+
     Notes
     -----
     A text gets the same bits whatever other texts it is given with. An empty text has an empty translation. Where the
@@ -196,7 +201,10 @@ class Translator:
         self.model, self.config = model, config
         self.tokens_per_batch = check_size("tokens_per_batch", tokens_per_batch)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
-        self._limits(None, None, None)  # what the configuration says of tokens is of these vocabularies
+        try:
+            self._limits(None, None, None)  # what the configuration says of tokens is of these vocabularies
+        except ArgumentError as error:
+            raise ConfigError(" ".join(f"inference.{error}".splitlines())) from None
 
     @property
     def most_tokens(self) -> int | None:

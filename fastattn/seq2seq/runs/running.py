@@ -292,8 +292,7 @@ def quantize(
     if checkpoint.steps(output):
         raise CheckpointError(describe_file(output, "there is a checkpoint in it", "choose another folder."))
     found = find(folder, which)
-    config, sides = _config(found), _vocabularies(found)
-    model = _restored(found, config, sides, weights)
+    model = _translator(found, weights).model
     checkpoint.save(
         output,
         found.step,
@@ -312,9 +311,17 @@ def _load(folder: Any, which: Any, weights: Storage | None = None) -> Translator
     """Return the model of one run."""
     if weights is not None:
         weights = check_choice("weights", weights, STORAGES)
-    found = find(folder, which)
+    return _translator(find(folder, which), weights)
+
+
+def _translator(found: Checkpoint, weights: Storage | None) -> Translator:
+    """Return the model of a checkpoint, ready for use."""
     config, sides = _config(found), _vocabularies(found)
-    return Translator(_restored(found, config, sides, weights), *sides, config)
+    model = _restored(found, config, sides, weights)
+    try:
+        return Translator(model, *sides, config)
+    except ConfigError as error:
+        raise CheckpointError(describe_file(found.folder, problem_of(error), "use another checkpoint.")) from None
 
 
 def _best_without_pointer(folder: Path, last: Checkpoint) -> Checkpoint:

@@ -96,7 +96,7 @@ def test_texts_and_tokens_from_python_and_from_the_configuration():
             call()
     with pytest.raises(ArgumentError, match="prefix: expected 3 texts, got 1"):
         plain.translate(texts, prefix=["a"])
-    with pytest.raises(ArgumentError, match="forbid: expected tokens of the target vocabulary, got 'z'"):
+    with pytest.raises(ConfigError, match=r"^inference\.forbid: expected tokens of the target vocabulary, got 'z'"):
         translator(forbid=["z"])
     with pytest.raises(ConfigError, match=r"inference\.forbid: expected a list"):
         InferenceConfig(forbid="a")
