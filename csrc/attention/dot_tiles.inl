@@ -1,6 +1,6 @@
 /* Dot attention of bfloat16 arrays on a matrix unit, forward: what forward.inl computes, for scores q_i . k_j.
  *
- *   s_ij = options(scale * q_i . k_j),   p_ij = bfloat16(2^60 e^(s_ij - m_i))
+ *   s_ij = options(scale * q_i . k_j),   p_ij = bfloat16(2^(60 + s_ij log2 e - m_i))
  *   context_i = sum_j p_ij v_j / sum_j p_ij
  *
  * Query, key, value and context are bfloat16 (strides in such numbers), all else is float32. A task is one (batch, key
@@ -10,18 +10,25 @@
  *      rows keys are not packed: as they lie they are the left side of the scores turned over, of the same bits
  *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
  *   4.     scores by tiles, kept in a strip
- *   5.     for each row: options, maximum, exponentials rounded to bfloat16, their sum
- *   6.     context += weights x values by tiles, once it is scaled where a maximum has grown
+ *   5.     for each row: options, then for each 32 keys exponentials rounded to bfloat16, and their sum
+ *   6.     context += weights x values by tiles
  *   7. divide, round, write context, lse
+ * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other.
+ *
+ * The base m_i is the largest log2 e s_ij so far: of the first block, and of each later one in which a score is found
+ * above it, which then is begun anew. So the weights of most blocks take no pass that looks for a maximum, and the
+ * largest weight of a row, 2^60, is exact: with its error beside that of the others the gate is missed.
  *
  * Numerics. Both sums of step 5 and 6 are of the same rounded weights, so that a constant value comes out as it went
- * in; the sum that is saved for lse and the backward pass is of those before they were rounded. Weights are times 2^60:
- * products with values of size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
+ * in; the sum that is saved for lse and the backward pass is of those before they were rounded. Products with values of
+ * size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
  * A score depends on its query and key alone, a weight on what is left of it in its row: what the tile's other rows and
  * columns hold changes no bit, and a value that may not be read is never multiplied by anything but zero, since plain
  * rows (tile/halves.inl) of values are not in tiles. What they give is added pair by pair, in float32, as are scores
  * summed once more that are not finite.
- * Bound for D = Dv = 64: 64 cycles of the unit for 16 x 16 scores, and about 14 vector operations for each 16 of them.
+ * Bound for D = Dv = 64, of 16 x 16 scores: about 300 vector operations, and 64 cycles of products that hold one of the
+ * two ports of the vectors: 184 cycles. Measured (Intel Xeon, 2048 keys): 450, of which vectors take 250, loads,
+ * products and stores of tiles 120, and packing, and what tiles wait for, the rest.
  */
 #ifndef FA_ATTENTION_DOT_TILES_INL
 #define FA_ATTENTION_DOT_TILES_INL
@@ -40,28 +47,35 @@
 #define FA_TILE_CHUNK 512
 #define FA_STRIP_ROW (FA_TILE_KEYS + 16) /* rows of a strip do not fall on the same lines of the cache */
 #define FA_WEIGHT_UP 60                  /* weights are times 2^60 */
+#define FA_BASE_NONE -0x1p100f           /* of a row that has no finite score so far */
+#define FA_BASE_NEAR 0x1p-10f            /* above the base by so little is rounded to it */
 
 typedef struct {
     const fa_attention *a;
     int64_t b, hk, first_head, row0, rows, rows_padded, length, chunk;
     int64_t depth, ldv; /* of queries and keys, in blocks of 32; of contexts */
-    int64_t keys_at;    /* the first key of a block among those of the chunk */
     half_source queries, keys, values;
-    char *query_tiles, *key_tiles, *value_tiles, *weights;
+    char *query_tiles, *key_tiles, *value_tiles, *weights[2];
     uint8_t *plain_values;
-    float *strip, *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
-    float *max;
+    float *strip[2], *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
+    float *base;
     vec *sum, *rounded;
     int any_plain, any_far; /* values */
     int any_large;          /* 1: queries, 2: keys; without them all scores of tiles are finite */
     int turned;             /* queries are packed as columns, keys not at all */
 } dot_state;
 
-/* 32 rows, or what is left of them. */
+/* 32 rows, or what is left of them, and where they are in the keys lo..hi-1 that they read of a chunk. */
 typedef struct {
     int64_t first, rows;
     int64_t head[FA_TILE_ROWS], query[FA_TILE_ROWS];
     fa_range range[FA_TILE_ROWS];
+    int two; /* tiles of rows */
+    int64_t lo, hi;
+    float *strip;
+    char *weights;
+    int64_t next, key;    /* the block whose scores are made, and the first key of which they are not */
+    int64_t done, column; /* the block that has weights, and the first column to which it was not added */
 } dot_rows;
 
 FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, char *workspace) {
@@ -74,11 +88,13 @@ FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, ch
     s->query_tiles = take_of(TILE_BYTES, &w, tiles / TILE_N, s->depth);
     s->key_tiles = take_of(TILE_BYTES, &w, s->chunk / TILE_N, s->depth);
     s->value_tiles = take_of(TILE_BYTES, &w, s->chunk / TILE_K, s->ldv / TILE_N);
-    s->weights = take_of(TILE_BYTES, &w, FA_TILE_KEYS / TILE_K, 2);
-    s->strip = take(&w, FA_TILE_ROWS, FA_STRIP_ROW);
+    for (int i = 0; i < 2; i++) {
+        s->weights[i] = take_of(TILE_BYTES, &w, FA_TILE_KEYS / TILE_K, 2);
+        s->strip[i] = take(&w, FA_TILE_ROWS, FA_STRIP_ROW);
+    }
     s->context = take(&w, tiles, s->ldv);
     s->far = take(&w, tiles, s->ldv);
-    s->max = take(&w, tiles, 1);
+    s->base = take(&w, tiles, 1);
     s->sum = take_of(sizeof(vec), &w, tiles, 1);
     s->rounded = take_of(sizeof(vec), &w, tiles, 1);
     s->plain_values = take_of(1, &w, s->chunk, 1);
@@ -243,29 +259,27 @@ FA_INLINE void dot_scores_turned(const dot_state *s, int rows, int64_t first, in
     }
 }
 
-/* Step 6: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
+/* Step 6 for 32 columns: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
 FA_INLINE void dot_context(int two, int rows, const char *weights, const char *values, int64_t wide, int64_t n,
                            float *context, int64_t ldv) {
     TILES(rows);
     const int64_t row = ldv * (int64_t)sizeof(float), tile = FA_TILE_KEYS / TILE_K * TILE_BYTES;
-    for (int64_t c = 0; c < ldv; c += TILE_K, values += 2 * TILE_BYTES) {
-        float *low = context + TILE_N * ldv;
-        TILE_LOAD(0, context + c, row);
-        TILE_LOAD(1, context + c + TILE_N, row);
-        if (two) {
-            TILE_LOAD(2, low + c, row);
-            TILE_LOAD(3, low + c + TILE_N, row);
-        }
-        for (int64_t j = 0; j < n / TILE_K; j++) {
-            const char *left = weights + j * TILE_BYTES, *right = values + j * wide * TILE_BYTES;
-            PRODUCTS(left, left + tile, right, right + TILE_BYTES);
-        }
-        TILE_STORE(0, context + c, row);
-        TILE_STORE(1, context + c + TILE_N, row);
-        if (two) {
-            TILE_STORE(2, low + c, row);
-            TILE_STORE(3, low + c + TILE_N, row);
-        }
+    float *low = context + TILE_N * ldv;
+    TILE_LOAD(0, context, row);
+    TILE_LOAD(1, context + TILE_N, row);
+    if (two) {
+        TILE_LOAD(2, low, row);
+        TILE_LOAD(3, low + TILE_N, row);
+    }
+    for (int64_t j = 0; j < n / TILE_K; j++) {
+        const char *left = weights + j * TILE_BYTES, *right = values + j * wide * TILE_BYTES;
+        PRODUCTS(left, left + tile, right, right + TILE_BYTES);
+    }
+    TILE_STORE(0, context, row);
+    TILE_STORE(1, context + TILE_N, row);
+    if (two) {
+        TILE_STORE(2, low, row);
+        TILE_STORE(3, low + TILE_N, row);
     }
 }
 
@@ -283,41 +297,6 @@ FA_INLINE vec dot_power_times(vec x, int up) {
     return vscale2_or_zero(vfma(g, r, vset1(1)), up ? k + vset1((float)up) : k, x, vset1((float)(-126 - up)));
 }
 FA_INLINE vec dot_power(vec x) { return dot_power_times(x, 0); }
-
-/* Step 5 for n scores of a row, a multiple of 32, times `scale`: weights go to the tiles of the row. Returns what the
- * sums so far are to be multiplied by. */
-FA_INLINE float dot_softmax(const float *S, int64_t n, float scale, float *max, vec *sum, vec *rounded, char *weights) {
-    vec mx = vload(S), other = vload(S + VL);
-    for (int64_t j = 2 * VL; j < n; j += 2 * VL) {
-        mx = vmax(mx, vload(S + j));
-        other = vmax(other, vload(S + j + VL));
-    }
-    const float top = vhmax(vmax(mx, other)) * scale;
-    float factor = 1, base = *max;
-    if (top > *max) {
-        factor = *max == NEG_INF ? 0 : dot_power(vset1((*max - top) * FA_LOG2E))[0];
-        *max = base = top;
-    } else if (*max == NEG_INF) {
-        base = 0;
-    }
-    /* Off by some 2^-24 of a score and of the largest, no more than the sums that they are. */
-    const vec f = vset1(scale * FA_LOG2E), from = vset1(-base * FA_LOG2E);
-    vec all = *sum * vset1(factor), all_rounded = *rounded * vset1(factor);
-    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
-#pragma GCC unroll 4
-        for (int i = 0; i < TILE_N; i += VL) {
-            vec x = dot_power_times(vfma(vload(S + j + i), f, from), FA_WEIGHT_UP);
-            vec y = dot_power_times(vfma(vload(S + j + TILE_N + i), f, from), FA_WEIGHT_UP);
-            all = all + (x + y);
-            const uvec pair = half_pair(&x, &y);
-            memcpy(weights + i * 4, &pair, sizeof pair);
-            all_rounded = all_rounded + (x + y);
-        }
-    }
-    *sum = all;
-    *rounded = all_rounded;
-    return factor;
-}
 
 /* The keys of a block whose scores a row needs: those of from..to-1 in its range, in whole 32. */
 typedef struct {
@@ -355,39 +334,89 @@ FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int6
     return scale;
 }
 
-/* Step 5 for row i of 32, with keys from..to-1 of a block that begins with key `begin`. */
-FA_FUNC void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t from, int64_t to) {
+/* Lets the base of row r grow to the largest of n scores times f. */
+FA_FUNC void dot_grow(dot_state *s, int64_t r, const float *S, int64_t n, float f) {
+    vec top = vload(S);
+    for (int64_t j = VL; j < n; j += VL) top = vmax(top, vload(S + j));
+    const float base = vhmax(top) * f, before = s->base[r];
+    if (base == NEG_INF) return;
+    s->base[r] = base;
+    if (before == FA_BASE_NONE) return;
+    const float factor = dot_power(vset1(before - base))[0];
+    s->sum[r] = s->sum[r] * vset1(factor);
+    s->rounded[r] = s->rounded[r] * vset1(factor);
+    scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
+    if (s->any_far) scale_row(s->far + r * s->ldv, s->far + r * s->ldv, s->ldv, factor);
+}
+
+/* Weights of n scores times f, a multiple of 32, to the tiles of row r, and what they add to its sums. With `sure`
+ * false it stops, and returns 1, at a score above the base. */
+FA_INLINE int dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, char *weights, int sure) {
+    /* Off by some 2^-24 of a score and of the base, no more than the sums that scores are. */
+    const vec times = vset1(f), from_base = vset1(-s->base[r]);
+    vec all = s->sum[r], all_rounded = s->rounded[r];
+    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
+        vec x[TILE_K / VL], top = x[0] = vfma(vload(S + j), times, from_base);
+#pragma GCC unroll 8
+        for (int k = 1; k < TILE_K / VL; k++) {
+            x[k] = vfma(vload(S + j + k * VL), times, from_base);
+            top = vmax(top, x[k]);
+        }
+        if (!sure && vbits_above(top, FA_BASE_NEAR)) return 1;
+#pragma GCC unroll 8
+        for (int k = 0; k < TILE_K / VL; k++) x[k] = dot_power_times(x[k], FA_WEIGHT_UP);
+#pragma GCC unroll 4
+        for (int k = 0; k < TILE_N / VL; k++) {
+            vec *one = x + k, *two = x + k + TILE_N / VL;
+            all = all + (*one + *two);
+            const uvec pair = half_pair(one, two);
+            memcpy(weights + k * (int)sizeof pair, &pair, sizeof pair);
+            all_rounded = all_rounded + (*one + *two);
+        }
+    }
+    s->sum[r] = all;
+    s->rounded[r] = all_rounded;
+    return 0;
+}
+
+FA_INLINE char *dot_weights_of(const dot_rows *t, int i, int64_t key) {
+    return t->weights + (i / TILE_N * (FA_TILE_KEYS / TILE_K) + key / TILE_K) * TILE_BYTES + i % TILE_N * 64;
+}
+
+/* Step 5 for row i of 32, with keys from..to-1 of a block that begins with key `begin`, of the chunk of key `start`. */
+FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t from, int64_t to, int64_t start) {
     const fa_attention *a = s->a;
     const int64_t r = t->first + i, at = (s->b * a->H + t->head[i]) * a->Tq + t->query[i];
-    char *weights = s->weights + i / TILE_N * (FA_TILE_KEYS / TILE_K) * TILE_BYTES + i % TILE_N * 64;
-    float *strip = s->strip + i * FA_STRIP_ROW - begin;
+    float *strip = t->strip + i * FA_STRIP_ROW - begin;
     const dot_span span = dot_span_of(t->range[i], from, to);
     for (int64_t j = from; j < to; j += TILE_K)
-        if (j < span.first || j >= span.last) memset(weights + (j - begin) / TILE_K * TILE_BYTES, 0, 64);
+        if (j < span.first || j >= span.last) memset(dot_weights_of(t, i, j - begin), 0, 64);
     if (span.first == span.last) return;
-    const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, &s->keys,
-                                    begin - s->keys_at, s->turned || s->any_large);
+    const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, &s->keys, start,
+                                    s->turned || s->any_large);
     if (a->weights)
         memcpy(a->weights + at * a->Tk + span.lo, strip + span.lo, (size_t)(span.hi - span.lo) * sizeof(float));
-    const float factor = dot_softmax(strip + span.first, span.last - span.first, scale, s->max + r, s->sum + r,
-                                     s->rounded + r, weights + (span.first - begin) / TILE_K * TILE_BYTES);
-    if (factor != 1) {
-        scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
-        if (s->any_far) scale_row(s->far + r * s->ldv, s->far + r * s->ldv, s->ldv, factor);
+    const float *S = strip + span.first, f = scale * FA_LOG2E;
+    const int64_t n = span.last - span.first;
+    char *weights = dot_weights_of(t, i, span.first - begin);
+    if (s->base[r] == FA_BASE_NONE || dot_weigh(s, r, S, n, f, weights, 0)) {
+        dot_grow(s, r, S, n, f);
+        dot_weigh(s, r, S, n, f, weights, 1);
     }
 }
 
 /* What plain values add to a row, of keys from..to-1 that it may read. */
-FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t from, int64_t to) {
-    const int64_t lo = t->range[i].lo > from ? t->range[i].lo : from, hi = t->range[i].hi < to ? t->range[i].hi : to;
-    const float *strip = s->strip + i * FA_STRIP_ROW - begin;
-    const char *weights = s->weights + i / TILE_N * (FA_TILE_KEYS / TILE_K) * TILE_BYTES + i % TILE_N * 64;
+FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t begin, int64_t start) {
+    const int64_t end = begin + FA_TILE_KEYS;
+    const int64_t lo = t->range[i].lo > begin ? t->range[i].lo : begin,
+                  hi = t->range[i].hi < end ? t->range[i].hi : end;
+    const float *strip = t->strip + i * FA_STRIP_ROW - begin;
     float *context = s->context + (t->first + i) * s->ldv, *far = s->far + (t->first + i) * s->ldv;
-    for (int64_t j = lo; j < hi; j++) {
-        const int64_t at = j - begin + s->keys_at;
+    for (int64_t j = lo < start ? start : lo; j < hi && j < start + s->values.n; j++) {
+        const int64_t at = j - start;
         if (!s->plain_values[at] || strip[j] == NEG_INF) continue;
         uint16_t p;
-        memcpy(&p, weights + (j - begin) / TILE_K * TILE_BYTES + (j % TILE_N * 2 + j / TILE_N % 2) * 2, 2);
+        memcpy(&p, dot_weights_of(t, i, j - begin) + (j % TILE_N * 2 + j / TILE_N % 2) * 2, 2);
         const uint16_t *value = s->values.rows + at * s->values.stride;
         if (!s->any_far) memset(s->far, 0, (size_t)(s->rows_padded * s->ldv) * sizeof(float));
         s->any_far = 1;
@@ -399,27 +428,88 @@ FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t be
     }
 }
 
-/* Steps 3 to 6 for 32 rows over the keys of a chunk that begins with key `start`. */
-FA_INLINE void dot_block(dot_state *s, const dot_rows *t, int two, int rows, int64_t start, int64_t lo, int64_t hi) {
-    const int64_t tiles = s->ldv / TILE_N;
-    const char *query = s->query_tiles + t->first / TILE_N * s->depth * TILE_BYTES;
-    for (int64_t begin = lo / FA_TILE_KEYS * FA_TILE_KEYS; begin < hi; begin += FA_TILE_KEYS) {
-        const int64_t end = begin + FA_TILE_KEYS < hi ? begin + FA_TILE_KEYS : hi;
-        const int64_t from = lo > begin ? lo / TILE_K * TILE_K : begin;
-        const int64_t to = (end + TILE_K - 1) / TILE_K * TILE_K;
-        s->keys_at = begin - start;
-        if (s->turned)
-            dot_scores_turned(s, rows, from - start, to - from, s->strip + (from - begin));
+/* The keys of a block of which some row reads some: whole 32, from..to-1. */
+FA_INLINE int64_t dot_from(const dot_rows *t, int64_t begin) { return t->lo > begin ? t->lo / TILE_K * TILE_K : begin; }
+FA_INLINE int64_t dot_to(const dot_rows *t, int64_t begin) {
+    const int64_t end = begin + FA_TILE_KEYS < t->hi ? begin + FA_TILE_KEYS : t->hi;
+    return (end + TILE_K - 1) / TILE_K * TILE_K;
+}
+
+/* The next piece of steps 6 and 4 for 32 rows over the keys of the chunk of key `start`; 0: none is left. */
+FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
+    if (t->column < s->ldv) {
+        const int64_t from = dot_from(t, t->done), to = dot_to(t, t->done), wide = s->ldv / TILE_N;
+        const char *weights = t->weights + (from - t->done) / TILE_K * TILE_BYTES;
+        const char *values = s->value_tiles + ((from - start) / TILE_K * wide + t->column / TILE_N) * TILE_BYTES;
+        float *context = s->context + t->first * s->ldv + t->column;
+        if (t->two)
+            dot_context(1, TILE_N, weights, values, wide, to - from, context, s->ldv);
         else
-            dot_scores(two, rows, query, s->key_tiles + (from - start) / TILE_N * s->depth * TILE_BYTES, s->depth,
-                       to - from, s->strip + (from - begin));
-        for (int i = 0; i < t->rows; i++) dot_row(s, t, i, begin, from, to);
-        dot_context(two, rows, s->weights + (from - begin) / TILE_K * TILE_BYTES,
-                    s->value_tiles + (from - start) / TILE_K * tiles * TILE_BYTES, tiles, to - from,
-                    s->context + t->first * s->ldv, s->ldv);
-        if (s->any_plain)
-            for (int i = 0; i < t->rows; i++) dot_plain_values(s, t, i, begin, from, to);
+            dot_context(0, rows, weights, values, wide, to - from, context, s->ldv);
+        t->column += TILE_K;
+        if (t->column == s->ldv && s->any_plain)
+            for (int i = 0; i < t->rows; i++) dot_plain_values(s, t, i, t->done, start);
+        return 1;
     }
+    if (t->next >= t->hi || t->key >= dot_to(t, t->next)) return 0;
+    float *strip = t->strip + (t->key - t->next);
+    const char *query = s->query_tiles + t->first / TILE_N * s->depth * TILE_BYTES;
+    const char *columns = s->key_tiles + (t->key - start) / TILE_N * s->depth * TILE_BYTES;
+    const int64_t n = s->turned ? dot_to(t, t->next) - t->key : TILE_K;
+    if (s->turned)
+        dot_scores_turned(s, rows, t->key - start, n, strip);
+    else if (t->two)
+        dot_scores(1, TILE_N, query, columns, s->depth, n, strip);
+    else
+        dot_scores(0, rows, query, columns, s->depth, n, strip);
+    t->key += n;
+    return 1;
+}
+
+/* Step 5 for 32 rows, between which the unit works for others. */
+FA_INLINE void dot_vectors(dot_state *s, dot_rows *t, dot_rows *others, int rows, int64_t start) {
+    const int64_t begin = t->next, from = dot_from(t, begin), to = dot_to(t, begin);
+    for (int i = 0; i < t->rows; i++) {
+        if (others && i % 4 == 0) dot_work(s, others, rows, start);
+        dot_row(s, t, i, begin, from, to, start);
+    }
+    t->done = begin;
+    t->column = 0;
+    t->next = t->key = begin + FA_TILE_KEYS;
+}
+
+/* Steps 3 to 6 for one or two times 32 rows over the keys of a chunk. */
+FA_INLINE void dot_blocks(dot_state *s, dot_rows *t, dot_rows *others, int rows, int64_t start) {
+    while (t->next < t->hi || (others && others->next < others->hi)) {
+        if (t->next < t->hi) {
+            while (dot_work(s, t, rows, start))
+                ;
+            dot_vectors(s, t, others, rows, start);
+        }
+        if (!others) continue;
+        dot_rows *const turn = t;
+        t = others;
+        others = turn;
+    }
+    while (dot_work(s, t, rows, start))
+        ;
+    while (others && dot_work(s, others, rows, start))
+        ;
+}
+
+/* A row in the order of pairs, of whole 32, times f and rounded to `out`; 0: a number of it is not finite. */
+FA_INLINE int dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out) {
+    const vec zero = vset1(0);
+    ivec finite = zero == zero;
+    for (int64_t c = 0; c < n; c += TILE_K)
+#pragma GCC unroll 4
+        for (int i = 0; i < TILE_N; i += VL) {
+            const vec x = vload(total + c + i) * f + zero, y = vload(total + c + TILE_N + i) * f + zero;
+            finite &= (x - x == zero) & (y - y == zero);
+            const uvec pair = half_beside(half_nearest(x), half_nearest(y));
+            memcpy(out + c + 2 * i, &pair, sizeof pair);
+        }
+    return !half_any((uvec)~finite);
 }
 
 /* Step 7 for one row. */
@@ -427,13 +517,16 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const fa_attention *a = s->a;
     const int64_t at = (s->b * a->H + head) * a->Tq + query;
     float *total = s->context + r * s->ldv;
-    const float *far = s->far + r * s->ldv, max = s->max[r];
+    const float *far = s->far + r * s->ldv, base = s->base[r];
     const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = vhsum(s->rounded[r]);
-    const int empty = max == NEG_INF && sum == 0;
-    half_in_order(total, s->ldv / TILE_K);
+    const int empty = base == FA_BASE_NONE && sum == 0;
+    const float max = empty ? NEG_INF : (float)((double)base * 0.69314718055994530942);
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
-    for (int64_t c = 0; c < a->Dv; c += TILE_N) {
+    const int plainly =
+        !empty && !s->any_far && !a->exact && a->Dv % TILE_K == 0 && dot_round_pairs(total, a->Dv, f, out);
+    if (!plainly) half_in_order(total, s->ldv / TILE_K);
+    for (int64_t c = plainly ? a->Dv : 0; c < a->Dv; c += TILE_N) {
         _Alignas(64) float row[TILE_N];
         const int64_t n = a->Dv - c < TILE_N ? a->Dv - c : TILE_N;
         for (int i = 0; i < TILE_N; i += VL) vstore(row + i, empty ? zero : vload(total + c + i) * f + zero);
@@ -449,13 +542,35 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     }
     if (a->row_max) a->row_max[at] = max;
     if (a->row_sum) a->row_sum[at] = sum;
-    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)((double)max + log((double)sum));
+    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)((double)base * 0.69314718055994530942 + log((double)sum));
     if (a->weights) {
         float *w = a->weights + at * a->Tk;
-        const vec base = vset1(max == NEG_INF ? 0 : max), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
+        const vec from = vset1(empty ? 0 : max), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
         for (int64_t j = 0; j < a->Tk; j += VL)
-            vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - base) * log2e) * g, a->Tk - j);
+            vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - from) * log2e) * g, a->Tk - j);
     }
+}
+
+/* The next rows, from row r of the task, and the keys start..stop-1 that they read. */
+FA_INLINE void dot_take_rows(const dot_state *s, dot_rows *t, int64_t r, fa_row *row, int64_t start, int64_t stop) {
+    t->first = r;
+    t->rows = s->rows - r < FA_TILE_ROWS ? s->rows - r : FA_TILE_ROWS;
+    t->two = t->rows > TILE_N;
+    t->lo = stop;
+    t->hi = start;
+    for (int i = 0; i < t->rows; i++, *row = fa_next_row(s->a, *row)) {
+        t->head[i] = s->first_head + row->head;
+        t->query[i] = row->query;
+        const fa_range range = t->range[i] = fa_row_range(s->a, s->b, t->head[i], s->length, row->query);
+        if (range.lo >= range.hi) continue;
+        t->lo = range.lo < t->lo ? range.lo : t->lo;
+        t->hi = range.hi > t->hi ? range.hi : t->hi;
+    }
+    t->lo = t->lo < start ? start : t->lo;
+    t->hi = t->hi > stop ? stop : t->hi;
+    t->next = t->lo / FA_TILE_KEYS * FA_TILE_KEYS;
+    t->key = dot_from(t, t->next);
+    t->column = s->ldv;
 }
 
 FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace) {
@@ -476,14 +591,15 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
     const uint16_t *key = (const uint16_t *)a->key + row_at(&a->key_strides, memory, s.hk, 0);
     const uint16_t *value = (const uint16_t *)a->value + row_at(&a->value_strides, memory, s.hk, 0);
     dot_pack_queries(&s);
-    if (s.rows % FA_TILE_ROWS) memset(s.weights, 0, 2 * FA_TILE_KEYS / TILE_K * TILE_BYTES); /* of rows that are not */
+    if (s.rows % FA_TILE_ROWS) /* rows that are not */
+        for (int i = 0; i < 2; i++) memset(s.weights[i], 0, 2 * FA_TILE_KEYS / TILE_K * TILE_BYTES);
     memset(s.context, 0, (size_t)(s.rows_padded * s.ldv) * sizeof(float));
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
         const int64_t head = s.first_head + row.head;
         const fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
-        s.max[r] = NEG_INF;
+        s.base[r] = FA_BASE_NONE;
         s.sum[r] = s.rounded[r] = vset1(0);
         if (k.lo < k.hi) {
             key_lo = k.lo < key_lo ? k.lo : key_lo;
@@ -501,25 +617,18 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
         const int64_t stop = start + s.chunk < key_hi ? start + s.chunk : key_hi;
         dot_pack_keys(&s, key, value, start, stop);
         row = fa_task_row(a, s.row0);
+        dot_rows pair[2];
+        int waiting = 0;
         for (int64_t r = 0; r < s.rows; r += FA_TILE_ROWS) {
-            dot_rows t = {.first = r, .rows = s.rows - r < FA_TILE_ROWS ? s.rows - r : FA_TILE_ROWS};
-            int64_t lo = stop, hi = start;
-            for (int i = 0; i < t.rows; i++, row = fa_next_row(a, row)) {
-                t.head[i] = s.first_head + row.head;
-                t.query[i] = row.query;
-                t.range[i] = fa_row_range(a, s.b, t.head[i], s.length, row.query);
-                if (t.range[i].lo >= t.range[i].hi) continue;
-                lo = t.range[i].lo < lo ? t.range[i].lo : lo;
-                hi = t.range[i].hi > hi ? t.range[i].hi : hi;
-            }
-            lo = lo < start ? start : lo;
-            hi = hi > stop ? stop : hi;
-            if (lo >= hi) continue;
-            if (t.rows > TILE_N)
-                dot_block(&s, &t, 1, TILE_N, start, lo, hi);
-            else
-                dot_block(&s, &t, 0, few, start, lo, hi);
+            dot_rows *const t = pair + waiting;
+            dot_take_rows(&s, t, r, &row, start, stop);
+            t->strip = s.strip[waiting];
+            t->weights = s.weights[waiting];
+            waiting += t->lo < t->hi;
+            if (waiting == 2) dot_blocks(&s, pair, pair + 1, few, start);
+            waiting %= 2;
         }
+        if (waiting) dot_blocks(&s, pair, NULL, few, start);
     }
     TILES_END();
     row = fa_task_row(a, s.row0);

@@ -40,11 +40,12 @@ FA_INLINE uint16_t half_of(float x) {
     return (found & 0x7fff) == 0x7f80 && (bits & 0x7fffffff) != 0x7f800000 ? (uint16_t)(found - 1) : found;
 }
 
-/* The same of a vector, which is finite. */
-FA_INLINE hvec half_vector(vec x) {
+/* The same of a vector, which is finite; the bits in lanes of 32. */
+FA_INLINE uvec half_nearest(vec x) {
     const uvec bits = (uvec)x;
-    return __builtin_convertvector((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16, hvec);
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
+FA_INLINE hvec half_vector(vec x) { return __builtin_convertvector(half_nearest(x), hvec); }
 FA_INLINE uvec half_bits(const uint16_t *x) {
     hvec h;
     memcpy(&h, x, sizeof h);

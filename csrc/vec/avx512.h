@@ -22,6 +22,7 @@
 #define vsqrt vsqrt
 #define vwiden vwiden
 #define vnone_above vnone_above
+#define vbits_above vbits_above
 #define vpack_above vpack_above
 #define dsum dsum
 #define dabove dabove
@@ -75,6 +76,7 @@ FA_INLINE int vnone_above(const vec *x, vec limit) {
     for (int c = 0; c < 4; c++) out &= IN(x[c], limit, _CMP_LE_OQ);
     return out == (vmask)-1;
 }
+FA_INLINE unsigned vbits_above(vec x, real limit) { return IN(x, OP(set1)(limit), _CMP_NLE_UQ); }
 #undef IN
 
 #if FA_BITS == 32
