@@ -216,27 +216,37 @@ FA_INLINE void dot_accumulate(dot_side left, int64_t m, dot_side right, int64_t 
         }
 }
 
+/* What all pairs of a row have in common: P = inverse 2^(f S + from), dS = P (dP - delta). */
+typedef struct {
+    vec f, from, inverse, delta;
+} dot_constants;
+
+FA_INLINE dot_constants dot_constants_of(const dot_backward_state *s, int64_t r, float scale) {
+    return (dot_constants){vset1(scale * FA_LOG2E), vset1(-s->max[r] * FA_LOG2E), vset1(s->inverse[r]),
+                           vset1(s->delta[r])};
+}
+
 /* P and dS of four vectors: rows i and i + 16, keys j and j + 16 for lanes of each. */
-FA_INLINE void dot_four(const dot_backward_state *s, int64_t r, const float *S, const float *dP, const float *scale,
-                        vec P[4], vec dS[4]) {
-    const vec log2e = vset1(FA_LOG2E);
+FA_INLINE void dot_four(const dot_constants rows[2], const float *S, const float *dP, vec P[4], vec dS[4]) {
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-        const int64_t of = r + k / 2 * TILE_N, at = k / 2 * TILE_N * FA_STRIP_ROW + k % 2 * TILE_N;
-        const vec x = (vload(S + at) * vset1(scale[k / 2]) - vset1(s->max[of])) * log2e;
-        P[k] = dot_power(x) * vset1(s->inverse[of]);
-        dS[k] = P[k] * (vload(dP + at) - vset1(s->delta[of]));
+        const dot_constants *const row = rows + k / 2;
+        const int64_t at = k / 2 * TILE_N * FA_STRIP_ROW + k % 2 * TILE_N;
+        P[k] = dot_power(vfma(vload(S + at), row->f, row->from)) * row->inverse;
+        dS[k] = P[k] * (vload(dP + at) - row->delta);
     }
 }
 
 /* Step 2 for rows i and i + 16 of 32, from keys from..to-1. */
 FA_INLINE void dot_backward_rows(const dot_backward_state *s, int64_t r0, int i, const float *scale, int64_t from,
                                  int64_t to, char *P, char *dS) {
+    const dot_constants rows[2] = {dot_constants_of(s, r0 + i, scale[i]),
+                                   dot_constants_of(s, r0 + i + TILE_N, scale[i + TILE_N])};
     for (int64_t j = from; j < to; j += TILE_K)
 #pragma GCC unroll 4
         for (int c = 0; c < TILE_N; c += VL) {
             vec p[4], d[4];
-            dot_four(s, r0 + i, s->S + i * FA_STRIP_ROW + j + c, s->dP + i * FA_STRIP_ROW + j + c, scale, p, d);
+            dot_four(rows, s->S + i * FA_STRIP_ROW + j + c, s->dP + i * FA_STRIP_ROW + j + c, p, d);
             char *one = P + j / TILE_N * TILE_BYTES + i * 64 + c * 4;
             uvec pair = half_pair(&p[0], &p[2]);
             memcpy(one, &pair, sizeof pair);
@@ -248,9 +258,9 @@ FA_INLINE void dot_backward_rows(const dot_backward_state *s, int64_t r0, int i,
             pair = half_pair(&d[1], &d[3]);
             memcpy(one + TILE_BYTES, &pair, sizeof pair);
             one = s->dS_rows + j / TILE_K * TILE_BYTES + i * 64 + c * 4;
-            pair = half_pair(&d[0], &d[1]);
+            pair = half_join(d[0], d[1]);
             memcpy(one, &pair, sizeof pair);
-            pair = half_pair(&d[2], &d[3]);
+            pair = half_join(d[2], d[3]);
             memcpy(one + FA_TILE_KEYS / TILE_K * TILE_BYTES, &pair, sizeof pair);
         }
 }
@@ -324,10 +334,7 @@ FA_FUNC int dot_backward_block(dot_backward_state *s, fa_row row, int64_t r0, in
             memset(P + t * TILE_BYTES, 0, TILE_BYTES);
             memset(dS + t * TILE_BYTES, 0, TILE_BYTES);
         }
-    for (int i = 0; i < TILE_N; i++) {
-        const float scales[2] = {scale[i], scale[i + TILE_N]};
-        dot_backward_rows(s, r0, i, scales, from, to, P, dS);
-    }
+    for (int i = 0; i < TILE_N; i++) dot_backward_rows(s, r0, i, scale, from, to, P, dS);
     const dot_side left = {s->dS_rows + from / TILE_K * TILE_BYTES, FA_TILE_KEYS / TILE_K * TILE_BYTES, TILE_BYTES};
     const dot_side right = {s->key_pairs + from / TILE_K * 2 * s->depth * TILE_BYTES, TILE_BYTES,
                             2 * s->depth * TILE_BYTES};
@@ -349,15 +356,15 @@ FA_INLINE void dot_backward_turn(dot_backward_state *s, int64_t start, int64_t f
 
 /* Rounds a row of sums times a factor; returns whether all are finite. */
 FA_INLINE int dot_round(uint16_t *to, const float *from, int64_t n, float factor) {
-    float bad = 0;
-    for (int64_t c = 0; c < n; c++) {
-        const float x = from[c] * factor;
-        bad += x - x;
-        uint32_t bits;
-        memcpy(&bits, &x, sizeof bits);
-        to[c] = x != x ? (uint16_t)(bits >> 16 | 0x40) : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    const vec f = vset1(factor);
+    ivec finite = f == f;
+    for (int64_t c = 0; c < n; c += VL) {
+        const vec x = vload_n(from + c, n - c) * f;
+        const hvec rounded = half_vector(x);
+        finite &= x - x == vset1(0);
+        memcpy(to + c, &rounded, (size_t)(n - c < VL ? n - c : VL) * 2);
     }
-    return bad == 0;
+    return !half_any((uvec)~finite);
 }
 
 /* Step 5: columns of sums as rows of an output. */

@@ -200,12 +200,14 @@ FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec fo
     return found;
 }
 
+/* Numbers that are rounded already, side by side. */
+FA_INLINE uvec half_join(vec x, vec y) { return ((uvec)x >> 16) | (uvec)y; }
+
 /* x and y, rounded to nearest in place, ties away from zero, and side by side: a row of a left side. */
 FA_INLINE uvec half_pair(vec *x, vec *y) {
-    const uvec a = ((uvec)*x + 0x8000u) & 0xffff0000u, b = ((uvec)*y + 0x8000u) & 0xffff0000u;
-    *x = (vec)a;
-    *y = (vec)b;
-    return (a >> 16) | b;
+    *x = (vec)(((uvec)*x + 0x8000u) & 0xffff0000u);
+    *y = (vec)(((uvec)*y + 0x8000u) & 0xffff0000u);
+    return half_join(*x, *y);
 }
 
 /* The product of two rows of bfloat16 in float32, for plain rows; factor multiplies the first. */
