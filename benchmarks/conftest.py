@@ -99,6 +99,7 @@ def race(benchmark, request):
     return run
 
 
+@pytest.hookimpl(trylast=True)  # below the tables of pytest-benchmark
 def pytest_terminal_summary(terminalreporter):
     """Ratios of the medians: the best peer's by ours."""
     table = [["case", "ours", "best peer", "", "ratio"]]

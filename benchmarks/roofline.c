@@ -20,19 +20,6 @@ double peak_float32(int64_t rounds, float *kept) {
     return (double)rounds * 16 * (FA_BYTES / 4) * 2;
 }
 
-/* Divisions of float32. */
-double peak_division(int64_t rounds, float *kept) {
-    vec x[8], a;
-    for (int i = 0; i < FA_BYTES / 4; i++) a[i] = 1 + kept[0];
-    for (int i = 0; i < 8; i++) x[i] = a + (float)i;
-    for (int64_t r = 0; r < rounds; r++)
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) x[i] = a / x[i];
-    for (int i = 1; i < 8; i++) x[0] += x[i];
-    for (int i = 0; i < FA_BYTES / 4; i++) kept[2] += x[0][i];
-    return (double)rounds * 8 * (FA_BYTES / 4);
-}
-
 /* Reads of contiguous memory. */
 double read_bytes(int64_t rounds, const float *from, int64_t bytes, float *kept) {
     const int64_t vectors = bytes / FA_BYTES;

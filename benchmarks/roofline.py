@@ -1,7 +1,7 @@
 """How near kernels come to what this machine can do: ``python -m benchmarks.roofline``.
 
 Measured first are the limits of one core: multiply-adds of float32, of bfloat16 and int8 on the matrix unit where there
-is one, divisions, and reads from memory of several sizes. Then each kernel's time, and the share of it that the least
+is one, and reads from memory of several sizes. Then each kernel's time, and the share of it that the least
 work would take: on the unit that is busy longest, or for what must be read from the memory that it is in. Bounds and
 kernels are measured in turn, and the best of all rounds counts, so that a busy minute hits all of them. Each level of
 instructions that this machine has is measured in a process of its own. Limits are those of the machine, not of the
@@ -70,11 +70,10 @@ def limits(compiled: ctypes.CDLL) -> dict[str, Callable[[], float]]:
     """Return what measures each limit once: operations, or bytes, of a millisecond or so."""
     kept = np.zeros(8, np.float32)
     pointer = kept.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    for name in ("peak_float32", "peak_division", "peak_bfloat16", "peak_int8", "read_bytes"):
+    for name in ("peak_float32", "peak_bfloat16", "peak_int8", "read_bytes"):
         getattr(compiled, name).restype = ctypes.c_double
     found: dict[str, Callable[[], float]] = {
         "float32": lambda: float(compiled.peak_float32(ctypes.c_int64(20000), pointer)),
-        "division": lambda: float(compiled.peak_division(ctypes.c_int64(2000), pointer)),
     }
     if "amx_bf16" in _flags() and _on_tiles():
         found["bfloat16"] = lambda: float(compiled.peak_bfloat16(ctypes.c_int64(20000)))
@@ -183,7 +182,10 @@ def step(batch: int, heads: int, keys: int, width: int) -> Iterator[Kernel]:
 
 
 def additive(batch: int, length: int, width: int) -> Iterator[Kernel]:
-    """Additive attention, its two passes: a division and multiply-adds for each feature of a pair, then products."""
+    """Additive attention, its two passes: multiply-adds for each feature of a pair, then products.
+
+    Divisions are left out: how few there may be is up to who shares one among several.
+    """
     from fastattn import attention_backward, attention_forward, scores
 
     q, k, v, d = _arrays(*[(batch, length, width)] * 4)["float32"]
@@ -196,7 +198,7 @@ def additive(batch: int, length: int, width: int) -> Iterator[Kernel]:
     )
     for name, count, of_values, call in passes:
         useful = (count + of_values) * features
-        work = {"division": features, "float32": useful}
+        work = {"float32": useful}
         yield Kernel(name, f"{batch} x {length} x {width}", "float32", work, useful, float(4 * q.nbytes), call)
 
 
@@ -324,7 +326,10 @@ def main() -> int:
         Path(given.one).write_text(json.dumps(measured(given.seconds)), encoding="utf-8")
         return 0
     config = machine.fastattn_config()
-    parts = {level: at_level(level, given.seconds) for level in given.levels or config["levels_cpu"]}
+    parts = {
+        level: at_level(level, given.seconds)
+        for level in given.levels or [x for x in config["levels_cpu"] if x != "amx_model"]
+    }
     best: dict[str, float] = {}
     for part in parts.values():
         for name, rate in part["limits"].items():

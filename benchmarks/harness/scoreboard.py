@@ -16,13 +16,25 @@ from .report import duration, render
 
 _HALF, _ALL = PRECISIONS[:2], PRECISIONS
 
-# The cases, and the precisions of each.
+# The cases, and the precisions of each; in the order in which they are measured, long ones last, so that on a slow
+# machine few are cut.
 PUBLIC: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("dot_long_fwd", "dot_long_grad", "dot_causal_fwd", "dot_causal_grad"), _HALF),
-    **dict.fromkeys(("dot_sentence_fwd", "dot_sentence_grad", "memory_fwd"), _HALF),
-    **dict.fromkeys(("additive_fwd", "additive_grad"), _HALF),
-    **dict.fromkeys(("gemm_large_m64", "gemm_large_m1024", "lstm_fwd", "transformer_small"), _ALL),
-    **dict.fromkeys(("lstm_grad", "gru_grad", "train_letters"), _HALF),
+    "gemm_large_m64": _ALL,
+    "gemm_large_m1024": _ALL,
+    "memory_fwd": _HALF,
+    "dot_sentence_fwd": _HALF,
+    "dot_sentence_grad": _HALF,
+    "dot_causal_fwd": _HALF,
+    "lstm_fwd": _ALL,
+    "train_letters": _HALF,
+    "transformer_small": _ALL,
+    "dot_causal_grad": _HALF,
+    "gru_grad": _HALF,
+    "lstm_grad": _HALF,
+    "dot_long_fwd": _HALF,
+    "additive_fwd": _HALF,
+    "dot_long_grad": _HALF,
+    "additive_grad": _HALF,
 }
 # `torch.compile` takes longer to compile these than the whole run may: `benchmarks.compare` without --public has it.
 PEERS = ("torch_eager", "jax_jit", "onnx", "ctranslate")
@@ -97,13 +109,19 @@ def text(report: dict[str, Any]) -> str:
                 [row.title, row.precision, str(run["threads"]), times[0], _named(row.peer), times[1], ratio_of(row),
                  row.verdict]
             )  # fmt: skip
-    lines = [render(table, False), *(f"cut for want of time: {name}" for name in _cut(report))]
+    lines = [render(table, False), *_cut(report)]
     lines += [f"WRONG: {reason}" for reason in failures(report)]
     return "\n".join(lines)
 
 
 def _cut(report: dict[str, Any]) -> list[str]:
-    return [f"{name}, {run['threads']} threads" for run in report["runs"] for name in run.get("cut", ())]
+    """A line for each number of threads at which there was no time for all cases."""
+    runs = [run for run in report["runs"] if run["cut"]]
+    return [f"No time was left, with {_threads(run)}, for {', '.join(run['cut'])}." for run in runs]
+
+
+def _threads(run: dict[str, Any]) -> str:
+    return f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
 
 
 # The page. Colours are variables, so that a reader's choice of light or dark changes them all.
@@ -122,6 +140,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 0.35rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; font-size: 0.85rem; } td small { color: var(--soft); white-space: nowrap; }
+tbody td > small { display: block; }
 tr > td:first-child { font-weight: 600; }
 .faster, .slower, .even { font-weight: 700; white-space: nowrap; }
 .faster { color: var(--faster); } .slower { color: var(--slower); } .even { color: var(--even); }
@@ -135,7 +154,8 @@ details table { background: var(--band); font-size: 0.9rem; } .wrong { color: va
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.4rem; }
   thead { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
   table, tbody, tr, td { display: block; width: 100%; } tr { border-bottom: 1px solid var(--line); padding: 0.5rem 0; }
-  td { border: 0; padding: 0.1rem 0.4rem; } td[data-name]::before { content: attr(data-name) ": "; color: var(--soft); }
+  td { border: 0; padding: 0.1rem 0.4rem; } tbody td > small { display: inline; }
+  td[data-name]::before { content: attr(data-name) ": "; color: var(--soft); }
 }
 """
 
@@ -146,7 +166,7 @@ def page(report: dict[str, Any]) -> str:
     every = [row.verdict for _, found in runs for row in found]
     counts = ", ".join(f"{word} in {every.count(word)}" for word in ("faster", "even", "slower"))
     wrong = "".join(f'<li class="wrong">{escape(reason)}</li>' for reason in failures(report))
-    cut = "".join(f"<li>{escape(name)}</li>" for name in _cut(report))
+    cut = "".join(f"<p>{escape(line)}</p>" for line in _cut(report))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return f"""<!doctype html>
 <html lang="en">
@@ -163,7 +183,7 @@ def page(report: dict[str, Any]) -> str:
         " Sizes are those of a smoke test: times mean nothing." if report["smoke"] else ""
     }</p>
 {f"<p>Results of ours that are wrong:</p><ul>{wrong}</ul>" if wrong else ""}
-{f"<p>Cut, as the time was spent:</p><ul>{cut}</ul>" if cut else ""}
+{cut}
 {_origin(report)}
 {"".join(_section(run, found) for run, found in runs)}
 <h2>How to read it</h2>
@@ -207,7 +227,7 @@ def _section(run: dict[str, Any], found: Sequence[Row]) -> str:
     heads = ("Case", "Precision", "fastattn", "Best peer", "Ratio (95 %)", "fastattn is")
     body = "".join(f"<tr>{''.join(_cells(row))}</tr>\n" for row in found)
     details = "".join(_details(run, result) for result in run["results"])
-    return f"""<h2>{run["threads"]} thread{"s" if run["threads"] > 1 else ""}</h2>
+    return f"""<h2>{_threads(run)}</h2>
 <table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>
 <tbody>
 {body}</tbody></table>

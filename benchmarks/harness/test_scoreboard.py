@@ -92,7 +92,8 @@ def test_rows_that_are_lost_are_told():
     assert first.ratio == (pytest.approx(0.5 / 1.1), 0.4, 0.5)
     page = scoreboard.page(found)
     assert page.count('<span class="slower">slower</span>') == 2 and "faster in 0, even in 0, slower in 2" in page
-    assert "gemm_large_m64, 1 threads" in page and "gemm_large_m64, 1 threads" in scoreboard.text(found)
+    said = "No time was left, with 1 thread, for gemm_large_m64."
+    assert said in page and said in scoreboard.text(found)
 
 
 def test_a_finer_precision_may_take_part():
@@ -193,9 +194,9 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_shares_are_of_what_takes_longest():
-    kernel = roofline.Kernel("a", "1", "float32", {"float32": 10.0, "division": 4.0}, 10.0, 1000.0, lambda: None)
-    rates = {"0": 2.0, "float32": 100.0, "division": 20.0, "L1": 1e6}
+    kernel = roofline.Kernel("a", "1", "float32", {"float32": 10.0, "bfloat16": 4.0}, 10.0, 1000.0, lambda: None)
+    rates = {"0": 2.0, "float32": 100.0, "bfloat16": 20.0, "L1": 1e6}
     (line,) = roofline.rows_of([kernel], rates, "avx2")
-    assert line["limit"] == "division" and line["share"] == pytest.approx(0.2 / 0.5)
+    assert line["limit"] == "bfloat16" and line["share"] == pytest.approx(0.2 / 0.5)
     (line,) = roofline.rows_of([kernel], {"0": 2.0, "float32": 100.0}, "avx2")
     assert "share" not in line and "avx2" in roofline.table([line], True)

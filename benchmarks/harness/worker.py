@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkout.choose()
 
     from .. import ours, peers
-    from ..cases import select
+    from ..cases import CASES, select
     from . import machine
     from .contest import hold
     from .scoreboard import PUBLIC
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     load = machine.load_average()
     results, cut = [], []
     cases = select(options.cases or (list(PUBLIC) if options.public else None))
+    if options.public:
+        order = list(PUBLIC)
+        cases.sort(key=lambda case: order.index(case.name) if case.name in order else len(order))
     for number, case in enumerate(cases):
         print(f"  {options.threads} thread(s): {case.name}", file=sys.stderr, flush=True)
         sized, budget, precisions = case.small() if options.smoke else case, None, ()
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "missing": missing,
         "load_average": [load, machine.load_average()],
         "fastattn": machine.fastattn_config(),
-        "results": results,
+        "results": sorted(results, key=lambda result: [case.name for case in CASES].index(result["case"])),
         "cut": cut,
     }
     options.out.write_text(json.dumps(report), encoding="utf-8")
