@@ -16,7 +16,8 @@
 typedef void element, real;
 #endif
 
-enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1, FA_UNFIT = 2 }; /* unfit: done, but some result is not finite */
+/* unfit: done, but some result is not finite; plain: not done, the product needs packed weights too */
+enum fa_status { FA_OK = 0, FA_NO_MEMORY = 1, FA_UNFIT = 2, FA_PLAIN = 3 };
 enum fa_score {
 #define SCORE(NAME, ...) FA_SCORE_##NAME,
 #include "attention/scores/scores.def"
@@ -323,6 +324,25 @@ typedef struct fa_monotonic {
     real *d_key, *d_vector, *d_offset, *d_chunk_key, *d_chunk_vector; /* added to */
 } fa_monotonic;
 
+/* A gradient of weights, of a piece of rows: `rows` has their numbers, of `depth`, and `packed` their x
+ * (ops/gemm_gradient.inl). low: NULL, or K N + N reals. */
+typedef struct fa_gradient {
+    const element *x, *dy;
+    int64_t x_row, dy_row, depth, K, N;
+    const int64_t *rows;
+    char *packed;
+    real *dw, *low;
+    int32_t fresh; /* d_w and d_b are set instead of added to */
+} fa_gradient;
+
+/* Weights to be split into parts of bfloat16, 1 to 3 of a number (ops/gemm_tiles.inl). */
+typedef struct fa_split {
+    const element *w;
+    int64_t w_row, w_column, K, N;
+    int32_t parts;
+    uint16_t *split;
+} fa_split;
+
 /* A product of float32 with packed weights by parts of bfloat16: a piece k0..k0+depth-1 of K, of `rows` rows of x and
  * y, contiguous (ops/gemm_tiles.inl). */
 typedef struct fa_tiled {
@@ -364,12 +384,18 @@ typedef struct fa_narrow_kernels {
 
 /* Products on a matrix unit. */
 typedef struct fa_tiles {
-    int64_t (*bytes)(int64_t K, int64_t N);                        /* of weights in parts */
+    int64_t (*bytes)(int parts, int64_t K, int64_t N);             /* of weights */
     int64_t (*rows_bytes)(int parts, int64_t rows, int64_t depth); /* of a piece of rows */
-    void (*pack)(const real *packed, int64_t K, int64_t N, uint16_t *parts, int64_t panel0, int64_t panel1);
+    void (*pack)(const fa_split *a, int64_t panel0, int64_t panel1);
+    int (*plain)(const fa_split *a); /* whether there is a column that is not for the unit */
     void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
     fa_narrow_kernels narrow;
+    /* Gradients of weights (ops/gemm_gradient_tiles.inl): strips of 32 rows of d_w, groups of 128 columns. */
+    int64_t (*gradient_bytes)(int64_t depth, int64_t K); /* of packed x */
+    int64_t (*gradient_workspace)(int64_t depth);
+    void (*gradient_pack)(const fa_gradient *a, int64_t first, int64_t last);
+    void (*gradient)(const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db, void *workspace);
     /* Attention of bfloat16 arrays: attention/dot_tiles.inl. */
     int64_t (*attention_workspace)(const fa_attention *, int64_t rows);
     void (*attention)(const fa_attention *, const fa_plan *, int64_t task, void *workspace);

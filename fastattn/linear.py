@@ -6,6 +6,7 @@ a matrix unit, one order of sums of products of parts. Matrices of narrower type
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 # same bits in any product. Three parts of a number, six products, would be exact enough for every precision and 1.5
 # times as fast for many rows; but a row alone takes longer there, and a decoder's step three times as long in all.
 LEAST_FOR_TILES, MOST_PARTS = 1 << 20, 2
+
+# In "medium", one product of half the bytes, less is enough; and for a gradient of a matrix, which no row has alone.
+LEAST_IN_MEDIUM, LEAST_FOR_GRADIENT = 1 << 18, 1 << 14
+
+# A matrix as a matrix unit reads it, and whether all of its numbers are for the unit: else products need panels too.
+Parts = tuple[Array, bool]
 
 MOST_OF_INT8 = 1 << 17  # products of numbers up to 127 whose sum 32 bits hold
 
@@ -51,8 +58,9 @@ class PackedWeights:
 
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
-    matrices of 2^20 elements and more are multiplied at the level ``amx`` as sums of bfloat16 products: faster from 16
-    rows up, slower below; their parts take 6 bytes for each element beside the 4 of float32.
+    matrices of 2^20 elements and more, in ``"medium"`` of 2^18, are multiplied at the level ``amx`` as sums of bfloat16
+    products: faster from 16 rows up, slower below; their parts take 4 bytes, or 2, for each element beside the 4 of
+    float32.
 
     Examples
     --------
@@ -69,8 +77,8 @@ class PackedWeights:
         w = _matrix(w)
         self._shape = w.shape
         self._narrow = None if dtype is None else _narrow(w, dtype)
-        self._panels = self._pack(w, transposed=False) if self._narrow is None else None
-        self._parts: dict[bool, Array | None] = {}
+        self._panels = self._first(w) if self._narrow is None else None
+        self._parts: dict[tuple[bool, int], Parts | None] = {}
         # Packed when it is first needed; a copy, so that both products see the same weights.
         self._transposed: Array | None = None
 
@@ -106,10 +114,7 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
-        if self._narrow is not None:
-            return _product(x, self._narrow, self._shape, out, bias, relu)
-        assert self._panels is not None
-        return _product(x, self._panels, self._shape, out, bias, relu, self._parts_of(False))
+        return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -126,7 +131,7 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
-        return _product(dy, self._panels_transposed(), self._shape[::-1], out, parts=self._parts_of(True))
+        return _product(dy, self._multiply, True, self.dtype, self._shape[::-1], out)
 
     @property
     def panels(self) -> Array:
@@ -151,16 +156,35 @@ class PackedWeights:
             self._transposed = self._pack(self._unpacked(), transposed=True)
         return self._transposed
 
-    def _parts_of(self, transposed: bool) -> Array | None:
+    def _multiply(self, transposed: bool, x: Array, y: Array, bias: Array | None, relu: bool) -> None:
+        narrow = None if transposed else self._narrow
+        if narrow is not None:
+            core.gemm_narrow(x, narrow.packed, y, narrow.scales, narrow.plain, bias, relu)
+            return
+        parts = self._parts_of(transposed)
+        panels = self._transposed if transposed else self._panels
+        if panels is None and (parts is None or not parts[1]):
+            panels = self._panels_of(transposed)
+        if not core.gemm(x, panels, y, bias, relu, parts and parts[0]):
+            core.gemm(x, self._panels_of(transposed), y, bias, relu, parts and parts[0])
+
+    def _panels_of(self, transposed: bool) -> Array:
+        return self._panels_transposed() if transposed else self._packed
+
+    def _parts_of(self, transposed: bool) -> Parts | None:
         """The matrix, or its transpose, as a matrix unit reads it, made at the first product; None: not on one."""
-        if not on_tiles(self._shape):
+        count = parts_on_tiles(self._shape)
+        if not count:
             return None
-        if transposed not in self._parts:
-            panels, shape = (
-                (self._panels_transposed(), self._shape[::-1]) if transposed else (self._packed, self._shape)
-            )
-            self._parts[transposed] = split_parts(panels, shape)
-        return self._parts[transposed]
+        if (transposed, count) not in self._parts:
+            self._parts[transposed, count] = self._split(transposed, count)
+        return self._parts[transposed, count]
+
+    def _split(self, transposed: bool, count: int) -> Parts | None:
+        return split_parts(self._unpacked(), transposed, count)
+
+    def _first(self, w: Array) -> Array | None:
+        return self._pack(w, transposed=False)
 
     def _pack(self, w: Array, transposed: bool) -> Array:
         return pack_panels(w, transposed)
@@ -191,8 +215,14 @@ def matmul(x: Array, w: Array) -> Array:
     """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
     if type(w) is not np.ndarray or w.ndim != 2 or w.dtype.char not in "fd":
         w = _matrix(w)
-    packed = pack_panels(w, transposed=False)
-    return _product(x, packed, w.shape, None, parts=split_parts(packed, w.shape))
+
+    def multiply(transposed: bool, x: Array, y: Array, bias: Array | None, relu: bool) -> None:
+        count = parts_on_tiles(w.shape)
+        parts = split_parts(w, False, count) if count else None
+        if parts is None or not (parts[1] and core.gemm(x, None, y, parts=parts[0])):
+            core.gemm(x, pack_panels(w, transposed=False), y, parts=parts and parts[0])
+
+    return _product(x, multiply, False, w.dtype.newbyteorder("="), w.shape, None)
 
 
 def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Array | None = None) -> Array:
@@ -214,6 +244,12 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     array, shape (K, N)
         `out` if it was given.
 
+    Notes
+    -----
+    At the level ``amx``, in the precision ``"medium"`` of `fastattn.set_float32_precision`, gradients of 2^14 elements
+    and more are float32 sums of products of bfloat16 numbers, to which x and dy are rounded: an element errs by at most
+    ``2 u A`` beside the error of float32 sums, with u = 2^-8 and A the sum of ``|x dy|``.
+
     Examples
     --------
     >>> import numpy as np
@@ -233,13 +269,15 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
     shape = (x.shape[-1], dy.shape[-1])
     more: Any = {"contiguous": True, "maker": "zeros"}
+    tiled = gradient_on_tiles(shape)
     if sums is not None:
         sums = output_array("sums", sums, shape[1:], flat_x.dtype, (x, dy), **more)
     if out is not None:
-        core.gemm_tn(flat_x, flat_dy, output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more), sums, True)
+        own = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
+        core.gemm_tn(flat_x, flat_dy, own, sums, True, tiled)
         return out
     dw = np.zeros(shape, flat_x.dtype) if sums is not None else core.empty(shape, flat_x.dtype)
-    core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None)
+    core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None, tiled)
     return like(given, dw)
 
 
@@ -306,34 +344,43 @@ def has_unit() -> bool:
     return core.gemm_parts_bytes(np.empty(0, np.float32), 1, 1) > 0
 
 
-def on_tiles(shape: tuple[int, ...]) -> bool:
-    """Whether a matrix of this shape is for a matrix unit, in the precision of this thread."""
-    return shape[0] * shape[1] >= LEAST_FOR_TILES and (core.parts(True) or core.parts(False)) <= MOST_PARTS
+def parts_on_tiles(shape: tuple[int, ...]) -> int:
+    """By how many parts a matrix of this shape is multiplied on a matrix unit, in this thread; 0: by none."""
+    count, size = core.parts(True) or core.parts(False), shape[0] * shape[1]
+    least = min(LEAST_FOR_TILES, LEAST_IN_MEDIUM) if count == 1 else LEAST_FOR_TILES
+    return count if size >= least and count <= MOST_PARTS else 0
 
 
-def split_parts(packed: Array, shape: tuple[int, ...]) -> Array | None:
-    """Return the parts of a packed matrix of this shape for a matrix unit; None: it is not multiplied on one."""
-    size = core.gemm_parts_bytes(packed, shape[0], shape[1]) if on_tiles(shape) else 0
-    if not size:
-        return None
-    parts = core.aligned_empty((size,), np.dtype(np.uint8))
-    core.gemm_split(packed, shape[0], shape[1], parts)
-    return parts
+def gradient_on_tiles(shape: tuple[int, ...]) -> bool:
+    """Whether the gradient of a matrix of this shape is for a matrix unit, in the precision of this thread."""
+    return shape[0] * shape[1] >= LEAST_FOR_GRADIENT and (core.parts(True) or core.parts(False)) == 1
+
+
+def split_parts(w: Array, transposed: bool, count: int, memory: Array | None = None) -> Parts | None:
+    """Return so many parts of w, or its transpose, for a matrix unit, in memory of before; None: there is no unit."""
+    w = core.unit(w, False)
+    if memory is None:
+        rows, columns = w.shape[::-1] if transposed else w.shape
+        size = core.gemm_parts_bytes(w, rows, columns, count)
+        if not size:
+            return None
+        memory = core.aligned_empty((size,), np.dtype(np.uint8))
+    return memory, core.gemm_split(w, transposed, memory)
 
 
 def _product(
     x: Array,
-    packed: Array | Narrow,
+    multiply: Callable[[bool, Array, Array, Array | None, bool], None],
+    transposed: bool,
+    dtype: np.dtype[Any],
     shape: tuple[int, ...],
     out: Array | None,
     bias: Array | None = None,
     relu: bool = False,
-    parts: Array | None = None,
 ) -> Array:
     given, x = x, float_array("x", x)
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
-    dtype = packed.dtype if isinstance(packed, np.ndarray) else np.dtype(np.float32)
     if x.dtype.char != dtype.char:
         raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, cast("x", x, dtype)))
     if bias is not None:
@@ -353,10 +400,7 @@ def _product(
         y = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
     rows = math.prod(x.shape[:-1])
     flat_x, flat_y = core.unit(x.reshape(rows, shape[0])), y.reshape(rows, shape[1])
-    if isinstance(packed, np.ndarray):
-        core.gemm(flat_x, packed, flat_y, bias, relu, parts)
-    else:
-        core.gemm_narrow(flat_x, packed.packed, flat_y, packed.scales, packed.plain, bias, relu)
+    multiply(transposed, flat_x, flat_y, bias, relu)
     if out is not None:
         return out
     return y if type(given) is np.ndarray else like(given, y)

@@ -69,3 +69,64 @@ def test_only_float32_has_parts(monkeypatch):
     exact = linear.PackedWeights(w).matmul(x)
     with fastattn.float32_precision("medium"):
         assert same_bits(linear.PackedWeights(w).matmul(x), exact)
+
+
+def test_parts_follow_the_value_and_the_precision(monkeypatch):
+    """Their memory is used again, for another value and beside parts of another number."""
+    monkeypatch.setattr(linear, "LEAST_FOR_TILES", 1)
+    monkeypatch.setattr(linear, "MOST_PARTS", 3)
+    rng = np.random.default_rng(2)
+    parameter = layers.Parameter(rng.standard_normal((70, 130)).astype(np.float32))
+    x, dy = (rng.standard_normal(shape).astype(np.float32) for shape in ((9, 70), (9, 130)))
+    for _ in range(3):
+        fresh = linear.PackedWeights(parameter.value)
+        for precision in ("medium", "highest", "high", "medium"):
+            with fastattn.float32_precision(precision):
+                assert same_bits(parameter.packed().matmul(x), fresh.matmul(x))
+                assert same_bits(parameter.packed().matmul_transposed(dy), fresh.matmul_transposed(dy))
+        with parameter.edit() as value:
+            value *= np.float32(1.7)
+
+
+@pytest.mark.parametrize("made", [layers.GRU, layers.LSTM])
+def test_recurrent_layers(monkeypatch, made):
+    """Steps have the bits of the walk, and the backward pass the precision of the forward pass."""
+    monkeypatch.setattr(linear, "LEAST_FOR_TILES", 1)
+    monkeypatch.setattr(linear, "LEAST_FOR_GRADIENT", 1)
+    rng = np.random.default_rng(3)
+    layer = made(70, 40, rng=rng)
+    x, dy = (rng.standard_normal((3, 5, width)).astype(np.float32) for width in (70, 40))
+    found = {}
+    for precision in ("highest", "medium"):
+        gradients = []
+        with fastattn.float32_precision(precision):
+            y, _, backward = layer.vjp(x)
+            state = None
+            for t in range(5):
+                state = layer.cell.forward(x[:, t], state if t else layer.cell.zeros(3) if made is layers.GRU else None)
+                assert same_bits(state if made is layers.GRU else state[0], np.ascontiguousarray(y[:, t]))
+            gradients += [backward(dy)[0], layer.w_input.gradient.copy()]
+            layer.w_input.gradient = np.zeros_like(layer.w_input.value)
+            backward = layer.vjp(x)[2]
+        assert same_bits(backward(dy)[0], gradients[0]) and same_bits(layer.w_input.gradient, gradients[1])
+        layer.w_input.gradient = np.zeros_like(layer.w_input.value)
+        found[precision] = [y, *gradients]
+    on_the_unit = fastattn.show_config(as_dict=True)["level"] in ("amx", "amx_model")
+    for exact, rounded in zip(*found.values()):
+        assert same_bits(exact, rounded) is not on_the_unit
+        np.testing.assert_allclose(rounded, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_gradients_of_weights(monkeypatch):
+    monkeypatch.setattr(linear, "LEAST_FOR_GRADIENT", 70 * 40)
+    rng = np.random.default_rng(4)
+    x, dy = (rng.standard_normal((100, width)).astype(np.float32) for width in (70, 40))
+    exact = linear.weight_gradient(x, dy)
+    on_the_unit = fastattn.show_config(as_dict=True)["level"] in ("amx", "amx_model")
+    for precision in ("highest", "high", "medium"):
+        with fastattn.float32_precision(precision):
+            same = same_bits(linear.weight_gradient(x, dy), exact)
+            assert same is not (precision == "medium" and on_the_unit)
+            assert same_bits(linear.weight_gradient(x[:, 1:], dy), exact[1:])  # too small
+            wide = linear.weight_gradient(x.astype(np.float64), dy.astype(np.float64))
+        assert same_bits(wide, linear.weight_gradient(x.astype(np.float64), dy.astype(np.float64)))

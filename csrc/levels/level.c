@@ -29,7 +29,6 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 #include "../attention/backward.inl"
 #include "../ops/gemm.inl"
 #include "../ops/gemm_gradient.inl"
-#include "../ops/relu.inl"
 #include "../ops/rotary.inl"
 #include "../ops/logarithms.inl"
 #include "../ops/largest.inl"

@@ -17,6 +17,7 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 
 #include "../ops/gemm_tiles.inl"
 #include "../ops/narrow_tiles.inl"
+#include "../ops/gemm_gradient_tiles.inl"
 #include "../attention/dot_tiles.inl"
 #include "../attention/dot_tiles_backward.inl"
 
@@ -26,9 +27,14 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 const fa_tiles FA_JOIN(FA_LEVEL) = {tiles_bytes,
                                     tiles_rows_bytes,
                                     tiles_pack,
+                                    tiles_plain,
                                     tiles_split,
                                     tiles_multiply,
                                     .narrow = {narrow_tiles_rows_bytes, narrow_tiles_make, narrow_tiles_multiply},
+                                    .gradient_bytes = tiles_gradient_bytes,
+                                    .gradient_workspace = tiles_gradient_workspace,
+                                    .gradient_pack = tiles_gradient_pack,
+                                    .gradient = tiles_gradient,
                                     .attention_workspace = dot_tiles_workspace,
                                     .attention = dot_tiles_forward,
                                     .attention_backward_workspace = dot_tiles_backward_workspace,

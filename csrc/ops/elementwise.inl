@@ -1,4 +1,5 @@
-/* exp, tanh and sigmoid over an array (x may be y), y += scale x, and rows scaled to unit length for cosine scores.
+/* exp, tanh and sigmoid over an array (x may be y), y += scale x, the gradient of relu, and rows scaled to unit length
+ * for cosine scores.
  *
  *   y_t = x_t / |x|,  d_x = (d_y - y (y . d_y)) / |x|;  a zero row gives zeros and a zero gradient.
  * |x| is taken of x / max |x|, so that squares neither overflow nor vanish. 1 / |x| is kept as two factors, of which
@@ -22,6 +23,12 @@ FA_FUNC void add_scaled(const real *x, double scale, real *y, int64_t first, int
     const vec factor = vset1((real)scale);
     for (int64_t i = first; i < last; i += VL)
         vstore_n(y + i, vfma(factor, vload_n(x + i, last - i), vload_n(y + i, last - i)), last - i);
+}
+
+/* d becomes 0 where the result y is 0, or NaN. A pass over both. */
+FA_FUNC void relu_backward(const element *y, element *d, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += VL)
+        estore_n(d + i, vselect_lt(vset1(0), eload_n(y + i, last - i), eload_n(d + i, last - i), vset1(0)), last - i);
 }
 
 /* The power of two by which a row is multiplied first, so that neither its length nor the reciprocal leaves the normal

@@ -67,9 +67,9 @@ FA_FUNC void gemm_tn_pack(const element *x, int64_t x_row, const int64_t *rows, 
     }
 }
 
-/* n columns of the rows into a panel, and the sum of the rows. */
-FA_INLINE void tn_panel(const element *src, int64_t row_stride, const int64_t *rows, int64_t depth, const int64_t n,
-                        real *panel, real *sums) {
+/* n columns of the rows into a panel, if it is to be kept, and the sum of the rows. */
+FA_INLINE void tn_panel(const int kept, const element *src, int64_t row_stride, const int64_t *rows, int64_t depth,
+                        const int64_t n, real *panel, real *sums) {
     const int vectors = (int)((n + VL - 1) / VL);
     vec total[PW / VL];
     for (int v = 0; v < vectors; v++) total[v] = vset1(0);
@@ -81,7 +81,7 @@ FA_INLINE void tn_panel(const element *src, int64_t row_stride, const int64_t *r
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; v++) {
                 vec row = eload_n(src + rows[m] * row_stride + v * VL, n - v * VL);
-                vstore(panel + m * PW + v * VL, row);
+                if (kept) vstore(panel + m * PW + v * VL, row);
                 sum[v] = sum[v] + row;
             }
         for (int v = 0; v < vectors; v++) total[v] = total[v] + sum[v];
@@ -111,9 +111,9 @@ FA_FUNC void gemm_tn(int fresh, const real *packed, const int64_t *rows, const e
         const element *src = dy + p * PW;
         real *out = dw + p * PW;
         if (n == PW)
-            tn_panel(src, dy_row, rows, depth, PW, b, tile);
+            tn_panel(1, src, dy_row, rows, depth, PW, b, tile);
         else
-            tn_panel(src, dy_row, rows, depth, n, b, tile);
+            tn_panel(1, src, dy_row, rows, depth, n, b, tile);
         if (db) tn_add(fresh, db + p * PW, low ? low_b + p * PW : NULL, tile, n);
         for (int64_t t = tile0; t < tile1; t++) {
             const real *a = packed + t * tn_tile(depth);

@@ -3,7 +3,8 @@
  * A float32 number is the sum of three bfloat16 numbers, x = x1 + x2 + x3, each the nearest to what is left; of the
  * nine products of parts, six are as good as all (the others are below 2^-24), three (x1 w1, x1 w2, x2 w1) give 16
  * bits, one gives 8.
- *   1. pack: panels of w into parts, once:  [N / 64][K / 32][64 / 16] tiles of 32 k and 16 columns, each part in turn
+ *   1. pack: panels of w into as many parts, once:  [N / 64][K / 32][64 / 16] tiles of 32 k and 16 columns, each part
+ *      in turn
  *   2. split: a piece of K of the rows of x into parts, [M / 16][K / 32] tiles
  *   3. multiply: for each 32 rows and 32 columns the products of each 32 k into four registers, the smallest first:
  *      3*1 2*1 2*2 1*2 1*3 1*1  or  2*1 1*2 1*1  or  1*1
@@ -12,8 +13,8 @@
  * The unit takes what is below the smallest normal number for zero, infinity less infinity is NaN, and a part may be
  * beyond the largest one. So a row of x with a number that is neither zero nor of size 2^-56 to 2^72 is a plain row,
  * and a column of w with one neither zero nor of size 2^-40 to 2^24 a plain column: parts are zeros there, and gemm
- * computes the elements afterwards. All other products are of size 2^-96 at least, so that what is lost below 2^-126 is
- * 2^-30 of a product.
+ * computes the elements afterwards, if it has packed weights; without them whoever calls looks for plain rows. All
+ * other products are of size 2^-96 at least, so that what is lost below 2^-126 is 2^-30 of a product.
  *
  * An element (m, n) is computed the same way whatever rows and columns are beside it: from row m of x and column n of w
  * alone, in the order of k; pieces are of whole blocks of 32, and a register goes through memory without a change.
@@ -31,8 +32,6 @@
 #define FA_TILE_FILE "../tile/amx_model.h"
 #endif
 #include FA_TILE_FILE
-
-#define W_PARTS 3 /* of packed weights: products of fewer take the first */
 
 /* A number of x is of size 2^-56 to 2^72 where this sum has bit 30, its exponent being 71 to 198; one of w is of size
  * 2^-40 to 2^24, its exponent being 87 to 150, where it has bits 30 and 29. */
@@ -62,13 +61,13 @@ FA_FUNC int64_t tiles_rows_bytes(int parts, int64_t rows, int64_t depth) {
 }
 
 /* Bytes of packed parts: panels one after the other, then a bit for each plain column. */
-FA_INLINE int64_t panel_bytes(int64_t K) { return tile_blocks(K) * W_PARTS * (PW / TILE_N) * TILE_BYTES; }
-FA_FUNC int64_t tiles_bytes(int64_t K, int64_t N) {
+FA_INLINE int64_t panel_bytes(int parts, int64_t K) { return tile_blocks(K) * parts * (PW / TILE_N) * TILE_BYTES; }
+FA_FUNC int64_t tiles_bytes(int parts, int64_t K, int64_t N) {
     const int64_t panels = (N + PW - 1) / PW;
-    return fa_size_mul(panels, tiles_rows_bytes(W_PARTS, PW, K) + 8);
+    return fa_size_mul(panels, tiles_rows_bytes(parts, PW, K) + 8);
 }
-FA_INLINE char *plain_columns(const void *parts, int64_t K, int64_t N, int64_t panel) {
-    return (char *)parts + (N + PW - 1) / PW * panel_bytes(K) + panel * (int64_t)sizeof(uint64_t);
+FA_INLINE char *plain_columns(const void *packed, int parts, int64_t K, int64_t N, int64_t panel) {
+    return (char *)packed + (N + PW - 1) / PW * panel_bytes(parts, K) + panel * (int64_t)sizeof(uint64_t);
 }
 
 /* One row of a tile, for all blocks of the piece: numbers i and i + 16 of a block are a pair. Returns whether the row
@@ -109,7 +108,8 @@ FA_INLINE void split_rows(const fa_tiled *a, const int parts, int64_t tile0, int
 }
 
 /* Two rows of a panel, a pair, as a row of four tiles of each part. */
-FA_INLINE void split_pair(const int careful, const real *first, const real *second, char *to, uvec *in) {
+FA_INLINE void split_pair(const int careful, const int parts, const real *first, const real *second, char *to,
+                          uvec *in) {
 #pragma GCC unroll 4
     for (int c = 0; c < PW; c += VL) {
         uvec bits[2] = {(uvec)vload(first + c), (uvec)vload(second + c)};
@@ -122,38 +122,43 @@ FA_INLINE void split_pair(const int careful, const real *first, const real *seco
             }
             in[c / VL] &= good;
         }
-        split(bits[0], bits[1], W_PARTS, to + c / TILE_N * W_PARTS * TILE_BYTES + c % TILE_N * 4);
+        split(bits[0], bits[1], parts, to + c / TILE_N * parts * TILE_BYTES + c % TILE_N * 4);
     }
 }
 
-/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers out of range are zeros, `in` has
- * IN_W for each column without any; else it may lack some of these for zeros, too. */
-FA_INLINE void split_panel(const int careful, const real *panel, int64_t K, char *to, uvec *in) {
+/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers
+ * out of range are zeros, `in` has IN_W for each column without any; else it may lack some of these for zeros, too. */
+FA_INLINE void split_panel(const int careful, const int parts, const fa_split *a, int64_t p, char *to, uvec *in) {
     static const real zeros[PW];
     for (int c = 0; c < PW / VL; c++) in[c] = (uvec){0} + IN_W;
-    for (int64_t k = 0; k < K; k += TILE_K, panel += TILE_K * PW, to += PW / TILE_N * W_PARTS * TILE_BYTES)
+    for (int64_t k = 0; k < a->K; k += TILE_K, to += PW / TILE_N * parts * TILE_BYTES) {
+        const int64_t depth = a->K - k < TILE_K ? a->K - k : TILE_K;
+        real block[TILE_K * PW];
+        const real *w = a->w + k * a->w_row + p * PW * a->w_column;
+        gemm_pack(w, a->w_row, a->w_column, depth, a->N - p * PW, block, 0, 1);
         for (int i = 0; i < TILE_N; i++) {
-            const real *first = k + i < K ? panel + i * PW : zeros;
-            const real *second = k + TILE_N + i < K ? panel + (TILE_N + i) * PW : zeros;
-            split_pair(careful, first, second, to + i * 64, in);
+            const real *first = i < depth ? block + i * PW : zeros;
+            const real *second = TILE_N + i < depth ? block + (TILE_N + i) * PW : zeros;
+            split_pair(careful, parts, first, second, to + i * 64, in);
         }
+    }
 }
 
 /* Panels panel0..panel1-1. */
-FA_FUNC void tiles_pack(const real *packed, int64_t K, int64_t N, uint16_t *parts, int64_t panel0, int64_t panel1) {
+FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, int64_t panel1) {
     for (int64_t p = panel0; p < panel1; p++) {
-        char *to = (char *)parts + p * panel_bytes(K);
+        char *to = (char *)a->split + p * panel_bytes(parts, a->K);
         uvec in[PW / VL], all = (uvec){0} + IN_W;
         uint64_t plain = 0;
         int good = 1;
-        split_panel(0, packed + p * K * PW, K, to, in);
+        split_panel(0, parts, a, p, to, in);
         for (int c = 0; c < PW / VL; c++) all &= in[c];
         for (int i = 0; i < VL; i++) good &= all[i] == IN_W;
         if (!good) {
-            split_panel(1, packed + p * K * PW, K, to, in);
+            split_panel(1, parts, a, p, to, in);
             for (int c = 0; c < PW; c++) plain |= (uint64_t)(in[c / VL][c % VL] != IN_W) << c;
         }
-        memcpy(plain_columns(parts, K, N, p), &plain, sizeof plain);
+        memcpy(plain_columns(a->split, parts, a->K, a->N, p), &plain, sizeof plain);
     }
 }
 
@@ -164,7 +169,7 @@ FA_FUNC void tiles_pack(const real *packed, int64_t K, int64_t N, uint16_t *part
     TILE_LOAD(5, a + a_tile + (p - 1) * TILE_BYTES, 64)
 #define LOAD_COLUMNS(p)                                                                                                \
     TILE_LOAD(6, b + (p - 1) * TILE_BYTES, 64);                                                                        \
-    TILE_LOAD(7, b + (W_PARTS + p - 1) * TILE_BYTES, 64)
+    TILE_LOAD(7, b + (parts + p - 1) * TILE_BYTES, 64)
 #define MULTIPLY_FOUR()                                                                                                \
     TILE_BFLOAT16(0, 4, 6);                                                                                            \
     TILE_BFLOAT16(1, 4, 7);                                                                                            \
@@ -185,7 +190,7 @@ FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a,
         TILE_LOAD(2, sums + 512, 128);
         TILE_LOAD(3, sums + 528, 128);
     }
-    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * W_PARTS * TILE_BYTES) {
+    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * parts * TILE_BYTES) {
         if (parts == 3) {
             LOAD_ROWS(3);
             LOAD_COLUMNS(1);
@@ -224,21 +229,21 @@ FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a,
  * in 7. */
 #define COLUMN(c)                                                                                                      \
     if (parts == 3) {                                                                                                  \
-        TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                              \
+        TILE_LOAD(7, b + (c * parts) * TILE_BYTES, 64);                                                                \
         TILE_BFLOAT16(c, 6, 7);                                                                                        \
         TILE_BFLOAT16(c, 5, 7);                                                                                        \
-        TILE_LOAD(7, b + (c * W_PARTS + 1) * TILE_BYTES, 64);                                                          \
+        TILE_LOAD(7, b + (c * parts + 1) * TILE_BYTES, 64);                                                            \
         TILE_BFLOAT16(c, 5, 7);                                                                                        \
         TILE_BFLOAT16(c, 4, 7);                                                                                        \
-        TILE_LOAD(7, b + (c * W_PARTS + 2) * TILE_BYTES, 64);                                                          \
+        TILE_LOAD(7, b + (c * parts + 2) * TILE_BYTES, 64);                                                            \
         TILE_BFLOAT16(c, 4, 7);                                                                                        \
     } else if (parts == 2) {                                                                                           \
-        TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                              \
+        TILE_LOAD(7, b + (c * parts) * TILE_BYTES, 64);                                                                \
         TILE_BFLOAT16(c, 5, 7);                                                                                        \
-        TILE_LOAD(7, b + (c * W_PARTS + 1) * TILE_BYTES, 64);                                                          \
+        TILE_LOAD(7, b + (c * parts + 1) * TILE_BYTES, 64);                                                            \
         TILE_BFLOAT16(c, 4, 7);                                                                                        \
     }                                                                                                                  \
-    TILE_LOAD(7, b + (c * W_PARTS) * TILE_BYTES, 64);                                                                  \
+    TILE_LOAD(7, b + (c * parts) * TILE_BYTES, 64);                                                                    \
     TILE_BFLOAT16(c, 4, 7)
 
 FA_INLINE void strip(int fresh, const int parts, int rows, int64_t blocks, const char *a, const char *b, float *sums) {
@@ -254,7 +259,7 @@ FA_INLINE void strip(int fresh, const int parts, int rows, int64_t blocks, const
         TILE_LOAD(2, sums + 32, 256);
         TILE_LOAD(3, sums + 48, 256);
     }
-    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * W_PARTS * TILE_BYTES) {
+    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * parts * TILE_BYTES) {
         TILE_LOAD(4, a, 64);
         if (parts > 1) {
             TILE_LOAD(5, a + TILE_BYTES, 64);
@@ -309,7 +314,7 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
     const int64_t blocks = tile_blocks(a->depth), a_tile = blocks * parts * TILE_BYTES;
     const int64_t n = a->N - panel * PW < PW ? a->N - panel * PW : PW;
     const char *columns =
-        (const char *)a->parts_of_w + panel * panel_bytes(a->K) + a->k0 / TILE_K * panel_bytes(TILE_K);
+        (const char *)a->parts_of_w + panel * panel_bytes(parts, a->K) + a->k0 / TILE_K * panel_bytes(parts, TILE_K);
     const int fresh = a->k0 == 0, done = a->k0 + a->depth == a->K, relu = done && a->relu;
     const int few = a->rows <= TILE_N;
     const real *bias = done && a->bias ? a->bias + panel * PW : NULL;
@@ -328,19 +333,37 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
         for (int64_t c = 0; c < n; c += 2 * TILE_N) {
             const int64_t wide = n - c < 2 * TILE_N ? n - c : 2 * TILE_N;
             if (!fresh) sums_load(sums, 2 * TILE_N, y + c, a->N, rows, wide);
-            square(fresh, parts, blocks, in, a_tile, columns + c / TILE_N * W_PARTS * TILE_BYTES, sums);
+            square(fresh, parts, blocks, in, a_tile, columns + c / TILE_N * parts * TILE_BYTES, sums);
             sums_store(sums, 2 * TILE_N, y + c, a->N, rows, wide, bias ? bias + c : NULL, relu);
         }
     }
     TILES_END();
-    if (done) {
+    if (done && a->packed) {
         uint64_t plain;
-        memcpy(&plain, plain_columns(a->parts_of_w, a->K, a->N, panel), sizeof plain);
+        memcpy(&plain, plain_columns(a->parts_of_w, parts, a->K, a->N, panel), sizeof plain);
         multiply_plain(a, panel, plain, first, last);
     }
 }
 
 /* The kernels, one for each number of parts. */
+FA_FUNC void tiles_pack(const fa_split *a, int64_t panel0, int64_t panel1) {
+    if (a->parts == 3)
+        split_panels(3, a, panel0, panel1);
+    else if (a->parts == 2)
+        split_panels(2, a, panel0, panel1);
+    else
+        split_panels(1, a, panel0, panel1);
+}
+/* Whether there is a plain column. */
+FA_FUNC int tiles_plain(const fa_split *a) {
+    uint64_t any = 0;
+    for (int64_t p = 0; p * PW < a->N; p++) {
+        uint64_t plain;
+        memcpy(&plain, plain_columns(a->split, a->parts, a->K, a->N, p), sizeof plain);
+        any |= plain;
+    }
+    return any != 0;
+}
 FA_FUNC void tiles_split(const fa_tiled *a, int64_t tile0, int64_t tile1) {
     if (a->parts == 3)
         split_rows(a, 3, tile0, tile1);

@@ -46,7 +46,7 @@ static int api_pack(int dtype, const void *w, int64_t row_stride, int64_t column
 
 static int api_matmul(int dtype, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
                       int64_t N) {
-    return fa_gemm(fa_api_kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, 0, fa_threads);
+    return fa_gemm(fa_api_kernels(dtype), x, x_row, packed, y, M, K, N, 0, 0, 0, 0, fa_threads);
 }
 
 const fastattn_api fa_api = {

@@ -40,21 +40,21 @@ void fa_set_parts(int parts, int of_thread) {
         process_parts = parts;
 }
 
-int64_t fa_gemm_parts_bytes(const fa_kernels *k, int64_t K, int64_t N) {
-    return k->tiles && K > 0 && N > 0 ? k->tiles->bytes(K, N) : 0;
+int64_t fa_gemm_parts_bytes(const fa_kernels *k, int parts, int64_t K, int64_t N) {
+    return k->tiles && K > 0 && N > 0 ? k->tiles->bytes(parts, K, N) : 0;
 }
 
-FA_BODY(pack_parts, product, k->tiles->pack(a->w, a->K, a->N, a->y, first, last))
+FA_BODY(pack_parts, fa_split, k->tiles->pack(a, first, last))
 
-void fa_gemm_split(const fa_kernels *k, const void *packed, int64_t K, int64_t N, void *parts, int n_threads) {
-    const product a = {.w = packed, .y = parts, .K = K, .N = N};
-    fa_for(k, pack_parts, &a, .items = ceil_div(N, k->panel_width),
-           .threads = threads_for((double)K * (double)N * 16, n_threads));
+int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads) {
+    fa_for(k, pack_parts, a, .items = ceil_div(a->N, k->panel_width),
+           .threads = threads_for((double)a->K * (double)a->N * 16, n_threads));
+    return k->tiles->plain(a);
 }
 
 /* A product on the unit: blocks of rows, and pieces of K, of which rows are split into parts once, by all threads. A
- * block's parts stay in L2: 768 KiB. */
-#define TILED_ROWS 256
+ * block's parts stay in L2, 768 KiB, while weights come from L3 or memory. */
+#define TILED_PARTS_OF_ROWS 768
 #define TILED_DEPTH 512
 
 typedef struct {
@@ -70,7 +70,7 @@ FA_BODY(multiply_tiles, tiled, {
 })
 
 static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threads) {
-    const int64_t panels = ceil_div(call.N, k->panel_width), block = least(M, TILED_ROWS);
+    const int64_t panels = ceil_div(call.N, k->panel_width), block = least(M, TILED_PARTS_OF_ROWS / call.parts);
     const int64_t depth = least(call.K, TILED_DEPTH);
     const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth));
     tiled a = {.call = call, .shares = 1};
@@ -89,20 +89,22 @@ static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threa
             fa_for(k, split_rows, &a, .items = ceil_div(a.call.rows, 16), .threads = n_threads);
             fa_for(k, multiply_tiles, &a, .items = panels * a.shares, .threads = n_threads);
         }
+        for (int64_t r = 0; !call.packed && r < a.call.rows; r++)
+            if (a.call.plain_rows[r]) return FA_PLAIN;
     }
     return FA_OK;
 }
 
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, const void *bias, int relu, const void *parts, int n_threads) {
+            int64_t N, const void *bias, int relu, const void *split, int parts, int n_threads) {
     if (M == 0 || N == 0) return FA_OK;
     /* With few rows the weights are the work: reading one costs as much as about 8 multiply-adds. */
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)N * (double)K, n_threads);
-    if (parts) {
+    if (split) {
         fa_tiled call = {
-            .x = x, .x_row = x_row, .packed = packed, .parts_of_w = parts, .y = y, .bias = bias, .K = K, .N = N};
+            .x = x, .x_row = x_row, .packed = packed, .parts_of_w = split, .y = y, .bias = bias, .K = K, .N = N};
         call.relu = relu;
-        call.parts = thread_parts ? thread_parts : process_parts;
+        call.parts = parts;
         return gemm_tiled(k, call, M, n_threads);
     }
     const int64_t panels = ceil_div(N, k->panel_width);

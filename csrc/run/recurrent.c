@@ -91,7 +91,7 @@ int fa_recurrent_forward(const fa_kernels *k, const fa_recurrent *a, const void 
     w.kernel = k->recurrent_forward;
     if (a->B == 0 || a->H == 0) return FA_OK;
     w.s.row = a->H;
-    if (x && fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, NULL, 0, NULL, n_threads))
+    if (x && fa_gemm(k, x, x_row, w_input, a->gates, rows, D, gates_of(a) * a->H, NULL, 0, NULL, 0, n_threads))
         return FA_NO_MEMORY;
     const int64_t state = aligned(fa_size_mul(fa_size_mul(a->B, a->H), w.item));
     char *states = share(&w, k, n_threads, 4 * state);

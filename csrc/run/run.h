@@ -16,12 +16,15 @@ int fa_attention_backward_on_tiles(const fa_kernels *k, const fa_attention_grad 
 void fa_pack_keys(const fa_kernels *k, const fa_packing *a, int n_threads);
 int fa_gemm_pack(const fa_kernels *k, const void *w, int64_t row_stride, int64_t column_stride, int64_t K, int64_t N,
                  void *packed, int n_threads);
-/* bias (N elements) or NULL is added to the product, then relu taken if it is 1. parts: of the weights, or NULL. */
+/* bias (N elements) or NULL is added to the product, then relu taken if it is 1. split: the weights in parts, or
+ * NULL. With parts that need no packed weights, as fa_gemm_split says, these may be NULL; FA_PLAIN: a row needs them.
+ */
 int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packed, void *y, int64_t M, int64_t K,
-            int64_t N, const void *bias, int relu, const void *parts, int n_threads);
-/* Bytes of packed weights in parts, which fa_gemm takes for the matrix unit; 0: none is there. */
-int64_t fa_gemm_parts_bytes(const fa_kernels *k, int64_t K, int64_t N);
-void fa_gemm_split(const fa_kernels *k, const void *packed, int64_t K, int64_t N, void *parts, int n_threads);
+            int64_t N, const void *bias, int relu, const void *split, int parts, int n_threads);
+/* Bytes of packed weights in 1 to 3 parts, which fa_gemm takes for the matrix unit; 0: none is there. */
+int64_t fa_gemm_parts_bytes(const fa_kernels *k, int parts, int64_t K, int64_t N);
+/* Returns whether there are columns that need packed weights. */
+int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads);
 /* The product of `call`, whose rows are all, with narrow weights; of weights, bytes. */
 int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads);
 int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N);
@@ -29,9 +32,10 @@ int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N);
  * process, and, unless 0, of the calling thread. */
 int fa_parts(int of_thread);
 void fa_set_parts(int parts, int of_thread);
-/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. */
+/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. tiled: by
+ * products of bfloat16, where there is a matrix unit. */
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
-               int accumulate, int64_t M, int64_t K, int64_t N, int n_threads);
+               int accumulate, int tiled, int64_t M, int64_t K, int64_t N, int n_threads);
 
 void fa_cross_entropy(const fa_kernels *k, void *logits, const void *bias, const int64_t *targets, double smoothing,
                       int gradient, double *losses, int64_t rows, int64_t V, int n_threads);

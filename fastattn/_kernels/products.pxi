@@ -45,32 +45,54 @@ def gemm_pack(cnp.ndarray w, bint transposed, cnp.ndarray packed):
             fa_gemm_pack(k, p_w, row, column, rows, columns, p_packed, n_threads)
 
 
-def gemm_parts_bytes(cnp.ndarray like, int64_t k, int64_t n):
-    """Bytes of the parts of a packed (k, n) matrix of this dtype, for a matrix unit; 0: it is not multiplied on one."""
+def gemm_parts_bytes(cnp.ndarray like, int64_t k, int64_t n, int count=3):
+    """Bytes of a packed (k, n) matrix of this dtype in so many parts, for a matrix unit; 0: there is none for it."""
     floats(like, "like")
     between("k", None, k, 0, FA_WIDEST)
     between("n", None, n, 0, FA_WIDEST)
-    return fa_gemm_parts_bytes(_kernels(like), k, n)
+    between("count", None, count, 1, 3)
+    return fa_gemm_parts_bytes(_kernels(like), count, k, n)
 
 
-def gemm_split(cnp.ndarray packed, int64_t k, int64_t n, cnp.ndarray parts):
-    """Write the parts of a packed (k, n) matrix that has any."""
-    cdef int kind = floats(packed, "packed")
-    between("k", None, k, 1, FA_WIDEST)
-    between("n", None, n, 1, FA_WIDEST)
-    cdef const fa_kernels *kernels = _kernels(packed)
-    cdef void *p_packed = flat(packed, "packed", kind, _packed(kernels, k, n))
-    cdef int64_t size = fa_gemm_parts_bytes(kernels, k, n)
-    between("parts", "elements", size, 1, INT64_MAX)
-    cdef void *p_parts = flat(parts, "parts", cnp.NPY_UINT8, size, FA_WRITE)
+cdef int _count(const fa_kernels *kernels, object parts, int64_t k, int64_t n) except -1:
+    """Of how many parts an array of them is: its size says it."""
+    cdef int64_t size = cnp.PyArray_SIZE(<cnp.ndarray>parts) if cnp.PyArray_Check(parts) else 0
+    cdef int count = 3
+    while count > 1 and size != fa_gemm_parts_bytes(kernels, count, k, n):
+        count -= 1
+    between("parts", "elements", fa_gemm_parts_bytes(kernels, count, k, n), 1, INT64_MAX)
+    return count
+
+
+def gemm_split(cnp.ndarray w, bint transposed, cnp.ndarray parts):
+    """Write the parts of w, or its transpose, of any strides: as many as there is room for, see `gemm_parts_bytes`.
+
+    Return whether all of its numbers are for the unit; if not, products need it packed as well.
+    """
+    cdef int kind = floats(w, "w"), side = 1 if transposed else 0, plain
+    cdef fa_sizes s
+    cdef fa_split call
+    same("w", "axes", cnp.PyArray_NDIM(w), 2)
+    s.B, s.H, s.T = 1, 1, cnp.PyArray_DIM(w, 0)
+    memset(&call, 0, sizeof(fa_split))
+    call.w = broadcasts(w, "w", kind, 2, &s, cnp.PyArray_DIM(w, 1))
+    call.w_row = cnp.PyArray_STRIDE(w, side) // cnp.PyArray_ITEMSIZE(w)
+    call.w_column = cnp.PyArray_STRIDE(w, 1 - side) // cnp.PyArray_ITEMSIZE(w)
+    call.K, call.N = cnp.PyArray_DIM(w, side), cnp.PyArray_DIM(w, 1 - side)
+    cdef const fa_kernels *kernels = _kernels(w)
+    call.parts = _count(kernels, parts, call.K, call.N)
+    call.split = <uint16_t *>flat(parts, "parts", cnp.NPY_UINT8,
+                                  fa_gemm_parts_bytes(kernels, call.parts, call.K, call.N), FA_WRITE)
     with nogil:
-        fa_gemm_split(kernels, p_packed, k, n, p_parts, n_threads)
+        plain = fa_gemm_split(kernels, &call, n_threads)
+    return plain == 0
 
 
-def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=False, parts=None):
+def gemm(cnp.ndarray x, packed, cnp.ndarray y, bias=None, bint relu=False, parts=None):
     """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted.
 
-    parts: those of the matrix (`gemm_split`), which is multiplied on the matrix unit then.
+    parts: those of the matrix (`gemm_split`), which is multiplied on the matrix unit then, by products of as many;
+    packed may be None then, if `gemm_split` said so. Return whether it is done: False if a row needs the packed matrix.
     """
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, c
@@ -78,18 +100,21 @@ def gemm(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, bias=None, bint relu=
     cdef void *p_y = tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
     same("y", "rows", c.T, a.T)
     cdef const fa_kernels *k = _kernels(x)
-    cdef void *p_w = flat(packed, "packed", kind, _packed(k, a.D, c.D))
+    cdef void *p_w = NULL
+    if packed is not None or parts is None:
+        p_w = flat(packed, "packed", kind, _packed(k, a.D, c.D))
     cdef void *p_bias = maybe(bias, "bias", kind, c.D)
-    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x), size
+    cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
     cdef void *p_parts = NULL
+    cdef int count = 0
     if parts is not None:
-        size = fa_gemm_parts_bytes(k, a.D, c.D)
-        between("parts", "elements", size, 1, INT64_MAX)
-        p_parts = flat(parts, "parts", cnp.NPY_UINT8, size)
+        count = _count(k, parts, a.D, c.D)
+        p_parts = flat(parts, "parts", cnp.NPY_UINT8, fa_gemm_parts_bytes(k, count, a.D, c.D))
     cdef int status
     with nogil:
-        status = fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, p_parts, n_threads)
-    finished(status, "a product")
+        status = fa_gemm(k, p_x, x_row, p_w, p_y, a.T, a.D, c.D, p_bias, relu, p_parts, count, n_threads)
+    finished(status == FA_NO_MEMORY, "a product")
+    return status == FA_OK
 
 
 def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, plain=None, bias=None, bint relu=False):
@@ -124,10 +149,11 @@ def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, p
     finished(status, "a product")
 
 
-def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False):
+def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False, bint tiled=False):
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
+    tiled: products of dw are of bfloat16 numbers, where there is a matrix unit for float32.
     """
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, d
@@ -143,5 +169,6 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     cdef const fa_kernels *k = _kernels(x)
     cdef int status
     with nogil:
-        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, a.T, a.D, d.D, n_threads)
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, tiled, a.T, a.D, d.D,
+                            n_threads)
     finished(status, "weight_gradient")

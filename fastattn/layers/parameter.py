@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fastattn import _cards, _reprs
 from fastattn._arrays import Array, float_array, gradient_array
 from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
-from fastattn.linear import PackedWeights, pack_panels
+from fastattn.linear import PackedWeights, Parts, pack_panels, split_parts
 
 __all__ = ["Layer", "Parameter"]
 
@@ -20,16 +20,31 @@ STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 
 class _PackedValue(PackedWeights):
-    """The packed forms of a parameter: its transpose is packed from the value itself instead of a copy, and both are
-    in the memory of the forms before them, since new memory costs more than packing."""
+    """The packed forms of a parameter: they are made from the value itself instead of a copy when they are needed, in
+    the memory of the forms before them, since new memory costs more than packing."""
 
-    def __init__(self, value: Array, memory: dict[bool, Array]) -> None:
+    def __init__(self, value: Array, memory: dict[tuple[bool, int], Array]) -> None:
         self._value, self._memory = value, memory
         super().__init__(value)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._value.dtype
+
+    def _first(self, w: Array) -> None:
+        return None
+
     def _pack(self, w: Array, transposed: bool) -> Array:
-        self._memory[transposed] = pack_panels(w, transposed, self._memory.get(transposed))
-        return self._memory[transposed]
+        place = transposed, 0
+        self._memory[place] = pack_panels(w, transposed, self._memory.get(place))
+        return self._memory[place]
+
+    def _split(self, transposed: bool, count: int) -> Parts | None:
+        place = transposed, count
+        made = split_parts(self._value, transposed, count, self._memory.get(place))
+        if made is not None:
+            self._memory[place] = made[0]
+        return made
 
     def unpack(self) -> Array:
         return self._value.copy()
@@ -93,7 +108,7 @@ class Parameter:
         self._value_memory = self._array.view().data.toreadonly()
         self._gradient_memory = self._gradient.view().data
         self._packed: PackedWeights | None = None
-        self._memory: dict[bool, Array] = {}
+        self._memory: dict[tuple[bool, int], Array] = {}
         self._storage: Storage = "float32"
         self._lent: Array | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastattn import linear
 from fastattn._arrays import Array, cast, float_array, index_array, native
 from fastattn._kernels import core
 from fastattn._numbers import check_number, number_in
@@ -167,7 +168,7 @@ def cross_entropy_vjp(
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
         weights.matmul_transposed(logits, out=dx[block])
-        core.gemm_tn(rows[block], logits, dw, db, number > 0)
+        core.gemm_tn(rows[block], logits, dw, db, number > 0, linear.gradient_on_tiles(weights.shape))
     shape = np.shape(x)
 
     def backward(scale: float = 1.0) -> Array:

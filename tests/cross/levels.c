@@ -284,13 +284,13 @@ static void check_products(int64_t M, int64_t K, int64_t N, int transposed) {
     void *ry = malloc((size_t)(M * N) * item()), *rd = malloc((size_t)(K * N) * item());
     void *packed = malloc((size_t)kernels->gemm_packed_elements(K, N) * item());
     if (fa_gemm_pack(kernels, rw, transposed ? 1 : N, transposed ? K : 1, K, N, packed, 2)) failures++;
-    if (fa_gemm(kernels, rx, K, packed, ry, M, K, N, NULL, 0, NULL, 2)) failures++;
+    if (fa_gemm(kernels, rx, K, packed, ry, M, K, N, NULL, 0, NULL, 0, 2)) failures++;
     compare("y", ry, y[0], y[1], M * N, 8);
     double *b[2] = {filled(N, 0), filled(N, 0)};
     for (int64_t m = 0; m < M; m++)
         for (int64_t n = 0; n < N; n++) b[0][n] += dy[m * N + n], b[1][n] += fabs(dy[m * N + n]);
     void *rb = malloc((size_t)N * item());
-    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, rb, 0, M, K, N, 2)) failures++;
+    if (fa_gemm_tn(kernels, rx, K, rdy, N, rd, rb, 0, 0, M, K, N, 2)) failures++;
     compare("d_w", rd, d[0], d[1], K * N, 8);
     compare("d_b", rb, b[0], b[1], N, 8);
 }

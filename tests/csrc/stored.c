@@ -136,11 +136,12 @@ static void products(int64_t M, int64_t K, int64_t N) {
     real *packed = reals(RUN(gemm_packed_elements, K, N)), *dw = reals(K * N), *db = reals(N);
     for (int64_t i = 0; i < N; i++) dy[M / 2 * N + i] = to_element(0);
     /* Parts of a matrix, which fa_gemm_split makes, are of float32 as it is. */
-    const void *parts = fa_gemm_parts_bytes(k, K, N) ? abort(), packed : NULL;
-    CALL(fa_gemm_pack, w, N, 1, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, bias, 1, parts), SHOW(y, M * N);
-    CALL(fa_gemm_pack, turned, 1, K, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, NULL, 0, parts);
+    const void *parts = fa_gemm_parts_bytes(k, 3, K, N) ? abort(), packed : NULL;
+    CALL(fa_gemm_pack, w, N, 1, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, bias, 1, parts, 0);
     SHOW(y, M * N);
-    CALL(fa_gemm_tn, x, K, dy, N, dw, db, 0, M, K, N), REALS(dw, K * N), REALS(db, N);
+    CALL(fa_gemm_pack, turned, 1, K, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, NULL, 0, parts, 0);
+    SHOW(y, M * N);
+    CALL(fa_gemm_tn, x, K, dy, N, dw, db, 0, 0, M, K, N), REALS(dw, K * N), REALS(db, N);
     for (int type = FA_BFLOAT16; type <= FA_INT8; type++) {
         const int64_t bytes = fa_narrow_bytes(type, K, N), columns = (N + 63) / 64 * 64;
         char *w_narrow = memory(bytes);

@@ -268,7 +268,7 @@ CALLS = {
     ),
     **({"gemm_split": (
         lambda: core.gemm_split,
-        lambda: {"packed": packed(D, 35), "k": D, "n": 35, "parts": parts(D, 35)},
+        lambda: {"w": ones(D, 35), "transposed": False, "parts": parts(D, 35)},
         "parts",
     )} if ON_TILES else {}),
     "gemm_narrow": (
@@ -454,7 +454,7 @@ RECORDS = {
 }
 # Arrays of any strides, and arrays that may be larger than what is read of them.
 STRIDED = {("Call", "mask"), ("Call", "bias"), ("Call.backward", "d_bias"), ("Call.sparse_backward", "d_bias"),
-           ("gemm_pack", "w")}  # fmt: skip
+           ("gemm_pack", "w"), ("gemm_split", "w")}  # fmt: skip
 
 
 def arguments(name):
@@ -503,6 +503,7 @@ def test_right_calls_work(name):
 SHORTER = {
     ("pack_keys", "key"): ("axis 0 shorter", "axis 1 shorter", "axis 3 shorter", "none of it"),
     ("gemm_pack", "w"): ("axis 1 shorter",),
+    ("gemm_split", "w"): ("axis 0 shorter", "axis 1 shorter"),
     ("largest", "x"): ("axis 1 shorter",),
     ("gather", "table"): ("axis 0 shorter",),
     ("Steps", "filters"): ("axis 1 shorter",),

@@ -10,25 +10,27 @@ import fastattn
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
-SCRIPT = str(HERE / "tile_products.py")
+SCRIPTS = ["tile_products.py", "gradient_products.py"]
 CONFIG = fastattn.show_config(as_dict=True)
 unit = pytest.mark.skipif("amx" not in CONFIG["levels_cpu"], reason="this processor has no matrix unit")
 
 
-def products(run_python, level):
+def products(run_python, script, level):
     if level not in CONFIG["levels_built"]:
         pytest.skip(f"this build has no level {level}")
-    return run_python(SCRIPT, FASTATTN_ISA=level).stdout.split()
+    return run_python(str(HERE / script), FASTATTN_ISA=level).stdout.split()
 
 
-def test_products_by_the_model(run_python):
-    assert products(run_python, "amx_model")[0] == "amx_model"
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_products_by_the_model(run_python, script):
+    assert products(run_python, script, "amx_model")[0] == "amx_model"
 
 
 @unit
-def test_products_have_the_bits_of_the_model(run_python):
-    level, bits = products(run_python, "amx")
-    assert level == "amx" and bits == products(run_python, "amx_model")[1]
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_products_have_the_bits_of_the_model(run_python, script):
+    level, bits = products(run_python, script, "amx")
+    assert level == "amx" and bits == products(run_python, script, "amx_model")[1]
 
 
 @unit

@@ -87,15 +87,16 @@ def _gemm(x, x_row, packed, y, bias, relu, depth, columns, panel, lanes, work, f
                     out[c] = row[c]
 
 
-def gemm_parts_bytes(like: Array, k: int, n: int) -> int:
+def gemm_parts_bytes(like: Array, k: int, n: int, count: int = 3) -> int:
     """Bytes of the parts of a packed matrix for a matrix unit: 0, there is none."""
     floats(like, "like")
     return 0
 
 
-def gemm_split(packed: Array, k: int, n: int, parts: Array) -> None:
+def gemm_split(w: Array, transposed: bool, parts: Array) -> bool:
     """No matrix has parts."""
-    same("parts", "elements", gemm_parts_bytes(packed, k, n), parts.size or 1)
+    same("parts", "elements", gemm_parts_bytes(w, *w.shape), parts.size or 1)
+    return False
 
 
 class _Precision(threading.local):
@@ -120,8 +121,8 @@ _HERE = _Precision()
 
 
 def gemm(
-    x: Array, packed: Array, y: Array, bias: Array | None = None, relu: bool = False, parts: Array | None = None
-) -> None:
+    x: Array, packed: Array | None, y: Array, bias: Array | None = None, relu: bool = False, parts: Array | None = None
+) -> bool:
     """y (M, N), contiguous, = x (M, K) times a packed (K, N), plus bias (N,), contiguous, then relu if wanted."""
     dtype = floats(x, "x")
     if parts is not None:
@@ -138,6 +139,7 @@ def gemm(
         compiled(rows, a.D, w, y.reshape(-1), added, bool(relu), a.D, c.D, panel, lanes, mine, first, last)
 
     in_parts(work, a.T, float(a.T) * a.D * c.D)
+    return True
 
 
 def gemm_narrow(
@@ -185,10 +187,13 @@ def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, mo
                     db[c] += np.float64(row[c])
 
 
-def gemm_tn(x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False) -> None:
+def gemm_tn(
+    x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False, tiled: bool = False
+) -> None:
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
+    tiled: nothing, there is no matrix unit.
     """
     dtype = floats(x, "x")
     a, d = tensor(x, "x", dtype, 2, 2), tensor(dy, "dy", dtype, 2, 2)

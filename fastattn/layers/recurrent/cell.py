@@ -1,7 +1,7 @@
 """What GRU and LSTM have in common: from arrays to one call of the kernels that walks all steps, and back."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from fastattn.errors import ShapeError, describe
 from fastattn.layers.backward import Once
 from fastattn.layers.parameter import Layer, Parameter
 from fastattn.layers.sequences import Sequences, check_rows
+from fastattn.precision import Precision, float32_precision, get_float32_precision
 
 __all__ = ["Kind", "RecurrentCell", "Tape"]
 
@@ -37,6 +38,7 @@ class Tape:
     before: Array
     c_first: Array | None
     once: Once
+    precision: Precision = field(default_factory=get_float32_precision)  # of the forward pass
 
 
 class RecurrentCell(Layer):
@@ -81,8 +83,7 @@ class RecurrentCell(Layer):
         c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
         gates = np.empty((batch, self.gates * self.hidden), self._dtype)
         kernel = self._kernel()
-        inputs = x if self._narrow is None else self._product(x, gates)
-        kernel.forward(inputs, core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
+        kernel.forward(self._given(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
         return h_next, c_next
 
     def walk(
@@ -101,8 +102,7 @@ class RecurrentCell(Layer):
         gates = core.empty((count, self.gates * width), self._dtype)
         kept = (core.empty((count, width), self._dtype), core.empty((count, width), self._dtype)) if keep else None
         kernel = self._kernel()
-        inputs = rows if self._narrow is None else self._product(rows, gates)
-        kernel.forward(inputs, sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
+        kernel.forward(self._given(rows, gates), sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
         tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
         return y, h_last, c_last, tape
 
@@ -124,17 +124,20 @@ class RecurrentCell(Layer):
             self.w_hidden.packed()._panels_transposed(), sequences.kernel, tape.reverse, dy, (dh_last, dc_last),
             (dh, dc), tape.gates, (tape.aux, tape.before), tape.c_first,
         )  # fmt: skip
-        self.accumulate(tape)
-        return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
+        with float32_precision(tape.precision):
+            self.accumulate(tape)
+            return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
 
     def accumulate(self, tape: Tape) -> None:
         """Add the gradients of all parameters, from the gradients that the backward steps left in the tape."""
         raise NotImplementedError
 
-    def _product(self, x: Array, gates: Array) -> Array | None:
-        """Write the products of x with a matrix that the kernels do not read; return what they are given of x."""
-        assert self._narrow is not None
-        self._narrow.matmul(x, gates)
+    def _given(self, x: Array, gates: Array) -> Array | None:
+        """What the kernels are given of x: nothing where its products are written here, with a matrix that they do not
+        read or on a matrix unit."""
+        if self._narrow is None and not linear.parts_on_tiles(self.w_input._array.shape):
+            return x
+        self.w_input.packed().matmul(x, gates)
         return None
 
     def _kernel(self) -> core.Recurrent:
