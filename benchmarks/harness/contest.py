@@ -111,7 +111,7 @@ def prepared(library: Library, case: Case, data: Arrays) -> dict[str, Run]:
 
 
 def with_a_chance(rows: Sequence[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Run]:
-    """The calls that may be their library's fastest in their precision, of peers those that may be the best.
+    """The calls that may be their library's fastest in their precision, of peers those that may be the best in it.
 
     That is told by one call, whose seconds are ``once`` of the row.
     """
@@ -121,7 +121,7 @@ def with_a_chance(rows: Sequence[dict[str, Any]], runs: dict[str, Run]) -> dict[
 
     def chance(row: dict[str, Any]) -> bool:
         same = [x["once"] for x in right if (x["library"], x["precision"]) == (row["library"], row["precision"])]
-        others = [x["once"] for x in right if x["library"] != OURS]
+        others = [x["once"] for x in right if x["library"] != OURS and x["precision"] == row["precision"]]
         limit = OF_LIBRARY * min(same)
         return row["once"] <= (limit if row["library"] == OURS else min(limit, OF_ALL * min(others)))
 

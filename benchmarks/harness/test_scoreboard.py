@@ -171,8 +171,10 @@ def test_ways_without_a_chance_are_left_out():
     rows = [{"name": name, "library": library, "precision": "float32"} for name, library in libraries.items()]
     seconds = {"a1": 0.1, "a2": 0.2, "b": 0.01, "c": 0.0101, "d": 0.05}
     runs = {name: lambda x=x: sleep(x) for name, x in seconds.items()}
-    assert list(with_a_chance(rows, runs)) == ["a1", "b", "c"]
-    assert rows[-1]["once"] >= 0.05
+    rows.append({"name": "n", "library": "b", "precision": "bfloat16"})
+    runs["n"] = lambda: None
+    assert list(with_a_chance(rows, runs)) == ["a1", "b", "c", "n"]
+    assert rows[-2]["once"] >= 0.05
 
 
 def test_the_public_cases_exist():
