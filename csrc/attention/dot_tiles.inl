@@ -497,19 +497,15 @@ FA_INLINE void dot_blocks(dot_state *s, dot_rows *t, dot_rows *others, int rows,
         ;
 }
 
-/* A row in the order of pairs, of whole 32, times f and rounded to `out`; 0: a number of it is not finite. */
-FA_INLINE int dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out) {
-    const vec zero = vset1(0);
-    ivec finite = zero == zero;
+/* A row in the order of pairs, of whole 32, times f and rounded to `out`. */
+FA_INLINE void dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out) {
     for (int64_t c = 0; c < n; c += TILE_K)
 #pragma GCC unroll 4
         for (int i = 0; i < TILE_N; i += VL) {
-            const vec x = vload(total + c + i) * f + zero, y = vload(total + c + TILE_N + i) * f + zero;
-            finite &= (x - x == zero) & (y - y == zero);
-            const uvec pair = half_beside(half_nearest(x), half_nearest(y));
+            const vec x = vload(total + c + i) * f, y = vload(total + c + TILE_N + i) * f;
+            const uvec pair = half_beside(half_nearest(x + vset1(0)), half_nearest(y + vset1(0)));
             memcpy(out + c + 2 * i, &pair, sizeof pair);
         }
-    return !half_any((uvec)~finite);
 }
 
 /* Step 7 for one row. */
@@ -523,9 +519,11 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const float max = empty ? NEG_INF : (float)((double)base * 0.69314718055994530942);
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
-    const int plainly =
-        !empty && !s->any_far && !a->exact && a->Dv % TILE_K == 0 && dot_round_pairs(total, a->Dv, f, out);
-    if (!plainly) half_in_order(total, s->ldv / TILE_K);
+    const int plainly = !empty && !s->any_far && !a->exact && a->Dv % TILE_K == 0;
+    if (plainly)
+        dot_round_pairs(total, a->Dv, f, out);
+    else
+        half_in_order(total, s->ldv / TILE_K);
     for (int64_t c = plainly ? a->Dv : 0; c < a->Dv; c += TILE_N) {
         _Alignas(64) float row[TILE_N];
         const int64_t n = a->Dv - c < TILE_N ? a->Dv - c : TILE_N;

@@ -40,7 +40,8 @@ FA_INLINE uint16_t half_of(float x) {
     return (found & 0x7fff) == 0x7f80 && (bits & 0x7fffffff) != 0x7f800000 ? (uint16_t)(found - 1) : found;
 }
 
-/* The same of a vector, which is finite; the bits in lanes of 32. */
+/* The same of a vector, whose NaN are those of bfloat16 and the processor's own; no number of it is rounded to one
+ * beyond the largest. The bits are in lanes of 32. */
 FA_INLINE uvec half_nearest(vec x) {
     const uvec bits = (uvec)x;
     return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;

@@ -305,6 +305,11 @@ def same(content):
 
 
 advice(lambda change=cut("source"): forged(vocabularies=change), "use another checkpoint", change=same)
+advice(
+    lambda change=lambda config: {**config, "inference": {"allow": ["A"]}}: forged(config=change),
+    "use another checkpoint",
+    change=same,
+)
 for wrong in (
     lambda config: {**config, "new": {}},
     lambda config: {**config, "model": {**config["model"], "hidden": 0}},
