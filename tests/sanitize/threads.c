@@ -51,8 +51,7 @@ static void compute(const caller *c, float *results, int n_threads) {
     float *weight = results + 2 * CONTEXT + 2 * KEYS;
     int status = fa_attention_forward(kernels, a, n_threads);
     status |= fa_attention_backward(kernels, &g, n_threads);
-    status |= fa_gemm_tn(kernels, c->query, D, c->d_context, D, weight, weight + WEIGHT, 0, 0, B * T, D, D,
-                         n_threads);
+    status |= fa_gemm_tn(kernels, c->query, D, c->d_context, D, weight, weight + WEIGHT, 0, 0, B * T, D, D, n_threads);
     if (status) failures++;
 }
 
