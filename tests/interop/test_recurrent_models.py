@@ -1,6 +1,7 @@
 """Trained recurrent models of packages, by the recipe of docs/recurrent.md: their own outputs on 1000 inputs."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def test_arabic_diacritizer_is_trained_further_as_by_pytorch(diacritizer):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read as on Linux")
+@pytest.mark.skipif("FASTATTN_SANITIZE" in os.environ, reason="sanitizers need memory of their own")
 def test_labels_of_2000_letters_take_no_memory_of_letters_by_letters(run_python):
     code = "import sys; sys.path.append(sys.argv[1]); from benchmarks.models import memory; memory()"
     found = int(run_python("-c", code, str(ROOT)).stdout)
