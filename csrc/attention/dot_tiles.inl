@@ -516,7 +516,8 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const float *far = s->far + r * s->ldv, base = s->base[r];
     const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = vhsum(s->rounded[r]);
     const int empty = base == FA_BASE_NONE && sum == 0;
-    const float max = empty ? NEG_INF : (float)((double)base * 0.69314718055994530942);
+    const double natural = (double)base * 0.69314718055994530942; /* times ln 2 */
+    const float max = empty ? NEG_INF : (float)natural;
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
     const int plainly = !empty && !s->any_far && !a->exact && a->Dv % TILE_K == 0;
@@ -540,7 +541,7 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     }
     if (a->row_max) a->row_max[at] = max;
     if (a->row_sum) a->row_sum[at] = sum;
-    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)((double)base * 0.69314718055994530942 + log((double)sum));
+    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)(natural + log((double)sum));
     if (a->weights) {
         float *w = a->weights + at * a->Tk;
         const vec from = vset1(empty ? 0 : max), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);

@@ -126,8 +126,8 @@ FA_INLINE void split_pair(const int careful, const int parts, const real *first,
     }
 }
 
-/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers
- * out of range are zeros, `in` has IN_W for each column without any; else it may lack some of these for zeros, too. */
+/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers out of range are zeros, `in` has
+ * IN_W for each column without any; else it may lack some of these for zeros, too. */
 FA_INLINE void split_panel(const int careful, const int parts, const fa_split *a, int64_t p, char *to, uvec *in) {
     static const real zeros[PW];
     for (int c = 0; c < PW / VL; c++) in[c] = (uvec){0} + IN_W;
