@@ -24,7 +24,7 @@ Result = dict[str, Any]
 WorkLike = Callable[[Block], Result]
 
 _AHEAD = 2  # blocks that a worker has: the one it is at, and the next, so that it waits for nobody
-_TRIES = 4  # workers that a block may cost
+_TRIES = 4  # workers that a block may cost; so many times the workers may be lost while no block gets done
 _TIMEOUT = 600.0  # seconds for a block, and for a worker to start with its first one
 
 
@@ -119,6 +119,7 @@ class _Crew:
         self._since: dict[Any, float] = {}  # when each actor began with the first of its tasks
         self._again: deque[Block] = deque()
         self._tries = Counter[tuple[int, int]]()
+        self._lost = 0  # workers since the last result
 
     def results(self, blocks: Iterator[Block], workers: int) -> Iterator[Result]:
         """Yield the results of blocks, as they come."""
@@ -140,7 +141,7 @@ class _Crew:
                 if "error" in result:
                     raise getattr(errors, result["error"], FastattnError)(result["text"])
                 del self._tasks[tasks[task]][task]  # which need not be the first one: answers may overtake each other
-                self._since[tasks[task]] = time.monotonic()
+                self._since[tasks[task]], self._lost = time.monotonic(), 0
                 self._give(blocks)  # before this one is written
                 yield result
             # Where there are results, this process may have been late, and not the others.
@@ -162,7 +163,9 @@ class _Crew:
         for full in range(_AHEAD):
             for actor, given in self._tasks.items():
                 if len(given) == full:
-                    block = self._again.popleft() if self._again else next(blocks, None)
+                    block = next(blocks, None)
+                    if block is None and self._again:  # last, so that one that no worker bears keeps no other waiting
+                        block = self._again.popleft()
                     if block is None:
                         break
                     if not given:
@@ -177,12 +180,17 @@ class _Crew:
         self._engine.kill(actor)
         place = given[0].file, given[0].first
         self._tries[place] += 1
+        self._lost += 1
+        cost = ""
         if self._tries[place] == _TRIES:
-            rows = f"rows {place[1] + 1} to {place[1] + len(given[0].texts)}"
-            problem = f"{rows} have cost {_TRIES} workers, the last one: {reason}"
+            cost = f"rows {place[1] + 1} to {place[1] + len(given[0].texts)} have cost {_TRIES} workers"
+        elif self._lost == _TRIES * (len(self._tasks) + 1):
+            cost = f"{self._lost} workers were lost one after the other"
+        if cost:
+            problem = f"{cost}, the last one: {reason}"
             hint = "see that workers have the memory, give fewer rows by --block, or more time by --timeout."
             raise FastattnError(describe_file(self._inputs[place[0]], problem, hint))
-        self._again.extend(given)
+        self._again.extend([*given[1:], given[0]])
         self._hire()
 
 

@@ -102,13 +102,46 @@ def test_actors_that_hang_or_die_are_replaced_and_slow_ones_waited_for(tmp_path,
     assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
 
 
+def test_many_kills_end_no_job_that_goes_on(tmp_path, model, path, expected):
+    """More kills than any block or row of losses may have, each of a worker that has done a block."""
+    kills = iter(range(1, 9))
+    seen = {"blocks": 0, "kill": next(kills)}
+
+    def deadly(block):
+        seen["blocks"] += 1
+        if seen["blocks"] != 2 * seen["kill"]:
+            return False
+        seen["kill"] = next(kills, 10**9)
+        return True
+
+    with of_ray.ray(deadly=deadly) as made:
+        more = {"workers": 1, "beam": 2, "block": 20, "quiet": True}
+        translate_files(model, [path], tmp_path / "out", engine="ray", **more)
+        assert len(made.actors) == 9
+    assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
+
+
 @pytest.mark.parametrize(("fate", "reason"), [("dies", "The actor died unexpec"), ("hangs", "no result in 0.1 sec")])
-def test_a_block_that_costs_worker_after_worker_ends_the_job(tmp_path, model, path, fate, reason):
-    with of_ray.ray(fates=[fate] * 9) as made:
-        more = {"workers": 1, "beam": 2, "block": 30, "quiet": True, "timeout": 0.1}
-        with pytest.raises(FastattnError, match=f"rows 1 to 30 have cost 4 workers, the last one: {reason}"):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_lost_one_after_the_other_end_the_job(tmp_path, model, path, fate, reason, workers):
+    with of_ray.ray(fates=[fate] * 20) as made:
+        more = {"workers": workers, "beam": 2, "block": 30, "quiet": True, "timeout": 0.1}
+        many = 4 * workers
+        with pytest.raises(FastattnError, match=f"{many} workers were lost one after the other, the last one: {reason}"):
             translate_files(model, [path], tmp_path / "out", engine="ray", **more)
-        assert len(made.actors) == 4 and not made.is_initialized()
+        assert len(made.actors) == many + workers - 1 and not made.is_initialized()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_that_costs_worker_after_worker_ends_the_job_when_all_others_are_done(model, path, workers):
+    plan, done = Plan((str(path),), "source", 30, {}), []
+    work = Work(Predictor(model, beam=2, report=True))
+    with of_ray.ray(deadly=lambda block: block.first == 60) as made:
+        with pytest.raises(FastattnError, match="rows 61 to 90 have cost 4 workers, the last one: The actor died"):
+            for result in engines.ray(work, plan, workers=workers, threads=1, address="", timeout=None):
+                done.append(result)
+        assert len(made.actors) == workers + 3
+    assert len(done) == len(TEXTS) // 30 - 1
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are not in /proc here")

@@ -20,8 +20,8 @@ class RayTaskError(RayError):
 class Actor:
     """An object in the place of a process; its fate is that it "works", is "slow", "hangs" or "dies"."""
 
-    def __init__(self, made, fate):
-        self.made, self.fate, self.killed = made, fate, False
+    def __init__(self, made, fate, deadly):
+        self.made, self.fate, self.deadly, self.killed = made, fate, deadly, False
         self.result = SimpleNamespace(remote=lambda *given: Task(self, given))
 
 
@@ -38,7 +38,7 @@ class Task:
 
     def get(self):
         """Return what comes of it."""
-        if self.actor.fate == "dies":
+        if self.actor.fate == "dies" or self.actor.deadly(*self.given):
             raise RayError("The actor died\nunexpectedly.")
         return self.actor.made.result(*self.given)
 
@@ -52,8 +52,11 @@ def wait(tasks, *, num_returns, timeout):
 
 
 @contextlib.contextmanager
-def ray(cpus=9, clusters=("auto",), fates=()):
-    """Put it in the place of Ray. Actors have these fates, in the order in which they are started; all others work."""
+def ray(cpus=9, clusters=("auto",), fates=(), deadly=lambda given: False):
+    """Put it in the place of Ray. Actors have these fates, in the order in which they are started; all others work.
+
+    Whatever actor is given what is deadly dies.
+    """
     made = SimpleNamespace(started=[], actors=[], wait=wait, get=Task.get)
     left = iter(fates)
 
@@ -63,7 +66,7 @@ def ray(cpus=9, clusters=("auto",), fates=()):
         made.started.append(how)
 
     def start(kind, given):
-        made.actors.append(Actor(kind(*given), next(left, "works")))
+        made.actors.append(Actor(kind(*given), next(left, "works"), deadly))
         return made.actors[-1]
 
     def kill(actor):
