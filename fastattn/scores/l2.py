@@ -63,8 +63,8 @@ class L2(Score):
 
     def key_vjp(self, key: Array, d_projected: Array) -> Array:
         width = key.shape[-1]
-        d_squares = d_projected[..., width : width + 1]
-        return d_projected[..., :width] + squares_vjp(key, d_squares)
+        d_key = squares_vjp(key, d_projected[..., width : width + 1])
+        return np.add(d_projected[..., :width], d_key, out=d_key)
 
     def offset(self, query: Array) -> Array | None:
         return None if self._whole else -squares(query)
@@ -84,4 +84,6 @@ def squares(x: Array) -> Array:
 
 def squares_vjp(x: Array, d: Array) -> Array:
     """Return the gradient of x from that of its squares; what was not read has gradient 0 and may be NaN."""
-    return np.where(d == 0, 0, 2 * x * d)
+    d_x: Array = x * (d + d)
+    d_x[np.broadcast_to(d[..., 0] == 0, d_x.shape[:-1])] = 0
+    return d_x

@@ -211,14 +211,13 @@ class Local(Variant[LocalPrepared]):
 
     def _finish(self, prepared: LocalPrepared, steps: LocalStep | None, sums: dict[str, Array]) -> MemoryGradient:
         d_values = np.zeros(prepared.summed.shape, self.dtype)
-        d_memory = np.zeros_like(prepared.memory)
-        if steps is not None:
-            align, score = self.align, self.align.score
-            sum_values(steps.weights, steps.d_context, d_values)
-            align.accumulate(score.query_gradients(steps.queries, steps.d_projected))
-            self._gather(steps)
-            align.accumulate(score.key_gradients(prepared.memory, sums["key"]))
-            d_memory = score.key_vjp(prepared.memory, sums["key"])
-            if "v" in sums:
-                align.accumulate(score.vector_gradients(linear.row_sum(sums["v"])))
-        return prepared.gradient(d_memory, d_values)
+        if steps is None:
+            return prepared.gradient(np.zeros_like(prepared.memory), d_values)
+        align, score = self.align, self.align.score
+        sum_values(steps.weights, steps.d_context, d_values)
+        align.accumulate(score.query_gradients(steps.queries, steps.d_projected))
+        self._gather(steps)
+        align.accumulate(score.key_gradients(prepared.memory, sums["key"]))
+        if "v" in sums:
+            align.accumulate(score.vector_gradients(linear.row_sum(sums["v"])))
+        return prepared.gradient(score.key_vjp(prepared.memory, sums["key"]), d_values)
