@@ -214,7 +214,9 @@ class Local(Variant[LocalPrepared]):
         if steps is None:
             return prepared.gradient(np.zeros_like(prepared.memory), d_values)
         align, score = self.align, self.align.score
-        sum_values(steps.weights, steps.d_context, d_values)
+        seen = np.flatnonzero(steps.weights.any(axis=(0, 1)))
+        near = slice(seen[0], seen[-1] + 1) if len(seen) else slice(0)  # what no window reached takes no product
+        sum_values(steps.weights[..., near], steps.d_context, d_values[:, near])
         align.accumulate(score.query_gradients(steps.queries, steps.d_projected))
         self._gather(steps)
         align.accumulate(score.key_gradients(prepared.memory, sums["key"]))
