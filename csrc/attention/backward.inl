@@ -118,7 +118,10 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
     const int64_t at = b * strides->batch + h * strides->head + i * strides->row + j0 * step;
     if (g->d_bias_wide) {
         double *db = (double *)g->d_bias + at;
-        for (int64_t j = 0; j < n; j++) db[j * step] += (double)dS[j];
+        if (step == 1)
+            for (int64_t j = 0; j < n; j++) db[j] += (double)dS[j];
+        else
+            for (int64_t j = 0; j < n; j++) db[j * step] += (double)dS[j];
         return;
     }
     element *db = (element *)g->d_bias + at; /* which no other pair adds to */
@@ -126,6 +129,25 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
         for (int64_t j = 0; j < n; j++) db[j] = to_element(to_real(db[j]) + dS[j]);
     else
         for (int64_t j = 0; j < n; j++) db[j * step] = to_element(to_real(db[j * step]) + dS[j]);
+}
+
+/* Asks for the bias and its gradient at n keys of `rows` rows: these lie a row of all keys apart, too far for the
+ * hardware to foresee, and are touched when the products are done. */
+FA_FUNC void bias_ahead(const backward_state *s, int64_t r0, int64_t rows, int64_t j0, int64_t n) {
+    const fa_attention *a = s->a;
+    const fa_strides4 *in = &a->bias_strides, *out = &s->g->d_bias_strides;
+    const int64_t wide = s->g->d_bias_wide ? (int64_t)sizeof(double) : (int64_t)sizeof(element);
+    const char *bias = (const char *)(a->bias + s->b * in->batch + j0 * in->column);
+    const char *d_bias = (const char *)s->g->d_bias + (s->b * out->batch + j0 * out->column) * wide;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        const int64_t head = s->hk * s->group + row.head;
+        const char *from = bias + (head * in->head + row.query * in->row) * (int64_t)sizeof(element);
+        const char *to = d_bias + (head * out->head + row.query * out->row) * wide;
+        for (int64_t c = 0; in->column == 1 && c < n * (int64_t)sizeof(element); c += 64)
+            __builtin_prefetch(from + c, 0, 2);
+        for (int64_t c = 0; s->g->d_bias && out->column == 1 && c < n * wide; c += 64) __builtin_prefetch(to + c, 0, 2);
+    }
 }
 
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
@@ -137,6 +159,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     int64_t end = padded(n);
     if (!fa_rows_reach(a, s->b, s->hk * s->group, r0, rows, j0, j0 + n)) return 0;
     const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
+    if (a->bias) bias_ahead(s, r0, rows, j0, n);
     for (int64_t r = 0; r < rows;) {
         int tile = balanced_rows(rows - r);
         const score_tile_rows t = {.rows = tile,

@@ -207,13 +207,15 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
     if (a->bias) {
         const element *bias = a->bias + b * a->bias_strides.batch + h * a->bias_strides.head + i * a->bias_strides.row +
                               j0 * a->bias_strides.column;
-        int64_t step = a->bias_strides.column;
-        if (step == 1)
-            for (int64_t j = 0; j < n; j++) S[j] += to_real(bias[j]);
-        else
-            for (int64_t j = 0; j < n; j++) S[j] += to_real(bias[j * step]);
+        const int64_t step = a->bias_strides.column;
         /* -inf masks, also a score that is NaN or +inf */
-        for (int64_t j = 0; j < n; j++) S[j] = to_real(bias[j * step]) == NEG_INF ? NEG_INF : S[j];
+        const vec largest = vset1(-FA_LARGEST), lowest = vset1(NEG_INF);
+        for (int64_t j = 0; j < n; j += VL) {
+            real apart[VL] = {0};
+            for (int64_t i = 0; step != 1 && i < VL && j + i < n; i++) apart[i] = to_real(bias[(j + i) * step]);
+            const vec added = step == 1 ? eload_n(bias + j, n - j) : vload(apart);
+            vstore(S + j, vselect_lt(added, largest, lowest, vload(S + j) + added));
+        }
     }
     if (a->mask) {
         const uint8_t *mask = a->mask + b * a->mask_strides.batch + h * a->mask_strides.head + i * a->mask_strides.row +
