@@ -73,7 +73,7 @@ def limits(compiled: ctypes.CDLL) -> dict[str, Callable[[], float]]:
     for name in ("peak_float32", "peak_bfloat16", "peak_int8", "read_bytes"):
         getattr(compiled, name).restype = ctypes.c_double
     found: dict[str, Callable[[], float]] = {
-        "float32": lambda: float(compiled.peak_float32(ctypes.c_int64(20000), pointer)),
+        "float32": lambda: float(compiled.peak_float32(ctypes.c_int64(500_000), pointer)),
     }
     if "amx_bf16" in _flags() and _on_tiles():
         found["bfloat16"] = lambda: float(compiled.peak_bfloat16(ctypes.c_int64(20000)))
@@ -294,7 +294,7 @@ def picture(lines: list[dict[str, Any]], title: str, path: str) -> None:
     shown = [x for x in lines if "share" in x]
     names = list(dict.fromkeys((x["kernel"], x["size"], x["precision"]) for x in shown))
     levels = list(dict.fromkeys(x["level"] for x in shown))
-    figure, axes = plt.subplots(figsize=(9, 0.28 * len(names) + 1.4), facecolor="white")
+    figure, axes = plt.subplots(figsize=(9, 0.28 * len(names) + 1.6), facecolor="white", layout="constrained")
     for number, level in enumerate(levels):
         at = [(names.index((x["kernel"], x["size"], x["precision"])), x["share"]) for x in shown if x["level"] == level]
         colour = plt.get_cmap("cividis")(0.9 * number / max(1, len(levels) - 1))
@@ -306,7 +306,7 @@ def picture(lines: list[dict[str, Any]], title: str, path: str) -> None:
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("share of the time that the least work takes at the limits of this core")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=len(levels), frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(levels), frameon=False)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.endswith(".svg") else None)
