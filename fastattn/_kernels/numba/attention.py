@@ -26,6 +26,7 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
+from fastattn._kernels.numba.memory import aligned_empty
 from fastattn._kernels.numba.records import (
     ADDITIVE,
     PAIRWISE,
@@ -195,7 +196,7 @@ class Call:
         pieces = 1 if heads >= get_num_threads() else max(1, min(get_num_threads(), tiles))
 
         def work(first: int, last: int) -> None:
-            mine = np.empty(space, self.dtype)
+            mine = aligned_empty((space,), self.dtype)
             compiled(p, *given, whole.reshape(-1), *outputs, mine, mine, pieces, first, last)
 
         in_parts(work, heads * pieces, float(p.B * p.H * p.Tq) * p.Tk * (p.D + p.Dv))
@@ -254,7 +255,7 @@ class Call:
         whole, of_tasks, pointers = self._sums(d_parameters, tasks)
 
         def work(first: int, last: int) -> None:
-            mine = np.empty(space, dtype)
+            mine = aligned_empty((space,), dtype)
             compiled(p, *pairs, *given, *outputs, wide, of_heads.reshape(-1), pointers, finite, mine, mine, first, last)
 
         operations = 2.5 * p.B * p.H * p.Tq * p.Tk * (p.D + p.Dv)

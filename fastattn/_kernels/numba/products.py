@@ -8,7 +8,7 @@ import numpy as np
 from fastattn._kernels.numba.blocks.compiled import kernel
 from fastattn._kernels.numba.blocks.elements import like
 from fastattn._kernels.numba.blocks.lanes import LANES
-from fastattn._kernels.numba.blocks.tile import PANEL, multiply
+from fastattn._kernels.numba.blocks.tile import PANEL, multiply, multiply_panels
 from fastattn._kernels.numba.checks import (
     WIDEST,
     Array,
@@ -66,15 +66,19 @@ def gemm_pack(w: Array, transposed: bool, packed: Array) -> None:
 
 @kernel("x1 i x1 x1! x1 i i i i i x1! i i")
 def _gemm(x, x_row, packed, y, bias, relu, depth, columns, panel, lanes, work, first, last):
-    """Rows first..last-1 of the product; work: 6 rows of a panel."""
+    """Rows first..last-1 of the product; work: 6 rows of a block of columns, of whole panels."""
     zero = like(work[0], 0)
+    block = work.size // 6
     for r in range(first, last, 6):
         rows = min(6, last - r)
-        for j in range(0, columns, panel):
-            n = min(panel, columns - j)
-            multiply(rows, panel, x, r * x_row, x_row, 1, packed, j * depth, panel, work, 0, panel, depth, 0, lanes)
+        for j in range(0, columns, block):
+            n = min(block, columns - j)
+            up = (n + panel - 1) // panel * panel
+            multiply_panels(
+                rows, up, x, r * x_row, x_row, 1, packed, j * depth, panel * depth, work, 0, block, depth, 0, lanes
+            )
             for i in range(rows):
-                row = work[i * panel : i * panel + n]
+                row = work[i * block : i * block + n]
                 out = y[(r + i) * columns + j : (r + i) * columns + j + n]
                 if bias.size:
                     added = bias[j : j + n]
@@ -135,7 +139,7 @@ def gemm(
     rows, compiled = np.ascontiguousarray(x).reshape(-1), _gemm[dtype]
 
     def work(first: int, last: int) -> None:
-        mine = np.empty(6 * panel, dtype)
+        mine = np.empty(6 * 4 * lanes, dtype)
         compiled(rows, a.D, w, y.reshape(-1), added, bool(relu), a.D, c.D, panel, lanes, mine, first, last)
 
     in_parts(work, a.T, float(a.T) * a.D * c.D)

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-__all__ = ["LANES", "WIDE", "Lanes", "address", "lanes_of", "number_type", "written"]
+__all__ = ["LANES", "REGISTER", "SQUARE", "WIDE", "Lanes", "address", "lanes_of", "number_type", "place", "written"]
 
 BYTES = 64
 LANES = {"float32": BYTES // 4, "float64": BYTES // 8}
@@ -27,6 +27,8 @@ _FEATURES = llvm.get_host_cpu_features()
 _NATIVE = llvm.get_process_triple()
 _FMA = bool(_FEATURES.get("fma")) or _NATIVE.startswith(("aarch64", "arm64"))
 WIDE = bool(_FEATURES.get("avx512f"))  # 32 registers of 64 bytes
+REGISTER = BYTES if WIDE else 32 if _FEATURES.get("avx2") else 16
+SQUARE = {"float32": REGISTER // 4, "float64": REGISTER // 8}  # rows of a square that is transposed in registers
 
 _SINGLE = {
     "log2e": 1.44269504088896341, "ln2_hi": 0.693359375, "ln2_lo": -2.1219444005469058277e-4, "soft": -87.33654,
@@ -245,6 +247,22 @@ def address(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return builder.ptrtoint(data, ir.IntType(64))
 
 
+def written(function: Callable[..., Any]) -> Any:
+    """Decorate what says the type of a function that kernels call, and writes its code."""
+    return intrinsic(function)
+
+
+@written
+def place(context: Any, x: Any, at: Any) -> Any:
+    """The address of an element."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        item = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(x.dtype)))
+        return builder.add(address(context, builder, x, values[0]), builder.mul(values[1], item))
+
+    return types.int64(x, types.int64), generate
+
+
 def number_type(*given: Any) -> Any:
     """The Numba type of arguments that are numbers of one element type, or None."""
     fits = given[0] in (types.float32, types.float64) and all(one == given[0] for one in given)
@@ -255,8 +273,3 @@ def lanes_of(signature: Any, builder: Any) -> Lanes:
     """`Lanes` for the element type of the first array among the arguments."""
     real = next(kind.dtype for kind in signature.args if isinstance(kind, types.Array))
     return Lanes(builder, real)
-
-
-def written(function: Callable[..., Any]) -> Any:
-    """Decorate what says the type of a function that kernels call, and writes its code."""
-    return intrinsic(function)
