@@ -219,6 +219,18 @@ def test_what_is_masked_is_not_read(by_numba):
     assert not clean[:, :, 3].any()
 
 
+def test_contexts_of_equal_terms(by_numba):
+    """The worst case, where all additions of a chain round the same way: at most the limit of docs/semantics.md."""
+    value = np.full((1600, 64), np.random.default_rng(3).uniform(0.5, 1, 64), np.float32)
+    one, rows = np.ones((1, 2), np.float32), np.zeros((1600, 2), np.float32)
+    for n in (384, 500, 1600):
+        found = fastattn.attention(one, rows[:n], value[:n])[0]
+        assert (np.abs(found - value[0].astype(float)) <= 17 * FLOAT32_EPS * value[0]).all(), n
+        mask = np.arange(1600) < n  # what is not read is neither added nor NaN
+        with_nan = np.where(mask[:, None], value, np.float32(np.nan))
+        assert fastattn.attention(one, rows, with_nan, mask=mask[None])[0].tobytes() == found.tobytes(), n
+
+
 def test_a_prepared_memory_has_the_bits_of_attention(by_numba):
     q, k, v, _ = problem({})
     memory = fastattn.prepare(k, v)

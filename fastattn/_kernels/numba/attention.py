@@ -113,7 +113,7 @@ class Call:
             B=q.B, H=q.H, Hk=self.Hk, Tq=q.T, Tk=k.T, D=q.D, Dv=v.D, score=score.kernel, activation=score.activation,
             causal=options.causal, left=options.left, right=options.right, drop_below=options.drop_below,
             key_rows=key.shape[-2], value_rows=value.shape[-2], panel_elements=elements,
-            lanes=LANES[dtype.name], panel=PANEL[dtype.char], masked=int(self.mask is not None),
+            lanes=LANES[dtype.char], panel=PANEL[dtype.char], masked=int(self.mask is not None),
             biased=int(self.bias is not None), sized=int(options.key_lengths is not None),
             dropped=int(options.seeds is not None), selected=int(keys.rows is not None),
             scattered=int(keys.table is not None),
@@ -121,8 +121,11 @@ class Call:
 
     def _functions(self, score: KernelScore, options: Options) -> tuple[Array, Array]:
         """Return what kernels need to know of functions of users, and the states of a mask's blocks."""
-        calls, blocks = np.zeros(calling.NUMBERS, np.int64), np.empty(0, np.uint8)
         same("score", "objects without functions", int(score.kernel == PAIRWISE and score.functions is None), 0)
+        blocks = np.empty(0, np.uint8)
+        if score.functions is None and options.modifier is None and options.allow is None:
+            return np.empty(0, np.int64), blocks
+        calls = np.zeros(calling.NUMBERS, np.int64)
         if self.normalizer is not None and (options.modifier is not None or score.functions is not None):
             raise refused("normalizer", "softmax for scores that are functions of yours")
         if options.modifier is not None:
@@ -263,8 +266,11 @@ class Call:
             work(0, tasks)  # pairs that share a bias are added in one order
         else:
             in_parts(work, tasks, operations)
-        whole[...] = _in_order(of_tasks)
-        return self._finish(d_bias, sums, of_heads, total, finite) and bool(np.isfinite(whole).all())
+        good = self._finish(d_bias, sums, of_heads, total, finite)
+        if whole.size:
+            whole[...] = _in_order(of_tasks)
+            good = good and bool(np.isfinite(whole).all())
+        return good
 
     def sparse_backward(
         self,
@@ -327,17 +333,22 @@ class Call:
 
     def _finish(self, d_bias: Any, sums: Any, of_heads: Array, total: Array, finite: Array) -> bool:
         """Put sums into the gradients of bias and vector; return whether all gradients are finite."""
-        with np.errstate(over="ignore"):
-            if sums is not None and sums is not d_bias:
-                d_bias[...] = sums
-            if total.size:
-                total[...] = _in_order(of_heads)
-        return bool(finite.all()) and bool(np.isfinite(total).all())
+        good = bool(finite.all())
+        if total.size or (sums is not None and sums is not d_bias):
+            with np.errstate(over="ignore"):
+                if sums is not None and sums is not d_bias:
+                    d_bias[...] = sums
+                if total.size:
+                    total[...] = _in_order(of_heads)
+            good = good and bool(np.isfinite(total).all())
+        return good
 
     def _sums(self, d_parameters: Array | None, tasks: int) -> tuple[Array, Array, Array]:
         """Return the array of sums for parameters of functions, those of each task, and pointers to these: as many of
         each task, and as many that point nowhere."""
         functions = [one for one in (self.options.modifier, self.pairs) if one is not None]
+        if not functions and d_parameters is None:
+            return np.empty(0), np.empty((tasks, 0)), np.empty(0, np.int64)
         for one in functions:
             same("functions", "without a gradient", int(one.backward == 0), 0)
         sizes = np.array([size for one in functions for size in one.sizes], np.int64)

@@ -1,7 +1,7 @@
 """Fused attention, forward: scores of a tile of rows against all its keys, softmax, context; nothing else is kept.
 
 A tile's scores, 6 rows x Tk, lie in a worker's memory. A row's sum of exponentials runs in chunks of 512 keys, which
-are added in float64; so does its context, whose chunks' rounding errors are kept. A weight is divided before it meets
+are added in float64; so does its context, in chains of 128 keys, whose chunks' rounding errors are kept. A weight is divided before it meets
 a value, so that no context of finite values leaves the type.
 """
 
@@ -26,6 +26,7 @@ from fastattn._kernels.numba.blocks.tile import exp_row, finite_row, multiply, p
 __all__ = ["CHUNK", "attention_forward", "forward_space"]
 
 CHUNK = 512
+PIECE = 128  # keys of one chain of a context: of equal terms, all additions may round the same way
 TILE = 6
 COPY_ROWS = 24  # from here on, copying values that are not on the boundary of a register pays
 
@@ -186,10 +187,14 @@ def attention_forward(
             for j in range(begin // CHUNK * CHUNK, end, CHUNK):
                 first, last = max(j, begin), min(j + CHUNK, end)
                 to = part_at if started else total_at
-                multiply(
-                    count, ldv, work, at_strip + first - begin, lds, 1, values, value_at + first * ldv, ldv, work, to,
-                    ldv, last - first, 0, lanes,
-                )  # fmt: skip
+                mode = 0
+                for piece_at in range(first // PIECE * PIECE, last, PIECE):
+                    from_key, to_key = max(piece_at, first), min(piece_at + PIECE, last)
+                    multiply(
+                        count, ldv, work, at_strip + from_key - begin, lds, 1, values, value_at + from_key * ldv, ldv,
+                        work, to, ldv, to_key - from_key, mode, lanes,
+                    )  # fmt: skip
+                    mode = 2
                 for r in range(count):
                     if finite_row(work, to + r * ldv, ldv, zero) != zero:
                         _without_masked(
@@ -223,11 +228,12 @@ def _join(work, total_at, lost_at, part_at, n):
 
 @inlined
 def _without_masked(live, live_at, first, last, begin, work, at, values, value_at, ldv, to):
-    """The chain of one row once more, without the pairs that may not be read: 0 times NaN is NaN."""
+    """The chains of one row once more, without the pairs that may not be read: 0 times NaN is NaN."""
     for c in range(ldv):
         work[to + c] = like(work[0], 0)
-    for j in range(first, last):
-        if live[live_at + j - begin]:
-            weight = work[at + j - begin]
-            for c in range(ldv):
-                work[to + c] = fma(weight, values[value_at + j * ldv + c], work[to + c])
+        for piece_at in range(first // PIECE * PIECE, last, PIECE):
+            total = like(work[0], 0)
+            for j in range(max(piece_at, first), min(piece_at + PIECE, last)):
+                if live[live_at + j - begin]:
+                    total = fma(work[at + j - begin], values[value_at + j * ldv + c], total)
+            work[to + c] = work[to + c] + total

@@ -133,7 +133,7 @@ def gemm(
         same("parts", "elements", parts.size or 1, 0)
     a, c = tensor(x, "x", dtype, 2, 2), tensor(y, "y", dtype, 2, 2, True, True)
     same("y", "rows", c.T, a.T)
-    panel, lanes = PANEL[dtype.char], LANES[dtype.name]
+    panel, lanes = PANEL[dtype.char], LANES[dtype.char]
     w = flat(packed, "packed", dtype, packed_size(a.D, c.D, panel))
     added = maybe(bias, "bias", dtype, c.D)
     rows, compiled = np.ascontiguousarray(x).reshape(-1), _gemm[dtype]
@@ -206,7 +206,7 @@ def gemm_tn(
     between("dy", "columns", d.D, 0, WIDEST)
     out = flat(dw, "dw", dtype, a.D * d.D, True)
     sums = maybe(db, "db", dtype, d.D, True)
-    lanes = LANES[dtype.name]
+    lanes = LANES[dtype.char]
     up = -(-d.D // lanes) * lanes
     most = min(_ROWS, max(a.T, 1))
     mine: Any = np.empty(most * (a.D + up) + a.D * up, dtype)

@@ -302,7 +302,7 @@ class Recurrent:
     def _layer(self, s: Sequences, reverse: bool, kept: bool, shown: bool, inside: bool) -> Layer:
         return Layer(
             s.batch, s.steps, self._hidden, self._cell, int(reverse), int(kept), int(shown), int(inside), self._panel,
-            LANES[self._dtype.name],
+            LANES[self._dtype.char],
         )  # fmt: skip
 
     def forward(

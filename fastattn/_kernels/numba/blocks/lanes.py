@@ -22,13 +22,13 @@ from numba.np import arrayobj
 __all__ = ["LANES", "REGISTER", "SQUARE", "WIDE", "Lanes", "address", "lanes_of", "number_type", "place", "written"]
 
 BYTES = 64
-LANES = {"float32": BYTES // 4, "float64": BYTES // 8}
+LANES = {"f": BYTES // 4, "d": BYTES // 8}  # by the letter of an element type
 _FEATURES = llvm.get_host_cpu_features()
 _NATIVE = llvm.get_process_triple()
 _FMA = bool(_FEATURES.get("fma")) or _NATIVE.startswith(("aarch64", "arm64"))
 WIDE = bool(_FEATURES.get("avx512f"))  # 32 registers of 64 bytes
 REGISTER = BYTES if WIDE else 32 if _FEATURES.get("avx2") else 16
-SQUARE = {"float32": REGISTER // 4, "float64": REGISTER // 8}  # rows of a square that is transposed in registers
+SQUARE = {types.float32: REGISTER // 4, types.float64: REGISTER // 8}  # rows of a square that is turned in registers
 
 _SINGLE = {
     "log2e": 1.44269504088896341, "ln2_hi": 0.693359375, "ln2_lo": -2.1219444005469058277e-4, "soft": -87.33654,
@@ -92,6 +92,14 @@ class Lanes:
     def load_one(self, address: Any, index: Any) -> Any:
         """One element in all lanes."""
         return self.spread(self.builder.load(self._at(address, index, self.number), align=self.item))
+
+    def ask(self, address: Any, index: Any) -> None:
+        """Have the cache line of an element come from memory, if there is such an element."""
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")
+        three = [ir.Constant(number, n) for n in (0, 3, 1)]  # to be read, into the first level, data
+        self.builder.call(function, [self._at(address, index, ir.IntType(8)), *three])
 
     def store(self, value: Any, address: Any, index: Any) -> None:
         self.builder.store(value, self._at(address, index, self.type), align=self.item)

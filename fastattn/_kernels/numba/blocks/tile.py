@@ -23,7 +23,7 @@ __all__ = [
 
 ROWS = 6
 _VECTORS = 4 if WIDE else 1
-PANEL = {np.dtype(name).char: _VECTORS * lanes for name, lanes in LANES.items()}  # columns of a panel: those of a tile
+PANEL = {kind: _VECTORS * lanes for kind, lanes in LANES.items()}  # columns of a panel: those of a tile
 FRESH, CONTINUE, ADD = 0, 1, 2  # what a product does with what is there: replaces it, is its chain's end, is added
 
 
@@ -152,34 +152,52 @@ def _multiply(rows, columns, a, a0, a_row, a_step, b, b0, b_row, b_next, c, c0, 
             r += 1
 
 
-@written
-def _turned(context: Any, source: Any, at: Any, stride: Any, panel: Any, to: Any, width: Any) -> Any:
-    """One square of SQUARE rows and columns, from rows `stride` apart to rows `width` apart."""
-    kinds = (source, types.int64, types.int64, panel, types.int64, types.int64)
+def _square(all_rows: bool) -> Any:
+    """Make a square of SQUARE rows and columns, from rows `stride` apart to rows `width` apart; unless it has all of
+    its rows, zeros are in the place of others than the first `count`."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        lanes = Lanes(builder, source.dtype, SQUARE[str(source.dtype)])
-        read, write = (address(context, builder, kinds[i], values[i]) for i in (0, 3))
-        number = [ir.Constant(ir.IntType(64), i) for i in range(lanes.count)]
-        at, stride, to, width = (values[i] for i in (1, 2, 4, 5))
-        rows = [lanes.load(read, builder.add(at, builder.mul(stride, i))) for i in number]
-        step = 1
-        while step < lanes.count:  # exchanges squares of `step` lanes beside the diagonal of those twice as large
-            for i in range(lanes.count):
-                if not i & step:
-                    rows[i], rows[i + step] = lanes.exchanged(rows[i], rows[i + step], step)
-            step *= 2
-        for i, row in zip(number, rows):
-            lanes.store(row, write, builder.add(to, builder.mul(width, i)))
-        return context.get_dummy_value()
+    def typed(context: Any, source: Any, at: Any, stride: Any, count: Any, panel: Any, to: Any, width: Any) -> Any:
+        kinds = (source, types.int64, types.int64, types.int64, panel, types.int64, types.int64)
 
-    return types.void(*kinds), generate
+        def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+            lanes = Lanes(builder, source.dtype, SQUARE[source.dtype])
+            read, write = (address(context, builder, kinds[i], values[i]) for i in (0, 4))
+            number = [ir.Constant(ir.IntType(64), i) for i in range(lanes.count)]
+            at, stride, count, to, width = (values[i] for i in (1, 2, 3, 5, 6))
+
+            def row(i: Any) -> Any:
+                if all_rows:
+                    return lanes.load(read, builder.add(at, builder.mul(stride, i)))
+                there = builder.icmp_signed("<", i, count)
+                first = builder.select(there, builder.mul(stride, i), number[0])
+                return builder.select(there, lanes.load(read, builder.add(at, first)), lanes.of(0))
+
+            rows = [row(i) for i in number]
+            if all_rows:  # the next rows come while these are turned
+                for i in range(lanes.count):
+                    lanes.ask(read, builder.add(at, builder.mul(stride, ir.Constant(ir.IntType(64), i + lanes.count))))
+            step = 1
+            while step < lanes.count:  # exchanges squares of `step` lanes beside the diagonal of those twice as large
+                for i in range(lanes.count):
+                    if not i & step:
+                        rows[i], rows[i + step] = lanes.exchanged(rows[i], rows[i + step], step)
+                step *= 2
+            for i, column in zip(number, rows):
+                lanes.store(column, write, builder.add(to, builder.mul(width, i)))
+            return context.get_dummy_value()
+
+        return types.void(*kinds), generate
+
+    return written(typed)
+
+
+_whole_square, _part_of_square = _square(True), _square(False)
 
 
 @written
 def _side(context: Any, x: Any) -> Any:
     """SQUARE for the type of an array's elements."""
-    side = SQUARE[str(x.dtype)]
+    side = SQUARE[x.dtype]
     return types.int64(x), lambda context, builder, signature, values: ir.Constant(ir.IntType(64), side)
 
 
@@ -187,15 +205,20 @@ def _side(context: Any, x: Any) -> Any:
 def pack_panel(source, at, stride, n, depth, panel, to, width):
     """Panel [depth][width] of n rows of `depth` elements, `stride` apart; zeros beyond the rows."""
     side = _side(panel)
-    squares, whole = n // side * side, depth // side * side
+    squares, up, whole = n // side * side, (n + side - 1) // side * side, depth // side * side
     for j in range(0, squares, side):
         for t in range(0, whole, side):
-            _turned(source, at + j * stride + t, stride, panel, to + t * width + j, width)
-    for t in range(0 if squares < width else whole, depth):
+            _whole_square(source, at + j * stride + t, stride, side, panel, to + t * width + j, width)
+    if squares < n:
+        for t in range(0, whole, side):
+            of_rows = at + squares * stride + t
+            _part_of_square(source, of_rows, stride, n - squares, panel, to + t * width + squares, width)
+    for t in range(0 if up < width else whole, depth):
         row = panel[to + t * width : to + (t + 1) * width]
-        for j in range(0 if t >= whole else squares, n):
-            row[j] = source[at + j * stride + t]
-        for j in range(n, width):
+        if t >= whole:
+            for j in range(n):
+                row[j] = source[at + j * stride + t]
+        for j in range(up if t < whole else n, width):
             row[j] = 0
 
 
