@@ -29,6 +29,7 @@ from fastattn._kernels.numba.checks import (
 from fastattn._kernels.numba.memory import aligned_empty
 from fastattn._kernels.numba.records import (
     ADDITIVE,
+    DOT,
     PAIRWISE,
     SCORES,
     KernelNormalizer,
@@ -113,7 +114,7 @@ class Call:
             B=q.B, H=q.H, Hk=self.Hk, Tq=q.T, Tk=k.T, D=q.D, Dv=v.D, score=score.kernel, activation=score.activation,
             causal=options.causal, left=options.left, right=options.right, drop_below=options.drop_below,
             key_rows=key.shape[-2], value_rows=value.shape[-2], panel_elements=elements,
-            lanes=LANES[dtype.char], panel=PANEL[dtype.char], masked=int(self.mask is not None),
+            lanes=LANES[dtype.char], panel=_panel(score.kernel, dtype), masked=int(self.mask is not None),
             biased=int(self.bias is not None), sized=int(options.key_lengths is not None),
             dropped=int(options.seeds is not None), selected=int(keys.rows is not None),
             scattered=int(keys.table is not None),
@@ -381,8 +382,14 @@ def _in_order(sums: Array) -> Array:
     return total
 
 
+def _panel(score: int, dtype: "np.dtype[Any]") -> int:
+    """Keys in one panel: the columns of a tile of products, and four vectors for functions of pairs, whose loops over
+    fewer are not vectorised."""
+    return PANEL[dtype.char] if score == DOT else 4 * LANES[dtype.char]
+
+
 def _elements(score: int, tk: int, width: int, dtype: "np.dtype[Any]") -> int:
-    panel = PANEL[dtype.char]
+    panel = _panel(score, dtype)
     rows = -(-width // 4) * 4 + 2 if score == ADDITIVE else width
     return -(-tk // panel) * panel * rows
 
@@ -424,6 +431,8 @@ def pack_keys(key: Array, score: KernelScore, first: int, last: int, panels: Arr
     between("last", None, last, 0, s.T)
     between("first", None, first, 0, last)
     same("first", "keys beyond a multiple of a panel", first % PANEL[dtype.char], 0)
+    panel = _panel(score.kernel, dtype)
+    first = first // panel * panel  # the whole of the panel that it is in
     between("key", "features", s.D, 0, WIDEST)
     between("panels", "batch entries", p.B, s.B, MOST)
     between("panels", "heads", p.T, s.H, MOST)
@@ -431,7 +440,7 @@ def pack_keys(key: Array, score: KernelScore, first: int, last: int, panels: Arr
     part = np.ascontiguousarray(key[:, :, first:last]).reshape(-1)
     whole = panels if panels.flags.c_contiguous else np.ascontiguousarray(panels)
     _pack[dtype](
-        score.kernel, score.activation, part, last - first, s.B, s.H, p.T, s.D, first, PANEL[dtype.char], vector,
+        score.kernel, score.activation, part, last - first, s.B, s.H, p.T, s.D, first, panel, vector,
         whole.reshape(-1), p.D,
     )  # fmt: skip
     if whole is not panels:

@@ -27,6 +27,7 @@ from fastattn._kernels.numba.blocks.tile import (
     pack_panel,
     padded,
     settle_sums,
+    tile_columns,
     tile_rows,
 )
 
@@ -73,7 +74,7 @@ def attention_backward(
     """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read. parameters: where each task
     adds up gradients of functions' parameters, and behind all of them nowhere."""
     group = p.H // p.Hk
-    lanes, width = p.lanes, p.panel
+    lanes, width, columns = p.lanes, p.panel, tile_columns(p.lanes)
     features = (p.D + 3) // 4 * 4
     size = scores.panel_rows(p.score, p.D) * width
     product = p.score == 0
@@ -133,9 +134,9 @@ def attention_backward(
         key_at, stride = key_offset(p, rows, table, b, hk, 0), p.D
         value_at = value_offset(p, rows, table, b, hk, 0)
         scores.pack_keys(p.score, p.activation, key, key_at, stride, length, p.D, v, work, at_panels, width)
-        for j in range(0, length, width):
-            m = min(width, length - j)
-            pack_panel(value, value_at + j * p.Dv, p.Dv, m, p.Dv, work, at_values + j * p.Dv, width)
+        for j in range(0, length, columns):
+            m = min(columns, length - j)
+            pack_panel(value, value_at + j * p.Dv, p.Dv, m, p.Dv, work, at_values + j * p.Dv, columns)
         for j in range(length):
             k_flags[j] = scores.pack_row(
                 p.score, p.activation, key, key_at + j * stride, p.D, v, work, at_keys + j * ldd, ldd, work,
@@ -188,7 +189,7 @@ def attention_backward(
                     )  # fmt: skip
                     r += tile
                 multiply_panels(
-                    count, up, work, at_out, ldv, 1, space, at_values + begin * p.Dv, width * p.Dv, work, at_dp, lds,
+                    count, up, work, at_out, ldv, 1, space, at_values + begin * p.Dv, columns * p.Dv, work, at_dp, lds,
                     p.Dv, 0, lanes,
                 )  # fmt: skip
                 for r in range(count):

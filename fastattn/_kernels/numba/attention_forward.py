@@ -1,8 +1,8 @@
 """Fused attention, forward: scores of a tile of rows against all its keys, softmax, context; nothing else is kept.
 
 A tile's scores, 6 rows x Tk, lie in a worker's memory. A row's sum of exponentials runs in chunks of 512 keys, which
-are added in float64; so does its context, in chains of 128 keys, whose chunks' rounding errors are kept. A weight is divided before it meets
-a value, so that no context of finite values leaves the type.
+are added in float64; so does its context, in chains of 128 keys, and the rounding errors of the chunks' sums are kept.
+A weight is divided before it meets a value, so that no context of finite values leaves the type.
 """
 
 import math
