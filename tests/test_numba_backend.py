@@ -186,6 +186,7 @@ near = fastattn.mask_mod(lambda b, h, i, j: (abs(i - j) <= 40 + h) & ((i + j) % 
 FUNCTIONS = {
     "modifier": {"score_mod": capped(slopes=SLOPES), "bias": draw(5, 4, 9, 70)},
     "mask": {"mask": near, "causal": "bottom_right"},
+    "modifier twice": {"score_mod": capped(slopes=SLOPES), "mask": near},  # 0 times NaN: gradients are made once more
     "pairwise": {"score": apart(w=WIDTHS), "scale": 0.5},
     "all": {"score_mod": capped(slopes=SLOPES), "mask": near, "score": apart(w=WIDTHS), "key_lengths": [70, 33]},
 }
