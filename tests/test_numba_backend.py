@@ -186,6 +186,7 @@ near = fastattn.mask_mod(lambda b, h, i, j: (abs(i - j) <= 40 + h) & ((i + j) % 
 FUNCTIONS = {
     "modifier": {"score_mod": capped(slopes=SLOPES), "bias": draw(5, 4, 9, 70)},
     "mask": {"mask": near, "causal": "bottom_right"},
+    "modifier twice": {"score_mod": capped(slopes=SLOPES), "mask": near},  # 0 times NaN: gradients are made once more
     "pairwise": {"score": apart(w=WIDTHS), "scale": 0.5},
     "all": {"score_mod": capped(slopes=SLOPES), "mask": near, "score": apart(w=WIDTHS), "key_lengths": [70, 33]},
 }
@@ -217,6 +218,18 @@ def test_what_is_masked_is_not_read(by_numba):
     k[:, :, 40:], v[:, :, 40:], q[:, :, 3] = np.nan, np.inf, np.nan
     assert fastattn.attention(q, k, v, mask=mask).tobytes() == clean.tobytes()
     assert not clean[:, :, 3].any()
+
+
+def test_contexts_of_equal_terms(by_numba):
+    """The worst case, where all additions of a chain round the same way: at most the limit of docs/semantics.md."""
+    value = np.full((1600, 64), np.random.default_rng(3).uniform(0.5, 1, 64), np.float32)
+    one, rows = np.ones((1, 2), np.float32), np.zeros((1600, 2), np.float32)
+    for n in (384, 500, 1600):
+        found = fastattn.attention(one, rows[:n], value[:n])[0]
+        assert (np.abs(found - value[0].astype(float)) <= 17 * FLOAT32_EPS * value[0]).all(), n
+        mask = np.arange(1600) < n  # what is not read is neither added nor NaN
+        with_nan = np.where(mask[:, None], value, np.float32(np.nan))
+        assert fastattn.attention(one, rows, with_nan, mask=mask[None])[0].tobytes() == found.tobytes(), n
 
 
 def test_a_prepared_memory_has_the_bits_of_attention(by_numba):

@@ -80,6 +80,9 @@ def test_what_depends_on_places_is_not_compared_between_them():
     unsupported = {"masks", "any_batch_and_position", "order_of_sums", "prepared_memory"}
     assert certificate.passed, certificate
     assert {name for name in unsupported if certificate[name].status == "unsupported"} == unsupported, certificate
+    by_position = check_normalizer(lambda s, b, h, i, j: np.maximum(s, 0) ** 2 + 0.1 * j)
+    assert by_position.passed and by_position["masks"].status == "unsupported", by_position
+    assert by_position["any_batch_and_position"].status == "passed", by_position
 
 
 def test_a_wrong_function_of_rows_is_named():

@@ -26,8 +26,10 @@ from fastattn._kernels.numba.checks import (
     same,
     tensor,
 )  # fmt: skip
+from fastattn._kernels.numba.memory import aligned_empty
 from fastattn._kernels.numba.records import (
     ADDITIVE,
+    DOT,
     PAIRWISE,
     SCORES,
     KernelNormalizer,
@@ -112,7 +114,7 @@ class Call:
             B=q.B, H=q.H, Hk=self.Hk, Tq=q.T, Tk=k.T, D=q.D, Dv=v.D, score=score.kernel, activation=score.activation,
             causal=options.causal, left=options.left, right=options.right, drop_below=options.drop_below,
             key_rows=key.shape[-2], value_rows=value.shape[-2], panel_elements=elements,
-            lanes=LANES[dtype.name], panel=PANEL[dtype.char], masked=int(self.mask is not None),
+            lanes=LANES[dtype.char], panel=_panel(score.kernel, dtype), masked=int(self.mask is not None),
             biased=int(self.bias is not None), sized=int(options.key_lengths is not None),
             dropped=int(options.seeds is not None), selected=int(keys.rows is not None),
             scattered=int(keys.table is not None),
@@ -120,8 +122,11 @@ class Call:
 
     def _functions(self, score: KernelScore, options: Options) -> tuple[Array, Array]:
         """Return what kernels need to know of functions of users, and the states of a mask's blocks."""
-        calls, blocks = np.zeros(calling.NUMBERS, np.int64), np.empty(0, np.uint8)
         same("score", "objects without functions", int(score.kernel == PAIRWISE and score.functions is None), 0)
+        blocks = np.empty(0, np.uint8)
+        if score.functions is None and options.modifier is None and options.allow is None:
+            return np.empty(0, np.int64), blocks
+        calls = np.zeros(calling.NUMBERS, np.int64)
         if self.normalizer is not None and (options.modifier is not None or score.functions is not None):
             raise refused("normalizer", "softmax for scores that are functions of yours")
         if options.modifier is not None:
@@ -195,7 +200,7 @@ class Call:
         pieces = 1 if heads >= get_num_threads() else max(1, min(get_num_threads(), tiles))
 
         def work(first: int, last: int) -> None:
-            mine = np.empty(space, self.dtype)
+            mine = aligned_empty((space,), self.dtype)
             compiled(p, *given, whole.reshape(-1), *outputs, mine, mine, pieces, first, last)
 
         in_parts(work, heads * pieces, float(p.B * p.H * p.Tq) * p.Tk * (p.D + p.Dv))
@@ -254,7 +259,7 @@ class Call:
         whole, of_tasks, pointers = self._sums(d_parameters, tasks)
 
         def work(first: int, last: int) -> None:
-            mine = np.empty(space, dtype)
+            mine = aligned_empty((space,), dtype)
             compiled(p, *pairs, *given, *outputs, wide, of_heads.reshape(-1), pointers, finite, mine, mine, first, last)
 
         operations = 2.5 * p.B * p.H * p.Tq * p.Tk * (p.D + p.Dv)
@@ -262,8 +267,11 @@ class Call:
             work(0, tasks)  # pairs that share a bias are added in one order
         else:
             in_parts(work, tasks, operations)
-        whole[...] = _in_order(of_tasks)
-        return self._finish(d_bias, sums, of_heads, total, finite) and bool(np.isfinite(whole).all())
+        good = self._finish(d_bias, sums, of_heads, total, finite)
+        if whole.size:
+            whole[...] = _in_order(of_tasks)
+            good = good and bool(np.isfinite(whole).all())
+        return good
 
     def sparse_backward(
         self,
@@ -326,17 +334,22 @@ class Call:
 
     def _finish(self, d_bias: Any, sums: Any, of_heads: Array, total: Array, finite: Array) -> bool:
         """Put sums into the gradients of bias and vector; return whether all gradients are finite."""
-        with np.errstate(over="ignore"):
-            if sums is not None and sums is not d_bias:
-                d_bias[...] = sums
-            if total.size:
-                total[...] = _in_order(of_heads)
-        return bool(finite.all()) and bool(np.isfinite(total).all())
+        good = bool(finite.all())
+        if total.size or (sums is not None and sums is not d_bias):
+            with np.errstate(over="ignore"):
+                if sums is not None and sums is not d_bias:
+                    d_bias[...] = sums
+                if total.size:
+                    total[...] = _in_order(of_heads)
+            good = good and bool(np.isfinite(total).all())
+        return good
 
     def _sums(self, d_parameters: Array | None, tasks: int) -> tuple[Array, Array, Array]:
         """Return the array of sums for parameters of functions, those of each task, and pointers to these: as many of
         each task, and as many that point nowhere."""
         functions = [one for one in (self.options.modifier, self.pairs) if one is not None]
+        if not functions and d_parameters is None:
+            return np.empty(0), np.empty((tasks, 0)), np.empty(0, np.int64)
         for one in functions:
             same("functions", "without a gradient", int(one.backward == 0), 0)
         sizes = np.array([size for one in functions for size in one.sizes], np.int64)
@@ -369,8 +382,14 @@ def _in_order(sums: Array) -> Array:
     return total
 
 
+def _panel(score: int, dtype: "np.dtype[Any]") -> int:
+    """Keys in one panel: the columns of a tile of products, and four vectors for functions of pairs, whose loops over
+    fewer are not vectorised."""
+    return PANEL[dtype.char] if score == DOT else 4 * LANES[dtype.char]
+
+
 def _elements(score: int, tk: int, width: int, dtype: "np.dtype[Any]") -> int:
-    panel = PANEL[dtype.char]
+    panel = _panel(score, dtype)
     rows = -(-width // 4) * 4 + 2 if score == ADDITIVE else width
     return -(-tk // panel) * panel * rows
 
@@ -412,6 +431,8 @@ def pack_keys(key: Array, score: KernelScore, first: int, last: int, panels: Arr
     between("last", None, last, 0, s.T)
     between("first", None, first, 0, last)
     same("first", "keys beyond a multiple of a panel", first % PANEL[dtype.char], 0)
+    panel = _panel(score.kernel, dtype)
+    first = first // panel * panel  # the whole of the panel that it is in
     between("key", "features", s.D, 0, WIDEST)
     between("panels", "batch entries", p.B, s.B, MOST)
     between("panels", "heads", p.T, s.H, MOST)
@@ -419,7 +440,7 @@ def pack_keys(key: Array, score: KernelScore, first: int, last: int, panels: Arr
     part = np.ascontiguousarray(key[:, :, first:last]).reshape(-1)
     whole = panels if panels.flags.c_contiguous else np.ascontiguousarray(panels)
     _pack[dtype](
-        score.kernel, score.activation, part, last - first, s.B, s.H, p.T, s.D, first, PANEL[dtype.char], vector,
+        score.kernel, score.activation, part, last - first, s.B, s.H, p.T, s.D, first, panel, vector,
         whole.reshape(-1), p.D,
     )  # fmt: skip
     if whole is not panels:

@@ -18,12 +18,23 @@ from fastattn._kernels.numba.blocks.calls import MODIFY, modify_row_backward
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import exp_soft, fma, like
 from fastattn._kernels.numba.blocks.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
-from fastattn._kernels.numba.blocks.tile import dot_row, finite_row, keep_sums, multiply, pack_panel, settle_sums
+from fastattn._kernels.numba.blocks.tile import (
+    dot_row,
+    finite_row,
+    keep_sums,
+    multiply,
+    multiply_panels,
+    pack_panel,
+    padded,
+    settle_sums,
+    tile_columns,
+    tile_rows,
+)
 
 __all__ = ["attention_backward", "backward_space"]
 
-BLOCK = 24
-TURN = 8 * BLOCK  # rows whose sums are kept in float64
+BLOCK = 48
+TURN = 4 * BLOCK  # rows whose sums are kept in float64
 
 
 def _up(n: int, to: int) -> int:
@@ -35,7 +46,7 @@ def backward_space(p: Problem, softcap: float) -> int:
     features = -(-p.D // 4) * 4
     ldd, ldv, keys = _up(p.D, 4 * p.lanes), _up(p.Dv, p.lanes), _up(p.Tk, p.panel)
     of_keys = keys * (features + 2 + p.Dv) + p.Tk * (3 * ldd + ldv)
-    of_rows = BLOCK * (3 * keys + 2 * features + 4 + 3 * ldd + ldv + p.panel) + keys
+    of_rows = BLOCK * (3 * keys + 2 * features + 4 + 3 * ldd + ldv + 4 * p.lanes) + keys
     return of_keys + of_rows + 3 * ldd + 2 * ldv + features
 
 
@@ -63,7 +74,7 @@ def attention_backward(
     """Tasks first_task..last_task-1, each one (batch, key head); space is work, to be read. parameters: where each task
     adds up gradients of functions' parameters, and behind all of them nowhere."""
     group = p.H // p.Hk
-    lanes, width = p.lanes, p.panel
+    lanes, width, columns = p.lanes, p.panel, tile_columns(p.lanes)
     features = (p.D + 3) // 4 * 4
     size = scores.panel_rows(p.score, p.D) * width
     product = p.score == 0
@@ -87,7 +98,7 @@ def attention_backward(
     at_dq = at_query_lost + BLOCK * ldd
     at_out = at_dq + BLOCK * ldd
     at_spare = at_out + BLOCK * ldv
-    at_v = at_spare + BLOCK * width
+    at_v = at_spare + BLOCK * 4 * lanes
     at_sums = at_v + ldd
     at_context = at_sums + ldd
     at_scratch = at_context + 2 * ldv
@@ -97,7 +108,7 @@ def attention_backward(
     lowest = like(scale, -np.inf)
     v = work[at_v : at_v + ldd]
     scratch = work[at_scratch : at_scratch + features]
-    spare = work[at_spare : at_spare + BLOCK * width]
+    spare = work[at_spare : at_spare + BLOCK * 4 * lanes]
     sums = work[at_sums : at_sums + ldd]
     for t in range(ldd):
         v[t] = vector[t] if t < vector.size else zero
@@ -123,9 +134,9 @@ def attention_backward(
         key_at, stride = key_offset(p, rows, table, b, hk, 0), p.D
         value_at = value_offset(p, rows, table, b, hk, 0)
         scores.pack_keys(p.score, p.activation, key, key_at, stride, length, p.D, v, work, at_panels, width)
-        for j in range(0, length, width):
-            m = min(width, length - j)
-            pack_panel(value, value_at + j * p.Dv, p.Dv, m, p.Dv, work, at_values + j * p.Dv, width)
+        for j in range(0, length, columns):
+            m = min(columns, length - j)
+            pack_panel(value, value_at + j * p.Dv, p.Dv, m, p.Dv, work, at_values + j * p.Dv, columns)
         for j in range(length):
             k_flags[j] = scores.pack_row(
                 p.score, p.activation, key, key_at + j * stride, p.D, v, work, at_keys + j * ldd, ldd, work,
@@ -133,8 +144,9 @@ def attention_backward(
             )  # fmt: skip
         for leave_out in range(2):
             good = zero
-            for c in range(p.Tk * (ldd + ldv)):
-                work[at_dk + c] = zero
+            of_keys = work[at_dk : at_dk + p.Tk * (ldd + ldv)]
+            for c in range(of_keys.size):
+                of_keys[c] = zero
             for t in range(p.D):
                 d_vectors[task * p.D + t] = 0
             sums_at = nowhere if leave_out else task * counted
@@ -150,11 +162,12 @@ def attention_backward(
                     raw[r] = ((b * p.H + heads[r]) * p.Tq + queries[r]) * p.D
                 begin = begin // width * width if begin < end else end
                 n = end - begin
-                for c in range(BLOCK * ldd):
-                    work[at_dq + c] = zero
+                of_rows = work[at_dq : at_dq + BLOCK * ldd]
+                for c in range(of_rows.size):
+                    of_rows[c] = zero
                 for r in range(count):
                     row = (b * p.H + heads[r]) * p.Tq + queries[r]
-                    _padded(d_context, row * p.Dv, p.Dv, work, at_out + r * ldv, ldv)
+                    padded(d_context, row * p.Dv, p.Dv, work, at_out + r * ldv, ldv)
                     if not product:
                         scores.pack_query(
                             p.score, p.activation, query, raw[r], p.D, scale, v, work, at_queries + r * q_row, scratch
@@ -164,21 +177,21 @@ def attention_backward(
                         at_query_lost + r * ldd,
                     )  # fmt: skip
                     if product:
-                        for t in range(p.D):
-                            work[at_rows + r * ldd + t] = work[at_rows + r * ldd + t] * scale
-                for j in range(begin, end, width):
-                    m = min(width, end - j)
-                    for r in range(0, count, 6):
-                        scores.score_tile(
-                            p.score, p.activation, min(6, count - r), work, at_queries + r * q_row, q_row, q_flags, r,
-                            query, raw, space, at_panels + j // width * size, width, key, key_at + j * stride, stride,
-                            m, p.D, v, one if product else scale, work, at_s + r * lds + j - begin, lds, lanes, calls,
-                        )  # fmt: skip
-                    multiply(
-                        count, (m + lanes - 1) // lanes * lanes, work, at_out, ldv, 1, space, at_values + j * p.Dv,
-                        width, work, at_dp + j - begin, lds, p.Dv, 0, lanes,
-                    )  # fmt: skip
+                        _times_one(work, at_rows + r * ldd, scale, p.D)
                 up = (n + lanes - 1) // lanes * lanes
+                r = 0
+                while r < count and n > 0:
+                    tile = tile_rows(count - r)
+                    scores.score_tile(
+                        p.score, p.activation, tile, work, at_queries + r * q_row, q_row, q_flags, r, query, raw,
+                        space, at_panels + begin // width * size, width, key, key_at + begin * stride, stride, n, p.D,
+                        v, one if product else scale, work, at_s + r * lds, lds, lanes, calls,
+                    )  # fmt: skip
+                    r += tile
+                multiply_panels(
+                    count, up, work, at_out, ldv, 1, space, at_values + begin * p.Dv, columns * p.Dv, work, at_dp, lds,
+                    p.Dv, 0, lanes,
+                )  # fmt: skip
                 for r in range(count):
                     h, i = heads[r], queries[r]
                     row = (b * p.H + h) * p.Tq + i
@@ -192,7 +205,7 @@ def attention_backward(
                     )  # fmt: skip
                     delta = zero
                     if total != zero:
-                        _padded(context, row * p.Dv, p.Dv, work, at_context, ldv)
+                        padded(context, row * p.Dv, p.Dv, work, at_context, ldv)
                         delta = dot_row(work, at_out + r * ldv, ldv, work, at_context)
                         if d_weights.size:
                             for j in range(p.Tk):
@@ -201,8 +214,9 @@ def attention_backward(
                         if d_lse.size:
                             delta = delta - d_lse[row]
                     if leave_out:
+                        of_row = live[r * lds : r * lds + up]
                         for j in range(up):
-                            live[r * lds + j] = s[j] != lowest
+                            of_row[j] = s[j] != lowest
                     if p.dropped:
                         drop_row(p, keep, seeds, b, h, i, begin, end, work, at_dp + r * lds)
                     if d_weights.size:
@@ -243,8 +257,8 @@ def attention_backward(
                 if not product:
                     for t in range(ldd):
                         sums[t] = zero
-                    for j in range(begin, end, width):
-                        m = min(width, end - j)
+                    for j in range(begin, end, 4 * lanes):
+                        m = min(4 * lanes, end - j)
                         scores.back_pairs(
                             p.score, p.activation, count, m, work, at_dp + j - begin, lds, work, at_rows, work,
                             at_keys + j * ldd, ldd, p.D, q_flags, 0, k_flags, j, work, at_query_lost, work,
@@ -284,17 +298,15 @@ def attention_backward(
         to = (b * p.Hk + hk) * p.Tk
         for j in range(p.Tk):
             _times(work, at_dk + j * ldd, of_key, d_key, (to + j) * p.D, p.D)
-            _padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
+            padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
 
 
 @inlined
-def _padded(source, at, n, out, to, size):
-    """out = n numbers, and zeros up to `size`."""
-    row, padded = source[at : at + n], out[to : to + size]
-    for c in range(n):
-        padded[c] = row[c]
-    for c in range(n, size):
-        padded[c] = like(padded[0], 0)
+def _times_one(x, at, factor, n):
+    """n numbers times one."""
+    row = x[at : at + n]
+    for t in range(n):
+        row[t] = row[t] * factor
 
 
 @inlined

@@ -1,8 +1,8 @@
 """Fused attention, forward: scores of a tile of rows against all its keys, softmax, context; nothing else is kept.
 
 A tile's scores, 6 rows x Tk, lie in a worker's memory. A row's sum of exponentials runs in chunks of 512 keys, which
-are added in float64; so does its context, whose chunks' rounding errors are kept. A weight is divided before it meets
-a value, so that no context of finite values leaves the type.
+are added in float64; so does its context, in chains of 128 keys, and the rounding errors of the chunks' sums are kept.
+A weight is divided before it meets a value, so that no context of finite values leaves the type.
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 from fastattn._kernels.numba.blocks import scores
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import fma, like
+from fastattn._kernels.numba.blocks.lanes import REGISTER, place
 from fastattn._kernels.numba.blocks.rows import (
     Problem,
     drop_row,
@@ -20,12 +21,14 @@ from fastattn._kernels.numba.blocks.rows import (
     row_range,
     value_offset,
 )
-from fastattn._kernels.numba.blocks.tile import exp_row, finite_row, multiply, scale_row, top_row
+from fastattn._kernels.numba.blocks.tile import exp_row, finite_row, multiply, padded, scale_row, tile_rows, top_row
 
 __all__ = ["CHUNK", "attention_forward", "forward_space"]
 
 CHUNK = 512
+PIECE = 128  # keys of one chain of a context: of equal terms, all additions may round the same way
 TILE = 6
+COPY_ROWS = 24  # from here on, copying values that are not on the boundary of a register pays
 
 
 def _up(n: int, to: int) -> int:
@@ -38,7 +41,8 @@ def forward_space(p: Problem) -> int:
     keys = 0 if p.panel_elements else _up(p.Tk, p.panel) * (features + 2)
     gathered = (p.Tk * p.D) if p.scattered else 0
     strip = TILE * (_up(p.Tk, p.panel) + 2 * p.panel)
-    values = p.Tk * _up(p.Dv, p.lanes) if p.Dv % p.lanes or p.scattered else 0
+    copied = p.Dv % p.lanes != 0 or p.scattered or p.H // p.Hk * p.Tq >= COPY_ROWS
+    values = p.Tk * _up(p.Dv, p.lanes) if copied else 0
     return keys + gathered + strip + values + TILE * (2 * features + 4) + 3 * TILE * _up(p.Dv, p.lanes) + 2 * features
 
 
@@ -63,9 +67,10 @@ def attention_forward(
     at_strip = at_keys + (p.Tk * p.D if p.scattered else 0)
     at_values = at_strip + TILE * lds
     copied = p.Dv % lanes != 0 or p.scattered != 0
-    at_queries = at_values + (p.Tk * ldv if copied else 0)
+    at_queries = at_values + (p.Tk * ldv if copied or group * p.Tq >= COPY_ROWS else 0)
     at_sums = at_queries + TILE * (2 * features + 4)
     at_v = at_sums + 3 * TILE * ldv
+    often = group * p.Tq >= COPY_ROWS
     zero = like(scale, 0)
     lowest = like(scale, -np.inf)
     v = work[at_v : at_v + features]
@@ -110,16 +115,14 @@ def attention_forward(
                 at_panels + low // width * size, width,
             )  # fmt: skip
         values, value_at = value, value_offset(p, rows, table, b, hk, 0)
-        if copied:
+        if copied or (often and place(value, value_at) % REGISTER != 0):
             values, value_at = space, at_values
             for j in range(low, high):
                 source = value_offset(p, rows, table, b, hk, j)
-                for c in range(p.Dv):
-                    work[at_values + j * ldv + c] = value[source + c]
-                for c in range(p.Dv, ldv):
-                    work[at_values + j * ldv + c] = zero
-        for r0 in range(row0, row1, TILE):
-            count = min(TILE, row1 - r0)
+                padded(value, source, p.Dv, work, at_values + j * ldv, ldv)
+        r0 = row0
+        while r0 < row1:
+            count = tile_rows(row1 - r0)
             lo_tile, hi_tile = length, 0
             for r in range(count):
                 heads[r] = hk * group + (r0 + r) % group
@@ -137,12 +140,10 @@ def attention_forward(
                     flags[r] = scores.pack_query(
                         p.score, p.activation, query, raw[r], p.D, scale, v, work, at_queries + r * q_row, scratch
                     )
-            for j in range(begin, end, width):
-                m = min(width, end - j)
                 scores.score_tile(
                     p.score, p.activation, count, work, at_queries, q_row, flags, 0, query, raw, panels,
-                    panel0 + j // width * size, width, keys, key_at + j * stride, stride, m, p.D, v,
-                    like(scale, 1) if p.score == 0 else scale, work, at_strip + j - begin, lds, lanes, calls,
+                    panel0 + begin // width * size, width, keys, key_at + begin * stride, stride, n, p.D, v,
+                    like(scale, 1) if p.score == 0 else scale, work, at_strip, lds, lanes, calls,
                 )  # fmt: skip
             for r in range(count):
                 at = at_strip + r * lds
@@ -156,9 +157,9 @@ def attention_forward(
                         p, softcap, mask, bias, calls, blocks, b, heads[r], queries[r], los[r], his[r], begin, end,
                         work, at, work, 0, False, work, 0, False,
                     )  # fmt: skip
-                    of_row = live[r * lds : r * lds + n]
+                    of_row, s = live[r * lds : r * lds + n], work[at : at + n]
                     for j in range(n):
-                        of_row[j] = work[at + j] != lowest
+                        of_row[j] = s[j] != lowest
                     top = top_row(work, at, up, lowest)
                     base = top if top != lowest else zero
                     for j in range(begin // CHUNK * CHUNK, end, CHUNK):
@@ -179,16 +180,21 @@ def attention_forward(
                     drop_row(p, keep, seeds, b, heads[r], queries[r], begin, end, work, at)
             # Contexts: a chain for each chunk, then the chunks and their rounding errors.
             total_at, lost_at, part_at = at_sums, at_sums + TILE * ldv, at_sums + 2 * TILE * ldv
-            for c in range(2 * TILE * ldv):
-                work[at_sums + c] = zero
+            both = work[at_sums : at_sums + 2 * TILE * ldv]
+            for c in range(both.size):
+                both[c] = zero
             started = False
             for j in range(begin // CHUNK * CHUNK, end, CHUNK):
                 first, last = max(j, begin), min(j + CHUNK, end)
                 to = part_at if started else total_at
-                multiply(
-                    count, ldv, work, at_strip + first - begin, lds, 1, values, value_at + first * ldv, ldv, work, to,
-                    ldv, last - first, 0, lanes,
-                )  # fmt: skip
+                mode = 0
+                for piece_at in range(first // PIECE * PIECE, last, PIECE):
+                    from_key, to_key = max(piece_at, first), min(piece_at + PIECE, last)
+                    multiply(
+                        count, ldv, work, at_strip + from_key - begin, lds, 1, values, value_at + from_key * ldv, ldv,
+                        work, to, ldv, to_key - from_key, mode, lanes,
+                    )  # fmt: skip
+                    mode = 2
                 for r in range(count):
                     if finite_row(work, to + r * ldv, ldv, zero) != zero:
                         _without_masked(
@@ -199,10 +205,12 @@ def attention_forward(
                     _join(work, total_at, lost_at, part_at, count * ldv)
                 started = True
             for r in range(count):
-                out = ((b * p.H + heads[r]) * p.Tq + queries[r]) * p.Dv
+                to = ((b * p.H + heads[r]) * p.Tq + queries[r]) * p.Dv
+                of_row, out = slice(r * ldv, r * ldv + p.Dv), context[to : to + p.Dv]
+                whole, lost = work[total_at:lost_at][of_row], work[lost_at:part_at][of_row]
                 for c in range(p.Dv):
-                    at = r * ldv + c
-                    context[out + c] = (work[total_at + at] + work[lost_at + at]) + zero
+                    out[c] = (whole[c] + lost[c]) + zero
+            r0 += count
 
 
 @inlined
@@ -220,11 +228,12 @@ def _join(work, total_at, lost_at, part_at, n):
 
 @inlined
 def _without_masked(live, live_at, first, last, begin, work, at, values, value_at, ldv, to):
-    """The chain of one row once more, without the pairs that may not be read: 0 times NaN is NaN."""
+    """The chains of one row once more, without the pairs that may not be read: 0 times NaN is NaN."""
     for c in range(ldv):
         work[to + c] = like(work[0], 0)
-    for j in range(first, last):
-        if live[live_at + j - begin]:
-            weight = work[at + j - begin]
-            for c in range(ldv):
-                work[to + c] = fma(weight, values[value_at + j * ldv + c], work[to + c])
+        for piece_at in range(first // PIECE * PIECE, last, PIECE):
+            total = like(work[0], 0)
+            for j in range(max(piece_at, first), min(piece_at + PIECE, last)):
+                if live[live_at + j - begin]:
+                    total = fma(work[at + j - begin], values[value_at + j * ldv + c], total)
+            work[to + c] = work[to + c] + total

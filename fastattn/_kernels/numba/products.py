@@ -8,7 +8,7 @@ import numpy as np
 from fastattn._kernels.numba.blocks.compiled import kernel
 from fastattn._kernels.numba.blocks.elements import like
 from fastattn._kernels.numba.blocks.lanes import LANES
-from fastattn._kernels.numba.blocks.tile import PANEL, multiply
+from fastattn._kernels.numba.blocks.tile import PANEL, multiply, multiply_panels
 from fastattn._kernels.numba.checks import (
     WIDEST,
     Array,
@@ -66,15 +66,19 @@ def gemm_pack(w: Array, transposed: bool, packed: Array) -> None:
 
 @kernel("x1 i x1 x1! x1 i i i i i x1! i i")
 def _gemm(x, x_row, packed, y, bias, relu, depth, columns, panel, lanes, work, first, last):
-    """Rows first..last-1 of the product; work: 6 rows of a panel."""
+    """Rows first..last-1 of the product; work: 6 rows of a block of columns, of whole panels."""
     zero = like(work[0], 0)
+    block = work.size // 6
     for r in range(first, last, 6):
         rows = min(6, last - r)
-        for j in range(0, columns, panel):
-            n = min(panel, columns - j)
-            multiply(rows, panel, x, r * x_row, x_row, 1, packed, j * depth, panel, work, 0, panel, depth, 0, lanes)
+        for j in range(0, columns, block):
+            n = min(block, columns - j)
+            up = (n + panel - 1) // panel * panel
+            multiply_panels(
+                rows, up, x, r * x_row, x_row, 1, packed, j * depth, panel * depth, work, 0, block, depth, 0, lanes
+            )
             for i in range(rows):
-                row = work[i * panel : i * panel + n]
+                row = work[i * block : i * block + n]
                 out = y[(r + i) * columns + j : (r + i) * columns + j + n]
                 if bias.size:
                     added = bias[j : j + n]
@@ -129,13 +133,13 @@ def gemm(
         same("parts", "elements", parts.size or 1, 0)
     a, c = tensor(x, "x", dtype, 2, 2), tensor(y, "y", dtype, 2, 2, True, True)
     same("y", "rows", c.T, a.T)
-    panel, lanes = PANEL[dtype.char], LANES[dtype.name]
+    panel, lanes = PANEL[dtype.char], LANES[dtype.char]
     w = flat(packed, "packed", dtype, packed_size(a.D, c.D, panel))
     added = maybe(bias, "bias", dtype, c.D)
     rows, compiled = np.ascontiguousarray(x).reshape(-1), _gemm[dtype]
 
     def work(first: int, last: int) -> None:
-        mine = np.empty(6 * panel, dtype)
+        mine = np.empty(6 * 4 * lanes, dtype)
         compiled(rows, a.D, w, y.reshape(-1), added, bool(relu), a.D, c.D, panel, lanes, mine, first, last)
 
     in_parts(work, a.T, float(a.T) * a.D * c.D)
@@ -202,7 +206,7 @@ def gemm_tn(
     between("dy", "columns", d.D, 0, WIDEST)
     out = flat(dw, "dw", dtype, a.D * d.D, True)
     sums = maybe(db, "db", dtype, d.D, True)
-    lanes = LANES[dtype.name]
+    lanes = LANES[dtype.char]
     up = -(-d.D // lanes) * lanes
     most = min(_ROWS, max(a.T, 1))
     mine: Any = np.empty(most * (a.D + up) + a.D * up, dtype)

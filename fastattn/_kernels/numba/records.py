@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCORES = {"dot": 0, "additive": 1, "l1": 2, "pairwise": 3}
-ADDITIVE, PAIRWISE = SCORES["additive"], SCORES["pairwise"]
+DOT, ADDITIVE, PAIRWISE = SCORES["dot"], SCORES["additive"], SCORES["pairwise"]
 
 
 class KernelScore:

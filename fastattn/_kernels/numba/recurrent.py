@@ -11,7 +11,7 @@ import numpy as np
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import fma, like, sigmoid, tanh
 from fastattn._kernels.numba.blocks.lanes import LANES
-from fastattn._kernels.numba.blocks.tile import PANEL, multiply
+from fastattn._kernels.numba.blocks.tile import PANEL, multiply_panels
 from fastattn._kernels.numba.checks import (
     MOST,
     WIDEST,
@@ -64,8 +64,8 @@ def _running(lengths, first, last, step):
 @inlined
 def _product(p, rows, x, x0, x_row, w, w0, depth, columns, out, out_row, mode):
     """Rows of x times packed weights [panels][depth][panel] into rows of whole panels."""
-    for j in range(0, columns, p.panel):
-        multiply(rows, p.panel, x, x0, x_row, 1, w, w0 + j * depth, p.panel, out, j, out_row, depth, mode, p.lanes)
+    up = (columns + p.panel - 1) // p.panel * p.panel
+    multiply_panels(rows, up, x, x0, x_row, 1, w, w0, p.panel * depth, out, 0, out_row, depth, mode, p.lanes)
 
 
 @kernel(Layer, "x1 x1 x1 x1! x1! x1! x1! i1 i1 i1 x1 x1! x1! x1! x1! x1! x1! i i")
@@ -177,11 +177,10 @@ def _backward(
         end = _running(lengths, first, last, max(step, 0))
         after = _running(lengths, first, last, step + 1)  # have a step after this one, whose product comes first
         depth = 2 * H if p.cell == 1 else G
-        for j in range(0, H, p.panel):
-            multiply(
-                after - first, p.panel, d_gates, first * G, G, 1, w, j * G, p.panel, dh, first * wide + j, wide, depth,
-                0 if p.cell == 2 else 1, p.lanes,
-            )  # fmt: skip
+        multiply_panels(
+            after - first, wide, d_gates, first * G, G, 1, w, 0, p.panel * G, dh, first * wide, wide, depth,
+            0 if p.cell == 2 else 1, p.lanes,
+        )  # fmt: skip
         if step < 0:
             break
         for i in range(first, end):
@@ -228,11 +227,10 @@ def _backward(
                         out[2 * H + u] = dn * r
                         extra[u] = dn * r
         if p.cell == 1:
-            for j in range(0, H, p.panel):
-                multiply(
-                    end - first, p.panel, d_gates, first * G + 2 * H, G, 1, w, j * G + 2 * H * p.panel, p.panel,
-                    product, first * wide + j, wide, H, 0, p.lanes,
-                )  # fmt: skip
+            multiply_panels(
+                end - first, wide, d_gates, first * G + 2 * H, G, 1, w, 2 * H * p.panel, p.panel * G, product,
+                first * wide, wide, H, 0, p.lanes,
+            )  # fmt: skip
             for i in range(first, end):
                 row = starts[i] + _position(p, lengths, i, step)
                 x, d = gates[row * G : (row + 1) * G], dh[i * wide : i * wide + H]
@@ -304,7 +302,7 @@ class Recurrent:
     def _layer(self, s: Sequences, reverse: bool, kept: bool, shown: bool, inside: bool) -> Layer:
         return Layer(
             s.batch, s.steps, self._hidden, self._cell, int(reverse), int(kept), int(shown), int(inside), self._panel,
-            LANES[self._dtype.name],
+            LANES[self._dtype.char],
         )  # fmt: skip
 
     def forward(

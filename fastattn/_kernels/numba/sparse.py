@@ -220,14 +220,12 @@ def _row_scores(
     width, lanes = p.panel, p.lanes
     size = scores.panel_rows(p.score, p.D) * width
     flags[0] = scores.pack_query(p.score, p.activation, query, raw[0], p.D, scale, v, work, at_query, scratch)
-    for j in range(lo // width * width, hi, width):
-        m = min(width, hi - j)
-        scores.score_tile(
-            p.score, p.activation, 1, work, at_query, 0, flags, 0, query, raw, panels, j // width * size, width, key,
-            key_at + j * p.D, p.D, m, p.D, v, like(scale, 1) if p.score == 0 else scale, work, at_s + j, 0, lanes,
-            calls,
-        )  # fmt: skip
     begin = lo // width * width
+    scores.score_tile(
+        p.score, p.activation, 1, work, at_query, 0, flags, 0, query, raw, panels, begin // width * size, width, key,
+        key_at + begin * p.D, p.D, hi - begin, p.D, v, like(scale, 1) if p.score == 0 else scale, work, at_s + begin, 0,
+        lanes, calls,
+    )  # fmt: skip
     row_options(
         p, softcap, mask, bias, calls, blocks, b, h, i, lo, hi, begin, hi, work, at_s + begin, work, at_slope + begin,
         softcap > 0, work, 0, False,

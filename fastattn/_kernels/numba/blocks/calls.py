@@ -12,7 +12,7 @@ from numba import types
 
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import like
-from fastattn._kernels.numba.blocks.lanes import address, written
+from fastattn._kernels.numba.blocks.lanes import place, written
 
 __all__ = [
     "ALLOW", "ALLOW_PARAMETERS", "BATCH", "BLOCK", "COLUMNS", "HEAD", "MODIFY", "MODIFY_BACKWARD", "MODIFY_PARAMETERS",
@@ -26,17 +26,6 @@ MODIFY, MODIFY_BACKWARD, MODIFY_PARAMETERS, PAIRS, PAIRS_BACKWARD, PAIRS_PARAMET
 ALLOW, ALLOW_PARAMETERS, BATCH, HEAD, COLUMNS, SUMS = range(6, 12)
 NUMBERS = 12
 BLOCK = 64
-
-
-@written
-def _place(context: Any, x: Any, at: Any) -> Any:
-    """The address of an element."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        item = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(x.dtype)))
-        return builder.add(address(context, builder, x, values[0]), builder.mul(values[1], item))
-
-    return types.int64(x, types.int64), generate
 
 
 def _caller(count: int) -> Any:
@@ -83,15 +72,15 @@ def _call_12(
 @inlined
 def modify_row(calls, s, at, n, b, h, i, first):
     """The scores of n keys from key `first` of a row, which begin at s[at], as a modifier makes them."""
-    _call_7(calls[MODIFY], _place(s, at), n, b, h, i, first, calls[MODIFY_PARAMETERS])
+    _call_7(calls[MODIFY], place(s, at), n, b, h, i, first, calls[MODIFY_PARAMETERS])
 
 
 @inlined
 def modify_row_backward(calls, before, before_at, d, at, n, b, h, i, first, sums, sums_at):
     """d of modified scores becomes that of those before; sums: addresses of sums for parameters, from sums_at on."""
     _call_9(
-        calls[MODIFY_BACKWARD], _place(before, before_at), _place(d, at), n, b, h, i, first, calls[MODIFY_PARAMETERS],
-        _place(sums, sums_at),
+        calls[MODIFY_BACKWARD], place(before, before_at), place(d, at), n, b, h, i, first, calls[MODIFY_PARAMETERS],
+        place(sums, sums_at),
     )  # fmt: skip
 
 
@@ -107,7 +96,7 @@ def allow_row(calls, blocks, s, at, n, b, h, i, first):
         stop = min((block + 1) * BLOCK - first, n)
         state = blocks[states + block]
         if state == 2:
-            _call_7(calls[ALLOW], _place(allowed, 0), stop - j, b, h, i, first + j, calls[ALLOW_PARAMETERS])
+            _call_7(calls[ALLOW], place(allowed, 0), stop - j, b, h, i, first + j, calls[ALLOW_PARAMETERS])
         if state != 1:
             for t in range(stop - j):
                 row[j + t] = row[j + t] if state == 2 and allowed[t] != 0 else like(row[0], -np.inf)
@@ -118,7 +107,7 @@ def allow_row(calls, blocks, s, at, n, b, h, i, first):
 def pairs_tile(calls, rows, q, q0, q_row, panels, panel, width, n, depth, s, s0, s_row):
     """Scores of some queries and the n keys of a panel by a function of pairs."""
     _call_10(
-        calls[PAIRS], _place(q, q0), q_row, rows, _place(panels, panel), width, n, depth, _place(s, s0), s_row,
+        calls[PAIRS], place(q, q0), q_row, rows, place(panels, panel), width, n, depth, place(s, s0), s_row,
         calls[PAIRS_PARAMETERS],
     )  # fmt: skip
 
@@ -127,6 +116,6 @@ def pairs_tile(calls, rows, q, q0, q_row, panels, panel, width, n, depth, s, s0,
 def pairs_backward(calls, rows, keys, g, g0, g_row, q, q0, k, k0, size, depth, dq, dq0, dk, dk0, sums, sums_at):
     """Their gradients, times g, added to dq and dk."""
     _call_12(
-        calls[PAIRS_BACKWARD], _place(g, g0), g_row, _place(q, q0), _place(k, k0), size, rows, keys, depth,
-        _place(dq, dq0), _place(dk, dk0), calls[PAIRS_PARAMETERS], _place(sums, sums_at + calls[SUMS]),
+        calls[PAIRS_BACKWARD], place(g, g0), g_row, place(q, q0), place(k, k0), size, rows, keys, depth,
+        place(dq, dq0), place(dk, dk0), calls[PAIRS_PARAMETERS], place(sums, sums_at + calls[SUMS]),
     )  # fmt: skip

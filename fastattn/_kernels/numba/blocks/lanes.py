@@ -19,14 +19,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-__all__ = ["LANES", "WIDE", "Lanes", "address", "lanes_of", "number_type", "written"]
+__all__ = ["LANES", "REGISTER", "SQUARE", "WIDE", "Lanes", "address", "lanes_of", "number_type", "place", "written"]
 
 BYTES = 64
-LANES = {"float32": BYTES // 4, "float64": BYTES // 8}
+LANES = {"f": BYTES // 4, "d": BYTES // 8}  # by the letter of an element type
 _FEATURES = llvm.get_host_cpu_features()
 _NATIVE = llvm.get_process_triple()
 _FMA = bool(_FEATURES.get("fma")) or _NATIVE.startswith(("aarch64", "arm64"))
 WIDE = bool(_FEATURES.get("avx512f"))  # 32 registers of 64 bytes
+REGISTER = BYTES if WIDE else 32 if _FEATURES.get("avx2") else 16
+SQUARE = {types.float32: REGISTER // 4, types.float64: REGISTER // 8}  # rows of a square that is turned in registers
 
 _SINGLE = {
     "log2e": 1.44269504088896341, "ln2_hi": 0.693359375, "ln2_lo": -2.1219444005469058277e-4, "soft": -87.33654,
@@ -90,6 +92,14 @@ class Lanes:
     def load_one(self, address: Any, index: Any) -> Any:
         """One element in all lanes."""
         return self.spread(self.builder.load(self._at(address, index, self.number), align=self.item))
+
+    def ask(self, address: Any, index: Any) -> None:
+        """Have the cache line of an element come from memory, if there is such an element."""
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, "llvm.prefetch.p0")
+        three = [ir.Constant(number, n) for n in (0, 3, 1)]  # to be read, into the first level, data
+        self.builder.call(function, [self._at(address, index, ir.IntType(8)), *three])
 
     def store(self, value: Any, address: Any, index: Any) -> None:
         self.builder.store(value, self._at(address, index, self.type), align=self.item)
@@ -245,6 +255,22 @@ def address(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return builder.ptrtoint(data, ir.IntType(64))
 
 
+def written(function: Callable[..., Any]) -> Any:
+    """Decorate what says the type of a function that kernels call, and writes its code."""
+    return intrinsic(function)
+
+
+@written
+def place(context: Any, x: Any, at: Any) -> Any:
+    """The address of an element."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        item = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(x.dtype)))
+        return builder.add(address(context, builder, x, values[0]), builder.mul(values[1], item))
+
+    return types.int64(x, types.int64), generate
+
+
 def number_type(*given: Any) -> Any:
     """The Numba type of arguments that are numbers of one element type, or None."""
     fits = given[0] in (types.float32, types.float64) and all(one == given[0] for one in given)
@@ -255,8 +281,3 @@ def lanes_of(signature: Any, builder: Any) -> Lanes:
     """`Lanes` for the element type of the first array among the arguments."""
     real = next(kind.dtype for kind in signature.args if isinstance(kind, types.Array))
     return Lanes(builder, real)
-
-
-def written(function: Callable[..., Any]) -> Any:
-    """Decorate what says the type of a function that kernels call, and writes its code."""
-    return intrinsic(function)

@@ -8,7 +8,7 @@ from fastattn._kernels.numba.blocks import additive
 from fastattn._kernels.numba.blocks.calls import pairs_backward, pairs_tile
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import fma, like
-from fastattn._kernels.numba.blocks.tile import multiply, pack_panel
+from fastattn._kernels.numba.blocks.tile import multiply_panels, pack_panel
 
 __all__ = [
     "back_pairs", "key_flag", "pack_keys", "pack_query", "pack_row", "padded_features", "panel_rows", "query_width",
@@ -111,11 +111,26 @@ def score_tile(
     lanes,
     calls,
 ):
-    """Scores of `rows` packed queries against the n keys of one panel, rounded up to whole vectors."""
-    up = (n + lanes - 1) // lanes * lanes
+    """Scores of `rows` packed queries against n keys, rounded up to whole vectors; panel: where their first begins."""
+    size = panel_rows(score, depth) * width
     if score == DOT:
-        multiply(rows, up, q, q0, q_row, 1, panels, panel, width, s, s0, s_row, depth, 0, lanes)
+        up = (n + lanes - 1) // lanes * lanes
+        multiply_panels(rows, up, q, q0, q_row, 1, panels, panel, size, s, s0, s_row, depth, 0, lanes)
         return
+    for j in range(0, n, width):
+        _panel_scores(
+            score, activation, rows, q, q0, q_row, flags, f0, raw, raw_at, panels, panel + j // width * size, width,
+            key, key_at + j * stride, stride, min(width, n - j), depth, v, scale, s, s0 + j, s_row, lanes, calls,
+        )  # fmt: skip
+
+
+@inlined
+def _panel_scores(
+    score, activation, rows, q, q0, q_row, flags, f0, raw, raw_at, panels, panel, width, key, key_at, stride, n, depth,
+    v, scale, s, s0, s_row, lanes, calls,
+):  # fmt: skip
+    """Those that are not products, against the n keys of one panel."""
+    up = (n + lanes - 1) // lanes * lanes
     if score == ADDITIVE:
         most = 0
         for j in range(n):
