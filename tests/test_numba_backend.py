@@ -5,6 +5,7 @@ kernels are kept, in the folder of `FASTATTN_CACHE_DIR`, and the first run takes
 """
 
 import inspect
+import itertools
 import json
 import os
 import re
@@ -57,6 +58,19 @@ def test_products(m, k, n):
     dw, sums = np.ones((k, n), FLOAT32), np.zeros(n, FLOAT32)
     numba.gemm_tn(x, y, dw, sums, True)
     assert np.allclose(dw, 1 + x.T.astype(float) @ y, atol=1e-4) and np.allclose(sums, y.sum(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gradient_of_rows_in_pieces_has_the_bits_of_all_at_once(dtype):
+    x, dy = draw(4, 3000, 5, dtype=dtype), draw(5, 3000, 7, dtype=dtype)
+    dy[::7] = 0  # rows that do not count
+    counted = np.flatnonzero(dy.any(axis=1))
+    whole, sums = np.empty((5, 7), dtype), np.empty(7, dtype)
+    numba.gemm_tn(x, dy, whole, sums)
+    dw, parts = np.zeros((5, 7), dtype), np.zeros(7, dtype)
+    for a, b in itertools.pairwise([0, counted[1024], counted[2048], 3000]):
+        numba.gemm_tn(x[a:b], dy[a:b], dw, parts, True)
+    assert dw.tobytes() == whole.tobytes() and parts.tobytes() == sums.tobytes()
 
 
 def test_sums_of_many_rows():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._kernels.numba.blocks.compiled import kernel
+from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import like
 from fastattn._kernels.numba.blocks.lanes import LANES
 from fastattn._kernels.numba.blocks.tile import PANEL, multiply, multiply_panels
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _ROWS = 48  # of one chain of a gradient of weights; chains are added in float64
+_PIECE = {"f": 1024, "d": 512}  # rows whose sum is added to a gradient by itself
+_PLAIN = 16  # pieces; later ones are added to each other first
 
 
 def gemm_packed_elements(like: Array, k: int, n: int) -> int:
@@ -154,16 +156,26 @@ def gemm_narrow(
     raise refused("dtype", "the compiled module for weights of narrow types")
 
 
-@kernel("x1 i x1 i d1! d1! i i i i x1! i")
-def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, most):
-    """Sums of pieces of `most` rows that are not zero; work: rows of both, and their product, of whole vectors."""
+@inlined
+def _add_sums(out, sums):
+    """out += sums, each rounded once, and zeros in their place."""
+    for i in range(out.size):
+        out[i] += like(out[0], sums[i])
+        sums[i] = 0
+
+
+@kernel("x1 i x1 i x1! x1! d1! d1! i i i i x1! i i")
+def _gemm_tn(x, x_row, dy, dy_row, dw, db, wide, wide_b, rows, depth, columns, lanes, work, most, piece):
+    """Sums of chains of `most` rows that are not zero, in float64 for each `piece` of such rows, which are added to dw
+    and db one after the other; those after the first _PLAIN are added to each other before. work: rows of both, and their
+    product, of whole vectors."""
     zero = like(work[0], 0)
     up = (columns + lanes - 1) // lanes * lanes
     at_dy, at_dw = most * depth, most * (depth + up)
-    r = 0
+    r, left, pieces = 0, piece, 1
     while r < rows:
         count = 0
-        while r < rows and count < most:
+        while r < rows and count < min(most, left):
             row = dy[r * dy_row : r * dy_row + columns]
             used = False
             for c in range(columns):
@@ -181,14 +193,28 @@ def _gemm_tn(x, x_row, dy, dy_row, dw, db, rows, depth, columns, lanes, work, mo
             r += 1
         multiply(depth, up, work, 0, 1, depth, work, at_dy, up, work, at_dw, up, count, 0, lanes)
         for i in range(depth):
-            sums, piece = dw[i * columns : (i + 1) * columns], work[at_dw + i * up : at_dw + i * up + columns]
+            sums, chain = wide[i * columns : (i + 1) * columns], work[at_dw + i * up : at_dw + i * up + columns]
             for c in range(columns):
-                sums[c] += np.float64(piece[c])
+                sums[c] += np.float64(chain[c])
         if db.size:
             for i in range(count):
                 row = work[at_dy + i * up : at_dy + i * up + columns]
                 for c in range(columns):
-                    db[c] += np.float64(row[c])
+                    wide_b[c] += np.float64(row[c])
+        left -= count
+        if left == 0:
+            if pieces <= _PLAIN:
+                _add_sums(dw, wide)
+                _add_sums(db, wide_b)
+            pieces += 1
+            left = piece
+    if pieces <= _PLAIN:
+        _add_sums(dw, wide)
+        _add_sums(db, wide_b)
+    else:
+        for out, sums in ((dw, wide), (db, wide_b)):
+            for i in range(out.size):
+                out[i] = like(zero, np.float64(out[i]) + sums[i])
 
 
 def gemm_tn(
@@ -211,7 +237,7 @@ def gemm_tn(
     most = min(_ROWS, max(a.T, 1))
     mine: Any = np.empty(most * (a.D + up) + a.D * up, dtype)
     flat_x, flat_dy = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(dy).reshape(-1)
-    wide = [one.astype(np.float64) if accumulate else np.zeros(one.size) for one in (out, sums)]
-    _gemm_tn[dtype](flat_x, a.D, flat_dy, d.D, *wide, a.T, a.D, d.D, lanes, mine, most)
-    with np.errstate(over="ignore"):
-        out[...], sums[...] = wide
+    if not accumulate:
+        out[...], sums[...] = 0, 0
+    wide = [np.zeros(one.size) for one in (out, sums)]
+    _gemm_tn[dtype](flat_x, a.D, flat_dy, d.D, out, sums, *wide, a.T, a.D, d.D, lanes, mine, most, _PIECE[dtype.char])
