@@ -97,6 +97,9 @@ even = fastattn.mask_mod(lambda b, h, i, j: j % 2 == 0)
 q = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
 found = fastattn.attention(q, q, q, normalizer="sparsemax", mask=even)
 assert np.array_equal(found, fastattn.attention(q, q, q, normalizer="sparsemax", mask=np.arange(4) % 2 == 0))
+largest = np.full((1100, 2), np.finfo(np.float32).max)
+rows = np.random.default_rng(1).normal(size=(1100, 2)).astype(np.float32)
+assert np.allclose(fastattn.attention(rows[:60], rows, largest, normalizer="sparsemax") / largest[:60], 1, atol=1e-5)
 for options in (
     {"normalizer": "sparsemax", "score_mod": lambda score, b, h, i, j: score - j},
     {"normalizer": lambda s, b, h, i, j: np.exp(s)},
@@ -244,6 +247,18 @@ def test_contexts_of_equal_terms(by_numba):
         mask = np.arange(1600) < n  # what is not read is neither added nor NaN
         with_nan = np.where(mask[:, None], value, np.float32(np.nan))
         assert fastattn.attention(one, rows, with_nan, mask=mask[None])[0].tobytes() == found.tobytes(), n
+
+
+def test_a_mean_of_the_largest_values_is_the_largest(by_numba):
+    q, k, largest = draw(6, 60, 8), draw(7, 1100, 8), np.finfo(np.float32).max
+    v = np.full((1100, 3), largest, np.float32)
+    v[:, 1], v[7, 2] = draw(8, 1100), np.inf
+    found = fastattn.attention(q, k, v, mask=np.arange(1100) != 7)
+    assert np.allclose(found[:, ::2] / largest, 1, atol=1e-5)
+    small = np.ascontiguousarray(v[:, [1, 1, 1]])  # beside what overflowed a column keeps its bits
+    alone = fastattn.attention(q, k, small, mask=np.arange(1100) != 7)
+    assert alone[:, 1].tobytes() == found[:, 1].tobytes()
+    assert (fastattn.attention(q, k, v)[:, 2] == np.inf).all()
 
 
 def test_a_prepared_memory_has_the_bits_of_attention(by_numba):

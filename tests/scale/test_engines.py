@@ -127,7 +127,8 @@ def test_workers_lost_one_after_the_other_end_the_job(tmp_path, model, path, fat
     with of_ray.ray(fates=[fate] * 20) as made:
         more = {"workers": workers, "beam": 2, "block": 30, "quiet": True, "timeout": 0.1}
         many = 4 * workers
-        with pytest.raises(FastattnError, match=f"{many} workers were lost one after the other, the last one: {reason}"):
+        said = f"{many} workers were lost one after the other, the last one: {reason}"
+        with pytest.raises(FastattnError, match=said):
             translate_files(model, [path], tmp_path / "out", engine="ray", **more)
         assert len(made.actors) == many + workers - 1 and not made.is_initialized()
 

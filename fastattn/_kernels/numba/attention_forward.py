@@ -16,9 +16,11 @@ from fastattn._kernels.numba.blocks.lanes import REGISTER, place
 from fastattn._kernels.numba.blocks.rows import (
     Problem,
     drop_row,
+    is_finite,
     key_offset,
     row_options,
     row_range,
+    twice_bounded,
     value_offset,
 )
 from fastattn._kernels.numba.blocks.tile import exp_row, finite_row, multiply, padded, scale_row, tile_rows, top_row
@@ -210,7 +212,26 @@ def attention_forward(
                 whole, lost = work[total_at:lost_at][of_row], work[lost_at:part_at][of_row]
                 for c in range(p.Dv):
                     out[c] = (whole[c] + lost[c]) + zero
+                if not p.dropped:
+                    for c in range(p.Dv):
+                        if not is_finite(out[c]):
+                            out[c] = _bounded(
+                                live, r * lds, begin, end, work, at_strip + r * lds, values, value_at + c, ldv
+                            )
             r0 += count
+
+
+@inlined
+def _bounded(live, live_at, begin, end, work, at, values, value_at, ldv):
+    """A column of a context once more, from half the weights."""
+    half, whole = like(work[0], 0.5), like(work[0], 0)
+    for piece_at in range(begin // PIECE * PIECE, end, PIECE):
+        total = like(work[0], 0)
+        for j in range(max(piece_at, begin), min(piece_at + PIECE, end)):
+            if live[live_at + j - begin]:
+                total = fma(half * work[at + j - begin], values[value_at + j * ldv], total)
+        whole = whole + total
+    return twice_bounded(whole)
 
 
 @inlined

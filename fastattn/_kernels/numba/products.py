@@ -166,9 +166,9 @@ def _add_sums(out, sums):
 
 @kernel("x1 i x1 i x1! x1! d1! d1! i i i i x1! i i")
 def _gemm_tn(x, x_row, dy, dy_row, dw, db, wide, wide_b, rows, depth, columns, lanes, work, most, piece):
-    """Sums of chains of `most` rows that are not zero, in float64 for each `piece` of such rows, which are added to dw
-    and db one after the other; those after the first _PLAIN are added to each other before. work: rows of both, and their
-    product, of whole vectors."""
+    """Sums of chains of `most` rows that are not zero, in float64 for each `piece` of such rows. These are added to dw
+    and db one after the other; those after the first _PLAIN are added to each other before. work: rows of both, and
+    their product, of whole vectors."""
     zero = like(work[0], 0)
     up = (columns + lanes - 1) // lanes * lanes
     at_dy, at_dw = most * depth, most * (depth + up)

@@ -11,7 +11,15 @@ import numpy as np
 from fastattn._kernels.numba.blocks import scores
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import fma, key_hash, like, row_key
-from fastattn._kernels.numba.blocks.rows import Problem, key_offset, row_options, row_range, value_offset
+from fastattn._kernels.numba.blocks.rows import (
+    Problem,
+    is_finite,
+    key_offset,
+    row_options,
+    row_range,
+    twice_bounded,
+    value_offset,
+)  # fmt: skip
 from fastattn._kernels.numba.blocks.tile import keep_sums, settle_sums
 from fastattn._kernels.numba.checks import Array, flat, floats, maybe, table
 from fastattn._kernels.numba.steps import pair_backward
@@ -292,6 +300,13 @@ def sparse_forward(
                 for c in range(p.Dv):
                     out[c] = fma(x, value[at + c], out[c])
             for c in range(p.Dv):
+                if not p.dropped and not is_finite(out[c]):
+                    whole = zero
+                    for j in range(lo, hi):
+                        x = like(zero, weight[j])
+                        if x != zero:
+                            whole = fma(x * like(zero, 0.5), value[value_at + j * p.Dv + c], whole)
+                    out[c] = twice_bounded(whole)
                 out[c] = out[c] + zero
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastattn._kernels.numba.blocks import additive
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import exp, exp_soft, fma, like, sigmoid
+from fastattn._kernels.numba.blocks.rows import is_finite, twice_bounded
 from fastattn._kernels.numba.checks import (
     Array,
     between,
@@ -186,6 +187,14 @@ def _forward(
                 begin = (entry * p.value_rows + j) * p.Dv
                 for c in range(p.Dv):
                     out[c] = fma(weight, value[begin + c], out[c])
+            for c in range(p.Dv):
+                if not is_finite(out[c]):
+                    whole = zero
+                    for j in range(first, last):
+                        if score[j] != lowest:
+                            begin = (entry * p.value_rows + j) * p.Dv
+                            whole = fma(weights[at + j] * like(zero, 0.5), value[begin + c], whole)
+                    out[c] = twice_bounded(whole)
 
 
 @kernel(

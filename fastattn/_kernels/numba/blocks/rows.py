@@ -12,7 +12,11 @@ from fastattn._kernels.numba.blocks.calls import ALLOW, MODIFY, allow_row, modif
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import choose, fma, key_hash, like, row_key, tanh
 
-__all__ = ["Problem", "drop_row", "key_offset", "row_options", "row_range", "value_offset"]
+__all__ = [
+    "Problem", "drop_row", "is_finite", "key_offset", "row_options", "row_range", "twice_bounded", "value_offset",
+]  # fmt: skip
+
+_LARGEST = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)
 
 
 class Problem(NamedTuple):
@@ -131,3 +135,16 @@ def drop_row(p, keep, seeds, b, h, i, first, last, s, at):
     zero = like(row[0], 0)
     for j in range(last - first):
         row[j] = zero if key_hash(key, first + j) < p.drop_below else row[j] * keep
+
+
+@inlined
+def is_finite(x):
+    """Whether a number is."""
+    return abs(x) <= choose(x, _LARGEST[0], _LARGEST[1])
+
+
+@inlined
+def twice_bounded(half):
+    """Twice a half of a mean: of finite numbers it is finite, whatever the additions round; others stay as they are."""
+    largest = choose(half, _LARGEST[0], _LARGEST[1])
+    return min(largest, max(-largest, half + half)) if abs(half) <= largest else half
