@@ -130,3 +130,28 @@ def test_gradients_of_weights(monkeypatch):
             assert same_bits(linear.weight_gradient(x[:, 1:], dy), exact[1:])  # too small
             wide = linear.weight_gradient(x.astype(np.float64), dy.astype(np.float64))
         assert same_bits(wide, linear.weight_gradient(x.astype(np.float64), dy.astype(np.float64)))
+
+
+@pytest.mark.parametrize("name", ["coverage", "local_m", "local_p"])
+def test_gradients_of_values_do_not_depend_on_padding(name):
+    """A sample alone has a matrix of another size than in a batch, and what decides about a unit is the size."""
+    rng = np.random.default_rng(0)
+    shapes = {"memory": (2, 60, 512), "queries": (2, 8, 24), "d_context": (2, 8, 512)}
+    given = {what: rng.standard_normal(shape, dtype=np.float32) for what, shape in shapes.items()}
+    more = {"width": 16} if name == "coverage" else {}
+    variant = fastattn.create(name, query_width=24, memory_width=512, rng=rng, **more)
+
+    def gradient(samples, keys):
+        memory, queries, d_context = (x[samples] for x in given.values())
+        with fastattn.float32_precision("medium"):
+            prepared = variant.prepare(memory[:, :keys], np.array([60, 20])[samples])
+            state, backs = variant.start(prepared), []
+            for query in queries.swapaxes(0, 1):
+                _, _, state, back = variant.step_vjp(query, prepared, state)
+                backs.append(back)
+            d_state = None
+            for back, d in zip(backs[::-1], d_context.swapaxes(0, 1)[::-1], strict=True):
+                _, d_state = back(d, None, d_state)
+            return variant.finish(prepared)
+
+    assert gradient(slice(1, 2), 20)[0].tobytes() == gradient(slice(0, 2), 60)[1, :20].tobytes()

@@ -135,18 +135,18 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
  * hardware to foresee, and are touched when the products are done. */
 FA_FUNC void bias_ahead(const backward_state *s, int64_t r0, int64_t rows, int64_t j0, int64_t n) {
     const fa_attention *a = s->a;
-    const fa_strides4 *in = &a->bias_strides, *out = &s->g->d_bias_strides;
-    const int64_t wide = s->g->d_bias_wide ? (int64_t)sizeof(double) : (int64_t)sizeof(element);
-    const char *bias = (const char *)(a->bias + s->b * in->batch + j0 * in->column);
-    const char *d_bias = (const char *)s->g->d_bias + (s->b * out->batch + j0 * out->column) * wide;
+    const fa_attention_grad *g = s->g;
+    const fa_strides4 *in = &a->bias_strides, *out = &g->d_bias_strides;
+    const int64_t narrow = sizeof(element), wide = g->d_bias_wide ? (int64_t)sizeof(double) : narrow;
     fa_row row = fa_task_row(a, r0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         const int64_t head = s->hk * s->group + row.head;
-        const char *from = bias + (head * in->head + row.query * in->row) * (int64_t)sizeof(element);
-        const char *to = d_bias + (head * out->head + row.query * out->row) * wide;
-        for (int64_t c = 0; in->column == 1 && c < n * (int64_t)sizeof(element); c += 64)
-            __builtin_prefetch(from + c, 0, 2);
-        for (int64_t c = 0; s->g->d_bias && out->column == 1 && c < n * wide; c += 64) __builtin_prefetch(to + c, 0, 2);
+        const element *bias = a->bias + s->b * in->batch + head * in->head + row.query * in->row + j0 * in->column;
+        for (int64_t c = 0; in->column == 1 && c < n * narrow; c += 64)
+            __builtin_prefetch((const char *)bias + c, 0, 2);
+        if (!g->d_bias || out->column != 1) continue;
+        const int64_t at = s->b * out->batch + head * out->head + row.query * out->row + j0;
+        for (int64_t c = 0; c < n * wide; c += 64) __builtin_prefetch((const char *)g->d_bias + at * wide + c, 0, 2);
     }
 }
 
