@@ -211,13 +211,23 @@ class PackedWeights:
         return f"PackedWeights(shape={self.shape}, dtype={self.storage})"
 
 
-def matmul(x: Array, w: Array) -> Array:
-    """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product."""
+class PlainWeights(PackedWeights):
+    """A matrix whose size has padding in it: a matrix unit, which sizes decide about, has no part in its products."""
+
+    def _parts_of(self, transposed: bool) -> None:
+        return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlainWeights, (self._unpacked(),)
+
+
+def matmul(x: Array, w: Array, *, plain: bool = False) -> Array:
+    """Return ``x @ w`` for x (..., K) and w (K, N), w packed for this one product; plain: as of `PlainWeights`."""
     if type(w) is not np.ndarray or w.ndim != 2 or w.dtype.char not in "fd":
         w = _matrix(w)
 
     def multiply(transposed: bool, x: Array, y: Array, bias: Array | None, relu: bool) -> None:
-        count = parts_on_tiles(w.shape)
+        count = 0 if plain else parts_on_tiles(w.shape)
         parts = split_parts(w, False, count) if count else None
         if parts is None or not (parts[1] and core.gemm(x, None, y, parts=parts[0])):
             core.gemm(x, pack_panels(w, transposed=False), y, parts=parts and parts[0])

@@ -155,3 +155,20 @@ def test_gradients_of_values_do_not_depend_on_padding(name):
             return variant.finish(prepared)
 
     assert gradient(slice(1, 2), 20)[0].tobytes() == gradient(slice(0, 2), 60)[1, :20].tobytes()
+
+
+def test_scores_of_places_do_not_depend_on_padding(monkeypatch):
+    monkeypatch.setattr(linear, "LEAST_IN_MEDIUM", 64 * 40)
+    rng = np.random.default_rng(0)
+    query, memory = (rng.standard_normal((1, n, 64), dtype=np.float32) for n in (3, 50))
+    score = fastattn.scores.Location(rng.standard_normal((64, 50), dtype=np.float32))
+    variant = fastattn.create("location", query_width=64, memory_width=64, longest=50, rng=rng)
+    with fastattn.float32_precision("medium"):
+        found = []
+        for keys in (30, 50):
+            more = {"key_lengths": np.array([30])}
+            context, back = fastattn.attention_vjp(query, memory[:, :keys], memory[:, :keys], score=score, **more)
+            prepared = variant.prepare(memory[:, :keys], more["key_lengths"])
+            stepped = variant.forward(query, prepared)
+            found.append((context, back(query).query, stepped))
+    assert all(same_bits(alone, padded) for alone, padded in zip(*found, strict=True))

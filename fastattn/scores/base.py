@@ -283,7 +283,7 @@ class Score:
     def project_bias(self, query: Array, columns: int, scale: float) -> Array | None:
         """Return scores that are not of the kernel's form, `(..., Tq, columns or 1)`, to be added, or None."""
         matrix = self.location(columns)
-        scores = self.offset(query) if matrix is None else linear.matmul(query, matrix)
+        scores = self.offset(query) if matrix is None else linear.matmul(query, matrix, plain=True)
         if scores is None:
             return None
         scores *= scores.dtype.type(scale)
@@ -321,7 +321,7 @@ class Score:
         d_scores = d_bias * d_bias.dtype.type(scale)
         matrix = self.location(keys)
         if matrix is not None:
-            return linear.matmul(d_scores, matrix.T), self.location_gradients(query, d_scores)
+            return linear.matmul(d_scores, matrix.T, plain=True), self.location_gradients(query, d_scores)
         if d_scores.shape[-1] != 1:  # with a bias of the caller's; running sums have one order whatever the padding
             none = np.zeros((*d_scores.shape[:-1], 1), d_scores.dtype)
             d_scores = np.cumsum(np.concatenate([none, d_scores], axis=-1), axis=-1)[..., -1:]

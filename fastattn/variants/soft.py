@@ -158,7 +158,7 @@ class Soft(Variant[SoftPrepared]):
         made.key = core.unit(self.score.project_key(made.memory))
         matrix = self.score.location(made.keys)
         if matrix is not None:
-            made.location = linear.PackedWeights(matrix)
+            made.location = linear.PlainWeights(matrix)
         mask = None if made.mask is None else made.mask[:, None]
         made.attended = prepare(made.key, core.unit(made.summed), score=made.score, key_lengths=made.lengths, mask=mask)
         return made
