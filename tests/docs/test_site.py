@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import time
 from html.parser import HTMLParser
 from inspect import ismodule
 from pathlib import Path
@@ -111,6 +112,16 @@ def resize(opened, width):
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
+def logged(opened):
+    """What the browser complained of so far. It comes late, but in order: all is there when a word of ours is."""
+    opened.execute_script("console.warn('the last one')")
+    messages, end = [], time.monotonic() + 30
+    while not any("the last one" in message for message in messages):
+        assert time.monotonic() < end, messages
+        messages += [entry["message"] for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    return [message for message in messages if "the last one" not in message]
+
+
 @pytest.fixture
 def chromium(opened):
     """A function that opens a page at a width and in a theme, and lists what is wrong with it."""
@@ -123,8 +134,8 @@ def chromium(opened):
         ]
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         opened.get(page)
-        wrong = [entry["message"] for entry in opened.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-        return wrong + opened.execute_script(LOOK)
+        found = opened.execute_script(LOOK)
+        return logged(opened) + found
 
     return look
 
