@@ -26,6 +26,7 @@ from fastattn._kernels.numba.blocks.tile import (
     multiply_panels,
     pack_panel,
     padded,
+    scale_row,
     settle_sums,
     tile_columns,
     tile_rows,
@@ -177,7 +178,7 @@ def attention_backward(
                         at_query_lost + r * ldd,
                     )  # fmt: skip
                     if product:
-                        _times_one(work, at_rows + r * ldd, scale, p.D)
+                        scale_row(work, at_rows + r * ldd, ldd, scale)
                 up = (n + lanes - 1) // lanes * lanes
                 r = 0
                 while r < count and n > 0:
@@ -299,14 +300,6 @@ def attention_backward(
         for j in range(p.Tk):
             _times(work, at_dk + j * ldd, of_key, d_key, (to + j) * p.D, p.D)
             padded(work, at_dv + j * ldv, p.Dv, d_value, (to + j) * p.Dv, p.Dv)
-
-
-@inlined
-def _times_one(x, at, factor, n):
-    """n numbers times one."""
-    row = x[at : at + n]
-    for t in range(n):
-        row[t] = row[t] * factor
 
 
 @inlined

@@ -19,7 +19,7 @@ from fastattn._kernels.numba.blocks.rows import (
     row_range,
     twice_bounded,
     value_offset,
-)  # fmt: skip
+)
 from fastattn._kernels.numba.blocks.tile import keep_sums, settle_sums
 from fastattn._kernels.numba.checks import Array, flat, floats, maybe, table
 from fastattn._kernels.numba.steps import pair_backward
