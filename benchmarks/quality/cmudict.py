@@ -44,25 +44,29 @@ def script(arguments: argparse.Namespace) -> None:
     data = read(arguments.data)
     if arguments.quick:
         data = {part: pairs[: 2000 if part == "train" else 200] for part, pairs in data.items()}
-    runs = []
-    for seed in arguments.seeds:
-        config = configure(seed, arguments.quick)
-        folder = arguments.runs / f"cmudict{'-quick' * arguments.quick}-{seed}"
-        runs.append(common.trained(
-            config, folder, data["train"], data["dev"],
-            lambda translator: common.pronunciation_errors(translator, data["test"]), f"cmudict, seed {seed}",
-        ))  # fmt: skip
+
+    def test(translator: common.Translator) -> dict[str, float]:
+        return common.pronunciation_errors(translator, data["test"])
+
+    folders = {seed: arguments.runs / f"cmudict{'-quick' * arguments.quick}-{seed}" for seed in arguments.seeds}
+    runs = [
+        common.trained(configure(seed, arguments.quick), folder, data["train"], data["dev"], test,
+                       f"cmudict, seed {seed}")
+        for seed, folder in folders.items()
+    ]  # fmt: skip
     rows = [
         common.Row(f"CMUdict {name}, %", [found["scores"][name] for found in runs], value, SOURCE)
         for name, value in PUBLISHED.items()
     ]
+    for weights in arguments.weights:
+        scores = [common.narrowed(folder, weights, test) for folder in folders.values()]
+        rows += [common.Row(f"{name}, matrices of {weights}", [found[name] for found in scores]) for name in PUBLISHED]
     common.report(arguments, rows, runs, "pronunciation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = common.parser("cmudict", __doc__ or "")
-    return common.run(script, parser.parse_args(argv))
+    return common.run(script, common.parser_with_weights("cmudict", __doc__ or "").parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import fastattn
 from fastattn.errors import FastattnError
+from fastattn.layers.parameter import Storage
 from fastattn.seq2seq import Config, Model, Outcome, Stopped, Translator, load, train
 from fastattn.seq2seq.text.metrics import count_errors
 
@@ -67,6 +68,14 @@ def parser(task: str, description: str) -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N")
     made.add_argument("--quick", action="store_true", help="a few samples and steps: does it run? (no result)")
     made.add_argument("--json", type=Path, metavar="FILE", help="receives everything")
+    return made
+
+
+def parser_with_weights(task: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser that also takes the types in which matrices of the trained models are kept to be tested again."""
+    made = parser(task, description)
+    made.add_argument("--weights", nargs="+", default=[], choices=["bfloat16", "int8"], metavar="TYPE",
+                      help="test every model with its matrices of this type, too: bfloat16, int8")  # fmt: skip
     return made
 
 
@@ -163,6 +172,15 @@ def recorded(
         "asked": asked,
     }
     done.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return found
+
+
+def narrowed(folder: Path, weights: Storage, test: Callable[[Translator], dict[str, Any]]) -> dict[str, Any]:
+    """Return the scores of a finished run with matrices of this type; they are recorded beside its result."""
+    done = folder / f"result-{weights}.json"
+    if not done.exists():
+        done.write_text(json.dumps(test(load(folder, weights=weights)), indent=1) + "\n", encoding="utf-8")
+    found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
     return found
 
 

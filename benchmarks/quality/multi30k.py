@@ -57,21 +57,23 @@ def script(arguments: argparse.Namespace) -> None:
         score = bleu(outputs, [[target] for _, target in data["test"]], tokenize="none")
         return {"BLEU": score.value, "signature": score.signature}
 
-    runs = []
-    for seed in arguments.seeds:
-        folder = arguments.runs / f"multi30k{'-quick' * arguments.quick}-{seed}"
-        runs.append(
-            common.trained(configure(seed, arguments.quick), folder, data["train"], data["validation"], test,
-                           f"multi30k, seed {seed}")
-        )  # fmt: skip
+    folders = {seed: arguments.runs / f"multi30k{'-quick' * arguments.quick}-{seed}" for seed in arguments.seeds}
+    runs = [
+        common.trained(configure(seed, arguments.quick), folder, data["train"], data["validation"], test,
+                       f"multi30k, seed {seed}")
+        for seed, folder in folders.items()
+    ]  # fmt: skip
     values = [found["scores"]["BLEU"] for found in runs]
-    row = common.Row("Multi30K en-de, test 2016, BLEU (tokenised, lower-cased)", values, PUBLISHED, SOURCE)
-    common.report(arguments, [row], runs, "translation")
+    rows = [common.Row("Multi30K en-de, test 2016, BLEU (tokenised, lower-cased)", values, PUBLISHED, SOURCE)]
+    for weights in arguments.weights:
+        values = [common.narrowed(folder, weights, test)["BLEU"] for folder in folders.values()]
+        rows.append(common.Row(f"the same models, matrices of {weights}", values))
+    common.report(arguments, rows, runs, "translation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return common.run(script, common.parser("multi30k", __doc__ or "").parse_args(argv))
+    return common.run(script, common.parser_with_weights("multi30k", __doc__ or "").parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def test_cmudict(tmp_path, capsys):
         words = [" ".join(word) for word in _words(count)]
         _write(tmp_path / "data" / f"CMUDict.{part}.src", words)
         _write(tmp_path / "data" / f"CMUDict.{part}.trg", [word.upper() for word in words], packed=part == "dev")
-    found = run_twice(cmudict, tmp_path / "data", tmp_path)
-    assert [row["published"] for row in found["rows"]] == [30.8, 7.3]
+    found = run_twice(cmudict, tmp_path / "data", tmp_path, "--weights", "int8")
+    assert [row["published"] for row in found["rows"]] == [30.8, 7.3, None, None]
     assert "| CMUdict WER, % |" in capsys.readouterr().out
 
 
@@ -98,8 +98,17 @@ def test_words_to_inflect_are_tags_and_letters(tmp_path):
 
 
 def test_multi30k(captions, tmp_path, capsys):
-    found = run_twice(multi30k, captions, tmp_path)
-    assert found["rows"][0]["published"] == 39.0
+    found = run_twice(multi30k, captions, tmp_path, "--weights", "int8", "bfloat16")
+    assert found["rows"][0]["published"] == 39.0 and found["rows"][1]["name"] == "the same models, matrices of int8"
+    folder = tmp_path / "runs" / "multi30k-quick-1"
+    assert json.loads((folder / "result-int8.json").read_text())["BLEU"] == found["rows"][1]["values"][0]
+    (folder / "result-int8.json").unlink()
+
+    def types(translator):
+        parameters = translator.model.parameters().items()
+        return {name: repr(held.packed()) for name, held in parameters if held.value.ndim == 2}
+
+    assert any("int8" in shown for shown in common.narrowed(folder, "int8", types).values())
     assert "tok:none" in found["runs"][0]["scores"]["signature"]
     assert "test 2016, BLEU" in capsys.readouterr().out
 
