@@ -179,7 +179,7 @@ def attention(
     bias : array, broadcastable to (..., Tq, Tk), or RelativeBias, optional
         Added to the scores; -inf masks. `fastattn.positions.RelativeBias` has one number for each distance.
     scale : float, optional
-        Factor of the raw score; default 1 / sqrt(Dk) for "scaled_dot", else 1.
+        Factor of the raw score; default 1 / sqrt(Dk) for "scaled_dot", "l1" and "l2", else 1.
     dropout : float
         Probability in [0, 1) with which a weight becomes 0; the others are divided by 1 - dropout.
     seed : int or int array of shape (B,), optional
