@@ -388,7 +388,7 @@ class _Forward:
                     inputs = (*inputs, bias)
                     bias = widened(bias)
         if chosen.parameters:
-            score_arrays(chosen, dtype)
+            score_arrays(chosen, dtype, half)
         chosen.check(q, k)
         rows = q.shape[:-1]
         keys, width = k.shape[-2:]

@@ -91,7 +91,7 @@ def prepare(
     key, value = check_memory(key, value)
     half = key.dtype if is_half(key.dtype) else None
     if chosen.parameters:
-        score_arrays(chosen, key.dtype if half is None else _FLOAT32)
+        score_arrays(chosen, key.dtype if half is None else _FLOAT32, half)
         chosen = chosen.keep(key.shape[-1])
     batch, keys = key.shape[0] if key.ndim > 2 else 1, key.shape[-2]
     if key_lengths is not None:

@@ -374,3 +374,15 @@ def test_rows_of_any_task_have_the_same_bits(key_heads, wide):
 @pytest.mark.parametrize("case", FEW, ids=name)
 def test_gradients_of_lse_alone(case, dtype):
     check_gradients(case, dtype, ("d_lse",))
+
+
+def test_parameters_of_another_type_are_refused_by_what_they_should_be():
+    """The query is not of float32, so that "the dtype of query" would be no advice."""
+    x, w = np.ones((2, 3), np.float16), np.ones((3, 3), np.float16)
+    for call in (
+        lambda w: fastattn.attention(x, x, x, score=fastattn.scores.General(w)),
+        lambda w: fastattn.prepare(x, x, score=fastattn.scores.General(w)),
+    ):
+        with pytest.raises(fastattn.DTypeError, match=r"float32 for a query of float16, got float64"):
+            call(np.ones((3, 3)))
+        call(w.astype(np.float32))
