@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastattn import _reprs
-from fastattn._arrays import Array, as_array, frozen
+from fastattn._arrays import Array, as_array, frozen, native
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.jit import check, objects
 from fastattn.jit.derivative import derive
@@ -40,8 +40,10 @@ class Compiled:
         self._traced, self._bits, self._narrow = traced, bits, narrow
         self._addresses: dict[str, int] = {}
         dtypes = {"f": np.dtype(f"f{bits // 8}"), "i": np.dtype(np.int64), "b": np.dtype(np.uint8)}
-        kinds = [kind for _, kind, _ in traced.parameters]
-        self._arrays = [frozen(np.ascontiguousarray(a).astype(dtypes[kind])) for a, kind in zip(arrays, kinds)]
+        self._arrays = [frozen(_held(name, a, dtypes[kind])) for (name, kind, _), a in zip(traced.parameters, arrays)]
+        for node in ancestors([traced.result, *traced.derivatives.values()]):
+            if node.operation == "constant" and node.kind == "f":
+                _held(traced.kind, np.asarray(node.value), dtypes["f"])
         self._sizes = frozen(np.array([n for array in arrays for n in array.shape] or [0], np.int64))
         self._pointers = frozen(np.array([a.ctypes.data for a in (self._sizes, *self._arrays)], np.int64))
         self.parameters = int(self._pointers.ctypes.data)
@@ -68,7 +70,19 @@ class Compiled:
 
 def copied(array: Array) -> Array:
     """Return a copy that nobody can change, as kernels read it."""
-    return frozen(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
+    return frozen(native(array).reshape(array.shape))
+
+
+def _held(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array as compiled functions read it, or raise where a finite number would become infinite."""
+    with np.errstate(over="ignore"):
+        held = np.ascontiguousarray(array).astype(dtype)
+    if dtype.kind == "f" and array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize:
+        beyond = np.isinf(held.reshape(array.shape)) & np.isfinite(array)
+        if beyond.any():
+            hint = "use np.inf or -np.inf where that is meant, or query, key and value of float64."
+            raise ArgumentError(describe(name, f"numbers finite in {dtype.name}", repr(array[beyond].flat[0].item()), hint))
+    return held
 
 
 class Bound:
@@ -137,7 +151,8 @@ class Bound:
         found: dict[str, Array] = {}
         for (name, _, _), array, total in zip(self._traced.parameters, self._arrays, sums):
             if total is not None:
-                found[name] = total.reshape(array.shape).astype(array.dtype)
+                with np.errstate(over="ignore"):
+                    found[name] = total.reshape(array.shape).astype(array.dtype)
         return found
 
     def replaced(self, name: str, array: Array) -> Self:

@@ -77,7 +77,7 @@ class Function:
             outer = {**captured(self._derivative), **outer}
         arrays = {name: as_array(name, value) for name, value in outer.items()}
         arrays |= {name: as_array(name, values[name]) for name in self.names}
-        trained = [name in self.names and isinstance(values[name], np.ndarray) and arrays[name].dtype.kind == "f"
+        trained = [name in self.names and isinstance(values[name], np.ndarray) and kind_of(name, arrays[name]) == "f"
                    for name in arrays]  # fmt: skip
         return self._bind(arrays, trained)
 

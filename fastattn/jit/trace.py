@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastattn._arrays import is_half
 from fastattn.errors import ArgumentError, DTypeError, FastattnError, describe
 from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.reductions import RowTracer
@@ -77,7 +78,7 @@ def signature_of(function: Any, kind: str) -> Signature:
 
 def kind_of(name: str, array: "np.ndarray[Any, Any]") -> str:
     """Return the kind of a parameter's elements, or raise."""
-    kind = {"b": "b", "i": "i", "u": "i", "f": "f"}.get(array.dtype.kind)
+    kind = "f" if is_half(array.dtype) else {"b": "b", "i": "i", "u": "i", "f": "f"}.get(array.dtype.kind)
     if kind is None:
         hint = "bind numbers, or arrays of bool, integers or real numbers."
         raise DTypeError(describe(name, "bool, integers or real numbers", array.dtype, hint))

@@ -234,3 +234,22 @@ def test_what_is_compiled_can_be_read():
     text = scores.softcap.source(cap=3.0)
     assert "tanh32(" in text and "def forward(" in text and "def backward(" in text
     assert "float64" in repr(scores.alibi(slopes=TABLE)) and repr(scores.softcap) == "<score_mod softcap(cap)>"
+
+
+def test_numbers_that_float32_does_not_hold_are_refused():
+    """They would be infinite in the kernel, and what is made of them NaN."""
+    sizes = (1, 1, 3, 5)
+    for made in (
+        score_of(lambda s, b, h, i, j, cap: cap * np.tanh(s / cap), cap=1e39),
+        score_of(lambda s, b, h, i, j, t: s + t[j], t=np.array([0, 1, 2, -1e39, np.inf])),
+        score_of(lambda s, b, h, i, j: 1e39 * np.tanh(s / 1e39)),
+        fastattn.row_function(lambda s, b, h, i, j, t: s / t)(t=1e39),
+    ):
+        with pytest.raises(fastattn.ArgumentError, match=r"finite in float32, got -?1e\+39"):
+            made.compiled(np.float32, *sizes)
+        made.compiled(np.float64, *sizes)
+    pair = fastattn.pairwise_score(lambda q, k, w: w * q * k)(w=1e39)
+    with pytest.raises(fastattn.ArgumentError, match=r"w: .*finite in float32"):
+        pair.compiled(np.float32, 2)
+    fastattn.mask_mod(lambda b, h, i, j, t: t[j] < 1e39)(t=np.full(5, 1e40)).compiled(*sizes)  # float64 always
+    score_of(lambda s, b, h, i, j, t: s + t[j], t=np.full(5, -np.inf)).compiled(np.float32, *sizes)

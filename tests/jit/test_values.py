@@ -168,3 +168,28 @@ def test_code_is_vectorised():
         code = compiling.optimized(text, "forward", "f", machine)
         assembly = machine.emit_assembly(code)
         assert re.search(r"(add|mul)p[sd]\t.*%[yz]mm", assembly), name
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_arrays_of_half_types_are_parameters(half):
+    """Read as the numbers that they are; the gradient is of their type, and infinite beyond it, without a warning."""
+    dtype = np.dtype(half if half == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    table = np.array([0.5, -1.25, 3]).astype(dtype)
+
+    def of(table):
+        made = fastattn.score_mod(lambda s, b, h, i, j, table: s + table[j])(table=table)
+        context, backward = fastattn.attention_vjp(x, x, x, score_mod=made)
+        return context, lambda d: backward(d).score["table"]
+
+    context, backward = of(table)
+    wide, of_wide = of(table.astype(np.float32))
+    np.testing.assert_array_equal(context, wide)
+    found, right = backward(x), of_wide(x)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, right.astype(dtype))
+    beyond = np.float32(1e7 if half == "float16" else 3e38) * np.sign(x)
+    assert np.isinf(backward(beyond).astype(np.float32)).any() or half == "bfloat16"
+    seen = np.array([1, 0, 1]).astype(dtype)
+    masked = fastattn.attention(x, x, x, mask=lambda b, h, i, j: seen[j] > 0.5)
+    np.testing.assert_array_equal(masked, fastattn.attention(x, x, x, mask=seen.astype(bool)))

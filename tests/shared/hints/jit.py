@@ -41,6 +41,16 @@ advice(
     lambda: fastattn.row_function(lambda s, b, h, i, j: s - s.max())(),
 )
 advice(lambda cap=1j: examples.softcap(cap=cap), "bind numbers", cap=1.0)
+advice(
+    lambda cap=1e39: examples.softcap(cap=cap).compiled(**SIZES),
+    "use np.inf or -np.inf where that is meant",
+    cap=np.inf,
+)
+advice(
+    lambda dtype=np.float32: examples.softcap(cap=1e39).compiled(**{**SIZES, "dtype": dtype}),
+    "or query, key and value of float64",
+    dtype=np.float64,
+)
 advice(lambda *cap: examples.softcap(*(cap or (3.0,))), "write softcap(cap=...)", lambda: examples.softcap(cap=3.0))
 advice(lambda: examples.softcap(cup=3.0), "did you mean 'cap'?", lambda: examples.softcap(cap=3.0))
 advice(lambda: examples.softcap(), "bind it, as softcap(cap=...)", lambda: examples.softcap(cap=3.0))
