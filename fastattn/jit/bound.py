@@ -81,7 +81,8 @@ def _held(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
         beyond = np.isinf(held.reshape(array.shape)) & np.isfinite(array)
         if beyond.any():
             hint = "use np.inf or -np.inf where that is meant, or query, key and value of float64."
-            raise ArgumentError(describe(name, f"numbers finite in {dtype.name}", repr(array[beyond].flat[0].item()), hint))
+            got = repr(array[beyond].flat[0].item())
+            raise ArgumentError(describe(name, f"numbers finite in {dtype.name}", got, hint))
     return held
 
 
