@@ -49,6 +49,7 @@ def prepare(
     score_mod: Modifier | None = None,
     key_lengths: Array | None = None,
     mask: Mask | None = None,
+    storage: object = None,
 ) -> "Memory":
     """Project and pack the keys of a memory once, for many calls of `Memory.attend`.
 
@@ -64,6 +65,9 @@ def prepare(
     key_lengths : int array, shape (B,), optional
     mask : bool array, broadcastable to (..., 1, Tk) or (..., Tq, Tk), or function, optional
         True = may attend, for every query that will come.
+    storage : dtype, optional
+        The element type in which keys, projected where the score does so, and values are kept: that of `key`, or, of
+        float32, ``np.float16`` or ``ml_dtypes.bfloat16``, or, of a half type, ``np.float32``.
 
     Returns
     -------
@@ -79,6 +83,10 @@ def prepare(
     ``memory.attend(q)`` has the same bits as ``attention(q, key, value, ...)``. Those of a half type
     are kept in float32, but for bfloat16 where there is a matrix unit for it and the score is a product.
 
+    With `storage` a half type they are rounded to it, to nearest even, infinite beyond its largest number, and take
+    half the memory of float32. Queries and contexts stay of the type of `key`. It saves no time: every call of `attend`
+    makes a copy in float32, but for bfloat16 queries on a matrix unit.
+
     Examples
     --------
     >>> import numpy as np, fastattn
@@ -90,6 +98,7 @@ def prepare(
     chosen = resolve(score) if score_mod is None else resolve(score).whole()
     key, value = check_memory(key, value)
     half = key.dtype if is_half(key.dtype) else None
+    stored = None if storage is None else _stored(storage, key.dtype)
     if chosen.parameters:
         score_arrays(chosen, key.dtype if half is None else _FLOAT32, half)
         chosen = chosen.keep(key.shape[-1])
@@ -102,9 +111,25 @@ def prepare(
     if half is not None:
         of_kernel = kernel_score(chosen, _FLOAT32, key.shape[-1])
         functions = modifier is not None or allow is not None
-        if not on_tiles(half, key.shape[-1], of_kernel, 1.0, NO_OPTIONS, chosen.projects or functions):
+        tiled = on_tiles(half, key.shape[-1], of_kernel, 1.0, NO_OPTIONS, chosen.projects or functions)
+        stored = half if stored is None and tiled else stored
+        if chosen.projects or stored is None or not is_half(stored):
             key, value = widened(key), widened(value)
-    return Memory(chosen, key, value, key_lengths, kept, modifier, allow, half)
+    return Memory(chosen, key, value, key_lengths, kept, modifier, allow, half, stored)
+
+
+def _stored(storage: object, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in which keys and values of a dtype are kept, or raise."""
+    try:
+        stored = np.dtype(storage)  # type: ignore[call-overload]
+    except TypeError:
+        hint = "pass np.float16, or ml_dtypes.bfloat16 of that package."
+        raise DTypeError(describe("storage", "an element type", repr(storage), hint)) from None
+    if stored != dtype and not (is_half(stored) and dtype == _FLOAT32) and not (is_half(dtype) and stored == _FLOAT32):
+        beside = "float16, bfloat16 or " if dtype == _FLOAT32 else "float32 or " if is_half(dtype) else ""
+        hint = "convert key and value first, for a memory of another type."
+        raise UnsupportedError(describe("storage", f"{beside}{dtype}, the dtype of key", stored, hint))
+    return stored
 
 
 def _memory_mask(value: object, axes: int, batch: int, keys: int) -> Array:
@@ -144,9 +169,11 @@ class Memory:
         modifier: "ScoreModifier | None",
         allow: "MaskFunction | None",
         half: np.dtype[Any] | None = None,
+        stored: np.dtype[Any] | None = None,
     ) -> None:
         self._score = score
-        # The half type that queries and contexts are of, while keys and values, unless all is on tiles, are float32.
+        # The half type that queries and contexts are of; keys and values are of float32 or, if they are kept so, of
+        # a half type, whatever that of queries is.
         self._half = half
         self._modifier = modifier
         self._allow = allow
@@ -162,8 +189,10 @@ class Memory:
         self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._form: Array | None = None
-        self._keys = _four_axes(core.unit(score.project_key(key)))
-        self._values = _four_axes(value)
+        keys = core.unit(score.project_key(key))
+        if stored is not None and is_half(stored):
+            keys, value = _rounded_to(stored, keys), _rounded_to(stored, value)
+        self._keys, self._values = _four_axes(keys), _four_axes(value)
         # None where there is a table, or keys are kept as they came.
         self._packed_keys: Array | None = None if self._kept else packed_keys(self._score, self._keys, 0, self._tk)
 
@@ -175,12 +204,17 @@ class Memory:
 
     @property
     def _kept(self) -> bool:
-        """Whether keys and values are of the half type."""
-        return self._keys.dtype == self._half
+        """Whether keys and values are of a half type."""
+        return is_half(self._keys.dtype)
+
+    @property
+    def _real(self) -> np.dtype[Any]:
+        """The type that is computed with."""
+        return _FLOAT32 if self._kept else self._keys.dtype
 
     @property
     def _dtype(self) -> np.dtype[Any]:
-        return self._keys.dtype if self._half is None else self._half
+        return self._real if self._half is None else self._half
 
     @property
     def _batch(self) -> int:
@@ -243,7 +277,8 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         asked, half = query, self._half
-        real = keys.dtype if half is None else _FLOAT32
+        kept = is_half(keys.dtype)
+        real = _FLOAT32 if kept else keys.dtype
         query = inputs = self._check_query(query)
         if half is not None:
             query = widened(query)
@@ -292,8 +327,9 @@ class Memory:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
         values, table, tiled = self._values, self._table, False
-        if half is not None and self._kept:
-            tiled = on_tiles(half, self._width, of_kernel, factor, options, sparse is not None)
+        if kept:
+            other = sparse is not None or score.projects
+            tiled = half is not None and on_tiles(half, self._width, of_kernel, factor, options, other)
             keys, values = (x.view(np.uint16) if tiled else widened(x) for x in (keys, values))
             projected = inputs.view(np.uint16) if tiled else projected
         beams = self._beams
@@ -427,8 +463,6 @@ class Memory:
         if key.dtype.char != self._dtype.char:
             expected = f"{self._dtype}, the dtype of the memory"
             raise DTypeError(describe("key", expected, key.dtype, cast("key", key, self._dtype)))
-        if self._half is not None and not self._kept:
-            key, value = widened(key), widened(value)
         for name, array, width in (("key", key, self._width), ("value", value, self._values.shape[-1])):
             if array.ndim != self._ndim or array.shape[-1] != width or array.shape[:-2] != self.shape[:-1]:
                 expected = f"shape ({', '.join(map(str, (*self.shape[:-1], 'T', width)))})"
@@ -438,7 +472,12 @@ class Memory:
         if self._lengths is not None or (self._mask is not None and self._mask.ndim and self._mask.shape[-1] != 1):
             hint = "pass mask= to attend() instead, which may have the new length."
             raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
-        new, batch, tk = _four_axes(core.unit(self._score.project_key(key))), self._batch, self._tk
+        if self._half is not None and (self._score.projects or not self._kept):
+            key, value = widened(key), widened(value)
+        projected = core.unit(self._score.project_key(key))
+        if self._kept:
+            projected, value = (_rounded_to(self._keys.dtype, x) for x in (projected, value))
+        new, batch, tk = _four_axes(projected), self._batch, self._tk
         total = tk + key.shape[-2]
         if self._shared or self._end[0] != tk or total > self._keys.shape[2] or batch > len(self._keys):
             self._own(max(total, 2 * tk, 16))
@@ -513,7 +552,7 @@ class Memory:
         self._end = [tk]
 
     def _check_query(self, query: Array) -> Array:
-        dtype = self._keys.dtype if self._half is None else self._half
+        dtype = self._dtype
         if type(query) is not _NDARRAY or query.dtype is not dtype:
             query = check_array("query", query)
             if query.dtype.char != dtype.char:
@@ -543,7 +582,12 @@ class Memory:
             self._packed_keys = packed_keys(self._score, self._keys, 0, self._tk)
 
     def __repr__(self) -> str:
-        return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype})"
+        kept = f", storage={self._keys.dtype}" if self._kept and self._keys.dtype != self._half else ""
+        return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype}{kept})"
+
+
+def _rounded_to(half: np.dtype[Any], array: Array) -> Array:
+    return array if array.dtype == half else narrowed(array, half)
 
 
 def _rounded(found: Any, half: np.dtype[Any]) -> Any:

@@ -317,3 +317,13 @@ advice(
     "match the heads",
     query=ones(2, 4, 1, 4),
 )
+advice(
+    lambda storage="nonsense": fastattn.prepare(KEY, VALUE, storage=storage),
+    "pass np.float16, or ml_dtypes.bfloat16 of that package",
+    storage=np.float16,
+)
+advice(
+    lambda storage=np.float64: fastattn.prepare(KEY, VALUE, storage=storage),
+    "convert key and value first, for a memory of another type",
+    lambda: fastattn.prepare(KEY.astype(np.float64), VALUE.astype(np.float64), storage=np.float64),
+)
