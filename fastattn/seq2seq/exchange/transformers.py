@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastattn._strings import path_name
-from fastattn.errors import CheckpointError, describe_file
+from fastattn.errors import CheckpointError, TextError, describe_file
 from fastattn.seq2seq.config import Config, InferenceConfig, VocabularyConfig
 from fastattn.seq2seq.exchange import settings, tensors, tokens
 from fastattn.seq2seq.models.registry import build
@@ -70,10 +70,15 @@ def from_transformers(folder: str | os.PathLike[str]) -> Translator:
     >>> from fastattn.seq2seq import from_transformers
     >>> from_transformers("opus-mt-en-de")
     Traceback (most recent call last):
-    fastattn.errors.TextError: opus-mt-en-de/config.json: no such file or directory. Hint: check the path.
+    fastattn.errors.TextError: opus-mt-en-de/config.json: there is no such file. Hint: name a...
     """
     folder = Path(path_name("folder", folder))
     place = folder / "config.json"
+    if not place.exists():
+        hint = "name a folder that save_pretrained wrote."
+        if checkpoint.steps(folder):
+            hint = "the folder has a model of fastattn, which to_transformers, or --to transformers, converts."
+        raise TextError(describe_file(place, "there is no such file", hint))
     table = tokens.read_json(place)
     model_config = settings.model(place, table)
     search = folder / "generation_config.json"

@@ -204,3 +204,11 @@ def test_a_converted_model_is_trained_further(tmp_path):
     assert after.source_vocabulary.tokens == before.source_vocabulary.tokens
     for name, parameter in before.model.parameters().items():
         assert np.abs(after.model.parameters()[name].value - parameter.value).max() < 1e-6, name
+
+
+def test_a_folder_that_transformers_did_not_write_is_refused_by_what_it_is(tmp_path):
+    with pytest.raises(TextError, match=r"none/config\.json: there is no such file\. Hint: name a folder that save"):
+        from_transformers(tmp_path / "none")
+    save(ours("marian"), tmp_path / "run")
+    with pytest.raises(TextError, match=r"run/config\.json: .* a model of fastattn, which .* --to transformers"):
+        from_transformers(tmp_path / "run")

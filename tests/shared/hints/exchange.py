@@ -13,6 +13,7 @@ from fastattn.seq2seq import (
     VocabularyConfig,
     build,
     from_transformers,
+    load,
     to_transformers,
 )
 from fastattn.seq2seq.exchange.transformers import save
@@ -56,4 +57,17 @@ advice(lambda: theirs(lambda f: (f / "model.safetensors").unlink()), "load and s
 advice(lambda folder="old": saved(folder), "choose another folder", folder="new")
 advice(
     lambda translator=None: to_transformers(translator, "theirs"), "load() makes one from a folder", translator=ours()
+)
+
+
+def old_run(folder):
+    saved("new")
+    return from_transformers(folder) if folder == "new" else to_transformers(load("new"), "away")
+
+
+advice(lambda: from_transformers("nowhere"), "name a folder that save_pretrained wrote", theirs)
+advice(
+    lambda folder="new": old_run(folder),
+    "the folder has a model of fastattn, which to_transformers, or --to transformers, converts",
+    folder="load",
 )
