@@ -47,9 +47,9 @@ advice(
     cap=np.inf,
 )
 advice(
-    lambda dtype=np.float32: examples.softcap(cap=1e39).compiled(**{**SIZES, "dtype": dtype}),
+    lambda: examples.softcap(cap=1e39).compiled(**SIZES),
     "or query, key and value of float64",
-    dtype=np.float64,
+    lambda: examples.softcap(cap=1e39).compiled(**{**SIZES, "dtype": np.float64}),
 )
 advice(lambda *cap: examples.softcap(*(cap or (3.0,))), "write softcap(cap=...)", lambda: examples.softcap(cap=3.0))
 advice(lambda: examples.softcap(cup=3.0), "did you mean 'cap'?", lambda: examples.softcap(cap=3.0))
