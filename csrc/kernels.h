@@ -246,6 +246,11 @@ typedef struct fa_recurrent {
     const real *w_hidden, *w_hidden_transposed;
     const element *b_input, *b_hidden; /* G H; LSTM: b_hidden NULL */
 
+    /* On a matrix unit, the same in so many parts (fa_split), 0: not on one. Steps: (H, H) for each gate; backward:
+     * (G H, H), or GRU_BEFORE (2 H, H) of r and z, and (H, H). */
+    int32_t parts;
+    const uint16_t *parts_of_hidden[4];
+
     /* One row for each position. Products with x become gates, and these the gradients at the gates' arguments. */
     element *gates; /* (rows, G H) */
     element *aux; /* (rows, H) GRU_AFTER: U_n h + c_n, then its gradient; GRU_BEFORE: r * h; LSTM: c; NULL: not kept */
@@ -344,13 +349,14 @@ typedef struct fa_split {
 } fa_split;
 
 /* A product of float32 with packed weights by parts of bfloat16: a piece k0..k0+depth-1 of K, of `rows` rows of x and
- * y, contiguous (ops/gemm_tiles.inl). */
+ * y (ops/gemm_tiles.inl). */
 typedef struct fa_tiled {
     const element *x;
     int64_t x_row;
     const real *packed;
     const uint16_t *parts_of_w;
     element *y;
+    int64_t y_row;
     const element *bias; /* N, or NULL */
     int32_t relu, parts; /* of a number: 3, 2 or 1 */
     int64_t rows, K, N, k0, depth;

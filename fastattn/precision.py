@@ -39,9 +39,9 @@ def set_float32_precision(precision: Precision) -> None:
     that of float32 sums. Rows and columns with infinities, NaN, or numbers near the ends of the type are computed in
     float32 in every precision.
 
-    It concerns products with matrices of 2^20 elements and more, and with their transposes; in ``"medium"`` of 2^18
-    and more, and gradients of matrices, of 2^14 and more. Attention itself, and steps of recurrent layers, are in
-    float32.
+    It concerns products with matrices of 2^20 elements and more, and with their transposes, also those of inputs and
+    states with the matrices of all gates of recurrent layers; in ``"medium"`` of 2^18 and more, and gradients of
+    matrices, of 2^14 and more. Attention itself is in float32.
 
     The backward pass of an affine or a recurrent layer has the precision of its forward pass.
 

@@ -7,8 +7,10 @@
 #include "../ops/gemm.inl"
 #include "sequences.h"
 
-/* A tile of rows of the products of one panel with every gate. */
-FA_FUNC int64_t recurrent_workspace(void) { return 4 * MR * PW * (int64_t)sizeof(real); }
+/* The products of a tile of rows and one panel, each row those of every gate side by side. They are made there, or, on
+ * a matrix unit, are there already: of all entries of the call, which has one panel then. */
+#define PRODUCTS (4 * PW)
+FA_FUNC int64_t recurrent_workspace(void) { return MR * PRODUCTS * (int64_t)sizeof(real); }
 
 FA_INLINE int64_t recurrent_gates(const fa_recurrent *a) { return a->cell == FA_LSTM ? 4 : 3; }
 

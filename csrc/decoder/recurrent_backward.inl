@@ -109,6 +109,14 @@ FA_INLINE void lstm_back_row(const fa_recurrent *a, const fa_states *s, int64_t 
 #undef SET
 #undef PUT
 
+/* The product of a row and one panel to its gradient, or, fresh, in its place. */
+FA_INLINE void add_products(int fresh, real *d_state, const real *tile, int64_t n) {
+    for (int64_t c = 0; c < n; c += VL) {
+        const vec product = vload(tile + c);
+        vstore_n(d_state + c, fresh ? product : vload_n(d_state + c, n - c) + product, n - c);
+    }
+}
+
 FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64_t step, int32_t phase, int64_t first,
                                 int64_t last, int64_t panel0, int64_t panel1, void *workspace) {
     const int64_t H = a->H, width = recurrent_gates(a) * H, all = a->B * width;
@@ -116,7 +124,7 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64
     const int64_t running = phase ? last : entries_at(a, first, last, step + 1); /* have a step after this one */
     const int64_t after = before && !phase ? 2 * H : width; /* depth of the product, which ends the step after */
     const real *from = s->d_gates + (phase ? step & 1 : ~step & 1) * all;
-    real *to = s->d_gates + (step & 1) * all, *tile = workspace;
+    real *to = s->d_gates + (step & 1) * all;
     const int64_t tiles = (last - first + MR - 1) / MR;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
@@ -125,11 +133,18 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64
         if (phase) {
             for (int64_t i = first; i < last;) {
                 const int rows = balanced_rows(last - i);
-                micro_gemm(1, rows, n, from + i * width + 2 * H, width, 1, w + 2 * H * PW, PW, tile, PW, H);
+                real *tile = (real *)workspace + (a->parts ? (i - first) * PRODUCTS : 0);
+                if (!a->parts)
+                    micro_gemm(1, rows, n, from + i * width + 2 * H, width, 1, w + 2 * H * PW, PW, tile, PRODUCTS, H);
                 for (int r = 0; r < rows; r++)
-                    gru_reset_row(a, s, step, i + r, u, n, tile + r * PW, to + (i + r) * width);
+                    gru_reset_row(a, s, step, i + r, u, n, tile + r * PRODUCTS, to + (i + r) * width);
                 i += rows;
             }
+            continue;
+        }
+        if (a->parts) {
+            for (int64_t i = first; i < running; i++)
+                add_products(fresh, s->d_state + i * s->row + u, (real *)workspace + (i - first) * PRODUCTS, n);
             continue;
         }
         const int64_t share = tiles > 2 ? (after + tiles - 1) / tiles : 0;

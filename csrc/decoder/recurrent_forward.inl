@@ -29,10 +29,10 @@
 #define IN(base, g) eload_n((base) + (g) + c, n - c)
 #define PUT(base, g, v) estore_n((base) + (g) + c, (v), n - c)
 
-/* tile: the products of one entry, one gate every MR * PW elements; units u..u+n-1. */
+/* tile: the products of one entry, one gate every PW elements; units u..u+n-1. */
 FA_INLINE void gru_after_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
                              const real *tile) {
-    const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
+    const int64_t H = a->H, row = entry_row(a, i, step), part = PW;
     const element *b = a->b_input + u, *bh = a->b_hidden + u;
     const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 3 * H + u;
@@ -60,7 +60,7 @@ FA_INLINE void gru_after_row(const fa_recurrent *a, const fa_states *s, int64_t 
 
 FA_INLINE void gru_before_row(const fa_recurrent *a, const fa_states *s, int64_t step, int phase, int64_t i, int64_t u,
                               int64_t n, const real *tile) {
-    const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
+    const int64_t H = a->H, row = entry_row(a, i, step), part = PW;
     const element *b = a->b_input + u, *bh = a->b_hidden + u;
     const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 3 * H + u;
@@ -91,7 +91,7 @@ FA_INLINE void gru_before_row(const fa_recurrent *a, const fa_states *s, int64_t
 
 FA_INLINE void lstm_row(const fa_recurrent *a, const fa_states *s, int64_t step, int64_t i, int64_t u, int64_t n,
                         const real *tile) {
-    const int64_t H = a->H, row = entry_row(a, i, step), part = MR * PW;
+    const int64_t H = a->H, row = entry_row(a, i, step), part = PW;
     const element *b = a->b_input + u;
     const real *h = s->state[step & 1] + i * s->row + u;
     element *gates = a->gates + row * 4 * H + u;
@@ -129,27 +129,27 @@ FA_FUNC void recurrent_forward(const fa_recurrent *a, const fa_states *s, int64_
     const real *w = a->w_hidden + gate0 * gate_stride;
     const real *h = phase ? s->reset : s->state[step & 1];
     const int64_t tiles = (last - first + MR - 1) / MR, share = tiles > 2 ? (H + tiles - 1) / tiles : 0;
-    real *tile = workspace;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
         const real *next = w + (step & 1 ? p - 1 : p + 1) * PW * H;
         int64_t asked = k + 1 < panel1 - panel0 ? 0 : H;
         for (int64_t i = first; i < last;) {
             const int rows = balanced_rows(last - i);
+            real *tile = (real *)workspace + (a->parts ? (i - first) * PRODUCTS : 0);
             for (int r = 0; r < rows; r++)
                 prefetch_rows(a->gates + entry_row(a, i + r, step) * gates * H + gate0 * H + u,
                               H * (int64_t)sizeof(element), gate1 - gate0, n * (int64_t)sizeof(element));
             fetch_next_panel(next, gate1 - gate0, gate_stride, H, share, &asked);
-            for (int64_t g = 0; g < gate1 - gate0; g++)
-                micro_gemm(1, rows, n, h + i * s->row, s->row, 1, w + g * gate_stride + p * PW * H, PW,
-                           tile + g * MR * PW, PW, H);
+            for (int64_t g = 0; !a->parts && g < gate1 - gate0; g++)
+                micro_gemm(1, rows, n, h + i * s->row, s->row, 1, w + g * gate_stride + p * PW * H, PW, tile + g * PW,
+                           PRODUCTS, H);
             for (int r = 0; r < rows; r++) {
                 if (a->cell == FA_LSTM)
-                    lstm_row(a, s, step, i + r, u, n, tile + r * PW);
+                    lstm_row(a, s, step, i + r, u, n, tile + r * PRODUCTS);
                 else if (a->cell == FA_GRU_AFTER)
-                    gru_after_row(a, s, step, i + r, u, n, tile + r * PW);
+                    gru_after_row(a, s, step, i + r, u, n, tile + r * PRODUCTS);
                 else
-                    gru_before_row(a, s, step, phase, i + r, u, n, tile + r * PW);
+                    gru_before_row(a, s, step, phase, i + r, u, n, tile + r * PRODUCTS);
             }
             i += rows;
         }

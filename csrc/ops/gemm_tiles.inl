@@ -295,18 +295,22 @@ FA_INLINE void sums_store(const float *sums, int64_t row, real *y, int64_t y_row
         }
 }
 
-/* What is not for the unit, of rows first..last-1 of a panel: plain rows whole, plain columns of all rows. */
+/* What is not for the unit, of rows first..last-1 of a panel: plain rows whole, plain columns of all rows. Rows beside
+ * each other are multiplied together, so that many cost what they do at other levels. */
 FA_INLINE void multiply_plain(const fa_tiled *a, int64_t panel, uint64_t columns, int64_t first, int64_t last) {
     const int64_t n = a->N - panel * PW < PW ? a->N - panel * PW : PW;
-    for (int64_t r = first; r < last; r++)
-        if (columns || a->plain_rows[r]) {
-            real made[PW];
-            const uint64_t wanted = a->plain_rows[r] ? ~(uint64_t)0 : columns;
-            gemm(a->x + r * a->x_row, a->x_row, a->packed, made - panel * PW, PW, 0, 1, panel, panel + 1, a->K, a->N,
-                 a->bias, a->relu);
+    for (int64_t r = first, rows; r < last; r += rows + !rows) {
+        real made[MR * PW];
+        for (rows = 0; rows < MR && r + rows < last && (columns || a->plain_rows[r + rows]);) rows++;
+        if (!rows) continue;
+        gemm(a->x + r * a->x_row, a->x_row, a->packed, made - panel * PW, PW, 0, rows, panel, panel + 1, a->K, a->N,
+             a->bias, a->relu);
+        for (int64_t i = 0; i < rows; i++) {
+            const uint64_t wanted = a->plain_rows[r + i] ? ~(uint64_t)0 : columns;
             for (int64_t c = 0; c < n; c++)
-                if (wanted >> c & 1) a->y[r * a->N + panel * PW + c] = made[c];
+                if (wanted >> c & 1) a->y[(r + i) * a->y_row + panel * PW + c] = made[i * PW + c];
         }
+    }
 }
 
 /* A piece of a panel, for rows first..last-1, first a multiple of 32. */
@@ -322,19 +326,19 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
     for (int64_t r = first; r < last; r += 2 * TILE_N) {
         const char *in = (const char *)a->split + r / TILE_N * a_tile;
         const int64_t rows = last - r < 2 * TILE_N ? last - r : 2 * TILE_N;
-        real *y = a->y + r * a->N + panel * PW;
+        real *y = a->y + r * a->y_row + panel * PW;
         _Alignas(64) float sums[4 * TILE_N * TILE_N];
         if (rows <= TILE_N) {
-            if (!fresh) sums_load(sums, PW, y, a->N, rows, n);
+            if (!fresh) sums_load(sums, PW, y, a->y_row, rows, n);
             strip(fresh, parts, few ? (int)a->rows : TILE_N, blocks, in, columns, sums);
-            sums_store(sums, PW, y, a->N, rows, n, bias, relu);
+            sums_store(sums, PW, y, a->y_row, rows, n, bias, relu);
             continue;
         }
         for (int64_t c = 0; c < n; c += 2 * TILE_N) {
             const int64_t wide = n - c < 2 * TILE_N ? n - c : 2 * TILE_N;
-            if (!fresh) sums_load(sums, 2 * TILE_N, y + c, a->N, rows, wide);
+            if (!fresh) sums_load(sums, 2 * TILE_N, y + c, a->y_row, rows, wide);
             square(fresh, parts, blocks, in, a_tile, columns + c / TILE_N * parts * TILE_BYTES, sums);
-            sums_store(sums, 2 * TILE_N, y + c, a->N, rows, wide, bias ? bias + c : NULL, relu);
+            sums_store(sums, 2 * TILE_N, y + c, a->y_row, rows, wide, bias ? bias + c : NULL, relu);
         }
     }
     TILES_END();

@@ -103,6 +103,7 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
     if (split) {
         fa_tiled call = {
             .x = x, .x_row = x_row, .packed = packed, .parts_of_w = split, .y = y, .bias = bias, .K = K, .N = N};
+        call.y_row = N;
         call.relu = relu;
         call.parts = parts;
         return gemm_tiled(k, call, M, n_threads);

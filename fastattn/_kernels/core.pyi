@@ -274,6 +274,7 @@ class Recurrent:
         kept: tuple[Array, Array] | None = None,
         y: Array | None = None,
         inside: Array | None = None,
+        parts: tuple[Array, ...] | None = None,
     ) -> None: ...
     def backward(
         self,
@@ -286,6 +287,7 @@ class Recurrent:
         gates: Array,
         kept: tuple[Array, Array],
         c_first: Array | None,
+        parts: tuple[Array, ...] | None = None,
     ) -> None: ...
 
 def entmax(x: Array, mask: Array | None, y: Array, alpha: float, rows: int, columns: int) -> None: ...

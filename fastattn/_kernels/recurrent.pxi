@@ -64,11 +64,31 @@ cdef class Recurrent:
             return NULL
         return flat(array, name, self.kind, fa_size_mul(count, self.a.H), flags)
 
+    cdef int on_unit(self, fa_recurrent *a, tuple parts, bint back) except -1:
+        """Describe the matrices in parts, which a matrix unit multiplies; None: none does."""
+        cdef int64_t K, H = self.a.H
+        cdef int i, count = 0
+        if parts is None:
+            return 0
+        cdef list depths = [H] * (4 if a.cell == 2 else 3)
+        if back:
+            depths = [2 * H, H] if a.cell == 1 else [self.gates]
+        same("parts", "arrays", len(parts), len(depths))
+        for i in range(len(depths)):
+            K = depths[i]
+            if i == 0:
+                count = _count(self.kernels, parts[i], K, H)
+            a.parts_of_hidden[i] = <const uint16_t *>flat(parts[i], "parts", cnp.NPY_UINT8,
+                                                          fa_gemm_parts_bytes(self.kernels, count, K, H))
+        a.parts = count
+        return 0
+
     def forward(self, x, Sequences sequences not None, bint reverse, tuple first, tuple last, cnp.ndarray gates,
-                tuple kept=None, y=None, inside=None):
+                tuple kept=None, y=None, inside=None, tuple parts=None):
         """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is with
         kept, (aux, before), each (rows, H), what backward needs. x may be None if gates hold its products. inside
-        (B, H) is what else the reset gate of a GRU with reset after acts on."""
+        (B, H) is what else the reset gate of a GRU with reset after acts on. parts: w_hidden's (H, H) for each gate
+        (`gemm_split`), whose products are made on the matrix unit then."""
         cdef fa_recurrent a = self.a
         cdef fa_sizes s
         cdef int64_t D = 0, x_row = 0, rows = self.sequences(&a, sequences, reverse, gates), batch = a.B
@@ -85,6 +105,7 @@ cdef class Recurrent:
         a.before = self.each(before, "before", rows, aux is not None, FA_WRITE)
         a.y = self.each(y, "y", fa_size_mul(batch, a.T), False, FA_WRITE)
         a.inside = self.each(inside, "inside", batch, False, FA_READ)
+        self.on_unit(&a, parts, False)
         if x is not None:
             p_x = tensor(x, "x", self.kind, 2, 2, &s)
             same("x", "rows", s.T, rows)
@@ -97,9 +118,10 @@ cdef class Recurrent:
         finished(status, "a recurrent layer")
 
     def backward(self, cnp.ndarray w_hidden_transposed, Sequences sequences not None, bint reverse, dy, tuple d_last,
-                 tuple d_first, cnp.ndarray gates, tuple kept, c_first):
+                 tuple d_first, cnp.ndarray gates, tuple kept, c_first, tuple parts=None):
         """All backward steps: gradients of the first states, and in gates, and in aux of a GRU with reset after, those
-        at the gates' arguments. dy, d_last and either of it may be None: zeros."""
+        at the gates' arguments. dy, d_last and either of it may be None: zeros. parts: those of w_hidden transposed,
+        of a GRU with reset before that of r and z and that of n."""
         cdef fa_recurrent a = self.a
         cdef int64_t rows = self.sequences(&a, sequences, reverse, gates), batch = a.B
         dh_last, dc_last = d_last or _NOTHING
@@ -116,6 +138,7 @@ cdef class Recurrent:
         a.aux = self.each(aux, "aux", rows, True, FA_WRITE)
         a.before = self.each(before, "before", rows, True, FA_READ)
         a.memory_first = self.each(c_first, "c_first", batch, a.cell == 2, FA_READ)
+        self.on_unit(&a, parts, True)
         with nogil:
             status = fa_recurrent_backward(self.kernels, &a, p_h_last, p_c_last, p_h, p_c, n_threads)
         finished(status, "a recurrent layer's gradients")

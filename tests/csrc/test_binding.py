@@ -189,6 +189,9 @@ def recurrent_arguments(given):
         if names[0] in given and (pair, "dy" in given) != ("first", True):
             given[pair] = tuple(given.pop(name) for name in names)
     given["sequences"] = core.Sequences(given.pop("batch"), given.pop("steps"), *parts)
+    products = given.pop("products", 0)
+    if products:
+        given["parts"] = (given["parts"],) * products
     return given
 
 
@@ -202,6 +205,7 @@ def recurrent_forward(cell):
         "c_first": ones(B, D), "h_last": ones(B, D), "c_last": ones(B, D),
         "gates": ones(ROWS, (4 if cell == 2 else 3) * D), "aux": ones(ROWS, D), "before": ones(ROWS, D),
         "y": ones(B, TK, D), "inside": ones(B, D),
+        **({"parts": parts(D, D), "products": 4 if cell == 2 else 3} if ON_TILES else {}),
     }  # fmt: skip
 
 
@@ -212,6 +216,7 @@ def recurrent_backward(cell):
         "dy": ones(B, TK, D), "dh_last": ones(B, D), "dc_last": ones(B, D), "dh_first": ones(B, D),
         "dc_first": ones(B, D), "gates": ones(ROWS, gates), "aux": ones(ROWS, D), "before": ones(ROWS, D),
         "c_first": ones(B, D),
+        **({"parts": parts(gates, D), "products": 1} if ON_TILES and cell != 1 else {}),
     }  # fmt: skip
 
 
@@ -651,6 +656,10 @@ def test_sequences_stay_within_their_rows(cell, part, wrong):
     ("Recurrent", {"hidden": 2**40, "b_hidden": ones(0)}), ("Recurrent", {"b_hidden": None}),
     ("Recurrent.forward.0", {"steps": 4}), ("Recurrent.forward.0", {"batch": 4}),
     ("Recurrent.forward.0", {"aux": None}),
+    ("Recurrent.forward.0", {"parts": parts(D, D), "products": 4}),
+    ("Recurrent.forward.2", {"parts": parts(D, D), "products": 3}),
+    ("Recurrent.backward.1", {"parts": parts(3 * D, D), "products": 1}),
+    ("Recurrent.backward.2", {"parts": parts(9 * D, D), "products": 1}),
     ("Recurrent.forward.0", {"steps": 2**62, "sequences": None}), ("Recurrent.backward.2", {"c_first": None}),
     ("Steps", {"history": None}), ("Steps.backward", {"d_history": None}), ("Steps.backward", {"d_filters": None}),
     ("Monotonic", {"previous": None}), ("Monotonic", {"panels": None}), ("Monotonic", {"chunk": -1}),

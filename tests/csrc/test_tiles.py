@@ -10,7 +10,7 @@ import fastattn
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
-SCRIPTS = ["tile_products.py", "gradient_products.py"]
+SCRIPTS = ["tile_products.py", "gradient_products.py", "state_products.py"]
 CONFIG = fastattn.show_config(as_dict=True)
 unit = pytest.mark.skipif("amx" not in CONFIG["levels_cpu"], reason="this processor has no matrix unit")
 

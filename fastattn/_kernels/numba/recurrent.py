@@ -316,10 +316,11 @@ class Recurrent:
         kept: tuple[Array, Array] | None = None,
         y: Array | None = None,
         inside: Array | None = None,
+        parts: None = None,
     ) -> None:
         """All steps over x (rows, D): last states, y (B, T, H) unless None; gates (rows, G H) is scratch, or is with
         kept, (aux, before), each (rows, H), what backward needs. x may be None if gates hold its products. inside
-        (B, H) is what else the reset gate of a GRU with reset after acts on."""
+        (B, H) is what else the reset gate of a GRU with reset after acts on. There are no parts here."""
         dtype, batch = self._dtype, sequences.batch
         rows, out, lengths, starts, order = self._sequences(sequences, gates)
         h_first, c_first = first or (None, None)
@@ -366,6 +367,7 @@ class Recurrent:
         gates: Array,
         kept: tuple[Array, Array],
         c_first: Array | None,
+        parts: None = None,
     ) -> None:
         """All backward steps: gradients of the first states, and in gates, and in aux of a GRU with reset after, those
         at the gates' arguments. dy, d_last and either of it may be None: zeros."""

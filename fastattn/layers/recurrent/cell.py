@@ -55,6 +55,7 @@ class RecurrentCell(Layer):
         self._dtype = np.dtype(dtype)
         self._weights: tuple[Any, Any, core.Recurrent] | None = None
         self._narrow: linear.PackedWeights | None = None  # w_input, where it is of a type that the kernels do not read
+        self._parts: dict[tuple[bool, int], tuple[linear.PackedWeights, tuple[Array, ...]]] = {}
 
     def _biases(self) -> tuple[Array, Array | None]:
         """Return the bias of the input's products and, if it is apart, of the state's, as the kernels read them."""
@@ -83,7 +84,10 @@ class RecurrentCell(Layer):
         c_next = None if c is None else np.empty((batch, self.hidden), self._dtype)
         gates = np.empty((batch, self.gates * self.hidden), self._dtype)
         kernel = self._kernel()
-        kernel.forward(self._given(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates)
+        kernel.forward(
+            self._given(x, gates), core.Sequences(batch, 1), False, (h, c), (h_next, c_next), gates,
+            parts=self._on_unit(False),
+        )  # fmt: skip
         return h_next, c_next
 
     def walk(
@@ -102,7 +106,10 @@ class RecurrentCell(Layer):
         gates = core.empty((count, self.gates * width), self._dtype)
         kept = (core.empty((count, width), self._dtype), core.empty((count, width), self._dtype)) if keep else None
         kernel = self._kernel()
-        kernel.forward(self._given(rows, gates), sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y)
+        kernel.forward(
+            self._given(rows, gates), sequences.kernel, reverse, (h, c), (h_last, c_last), gates, kept, y,
+            parts=self._on_unit(False),
+        )  # fmt: skip
         tape = None if kept is None else Tape(sequences, reverse, rows, gates, *kept, c, Once())
         return y, h_last, c_last, tape
 
@@ -120,11 +127,11 @@ class RecurrentCell(Layer):
         tape.once.use()
         dh = np.empty((sequences.batch, width), self._dtype)
         dc = None if tape.c_first is None else np.empty_like(dh)
-        self._kernel().backward(
-            self.w_hidden.packed()._panels_transposed(), sequences.kernel, tape.reverse, dy, (dh_last, dc_last),
-            (dh, dc), tape.gates, (tape.aux, tape.before), tape.c_first,
-        )  # fmt: skip
         with float32_precision(tape.precision):
+            self._kernel().backward(
+                self.w_hidden.packed()._panels_transposed(), sequences.kernel, tape.reverse, dy, (dh_last, dc_last),
+                (dh, dc), tape.gates, (tape.aux, tape.before), tape.c_first, self._on_unit(True),
+            )  # fmt: skip
             self.accumulate(tape)
             return sequences.scatter(self.w_input.packed().matmul_transposed(tape.gates)), dh, dc
 
@@ -140,6 +147,30 @@ class RecurrentCell(Layer):
         self.w_input.packed().matmul(x, gates)
         return None
 
+    def _on_unit(self, transposed: bool) -> tuple[Array, ...] | None:
+        """w_hidden, or its transpose, as a matrix unit reads it, one array for each product; None: not on one.
+
+        Split once for each change of the value, in the memory of before; the size of all of it decides.
+        """
+        w, packed, H = self.w_hidden._array, self.w_hidden.packed(), self.hidden
+        count = linear.parts_on_tiles(w.shape)
+        if not count or not core.gemm_parts_bytes(w, H, H, count):
+            return None
+        before, memory = self._parts.get((transposed, count), (None, None))
+        if memory is None or before is not packed:
+            both = 2 * H
+            matrices = [w[:, g * H : (g + 1) * H] for g in range(self.gates)]
+            if transposed:
+                matrices = [w[:, :both], w[:, both:]] if self._kind == Kind.BEFORE else [w]
+            made = []
+            for matrix, old in zip(matrices, memory or [None] * len(matrices)):
+                parts = linear.split_parts(matrix, transposed, count, old)
+                assert parts is not None
+                made.append(parts[0])
+            memory = tuple(made)
+            self._parts[transposed, count] = packed, memory
+        return memory
+
     def _kernel(self) -> core.Recurrent:
         w_input, w_hidden = self.w_input.packed(), self.w_hidden.packed()
         if self._weights is None or self._weights[0] is not w_input or self._weights[1] is not w_hidden:
@@ -152,7 +183,7 @@ class RecurrentCell(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of memory, made anew when it is next called.
-        kernel_and_matrices = {"_weights": None, "_narrow": None}
+        kernel_and_matrices: dict[str, Any] = {"_weights": None, "_narrow": None, "_parts": {}}
         return {**vars(self), **kernel_and_matrices}
 
     def _gate_panels(self) -> Array:

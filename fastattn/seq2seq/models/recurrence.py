@@ -15,6 +15,7 @@ from fastattn._arrays import Array
 from fastattn._kernels import core
 from fastattn.layers import Parameter
 from fastattn.layers.recurrent.cell import Kind, RecurrentCell
+from fastattn.precision import float32_precision, get_float32_precision
 
 __all__ = ["GRUStep", "LSTMStep", "Record", "Step", "Walk"]
 
@@ -46,7 +47,9 @@ class Step(RecurrentCell):
         """
         h, c = np.ascontiguousarray(h), None if c is None else np.ascontiguousarray(c)
         after = np.empty_like(h), None if c is None else np.empty_like(c)
-        self.kernel().forward(None, core.Sequences(len(h), 1), False, (h, c), after, x, kept, inside=inside)
+        self.kernel().forward(
+            None, core.Sequences(len(h), 1), False, (h, c), after, x, kept, inside=inside, parts=self._on_unit(False)
+        )
         return after
 
     def accumulate_steps(self, d_x: Array, aux: Array, before: Array) -> None:
@@ -146,6 +149,7 @@ class Record:
         self._gates = core.empty((steps, batch, cell.gates * H), dtype)
         self._aux, self.before = core.empty((2, steps, batch, H), dtype)
         self.d_x = self._gates.transpose(1, 0, 2)
+        self._precision = get_float32_precision()
 
     def forward(self, t: int, *x: Array, state: Array | None = None) -> Array:
         """Return h after step t for x, the sum of one or two arrays; the step before left h `state`, if given."""
@@ -162,16 +166,18 @@ class Record:
     def backward(self, t: int, dh: Array, dc: Array | None = None) -> tuple[Array, Any]:
         """Return the gradients of h and c before step t from those after it; sets ``d_x[:, t]``."""
         before = np.empty_like(dh), None if dc is None else np.empty_like(dc)
-        self.cell.kernel().backward(
-            self.cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, dc),
-            before, self._gates[t], (self._aux[t], self.before[t]),
-            self._aux[t - 1] if t and dc is not None else self._first,
-        )  # fmt: skip
+        with float32_precision(self._precision):
+            self.cell.kernel().backward(
+                self.cell.w_hidden.packed()._panels_transposed(), core.Sequences(len(dh), 1), False, None, (dh, dc),
+                before, self._gates[t], (self._aux[t], self.before[t]),
+                self._aux[t - 1] if t and dc is not None else self._first, self.cell._on_unit(True),
+            )  # fmt: skip
         return before
 
     def finish(self) -> None:
         """Add the gradients of all steps to those of the cell's parameters."""
-        self.cell.accumulate_steps(self._gates, self._aux, self.before)
+        with float32_precision(self._precision):
+            self.cell.accumulate_steps(self._gates, self._aux, self.before)
 
 
 class Walk:
@@ -203,17 +209,20 @@ class Walk:
         last = np.empty_like(h), None if c is None else np.empty_like(c)
         cell.kernel().forward(
             None, core.Sequences(batch, steps), False, (np.ascontiguousarray(h), self._first), last, x,
-            (self._aux, self._before), self.states, inside,
+            (self._aux, self._before), self.states, inside, cell._on_unit(False),
         )  # fmt: skip
+        self._precision = get_float32_precision()
 
     def backward(self, dh: Array) -> tuple[Array, Any]:
         """Return the gradients of the first h and c from that of `states`."""
         (batch, steps, width), cell = dh.shape, self.cell
         first = np.empty((batch, width), dh.dtype), None if self._first is None else np.empty((batch, width), dh.dtype)
-        cell.kernel().backward(
-            cell.w_hidden.packed()._panels_transposed(), core.Sequences(batch, steps), False,
-            np.ascontiguousarray(dh), None, first, self.d_x, (self._aux, self._before), self._first,
-        )  # fmt: skip
+        with float32_precision(self._precision):
+            cell.kernel().backward(
+                cell.w_hidden.packed()._panels_transposed(), core.Sequences(batch, steps), False,
+                np.ascontiguousarray(dh), None, first, self.d_x, (self._aux, self._before), self._first,
+                cell._on_unit(True),
+            )  # fmt: skip
         return first
 
     def d_inside(self) -> Array:
@@ -226,4 +235,5 @@ class Walk:
     def finish(self) -> None:
         """Add the gradients of all steps to those of the cell's parameters; of an LSTM with the bits of a `Record`."""
         kept = self.d_x, self._aux, self._before
-        self.cell.accumulate_steps(*(kept if self._first is None else [x.transpose(1, 0, 2) for x in kept]))
+        with float32_precision(self._precision):
+            self.cell.accumulate_steps(*(kept if self._first is None else [x.transpose(1, 0, 2) for x in kept]))
