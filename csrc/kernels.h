@@ -57,12 +57,15 @@ typedef void (*fa_row_gradient)(const double *scores, const double *weights, con
  * score depends on neither n nor j0.
  * A modifier writes scores in place. Backward it takes the scores that it was given and d, the gradient of what it made
  * of them, which becomes that of those; a d of 0 stays so and adds nothing, also where the score is NaN. What is added
- * to sums for parameters does not depend on keys behind the last whose d is not 0. A mask function says 1 of a key that
- * the query may attend to. */
+ * to sums for parameters does not depend on keys behind the last whose d is not 0. A modifier whose parameters have no
+ * gradients may have another function in place of the backward one, which writes its slope at each score beside what it
+ * makes of it. A mask function says 1 of a key that the query may attend to. */
 typedef void (*fa_modify)(real *scores, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
                           const void *const *parameters);
 typedef void (*fa_modify_backward)(const real *scores, real *d, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
                                    const void *const *parameters, double *const *sums);
+typedef void (*fa_modify_sloped)(real *scores, real *slopes, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
+                                 const void *const *parameters);
 typedef void (*fa_allow)(uint8_t *allowed, int64_t n, int64_t b, int64_t h, int64_t i, int64_t j0,
                          const void *const *parameters);
 /* Scores of a tile of `rows` queries, ldq apart, and the n keys of a panel, feature d of key j at
@@ -85,6 +88,7 @@ typedef void (*fa_row_backward)(real *scores, real *d, int64_t n, int64_t b, int
 typedef struct fa_compiled {
     void (*forward)(void);
     void (*backward)(void);
+    void (*sloped)(void); /* of a modifier, or NULL */
     const void *const *parameters;
     /* Of each of `count` pointers to sums where it points in `size` float64 of all, or -1: not wanted. */
     const int64_t *starts;

@@ -94,7 +94,7 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->d_queries = take(&w, FA_IN_PLACE ? 0 : a->H / a->Hk * a->Tq, a->D);
     s->S = take(&w, Q, PW);
     s->dP = take(&w, Q, PW);
-    s->slope = take(&w, a->softcap > 0 ? Q : 0, PW);
+    s->slope = take(&w, has_slope(a), PW);
     s->before = take(&w, a->modifier ? 1 : 0, PW);
     s->sums = take_of(sizeof(double *), &w, sums_pointers(a), 1);
     s->v = take(&w, vector ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
@@ -181,7 +181,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         int64_t head = s->hk * s->group + row.head, query = row.query;
         int64_t at = (s->b * a->H + head) * a->Tq + query;
-        real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = a->softcap > 0 ? s->slope + r * PW : NULL;
+        real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = has_slope(a) ? s->slope : NULL;
         real sum = a->row_sum[at], top = a->row_max[at];
         real delta = s->delta[at], inverse = sum == 0 ? (real)0 : 1 / sum;
         fa_range k = fa_row_range(a, s->b, head, length, query);
@@ -208,11 +208,7 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
         }
         if (g->d_bias && count_sums) add_bias_gradient(g, s->b, head, query, j0, n, dP);
         if (a->modifier) modifier_backward(a, s->before, dP, n, s->b, head, query, j0, s->sums);
-        if (slope)
-            for (int64_t j = 0; j < end; j += VL) {
-                ivec zero = vload(dP + j) == vset1(0); /* slope may be NaN where masked */
-                vstore(dP + j, (vec)((ivec)(vload(dP + j) * vload(slope + j)) & ~zero));
-            }
+        if (slope) slope_backward(slope, dP, end);
         if (scale != 1)
             for (int64_t j = 0; j < end; j += VL) vstore(dP + j, vload(dP + j) * gs);
         if (a->seeds) row_dropout(a, s->b, head, query, j0, n, S);

@@ -55,7 +55,7 @@ FA_FUNC int64_t row_function_backward_layout(row_function_backward_state *state,
     s->k_flags = (uint8_t *)take(&w, keys, 1);
     s->S = take(&w, Q, state->lds);
     s->dP = take(&w, Q, state->lds);
-    s->slope = take(&w, a->softcap > 0, state->lds);
+    s->slope = take(&w, has_slope(a), state->lds);
     s->before = take(&w, a->modifier != NULL, state->lds);
     state->strip = take(&w, s->kernel->block_backward ? Q : 0, PW);
     state->buffers = take(&w, a->row_buffers, state->lds);
@@ -118,7 +118,7 @@ FA_FUNC void row_function_gradient(row_function_backward_state *state, int64_t r
     if (!n) return;
     S += j0;
     dP += j0;
-    if (!row_function_options(a, b, head, query, k, S, a->softcap > 0 ? s->slope : NULL, s->before)) {
+    if (!row_function_options(a, b, head, query, k, S, has_slope(a) ? s->slope : NULL, s->before)) {
         memset(S, 0, (size_t)n * sizeof(real));
         memset(dP, 0, (size_t)n * sizeof(real));
         return;
@@ -134,8 +134,7 @@ FA_FUNC void row_function_gradient(row_function_backward_state *state, int64_t r
     row_function_flush(n, S, dP);
     if (g->d_bias && count_sums) add_bias_gradient(g, b, head, query, j0, n, dP);
     if (a->modifier) modifier_backward(a, s->before, dP, n, b, head, query, j0, s->sums);
-    if (a->softcap > 0)
-        for (int64_t j = 0; j < n; j++) dP[j] = dP[j] == 0 ? (real)0 : dP[j] * s->slope[j]; /* NaN where masked */
+    if (has_slope(a)) slope_backward(s->slope, dP, n);
     if (s->kernel->block_backward) /* of a product the scale is in the queries */
         for (int64_t j = 0; j < end; j += VL) vstore(dP + j, vload(dP + j) * vset1((real)a->scale));
     if (a->seeds) row_dropout(a, b, head, query, j0, n, S);

@@ -183,9 +183,28 @@ FA_FUNC void row_allowed(const fa_attention *a, int64_t b, int64_t h, int64_t i,
     }
 }
 
+/* Whether the derivative of what changes scores is kept as a slope for each: of softcap, and of some modifiers. */
+FA_INLINE int has_slope(const fa_attention *a) { return a->softcap > 0 || (a->modifier && a->modifier->sloped); }
+
+/* The modifier on n scores of a row. `before`, if wanted, receives the scores that it is given, or, of a modifier with
+ * slopes, is room for these, with which those of softcap in `slope` are multiplied. */
+FA_INLINE void row_modifier(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n, real *S,
+                            real *slope, real *before) {
+    const fa_compiled *f = a->modifier;
+    if (!slope || !f->sloped) {
+        if (before) memcpy(before, S, (size_t)n * sizeof(real));
+        ((fa_modify)f->forward)(S, n, b, h, i, j0, f->parameters);
+        return;
+    }
+    real *own = a->softcap > 0 ? before : slope;
+    ((fa_modify_sloped)f->sloped)(S, own, n, b, h, i, j0, f->parameters);
+    for (int64_t j = n; j < padded(n); j++) own[j] = 0;
+    for (int64_t j = 0; own == before && j < n; j += VL) vstore(slope + j, vload(slope + j) * vload(own + j));
+}
+
 /* Softcap, modifier, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read
- * becomes -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap,
- * and `before` the scores that the modifier is given. */
+ * becomes -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap
+ * and of a modifier with slopes, and `before` the scores that another modifier is given. */
 FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i, fa_range k, int64_t j0, int64_t n,
                          real *S, real *slope, real *before) {
     int64_t end = padded(n);
@@ -200,10 +219,7 @@ FA_FUNC void row_options(const fa_attention *a, int64_t b, int64_t h, int64_t i,
             if (slope) vstore(slope + j, vfma(-t, t, vset1(1)));
         }
     }
-    if (a->modifier) {
-        if (before) memcpy(before, S, (size_t)n * sizeof(real));
-        ((fa_modify)a->modifier->forward)(S, n, b, h, i, j0, a->modifier->parameters);
-    }
+    if (a->modifier) row_modifier(a, b, h, i, j0, n, S, slope, before);
     if (a->bias) {
         const element *bias = a->bias + b * a->bias_strides.batch + h * a->bias_strides.head + i * a->bias_strides.row +
                               j0 * a->bias_strides.column;
@@ -297,10 +313,22 @@ FA_FUNC double *task_sums(const fa_attention *a, const fa_plan *plan, int64_t ta
     return sums;
 }
 
-/* d of the scores that a modifier made becomes d of those that it was given. */
+/* d of the scores that a modifier made becomes d of those that it was given, unless it has slopes. */
 FA_INLINE void modifier_backward(const fa_attention *a, const real *before, real *d, int64_t n, int64_t b, int64_t h,
                                  int64_t i, int64_t j0, double *const *sums) {
-    ((fa_modify_backward)a->modifier->backward)(before, d, n, b, h, i, j0, a->modifier->parameters, sums);
+    if (!a->modifier->sloped)
+        ((fa_modify_backward)a->modifier->backward)(before, d, n, b, h, i, j0, a->modifier->parameters, sums);
+}
+
+/* d of n scores times their slopes, up to a whole vector. What has no gradient, or does not depend on the score, gets 0
+ * whatever the other is: a slope may be NaN where a score is masked. */
+FA_INLINE void slope_backward(const real *slope, real *d, int64_t n) {
+    const vec zero = vset1(0);
+    for (int64_t j = 0; j < n; j += VL) {
+        const vec x = vload(d + j), f = vload(slope + j);
+        const ivec none = (x == zero) | (f == zero);
+        vstore(d + j, (vec)((ivec)(x * f) & ~none));
+    }
 }
 
 /* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */

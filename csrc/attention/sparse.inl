@@ -46,7 +46,7 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->panels = take(&w, a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW, panel_stride(a->score, a->D));
     s->v = take(&w, fa_facts(a->score)->vector ? s->width : 0, 1);
     s->S = take(&w, rows, s->lds);
-    s->slope = take(&w, a->softcap > 0 ? s->lds : 0, 1);
+    s->slope = take(&w, has_slope(a) ? s->lds : 0, 1);
     s->before = take(&w, a->modifier ? s->lds : 0, 1);
     s->weights = take(&w, s->lds, 1);
     s->context = take(&w, FA_IN_PLACE ? 0 : a->Dv, 1);
@@ -142,9 +142,9 @@ FA_FUNC void sparse_foreign(const fa_attention *a, const real *S, int64_t lo, in
     if (n) a->row_weights(row->y, row->p, n);
 }
 
-/* The weights of row r of the block, which becomes s->row. Its scores then hold the options, slope the derivative of
- * the softcap, before the scores that the modifier was given; all are good for one call. */
-FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
+/* The weights of row r of the block, which becomes s->row. Its scores then hold the options, if `sloped` slope
+ * the derivative of these, before the scores that a modifier without slopes was given; all are good for one call. */
+FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row, int sloped) {
     const fa_attention *a = s->a;
     const int64_t head = s->first_head + row.head;
     const fa_range k = fa_row_range(a, s->b, head, s->length, row.query);
@@ -153,7 +153,7 @@ FA_FUNC void sparse_weights(sparse_state *s, int64_t r, fa_row row) {
     s->row.n = 0;
     if (k.lo >= k.hi) return;
     if (has_elementwise(a) || k.lo > j0 || n % VL)
-        row_options(a, s->b, head, row.query, k, j0, n, S, a->softcap > 0 ? s->slope + j0 : NULL, s->before + j0);
+        row_options(a, s->b, head, row.query, k, j0, n, S, sloped ? s->slope + j0 : NULL, s->before + j0);
     if (a->row_weights)
         sparse_foreign(a, s->S + r * s->lds, k.lo, k.hi, &s->row);
     else

@@ -109,12 +109,12 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         const real dS = (real)dP[i];
         add_bias_gradient(g, b, head, at.query, row->key[i], 1, &dS);
     }
-    if (a->modifier) sparse_modifier_backward(s, at, dP);
+    if (a->modifier && !a->modifier->sloped) sparse_modifier_backward(s, at, dP);
     for (int64_t i = 0; i < row->n; i++) {
         const int64_t j = row->key[i];
         const element *key = s->f.scores.key + j * a->key_strides.row;
         real x = (real)dP[i];
-        if (a->softcap > 0) x *= s->f.slope[j];
+        if (has_slope(a)) x = x == 0 || s->f.slope[j] == 0 ? (real)0 : x * s->f.slope[j];
         x *= (real)a->scale;
         if (x == 0) continue;
         score_kernels[a->score]->pair_backward(&s->f.scores.form, x, query, key, d_query, s->d_key + j * a->D);
@@ -163,7 +163,7 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
         for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
             if (turns && row0 + r && (row0 + r) % FA_SPARSE_TURN == 0) sparse_keep(s, d_key, d_value);
             if (vector) memset(s->d_v, 0, (size_t)a->D * sizeof(real));
-            sparse_weights(&s->f, r, row);
+            sparse_weights(&s->f, r, row, has_slope(s->f.a));
             sparse_backward_row(s, row);
             for (int64_t t = 0; vector && t < a->D; t++) s->d_v_total[t] += (double)s->d_v[t];
         }

@@ -43,7 +43,7 @@ FA_FUNC void sparse_forward(const fa_attention *a, const fa_plan *plan, int64_t 
     fa_row row = fa_task_row(a, row0);
     for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
         const int64_t head = s.first_head + row.head;
-        sparse_weights(&s, r, row);
+        sparse_weights(&s, r, row, 0);
         for (int64_t i = 0; i < s.row.n; i++) s.weights[i] = (real)s.row.p[i];
         if (a->weights) {
             element *w = a->weights + ((b * a->H + head) * a->Tq + row.query) * a->Tk;

@@ -62,6 +62,7 @@ class KernelFunctions:
         parameters: int,
         sizes: Iterable[int],
         owner: object,
+        sloped: int = 0,
     ) -> None: ...
 
 class KernelMask:

@@ -16,7 +16,8 @@ cdef class KernelFunctions:
     """Functions from outside at addresses, one in each direction, for scores of one type or, without dtype, of any.
 
     They are given what is at the address `parameters`, and for gradients pointers to sums, of which `sizes` says how
-    many each parameter has. `owner` keeps all that has an address alive.
+    many each parameter has. `owner` keeps all that has an address alive. A modifier whose parameters have no gradients
+    may be `sloped` in place of backward.
     """
     cdef fa_compiled c
     cdef int kind
@@ -24,7 +25,7 @@ cdef class KernelFunctions:
     cdef readonly tuple sizes
     cdef readonly object owner
 
-    def __cinit__(self, dtype, size_t forward, size_t backward, size_t parameters, sizes, owner):
+    def __cinit__(self, dtype, size_t forward, size_t backward, size_t parameters, sizes, owner, size_t sloped=0):
         self.kind = -1 if dtype is None else floats(np.empty(0, dtype), "dtype")
         between("forward", None, forward != 0, 1, 1)
         self.sizes = tuple(sizes)
@@ -33,10 +34,12 @@ cdef class KernelFunctions:
         self.owner = owner
         self.c.forward = <void (*)() noexcept nogil>forward
         self.c.backward = <void (*)() noexcept nogil>backward
+        self.c.sloped = <void (*)() noexcept nogil>sloped
         self.c.parameters = <const void *const *>parameters
         self.c.starts = <const int64_t *>cnp.PyArray_DATA(self.starts)
         self.c.count = cnp.PyArray_SIZE(self.starts)
         self.c.size = sizes.sum()
+        between("sloped", "with gradients of parameters", sloped != 0 and self.c.size != 0, 0, 0)
 
     @property
     def size(self):

@@ -54,7 +54,12 @@ def kernel_modifier(
     modifier: "ScoreModifier", dtype: np.dtype[Any], shape: tuple[int, ...], differentiate: bool
 ) -> core.KernelFunctions:
     """Return what kernels read of a modifier of scores (..., Tq, Tk), forward and, if wanted, backward."""
-    return kernel_functions(modifier.compiled(dtype, *_four_axes(shape)), dtype, differentiate)
+    found = modifier.compiled(dtype, *_four_axes(shape))
+    if differentiate and found.sloped:
+        return core.KernelFunctions(
+            dtype, found.forward, 0, found.parameters, found.gradients, found, found.sloped
+        )
+    return kernel_functions(found, dtype, differentiate)
 
 
 def kernel_mask(mask: "MaskFunction", shape: tuple[int, ...]) -> core.KernelMask:

@@ -11,7 +11,7 @@ from fastattn import _reprs
 from fastattn._arrays import Array, as_array, frozen, native
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.jit import check, objects
-from fastattn.jit.derivative import derive
+from fastattn.jit.derivative import derive, slope
 from fastattn.jit.evaluate import evaluate
 from fastattn.jit.functions import FUNCTIONS, text_of
 from fastattn.jit.graph import Graph, Node, ancestors
@@ -66,6 +66,19 @@ class Compiled:
     def backward(self) -> int:
         """The address of the backward function."""
         return self.address("backward")
+
+    @property
+    def sloped(self) -> int:
+        """The address of the function that stands for the backward one of a modifier, or 0.
+
+        It computes slopes with the scores, so that what both are made of, as the tanh of a softcap, is computed once.
+        """
+        return self.address("sloped") if _has_slopes(self._traced, any(self.gradients)) else 0
+
+
+def _has_slopes(traced: Traced, trained: bool) -> bool:
+    """Whether kernels are given slopes in place of a backward function: not where all are 1."""
+    return traced.kind == "score_mod" and not trained and not slope(traced).is_constant(1.0)
 
 
 def copied(array: Array) -> Array:
@@ -139,7 +152,10 @@ class Bound:
             float32, which is the default, or float64.
         """
         bits = 8 * np.dtype(dtype).itemsize
-        return "\n\n".join(text_of(self._traced, name, bits, True) for name in FUNCTIONS[self._traced.kind])
+        names = FUNCTIONS[self._traced.kind]
+        if _has_slopes(self._traced, any(self._trained)):
+            names = ("forward", "sloped")
+        return "\n\n".join(text_of(self._traced, name, bits, True) for name in names)
 
     def gradients(self, sums: list[Array | None]) -> dict[str, Array]:
         """Return gradients as the parameters are, shape and dtype, by name.

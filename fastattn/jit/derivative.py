@@ -7,7 +7,7 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.reductions import of_keys, reduced, seen
 from fastattn.jit.trace import Traced
 
-__all__ = ["Derivative", "derive", "derive_rows"]
+__all__ = ["Derivative", "derive", "derive_rows", "slope"]
 
 
 class Derivative(NamedTuple):
@@ -53,6 +53,14 @@ def derive(traced: Traced) -> Derivative:
                     before = gradients.get(argument)
                     gradients[argument] = part if before is None else graph.make("add", before, part)
     return Derivative(inputs, tuple(reversed(looks)))
+
+
+def slope(traced: Traced) -> Node:
+    """Return the derivative of a function on scores with respect to the score."""
+    graph = traced.graph
+    d = graph.input("d", "f")
+    given = derive(traced).inputs.get("score", graph.constant(0.0))
+    return graph.copy_of(given, lambda node: graph.constant(1.0) if node is d else None)
 
 
 def _times(graph: Graph, gradient: Node, slope: Node) -> Node:

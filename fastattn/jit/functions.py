@@ -1,8 +1,9 @@
 """The compiled functions of each kind: what they are called with, and their text."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
-from fastattn.jit.derivative import derive
+from fastattn.jit.derivative import derive, slope
 from fastattn.jit.emit import Writer, indented
 from fastattn.jit.graph import Node
 from fastattn.jit.row_text import row_text
@@ -10,7 +11,7 @@ from fastattn.jit.trace import Traced
 
 __all__ = ["FUNCTIONS", "text_of"]
 
-# The functions of each kind.
+# The functions of each kind; one on scores may have another in place of the backward one, "sloped".
 FUNCTIONS = {
     "score_mod": ("forward", "backward"),
     "mask_mod": ("forward", "blocks"),
@@ -34,7 +35,7 @@ def text_of(traced: Traced, name: str, bits: int, narrow: bool) -> str:
     ----------
     traced : Traced
     name : str
-        One of `FUNCTIONS` of its kind.
+        One of `FUNCTIONS` of its kind, or "sloped".
     bits : int
         The width of real numbers.
     narrow : bool
@@ -47,6 +48,7 @@ def text_of(traced: Traced, name: str, bits: int, narrow: bool) -> str:
     write = {
         ("score_mod", "forward"): _score_forward,
         ("score_mod", "backward"): _score_backward,
+        ("score_mod", "sloped"): _score_sloped,
         ("pairwise_score", "forward"): _pairwise_forward,
         ("pairwise_score", "backward"): _pairwise_backward,
     }[traced.kind, name]
@@ -63,23 +65,32 @@ def _rows(writer: Writer, at: str) -> None:
 
 
 def _score_forward(traced: Traced, bits: int, narrow: bool) -> str:
-    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1}, [traced.result])
-    stages = writer.stages([traced.result])
-    if stages:
-        _rows(writer, "(first + t)")
-        loops = writer.staged_loops(stages)
-    else:
-        _rows(writer, "t")
-        loops = []
-    result = writer.name(traced.result)
-    last = [*writer.lines[1], f"s[{'first + t' if stages else 't'}] = {result}"]
+    return _scores("forward", traced, bits, narrow, {"s": traced.result})
+
+
+def _score_sloped(traced: Traced, bits: int, narrow: bool) -> str:
+    """Forward with slopes, which have much in common with what they are the slopes of."""
+    return _scores("sloped", traced, bits, narrow, {"s": traced.result, "slopes": slope(traced)})
+
+
+def _scores(name: str, traced: Traced, bits: int, narrow: bool, results: Mapping[str, Node]) -> str:
+    """Return the text of a function that writes some results of a score, each to an array of its own."""
+    nodes = [*results.values()]
+    writer = Writer(traced, bits, narrow, {"score": 1, "j": 1}, nodes)
+    stages = writer.stages(nodes)
+    at = "first + t" if stages else "t"
+    _rows(writer, f"({at})" if stages else at)
+    loops = writer.staged_loops(stages)
+    stores = [f"{to}[{at}] = {writer.name(node)}" for to, node in results.items()]
+    last = [*writer.lines[1], *stores]
     if stages:
         body = _pieces("n", [*loops, "for t in range(count):", *indented(last)])
     else:
         body = ["for t in range(n):", *indented(last)]
     body = [*writer.tables, *writer.buffers(stages), *writer.lines[0], *body]
-    head = _head("forward", f"CPointer(f{bits // 8}), {_ROW}, CPointer(i8)", "s, n, b, h, i, j0, parameters")
-    return writer.module([*head, "    wide_vectors()", *indented(body)])
+    pointers, alone = f"CPointer(f{bits // 8}), " * len(results), ["apart()"] if len(results) > 1 else []
+    head = _head(name, f"{pointers}{_ROW}, CPointer(i8)", f"{', '.join(results)}, n, b, h, i, j0, parameters")
+    return writer.module([*head, *indented(["wide_vectors()", *alone, *body])])
 
 
 def _score_backward(traced: Traced, bits: int, narrow: bool) -> str:

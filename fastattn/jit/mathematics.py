@@ -58,10 +58,18 @@ def expm1{bits}(x):
 _TANH = """
 @inlined
 def tanh{bits}(x):
-    # (exp(2 x) - 1) / (exp(2 x) + 1); it is 1 from 20 on. NaN is neither below nor above, and stays.
-    c = select(x > {real}(20.0), {real}(20.0), select(x < {real}(-20.0), {real}(-20.0), x))
-    e = small_expm1_{bits}(c + c)
-    return e / (e + {real}(2.0))
+    # (2**n exp(2 r) - 1) / (2**n exp(2 r) + 1), x = n log(2) / 2 + r; it is 1 from {tanh_most} on. NaN is neither below
+    # nor above, and stays. What log(2) in one step is off by matters less the larger n is. The longest chain sets the
+    # time: so terms are taken in pairs, and the divisor does not wait for the dividend.
+    y = select(x < {real}(-{tanh_most}), {real}(-{tanh_most}), x)
+    c = select(y > {real}({tanh_most}), {real}({tanh_most}), y)
+    shifted = fma(c, {real}({two_log2e}), {real}({shift}))
+    r = fma(shifted - {real}({shift}), {real}(-{half_ln2}), c)
+    z = r * r
+    p = fma(z, {tanh_terms}, r + r)
+    k = integer{bits}(integer_bits{bits}(shifted) - integer{bits}({shift_bits}))
+    scale = real_bits{bits}(integer{bits}((k + {bias}) << {mantissa}))
+    return fma(scale, p, scale - {real}(1.0)) / fma(scale, p, scale + {real}(1.0))
 """
 _LOG = """
 @inlined
@@ -193,7 +201,6 @@ _TEXTS = {
 }
 _NEEDS = {
     "expm1": ("exp", "small_expm1_"),
-    "tanh": ("small_expm1_",),
     "log1p": ("log",),
     "small_expm1_": ("exp",),
     "erf": ("exp",),
@@ -208,6 +215,15 @@ def _horner(variable: str, terms: list[float], real: str) -> str:
     text = f"{real}({terms[-1]!r})"
     for term in reversed(terms[:-1]):
         text = f"fma({variable}, {text}, {real}({term!r}))"
+    return text
+
+
+def _pairs(variable: str, square: str, terms: list[float], real: str) -> str:
+    """Return a polynomial of an even number of terms as one in the square of the variable, whose terms are pairs."""
+    pairs = [f"fma({variable}, {real}({odd!r}), {real}({even!r}))" for even, odd in zip(terms[::2], terms[1::2])]
+    text = pairs[-1]
+    for pair in reversed(pairs[:-1]):
+        text = f"fma({square}, {text}, {pair})"
     return text
 
 
@@ -245,6 +261,10 @@ def _values(bits: int) -> dict[str, object]:
         "shift": 1.5 * 2.0**shift_exponent,
         "shift_bits": ((shift_exponent + bias) << mantissa) | (1 << (mantissa - 1)),
         "exp_terms": _horner("r", factorials, real),
+        "two_log2e": float(2 / _LN2),
+        "half_ln2": float(_LN2 / 2),
+        "tanh_most": 10.0 if bits == 32 else 20.0,
+        "tanh_terms": _pairs("r", "z", [term * 2.0**n for n, term in enumerate(factorials, 2)], real),
         "log_terms": _horner("z", [2 / (2 * n + 1) for n in range(1, 6 if bits == 32 else 12)], real),
         "smallest": 2.0 ** (1 - bias),
         "raised": 2.0 ** (mantissa + 1),

@@ -39,6 +39,19 @@ def test_values_and_gradients(name, dtype):
         assert gradients[parameter].dtype == bound.parameters[parameter].dtype
 
 
+@pytest.mark.parametrize("name", [name for name, one in BOUND.items() if not one.trained])
+def test_slopes_in_place_of_a_backward_function(name):
+    bound = BOUND[name]
+    score, _ = scores.problem(np.float32)
+    slopes, _ = bound.evaluate_vjp(score, *scores.places(score), np.ones(score.shape))
+    if not bound.compiled(np.float32, *score.shape).sloped:
+        assert (slopes == 1).all()
+        return
+    values, found = scores.sloped(bound, score)
+    close(values, bound.evaluate(score, *scores.places(score)), np.float32)
+    close(found, slopes, np.float32)
+
+
 @pytest.mark.parametrize("name", ["softcap", "relative", "buckets", "powers"])
 def test_a_row_has_the_same_bits_in_any_pieces(name):
     bound = BOUND[name]

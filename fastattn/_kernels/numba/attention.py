@@ -132,6 +132,7 @@ class Call:
         if options.modifier is not None:
             calls[calling.MODIFY : calling.PAIRS] = options.modifier.read("modifier", self.dtype)
             calls[calling.SUMS] = len(options.modifier.sizes)
+            calls[calling.MODIFY_SLOPED] = options.modifier.sloped
         if score.functions is not None:
             calls[calling.PAIRS : calling.ALLOW] = score.functions.read("score", self.dtype)
         if options.allow is not None:
@@ -351,7 +352,7 @@ class Call:
         if not functions and d_parameters is None:
             return np.empty(0), np.empty((tasks, 0)), np.empty(0, np.int64)
         for one in functions:
-            same("functions", "without a gradient", int(one.backward == 0), 0)
+            same("functions", "without a gradient", int(one.backward == 0 and one.sloped == 0), 0)
         sizes = np.array([size for one in functions for size in one.sizes], np.int64)
         whole = maybe(d_parameters, "d_parameters", np.dtype(np.float64), int(sizes.sum()), True)
         of_tasks = np.zeros((tasks, whole.size))

@@ -14,7 +14,7 @@ caller repeats the call with less of everything.
 import numpy as np
 
 from fastattn._kernels.numba.blocks import scores
-from fastattn._kernels.numba.blocks.calls import MODIFY, modify_row_backward
+from fastattn._kernels.numba.blocks.calls import MODIFY, MODIFY_SLOPED, modify_row_backward
 from fastattn._kernels.numba.blocks.compiled import inlined, kernel
 from fastattn._kernels.numba.blocks.elements import exp_soft, fma, like
 from fastattn._kernels.numba.blocks.rows import Problem, drop_row, key_offset, row_options, row_range, value_offset
@@ -124,6 +124,7 @@ def attention_backward(
         of_query[t] = scale if product else of_key[t]
     biased = d_bias.size > 0
     modified = calls.size > 0 and calls[MODIFY] != 0
+    sloped = modified and calls[MODIFY_SLOPED] != 0
     counted = parameters.size // (p.B * p.Hk + 1)  # pointers of a task
     nowhere = p.B * p.Hk * counted
     many = group * p.Tq > TURN
@@ -202,7 +203,7 @@ def attention_backward(
                     s, dp = work[at_s + r * lds : at_s + r * lds + up], work[at_dp + r * lds : at_dp + r * lds + up]
                     row_options(
                         p, softcap, mask, bias, calls, blocks, b, h, i, los[r], his[r], begin, end, work,
-                        at_s + r * lds, work, at_slope + r * lds, softcap > 0, work, at_before, modified,
+                        at_s + r * lds, work, at_slope + r * lds, softcap > 0 or sloped, work, at_before, modified,
                     )  # fmt: skip
                     delta = zero
                     if total != zero:
@@ -233,14 +234,14 @@ def attention_backward(
                     if biased and leave_out == 0:
                         for j in range(n):
                             d_bias[b, h, i, begin + j] += np.float64(dp[j])
-                    if modified:
+                    if modified and not sloped:
                         modify_row_backward(
                             calls, work, at_before, work, at_dp + r * lds, n, b, h, i, begin, parameters, sums_at
                         )
-                    if softcap > 0:
+                    if softcap > 0 or sloped:
                         slope = work[at_slope + r * lds : at_slope + r * lds + up]
                         for j in range(up):
-                            dp[j] = zero if dp[j] == zero else dp[j] * slope[j]
+                            dp[j] = zero if dp[j] == zero or slope[j] == zero else dp[j] * slope[j]
                     if not product:
                         for j in range(up):
                             dp[j] = dp[j] * scale

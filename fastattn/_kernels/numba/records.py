@@ -68,14 +68,22 @@ class KernelFunctions:
     """Functions from outside at addresses, one in each direction, as in the compiled module."""
 
     def __init__(
-        self, dtype: Any, forward: int, backward: int, parameters: int, sizes: Iterable[int], owner: object
+        self,
+        dtype: Any,
+        forward: int,
+        backward: int,
+        parameters: int,
+        sizes: Iterable[int],
+        owner: object,
+        sloped: int = 0,
     ) -> None:
         self.dtype = None if dtype is None else floats(np.empty(0, dtype), "dtype")
         between("forward", None, int(forward != 0), 1, 1)
         self.forward, self.backward, self.parameters = forward, backward, parameters
         self.sizes = tuple(sizes)
         self.size = sum(self.sizes)
-        self.owner = owner
+        between("sloped", "with gradients of parameters", int(sloped != 0 and self.size != 0), 0, 0)
+        self.owner, self.sloped = owner, sloped
 
     def split(self, sums: Array) -> list[Array | None]:
         """Return the sums of each parameter, None of one without."""

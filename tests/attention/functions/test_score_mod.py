@@ -20,7 +20,7 @@ CASES = (
     "dot-513-keys", "l1-everything", "scaled_dot-no-tk", "scaled_dot-no-tq", "scaled_dot-no-batch", "dot-1100-keys",
 )  # fmt: skip
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-kinds = pytest.mark.parametrize("kind", ["shaped", "holes"])
+kinds = pytest.mark.parametrize("kind", ["shaped", "holes", "holes with slopes"])
 normalizers = pytest.mark.parametrize("normalizer", ["softmax", "sparsemax", "entmax15"])
 
 
@@ -33,7 +33,7 @@ def sizes(query):
 
 
 def modifier_for(kind, query):
-    return holes() if kind == "holes" else shaped(query.dtype, *sizes(query))
+    return shaped(query.dtype, *sizes(query)) if kind == "shaped" else holes("slopes" in kind)
 
 
 def named(name, dtype, normalizer="softmax"):
@@ -223,8 +223,9 @@ def test_holes_of_a_modifier_are_those_of_a_mask():
     poisoned.value[:, :, 0] = np.nan
     query, context = np.s_[:, 0, ::3], fastattn.attention(*poisoned.arrays, score_mod=holes(), scale=0.25)
     assert same_bits(context[query], whole["context"][query])  # whose rows do not read key 0
-    found = everything(problem, score_mod=holes(), scale=0.25)
-    assert all(same_bits(found[name], whole[name]) for name in ("context", "weights", "d_value"))
+    for slopes in (False, True):
+        found = everything(problem, score_mod=holes(slopes), scale=0.25)
+        assert all(same_bits(found[name], whole[name]) for name in ("context", "weights", "d_value"))
 
 
 def test_a_memory_has_the_bits_of_attention():

@@ -10,6 +10,7 @@ import fastattn
 POINTER, INTEGER = ctypes.c_void_p, ctypes.c_int64
 FORWARD = ctypes.CFUNCTYPE(None, POINTER, *[INTEGER] * 5, POINTER)
 BACKWARD = ctypes.CFUNCTYPE(None, POINTER, POINTER, *[INTEGER] * 5, POINTER, POINTER)
+SLOPED = ctypes.CFUNCTYPE(None, POINTER, POINTER, *[INTEGER] * 5, POINTER)
 TILE = ctypes.CFUNCTYPE(None, POINTER, INTEGER, INTEGER, POINTER, *[INTEGER] * 3, POINTER, INTEGER, POINTER)
 TILE_BACKWARD = ctypes.CFUNCTYPE(
     None, POINTER, INTEGER, POINTER, POINTER, *[INTEGER] * 4, POINTER, POINTER, POINTER, POINTER
@@ -45,6 +46,15 @@ def backward(bound, score, d):
         arrays = address(score[place]), address(found[place])
         call(*arrays, score.shape[3], *place, 0, compiled.parameters, address(pointers))
     return found, bound.gradients([one if one.size else None for one in totals])
+
+
+def sloped(bound, score):
+    """Modified scores and their slopes, by one call for each row."""
+    compiled = bound.compiled(score.dtype, *score.shape)
+    call, found, slopes = SLOPED(compiled.sloped), score.copy(), np.empty_like(score)
+    for place in np.ndindex(score.shape[:3]):
+        call(address(found[place]), address(slopes[place]), score.shape[3], *place, 0, compiled.parameters)
+    return found, slopes
 
 
 def problem(dtype, seed=0):

@@ -74,11 +74,25 @@ def _holes_backward(s, d, n, b, h, i, j, parameters, sums):
         d[t] *= 2
 
 
+def _holes_sloped(s, slopes, n, b, h, i, j, parameters):
+    for t in range(n):
+        hidden = (i + 2 * (j + t) + h) % 3 == 0
+        s[t] = -np.inf if hidden else 2 * s[t]
+        slopes[t] = np.nan if hidden else 2
+
+
 @functools.cache
 def functions(name, dtype):
     real = types.float32 if dtype == np.float32 else types.float64
     pairs = {"shaped": (_shaped, _shaped_backward), "holes": (_holes, _holes_backward)}
-    return compiled(real, *pairs[name])
+    return compiled(real, *pairs[name.removesuffix(" with slopes")])
+
+
+@functools.cache
+def sloped(dtype):
+    """The function of "holes" that stands for its backward one."""
+    scores = types.CPointer(types.float32 if dtype == np.float32 else types.float64)
+    return numba.cfunc(signature([scores, scores], scores.dtype, 0), error_model="numpy")(_holes_sloped)
 
 
 def pointers(*arrays):
@@ -106,6 +120,7 @@ class ByHand(ScoreModifier):
         return SimpleNamespace(
             forward=both[0].address,
             backward=both[1].address,
+            sloped=sloped(dtype.type).address if self.name.endswith("slopes") else 0,
             parameters=addresses.ctypes.data,
             gradients=(*(x.size for x in self.arrays.values()), *(0 for _ in self.fixed)),
             kept=(both, addresses, kept),
@@ -121,13 +136,13 @@ def shaped(dtype, heads=1, batch=1):
     return ByHand("shaped", {"slope": slope, "cap": cap}, (np.arange(batch, dtype=dtype) / 8,))
 
 
-def holes():
-    return ByHand("holes")
+def holes(slopes=False):
+    return ByHand("holes with slopes" if slopes else "holes")
 
 
 def twin(modifier):
     """The same in float64."""
-    if modifier.name == "holes":
+    if modifier.name.startswith("holes"):
 
         def mask(s, b, h, i, j):
             return np.where((i + 2 * j + h) % 3 == 0, -np.inf, 2 * s)

@@ -16,15 +16,15 @@ from fastattn._kernels.numba.blocks.lanes import place, written
 
 __all__ = [
     "ALLOW", "ALLOW_PARAMETERS", "BATCH", "BLOCK", "COLUMNS", "HEAD", "MODIFY", "MODIFY_BACKWARD", "MODIFY_PARAMETERS",
-    "NUMBERS", "PAIRS", "PAIRS_BACKWARD", "PAIRS_PARAMETERS", "SUMS", "allow_row", "modify_row", "modify_row_backward",
-    "pairs_backward", "pairs_tile",
+    "MODIFY_SLOPED", "NUMBERS", "PAIRS", "PAIRS_BACKWARD", "PAIRS_PARAMETERS", "SUMS", "allow_row", "modify_row",
+    "modify_row_backward", "modify_row_sloped", "pairs_backward", "pairs_tile",
 ]  # fmt: skip
 
 # The integers: addresses of functions and of their parameters, 0 where there are none; how many rows of blocks a batch
-# entry, a head and a row have; and how many pointers to sums the modifier has.
+# entry, a head and a row have; how many pointers to sums the modifier has; and the address of one with slopes.
 MODIFY, MODIFY_BACKWARD, MODIFY_PARAMETERS, PAIRS, PAIRS_BACKWARD, PAIRS_PARAMETERS = range(6)
-ALLOW, ALLOW_PARAMETERS, BATCH, HEAD, COLUMNS, SUMS = range(6, 12)
-NUMBERS = 12
+ALLOW, ALLOW_PARAMETERS, BATCH, HEAD, COLUMNS, SUMS, MODIFY_SLOPED = range(6, 13)
+NUMBERS = 13
 BLOCK = 64
 
 
@@ -44,6 +44,11 @@ def _caller(count: int) -> Any:
 @written
 def _call_7(context: Any, f: Any, x: Any, n: Any, b: Any, h: Any, i: Any, j: Any, parameters: Any) -> Any:
     return _caller(7)
+
+
+@written
+def _call_8(context: Any, f: Any, x: Any, y: Any, n: Any, b: Any, h: Any, i: Any, j: Any, parameters: Any) -> Any:
+    return _caller(8)
 
 
 @written
@@ -73,6 +78,14 @@ def _call_12(
 def modify_row(calls, s, at, n, b, h, i, first):
     """The scores of n keys from key `first` of a row, which begin at s[at], as a modifier makes them."""
     _call_7(calls[MODIFY], place(s, at), n, b, h, i, first, calls[MODIFY_PARAMETERS])
+
+
+@inlined
+def modify_row_sloped(calls, s, at, slopes, slopes_at, n, b, h, i, first):
+    """As `modify_row`, and the slope at each score."""
+    _call_8(
+        calls[MODIFY_SLOPED], place(s, at), place(slopes, slopes_at), n, b, h, i, first, calls[MODIFY_PARAMETERS]
+    )  # fmt: skip
 
 
 @inlined

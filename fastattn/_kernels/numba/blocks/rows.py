@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastattn._kernels.numba.blocks.calls import ALLOW, MODIFY, allow_row, modify_row
+from fastattn._kernels.numba.blocks.calls import (
+    ALLOW,
+    MODIFY,
+    MODIFY_SLOPED,
+    allow_row,
+    modify_row,
+    modify_row_sloped,
+)  # fmt: skip
 from fastattn._kernels.numba.blocks.compiled import inlined
 from fastattn._kernels.numba.blocks.elements import choose, fma, key_hash, like, row_key, tanh
 
@@ -84,7 +91,8 @@ def row_options(
 ):  # fmt: skip
     """Softcap, modifier, bias and masks on the scores of keys first..last-1 of a row, which begin at s[at]; what may
     not be read becomes -inf, up to the next whole vector. slope receives the derivative of the softcap if it is
-    `sloped`, and before the scores that the modifier is given if they are to be kept."""
+    `sloped`, and before the scores that the modifier is given if they are to be `kept`, or, of one with slopes, is room
+    for these, by which slope is multiplied."""
     n = last - first
     up = (n + p.lanes - 1) // p.lanes * p.lanes
     row = s[at : at + up]
@@ -105,11 +113,18 @@ def row_options(
         for j in range(up):
             row[j] = row[j] * cap
     if calls.size and calls[MODIFY] != 0:
-        if kept:
-            given = before[before_at : before_at + n]
-            for j in range(n):
-                given[j] = row[j]
-        modify_row(calls, s, at, n, b, h, i, first)
+        given = before[before_at : before_at + n]
+        if kept and calls[MODIFY_SLOPED] != 0:
+            modify_row_sloped(calls, s, at, before, before_at, n, b, h, i, first)
+            of_both = slope[slope_at : slope_at + up]
+            for j in range(up):
+                own = given[j] if j < n else zero
+                of_both[j] = of_both[j] * own if softcap > 0 else own
+        else:
+            if kept:
+                for j in range(n):
+                    given[j] = row[j]
+            modify_row(calls, s, at, n, b, h, i, first)
     if p.biased:
         added = bias[b, h, i]
         for j in range(n):
