@@ -202,6 +202,7 @@ def apart(q, k, w):
 near = fastattn.mask_mod(lambda b, h, i, j: (abs(i - j) <= 40 + h) & ((i + j) % 5 != b))
 FUNCTIONS = {
     "modifier": {"score_mod": capped(slopes=SLOPES), "bias": draw(5, 4, 9, 70)},
+    "slopes": {"score_mod": capped(slopes=SLOPES.tolist()), "score": fastattn.scores.ScaledDot(softcap=2.0)},
     "mask": {"mask": near, "causal": "bottom_right"},
     "modifier twice": {"score_mod": capped(slopes=SLOPES), "mask": near},  # 0 times NaN: gradients are made once more
     "pairwise": {"score": apart(w=WIDTHS), "scale": 0.5},

@@ -34,6 +34,16 @@ def test_values_and_gradients(name, normalizer):
         assert np.abs(x - wanted).max() <= 2e-5 * max(1, np.abs(wanted).max())
 
 
+def test_a_score_that_is_not_used_gets_no_gradient():
+    """A value that is NaN makes the gradients of all scores NaN, of those that nobody reads, too."""
+    first = fastattn.score_mod(lambda score, b, h, i, j: np.where(j == 0, 1.0, 2 * score))
+    problem = make(AttentionCase("compiled", **{**SHAPE, "key_lengths": None}))
+    problem.value[:, :, 5] = np.nan
+    _, backward = fastattn.attention_vjp(*problem.arrays, score_mod=first())
+    d_key = backward(problem.d_context).key
+    assert (d_key[:, :, 0] == 0).all() and np.isnan(d_key[:, :, 1:]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_too_small_for_a_normal_number(dtype):
     """Distances of ALiBi take weights through the subnormal numbers to 0: gradients are those of larger ones."""
