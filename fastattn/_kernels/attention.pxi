@@ -205,7 +205,8 @@ cdef class Call:
         if fa_facts(f.score).vector or d_vector is not None:
             g.d_score_vector = flat(d_vector, "d_vector", self.kind, f.D, FA_WRITE)
         if f.modifier != NULL:
-            same("modifier", "functions without a gradient", f.modifier.backward == NULL and f.modifier.sloped == NULL, 0)
+            same("modifier", "functions without a gradient",
+                 f.modifier.backward == NULL and f.modifier.sloped == NULL, 0)
         if f.pairwise != NULL:
             same("score", "functions without a gradient", f.pairwise.backward == NULL, 0)
         if f.row_function != NULL:
