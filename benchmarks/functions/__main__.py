@@ -1,6 +1,6 @@
 """Functions of users on scores, as masks and as scores: against our own kernels, and PyTorch's FlexAttention.
 
-python -m benchmarks.functions [--threads 1] [--quick]
+python -m benchmarks.functions [--threads 1] [--quick] [--only softcap] [--keys 512]
 
 Ratios are times of fastattn's function to those of another way to the same numbers, in turns: below 1 the function is
 faster. The context of each way is compared with a formula in float64 first. Where PyTorch is installed, its compiled
@@ -21,6 +21,7 @@ from ..families.functions.inputs import CAP, WIDTH
 from ..families.functions.ours import additive, alibi, softcap, window
 from ..timing import FULL, QUICK, interleave
 
+NAMES = ("alibi", "softcap", "temperature", "window")
 SIZES = ((1, 8, 2048, 64), (4, 8, 512, 64), (8, 8, 128, 64))
 
 
@@ -186,17 +187,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=[*NAMES, "additive"], nargs="+", default=[*NAMES, "additive"])
+    parser.add_argument("--keys", choices=[sizes[2] for sizes in SIZES], type=int, nargs="+")
     given = parser.parse_args()
     fastattn.set_num_threads(given.threads)
     if importlib.util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(given.threads)
-    for sizes in SIZES[-1:] if given.quick else SIZES:
-        for name in ("alibi", "softcap", "temperature", "window"):
+    wanted = given.keys or [sizes[2] for sizes in (SIZES[-1:] if given.quick else SIZES)]
+    for sizes in (one for one in SIZES if one[2] in wanted):
+        for name in (one for one in NAMES if one in given.only):
             for part in ("forward", "backward", "both"):
                 report(name, sizes, part, given.quick)
-    report_additive(given.quick)
+    if "additive" in given.only:
+        report_additive(given.quick)
 
 
 if __name__ == "__main__":

@@ -720,6 +720,8 @@ def test_functions_and_blocks_are_those_of_the_call():
         core.KernelScore(0, functions=forward_only)
     with pytest.raises(ArgumentError):
         core.KernelFunctions(np.float32, 0, 0, 0, (), None)
+    with pytest.raises(ShapeError):  # slopes know nothing of gradients of parameters
+        core.KernelFunctions(np.float32, ADDRESS, 0, 0, (0, 3), untouched, ADDRESS)
     for wrong in (ones(1, 1, 2, 1), ones(1, 1, 1, 2), ones(2, 1, 1, 1), ones(1, 3, 1, 1)):
         with pytest.raises(ShapeError):
             made("Call", attention(allow=core.KernelMask(forward_only, wrong)))
