@@ -41,7 +41,11 @@ def calls() -> dict[str, Callable[[], Any]]:
         "additive": {"score": additive(v=ones)},
         "with_sink": {"normalizer": with_sink(sink=ones[:2])},
     }
-    return {name: lambda given=given: fastattn.attention_vjp(q, k, v, **given)[1](d) for name, given in options.items()}
+
+    def call(given: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: fastattn.attention_vjp(q, k, v, **given)[1](d)
+
+    return {name: call(given) for name, given in options.items()}
 
 
 def seconds(call: Callable[[], Any]) -> float:
