@@ -223,6 +223,39 @@ cdef class Call:
         return 0
 
 
+cdef KernelScore _dot = KernelScore(FA_SCORE_DOT)
+
+
+def plain(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray value not None,
+          Options options not None):
+    """Context, maxima and sums of rows of scaled products of small arrays as nearly all come; None of all others."""
+    cdef int i, n = cnp.PyArray_NDIM(query), kind = cnp.PyArray_TYPE(query)
+    cdef cnp.npy_intp sizes[4]
+    cdef double width, bytes = cnp.PyArray_ITEMSIZE(query)
+    if (kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64) or not 2 <= n <= 4:
+        return None
+    for one in (key, value):
+        if cnp.PyArray_TYPE(<cnp.ndarray>one) != kind or cnp.PyArray_NDIM(<cnp.ndarray>one) != n:
+            return None
+    for i in range(n):
+        sizes[i] = cnp.PyArray_DIM(query, i)
+        if ((i != n - 2 and cnp.PyArray_DIM(key, i) != sizes[i])
+                or (i != n - 1 and cnp.PyArray_DIM(value, i) != cnp.PyArray_DIM(key, i))):
+            return None
+    if not (_in_place(query, True) and _in_place(key, True) and _in_place(value, True)):
+        return None
+    width, sizes[n - 1] = sizes[n - 1], cnp.PyArray_DIM(value, n - 1)
+    for i in range(n):
+        bytes *= <double>sizes[i]
+    if bytes >= FA_ALLOCATOR_SMALLEST:  # the context comes of memory that is kept, and a microsecond is nothing
+        return None
+    call = Call(query, Keys(key, value), _dot, 1 / sqrt(width) if width else 1.0, options)
+    context = cnp.PyArray_EMPTY(n, sizes, kind, 0)
+    row_max, row_sum = cnp.PyArray_EMPTY(n - 1, sizes, kind, 0), cnp.PyArray_EMPTY(n - 1, sizes, kind, 0)
+    call.forward(context, None, None, row_max, row_sum)
+    return context, row_max, row_sum
+
+
 def panel_width(dtype_like):
     """Keys in one packed panel for arrays of this dtype."""
     floats(dtype_like, "dtype_like")

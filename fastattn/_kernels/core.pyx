@@ -11,6 +11,7 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport sqrt
 from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -31,19 +32,23 @@ cdef inline const fa_kernels *_kernels(cnp.ndarray a) noexcept:
     return level.f64 if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64 else level.f32
 
 
-def unit(cnp.ndarray a, bint last_axis=True):
-    """The array itself if the kernels can read it in place, else a contiguous copy: its data must be aligned, whole
-    elements apart and in native byte order, and its last axis, if that matters, of unit stride."""
+cdef inline bint _in_place(cnp.ndarray a, bint last_axis) noexcept:
+    """Whether the kernels can read an array where it is: its data are aligned, whole elements apart and in native byte
+    order, and its last axis, if that matters, is of unit stride."""
     cdef int i, n = cnp.PyArray_NDIM(a)
     cdef cnp.npy_intp item = cnp.PyArray_ITEMSIZE(a)
-    if cnp.PyArray_ISBEHAVED_RO(a) and (not last_axis or n == 0 or cnp.PyArray_DIM(a, n - 1) <= 1
-                                        or cnp.PyArray_STRIDE(a, n - 1) == item):
-        for i in range(n):
-            if cnp.PyArray_STRIDE(a, i) % item:
-                break
-        else:
-            return a
-    return a.astype(a.dtype.newbyteorder("="), order="C", copy=True)
+    if not cnp.PyArray_ISBEHAVED_RO(a) or (last_axis and n > 0 and cnp.PyArray_DIM(a, n - 1) > 1
+                                           and cnp.PyArray_STRIDE(a, n - 1) != item):
+        return False
+    for i in range(n):
+        if cnp.PyArray_STRIDE(a, i) % item:
+            return False
+    return True
+
+
+def unit(cnp.ndarray a, bint last_axis=True):
+    """The array itself if the kernels can read it in place, else a contiguous copy."""
+    return a if _in_place(a, last_axis) else a.astype(a.dtype.newbyteorder("="), order="C", copy=True)
 
 
 def aligned_empty(shape, dtype):

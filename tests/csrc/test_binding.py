@@ -442,7 +442,7 @@ CALLS = {
 # What has no arrays that a kernel reads or writes.
 OTHERS = {
     "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "gemm_parts_bytes", "get_num_threads",
-    "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts",
+    "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts", "plain",
     "set_num_threads", "set_parts", "tiles", "unit", "xla_handlers",
 } | ({"gemm_split"} - set(CALLS))  # fmt: skip
 # What calls are made of; the calls check it.
@@ -734,3 +734,22 @@ def test_functions_and_blocks_are_those_of_the_call():
         call.backward(**arguments("Call.backward"))
     with pytest.raises(ShapeError):
         CALLS["query_backward"][0]()(**{**arguments("query_backward"), "score": core.SCORES["pairwise"]})
+
+
+def test_plain_calls_are_of_arrays_that_fit_and_none_of_others():
+    q, k, v = ones(2, 3, 4), ones(2, 5, 4), ones(2, 5, 6)
+    context, row_max, row_sum = core.plain(q, k, v, core.Options())
+    assert context.shape == (2, 3, 6)
+    assert row_max.tolist() == [[2.0] * 3] * 2
+    assert row_sum.tolist() == [[5.0] * 3] * 2
+    others = [
+        (ones(2, 3, 4, dtype=np.float64), k, v), (q.astype(">f4"), k, v), (ones(2, 3, 4, dtype=np.int32),) * 3,
+        (q[0], k, v), (q, k[0], v), (ones(4),) * 3, (ones(1, 1, 1, 1, 4),) * 3, (q, ones(2, 5, 3), v),
+        (q, k, ones(2, 4, 6)), (q, ones(1, 5, 4), ones(1, 5, 6)), (q, k, ones(1, 5, 6)),
+        (ones(2, 3, 8)[..., ::2], k, v), (q, k, ones(2, 5, 12)[..., ::2]), (q, np.empty((2, 5, 4), "i1,f4")["f1"], v),
+        (ones(2, 600, 4), k, ones(2, 5, 60)),
+    ]  # fmt: skip
+    for one in others:
+        assert core.plain(*one, core.Options()) is None
+    with pytest.raises(TypeError):
+        core.plain(q, k, None, core.Options())

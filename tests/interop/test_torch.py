@@ -155,6 +155,41 @@ def test_the_bits_are_those_of_arrays(name):
         assert one.numpy().tobytes() == other.tobytes()
 
 
+# Of query, key and value, and what is done to each.
+PLAIN = {
+    "2-D": (((5, 8), (7, 8), (7, 6)), None),
+    "3-D": (((3, 5, 8), (3, 7, 8), (3, 7, 8)), None),
+    "4-D": (((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 3)), None),
+    "one number": (((1, 1, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1)), None),
+    "no width": (((2, 5, 0), (2, 7, 0), (2, 7, 3)), None),
+    "no keys": (((2, 4, 5, 8), (2, 4, 0, 8), (2, 4, 0, 8)), None),
+    "no queries": (((2, 4, 0, 8), (2, 4, 7, 8), (2, 4, 7, 8)), None),
+    "heads third": (((2, 5, 4, 8), (2, 7, 4, 8), (2, 7, 4, 8)), lambda x: x.transpose(1, 2)),
+    "features first": (((2, 8, 5), (2, 8, 7), (2, 8, 7)), lambda x: x.transpose(1, 2)),
+    "one sample for all": (((1, 5, 8), (1, 7, 8), (1, 7, 8)), lambda x: x.expand(3, -1, -1)),
+    "large": (((2, 2, 90, 64), (2, 2, 90, 64), (2, 2, 90, 64)), None),
+}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_calls_have_the_bits_of_arrays(name, dtype, causal):
+    shapes, change = PLAIN[name]
+    inputs = [draw(*shape, dtype=dtype, seed=i) for i, shape in enumerate(shapes)]
+    given = inputs if change is None else [change(one).detach().requires_grad_() for one in inputs]
+    context, backward = fastattn.attention_vjp(
+        *(one.detach().numpy() for one in given), causal="top_left" if causal else None
+    )
+    with torch.no_grad():
+        assert ours.scaled_dot_product_attention(*given, is_causal=causal).numpy().tobytes() == context.tobytes()
+    found = ours.scaled_dot_product_attention(*given, is_causal=causal)
+    assert found.detach().numpy().tobytes() == context.tobytes()
+    made = torch.autograd.grad(found, given, torch.from_numpy(np.cos(context)))
+    for one, other in zip(made, backward(np.cos(context))[:3], strict=True):
+        assert one.numpy().tobytes() == other.tobytes()
+
+
 def test_memory_is_read_in_place_and_not_written():
     q = draw(1, 2, 30, 8, grad=False).transpose(-2, -3)
     before = q.clone()
@@ -303,6 +338,10 @@ WRONG = {
     "other samples": (
         lambda: ours.scaled_dot_product_attention(X.repeat(2, 1, 1, 1), X, X), errors.ShapeError, "use size 1",
     ),
+    "other widths": (lambda: ours.scaled_dot_product_attention(X, X[..., :1], X), errors.ShapeError, "General"),
+    "other types": (lambda: ours.scaled_dot_product_attention(X, X.double(), X), errors.DTypeError, "np.float32"),
+    "fewer values": (lambda: ours.scaled_dot_product_attention(X, X, X[..., :1, :]), errors.ShapeError, "key has"),
+    "integers alone": (lambda: ours.scaled_dot_product_attention(*(X.long(),) * 3), errors.DTypeError, "np.float32"),
     "one axis": (lambda: ours.scaled_dot_product_attention(X[0, 0, 0], X, X), errors.ShapeError, "unsqueeze"),
     "a probability of 1": (
         lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.0), errors.ArgumentError, "pass 0.0 for none",

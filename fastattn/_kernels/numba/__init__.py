@@ -5,7 +5,7 @@ A call has the same bits in any batch, padding, order of steps and number of thr
 compiled module.
 """
 
-from fastattn._kernels.numba.attention import Call, pack_keys, panel_elements, panel_width, tiles, xla_handlers
+from fastattn._kernels.numba.attention import Call, pack_keys, panel_elements, panel_width, plain, tiles, xla_handlers
 from fastattn._kernels.numba.functions import (
     largest,
     logarithm,
@@ -111,6 +111,7 @@ __all__ = [
     "panel_elements",
     "panel_width",
     "parts",
+    "plain",
     "query_backward",
     "relu_backward",
     "rotary",

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from fastattn.interop.torch import operators
-from fastattn.interop.torch.problem import Operands, Problem
+from fastattn.interop.torch.problem import NOTHING, Operands, Problem
 from fastattn.interop.torch.tensors import HALVES, is_watched, narrowed, widened
 
 __all__ = ["attend"]
@@ -24,7 +24,7 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
         context, weights, lse = attend(problem, widened(given))
         return narrowed(context, given.query), narrowed(weights, given.query), lse
     # Every argument costs autograd a third of a microsecond, and most calls have three.
-    few = given[3:] == _NOTHING
+    few = given[3:] == NOTHING
     tensors = given[:3] if few else (*given[:7], *given[7])
     if is_watched(tensors):
         return operators.attend(problem, given)
@@ -34,19 +34,21 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
         trained = any(one is not None and one.requires_grad for one in tensors)
     if forward_ad._current_level < 0 and not (trained and torch.is_grad_enabled()):
         return problem.forward(given)[:3]
-    return _apply(problem, given, *[one if one is None else unwrap_if_dead(one) for one in tensors])
+    found = _apply((problem, given), *[one if one is None else unwrap_if_dead(one) for one in tensors])
+    return found if type(found) is tuple else (found, None, None)
 
 
 def _backward(ctx: Any, *d: Tensor | None) -> Any:
-    if d[0] is d[1] is d[2] is None:
+    if all(one is None for one in d):
         return (None,) * len(ctx.needs_input_grad)
     *tensors, context, weights = ctx.saved_tensors
     problem, rows = ctx.kept
-    given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else _NOTHING))
-    bias_gradient = len(tensors) > 3 and ctx.needs_input_grad[5]
+    given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else NOTHING))
+    bias_gradient = len(tensors) > 3 and ctx.needs_input_grad[4]
+    d = d if len(d) > 1 else (*d, None, None)
     run = operators.gradients if is_watched((*tensors, *d)) else Problem.backward
     found = run(problem, given, (context, weights, *rows), d, bias_gradient)
-    return (None, None, *found[:4], None, None, None, *found[4:]) if len(tensors) > 3 else (None, None, *found[:3])
+    return (None, *found[:4], None, None, None, *found[4:]) if len(tensors) > 3 else (None, *found[:3])
 
 
 _backward_once = once_differentiable(_backward)
@@ -54,13 +56,15 @@ _backward_once = once_differentiable(_backward)
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, problem: Problem, given: Operands, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, call: tuple[Problem, Operands], *tensors: Tensor) -> Any:
         """Compute, and save tensors alone, so that autograd notices which were changed before the backward pass."""
+        problem, given = call
         context, weights, lse, *rows = problem.forward(given)
         ctx.kept = problem, rows  # nobody else has the rows' numbers
         ctx.save_for_backward(*tensors, context, weights)
         ctx.set_materialize_grads(False)
-        return context, weights, lse
+        # An output costs as much as an argument.
+        return context if weights is lse is None else (context, weights, lse)
 
     @staticmethod
     def backward(ctx: Any, *d: Tensor | None) -> Any:
@@ -72,4 +76,3 @@ class _Attention(torch.autograd.Function):
 # What `apply` itself calls, 3 us later, after it has looked for transformations, as `is_watched` has, and for tensors
 # that have left one, as `attend` does.
 _apply = super(torch.autograd.Function, _Attention).apply
-_NOTHING = (None, None, None, None, ())  # bias, mask, lengths, seed and parameters

@@ -11,14 +11,11 @@ from fastattn._numbers import check_flag, check_number
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.interop.torch.eager import attend
-from fastattn.interop.torch.problem import Made, Operands, Problem
+from fastattn.interop.torch.problem import CAUSAL, PLAIN, Made, Operands, Problem
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
 __all__ = ["attention", "scaled_dot_product_attention"]
-
-_PLAIN = Problem()
-_CAUSAL = Problem(causal="top_left")
 
 
 def attention(
@@ -137,7 +134,7 @@ def scaled_dot_product_attention(
     if not (2 <= axes <= 4 and (q == k == v or (axes == len(k) == len(v) and q[:-2] == k[:-2] == v[:-2]))):
         return _any_axes(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if attn_mask is None and not dropout_p and scale is None:
-        problem = _CAUSAL if is_causal else _PLAIN
+        problem = CAUSAL if is_causal else PLAIN
         return attend(problem, Operands(query, key, value, None, None, None, None, ()))[0]
     causal, bias, mask = _masks(query, attn_mask, "top_left" if is_causal else None)
     rate = check_number("dropout_p", dropout_p, "pass 0.0 for none.")

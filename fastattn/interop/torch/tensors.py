@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
+from torch.compiler import is_compiling
 
 from fastattn._arrays import Array
 from fastattn._kernels import core
@@ -73,11 +75,11 @@ def follow_threads() -> None:
 def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
     """Whether somebody is to see an operator: a compiler, a transformation, a mode, or the class of a tensor."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
+        is_compiling()
+        or _are_functorch_transforms_active()
+        or _len_torch_dispatch_stack() > 0
         or not _PLAIN.issuperset(map(type, tensors))
-        or torch._C._is_tracing()
+        or _is_tracing()
     )
 
 
