@@ -228,10 +228,10 @@ cdef KernelScore _dot = KernelScore(FA_SCORE_DOT)
 
 def plain(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray value not None,
           Options options not None):
-    """Context, maxima and sums of rows of scaled products of small arrays as nearly all come; None of all others."""
+    """Context, maxima and sums of rows of scaled products of arrays as nearly all come; None of all others."""
     cdef int i, n = cnp.PyArray_NDIM(query), kind = cnp.PyArray_TYPE(query)
     cdef cnp.npy_intp sizes[4]
-    cdef double width, bytes = cnp.PyArray_ITEMSIZE(query)
+    cdef double width
     if (kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64) or not 2 <= n <= 4:
         return None
     for one in (key, value):
@@ -245,12 +245,11 @@ def plain(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray valu
     if not (_in_place(query, True) and _in_place(key, True) and _in_place(value, True)):
         return None
     width, sizes[n - 1] = sizes[n - 1], cnp.PyArray_DIM(value, n - 1)
-    for i in range(n):
-        bytes *= <double>sizes[i]
-    if bytes >= FA_ALLOCATOR_SMALLEST:  # the context comes of memory that is kept, and a microsecond is nothing
+    try:
+        context = empty(tuple([sizes[i] for i in range(n)]), query.dtype)
+    except ValueError:  # no array can be so large
         return None
     call = Call(query, Keys(key, value), _dot, 1 / sqrt(width) if width else 1.0, options)
-    context = cnp.PyArray_EMPTY(n, sizes, kind, 0)
     row_max, row_sum = cnp.PyArray_EMPTY(n - 1, sizes, kind, 0), cnp.PyArray_EMPTY(n - 1, sizes, kind, 0)
     call.forward(context, None, None, row_max, row_sum)
     return context, row_max, row_sum

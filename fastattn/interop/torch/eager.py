@@ -11,11 +11,12 @@ from torch._C._functorch import unwrap_if_dead
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from fastattn._kernels import core
 from fastattn.interop.torch import operators
-from fastattn.interop.torch.problem import NOTHING, Operands, Problem
-from fastattn.interop.torch.tensors import HALVES, is_watched, narrowed, widened
+from fastattn.interop.torch.problem import Operands, Problem
+from fastattn.interop.torch.tensors import HALVES, follow_threads, is_watched, narrowed, widened
 
-__all__ = ["attend"]
+__all__ = ["attend", "plain"]
 
 
 def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
@@ -24,7 +25,7 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
         context, weights, lse = attend(problem, widened(given))
         return narrowed(context, given.query), narrowed(weights, given.query), lse
     # Every argument costs autograd a third of a microsecond, and most calls have three.
-    few = given[3:] == NOTHING
+    few = given[3:] == _NOTHING
     tensors = given[:3] if few else (*given[:7], *given[7])
     if is_watched(tensors):
         return operators.attend(problem, given)
@@ -34,8 +35,31 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
         trained = any(one is not None and one.requires_grad for one in tensors)
     if forward_ad._current_level < 0 and not (trained and torch.is_grad_enabled()):
         return problem.forward(given)[:3]
-    found = _apply((problem, given), *[one if one is None else unwrap_if_dead(one) for one in tensors])
-    return found if type(found) is tuple else (found, None, None)
+    return _apply((problem, given), *[one if one is None else unwrap_if_dead(one) for one in tensors])
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor | None:
+    """Return the context of scaled products without more options, or None where it is not made here.
+
+    It is for the smallest calls, which take as long as what they pass through: here that is the least, and what is out
+    of the ordinary, wrong calls too, is left to `attend`.
+    """
+    if is_watched((query, key, value)) or forward_ad._current_level >= 0:
+        return None
+    if (query.requires_grad or key.requires_grad or value.requires_grad) and torch.is_grad_enabled():
+        return _apply_plain(causal, unwrap_if_dead(query), unwrap_if_dead(key), unwrap_if_dead(value))
+    found = _plain_numbers(causal, query, key, value)
+    return None if found is None else torch.from_numpy(found[0])
+
+
+def _plain_numbers(causal: bool, query: Tensor, key: Tensor, value: Tensor) -> tuple[Any, Any, Any] | None:
+    """Return arrays of the context, and of the maxima and sums of rows."""
+    follow_threads()
+    try:
+        arrays = query.numpy(), key.numpy(), value.numpy()
+    except (RuntimeError, TypeError):
+        return None
+    return core.plain(*arrays, _CAUSAL if causal else _UNMASKED)
 
 
 def _backward(ctx: Any, *d: Tensor | None) -> Any:
@@ -43,7 +67,7 @@ def _backward(ctx: Any, *d: Tensor | None) -> Any:
         return (None,) * len(ctx.needs_input_grad)
     *tensors, context, weights = ctx.saved_tensors
     problem, rows = ctx.kept
-    given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else NOTHING))
+    given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else _NOTHING))
     bias_gradient = len(tensors) > 3 and ctx.needs_input_grad[4]
     d = d if len(d) > 1 else (*d, None, None)
     run = operators.gradients if is_watched((*tensors, *d)) else Problem.backward
@@ -63,8 +87,7 @@ class _Attention(torch.autograd.Function):
         ctx.kept = problem, rows  # nobody else has the rows' numbers
         ctx.save_for_backward(*tensors, context, weights)
         ctx.set_materialize_grads(False)
-        # An output costs as much as an argument.
-        return context if weights is lse is None else (context, weights, lse)
+        return context, weights, lse
 
     @staticmethod
     def backward(ctx: Any, *d: Tensor | None) -> Any:
@@ -73,6 +96,26 @@ class _Attention(torch.autograd.Function):
         return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, *d)
 
 
+class _Plain(_Attention):
+    """The same with one output, as each costs autograd as much as an argument."""
+
+    @staticmethod
+    def forward(ctx: Any, causal: bool, *tensors: Tensor) -> Tensor | None:
+        """Compute and save likewise, or return None."""
+        found = _plain_numbers(causal, *tensors)
+        if found is None:
+            return None
+        context = torch.from_numpy(found[0])
+        ctx.kept = _PROBLEMS[bool(causal)], found[1:]
+        ctx.save_for_backward(*tensors, context, None)
+        ctx.set_materialize_grads(False)
+        return context
+
+
 # What `apply` itself calls, 3 us later, after it has looked for transformations, as `is_watched` has, and for tensors
 # that have left one, as `attend` does.
 _apply = super(torch.autograd.Function, _Attention).apply
+_apply_plain = super(torch.autograd.Function, _Plain).apply
+_NOTHING = (None, None, None, None, ())  # bias, mask, lengths, seed and parameters
+_PROBLEMS = Problem(), Problem(causal="top_left")
+_UNMASKED, _CAUSAL = core.Options(), core.Options(causal=1)

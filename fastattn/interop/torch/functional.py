@@ -10,8 +10,8 @@ from torch.nn.attention.bias import CausalBias, CausalVariant
 from fastattn._numbers import check_flag, check_number
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
-from fastattn.interop.torch.eager import attend
-from fastattn.interop.torch.problem import CAUSAL, PLAIN, Made, Operands, Problem
+from fastattn.interop.torch.eager import attend, plain
+from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
@@ -129,13 +129,14 @@ def scaled_dot_product_attention(
     Nothing of size (Tq, Tk) is made, forward or backward, with a mask, with dropout, with a trained bias, and where
     value is wider than key. A row that may attend to nothing is 0, and what is masked is not read.
     """
+    if attn_mask is None and not dropout_p and scale is None:
+        context = plain(query, key, value, is_causal)
+        if context is not None:
+            return context
     q, k, v = query.shape, key.shape, value.shape
     axes = len(q)
     if not (2 <= axes <= 4 and (q == k == v or (axes == len(k) == len(v) and q[:-2] == k[:-2] == v[:-2]))):
         return _any_axes(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    if attn_mask is None and not dropout_p and scale is None:
-        problem = CAUSAL if is_causal else PLAIN
-        return attend(problem, Operands(query, key, value, None, None, None, None, ()))[0]
     causal, bias, mask = _masks(query, attn_mask, "top_left" if is_causal else None)
     rate = check_number("dropout_p", dropout_p, "pass 0.0 for none.")
     problem = Problem(causal=causal, scale=scale, dropout=rate)

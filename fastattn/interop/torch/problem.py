@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from fastattn import normalizers, scores
-from fastattn._kernels import core
 from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
 from fastattn.interop.torch.tensors import array, follow_threads, tensor
 
-__all__ = ["CAUSAL", "NOTHING", "PLAIN", "Made", "Operands", "Problem"]
+__all__ = ["Made", "Operands", "Problem"]
 
 Outputs = tuple[Any, ...]  # tensors, arrays of two numbers a row, and None for what there is not
 
@@ -28,9 +26,6 @@ class Operands(NamedTuple):
     key_lengths: Tensor | None
     seed: Tensor | None
     parameters: Sequence[Tensor]
-
-
-NOTHING = (None, None, None, None, ())  # what most calls have behind query, key and value
 
 
 class Made(NamedTuple):
@@ -80,13 +75,6 @@ class Problem(NamedTuple):
 
     def forward(self, given: Operands) -> Outputs:
         """Return context, weights, lse, and arrays of the maxima and sums of rows; None where there is none."""
-        if (self is PLAIN or self is CAUSAL) and given[3:] == NOTHING:
-            follow_threads()
-            arrays = [array(name, one) for name, one in zip(given._fields, given[:3])]
-            # The smallest calls take as long as what they pass through: this is the least, and checks all the same.
-            found = core.plain(*arrays, _CAUSAL if self is CAUSAL else _UNMASKED)
-            if found is not None:
-                return torch.from_numpy(found[0]), None, None, *found[1:]
         arrays, options = self._arguments(given)
         query, key, value = arrays
         output: Any
@@ -152,8 +140,3 @@ class Problem(NamedTuple):
             options["dropout"] = dropout
             options["seed"] = None if seed is None else array("seed", seed)
         return arrays, options
-
-
-# Known by being these, which is compared in no time.
-PLAIN, CAUSAL = Problem(), Problem(causal="top_left")
-_UNMASKED, _CAUSAL = core.Options(), core.Options(causal=1)
