@@ -198,16 +198,20 @@ def test_memory_is_read_in_place_and_not_written():
     assert torch.equal(found, ours.scaled_dot_product_attention(*(q.contiguous(),) * 3))
 
 
-def test_what_was_changed_in_place_is_noticed():
+BOTH = (ours.scaled_dot_product_attention, ours.attention)  # of which the first has a short way for plain calls
+
+
+@pytest.mark.parametrize("attend", BOTH)
+def test_what_was_changed_in_place_is_noticed(attend):
     for number, name in itertools.product(range(3), ("tensor", "view")):
         inputs = [draw(2, 2, 4, 8, seed=i) * 1.0 for i in range(3)]
-        found = ours.scaled_dot_product_attention(*inputs)
+        found = attend(*inputs)
         with torch.no_grad():
             (inputs[number] if name == "tensor" else inputs[number][0]).add_(1)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             found.sum().backward()
     inputs = [draw(2, 2, 4, 8, seed=i) for i in range(3)]
-    found = ours.scaled_dot_product_attention(*inputs)
+    found = attend(*inputs)
     changed = found * 2
     with torch.no_grad():
         found.add_(1)
@@ -215,14 +219,16 @@ def test_what_was_changed_in_place_is_noticed():
         changed.sum().backward()
 
 
-def test_a_second_derivative_is_refused():
+@pytest.mark.parametrize("attend", BOTH)
+def test_a_second_derivative_is_refused(attend):
     q = draw(1, 3, 4)
-    (first,) = torch.autograd.grad(ours.scaled_dot_product_attention(q, q, q).pow(2).sum(), q, create_graph=True)
+    (first,) = torch.autograd.grad(attend(q, q, q).pow(2).sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         first.sum().backward()
 
 
-def test_a_tensor_that_left_a_transformation_has_none_of_its_graph():
+@pytest.mark.parametrize("attend", BOTH)
+def test_a_tensor_that_left_a_transformation_has_none_of_its_graph(attend):
     left, x = [], draw(2, 5, 8)
 
     def keep(x):
@@ -230,18 +236,19 @@ def test_a_tensor_that_left_a_transformation_has_none_of_its_graph():
         return left[0].sum()
 
     torch.func.grad(keep)(x.detach())
-    ours.scaled_dot_product_attention(x, left[0], left[0]).sum().backward()
-    (expected,) = torch.autograd.grad(ours.scaled_dot_product_attention(x, *(2 * x.detach(),) * 2).sum(), x)
+    attend(x, left[0], left[0]).sum().backward()
+    (expected,) = torch.autograd.grad(attend(x, *(2 * x.detach(),) * 2).sum(), x)
     assert torch.equal(x.grad, expected)
 
 
+@pytest.mark.parametrize("attend", BOTH)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
-def test_a_tangent_is_not_dropped():
+def test_a_tangent_is_not_dropped(attend):
     q = draw(1, 3, 4, grad=False)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(q, torch.ones_like(q))
         with pytest.raises((NotImplementedError, RuntimeError)):
-            ours.scaled_dot_product_attention(dual, q, q)
+            attend(dual, q, q)
 
 
 def test_a_graph_is_run_twice_when_it_is_kept():

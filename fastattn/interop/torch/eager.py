@@ -80,9 +80,9 @@ _backward_once = once_differentiable(_backward)
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: tuple[Problem, Operands], *tensors: Tensor) -> Any:
+    def forward(ctx: Any, call: Any, *tensors: Tensor) -> Any:
         """Compute, and save tensors alone, so that autograd notices which were changed before the backward pass."""
-        problem, given = call
+        problem, given = call  # as one argument
         context, weights, lse, *rows = problem.forward(given)
         ctx.kept = problem, rows  # nobody else has the rows' numbers
         ctx.save_for_backward(*tensors, context, weights)
