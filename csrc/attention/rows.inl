@@ -320,14 +320,13 @@ FA_INLINE void modifier_backward(const fa_attention *a, const real *before, real
         ((fa_modify_backward)a->modifier->backward)(before, d, n, b, h, i, j0, a->modifier->parameters, sums);
 }
 
-/* d of n scores times their slopes, up to a whole vector. What has no gradient, or does not depend on the score, gets 0
- * whatever the other is: a slope may be NaN where a score is masked. */
+/* d of n scores times their slopes, up to a whole vector. What has no gradient gets 0 whatever its slope is, which may
+ * be NaN where a score is masked; a slope of 0 hides no NaN. */
 FA_INLINE void slope_backward(const real *slope, real *d, int64_t n) {
-    const vec zero = vset1(0);
     for (int64_t j = 0; j < n; j += VL) {
-        const vec x = vload(d + j), f = vload(slope + j);
-        const ivec none = (x == zero) | (f == zero);
-        vstore(d + j, (vec)((ivec)(x * f) & ~none));
+        const vec x = vload(d + j);
+        const ivec none = x == vset1(0);
+        vstore(d + j, (vec)((ivec)(x * vload(slope + j)) & ~none));
     }
 }
 

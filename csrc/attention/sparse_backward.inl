@@ -114,7 +114,7 @@ FA_FUNC void sparse_backward_row(sparse_backward_state *s, fa_row at) {
         const int64_t j = row->key[i];
         const element *key = s->f.scores.key + j * a->key_strides.row;
         real x = (real)dP[i];
-        if (has_slope(a)) x = x == 0 || s->f.slope[j] == 0 ? (real)0 : x * s->f.slope[j];
+        if (has_slope(a)) x = x == 0 ? (real)0 : x * s->f.slope[j];
         x *= (real)a->scale;
         if (x == 0) continue;
         score_kernels[a->score]->pair_backward(&s->f.scores.form, x, query, key, d_query, s->d_key + j * a->D);

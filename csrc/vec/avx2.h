@@ -3,7 +3,7 @@
 #define FA_VEC_AVX2_H
 #define FA_VBYTES 32
 #define NV 2
-#define GEMM_DEPTH 1024 /* a panel of 256 KiB, beside x in an L2 of 512 */
+#define GEMM_DEPTH 512 /* a panel of 128 KiB, beside x in an L2 of 256 or 512 */
 #include <immintrin.h>
 
 #include "types.h"

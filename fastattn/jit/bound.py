@@ -77,8 +77,9 @@ class Compiled:
 
 
 def _has_slopes(traced: Traced, trained: bool) -> bool:
-    """Whether kernels are given slopes in place of a backward function: not where all are 1."""
-    return traced.kind == "score_mod" and not trained and not slope(traced).is_constant(1.0)
+    """Whether kernels are given slopes in place of a backward function: not where all are 1 or some 0 by choice."""
+    found = slope(traced) if traced.kind == "score_mod" and not trained else None
+    return found is not None and not found.is_constant(1.0)
 
 
 def copied(array: Array) -> Array:

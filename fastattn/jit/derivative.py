@@ -55,11 +55,16 @@ def derive(traced: Traced) -> Derivative:
     return Derivative(inputs, tuple(reversed(looks)))
 
 
-def slope(traced: Traced) -> Node:
-    """Return the derivative of a function on scores with respect to the score."""
+def slope(traced: Traced) -> Node | None:
+    """Return the derivative of a function on scores with respect to the score; None where it is more than a factor.
+
+    Where a choice does not read the score, the gradient is 0 whatever that of the result is, NaN included.
+    """
     graph = traced.graph
     d = graph.input("d", "f")
-    given = derive(traced).inputs.get("score", graph.constant(0.0))
+    given = derive(traced).inputs.get("score")
+    if given is None or any(node.operation == "where" and d in ancestors([node]) for node in ancestors([given])):
+        return None
     return graph.copy_of(given, lambda node: graph.constant(1.0) if node is d else None)
 
 

@@ -70,7 +70,9 @@ def _score_forward(traced: Traced, bits: int, narrow: bool) -> str:
 
 def _score_sloped(traced: Traced, bits: int, narrow: bool) -> str:
     """Forward with slopes, which have much in common with what they are the slopes of."""
-    return _scores("sloped", traced, bits, narrow, {"s": traced.result, "slopes": slope(traced)})
+    slopes = slope(traced)
+    assert slopes is not None
+    return _scores("sloped", traced, bits, narrow, {"s": traced.result, "slopes": slopes})
 
 
 def _scores(name: str, traced: Traced, bits: int, narrow: bool, results: Mapping[str, Node]) -> str:

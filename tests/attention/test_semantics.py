@@ -296,6 +296,23 @@ def test_minus_infinity_in_bias_stays_so_behind_a_softcap():
     assert is_plus_zero(out.weights[..., 5])
 
 
+@pytest.mark.parametrize("of_user", [False, True])
+@pytest.mark.parametrize("normalizer", ["softmax", "sparsemax"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_flat_softcap_hides_no_nan(dtype, normalizer, of_user):
+    """All scores are at the cap, where its derivative is 0 in any type: 0 times NaN is NaN."""
+    q, k, v = np.full((1, 3, 4), 100, dtype), np.full((1, 9, 4), 100, dtype), np.ones((1, 9, 2), dtype)
+    if of_user:
+        cap = {"score_mod": lambda s, b, h, i, j: np.tanh(s)}
+    else:
+        cap = {"score": fastattn.scores.ScaledDot(softcap=1.0)}
+    d_context = np.ones((1, 3, 2), dtype)
+    d_context[0, 1] = np.nan
+    found = fastattn.attention_vjp(q, k, v, normalizer=normalizer, **cap)[1](d_context)
+    assert np.isnan(found.query[0, 1]).all() and not found.query[0, [0, 2]].any()
+    assert np.isnan(found.key).all()
+
+
 def test_a_zero_vector_has_cosine_zero_and_no_gradient():
     p = problem("cosine")
     p.query[1, 2] = 0

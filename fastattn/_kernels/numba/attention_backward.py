@@ -241,7 +241,7 @@ def attention_backward(
                     if softcap > 0 or sloped:
                         slope = work[at_slope + r * lds : at_slope + r * lds + up]
                         for j in range(up):
-                            dp[j] = zero if dp[j] == zero or slope[j] == zero else dp[j] * slope[j]
+                            dp[j] = zero if dp[j] == zero else dp[j] * slope[j]
                     if not product:
                         for j in range(up):
                             dp[j] = dp[j] * scale
