@@ -124,7 +124,7 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64
     const int64_t running = phase ? last : entries_at(a, first, last, step + 1); /* have a step after this one */
     const int64_t after = before && !phase ? 2 * H : width; /* depth of the product, which ends the step after */
     const real *from = s->d_gates + (phase ? step & 1 : ~step & 1) * all;
-    real *to = s->d_gates + (step & 1) * all;
+    real *to = s->d_gates + (step & 1) * all, *products = workspace;
     const int64_t tiles = (last - first + MR - 1) / MR;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
@@ -133,7 +133,7 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64
         if (phase) {
             for (int64_t i = first; i < last;) {
                 const int rows = balanced_rows(last - i);
-                real *tile = (real *)workspace + (a->parts ? (i - first) * PRODUCTS : 0);
+                real *tile = products + (a->parts ? (i - first) * PRODUCTS : 0);
                 if (!a->parts)
                     micro_gemm(1, rows, n, from + i * width + 2 * H, width, 1, w + 2 * H * PW, PW, tile, PRODUCTS, H);
                 for (int r = 0; r < rows; r++)
@@ -144,7 +144,7 @@ FA_FUNC void recurrent_backward(const fa_recurrent *a, const fa_states *s, int64
         }
         if (a->parts) {
             for (int64_t i = first; i < running; i++)
-                add_products(fresh, s->d_state + i * s->row + u, (real *)workspace + (i - first) * PRODUCTS, n);
+                add_products(fresh, s->d_state + i * s->row + u, products + (i - first) * PRODUCTS, n);
             continue;
         }
         const int64_t share = tiles > 2 ? (after + tiles - 1) / tiles : 0;

@@ -129,13 +129,14 @@ FA_FUNC void recurrent_forward(const fa_recurrent *a, const fa_states *s, int64_
     const real *w = a->w_hidden + gate0 * gate_stride;
     const real *h = phase ? s->reset : s->state[step & 1];
     const int64_t tiles = (last - first + MR - 1) / MR, share = tiles > 2 ? (H + tiles - 1) / tiles : 0;
+    real *products = workspace;
     for (int64_t k = 0; k < panel1 - panel0; k++) {
         const int64_t p = step & 1 ? panel1 - 1 - k : panel0 + k, u = p * PW, n = H - u < PW ? H - u : PW;
         const real *next = w + (step & 1 ? p - 1 : p + 1) * PW * H;
         int64_t asked = k + 1 < panel1 - panel0 ? 0 : H;
         for (int64_t i = first; i < last;) {
             const int rows = balanced_rows(last - i);
-            real *tile = (real *)workspace + (a->parts ? (i - first) * PRODUCTS : 0);
+            real *tile = products + (a->parts ? (i - first) * PRODUCTS : 0);
             for (int r = 0; r < rows; r++)
                 prefetch_rows(a->gates + entry_row(a, i + r, step) * gates * H + gate0 * H + u,
                               H * (int64_t)sizeof(element), gate1 - gate0, n * (int64_t)sizeof(element));
