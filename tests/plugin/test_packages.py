@@ -152,7 +152,7 @@ FOLLOWED = {
     "README.md": ({"fastattn quickstart\n": "fastattn quickstart --steps 2 --quiet\n"}, ""),
     "CONTRIBUTING.md": (
         {},
-        "python -m pytest -q -p no:cacheprovider tests/test_{functional,hints,package}.py tests/plugin/test_plugins.py "
+        "python -m pytest -q -p no:cacheprovider tests/test_{functional,package}.py tests/plugin/test_plugins.py "
         "tests/viz tests/seq2seq/test_quickstart.py tests/seq2seq/text/test_{metrics,vocabulary}.py "
         "tests/seq2seq/runs/test_checkpoint.py\nruff check .\ncython-lint --help >/dev/null",
     ),
