@@ -30,6 +30,11 @@ def flat(results):
     return [array for part in results for array in flat(part)]
 
 
+def cut(values, at):
+    """Some entries of an array, or of both arrays of a pair."""
+    return tuple(value[at] for value in values) if isinstance(values, tuple) else values[at]
+
+
 def run(layer, x, state, lengths, dy, d_state, precision="medium"):
     """y, last state, gradients of x and of the first state."""
     with fastattn.float32_precision(precision):
@@ -109,11 +114,8 @@ def rows(rng, digest):
                 again = run(layer, x, state, lengths, dy, d_state)
                 assert all(map(same, again, whole)), (kind, hidden, threads)
             for first, last in ((0, 1), (31, 34), (3, 20), (40, 70)):
-
-                def cut(values, at=slice(first, last)):
-                    return tuple(value[at] for value in values) if isinstance(values, tuple) else values[at]
-
-                some = run(layer, *map(cut, (x, state, lengths, dy, d_state)))
+                given = (x, state, lengths, dy, d_state)
+                some = run(layer, *(cut(values, slice(first, last)) for values in given))
                 assert all(map(same, some, (value[first:last] for value in whole))), (kind, hidden, first, last)
             for value in whole:
                 digest.update(value.tobytes())
