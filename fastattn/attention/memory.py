@@ -277,8 +277,7 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         asked, half = query, self._half
-        kept = is_half(keys.dtype)
-        real = _FLOAT32 if kept else keys.dtype
+        kept, real = self._kept, self._real
         query = inputs = self._check_query(query)
         if half is not None:
             query = widened(query)

@@ -1,6 +1,7 @@
 """Derivatives of a graph, in reverse mode, as more nodes of the same graph."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from fastattn.jit.graph import Graph, Node, ancestors
@@ -55,6 +56,7 @@ def derive(traced: Traced) -> Derivative:
     return Derivative(inputs, tuple(reversed(looks)))
 
 
+@lru_cache(maxsize=512)
 def slope(traced: Traced) -> Node | None:
     """Return the derivative of a function on scores with respect to the score; None where it is more than a factor.
 
