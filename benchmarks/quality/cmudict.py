@@ -48,20 +48,15 @@ def script(arguments: argparse.Namespace) -> None:
     def test(translator: common.Translator) -> dict[str, float]:
         return common.pronunciation_errors(translator, data["test"])
 
-    folders = {seed: arguments.runs / f"cmudict{'-quick' * arguments.quick}-{seed}" for seed in arguments.seeds}
-    runs = [
-        common.trained(configure(seed, arguments.quick), folder, data["train"], data["dev"], test,
-                       f"cmudict, seed {seed}")
-        for seed, folder in folders.items()
-    ]  # fmt: skip
+    runs = common.of_seeds(arguments, configure, data["train"], data["dev"], test)
     rows = [
-        common.Row(f"CMUdict {name}, %", [found["scores"][name] for found in runs], value, SOURCE)
+        common.Row(f"CMUdict {name}, %", [found["scores"][name] for found in runs.values()], value, SOURCE)
         for name, value in PUBLISHED.items()
     ]
     for weights in arguments.weights:
-        scores = [common.narrowed(folder, weights, test) for folder in folders.values()]
+        scores = [common.narrowed(folder, weights, test) for folder in runs]
         rows += [common.Row(f"{name}, matrices of {weights}", [found[name] for found in scores]) for name in PUBLISHED]
-    common.report(arguments, rows, runs, "pronunciation")
+    common.report(arguments, rows, [*runs.values()], "pronunciation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

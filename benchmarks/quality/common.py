@@ -175,6 +175,22 @@ def recorded(
     return found
 
 
+def of_seeds(
+    arguments: argparse.Namespace,
+    configure: Callable[[int, bool], Config],
+    train_pairs: Pairs,
+    validation_pairs: Pairs,
+    test: Callable[[Translator], dict[str, Any]],
+) -> dict[Path, dict[str, Any]]:
+    """Return the figures of a run for each seed, by its folder."""
+    runs = {}
+    for seed in arguments.seeds:
+        folder = arguments.runs / f"{arguments.task}{'-quick' * arguments.quick}-{seed}"
+        config = configure(seed, arguments.quick)
+        runs[folder] = trained(config, folder, train_pairs, validation_pairs, test, f"{arguments.task}, seed {seed}")
+    return runs
+
+
 def narrowed(folder: Path, weights: Storage, test: Callable[[Translator], dict[str, Any]]) -> dict[str, Any]:
     """Return the scores of a finished run with matrices of this type; they are recorded beside its result."""
     done = folder / f"result-{weights}.json"

@@ -57,18 +57,13 @@ def script(arguments: argparse.Namespace) -> None:
         score = bleu(outputs, [[target] for _, target in data["test"]], tokenize="none")
         return {"BLEU": score.value, "signature": score.signature}
 
-    folders = {seed: arguments.runs / f"multi30k{'-quick' * arguments.quick}-{seed}" for seed in arguments.seeds}
-    runs = [
-        common.trained(configure(seed, arguments.quick), folder, data["train"], data["validation"], test,
-                       f"multi30k, seed {seed}")
-        for seed, folder in folders.items()
-    ]  # fmt: skip
-    values = [found["scores"]["BLEU"] for found in runs]
+    runs = common.of_seeds(arguments, configure, data["train"], data["validation"], test)
+    values = [found["scores"]["BLEU"] for found in runs.values()]
     rows = [common.Row("Multi30K en-de, test 2016, BLEU (tokenised, lower-cased)", values, PUBLISHED, SOURCE)]
     for weights in arguments.weights:
-        values = [common.narrowed(folder, weights, test)["BLEU"] for folder in folders.values()]
+        values = [common.narrowed(folder, weights, test)["BLEU"] for folder in runs]
         rows.append(common.Row(f"the same models, matrices of {weights}", values))
-    common.report(arguments, rows, runs, "translation")
+    common.report(arguments, rows, [*runs.values()], "translation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
