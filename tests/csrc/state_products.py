@@ -1,6 +1,4 @@
-"""Steps of recurrent layers on a matrix unit or on its model, as FASTATTN_ISA forces: prints their bits."""
-
-import hashlib
+"""Steps of recurrent layers on a matrix unit or on its model, as FASTATTN_ISA forces: prints its level."""
 
 import numpy as np
 from tile_products import drawn, same
@@ -77,7 +75,7 @@ def step(cell, x, h, c, dh, dc):
     return h_next, n + z * (wide - n), d_h, dh * z + through * r + rounded(d[:, : 2 * H]) @ u[:, : 2 * H].T
 
 
-def accuracy(rng, digest):
+def accuracy(rng):
     """Products with states are float32 sums of products of rounded factors, forward and backward; so are long runs near
     those in float32."""
     for kind in KINDS:
@@ -88,7 +86,6 @@ def accuracy(rng, digest):
                 found, expected, d_found, d_expected = step(cell, x, h, c if pair else None, dh, dc if pair else None)
             for a, b in ((found, expected), (d_found, d_expected)):
                 assert np.abs(a - b).max() < 3e-6 * np.abs(b).max(), (kind, hidden, np.abs(a - b).max())
-            digest.update(found.tobytes() + d_found.tobytes())
     for kind in KINDS:
         layer, state, d_state = build(kind, 70), state_of(rng, kind, 6, 70), state_of(rng, kind, 6, 70)
         given = drawn(rng, 6, 12, INPUTS), state, None, drawn(rng, 6, 12, 70), d_state
@@ -98,7 +95,7 @@ def accuracy(rng, digest):
             assert 0 < errors[0] < 3e-5 < 2e-4 < errors[1] < 2e-2, (kind, errors)
 
 
-def rows(rng, digest):
+def rows(rng):
     """A sequence has the same bits alone and in any batch, at any number of threads, whatever padding is beside it."""
     for kind in KINDS:
         for hidden in (70, 128):
@@ -117,11 +114,9 @@ def rows(rng, digest):
                 given = (x, state, lengths, dy, d_state)
                 some = run(layer, *(cut(values, slice(first, last)) for values in given))
                 assert all(map(same, some, (value[first:last] for value in whole))), (kind, hidden, first, last)
-            for value in whole:
-                digest.update(value.tobytes())
 
 
-def numbers_for_the_plain_kernel(rng, digest):
+def numbers_for_the_plain_kernel(rng):
     """Numbers that the unit cannot take: rows as in float32, and no bit of another row or unit changes."""
     least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
     for kind in KINDS:
@@ -172,10 +167,9 @@ def numbers_for_the_plain_kernel(rng, digest):
                 assert (np.isfinite(a) == np.isfinite(b)).all(), (kind, value)
                 if np.isfinite(value):
                     assert np.abs(a - b).max() <= 0.02 * np.abs(b).max(), (kind, value)
-    digest.update(whole[0].tobytes())
 
 
-def decoders(rng, digest):
+def decoders(rng):
     """The size of a matrix decides, never the batch; the backward pass has the precision of the forward pass."""
     B, T, H = 3, 5, 40
 
@@ -219,15 +213,13 @@ def decoders(rng, digest):
                 for a, b, c in zip(outside, inside, highest, strict=True):
                     assert same(a, b) and same(a, c) is (least == 1), (made, kind, least)
                     assert np.abs(a - c).max() < 0.02 * np.abs(c).max(), (made, kind, least)
-            digest.update(states.tobytes())
 
 
 def main():
-    digest = hashlib.sha256()
     linear.LEAST_FOR_TILES, linear.LEAST_FOR_GRADIENT = 1, 1 << 60
     for number, check in enumerate((accuracy, rows, numbers_for_the_plain_kernel, decoders)):
-        check(np.random.default_rng(number), digest)
-    print(fastattn.show_config(as_dict=True)["level"], digest.hexdigest())
+        check(np.random.default_rng(number))
+    print(fastattn.show_config(as_dict=True)["level"])
 
 
 if __name__ == "__main__":
