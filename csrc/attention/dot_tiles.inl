@@ -7,7 +7,9 @@
  * head) and up to rows_per_task rows, whose products with the keys are made for 32 rows at a time:
  *   1. pack the task's queries as rows
  *   2. for each chunk of keys: pack keys as columns, values as pairs; they serve all rows of the task. For up to 16
- *      rows keys are not packed: as they lie they are the left side of the scores turned over, of the same bits
+ *      rows keys are not packed: as they lie they are the left side of the scores turned over, of the same bits. Nor
+ *      are values for up to 8 rows: as they lie they are pairs of columns, the right side of two products, with a row
+ *      of weights and zeros for even columns and one of zeros and weights for odd ones
  *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
  *   4.     scores by tiles, kept in a strip
  *   5.     for each row: options, then for each 32 keys exponentials rounded to bfloat16, and their sum
@@ -63,6 +65,7 @@ typedef struct {
     int any_plain, any_far; /* values */
     int any_large;          /* 1: queries, 2: keys; without them all scores of tiles are finite */
     int turned;             /* queries are packed as columns, keys not at all */
+    int lying;              /* nor are values, of 32 keys that are all there, unless some of the chunk are plain */
 } dot_state;
 
 /* 32 rows, or what is left of them, and where they are in the keys lo..hi-1 that they read of a chunk. */
@@ -135,10 +138,26 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
     }
 }
 
+/* Values of the chunk from `first`, a multiple of 32; if one is plain, of which `found` tells for those before, all. */
+FA_FUNC void dot_pack_values(dot_state *s, int64_t first, uvec found) {
+    const int64_t n = s->values.n, bytes = s->ldv / TILE_N * TILE_BYTES;
+    for (int64_t j = first; j < n; j += TILE_K)
+        found = half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, HALF_SMALL, HALF_LARGEST);
+    s->any_plain = half_any(found);
+    if (!s->any_plain) return;
+    s->lying = 0;
+    for (int64_t j = 0; j < n; j++)
+        s->plain_values[j] =
+            (uint8_t)half_plain(s->values.rows + j * s->values.stride, s->a->Dv, HALF_SMALL, HALF_LARGEST);
+    s->values.plain = s->plain_values;
+    s->values.ahead = 0;
+    for (int64_t j = 0; j < n; j += TILE_K) half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, 0, 0);
+}
+
 /* Step 2: keys first..last-1. */
 FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *value, int64_t first, int64_t last) {
     const fa_attention *a = s->a;
-    const int64_t n = last - first, bytes = s->ldv / TILE_N * TILE_BYTES;
+    const int64_t n = last - first;
     const fa_strides3 *k = &a->key_strides, *v = &a->value_strides;
     /* The next keys come from memory while these are computed with. */
     s->keys = (half_source){key + first * k->row, k->row, n, a->D, NULL, s->turned ? n * k->row : 0};
@@ -151,17 +170,9 @@ FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *va
         for (int64_t j = 0; j < (n + TILE_K - 1) / TILE_K * TILE_K; j += TILE_N)
             half_columns(&s->keys, j, s->key_tiles + j / TILE_N * s->depth * TILE_BYTES);
     }
-    uvec found = {0};
-    for (int64_t j = 0; j < n; j += TILE_K)
-        found = half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, HALF_SMALL, HALF_LARGEST);
-    s->values.ahead = 0;
-    s->any_plain = half_any(found);
-    if (!s->any_plain) return;
-    for (int64_t j = 0; j < n; j++)
-        s->plain_values[j] =
-            (uint8_t)half_plain(s->values.rows + j * s->values.stride, a->Dv, HALF_SMALL, HALF_LARGEST);
-    s->values.plain = s->plain_values;
-    for (int64_t j = 0; j < n; j += TILE_K) half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, 0, 0);
+    s->any_plain = 0;
+    s->lying = s->turned && 2 * s->rows <= TILE_N && a->Dv % TILE_K == 0;
+    if (!s->lying) dot_pack_values(s, 0, (uvec){0});
 }
 
 /* Two tiles of columns by one of rows, in registers 0 and 1, or by two, the second in 2 and 3. Only register 7 has 16
@@ -225,18 +236,40 @@ FA_INLINE dot_keys dot_keys_as_rows(const dot_state *s, int64_t first, char *til
     return (dot_keys){tiles, 64, TILE_BYTES};
 }
 
-/* Step 4 for up to 16 rows, with n keys from `first` of the chunk, a multiple of 32. */
-FA_INLINE void dot_scores_turned(const dot_state *s, int rows, int64_t first, int64_t n, float *strip) {
+/* Asks for n rows of keys and of values of the next chunk. Memory gives some 25 bytes a nanosecond and keeps 16 requests
+ * of a core in mind, so these are spread over all that is done with the rows of this chunk. */
+FA_INLINE void dot_ask(const dot_state *s, int64_t first, int64_t n) {
+    half_ask(&s->keys, first, n);
+    half_ask(&s->values, first, n);
+}
+
+/* `found` with what values first..first+n-1 have that makes them plain. */
+FA_INLINE uvec dot_look_through(const half_source *v, int64_t first, int64_t n, uvec found) {
+    const int joined = v->stride == v->width;
+    const int64_t rows = joined ? 1 : n, each = joined ? n * v->width : v->width;
+    for (int64_t i = 0; i < rows; i++)
+        found = half_beyond_row(found, v->rows + (first + i) * v->stride, each, HALF_SMALL, HALF_LARGEST);
+    return found;
+}
+
+/* Step 4 for up to 16 rows, with n keys from `first` of the chunk, a multiple of 32. Values that lie are looked through
+ * for plain ones. */
+FA_INLINE void dot_scores_turned(dot_state *s, int rows, int64_t first, int64_t n, float *strip) {
     TILES_TURNED(rows);
+    uvec found = {0};
     _Alignas(64) char square[2][TILE_BYTES] = {{0}};
     char *low = s->key_tiles + s->depth * TILE_BYTES;
     for (int64_t j = 0; j < n; j += TILE_K) {
         const dot_keys one = dot_keys_as_rows(s, first + j, s->key_tiles);
         const dot_keys two = dot_keys_as_rows(s, first + j + TILE_N, low);
-        for (int64_t i = first + j; i < first + j + TILE_K; i++) half_ask(&s->keys, i);
+        if (!s->lying) half_ask(&s->keys, first + j, TILE_K);
+        if (s->lying && first + j + TILE_K <= s->values.n)
+            found = dot_look_through(&s->values, first + j, TILE_K, found);
         TILE_ZERO(2);
         TILE_ZERO(3);
         for (int64_t c = 0; c < s->depth; c++) {
+            const int64_t begin = c * TILE_N / s->depth, end = (c + 1) * TILE_N / s->depth;
+            if (s->lying) dot_ask(s, (first + j) / 2 + begin, end - begin);
             TILE_LOAD(6, s->query_tiles + c * TILE_BYTES, 64);
             TILE_LOAD(7, one.from + c * one.block, one.row);
             TILE_LOAD(5, two.from + c * two.block, two.row);
@@ -257,6 +290,7 @@ FA_INLINE void dot_scores_turned(const dot_state *s, int rows, int64_t first, in
             for (int i = 0; i < rows; i++) memcpy(strip + i * FA_STRIP_ROW + j + half * TILE_N, square[1] + i * 64, 64);
         }
     }
+    if (s->lying) dot_pack_values(s, s->values.n / TILE_K * TILE_K, found);
 }
 
 /* Step 6 for 32 columns: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
@@ -284,6 +318,48 @@ FA_INLINE void dot_context(int two, int rows, const char *weights, const char *v
 }
 
 #undef PRODUCTS
+
+/* Step 6 for up to 8 rows and 32 keys of the chunk, from `first`, whose values are not packed: in the order of
+ * dot_context. The unit would make zeros of sums below 2^-126; contexts, these sums over 2^60, are zeros below 2^-90. */
+FA_INLINE void dot_context_lying(const dot_state *s, int rows, const char *weights, int64_t first, float *context) {
+    TILES_TURNED(rows);
+    _Alignas(64) char left[2][TILE_BYTES];
+    _Alignas(64) float sums[2][2 * TILE_N * TILE_N];
+    const uint16_t *one = s->values.rows + first * s->values.stride, *two = one + TILE_N * s->values.stride;
+    const int64_t row = 2 * s->values.stride;
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int k = 0; k < 64; k += FA_VBYTES) {
+            uvec w, parts[4];
+            memcpy(&w, weights + i * 64 + k, sizeof w);
+            parts[0] = w & 0xffffu;
+            parts[1] = w << 16;
+            parts[2] = w >> 16;
+            parts[3] = w & 0xffff0000u;
+            for (int p = 0; p < 4; p++) memcpy(left[p / 2] + (2 * i + p % 2) * 64 + k, &parts[p], sizeof w);
+        }
+    for (int64_t c = 0; c < s->ldv; c += TILE_K) {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_LOAD(4, left[0], 64);
+        TILE_LOAD(7, one + c, row);
+        TILE_LOAD(5, two + c, row);
+        TILE_BFLOAT16(0, 4, 7);
+        const int64_t begin = c * TILE_N / s->ldv, end = (c + TILE_K) * TILE_N / s->ldv;
+        dot_ask(s, (s->chunk + first) / 2 + begin, end - begin);
+        TILE_LOAD(4, left[1], 64);
+        TILE_BFLOAT16(1, 4, 5);
+        TILE_STORE(0, sums[0], 64);
+        TILE_STORE(1, sums[1], 64);
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int k = 0; k < TILE_K; k += VL) {
+                float *to = context + i * s->ldv + c + k;
+                const int64_t at = i * TILE_K + k;
+                vstore(to, vload(to) + (vload(sums[0] + at) + vload(sums[1] + at)));
+            }
+    }
+}
 
 /* 2^(x + up), 0 below 2^-126, with a relative error of 2^-22: x = k + r, |r| <= 1/2, and a polynomial of degree 5 by
  * least squares with weights that even the errors out. */
@@ -438,13 +514,16 @@ FA_INLINE int64_t dot_to(const dot_rows *t, int64_t begin) {
 /* The next piece of steps 6 and 4 for 32 rows over the keys of the chunk of key `start`; 0: none is left. */
 FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
     if (t->column < s->ldv) {
-        const int64_t from = dot_from(t, t->done), to = dot_to(t, t->done), wide = s->ldv / TILE_N;
+        int64_t from = dot_from(t, t->done);
+        const int64_t to = dot_to(t, t->done), wide = s->ldv / TILE_N, there = start + s->values.n;
         const char *weights = t->weights + (from - t->done) / TILE_K * TILE_BYTES;
-        const char *values = s->value_tiles + ((from - start) / TILE_K * wide + t->column / TILE_N) * TILE_BYTES;
         float *context = s->context + t->first * s->ldv + t->column;
+        for (; s->lying && from < to && from + TILE_K <= there; from += TILE_K, weights += TILE_BYTES)
+            if (t->column == 0) dot_context_lying(s, rows, weights, from - start, context);
+        const char *values = s->value_tiles + ((from - start) / TILE_K * wide + t->column / TILE_N) * TILE_BYTES;
         if (t->two)
             dot_context(1, TILE_N, weights, values, wide, to - from, context, s->ldv);
-        else
+        else if (from < to)
             dot_context(0, rows, weights, values, wide, to - from, context, s->ldv);
         t->column += TILE_K;
         if (t->column == s->ldv && s->any_plain)

@@ -2,8 +2,8 @@
  * names in C. Numbers of registers are literals.
  *
  *   TILES_BEGIN(rows)             registers are as follows, until TILES_END: 0 to 6 have this many rows, 7 has all 16
- *   TILES_TURNED_BEGIN(rows)      or so: 0, 1 and 4 have this many rows, the others all 16; rows of 2, 3 and 6 are of
- *                                 this many 32-bit numbers
+ *   TILES_TURNED_BEGIN(rows)      or so: 0, 1 and 4 have twice this many rows, at most 16, the others all 16; rows of
+ *                                 2, 3 and 6 are of this many 32-bit numbers
  *   TILES(rows), TILES_TURNED(rows)  stands first in a function that uses registers
  *   TILE_ZERO(c)
  *   TILE_LOAD(t, from, stride)    rows of 64 bytes, `stride` bytes apart
@@ -28,7 +28,7 @@ typedef struct {
 static inline void tiles_begin(int rows, int turned) {
     fa_tile_shapes shapes = {.palette = 1};
     for (int t = 0; t < 8; t++) {
-        shapes.rows[t] = (uint8_t)(TILE_HAS_ALL(turned, t) ? 16 : rows);
+        shapes.rows[t] = (uint8_t)(TILE_HAS_ALL(turned, t) ? 16 : TILE_FEW(turned, rows));
         shapes.row_bytes[t] = (uint16_t)(TILE_IS_NARROW(turned, t) ? 4 * rows : 64);
     }
     __asm__ volatile("ldtilecfg %0" : : "m"(shapes));

@@ -86,7 +86,7 @@ static inline void tile_store(int rows, int bytes, const fa_tile *t, void *to, i
     const int tiles_few = rows, tiles_turned = turned
 #define TILES(rows) TILES_OF(rows, 0)
 #define TILES_TURNED(rows) TILES_OF(rows, 1)
-#define TILE_ROWS_OF(t) (TILE_HAS_ALL(tiles_turned, t) ? 16 : tiles_few)
+#define TILE_ROWS_OF(t) (TILE_HAS_ALL(tiles_turned, t) ? 16 : TILE_FEW(tiles_turned, tiles_few))
 #define TILE_BYTES_OF(t) (TILE_IS_NARROW(tiles_turned, t) ? 4 * tiles_few : 64)
 #define TILE_ZERO(c) memset(&tiles[c], 0, sizeof tiles[c])
 #define TILE_LOAD(t, from, stride) tile_load(TILE_ROWS_OF(t), TILE_BYTES_OF(t), &tiles[t], from, stride)

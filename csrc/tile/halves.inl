@@ -64,17 +64,24 @@ FA_INLINE uvec half_beyond(uvec found, uvec numbers, uint32_t small, uint32_t la
 }
 FA_INLINE uvec half_beyond_row(uvec found, const uint16_t *x, int64_t n, uint32_t small, uint32_t large) {
     int64_t c = 0;
-    uvec numbers;
+    uvec numbers, more = {0}, here = {0}; /* apart, so that no number waits for the one before, nor for the stack */
+    for (; c + 4 * VL <= n; c += 4 * VL) {
+        uvec next;
+        memcpy(&numbers, x + c, sizeof numbers);
+        memcpy(&next, x + c + 2 * VL, sizeof next);
+        here = half_beyond(here, numbers, small, large);
+        more = half_beyond(more, next, small, large);
+    }
     for (; c + 2 * VL <= n; c += 2 * VL) {
         memcpy(&numbers, x + c, sizeof numbers);
-        found = half_beyond(found, numbers, small, large);
+        here = half_beyond(here, numbers, small, large);
     }
     if (c < n) {
         numbers = (uvec){0};
         memcpy(&numbers, x + c, (size_t)(n - c) * 2);
-        found = half_beyond(found, numbers, small, large);
+        here = half_beyond(here, numbers, small, large);
     }
-    return found;
+    return found | here | more;
 }
 
 FA_INLINE int half_any(uvec found) {
@@ -125,9 +132,17 @@ FA_INLINE const uint16_t *half_source_row(const half_source *s, int64_t i) {
     return i < s->n && !(s->plain && s->plain[i]) ? s->rows + i * s->stride : NULL;
 }
 
-FA_INLINE void half_ask(const half_source *s, int64_t i) {
-    const char *row = (const char *)(s->rows + i * s->stride + s->ahead);
-    for (int64_t c = 0; c < s->width; c += TILE_K) __builtin_prefetch(row + 2 * c);
+/* Asks for what is `ahead` of rows first..first+n-1. */
+FA_INLINE void half_ask(const half_source *s, int64_t first, int64_t n) {
+    const char *row = (const char *)(s->rows + first * s->stride + s->ahead);
+    if (s->stride == s->width && s->width % TILE_K == 0) {
+        const char *end = row + 2 * n * s->width;
+#pragma GCC unroll 4
+        for (; row < end; row += 64) __builtin_prefetch(row);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++, row += 2 * s->stride)
+        for (int64_t c = 0; c < s->width; c += TILE_K) __builtin_prefetch(row + 2 * c);
 }
 
 FA_INLINE int64_t half_blocks(int64_t n) { return (n + TILE_K - 1) / TILE_K; }
@@ -173,8 +188,8 @@ FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec fo
     for (int k = 0; k < TILE_N; k++) {
         const uint16_t *one = half_source_row(s, first + k), *two = half_source_row(s, first + TILE_N + k);
         if (s->ahead) {
-            half_ask(s, first + k);
-            half_ask(s, first + TILE_N + k);
+            half_ask(s, first + k, 1);
+            half_ask(s, first + TILE_N + k, 1);
         }
         char *pairs = to + k * 64;
         for (int64_t c = 0; c < s->width; c += TILE_K, pairs += 2 * TILE_BYTES) {

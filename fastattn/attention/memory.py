@@ -115,7 +115,18 @@ def prepare(
         stored = half if stored is None and tiled else stored
         if chosen.projects or stored is None or not is_half(stored):
             key, value = widened(key), widened(value)
+        elif tiled:
+            key, value = _on_lines(key), _on_lines(value)
     return Memory(chosen, key, value, key_lengths, kept, modifier, allow, half, stored)
+
+
+def _on_lines(x: Array) -> Array:
+    """Return an array, or a copy that begins with a line of the cache: of so many a row of the unit takes one less."""
+    if x.__array_interface__["data"][0] % 64 == 0:
+        return x
+    copy: Array = core.aligned_empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
 
 
 def _stored(storage: object, dtype: np.dtype[Any]) -> np.dtype[Any]:
