@@ -53,9 +53,10 @@ int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads) {
 }
 
 /* A product on the unit: blocks of rows, and pieces of K, of which rows are split into parts once, by all threads. A
- * block's parts stay in L2, 768 KiB, while weights come from L3 or memory. */
-#define TILED_PARTS_OF_ROWS 768
-#define TILED_DEPTH 512
+ * block's parts stay in L2, up to 1 MiB, while weights come from L3 or memory. Sums go to memory and back for each
+ * piece but the first, and all weights are read for each block. */
+#define TILED_BYTES (1 << 20)
+#define TILED_DEPTH 1024 /* of one part; of several half as much */
 
 typedef struct {
     fa_tiled call;
@@ -69,9 +70,16 @@ FA_BODY(multiply_tiles, tiled, {
     if (row < a->call.rows) k->tiles->multiply(&a->call, first / a->shares, row, least(row + a->share, a->call.rows));
 })
 
+/* Rows of a block of M, at most `most` times 32, such that no block is much smaller than the others. */
+static int64_t even_block(int64_t M, int64_t most) {
+    const int64_t blocks = ceil_div(M, 32 * (most < 1 ? 1 : most));
+    return least(M, ceil_div(ceil_div(M, blocks), 32) * 32);
+}
+
 static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threads) {
-    const int64_t panels = ceil_div(call.N, k->panel_width), block = least(M, TILED_PARTS_OF_ROWS / call.parts);
-    const int64_t depth = least(call.K, TILED_DEPTH);
+    const int64_t panels = ceil_div(call.N, k->panel_width);
+    const int64_t depth = least(call.K, call.parts == 1 ? TILED_DEPTH : TILED_DEPTH / 2);
+    const int64_t block = even_block(M, TILED_BYTES / k->tiles->rows_bytes(call.parts, 32, depth));
     const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth));
     tiled a = {.call = call, .shares = 1};
     if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
@@ -151,8 +159,8 @@ int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads) {
     const int64_t M = call->rows, panels = ceil_div(call->N, k->panel_width);
     if (M == 0 || call->N == 0) return FA_OK;
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)call->N * (double)call->K / 4, n_threads);
-    const int64_t of_tile = k->narrow->rows_bytes(call->type, 32, call->K), fit = NARROW_BYTES / (of_tile + 1) * 32;
-    const int64_t block = least(M, fit < 32 ? 32 : least(fit, NARROW_ROWS));
+    const int64_t of_tile = k->narrow->rows_bytes(call->type, 32, call->K);
+    const int64_t block = even_block(M, least(of_tile ? NARROW_BYTES / of_tile : 1, NARROW_ROWS / 32));
     const int64_t made = aligned(k->narrow->rows_bytes(call->type, block, call->K)), scales = aligned(block * 8);
     narrow a = {.call = *call, .shares = 1};
     if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
