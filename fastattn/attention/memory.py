@@ -361,6 +361,13 @@ class Memory:
             other = sparse is not None or score.projects
             as_given = half is not None and keys.dtype == half
             tiled = as_given and on_tiles(keys.dtype, self._width, of_kernel, factor, options, other)
+        if table is not None and (sparse is not None or kept):
+            # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
+            # brought together for them, and for a copy in float32, for which rows that none names have no numbers.
+            at = np.arange(tk)[:, None]
+            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
+            table = None
+        if kept:
             keys, values = (x.view(np.uint16) if tiled else _computed(x[:, :, :tk]) for x in (keys, values))
             projected = inputs.view(np.uint16) if tiled else projected
         beams = self._beams
@@ -368,12 +375,6 @@ class Memory:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
             found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse)
             return handed_back(asked, out, found if half is None else _rounded(found, half))
-        if table is not None and (sparse is not None or tiled):
-            # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
-            # brought together for them.
-            at = np.arange(tk)[:, None]
-            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
-            table = None
         stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk)
         call = core.Call(projected, stored, of_kernel, factor, options, sparse)
         shape = (*rows, self._value_width)
@@ -457,9 +458,7 @@ class Memory:
 
     def _at(self, index: Array) -> "Memory":
         """As `select`, for rows that were checked."""
-        other: Memory = object.__new__(Memory)
-        for name in self.__slots__:
-            setattr(other, name, getattr(self, name))
+        other = self._again()
         other._form = None
         if self._table is not None:
             other._table = np.ascontiguousarray(self._table[:, index])
@@ -469,6 +468,35 @@ class Memory:
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
             other._mask = self._mask[index]
+        return other
+
+    def stored(self, storage: object) -> "Memory":
+        """Return this memory kept in another element type; this one does not change.
+
+        Parameters
+        ----------
+        storage : dtype
+            As for `prepare`, of which the result is, where nothing was rounded before, that of the same `storage`.
+
+        Returns
+        -------
+        Memory
+            What it is extended by is kept in that type too.
+
+        Examples
+        --------
+        >>> import numpy as np, fastattn
+        >>> states = np.ones((2, 50, 60), np.float32)
+        >>> fastattn.prepare(states, states).stored(np.int8).nbytes / (2 * states.nbytes)
+        0.26666666666666666
+        """
+        stored, other = _stored(storage, self._dtype), self._again()
+        if stored != self._keys.dtype:
+            keys, values = (x[:, :, : self._tk] for x in (self._keys, self._values))
+            if self._kept:
+                keys, values = _computed(keys), _computed(values)
+            other._shared, other._end = False, [self._tk]
+            other._keep(keys, values, stored)
         return other
 
     def append(self, key: Array, value: Array) -> "Memory":
@@ -549,10 +577,13 @@ class Memory:
         >>> memory.shape, longer.shape
         ((2, 5), (2, 6))
         """
+        return self._again().append(key, value)
+
+    def _again(self) -> "Memory":
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        return other.append(key, value)
+        return other
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""

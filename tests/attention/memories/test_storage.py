@@ -217,3 +217,23 @@ def test_a_quarter_of_the_bytes():
     assert fastattn.prepare(x, x, storage=np.float16).nbytes == x.nbytes
     assert fastattn.prepare(x, x).nbytes >= 3 * x.nbytes  # keys and values, and keys packed
     assert repr(memory) == "Memory(shape=(4, 8, 100), score=ScaledDot(), dtype=float32, storage=int8)"
+
+
+def test_a_memory_is_stored_as_if_prepared_so():
+    x, rows = drawn(3, 2, 20, 8), np.array([2, 0, 0])
+    memory, expected = fastattn.prepare(x, x), prepared(x, x).attend(x)
+    assert same_bits(memory.stored(np.int8).attend(x), expected)
+    assert same_bits(memory.select(rows).stored("int8").attend(x[rows]), expected[rows])
+    more = x[:, :, :3]
+    whole = prepared(np.concatenate([x, more], axis=2), np.concatenate([x, more], axis=2)).attend(x)
+    parted = memory.select(rows).extended(more[rows], more[rows])
+    assert same_bits(parted.stored(np.int8).attend(x[rows]), whole[rows])
+    grown = memory.stored(np.int8)
+    assert same_bits(grown.extended(more, more).attend(x), whole)
+    assert memory.nbytes >= 3 * x.nbytes and grown.nbytes == 2 * x.nbytes * 12 / 32
+    again = grown.stored(F32)
+    assert same_bits(again.attend(x), expected) and again.nbytes == memory.nbytes
+    assert same_bits(memory.attend(x), fastattn.attention(x, x, x))
+    assert memory.stored(F32).shape == memory.shape
+    with pytest.raises(fastattn.UnsupportedError, match=r"^storage: "):
+        memory.stored(np.float64)
