@@ -136,8 +136,9 @@ def widened(numbers: Array, scales: Array | None) -> Array:
 
 
 def _whole(x: Array, scales: Array) -> Array:
-    found: Array = np.rint(x / np.where(scales > 0, scales, 1).astype(np.float64)).astype(np.int8)
-    return found
+    found = x / np.where(scales > 0, scales, 1).astype(np.float64)
+    np.rint(found, out=found)  # a second array takes longer to come by than to fill
+    return found.astype(np.int8)
 
 
 def _scales(largest: Array, most: Any = _MOST) -> Array:

@@ -94,8 +94,8 @@ def prepare(
     it was; an infinity or a NaN stays where it is, and the other numbers of its row have max |x| / 126. Whatever else a
     memory has makes no difference to a row.
 
-    Queries and contexts stay of the type of `key`. It saves no time: every call of `attend` makes a copy in float32,
-    but for bfloat16 queries on a matrix unit.
+    Queries and contexts stay of the type of `key`. Kernels read rows as they are kept; with a normalizer other than
+    softmax, and with the kernels in Numba, every call of `attend` makes a copy in float32.
 
     Examples
     --------
@@ -356,26 +356,30 @@ class Memory:
         if self._lengths is not None or extra is not options.bias:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
-        values, table, tiled = self._values, self._table, False
+        values, table, tiled, as_kept = self._values, self._table, False, 0
         if kept:
             other = sparse is not None or score.projects
             as_given = half is not None and keys.dtype == half
             tiled = as_given and on_tiles(keys.dtype, self._width, of_kernel, factor, options, other)
-        if table is not None and (sparse is not None or kept):
+            as_kept = 0 if tiled or sparse is not None else core.KEPT.get(keys.dtype.name, 0)
+        if table is not None and (sparse is not None or (kept and not as_kept)):
             # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
             # brought together for them, and for a copy in float32, for which rows that none names have no numbers.
             at = np.arange(tk)[:, None]
             keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
             table = None
         if kept:
-            keys, values = (x.view(np.uint16) if tiled else _computed(x[:, :, :tk]) for x in (keys, values))
+            if not tiled and not as_kept:
+                keys, values = _computed(keys[:, :, :tk]), _computed(values[:, :, :tk])
+            elif keys.dtype != _INT8:
+                keys, values = keys.view(np.uint16), values.view(np.uint16)
             projected = inputs.view(np.uint16) if tiled else projected
         beams = self._beams
         if beams > 1 and options.only_lengths and sparse is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse)
+            found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse, as_kept)
             return handed_back(asked, out, found if half is None else _rounded(found, half))
-        stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk)
+        stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk, as_kept)
         call = core.Call(projected, stored, of_kernel, factor, options, sparse)
         shape = (*rows, self._value_width)
         if out is None:
@@ -410,6 +414,7 @@ class Memory:
         factor: float,
         weights: bool,
         lse: bool,
+        kept: int,
     ) -> Array | AttentionOutput:
         beams, lengths = self._beams, self._lengths
         assert self._rows is not None
@@ -420,7 +425,7 @@ class Memory:
 
         entries = np.ascontiguousarray(self._rows[::beams])
         options = core.Options(key_lengths=None if lengths is None else np.ascontiguousarray(lengths[::beams]))
-        stored = core.Keys(keys, values, self._packed_keys, entries, None, self._tk)
+        stored = core.Keys(keys, values, self._packed_keys, entries, None, self._tk, kept)
         call = core.Call(together(query), stored, score, factor, options)
         context = allocate("context", (*rows, self._value_width), query.dtype)
         heads = math.prod(rows) // len(query)

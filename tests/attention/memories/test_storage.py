@@ -49,6 +49,18 @@ def test_a_memory_is_kept_in_the_type_of_its_storage(name, of_half, score):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(grown)).attend(q), found.context)
 
 
+@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_every_number_of_a_half_type_comes_out_of_a_memory(name, rows):
+    half = half_type(name)
+    bits = np.resize(np.arange(2**16, dtype=np.uint16), 37 * 1772).reshape(1772, 1, 37)
+    numbers = bits.view(half).astype(F32)
+    numbers[np.isnan(numbers)] = np.nan  # a quiet one
+    zeros = np.zeros((1772, rows, 37), F32)
+    memory = fastattn.prepare(zeros[:, :1], numbers, storage=half)
+    np.testing.assert_array_equal(memory.attend(zeros), np.broadcast_to(numbers, zeros.shape))
+
+
 def test_storage_that_cannot_be_had_is_refused():
     x = np.ones((2, 3))
     for dtype, storage in ((np.float64, F32), (F32, np.float64), (np.float16, np.float64)):
