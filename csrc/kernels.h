@@ -99,6 +99,10 @@ typedef struct fa_compiled {
 #define FA_BLOCK 64
 enum fa_block { FA_BLOCK_NONE = 0, FA_BLOCK_ALL = 1, FA_BLOCK_SOME = 2 };
 
+/* As attention/kept.inl reads them; plain rows are elements. */
+enum fa_kept { FA_KEPT_PLAIN = 0, FA_KEPT_INT8, FA_KEPT_BFLOAT16, FA_KEPT_FLOAT16 };
+enum fa_scale { FA_SCALE_BYTES = 4 };
+
 typedef struct fa_attention {
     int64_t B, H, Hk, Tq, Tk, D, Dv;
     const element *query, *key, *value;
@@ -134,6 +138,9 @@ typedef struct fa_attention {
     const real *key_panels;
     int64_t panels_batch, panels_head;
     const int64_t *memory_rows, *position_rows;
+    /* In what type rows of key and value are, with strides in numbers of it; for a forward pass of float32 with softmax
+     * alone, and without panels. */
+    int32_t kept;
 
     /* Forward writes these; weights is contiguous (B, H, Tq, Tk), the others (B, H, Tq). NULL: not wanted. Backward
      * reads them, and a contiguous context. */

@@ -35,14 +35,18 @@
 #include "../vec/math.h"
 #include "../tile/fma.inl"
 #include "../tile/sums.inl"
+#include "kept.inl"
 #include "rows.inl"
 #include "tile.inl"
+
+/* Whether keys and values of a chunk are brought together before they are read. */
+FA_INLINE int forward_gathers(const fa_attention *a) { return a->position_rows || a->kept; }
 
 /* Lays a worker's workspace out; returns its size in bytes. */
 FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t rows, char *workspace) {
     char *w = workspace;
     int64_t width = query_width(a), ldv = padded(a->Dv);
-    const int gather = a->position_rows != NULL;
+    const int gather = forward_gathers(a);
     /* For one tile of rows keys and values come from memory, faster in long runs of one than in short turns. */
     const int one_tile = rows <= MR;
     int64_t panels = a->key_panels ? 0 : one_tile && !gather ? 1 : FA_CHUNK / PW;
@@ -50,7 +54,7 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t 
     s->lds = one_tile ? FA_CHUNK : FA_STRIP;
     s->queries = take(&w, rows, width);
     s->panels = take(&w, panels, panel_stride(a->score, a->D));
-    s->keys = take_of(sizeof(element), &w, gather ? FA_CHUNK : 0, a->D);
+    s->keys = take_of(sizeof(element), &w, gather ? FA_CHUNK : 0, padded(a->D));
     s->values = take(&w, FA_IN_PLACE && ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
     s->v = take(&w, fa_facts(a->score)->vector ? width : 0, 1);
     s->strip = take(&w, MR, s->lds);
@@ -159,21 +163,29 @@ FA_INLINE void forward_head(const fa_attention *a, int64_t head_task, int64_t *b
     *hk = beams ? head_task / a->B : head_task % a->Hk;
 }
 
-/* Step 2 where each position has a row of its own: keys and values of the chunk are brought together first. Every line
- * is read once, as it would be in place, and written to memory that stays in L1 or L2. */
-FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk, const element *key, const element *value) {
+/* Step 2 where each position has a row of its own, or rows are of a narrower type: keys and values of the chunk are
+ * brought together first. Every line is read once, as it would be in place, and written to memory that stays in L1 or
+ * L2. */
+FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk) {
     const fa_attention *a = s->a;
-    const int64_t first = chunk->first;
+    const int64_t first = chunk->first, ldk = padded(a->D), bytes = kept_bytes(a->kept);
     for (int64_t j = first; j < chunk->last; j++) {
-        const int64_t row = a->position_rows[j * a->B + s->b];
-        real *to = s->values + (j - first) * s->ldv;
-        memcpy(s->keys + (j - first) * a->D, key + row_at(&a->key_strides, row, 0, j), (size_t)a->D * sizeof(element));
-        load_row(to, value + row_at(&a->value_strides, row, 0, j), a->Dv, 1);
-        for (int64_t c = a->Dv; c < s->ldv; c++) to[c] = 0;
+        const int64_t row = a->position_rows ? a->position_rows[j * a->B + s->b] : fa_memory_row(a, s->b);
+        const int64_t key = row_at(&a->key_strides, row, s->hk, j), value = row_at(&a->value_strides, row, s->hk, j);
+        element *k = s->keys + (j - first) * ldk;
+        real *v = s->values + (j - first) * s->ldv;
+        if (a->kept) {
+            kept_row((real *)k, (const char *)a->key + key * bytes, a->D, a->kept);
+            kept_row(v, (const char *)a->value + value * bytes, a->Dv, a->kept);
+            continue;
+        }
+        memcpy(k, a->key + key, (size_t)a->D * sizeof(element));
+        load_row(v, a->value + value, a->Dv, 1);
+        for (int64_t c = a->Dv; c < s->ldv; c++) v[c] = 0;
     }
-    pack_key_panels(a->score, &s->scores.form, s->keys, a->D, 0, chunk->last - first, s->panels, (fa_ahead){0});
-    s->scores.key = s->keys - first * a->D;
-    s->scores.key_row = a->D;
+    pack_key_panels(a->score, &s->scores.form, s->keys, ldk, 0, chunk->last - first, s->panels, (fa_ahead){0});
+    s->scores.key = s->keys - first * ldk;
+    s->scores.key_row = ldk;
     chunk->values = s->values;
     chunk->values_stride = s->ldv;
 }
@@ -223,11 +235,11 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
         end = begin + FA_CHUNK < a->Tk ? begin + FA_CHUNK : a->Tk;
         forward_totals(&s, plan, head_task, piece);
     }
-    const int64_t memory = a->position_rows ? 0 : fa_memory_row(a, s.b), hk = s.hk;
-    const element *value = a->value + row_at(&a->value_strides, memory, hk, 0);
-    const element *key = a->key + row_at(&a->key_strides, memory, hk, 0);
+    const int gather = forward_gathers(a);
+    const int64_t memory = gather ? 0 : fa_memory_row(a, s.b), hk = s.hk;
+    const element *value = gather ? s.values : a->value + row_at(&a->value_strides, memory, hk, 0);
     s.scores = score_from(a, s.v, s.width, s.width);
-    s.scores.key = key;
+    if (!gather) s.scores.key = a->key + row_at(&a->key_strides, memory, hk, 0);
 
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
@@ -256,18 +268,18 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
                                .values_stride = a->value_strides.row,
                                .panels = s.panels};
         if (a->allow && !fa_rows_reach(a, s.b, s.first_head, s.row0, s.rows, chunk.first, chunk.last)) continue;
-        const element *values = value + chunk.first * chunk.values_stride;
+        const element *values = gather ? value : value + chunk.first * chunk.values_stride;
         chunk.values = row_in(values, NULL, 0);
-        if (a->position_rows)
-            forward_gather(&s, &chunk, key, value);
+        if (gather)
+            forward_gather(&s, &chunk);
         else if (a->key_panels)
             chunk.panels = a->key_panels + memory * a->panels_batch + hk * a->panels_head +
                            chunk.first / PW * panel_stride(a->score, a->D);
         else if (!s.few)
             pack_key_panels(a->score, &s.scores.form, s.scores.key, a->key_strides.row, chunk.first, chunk.last,
                             s.panels, (fa_ahead){0});
-        if (!a->position_rows && (!FA_IN_PLACE || s.ldv != a->Dv ||
-                                  (s.rows >= FA_COPY_ROWS && unaligned_rows(values, chunk.values_stride, a->Dv)))) {
+        if (!gather && (!FA_IN_PLACE || s.ldv != a->Dv ||
+                        (s.rows >= FA_COPY_ROWS && unaligned_rows(values, chunk.values_stride, a->Dv)))) {
             load_block(s.values, s.ldv, values, chunk.values_stride, chunk.last - chunk.first, a->Dv, 1);
             chunk.values = s.values;
             chunk.values_stride = s.ldv;

@@ -32,7 +32,8 @@ cdef class Call:
         self.axes = n = cnp.PyArray_NDIM(query)
         self.keep = (query, keys, score, options, normalizer)
         self.kernels = _kernels(query)
-        self.entries = keys.read(kind, 2, 4, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides)
+        self.entries = keys.read(kind, 2, 4, q.B, q.D, &k, &v, &a.key_strides, &a.value_strides, True)
+        a.kept = keys.kept
         a.B = q.B
         a.H = q.H
         a.Hk = k.H if n == 4 else 1
@@ -88,6 +89,8 @@ cdef class Call:
             between("keys", "for sparse weights", a.Tk, 0, INT32_MAX)
             same("table", "arrays with sparse weights", keys.table is not None, 0)
             normalizer.read(q.H, kind, a)
+        if a.kept != FA_KEPT_PLAIN:
+            same("keys", "panels or sparse weights beside narrower types", (a.key_panels != NULL) + self.sparse, 0)
         if kind == cnp.NPY_UINT16:
             same("score", "kinds other than products on tiles", score.kernel != FA_SCORE_DOT or score.softcap != 0, 0)
             same("options", "functions or dropout on tiles",
@@ -187,6 +190,7 @@ cdef class Call:
         self.numbers()
         # The backward pass reads entry b of keys and values for entry b of the batch.
         same("rows", "arrays in the backward pass", self.a.memory_rows != NULL or self.a.position_rows != NULL, 0)
+        same("keys", "narrower types in the backward pass", self.a.kept, FA_KEPT_PLAIN)
         memset(g, 0, sizeof(fa_attention_grad))
         g.f = self.a
         f.context = f.weights = f.lse = f.row_max = f.row_sum = NULL  # whose arrays may be gone

@@ -15,6 +15,7 @@ def build_info() -> dict[str, Any]: ...
 def unit(a: Array, last_axis: bool = True) -> Array: ...
 
 SCORES: Final[dict[str, int]]
+KEPT: Final[dict[str, int]]
 
 class KernelScore:
     kernel: Final[int]
@@ -108,6 +109,7 @@ class Keys:
         rows: Array | None = None,
         table: Array | None = None,
         positions: int | None = None,
+        kept: int = 0,
     ) -> None: ...
 
 class Features:

@@ -1,17 +1,31 @@
-"""Numbers of narrow types: matrices rounded to bfloat16 or int8, and laid out as kernels read them."""
+"""Numbers of narrow types: matrices rounded to bfloat16 or int8 and laid out as kernels read them, rows of int8."""
 
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NARROW", "Narrow", "NarrowType", "narrowed", "numbers_of", "widened"]
+__all__ = [
+    "NARROW",
+    "SCALE_BYTES",
+    "Narrow",
+    "NarrowType",
+    "narrowed",
+    "numbers_of",
+    "rows_of_int8",
+    "rows_widened",
+    "widened",
+]
 
 Array = NDArray[Any]
 NarrowType = Literal["bfloat16", "int8"]
 NARROW: tuple[NarrowType, ...] = get_args(NarrowType)
 
+SCALE_BYTES = 4  # at the end of a row of int8
+
 _PANEL = 64  # columns
+_MOST: Any = np.float64(127)  # of int8, in size
+_LARGEST = float(np.finfo(np.float32).max)
 # Numbers of a block, and what of them lies side by side in four bytes: csrc/ops/narrow.inl has the layout.
 _AXES: dict[NarrowType, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "bfloat16": (32, (2, 16), (3, 0, 4, 2, 5, 1)),
@@ -74,7 +88,44 @@ def numbers_of(w: Array, name: NarrowType) -> tuple[Array, Array | None]:
     if name == "bfloat16":
         return _bfloat16(w), None
     scales = _scales(np.abs(w).max(axis=0, initial=0))
-    return np.rint(w / np.where(scales > 0, scales, 1).astype(np.float64)).astype(np.int8), scales
+    return _whole(w, scales), scales
+
+
+def rows_of_int8(x: Array) -> Array:
+    """Return float32 rows (..., D) as int8 (..., D + 4): whole numbers, then the four bytes of their scale, a float32.
+
+    The rule is that of `numbers_of`, of rows. One with an infinity or a NaN keeps them where they are: its scale is the
+    same of its finite elements, with 126 in place of 127, and has a minus sign, with which 127 is infinity, -127 minus
+    infinity and -128 NaN. The largest scale is one that 127 times, or 126 times, is finite.
+    """
+    largest = np.abs(x).max(axis=-1, initial=0)
+    odd, most, finite = ~(largest <= _LARGEST), _MOST, x
+    if odd.any():
+        finite = np.where(np.isfinite(x), x, np.float32(0))
+        largest, most = np.abs(finite).max(axis=-1, initial=0), np.where(odd, _MOST - 1, _MOST)
+    scales = _scales(largest, most)
+    made = np.empty((*x.shape[:-1], x.shape[-1] + SCALE_BYTES), np.int8)
+    numbers = made[..., :-SCALE_BYTES]
+    numbers[...] = _whole(finite, scales[..., None])
+    if finite is not x:
+        for number, there in ((_MOST, x == np.inf), (-_MOST, x == -np.inf), (-_MOST - 1, np.isnan(x))):
+            numbers[there] = number
+        scales = np.where(odd, -scales, scales)
+    made[..., -SCALE_BYTES:] = np.ascontiguousarray(scales)[..., None].view(np.int8)
+    return made
+
+
+def rows_widened(rows: Array) -> Array:
+    """Return what `rows_of_int8` made as float32, in which all of it is exact."""
+    numbers = rows[..., :-SCALE_BYTES]
+    scales = np.ascontiguousarray(rows[..., -SCALE_BYTES:]).view(np.float32)
+    with np.errstate(over="ignore"):  # what stands for an infinity may be
+        found = widened(numbers, np.abs(scales))
+    odd = np.signbit(scales)
+    if odd.any():
+        for number, element in ((_MOST, np.inf), (-_MOST, -np.inf), (-_MOST - 1, np.nan)):
+            found[odd & (numbers == number)] = element
+    return found
 
 
 def widened(numbers: Array, scales: Array | None) -> Array:
@@ -84,14 +135,21 @@ def widened(numbers: Array, scales: Array | None) -> Array:
     return (numbers.astype(np.uint32) << 16).view(np.float32)
 
 
-def _scales(largest: Array) -> Array:
-    scales = (largest.astype(np.float64) / 127).astype(np.float32)
-    scales = np.where(127 * scales.astype(np.float64) < largest, np.nextafter(scales, np.float32(np.inf)), scales)
+def _whole(x: Array, scales: Array) -> Array:
+    found = x / np.where(scales > 0, scales, 1).astype(np.float64)
+    np.rint(found, out=found)  # a second array takes longer to come by than to fill
+    return found.astype(np.int8)
+
+
+def _scales(largest: Array, most: Any = _MOST) -> Array:
+    scales = (largest / most).astype(np.float32)
+    scales = np.where(most * scales < largest, np.nextafter(scales, np.float32(np.inf)), scales)
     short = ((scales.view(np.uint32) + 0x7F) & 0xFFFFFF80).view(np.float32)
     # A subnormal scale is a power of two, or rounding again could find another one.
     part, exponent = np.frexp(scales)
     power = np.where(scales > 0, np.ldexp(np.float32(1), exponent - (part == 0.5)), np.float32(0))
-    return np.where(scales < np.finfo(np.float32).tiny, power, short).astype(np.float32)
+    end = (np.asarray(_LARGEST / most, np.float32).view(np.uint32) & 0xFFFFFF80).view(np.float32)
+    return np.minimum(np.where(scales < np.finfo(np.float32).tiny, power, short), end).astype(np.float32)
 
 
 def _bfloat16(x: Array) -> Array:

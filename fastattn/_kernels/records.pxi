@@ -9,6 +9,8 @@ cdef extern from "kernels.h" nogil:
     const fa_score_facts *fa_facts(int32_t)
 
 SCORES = {fa_facts(i).name.decode(): i for i in range(FA_SCORES)}
+# Types of a memory's rows that `Call` reads as they are kept, by name.
+KEPT = {"int8": FA_KEPT_INT8, "bfloat16": FA_KEPT_BFLOAT16, "float16": FA_KEPT_FLOAT16}
 
 
 @cython.final
@@ -211,12 +213,17 @@ cdef class Keys:
     """Keys (..., T, D) and values (..., T, Dv) of a memory, of any strides, of which the first `positions` are there.
 
     panels (entries, Hk, elements): the keys packed by `pack_keys`. rows (B,) int64: the entry of each batch entry;
-    table (positions, B) int64: that of each position, without panels and rows.
+    table (positions, B) int64: that of each position, without panels and rows. kept: a number of KEPT, of the type in
+    which key and value are, uint16 for the bits of halves, int8 with four bytes more in each row; 0 for that of the
+    query.
     """
     cdef object key, value, panels, rows, table
     cdef int64_t positions
+    cdef int kept
 
-    def __cinit__(self, key, value, panels=None, rows=None, table=None, positions=None):
+    def __cinit__(self, key, value, panels=None, rows=None, table=None, positions=None, int kept=FA_KEPT_PLAIN):
+        between("kept", None, kept, FA_KEPT_PLAIN, FA_KEPT_FLOAT16)
+        self.kept = kept
         self.key = key
         self.value = value
         self.panels = panels
@@ -227,12 +234,18 @@ cdef class Keys:
             between("positions", None, self.positions, 0, INT64_MAX)
 
     cdef int64_t read(self, int kind, int least, int most, int64_t batch, int64_t width, fa_sizes *k, fa_sizes *v,
-                      fa_strides3 *key_strides, fa_strides3 *value_strides) except -1:
+                      fa_strides3 *key_strides, fa_strides3 *value_strides, bint narrow=False) except -1:
         """Check what all calls read, and fill sizes, k.T with that of positions, and strides; returns how many entries
-        the memory has."""
+        the memory has. narrow: the call reads rows of narrower types."""
         cdef int64_t entries, positions = self.positions
+        cdef int64_t more = FA_SCALE_BYTES if self.kept == FA_KEPT_INT8 else 0
+        if self.kept != FA_KEPT_PLAIN:
+            same("keys", "narrower types, for float32 alone", narrow and kind == cnp.NPY_FLOAT32, 1)
+            kind = cnp.NPY_INT8 if self.kept == FA_KEPT_INT8 else cnp.NPY_UINT16
         tensor(self.key, "key", kind, least, most, k)
         tensor(self.value, "value", kind, least, most, v)
+        k.D -= more
+        v.D -= more
         between("query", "features", width, 0, FA_WIDEST)
         between("value", "features", v.D, 0, FA_WIDEST)
         same("key", "features", k.D, width)

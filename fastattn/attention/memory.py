@@ -7,6 +7,7 @@ import numpy as np
 
 from fastattn._arrays import Array, cast, is_half, narrowed, row_array, widened
 from fastattn._kernels import core
+from fastattn._kernels.narrow import SCALE_BYTES, rows_of_int8, rows_widened
 from fastattn._numbers import check_flag
 from fastattn._relative import RelativeBias
 from fastattn.attention.arguments import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory", "prepare"]
 
-_FLOAT32 = np.dtype(np.float32)
+_FLOAT32, _INT8 = np.dtype(np.float32), np.dtype(np.int8)
 _NDARRAY = np.ndarray
 
 
@@ -66,8 +67,8 @@ def prepare(
     mask : bool array, broadcastable to (..., 1, Tk) or (..., Tq, Tk), or function, optional
         True = may attend, for every query that will come.
     storage : dtype, optional
-        The element type in which keys, projected where the score does so, and values are kept: that of `key`, or, of
-        float32, ``np.float16`` or ``ml_dtypes.bfloat16``, or, of a half type, ``np.float32``.
+        The element type in which keys, projected where the score does so, and values are kept: that of `key`; of
+        float32, ``np.float16``, ``ml_dtypes.bfloat16`` or ``np.int8``; of a half type, ``np.float32`` or ``np.int8``.
 
     Returns
     -------
@@ -84,8 +85,17 @@ def prepare(
     are kept in float32, but for bfloat16 where there is a matrix unit for it and the score is a product.
 
     With `storage` a half type they are rounded to it, to nearest even, infinite beyond its largest number, and take
-    half the memory of float32. Queries and contexts stay of the type of `key`. It saves no time: every call of `attend`
-    makes a copy in float32, but for bfloat16 queries on a matrix unit.
+    half the memory of float32. With ``np.int8`` each row of a head, of a key as of a value, is kept as ::
+
+        x ~ s q,   s = max |x| / 127,   q = x / s to the nearest whole number, |error| <= s / 2
+
+    one byte for each number and four for s, of which 17 bits are used, rounded up, so that s q is exact in float32.
+    Where max |x| is below 2^-119, s is a power of two and up to twice as large, or 2^-149. A row of zeros comes out as
+    it was; an infinity or a NaN stays where it is, and the other numbers of its row have max |x| / 126. Whatever else a
+    memory has makes no difference to a row.
+
+    Queries and contexts stay of the type of `key`. Kernels read rows as they are kept; with a normalizer other than
+    softmax, and with the kernels in Numba, every call of `attend` makes a copy in float32.
 
     Examples
     --------
@@ -134,13 +144,19 @@ def _stored(storage: object, dtype: np.dtype[Any]) -> np.dtype[Any]:
     try:
         stored = np.dtype(storage)  # type: ignore[call-overload]
     except TypeError:
-        hint = "pass np.float16, or ml_dtypes.bfloat16 of that package."
+        hint = "pass np.float16, np.int8, or ml_dtypes.bfloat16 of that package."
         raise DTypeError(describe("storage", "an element type", repr(storage), hint)) from None
-    if stored != dtype and not (is_half(stored) and dtype == _FLOAT32) and not (is_half(dtype) and stored == _FLOAT32):
-        beside = "float16, bfloat16 or " if dtype == _FLOAT32 else "float32 or " if is_half(dtype) else ""
+    of_float32 = dtype == _FLOAT32 and _is_narrow(stored)
+    if stored != dtype and not of_float32 and not (is_half(dtype) and stored in (_FLOAT32, _INT8)):
+        beside = "float16, bfloat16, int8 or " if dtype == _FLOAT32 else "float32, int8 or " if is_half(dtype) else ""
         hint = "convert key and value first, for a memory of another type."
         raise UnsupportedError(describe("storage", f"{beside}{dtype}, the dtype of key", stored, hint))
     return stored
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Whether what is kept in it is computed with in float32."""
+    return dtype == _INT8 or is_half(dtype)
 
 
 def _memory_mask(value: object, axes: int, batch: int, keys: int) -> Array:
@@ -163,6 +179,8 @@ class Memory:
     ----------
     shape : tuple of int
         Of the keys without their width: (Tk,), (B, Tk) or (B, Hk, Tk).
+    nbytes : int
+        Bytes of the keys and values as they are kept, with what is packed of them and with the space for more.
     """
 
     __slots__ = (
@@ -184,7 +202,7 @@ class Memory:
     ) -> None:
         self._score = score
         # The half type that queries and contexts are of; keys and values are of float32 or, if they are kept so, of
-        # a half type, whatever that of queries is.
+        # a half type or rows of int8 with their scales, whatever that of queries is.
         self._half = half
         self._modifier = modifier
         self._allow = allow
@@ -200,12 +218,15 @@ class Memory:
         self._shared = True  # key and value are the caller's
         self._end = [key.shape[-2]]  # positions written in the storage, of all memories that share it
         self._form: Array | None = None
-        keys = core.unit(score.project_key(key))
-        if stored is not None and is_half(stored):
-            keys, value = _rounded_to(stored, keys), _rounded_to(stored, value)
-        self._keys, self._values = _four_axes(keys), _four_axes(value)
-        # None where there is a table, or keys are kept as they came.
-        self._packed_keys: Array | None = None if self._kept else packed_keys(self._score, self._keys, 0, self._tk)
+        self._keep(_four_axes(core.unit(score.project_key(key))), _four_axes(value), stored)
+
+    def _keep(self, keys: Array, values: Array, stored: np.dtype[Any] | None) -> None:
+        if stored is not None and _is_narrow(stored):
+            keys, values = _kept_as(stored, keys), _kept_as(stored, values)
+        self._keys, self._values = keys, values
+        self._packed_keys: Array | None = None  # where there is a table, or keys are not of what is computed with
+        if self._table is None and not self._kept:
+            self._packed_keys = packed_keys(self._score, keys, 0, self._tk)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -214,9 +235,19 @@ class Memory:
         return (self._tk,) if self._ndim == 2 else (full[0], self._tk) if self._ndim == 3 else full
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that keys and values take."""
+        arrays = (self._keys, self._values, self._packed_keys)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
     def _kept(self) -> bool:
-        """Whether keys and values are of a half type."""
-        return is_half(self._keys.dtype)
+        """Whether keys and values are of a type that is not computed with."""
+        return _is_narrow(self._keys.dtype)
+
+    @property
+    def _value_width(self) -> int:
+        return self._values.shape[-1] - (SCALE_BYTES if self._values.dtype == _INT8 else 0)
 
     @property
     def _real(self) -> np.dtype[Any]:
@@ -336,26 +367,32 @@ class Memory:
         if self._lengths is not None or extra is not options.bias:
             # The lengths were checked when the memory was made, and are nobody else's.
             options = options.replace(extra, self._lengths)
-        values, table, tiled = self._values, self._table, False
+        values, table, tiled, as_kept = self._values, self._table, False, 0
         if kept:
             other = sparse is not None or score.projects
-            tiled = half is not None and on_tiles(half, self._width, of_kernel, factor, options, other)
-            keys, values = (x.view(np.uint16) if tiled else widened(x) for x in (keys, values))
+            as_given = half is not None and keys.dtype == half
+            tiled = as_given and on_tiles(keys.dtype, self._width, of_kernel, factor, options, other)
+            as_kept = 0 if tiled or sparse is not None else core.KEPT.get(keys.dtype.name, 0)
+        if table is not None and (sparse is not None or (kept and not as_kept)):
+            # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
+            # brought together for them, and for a copy in float32, for which rows that none names have no numbers.
+            at = np.arange(tk)[:, None]
+            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
+            table = None
+        if kept:
+            if not tiled and not as_kept:
+                keys, values = _computed(keys[:, :, :tk]), _computed(values[:, :, :tk])
+            elif keys.dtype != _INT8:
+                keys, values = keys.view(np.uint16), values.view(np.uint16)
             projected = inputs.view(np.uint16) if tiled else projected
         beams = self._beams
         if beams > 1 and options.only_lengths and sparse is None and query.shape[-2] == 1 and out is None:
             # They are computed as that many queries of one batch entry: keys and values are read once for all.
-            found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse)
+            found = self._attend_beams(projected, keys, values, of_kernel, factor, return_weights, return_lse, as_kept)
             return handed_back(asked, out, found if half is None else _rounded(found, half))
-        if table is not None and (sparse is not None or tiled):
-            # Kernels of sparse weights read every key several times, and those on tiles know no table: what it names is
-            # brought together for them.
-            at = np.arange(tk)[:, None]
-            keys, values = (np.ascontiguousarray(np.moveaxis(x[table, :, at], 0, 2)) for x in (keys, values))
-            table = None
-        stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk)
+        stored = core.Keys(keys, values, self._packed_keys, self._rows, table, tk, as_kept)
         call = core.Call(projected, stored, of_kernel, factor, options, sparse)
-        shape = (*rows, self._values.shape[-1])
+        shape = (*rows, self._value_width)
         if out is None:
             context = target = allocate("context", shape, query.dtype)
         else:
@@ -388,6 +425,7 @@ class Memory:
         factor: float,
         weights: bool,
         lse: bool,
+        kept: int,
     ) -> Array | AttentionOutput:
         beams, lengths = self._beams, self._lengths
         assert self._rows is not None
@@ -398,9 +436,9 @@ class Memory:
 
         entries = np.ascontiguousarray(self._rows[::beams])
         options = core.Options(key_lengths=None if lengths is None else np.ascontiguousarray(lengths[::beams]))
-        stored = core.Keys(keys, values, self._packed_keys, entries, None, self._tk)
+        stored = core.Keys(keys, values, self._packed_keys, entries, None, self._tk, kept)
         call = core.Call(together(query), stored, score, factor, options)
-        context = allocate("context", (*rows, self._values.shape[-1]), query.dtype)
+        context = allocate("context", (*rows, self._value_width), query.dtype)
         heads = math.prod(rows) // len(query)
         real = _FLOAT32 if query.dtype == np.uint16 else query.dtype
         found = allocate("weights", (batch, heads, beams, self._tk), real) if weights else None
@@ -436,9 +474,7 @@ class Memory:
 
     def _at(self, index: Array) -> "Memory":
         """As `select`, for rows that were checked."""
-        other: Memory = object.__new__(Memory)
-        for name in self.__slots__:
-            setattr(other, name, getattr(self, name))
+        other = self._again()
         other._form = None
         if self._table is not None:
             other._table = np.ascontiguousarray(self._table[:, index])
@@ -448,6 +484,35 @@ class Memory:
         other._lengths = None if self._lengths is None else np.ascontiguousarray(self._lengths[index])
         if self._mask is not None and self._mask.ndim == self._ndim and self._mask.shape[0] != 1:
             other._mask = self._mask[index]
+        return other
+
+    def stored(self, storage: object) -> "Memory":
+        """Return this memory kept in another element type; this one does not change.
+
+        Parameters
+        ----------
+        storage : dtype
+            As for `prepare`, of which the result is, where nothing was rounded before, that of the same `storage`.
+
+        Returns
+        -------
+        Memory
+            What it is extended by is kept in that type too.
+
+        Examples
+        --------
+        >>> import numpy as np, fastattn
+        >>> states = np.ones((2, 50, 60), np.float32)
+        >>> fastattn.prepare(states, states).stored(np.int8).nbytes / (2 * states.nbytes)
+        0.26666666666666666
+        """
+        stored, other = _stored(storage, self._dtype), self._again()
+        if stored != self._keys.dtype:
+            keys, values = (x[:, :, : self._tk] for x in (self._keys, self._values))
+            if self._kept:
+                keys, values = _computed(keys), _computed(values)
+            other._shared, other._end = False, [self._tk]
+            other._keep(keys, values, stored)
         return other
 
     def append(self, key: Array, value: Array) -> "Memory":
@@ -473,7 +538,7 @@ class Memory:
         if key.dtype.char != self._dtype.char:
             expected = f"{self._dtype}, the dtype of the memory"
             raise DTypeError(describe("key", expected, key.dtype, cast("key", key, self._dtype)))
-        for name, array, width in (("key", key, self._width), ("value", value, self._values.shape[-1])):
+        for name, array, width in (("key", key, self._width), ("value", value, self._value_width)):
             if array.ndim != self._ndim or array.shape[-1] != width or array.shape[:-2] != self.shape[:-1]:
                 expected = f"shape ({', '.join(map(str, (*self.shape[:-1], 'T', width)))})"
                 raise ShapeError(
@@ -482,11 +547,11 @@ class Memory:
         if self._lengths is not None or (self._mask is not None and self._mask.ndim and self._mask.shape[-1] != 1):
             hint = "pass mask= to attend() instead, which may have the new length."
             raise UnsupportedError(describe("append", "a memory without key_lengths and mask", "one with them", hint))
-        if self._half is not None and (self._score.projects or not self._kept):
+        if self._half is not None and (self._score.projects or self._keys.dtype != self._half):
             key, value = widened(key), widened(value)
         projected = core.unit(self._score.project_key(key))
         if self._kept:
-            projected, value = (_rounded_to(self._keys.dtype, x) for x in (projected, value))
+            projected, value = (_kept_as(self._keys.dtype, x) for x in (projected, value))
         new, batch, tk = _four_axes(projected), self._batch, self._tk
         total = tk + key.shape[-2]
         if self._shared or self._end[0] != tk or total > self._keys.shape[2] or batch > len(self._keys):
@@ -528,10 +593,13 @@ class Memory:
         >>> memory.shape, longer.shape
         ((2, 5), (2, 6))
         """
+        return self._again().append(key, value)
+
+    def _again(self) -> "Memory":
         other: Memory = object.__new__(Memory)
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        return other.append(key, value)
+        return other
 
     def _own(self, capacity: int) -> None:
         """Move to storage of this memory alone, in its own batch order, with room for `capacity` positions."""
@@ -596,8 +664,16 @@ class Memory:
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype}{kept})"
 
 
-def _rounded_to(half: np.dtype[Any], array: Array) -> Array:
-    return array if array.dtype == half else narrowed(array, half)
+def _kept_as(stored: np.dtype[Any], array: Array) -> Array:
+    """Return an array of float32, or already of the half type, in a narrow type."""
+    if stored == _INT8:
+        return rows_of_int8(array)
+    return array if array.dtype == stored else narrowed(array, stored)
+
+
+def _computed(array: Array) -> Array:
+    """Return what `_kept_as` returned in float32."""
+    return rows_widened(array) if array.dtype == _INT8 else widened(array)
 
 
 def _rounded(found: Any, half: np.dtype[Any]) -> Any:

@@ -11,7 +11,18 @@ from fastattn.errors import FastattnError
 if TYPE_CHECKING:
     from fastattn.seq2seq.translate import Translator
 
-__all__ = ["Commands", "add_command", "add_model", "at_least", "inference", "model_of", "number_from", "path", "share"]
+__all__ = [
+    "Commands",
+    "add_cache",
+    "add_command",
+    "add_model",
+    "at_least",
+    "inference",
+    "model_of",
+    "number_from",
+    "path",
+    "share",
+]
 
 Commands = Any  # argparse keeps the type of what add_subparsers returns to itself
 
@@ -47,6 +58,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--ensemble", type=path, action="append", default=[], metavar="MODEL",
         help="another model of the same vocabularies, searched together with the first (may be given again)",
     )  # fmt: skip
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the type of a search's caches."""
+    parser.add_argument(
+        "--cache", choices=("float32", "bfloat16", "int8"), help="type of a Transformer's cached keys and values"
+    )
 
 
 def model_of(options: argparse.Namespace) -> "Translator":

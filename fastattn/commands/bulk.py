@@ -12,7 +12,7 @@ __all__ = ["add_bulk", "bulk"]
 _TAKEN = {
     "beam": "beam", "length_penalty": "length_penalty", "coverage_penalty": "coverage_penalty",
     "max_length": "max_length", "prefix": "prefix", "forbid": "forbid", "allow": "allow",
-    "replace_unknown": "replace",
+    "cache": "cache", "replace_unknown": "replace",
 }  # fmt: skip
 _OF_LINES = ("best", "prefixes", "alternatives", "sample", "temperature", "top_k", "top_p", "weights", "json")
 _OWN = ("engine", "workers", "threads", "address", "timeout", "column", "block")

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from fastattn._printing import emit, say, show
-from fastattn.commands.arguments import Commands, add_command, add_model, inference, model_of, path
+from fastattn.commands.arguments import Commands, add_cache, add_command, add_model, inference, model_of, path
 from fastattn.commands.lines import add_pairs, pairs_of
 from fastattn.commands.outputs import check_output
 
@@ -37,6 +37,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--metric", nargs="+", choices=_METRICS, metavar="NAME", help=f"some of {', '.join(_METRICS)}")
     parser.add_argument("--group", action="store_true", help="pairs of the same source are several references of one")
     parser.add_argument("--beam", type=inference("beam"), metavar="N", help="sentences kept at every step; 1 is greedy")
+    add_cache(parser)
     parser.add_argument("--translations", type=path, metavar="FILE", help="write the translations there")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         if cut:
             longer = f"{cut} of {len(sources)} sources are longer than the {most} tokens"
             say(f"fastattn evaluate: {longer} for which the model has positions; only their beginnings are translated")
-    outputs = translator.translate(sources, beam=options.beam)
+    outputs = translator.translate(sources, beam=options.beam, cache=options.cache)
     if options.translations:
         options.translations.write_text("".join(f"{output}\n" for output in outputs), encoding="utf-8")
     scores = evaluate(outputs, references, translator.target_vocabulary, metrics)

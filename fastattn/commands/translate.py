@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastattn._printing import emit, say
 from fastattn.commands.arguments import (
     Commands,
+    add_cache,
     add_command,
     add_model,
     at_least,
@@ -67,6 +68,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--prefixes", type=path, metavar="FILE", help="the same for each line, on the lines of a file")
     for name, about in {"forbid": "a token that is not chosen", "allow": "one of the only tokens that are"}.items():
         parser.add_argument(_flag(name), action="append", metavar="TOKEN", help=f"{about} (may be given again)")
+    add_cache(parser)
     parser.add_argument(
         "--alternatives", type=inference("beam"), metavar="N",
         help="N translations of each line that differ in their first token, or the first after the prefix",
@@ -149,7 +151,7 @@ def _flag(name: str) -> str:
 def _translated(
     translator: "Translator", texts: Sequence[str], prefix: Sequence[str], options: argparse.Namespace, first: int
 ) -> "Sequence[Sequence[Translation]]":
-    every: Any = {"max_length": options.max_length, "forbid": options.forbid, "allow": options.allow}
+    every: Any = {name: getattr(options, name) for name in ("max_length", "forbid", "allow", "cache")}
     searching: Any = {
         "beam": options.beam, "length_penalty": options.length_penalty, "coverage_penalty": options.coverage_penalty,
     }  # fmt: skip

@@ -44,10 +44,12 @@ _ADDED: dict[str, dict[str, Any]] = {
     "align": {"links": ""},
 }
 _OPTIONS = {
-    "translate": ("beam", "length_penalty", "coverage_penalty", "max_length", "prefix", "forbid", "allow", "replace"),
+    "translate": (
+        "beam", "length_penalty", "coverage_penalty", "max_length", "prefix", "forbid", "allow", "cache", "replace",
+    ),
     "score": (),
     "align": ("words",),
-}
+}  # fmt: skip
 
 _LOCK = threading.Lock()  # of this process' models: a call uses all threads, a second one at once would gain nothing
 _LOADED: dict[tuple[str, ...], Translator] = {}  # by checksums; an engine that pickles for each task loads once
@@ -82,8 +84,8 @@ class Predictor:
         Whether a worker is refused whose instruction-set level is not that of the process in which this was made:
         bits are the same on one level, and may differ in the last place on another.
     options
-        Of "translate": `beam`, `length_penalty`, `coverage_penalty`, `max_length`, `prefix`, `forbid`, `allow` and
-        `replace` of `fastattn.seq2seq.Translator.search`. Of "align": `words` of `alignments`.
+        Of "translate": `beam`, `length_penalty`, `coverage_penalty`, `max_length`, `prefix`, `forbid`, `allow`,
+        `cache` and `replace` of `fastattn.seq2seq.Translator.search`. Of "align": `words` of `alignments`.
 
     Raises
     ------

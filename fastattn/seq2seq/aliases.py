@@ -86,6 +86,7 @@ _OTHERS = {
     "beam": ("beam_size", "beams", "num_beams", "beam_width", "n_beams", "beam_search", "k"),
     "length_penalty": ("lenpen", "alpha", "length_alpha", "beam_alpha", "normalize", "len_penalty"),
     "coverage_penalty": ("covpen",),
+    "cache": ("kv_cache_dtype", "cache_dtype", "kv_cache", "cache_implementation", "kv_cache_quant_algo"),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from fastattn.seq2seq.schema import Section, setting
 from fastattn.seq2seq.text.vocabulary import PUNCTUATED, Kind
 from fastattn.seq2seq.text.words import Form
 
-__all__ = ["MOST_TOKENS", "PATHS", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
+__all__ = ["MOST_TOKENS", "PATHS", "Cache", "DataConfig", "InferenceConfig", "TrainingConfig", "VocabularyConfig"]
 
 # Of a translation: a search that keeps a beam of 5 for so many steps is done, in minutes and in some tens of megabytes.
 MOST_TOKENS = 100_000
@@ -242,6 +242,9 @@ class TrainingConfig(Section, section="training"):
             raise ConfigError(describe_file("training.lowest", got, "it is the rate at the end; 0 is usual."))
 
 
+Cache = Literal["float32", "bfloat16", "int8"]
+
+
 @dataclass(frozen=True)
 class InferenceConfig(Section, section="inference"):
     """How a trained model is used, unless the command says otherwise.
@@ -259,6 +262,10 @@ class InferenceConfig(Section, section="inference"):
         then, as only then no longer sentence can be better.
     forbid, allow : tuple of str
         Tokens of the target vocabulary that are not chosen, and the only ones that are, if there are some.
+    cache : str
+        Element type in which a Transformer keeps keys and values while it searches: "float32", in which it computes;
+        "bfloat16", half the bytes; "int8", with a scale for each position and head, little more than a quarter
+        (`fastattn.prepare`, storage).
     """
 
     beam: int = setting(5, least=1, most=1000)
@@ -268,3 +275,4 @@ class InferenceConfig(Section, section="inference"):
     max_length: int = setting(200, least=1, most=MOST_TOKENS)
     forbid: tuple[str, ...] = setting(())
     allow: tuple[str, ...] = setting(())
+    cache: Cache = "float32"

@@ -18,6 +18,7 @@ from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search.alignment import links, word_numbers
 from fastattn.seq2seq.search.beam import Beams, beam_search, beam_steps
 from fastattn.seq2seq.search.decoding import Hypothesis, attended, greedy, replace_unknown, sample, score_pairs
+from fastattn.seq2seq.sections import Cache
 from fastattn.seq2seq.text.batches import Batch, group, pad, sample_seeds
 from fastattn.seq2seq.text.encoding import encode
 from fastattn.seq2seq.text.vocabulary import EOS, SPECIAL, UNK, Vocabulary
@@ -202,7 +203,7 @@ class Translator:
         self.tokens_per_batch = check_size("tokens_per_batch", tokens_per_batch)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         try:
-            self._limits(None, None, None)  # what the configuration says of tokens is of these vocabularies
+            self._limits(None, None, None, None)  # what the configuration says of tokens is of these vocabularies
         except ArgumentError as error:
             raise ConfigError(" ".join(f"inference.{error}".splitlines())) from None
 
@@ -223,12 +224,13 @@ class Translator:
         prefix: str | Iterable[str] = "",
         forbid: Sequence[str] | None = None,
         allow: Sequence[str] | None = None,
+        cache: Cache | None = None,
         replace: bool = False,
     ) -> list[str]:
         """Return the best translation of each text; parameters are those of `search`."""
         found = self.search(texts, beam=beam, length_penalty=length_penalty, coverage_penalty=coverage_penalty,
                             max_length=max_length, prefix=prefix, forbid=forbid, allow=allow,
-                            replace=replace)  # fmt: skip
+                            cache=cache, replace=replace)  # fmt: skip
         return [several[0].text for several in found]
 
     def search(
@@ -243,6 +245,7 @@ class Translator:
         prefix: str | Iterable[str] = "",
         forbid: Sequence[str] | None = None,
         allow: Sequence[str] | None = None,
+        cache: Cache | None = None,
         weights: bool = False,
         replace: bool = False,
         layers: bool = False,
@@ -267,6 +270,8 @@ class Translator:
         forbid, allow : sequence of str, optional
             Tokens of the target vocabulary that are not chosen, ``"<unk>"`` for one; and the only ones that are, if
             there are some. A prefix may have others.
+        cache : {"float32", "bfloat16", "int8"}, optional
+            Element type in which a Transformer keeps keys and values: see `InferenceConfig`.
         weights : bool
             Whether to return the attention weights.
         replace : bool
@@ -282,7 +287,7 @@ class Translator:
         weights, replace = check_flag("weights", weights), check_flag("replace", replace)
         layers, keep = check_flag("layers", layers), weights or replace
         size, more = self._settings(beam, best, length_penalty, coverage_penalty)
-        every = self._limits(max_length, forbid, allow)
+        every = self._limits(max_length, forbid, allow, cache)
         texts = list(strings("texts", texts))
         beginnings = self._beginnings(prefix, len(texts))
 
@@ -312,6 +317,7 @@ class Translator:
         prefix: str | Iterable[str] = "",
         forbid: Sequence[str] | None = None,
         allow: Sequence[str] | None = None,
+        cache: Cache | None = None,
         weights: bool = False,
     ) -> list[Translation]:
         """Return a translation of each text, drawn at random.
@@ -323,12 +329,12 @@ class Translator:
             What is drawn for a text is a function of the text, the seed, and its place: `first` for the first one.
         temperature, top_k, top_p
             See `fastattn.seq2seq.sample`.
-        max_length, prefix, forbid, allow
+        max_length, prefix, forbid, allow, cache
             As for `search`.
         weights : bool
             Whether to return the attention weights.
         """
-        every, first = self._limits(max_length, forbid, allow), check_size("first", first, least=0)
+        every, first = self._limits(max_length, forbid, allow, cache), check_size("first", first, least=0)
         texts = list(strings("texts", texts))
         beginnings = self._beginnings(prefix, len(texts))
         check_size("seed", seed, least=0)
@@ -355,6 +361,7 @@ class Translator:
         max_length: int | None = None,
         forbid: Sequence[str] | None = None,
         allow: Sequence[str] | None = None,
+        cache: Cache | None = None,
     ) -> list[Translation]:
         """Return translations of a text that go different ways at one place: after a prefix.
 
@@ -365,7 +372,7 @@ class Translator:
             What all of them begin with.
         best : int
             How many: each continues with another of the most probable next tokens, or with the end.
-        beam, length_penalty, coverage_penalty, max_length, forbid, allow
+        beam, length_penalty, coverage_penalty, max_length, forbid, allow, cache
             Of the search that completes each of them; as for `search`.
 
         Returns
@@ -375,7 +382,7 @@ class Translator:
         """
         [start] = self._beginnings(string("prefix", prefix), 1)
         size, more = self._settings(beam, 1, length_penalty, coverage_penalty)
-        best, every = check_size("best", best), self._limits(max_length, forbid, allow)
+        best, every = check_size("best", best), self._limits(max_length, forbid, allow, cache)
 
         def find(ids: Array, lengths: Array, rows: Array) -> list[list[Hypothesis]]:
             one_more = {**every, "limit": len(start) + 1}
@@ -456,13 +463,14 @@ class Translator:
         length_penalty: float | None = None,
         coverage_penalty: float | None = None,
         max_length: int | None = None,
+        cache: Cache | None = None,
     ) -> "Iterator[TranslationStep]":
         """Translate as `search` does, and show every step: for each token the attention weights it was found with.
 
         Parameters
         ----------
         texts : iterable of str
-        beam, best, length_penalty, coverage_penalty, max_length
+        beam, best, length_penalty, coverage_penalty, max_length, cache
             As for `search`.
 
         Returns
@@ -491,7 +499,7 @@ class Translator:
         size, more = self._settings(beam, best, length_penalty, coverage_penalty)
         if size == 1:  # the most probable token each time
             more = {"length_penalty": 0.0, "coverage_penalty": 0.0}
-        more |= self._limits(max_length, None, None)
+        more |= self._limits(max_length, None, None, cache)
         return self._stream(list(strings("texts", texts)), size, best, more)
 
     def _stream(self, texts: list[str], size: int, best: int, more: dict[str, Any]) -> "Iterator[TranslationStep]":
@@ -574,13 +582,14 @@ class Translator:
         """Return what is given in place of a setting of the configuration, or that setting."""
         return getattr(self.config.inference, name) if given is None else argument(InferenceConfig, name, given)
 
-    def _limits(self, max_length: object, forbid: object, allow: object) -> dict[str, Any]:
-        """Return what all searches are told: the limit, and which ids they may choose."""
+    def _limits(self, max_length: object, forbid: object, allow: object, cache: object) -> dict[str, Any]:
+        """Return what all searches are told: the limit, which ids they may choose, and what they keep caches in."""
         allowed = self._tokens("allow", self._setting("allow", allow))
         return {
             "limit": self._setting("max_length", max_length),
             "forbid": self._tokens("forbid", self._setting("forbid", forbid)),
             "allow": allowed or None,
+            "cache": self._setting("cache", cache),
         }
 
     def _beginnings(self, prefix: str | Iterable[str], count: int) -> list[list[int]]:

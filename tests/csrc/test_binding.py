@@ -34,7 +34,7 @@ ON_TILES = core.gemm_parts_bytes(ones(1), D, DV) > 0  # at the levels amx and am
 
 def keys(given):
     """What `core.Keys` takes, out of the arguments of a call."""
-    names = ("key", "value", "panels", "rows", "table", "positions")
+    names = ("key", "value", "panels", "rows", "table", "positions", "kept")
     return core.Keys(**{name: given.pop(name) for name in names if name in given})
 
 
@@ -224,6 +224,13 @@ def rows_of(*names):
     return {**{name: ones(4, 5) for name in names}, "rows": 4, "columns": 5}
 
 
+def narrow(name, **changes):
+    """Arguments of a call whose keys and values are rows of a narrower type."""
+    dtype, more = (np.int8, 4) if name == "int8" else (np.uint16, 0)
+    rows = {"key": ones(B, HK, TK, D + more, dtype=dtype), "value": ones(B, HK, TK, DV + more, dtype=dtype)}
+    return attention(**{**rows, "panels": None, "kept": core.KEPT[name], **changes})
+
+
 SPARSE = {"vector": None, "score": 0, "alpha": ones(H, dtype=np.float64)}
 
 # Every function and method that reads or writes arrays: how to call it, and which arrays it writes.
@@ -234,6 +241,8 @@ CALLS = {
         lambda: attention(panels=None, rows=None, table=np.full((TK, B), B - 1)),
         "",
     ),
+    "Call.int8": (lambda: run("Call", forward_outputs), lambda: narrow("int8"), ""),
+    "Call.float16": (lambda: run("Call", forward_outputs), lambda: narrow("float16"), ""),
     "Call.sparse": (lambda: run("Call", forward_outputs), lambda: attention(panels=None, **SPARSE), ""),
     "Call.forward": (lambda: made("Call", attention()).forward, forward_outputs, "context weights lse row_max row_sum"),
     "Call.backward": (
@@ -473,9 +482,9 @@ def swapped(array):
 def spoilt(array):
     """Yield what is wrong, and an array of the same shape, or nearly so, that is wrong in this way."""
     kind = array.dtype.char
-    other = {"f": "d", "d": "f", "l": "i", "q": "i", "L": "l", "Q": "l", "?": "b", "B": "b"}[kind]
+    other = {"f": "d", "d": "f", "l": "i", "q": "i", "L": "l", "Q": "l", "?": "b", "B": "b", "b": "B", "H": "h"}[kind]
     yield "another dtype", array.astype(other)
-    if kind not in "?B":
+    if kind not in "?Bb":
         yield "swapped bytes", swapped(array)
         space = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
         space[...] = array
@@ -709,6 +718,24 @@ def test_functions_of_rows_are_of_the_type_and_have_buffers_for_themselves():
     call = core.Call(*arrays, core.KernelNormalizer(functions=alone))
     with pytest.raises(ShapeError):
         call.sparse_backward(ones(3, 4), None, ones(3, 4), ones(5, 4), ones(5, 4), None, None, None, None)
+
+
+def test_rows_of_narrower_types_are_for_forward_calls_of_float32():
+    double = {name: ones(*np.shape(value), dtype=np.float64) for name, value in attention().items()
+              if name in ("query", "vector", "bias")}  # fmt: skip
+    for name in core.KEPT:
+        call = made("Call", narrow(name, rows=None, vector=ones(D)))
+        with pytest.raises(ShapeError):
+            call.backward(**arguments("Call.backward"))
+        for wrong in ({"panels": panels(ones(B, HK, TK, D))}, {**SPARSE, "bias": None, "seeds": None}, double):
+            with pytest.raises((ShapeError, ArgumentError)):
+                made("Call", narrow(name, **wrong))
+    for number in (-1, len(core.KEPT) + 1):
+        with pytest.raises(ArgumentError):
+            made("Call", narrow("int8", kept=number))
+    key, value = ones(B, TK, D, dtype=np.uint16), ones(B, TK, DV, dtype=np.uint16)
+    with pytest.raises(ShapeError):
+        made("Steps", steps(key=key, value=value, kept=core.KEPT["float16"]))
 
 
 def test_functions_and_blocks_are_those_of_the_call():

@@ -82,6 +82,22 @@ def run(family, dtype, edge):
         assert np.isfinite(backward(d_context).query).all()
 
 
+def run_kept(dtype, edge):
+    """Rows of narrower types: sizes 1 to 70 of keys and values, for one query and for several; dtype names it."""
+    arenas = [Arena(40) for _ in range(2)]
+    rng, more = np.random.default_rng(0), 4 * (dtype == "int8")
+    kind = np.int8 if more else np.uint16
+    for d, dv, tq in [*((d, 3, 1) for d in range(1, 71)), *((3, dv, 9) for dv in range(1, 71)), (5, 2, 1)]:
+        print(d, dv, tq, flush=True)
+        rows = [np.zeros((2, 1, 7 if d != 5 else 577, width + more), kind) for width in (d, dv)]
+        key, value = (arena.place(x, edge) for arena, x in zip(arenas, rows))
+        query, context = rng.standard_normal((2, 1, tq, d)).astype("f4"), np.ones((2, 1, tq, dv), "f4")
+        for table in (None, np.ones((key.shape[2], 2), np.int64)):
+            keys = core.Keys(key, value, table=table, kept=core.KEPT[dtype])
+            core.Call(query, keys, core.KernelScore(0), 1.0, core.Options()).forward(context, None, None, None, None)
+            assert not context.any()
+
+
 def run_training(dtype, edge):
     """Every size of a row from 1 to 70 for the kernels that layers and optimizers are made of."""
     arenas = [Arena(16) for _ in range(6)]
@@ -264,6 +280,6 @@ if __name__ == "__main__":
         planted()
     else:
         others = {"training": run_training, "recurrent": run_recurrent, "steps": run_steps,
-                  "monotonic": run_monotonic}  # fmt: skip
+                  "monotonic": run_monotonic, "kept": run_kept}  # fmt: skip
         others[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in others else run(*sys.argv[1:])
         print("done")

@@ -33,6 +33,7 @@ from fastattn._kernels.numba.products import (
     set_parts,
 )
 from fastattn._kernels.numba.records import (
+    KEPT,
     SCORES,
     Chunks,
     Features,
@@ -62,6 +63,7 @@ from fastattn._kernels.numba.training import (
 )
 
 __all__ = [
+    "KEPT",
     "SCORES",
     "Call",
     "Chunks",

@@ -20,11 +20,12 @@ from fastattn._kernels.numba.checks import (
 from fastattn.errors import UnsupportedError, describe
 
 __all__ = [
-    "SCORES", "Chunks", "Features", "KernelFunctions", "KernelMask", "KernelNormalizer", "KernelScore", "Keys",
+    "KEPT", "SCORES", "Chunks", "Features", "KernelFunctions", "KernelMask", "KernelNormalizer", "KernelScore", "Keys",
     "Options", "Sequences", "refused",
 ]  # fmt: skip
 
 SCORES = {"dot": 0, "additive": 1, "l1": 2, "pairwise": 3}
+KEPT: dict[str, int] = {}  # types of a memory's rows that calls read as they are kept: none
 DOT, ADDITIVE, PAIRWISE = SCORES["dot"], SCORES["additive"], SCORES["pairwise"]
 
 
@@ -207,7 +208,9 @@ class Keys:
         rows: Array | None = None,
         table: Array | None = None,
         positions: int | None = None,
+        kept: int = 0,
     ) -> None:
+        between("kept", None, kept, 0, 0)
         self.key, self.value, self.panels, self.rows, self.table = key, value, panels, rows, table
         self.positions = -1 if positions is None else between("positions", None, positions, 0, MOST)
 

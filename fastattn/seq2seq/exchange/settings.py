@@ -199,4 +199,6 @@ def differences(config: InferenceConfig) -> list[str]:
         found.append("length_norm: theirs is the length itself, so that other translations may be the best")
     if config.coverage_penalty:
         found.append("coverage_penalty: theirs has none")
+    if config.cache != "float32":
+        found.append(f"cache: theirs are of the type that they compute in, not of {config.cache}")
     return found

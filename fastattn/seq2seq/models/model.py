@@ -11,6 +11,7 @@ from fastattn import _reprs
 from fastattn._allocator import in_kept_memory
 from fastattn._arrays import Array, as_array, index_array, row_array
 from fastattn._numbers import number_in
+from fastattn.attention import Memory
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
 from fastattn.losses import cross_entropy, cross_entropy_vjp, log_softmax
@@ -64,6 +65,17 @@ class State:
         changes = {name: selected(value, index) for name, value in values.items()}
         return dataclasses.replace(self, **changes)
 
+    def stored(self, storage: object) -> Self:
+        """Return the state with its memories of keys and values kept in another element type, see `Memory.stored`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: _stored(value, storage) for name, value in values.items()})
+
+
+def _stored(value: Any, storage: object) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_stored(item, storage) for item in value)
+    return value.stored(storage) if isinstance(value, (Memory, State)) else value
+
 
 @dataclasses.dataclass(frozen=True)
 class Longest:
@@ -109,9 +121,12 @@ class Model(Layer):
         From features to the target vocabulary.
     attends : bool
         Whether its steps give attention weights.
+    caches : bool
+        Whether its states hold keys and values as objects `Memory`, which a search can keep in a narrower type.
     """
 
     attends: ClassVar[bool] = True
+    caches: ClassVar[bool] = False
     config: Any
     projection: Linear
 

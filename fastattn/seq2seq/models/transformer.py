@@ -252,6 +252,8 @@ class Transformer(Model):
     ((1, 12), (1, 2, 2))
     """
 
+    caches = True
+
     def __init__(
         self,
         config: TransformerConfig,

@@ -60,6 +60,9 @@ def check_inference(model: Model, config: Config) -> None:
     if config.inference.coverage_penalty and not model.attends:
         problem = f"kind {config.model.kind!r} has no attention, whose coverage it could be of"
         raise ConfigError(describe_file("inference.coverage_penalty", problem, "leave it out."))
+    if config.inference.cache != "float32" and not model.caches:
+        problem = f"kind {config.model.kind!r} keeps no keys and values of the tokens before, as Transformers do"
+        raise ConfigError(describe_file("inference.cache", problem, "leave it out."))
 
 
 def size_of(model: Model, config: Config) -> str:

@@ -13,8 +13,8 @@ from fastattn.errors import ArgumentError, describe
 from fastattn.seq2seq.models.model import Model
 from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search.constraints import Constraints
-from fastattn.seq2seq.search.decoding import Hypothesis, attended, check_limits, mean_of_heads
-from fastattn.seq2seq.sections import InferenceConfig
+from fastattn.seq2seq.search.decoding import Hypothesis, attended, begun, check_cache, check_limits, mean_of_heads
+from fastattn.seq2seq.sections import Cache, InferenceConfig
 from fastattn.seq2seq.text.vocabulary import BOS, EOS
 from fastattn.variants.protocol.checks import check_size
 
@@ -43,6 +43,7 @@ def beam_search(
     allow: Sequence[int] | None = None,
     prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
+    cache: Cache = "float32",
 ) -> list[list[Hypothesis]]:
     """Return for each source the best sentences that a beam search finds.
 
@@ -67,7 +68,7 @@ def beam_search(
         beta; needs a model with attention, whose heads are averaged.
     length_norm : {"wu", "length"}
         What alpha is the exponent of: ``(5 + |Y|) / 6``, or ``|Y|`` itself, with which 1 ranks by the mean of a token.
-    limit, forbid, allow, prefix, weights
+    limit, forbid, allow, prefix, weights, cache
         As for `greedy`.
 
     Returns
@@ -96,7 +97,7 @@ def beam_search(
     steps = beam_steps(
         model, source, source_lengths, size=size, best=best, length_penalty=length_penalty,
         coverage_penalty=coverage_penalty, length_norm=length_norm, limit=limit, forbid=forbid, allow=allow,
-        prefix=prefix, weights=weights,
+        prefix=prefix, weights=weights, cache=cache,
     )  # fmt: skip
     last = list(steps)[-1:]  # the same beams after each step
     return [beams.results(b) for beams in last for b in range(len(beams.lengths))]
@@ -117,11 +118,12 @@ def beam_steps(
     allow: Sequence[int] | None = None,
     prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool,
+    cache: Cache = "float32",
 ) -> Iterator["Beams"]:
     """Search as `beam_search`, and hand the beams out after each step."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
     constraints, weights = Constraints(model, limits, forbid, allow, prefix), check_flag("weights", weights)
-    size = check_size("size", size)
+    size, storage = check_size("size", size), check_cache(model, cache)
     length_penalty = argument(InferenceConfig, "length_penalty", length_penalty)
     coverage_penalty = argument(InferenceConfig, "coverage_penalty", coverage_penalty)
     length_norm = argument(InferenceConfig, "length_norm", length_norm)
@@ -136,7 +138,7 @@ def beam_steps(
         got = f"{length_penalty} for {int(limits.max())} tokens"
         raise ArgumentError(describe("length_penalty", "a factor of finite size", got, "1 is much already.")) from None
     beams = Beams(source_lengths, limits, size, best, length_penalty, coverage_penalty, weights, length_norm)
-    state: Any = model.encode(source, source_lengths)
+    state: Any = begun(model, source, source_lengths, storage)
     while True:
         log_probabilities, state, of_step = model.step(beams.tokens[-1], state)
         constraints.apply(log_probabilities, beams.of_rows(), len(beams.tokens) - 1)

@@ -14,18 +14,29 @@ import numpy as np
 from fastattn import _reprs
 from fastattn._arrays import Array, as_array
 from fastattn._numbers import check_flag, check_number
+from fastattn._optional import need
 from fastattn._strings import strings
 from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 from fastattn.functional import exp
 from fastattn.seq2seq.models.model import BatchLike, Model, check_sentences
 from fastattn.seq2seq.models.randomness import uniform
 from fastattn.seq2seq.models.sentences import check_batch
+from fastattn.seq2seq.schema import argument
 from fastattn.seq2seq.search.constraints import Constraints, check_numbers
-from fastattn.seq2seq.sections import MOST_TOKENS
+from fastattn.seq2seq.sections import MOST_TOKENS, Cache, InferenceConfig
 from fastattn.seq2seq.text.vocabulary import BOS, EOS, UNK
 from fastattn.variants.protocol.checks import check_kind, check_seeds, check_size
 
-__all__ = ["Hypothesis", "check_limits", "greedy", "replace_unknown", "sample", "score_pairs"]
+__all__ = [
+    "Hypothesis",
+    "begun",
+    "check_cache",
+    "check_limits",
+    "greedy",
+    "replace_unknown",
+    "sample",
+    "score_pairs",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ def greedy(
     allow: Sequence[int] | None = None,
     prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
+    cache: Cache = "float32",
 ) -> list[Hypothesis]:
     """Return for each source the sentence of which every token is the most probable one after those before it.
 
@@ -85,6 +97,9 @@ def greedy(
         log-probability.
     weights : bool
         Whether to keep the attention weights.
+    cache : {"float32", "bfloat16", "int8"}
+        Element type in which the keys and values of a Transformer are kept, those of the source and of the tokens so
+        far: see `InferenceConfig`.
 
     Returns
     -------
@@ -105,7 +120,7 @@ def greedy(
     def choose(log_probabilities: Array, rows: Array, t: int) -> Array:
         return log_probabilities.argmax(axis=-1)
 
-    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, choose)
+    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, cache, choose)
 
 
 def sample(
@@ -122,12 +137,13 @@ def sample(
     allow: Sequence[int] | None = None,
     prefix: Sequence[Sequence[int] | Array] | None = None,
     weights: bool = False,
+    cache: Cache = "float32",
 ) -> list[Hypothesis]:
     """Return for each source a sentence whose tokens are drawn at random.
 
     Parameters
     ----------
-    model, source, source_lengths, limit, forbid, allow, prefix, weights
+    model, source, source_lengths, limit, forbid, allow, prefix, weights, cache
         As for `greedy`.
     seeds : int array, shape (B,)
         A sentence is a function of its source and its seed.
@@ -169,7 +185,7 @@ def sample(
         last = np.count_nonzero(p, axis=-1) - 1
         return order[np.arange(len(order)), np.minimum(drawn, last)]
 
-    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, choose)
+    return _decode(model, source, source_lengths, limit, (forbid, allow, prefix), weights, cache, choose)
 
 
 def score_pairs(model: Model, batch: BatchLike, *, weights: bool | str = False) -> list[Hypothesis]:
@@ -289,6 +305,25 @@ def check_limits(
     return source, source_lengths, np.broadcast_to(np.minimum(limits, most).astype(np.int64), (len(source),))
 
 
+def check_cache(model: Model, cache: object) -> Any:
+    """Return the element type that keys and values are kept in, None for what the model computes in, or raise."""
+    name = argument(InferenceConfig, "cache", cache)
+    if name == "float32":
+        return None
+    dtype = model.projection.w.value.dtype
+    if not model.caches or dtype != np.float32:
+        kind = f"of {dtype}" if model.caches else "that keeps no keys and values of the tokens before"
+        hint = "leave it out; Transformers of float32 have such caches."
+        raise UnsupportedError(describe("cache", f"'float32' for a model {kind}", repr(name), hint))
+    return np.int8 if name == "int8" else need("ml_dtypes", "half", "caches of bfloat16").bfloat16
+
+
+def begun(model: Model, source: Array, source_lengths: Array, storage: Any) -> Any:
+    """Return the state before the first token, with keys and values kept as `check_cache` says."""
+    state = model.encode(source, source_lengths)
+    return state if storage is None else state.stored(storage)
+
+
 def attended(weights: Array | None) -> Array:
     """Return the weights, or raise if the model has none."""
     if weights is None:
@@ -304,17 +339,19 @@ def _decode(
     limit: int | Array | None,
     given: tuple[Any, Any, Any],
     keep_weights: bool,
+    cache: Cache,
     choose: Callable[[Array, Array, int], Array],
 ) -> list[Hypothesis]:
     """Extend every sentence by one chosen token after the other."""
     source, source_lengths, limits = check_limits(model, source, source_lengths, limit)
     constraints, keep_weights = Constraints(model, limits, *given), check_flag("weights", keep_weights)
+    storage = check_cache(model, cache)
     batch = len(source)
     tokens: list[list[int]] = [[] for _ in range(batch)]
     weights: list[list[Array]] = [[] for _ in range(batch)]
     totals, finished = np.zeros(batch), np.zeros(batch, bool)
     rows, fed = np.arange(batch), np.full(batch, BOS)
-    state: Any = model.encode(source, source_lengths) if batch else None
+    state: Any = begun(model, source, source_lengths, storage) if batch else None
     t = 0
     while len(rows):
         log_probabilities, state, of_step = model.step(fed, state)

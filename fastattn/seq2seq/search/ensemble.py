@@ -83,6 +83,7 @@ class Ensemble(Model):
             hint = "pass models that were trained with the same vocabularies."
             raise ArgumentError(describe("models", "models with target vocabularies of one size", got, hint))
         self.attends = all(model.attends for model in self.models)  # type: ignore[misc]
+        self.caches = all(model.caches for model in self.models)  # type: ignore[misc]
 
     @property
     def config(self) -> Any:

@@ -319,7 +319,7 @@ advice(
 )
 advice(
     lambda storage="nonsense": fastattn.prepare(KEY, VALUE, storage=storage),
-    "pass np.float16, or ml_dtypes.bfloat16 of that package",
+    "pass np.float16, np.int8, or ml_dtypes.bfloat16 of that package",
     storage=np.float16,
 )
 advice(

@@ -36,6 +36,11 @@ advice(
     "leave it out",
     penalty=0.0,
 )
+advice(
+    lambda cache="int8": train(config=replace(CONFIG, inference=InferenceConfig(cache=cache))),
+    "leave it out",
+    cache="float32",
+)
 
 
 def score(source="ab", longest=6, max_length=5):

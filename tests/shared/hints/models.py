@@ -215,6 +215,9 @@ advice(
 )
 
 
+advice(lambda cache="int8": beam(cache=cache), "Transformers of float32 have such caches", cache="float32")
+
+
 def diverged():
     model = bahdanau()
     with model.projection.b.edit() as value:

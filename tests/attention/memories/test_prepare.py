@@ -1,7 +1,5 @@
 """Prepared memories: the bits of `attention`, through selection of batch entries and growth."""
 
-import pickle
-
 import numpy as np
 import pytest
 from cases import SCORES, AttentionCase, library_score, make
@@ -350,52 +348,3 @@ def test_out_may_not_be_a_part_of_the_memory():
 
 def test_the_repr_says_what_it_holds():
     assert repr(prepared(score="dot")) == "Memory(shape=(2, 5), score=Dot(), dtype=float32)"
-
-
-HALVES = ["float16", "bfloat16"]
-W = np.random.default_rng(1).normal(size=(8, 8), scale=0.2).astype(np.float32)
-
-
-def half_type(name):
-    return np.dtype(name if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
-
-
-@pytest.mark.parametrize("name", HALVES)
-@pytest.mark.parametrize("of_half", [False, True])
-@pytest.mark.parametrize("score", ["scaled_dot", fastattn.scores.General(W)], ids=["dot", "general"])
-def test_a_memory_is_kept_in_the_type_of_its_storage(name, of_half, score):
-    half, rng = half_type(name), np.random.default_rng(0)
-    q, k, v = (
-        rng.normal(size=s).astype(half if of_half else np.float32) for s in ((3, 4, 6, 8), (3, 2, 9, 8), (3, 2, 9, 5))
-    )
-    memory = fastattn.prepare(k, v, score=score, storage=half)
-    assert memory._keys.dtype == memory._values.dtype == half
-    found = memory.attend(q, return_weights=True)
-    assert found.context.dtype == found.weights.dtype == q.dtype
-    if score == "scaled_dot":
-        right = fastattn.attention(q, k.astype(half).astype(q.dtype), v.astype(half).astype(q.dtype), score=score)
-    else:  # what is kept is what was projected
-        kept = (k.astype(np.float32) @ W.T).astype(half).astype(np.float32)
-        inputs = q.astype(np.float32), kept, v.astype(half).astype(np.float32)
-        right = fastattn.attention(*inputs, score="dot")
-    tolerance = 0 if score == "scaled_dot" else 0.02
-    np.testing.assert_allclose(found.context.astype(float), right.astype(float), rtol=0, atol=tolerance)
-    grown = fastattn.prepare(k[:, :, :4], v[:, :, :4], score=score, storage=half).append(k[:, :, 4:6], v[:, :, 4:6])
-    grown = grown.extended(k[:, :, 6:], v[:, :, 6:])
-    assert grown._keys.dtype == half
-    np.testing.assert_array_equal(grown.attend(q), found.context)
-    rows = np.array([0, 0, 1, 1, 2, 2])  # read once for both beams
-    np.testing.assert_array_equal(memory.select(rows).attend(q[rows, :, :1]), found.context[rows, :, :1])
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(grown)).attend(q), found.context)
-
-
-def test_storage_that_cannot_be_had_is_refused():
-    x = np.ones((2, 3))
-    for dtype, storage in ((np.float64, np.float32), (np.float32, np.float64), (np.float16, np.float64)):
-        with pytest.raises(fastattn.UnsupportedError, match="storage"):
-            fastattn.prepare(x.astype(dtype), x.astype(dtype), storage=storage)
-    with pytest.raises(fastattn.DTypeError, match="storage"):
-        fastattn.prepare(x, x, storage="nonsense")
-    for dtype, storage in ((np.float64, np.float64), (np.float32, "float32"), (np.float16, np.float32)):
-        memory = fastattn.prepare(x.astype(dtype), x.astype(dtype), storage=storage)
-        assert memory._keys.dtype == storage and memory.attend(x.astype(dtype)).dtype == dtype
