@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, cast, float_array, like, native, output_array, read_only
+from fastattn._arrays import (
+    Array,
+    as_array,
+    cast,
+    float_array,
+    is_half,
+    like,
+    native,
+    output_array,
+    read_only,
+    widened,
+)
+from fastattn._arrays import narrowed as rounded_to
 from fastattn._kernels import core
 from fastattn._kernels.narrow import NARROW, Narrow, NarrowType, narrowed
 from fastattn._numbers import check_choice, check_flag
@@ -38,8 +50,8 @@ class PackedWeights:
 
     Parameters
     ----------
-    w : array, shape (K, N), float32 or float64
-        Copied; later changes to `w` have no effect.
+    w : array, shape (K, N), float32 or float64, or float16 or bfloat16
+        Copied; later changes to `w` have no effect. A half type is kept in float32 unless `dtype` says otherwise.
     dtype : {"bfloat16", "int8"}, optional
         A narrower type in which the matrix is kept, of a float32 `w`; products are of float32. By default that of `w`.
 
@@ -103,6 +115,8 @@ class PackedWeights:
         Parameters
         ----------
         x : array, shape (..., K)
+            Of `dtype`; beside float32 also float16 or bfloat16, in which the result comes out, rounded once, to nearest
+            even. float16 is multiplied in float32, or as int8 with a matrix of that, and never made bfloat16.
         out : array, shape (..., N), optional
             Contiguous; receives the product.
         bias : array, shape (N,), optional
@@ -114,7 +128,8 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
-        return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu)
+        exactly = None if self.storage == "int8" else self._multiply_exactly
+        return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu, exactly)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -124,6 +139,7 @@ class PackedWeights:
         Parameters
         ----------
         dy : array, shape (..., N)
+            Of the types of x in `matmul`.
         out : array, shape (..., K), optional
             Contiguous; receives the product.
 
@@ -131,7 +147,7 @@ class PackedWeights:
         -------
         array, shape (..., K)
         """
-        return _product(dy, self._multiply, True, self.dtype, self._shape[::-1], out)
+        return _product(dy, self._multiply, True, self.dtype, self._shape[::-1], out, exactly=self._multiply_exactly)
 
     @property
     def panels(self) -> Array:
@@ -167,6 +183,10 @@ class PackedWeights:
             panels = self._panels_of(transposed)
         if not core.gemm(x, panels, y, bias, relu, parts and parts[0]):
             core.gemm(x, self._panels_of(transposed), y, bias, relu, parts and parts[0])
+
+    def _multiply_exactly(self, transposed: bool, x: Array, y: Array, bias: Array | None, relu: bool) -> None:
+        """With factors of float32, whatever precision is allowed."""
+        core.gemm(x, self._panels_of(transposed), y, bias, relu, None)
 
     def _panels_of(self, transposed: bool) -> Array:
         return self._panels_transposed() if transposed else self._packed
@@ -232,7 +252,10 @@ def matmul(x: Array, w: Array, *, plain: bool = False) -> Array:
         if parts is None or not (parts[1] and core.gemm(x, None, y, parts=parts[0])):
             core.gemm(x, pack_panels(w, transposed=False), y, parts=parts and parts[0])
 
-    return _product(x, multiply, False, w.dtype.newbyteorder("="), w.shape, None)
+    def exactly(transposed: bool, x: Array, y: Array, bias: Array | None, relu: bool) -> None:
+        core.gemm(x, pack_panels(w, transposed=False), y)
+
+    return _product(x, multiply, False, w.dtype.newbyteorder("="), w.shape, None, exactly=exactly)
 
 
 def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Array | None = None) -> Array:
@@ -316,7 +339,8 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
 
 
 def _matrix(value: object) -> Array:
-    w = float_array("w", value)
+    w = as_array("w", value)
+    w = float_array("w", widened(w) if is_half(w.dtype) else w)
     if w.ndim != 2:
         raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
     return w
@@ -378,17 +402,26 @@ def split_parts(w: Array, transposed: bool, count: int, memory: Array | None = N
     return memory, core.gemm_split(w, transposed, memory)
 
 
+Multiply = Callable[[bool, Array, Array, Array | None, bool], None]
+
+
 def _product(
     x: Array,
-    multiply: Callable[[bool, Array, Array, Array | None, bool], None],
+    multiply: Multiply,
     transposed: bool,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     out: Array | None,
     bias: Array | None = None,
     relu: bool = False,
+    exactly: Multiply | None = None,
 ) -> Array:
-    given, x = x, float_array("x", x)
+    """Return the product; float16, of 11 bits, is multiplied by `exactly` if that is given."""
+    given, source = x, as_array("x", x)
+    half = source.dtype if is_half(source.dtype) and dtype.char == "f" else None
+    if source.dtype.char == "e" and exactly is not None:
+        multiply = exactly
+    x = float_array("x", source if half is None else widened(source))
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
     if x.dtype.char != dtype.char:
@@ -404,13 +437,15 @@ def _product(
     if relu is not False:
         relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])
-    if out is None:
-        y = core.empty(wanted, dtype)
-    else:
-        y = output_array("out", out, wanted, dtype, (x, bias), contiguous=True)
+    into = None if out is None else output_array("out", out, wanted, half or dtype, (source, bias), contiguous=True)
+    y = core.empty(wanted, dtype) if into is None or half is not None else into
     rows = math.prod(x.shape[:-1])
     flat_x, flat_y = core.unit(x.reshape(rows, shape[0])), y.reshape(rows, shape[1])
     multiply(transposed, flat_x, flat_y, bias, relu)
+    if half is not None:
+        y = rounded_to(y, half)
+        if into is not None:
+            into[...] = y
     if out is not None:
         return out
     return y if type(given) is np.ndarray else like(given, y)

@@ -299,3 +299,37 @@ def test_sizes_of_packed_weights_are_theirs():
         with pytest.raises(AttributeError):
             setattr(packed, name, value)
     assert packed.shape == (4, 3) and packed.dtype == np.float64
+
+
+@pytest.mark.parametrize("storage", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_rows_of_half_types(monkeypatch, half, storage, precision):
+    """What comes out is that of float32, rounded once; float16 is never made bfloat16."""
+    if storage and fastattn.show_config(as_dict=True).get("backend") == "numba":
+        pytest.skip("the kernels in Numba have no narrow types")
+    if half == "bfloat16":
+        half = pytest.importorskip("ml_dtypes").bfloat16
+    monkeypatch.setattr(linear, "LEAST_FOR_TILES", 1)
+    monkeypatch.setattr(linear, "LEAST_IN_MEDIUM", 1)
+    rng = np.random.default_rng(0)
+    x, dy, w = (draw(rng, *shape).astype(half) for shape in ((2, 3, 70), (2, 3, 40), (70, 40)))
+    packed, wide = linear.PackedWeights(w, storage), linear.PackedWeights(w.astype(np.float32), storage)
+    assert packed.storage == wide.storage and same_bits(packed.unpack(), wide.unpack())
+    kept, bias = linear.PackedWeights(packed.unpack()), draw(rng, 40)
+    exactly = half == "float16"
+    with fastattn.float32_precision("highest" if exactly else precision):
+        of_x = kept if exactly and storage != "int8" else wide
+        y = of_x.matmul(x.astype(np.float32), bias=bias).astype(half)
+        dx = (kept if exactly else wide).matmul_transposed(dy.astype(np.float32)).astype(half)
+        once = linear.matmul(x.astype(np.float32), w.astype(np.float32)).astype(half)
+    with fastattn.float32_precision(precision):
+        assert same_bits(packed.matmul(x, bias=bias), y) and same_bits(packed.matmul_transposed(dy), dx)
+        assert same_bits(linear.matmul(x, w), once)
+        out = np.empty_like(y)
+        assert packed.matmul(x, out, bias=bias) is out and same_bits(out, y)
+        assert same_bits(packed.matmul(x[1:, 2:], bias=bias), y[1:, 2:])
+    with pytest.raises(fastattn.errors.DTypeError, match=r"out: expected dtype b?float16, got float32"):
+        packed.matmul(x, np.empty((2, 3, 40), np.float32))
+    with pytest.raises(fastattn.errors.DTypeError, match="x: expected a float32 or float64 array"):
+        linear.PackedWeights(w.astype(np.float64)).matmul(x)
