@@ -1,7 +1,7 @@
 """Build of the one compiled module, ``fastattn._kernels.core``; all metadata is in pyproject.toml.
 
 Environment:
-    FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g
+    FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g1
     FASTATTN_PURE=1              no compiled module: kernels are compiled by Numba where the package runs
     FASTATTN_BUILD_LEVELS=a,b    build only generic and these instruction-set levels (default: all that the compiler
                                  takes)
@@ -84,7 +84,8 @@ LINK_ARGS = ["-pthread"]
 if not SANITIZE:
     COMPILE_ARGS += ["-g0"]  # Python's own flags hold -g, which makes the module eight times as large
 if SANITIZE:
-    COMPILE_ARGS += [*SANITIZERS, "-fno-omit-frame-pointer", "-O1", "-g"]
+    # A report names functions and lines; to note where variables are, too, takes the compiler twice as long.
+    COMPILE_ARGS += [*SANITIZERS, "-fno-omit-frame-pointer", "-O1", "-g1"]
     LINK_ARGS += SANITIZERS
 
 DIRECTIVES = {
