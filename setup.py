@@ -149,8 +149,8 @@ class BuildExt(build_ext):
     def compile_all(self, sources, output_dir=None, macros=(), **options):
         """Stand-in for ``compiler.compile``: the kernels of each level beside the sources, each file by a worker of its
         own; objects that are current are kept."""
-        jobs = [(source, output_dir, list(macros)) for source in sources]
-        jobs += [(source, str(Path(output_dir, folder)), [*macros, *own]) for folder, source, own in self.units]
+        jobs = [(source, str(Path(output_dir, folder)), [*macros, *own]) for folder, source, own in self.units]
+        jobs += [(source, output_dir, list(macros)) for source in sources]  # last: most of them take a second
         names = [self.compiler.object_filenames([source], output_dir=folder)[0] for source, folder, _ in jobs]
 
         def compile_one(job, name):
