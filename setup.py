@@ -1,7 +1,7 @@
 """Build of the one compiled module, ``fastattn._kernels.core``; all metadata is in pyproject.toml.
 
 Environment:
-    FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g
+    FASTATTN_SANITIZE=1          address and undefined-behaviour sanitizers, -O1 -g1
     FASTATTN_PURE=1              no compiled module: kernels are compiled by Numba where the package runs
     FASTATTN_BUILD_LEVELS=a,b    build only generic and these instruction-set levels (default: all that the compiler
                                  takes)
@@ -84,7 +84,8 @@ LINK_ARGS = ["-pthread"]
 if not SANITIZE:
     COMPILE_ARGS += ["-g0"]  # Python's own flags hold -g, which makes the module eight times as large
 if SANITIZE:
-    COMPILE_ARGS += [*SANITIZERS, "-fno-omit-frame-pointer", "-O1", "-g"]
+    # A report names functions and lines; to note where variables are, too, takes the compiler twice as long.
+    COMPILE_ARGS += [*SANITIZERS, "-fno-omit-frame-pointer", "-O1", "-g1"]
     LINK_ARGS += SANITIZERS
 
 DIRECTIVES = {
@@ -148,8 +149,8 @@ class BuildExt(build_ext):
     def compile_all(self, sources, output_dir=None, macros=(), **options):
         """Stand-in for ``compiler.compile``: the kernels of each level beside the sources, each file by a worker of its
         own; objects that are current are kept."""
-        jobs = [(source, output_dir, list(macros)) for source in sources]
-        jobs += [(source, str(Path(output_dir, folder)), [*macros, *own]) for folder, source, own in self.units]
+        jobs = [(source, str(Path(output_dir, folder)), [*macros, *own]) for folder, source, own in self.units]
+        jobs += [(source, output_dir, list(macros)) for source in sources]  # last: most of them take a second
         names = [self.compiler.object_filenames([source], output_dir=folder)[0] for source, folder, _ in jobs]
 
         def compile_one(job, name):

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from wheels.once import made_once
 
 import fastattn
 
@@ -43,15 +44,18 @@ def run(*command, check=True, **options):
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory):
     """What `tools/wheels` writes for this Python and machine, and says of it."""
-    out = tmp_path_factory.mktemp("wheels")
-    done = run(
-        sys.executable, ROOT / "tools" / "wheels", "--python", VERSION, "--machine", MACHINE, "-o", out, check=False,
-        variables={"PATH": os.pathsep.join([str(Path(sys.base_prefix, "bin")), os.environ["PATH"]])},
-    )  # fmt: skip
-    if "No matching distribution found for ziglang" in done.stdout + done.stderr:
-        pytest.skip("the package ziglang cannot be installed")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return out, done.stdout
+
+    def make(out):
+        done = run(
+            sys.executable, ROOT / "tools" / "wheels", "--python", VERSION, "--machine", MACHINE, "-o", out,
+            check=False, variables={"PATH": os.pathsep.join([str(Path(sys.base_prefix, "bin")), os.environ["PATH"]])},
+        )  # fmt: skip
+        if "No matching distribution found for ziglang" in done.stdout + done.stderr:
+            pytest.skip("the package ziglang cannot be installed")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    return made_once(tmp_path_factory, "wheels", make)
 
 
 @pytest.fixture(scope="session")
