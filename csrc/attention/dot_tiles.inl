@@ -236,8 +236,8 @@ FA_INLINE dot_keys dot_keys_as_rows(const dot_state *s, int64_t first, char *til
     return (dot_keys){tiles, 64, TILE_BYTES};
 }
 
-/* Asks for n rows of keys and of values of the next chunk. Memory gives some 25 bytes a nanosecond and keeps 16 requests
- * of a core in mind, so these are spread over all that is done with the rows of this chunk. */
+/* Asks for n rows of keys and of values of the next chunk. Memory gives some 25 bytes a nanosecond and keeps in mind 16
+ * requests of a core, so these are spread over all that is done with the rows of this chunk. */
 FA_INLINE void dot_ask(const dot_state *s, int64_t first, int64_t n) {
     half_ask(&s->keys, first, n);
     half_ask(&s->values, first, n);
@@ -320,7 +320,7 @@ FA_INLINE void dot_context(int two, int rows, const char *weights, const char *v
 #undef PRODUCTS
 
 /* Step 6 for up to 8 rows and 32 keys of the chunk, from `first`, whose values are not packed: in the order of
- * dot_context. The unit would make zeros of sums below 2^-126; contexts, these sums over 2^60, are zeros below 2^-90. */
+ * dot_context. The unit would make zeros of sums below 2^-126; contexts are these over 2^60, zeros below 2^-90. */
 FA_INLINE void dot_context_lying(const dot_state *s, int rows, const char *weights, int64_t first, float *context) {
     TILES_TURNED(rows);
     _Alignas(64) char left[2][TILE_BYTES];
