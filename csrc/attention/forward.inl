@@ -175,7 +175,7 @@ FA_FUNC void forward_gather(forward_state *s, forward_chunk *chunk) {
         element *k = s->keys + (j - first) * ldk;
         real *v = s->values + (j - first) * s->ldv;
         if (a->kept) {
-            kept_row((real *)k, (const char *)a->key + key * bytes, a->D, a->kept);
+            kept_row(k, (const char *)a->key + key * bytes, a->D, a->kept);
             kept_row(v, (const char *)a->value + value * bytes, a->Dv, a->kept);
             continue;
         }

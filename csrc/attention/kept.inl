@@ -65,7 +65,7 @@ FA_INLINE void kept_row(real *dst, const void *src, int64_t n, int32_t kept) {
         kept_row_half(dst, src, n, kept == FA_KEPT_BFLOAT16);
 }
 #else
-FA_INLINE void kept_row(real *dst, const void *src, int64_t n, int32_t kept) {
+FA_INLINE void kept_row(void *dst, const void *src, int64_t n, int32_t kept) {
     (void)dst, (void)src, (void)n, (void)kept; /* calls of other types have no such rows */
 }
 #endif
