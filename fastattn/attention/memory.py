@@ -90,9 +90,9 @@ def prepare(
         x ~ s q,   s = max |x| / 127,   q = x / s to the nearest whole number, |error| <= s / 2
 
     one byte for each number and four for s, of which 17 bits are used, rounded up, so that s q is exact in float32.
-    Where max |x| is below 2^-119, s is a power of two and up to twice as large, or 2^-149. A row of zeros comes out as
-    it was; an infinity or a NaN stays where it is, and the other numbers of its row have max |x| / 126. Whatever else a
-    memory has makes no difference to a row.
+    Where ``max |x|`` is below 2^-119, s is a power of two and up to twice as large, or 2^-149. A row of zeros comes out
+    as it was; an infinity or a NaN stays where it is, and the other numbers of its row have ``max |x| / 126``. Whatever
+    else a memory has makes no difference to a row.
 
     Queries and contexts stay of the type of `key`. Kernels read rows as they are kept; with a normalizer other than
     softmax, and with the kernels in Numba, every call of `attend` makes a copy in float32.
