@@ -131,7 +131,7 @@ def prepare(
 
 
 def _on_lines(x: Array) -> Array:
-    """Return an array, or a copy that begins with a line of the cache: of so many a row of the unit takes one less."""
+    """Return an array, or a copy that begins a line of the cache, so that what a unit loads lies in one, not two."""
     if x.__array_interface__["data"][0] % 64 == 0:
         return x
     copy: Array = core.aligned_empty(x.shape, x.dtype)
