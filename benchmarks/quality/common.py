@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -72,8 +72,10 @@ def parser(task: str, description: str) -> argparse.ArgumentParser:
 
 
 def parser_with_weights(task: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser that also takes the types in which matrices of the trained models are kept to be tested again."""
+    """Return a parser that also takes the precision of training, and types for the matrices of trained models."""
     made = parser(task, description)
+    made.add_argument("--precision", default="float32", choices=["float32", "bfloat16"],
+                      help="of the products of training; both are tested alike, in float32")  # fmt: skip
     made.add_argument("--weights", nargs="+", default=[], choices=["bfloat16", "int8"], metavar="TYPE",
                       help="test every model with its matrices of this type, too: bfloat16, int8")  # fmt: skip
     return made
@@ -185,9 +187,13 @@ def of_seeds(
     """Return the figures of a run for each seed, by its folder."""
     runs = {}
     for seed in arguments.seeds:
-        folder = arguments.runs / f"{arguments.task}{'-quick' * arguments.quick}-{seed}"
-        config = configure(seed, arguments.quick)
-        runs[folder] = trained(config, folder, train_pairs, validation_pairs, test, f"{arguments.task}, seed {seed}")
+        config, name = configure(seed, arguments.quick), arguments.task + "-quick" * arguments.quick
+        if arguments.precision != "float32":
+            config = replace(config, training=replace(config.training, precision=arguments.precision))
+            name += f"-{arguments.precision}"
+        folder = arguments.runs / f"{name}-{seed}"
+        label = f"{arguments.task}, {arguments.precision}, seed {seed}"
+        runs[folder] = trained(config, folder, train_pairs, validation_pairs, test, label)
     return runs
 
 

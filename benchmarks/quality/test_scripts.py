@@ -60,6 +60,9 @@ def test_cmudict(tmp_path, capsys):
         _write(tmp_path / "data" / f"CMUDict.{part}.trg", [word.upper() for word in words], packed=part == "dev")
     found = run_twice(cmudict, tmp_path / "data", tmp_path, "--weights", "int8")
     assert [row["published"] for row in found["rows"]] == [30.8, 7.3, None, None]
+    half = run_twice(cmudict, tmp_path / "data", tmp_path, "--precision", "bfloat16")
+    precisions = [run["asked"]["config"]["training"]["precision"] for run in (*found["runs"], *half["runs"])]
+    assert precisions == ["float32", "bfloat16"]
     assert "| CMUdict WER, % |" in capsys.readouterr().out
 
 
