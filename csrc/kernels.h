@@ -109,6 +109,7 @@ typedef struct fa_attention {
     fa_strides3 query_strides, key_strides, value_strides;
 
     int32_t score, activation, causal;
+    int32_t estimates;           /* of reciprocals, 14 bits, in additive scores of float32, in place of divisions */
     double scale;                /* multiplies the raw score */
     double softcap;              /* 0: none */
     const element *score_vector; /* of a score that has one: v, D elements */

@@ -41,9 +41,10 @@ def set_float32_precision(precision: Precision) -> None:
 
     It concerns products with matrices of 2^20 elements and more, and with their transposes, also those of inputs and
     states with the matrices of all gates of recurrent layers; in ``"medium"`` of 2^18 and more, and gradients of
-    matrices, of 2^14 and more. Attention itself is in float32.
+    matrices, of 2^14 and more. Attention itself is in float32, but that additive scores take estimates of reciprocals
+    in ``"medium"``, and err by at most ``2^-13 sum |v|`` beside.
 
-    The backward pass of an affine or a recurrent layer has the precision of its forward pass.
+    The backward pass of an affine or a recurrent layer, or of `attention_vjp`, has the precision of its forward pass.
 
     See Also
     --------

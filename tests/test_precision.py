@@ -172,3 +172,35 @@ def test_scores_of_places_do_not_depend_on_padding(monkeypatch):
             stepped = variant.forward(query, prepared)
             found.append((context, back(query).query, stepped))
     assert all(same_bits(alone, padded) for alone, padded in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+def test_additive_scores(activation):
+    """In "medium" by estimates of reciprocals: of one key the log-sum-exp is the score, and its gradient is 1."""
+    rng = np.random.default_rng(0)
+    v = rng.standard_normal(70).astype(np.float32)
+    score = fastattn.scores.Additive(v, activation=activation)
+    size = float(np.abs(v).sum())
+    on_the_unit = fastattn.show_config(as_dict=True)["level"] in ("amx", "amx_model")
+    for spread in (1, 4):  # the second needs the cap
+        q, k = (np.float32(spread * rng.standard_normal((5, n, 70))) for n in (9, 1))
+        found = {}
+        for precision in ("highest", "medium"):
+            with fastattn.float32_precision(precision):
+                outputs, back = fastattn.attention_vjp(q, k, k, score=score, return_lse=True)
+                inside = back(d_lse=np.ones((5, 9), np.float32))
+            gradients = back(d_lse=np.ones((5, 9), np.float32))
+            made = [(one.query, one.key, one.score["v"]) for one in (inside, gradients)]
+            assert all(map(same_bits, *made))
+            found[precision] = outputs.lse, *made[0]
+        x = q.astype(np.float64) + k
+        y = {"tanh": np.tanh(x), "sigmoid": 1 / (1 + np.exp(-x)), "relu": np.maximum(x, 0)}[activation]
+        slope = {"tanh": 1 - y**2, "sigmoid": y * (1 - y), "relu": (x > 0) * 1.0}[activation]
+        exact = y @ v, slope * v, (slope * v).sum(axis=1, keepdims=True), y.sum(axis=(0, 1))
+        unit = {"tanh": 2.0**-13, "sigmoid": 2.0**-14, "relu": 0.0}[activation]
+        bounds = unit * size, 2 * unit * np.abs(v), 9 * 2 * unit * np.abs(v), 45 * unit
+        for right, known, rough, bound in zip(exact, found["highest"], found["medium"], bounds, strict=True):
+            room = np.abs(known - right).max() + 1e-5 * max(1, np.abs(right).max())
+            assert (np.abs(rough - right) <= bound + room).all()
+        different = on_the_unit and activation != "relu"
+        assert any(map(same_bits, found["highest"], found["medium"])) is not different

@@ -146,9 +146,16 @@ FA_INLINE int64_t row_at(const fa_strides3 *strides, int64_t b, int64_t head, in
 
 /* The scores of a task; v has room for the score's vector, with zeros up to `width` elements. */
 FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, int64_t ldq) {
-    const score_form form = {
-        .activation = a->activation, .D = a->D, .vector = a->score_vector, .v = v, .functions = a->pairwise};
-    if (fa_facts(a->score)->vector) score_vector(a->score_vector, a->D, v, width);
+    score_form form = {.activation = a->activation,
+                       .estimates = a->estimates,
+                       .D = a->D,
+                       .vector = a->score_vector,
+                       .v = v,
+                       .functions = a->pairwise};
+    if (fa_facts(a->score)->vector) {
+        score_vector(a->score_vector, a->D, v, width);
+        for (int64_t t = 0; t < a->D; t++) form.v_sum += v[t];
+    }
     return (score_source){.a = a, .form = form, .key_row = a->key_strides.row, .ldq = ldq};
 }
 

@@ -82,6 +82,7 @@ FA_INLINE unsigned vbits_above(vec x, real limit) { return IN(x, OP(set1)(limit)
 #if FA_BITS == 32
 #define vhsum vhsum
 #define vquotient vquotient
+#define vreciprocal vreciprocal
 #define vnarrow vnarrow
 #define vtranspose vtranspose
 #define vpairs vpairs
@@ -93,6 +94,7 @@ FA_INLINE real vhsum(vec v) {
     quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
     return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
 }
+FA_INLINE vec vreciprocal(vec x) { return (vec)_mm512_rcp14_ps((__m512)x); }
 /* By an estimate of 1 / b, one Newton step and the remainder: the division unit takes 16 cycles for a vector, and the
  * five divisions of an LSTM's unit were half of its time. */
 FA_INLINE vec vquotient(vec a, vec b) {

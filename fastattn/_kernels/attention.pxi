@@ -5,6 +5,11 @@ def tiles():
     return level.f32.tiles != NULL
 
 
+cdef inline bint estimated() noexcept:
+    """Whether the precision in force takes estimates for reciprocals: "medium" where there is a matrix unit."""
+    return level.f32.tiles != NULL and (fa_parts(True) or fa_parts(False)) == 1
+
+
 cdef class Call:
     """One attention problem: the C description, and the arrays that its pointers point into.
 
@@ -50,6 +55,7 @@ cdef class Call:
         a.score = score.kernel
         a.activation = score.activation
         a.score_vector = score.read(kind, q.D)
+        a.estimates = kind == cnp.NPY_FLOAT32 and estimated()
         a.scale = scale
         a.softcap = score.softcap
         if score.kernel == FA_SCORE_PAIRWISE:

@@ -78,7 +78,9 @@ def attention(z: Draw) -> Case:
     elif z.flip():
         options["window"] = tuple(int(n) for n in z.rng.integers(0, 20, 2))
     if z.flip():
-        options["score"] = fastattn.scores.ScaledDot(softcap=3.0)
+        vector = z.array(width).astype(np.float32)
+        additive = fastattn.scores.Additive(vector, activation=("tanh", "sigmoid")[z.rng.integers(2)])
+        options["score"] = additive if z.flip() else fastattn.scores.ScaledDot(softcap=3.0)
 
     def way(samples: slice, longest: int) -> tuple[Any, ...]:
         cut = (samples, slice(None), slice(longest))

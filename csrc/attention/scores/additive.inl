@@ -11,6 +11,8 @@
  * divide. For tanh v_h is folded into the query, n = (v e^(2q)) e^(2k) - v: 18 operations and 1 division for 4
  * features, 14 for sigmoid. D is capped at 2^30 (float64: 2^250), so that the product of four is finite; that moves
  * r by less than 2^-30.
+ * With estimates, vreciprocal takes the place of the division, and tanh(x) = 1 - 2 r that of n / D, whose sums have v_h
+ * for n: 14 operations and an estimate, which is 3.
  * Backward. Each r of four is needed: invert the product of the four, then multiply back (Montgomery 1987).
  * A score depends on q_i and k_j alone, never on neighbours, so bits do not depend on tiles, padding or batch.
  *

@@ -11,9 +11,10 @@
  *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
  * g_ij = 0 means masked or no influence: the pair is skipped. Four vectors of features share one division.
  */
-FA_INLINE void additive_backward_body(const int activation, const int capped, int64_t rows, int64_t keys, const real *g,
-                                      int64_t ldg, const real *q, const real *k, int64_t ld, real *dq, real *dk,
-                                      real *dv, const uint8_t *q_flags, const uint8_t *k_flags) {
+FA_INLINE void additive_backward_body(const int activation, const int capped, const int estimates, int64_t rows,
+                                      int64_t keys, const real *g, int64_t ldg, const real *q, const real *k,
+                                      int64_t ld, real *dq, real *dk, real *dv, const uint8_t *q_flags,
+                                      const uint8_t *k_flags) {
     const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
     for (int64_t t = 0; t < ld; t += 4 * VL) {
         vec v_sum[4] = {vload(dv + t), vload(dv + t + VL), vload(dv + t + 2 * VL), vload(dv + t + 3 * VL)};
@@ -21,7 +22,7 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
             if (q_flags[i] == FA_DIRECT) continue;
             const real *qi = q + i * ld + t;
             real *dqi = dq + i * ld + t;
-            vec e[4], sum[4], v_row[4]; /* of this row's pairs alone: see tile/sums.inl */
+            vec e[4], sum[4], v_row[4], g_row = vset1(0); /* of this row's pairs alone: see tile/sums.inl */
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 e[c] = vload(qi + c * VL);
@@ -48,19 +49,20 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
 #pragma GCC unroll 4
                         for (int c = 0; c < 4; c++) a[c] = vmin(cap, a[c]);
                     vec d01 = a[0] * a[1], d23 = a[2] * a[3];
-                    vec inverse = one / (d01 * d23);
+                    vec inverse = estimates ? vreciprocal(d01 * d23) : one / (d01 * d23);
                     vec i01 = inverse * d23, i23 = inverse * d01;
                     vec r[4] = {i01 * a[1], i01 * a[0], i23 * a[3], i23 * a[2]};
 #pragma GCC unroll 4
                     for (int c = 0; c < 4; c++) {
                         w[c] = vfma(-r[c], r[c], r[c]);
-                        if (activation == FA_TANH) { /* tanh as (E - 1) r: 1 - 2 r loses small values */
+                        if (activation == FA_TANH && !estimates) { /* tanh as (E - 1) r: 1 - 2 r loses small values */
                             vec x = vfma_once(e[c], vload(kj + c * VL), -one);
                             if (capped) x = vmin(cap, x);
                             r[c] = x * r[c];
                         }
                         v_row[c] = vfma(gv, r[c], v_row[c]);
                     }
+                    g_row = g_row + gv;
                 }
 #pragma GCC unroll 4
                 for (int c = 0; c < 4; c++) {
@@ -71,6 +73,7 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 vstore(dqi + c * VL, vload(dqi + c * VL) + sum[c]);
+                if (activation == FA_TANH && estimates) v_row[c] = vfma(vset1(-2), v_row[c], g_row); /* 1 - 2 r */
                 v_sum[c] = v_sum[c] + v_row[c];
             }
         }
@@ -79,22 +82,28 @@ FA_INLINE void additive_backward_body(const int activation, const int capped, in
     }
 }
 
-FA_FUNC void additive_backward(int activation, int64_t rows, int64_t keys, const real *g, int64_t ldg, const real *q,
-                               const real *k, int64_t ld, real *dq, real *dk, real *dv, const uint8_t *q_flags,
-                               const uint8_t *k_flags) {
+FA_FUNC void additive_backward(int activation, int estimates, int64_t rows, int64_t keys, const real *g, int64_t ldg,
+                               const real *q, const real *k, int64_t ld, real *dq, real *dk, real *dv,
+                               const uint8_t *q_flags, const uint8_t *k_flags) {
     int capped = 0;
     for (int64_t i = 0; i < rows; i++) capped |= q_flags[i];
     for (int64_t j = 0; j < keys; j++) capped |= k_flags[j];
-#define FA_BODY(ACTIVATION, CAPPED)                                                                                    \
-    additive_backward_body(ACTIVATION, CAPPED, rows, keys, g, ldg, q, k, ld, dq, dk, dv, q_flags, k_flags)
+#define FA_BODY(ACTIVATION, CAPPED, ESTIMATES)                                                                         \
+    additive_backward_body(ACTIVATION, CAPPED, ESTIMATES, rows, keys, g, ldg, q, k, ld, dq, dk, dv, q_flags, k_flags)
     if (activation == FA_RELU)
-        FA_BODY(FA_RELU, 0);
+        FA_BODY(FA_RELU, 0, 0);
+    else if (estimates && activation == FA_TANH && capped)
+        FA_BODY(FA_TANH, 1, 1);
+    else if (estimates && activation == FA_TANH)
+        FA_BODY(FA_TANH, 0, 1);
+    else if (estimates)
+        FA_BODY(FA_SIGMOID, 1, 1);
     else if (activation == FA_SIGMOID)
-        FA_BODY(FA_SIGMOID, 1);
+        FA_BODY(FA_SIGMOID, 1, 0);
     else if (capped)
-        FA_BODY(FA_TANH, 1);
+        FA_BODY(FA_TANH, 1, 0);
     else
-        FA_BODY(FA_TANH, 0);
+        FA_BODY(FA_TANH, 0, 0);
 #undef FA_BODY
 }
 

@@ -21,7 +21,8 @@ FA_FUNC void additive_score_tile(const score_source *s, const score_tile_rows *t
     int any = 0;
     for (int64_t j = 0; j < t->keys; j++) any |= k_flags[j];
     for (int r = 0; r < t->rows; r++) any |= t->flags[r];
-    additive_tile(t->rows, f->activation, any, t->query, s->ldq, t->panel, f->v, D4, t->keys, scale, t->S, t->lds);
+    additive_tile(t->rows, f->activation, any, f->estimates, t->query, s->ldq, t->panel, f->v, f->v_sum, D4, t->keys,
+                  scale, t->S, t->lds);
     if (!(any & FA_DIRECT)) return;
     for (int r = 0; r < t->rows; r++)
         for (int64_t j = 0; j < t->keys; j++)
@@ -30,11 +31,11 @@ FA_FUNC void additive_score_tile(const score_source *s, const score_tile_rows *t
 }
 
 FA_FUNC void additive_block_backward(const score_form *f, const score_block *b) {
-    if (f->activation == FA_TANH)
+    if (f->activation == FA_TANH && !f->estimates)
         additive_correct_vector(b->rows, b->keys, b->g, PW, b->query_lost, b->key_lost, b->ld, f->d_v, b->q_flags,
                                 b->k_flags);
-    additive_backward(f->activation, b->rows, b->keys, b->g, PW, b->query, b->key, b->ld, b->d_query, b->d_key, f->d_v,
-                      b->q_flags, b->k_flags);
+    additive_backward(f->activation, f->estimates, b->rows, b->keys, b->g, PW, b->query, b->key, b->ld, b->d_query,
+                      b->d_key, f->d_v, b->q_flags, b->k_flags);
     for (int64_t i = 0; i < b->rows; i++)
         for (int64_t j = 0; j < b->keys; j++) {
             const real g = b->g[i * PW + j];

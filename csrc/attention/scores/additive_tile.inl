@@ -7,8 +7,10 @@
 #include "additive.inl"
 #include "kernel.h"
 
-FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const real *q, int64_t ldq,
-                                  const real *k, const real *v, int64_t D4, real *S, int64_t lds, real scale) {
+FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const int estimates,
+                                  const real *q, int64_t ldq, const real *k, const real *v, real v_sum, int64_t D4,
+                                  real *S, int64_t lds, real scale) {
+    const int exact_tanh = activation == FA_TANH && !estimates;
     vec acc[MR];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) acc[r] = vset1(0);
@@ -34,42 +36,53 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
 #pragma GCC unroll 4
                 for (int c = 0; c < 4; c++) {
                     d[c] = vfma(vset1(e[c]), kt[c], one);
-                    n[c] = activation == FA_TANH ? vfma_once(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
+                    n[c] = exact_tanh ? vfma_once(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
                     if (capped) {
-                        if (activation == FA_TANH) n[c] = vselect_lt(d[c], cap, n[c], vt[c] * cap);
+                        if (exact_tanh) n[c] = vselect_lt(d[c], cap, n[c], vt[c] * cap);
                         d[c] = vmin(cap, d[c]);
                     }
                 }
                 vec n01 = vfma(n[0], d[1], n[1] * d[0]), n23 = vfma(n[2], d[3], n[3] * d[2]);
                 vec d01 = d[0] * d[1], d23 = d[2] * d[3];
-                acc[r] = acc[r] + vfma(n01, d23, n23 * d01) / (d01 * d23);
+                const vec n0123 = vfma(n01, d23, n23 * d01);
+                acc[r] = estimates ? vfma(n0123, vreciprocal(d01 * d23), acc[r]) : acc[r] + n0123 / (d01 * d23);
             }
         }
     }
     const vec k_correction = vload(k + D4 * PW);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) {
-        vec s = activation == FA_TANH ? (acc[r] + vset1(q[r * ldq + 2 * D4])) + k_correction : acc[r];
+        vec s = acc[r];
+        if (exact_tanh) s = (s + vset1(q[r * ldq + 2 * D4])) + k_correction;
+        if (activation == FA_TANH && estimates) s = vfma(vset1(-2), s, vset1(v_sum));
         vstore(S + r * lds, s * vset1(scale));
     }
 }
 
-#define FA_TILE(R, ACTIVATION, CAPPED) additive_tile_body(R, ACTIVATION, CAPPED, q, ldq, k, v, D4, s, lds, scale)
+#define FA_TILE(R, ACTIVATION, CAPPED, ESTIMATES)                                                                      \
+    additive_tile_body(R, ACTIVATION, CAPPED, ESTIMATES, q, ldq, k, v, v_sum, D4, s, lds, scale)
 #define FA_ROWS(R)                                                                                                     \
     case R:                                                                                                            \
         if (activation == FA_RELU)                                                                                     \
-            FA_TILE(R, FA_RELU, 0);                                                                                    \
+            FA_TILE(R, FA_RELU, 0, 0);                                                                                 \
+        else if (estimates && activation == FA_TANH && capped)                                                         \
+            FA_TILE(R, FA_TANH, 1, 1);                                                                                 \
+        else if (estimates && activation == FA_TANH)                                                                   \
+            FA_TILE(R, FA_TANH, 0, 1);                                                                                 \
+        else if (estimates)                                                                                            \
+            FA_TILE(R, FA_SIGMOID, 1, 1);                                                                              \
         else if (activation == FA_TANH && capped)                                                                      \
-            FA_TILE(R, FA_TANH, 1);                                                                                    \
+            FA_TILE(R, FA_TANH, 1, 0);                                                                                 \
         else if (activation == FA_TANH)                                                                                \
-            FA_TILE(R, FA_TANH, 0);                                                                                    \
+            FA_TILE(R, FA_TANH, 0, 0);                                                                                 \
         else                                                                                                           \
-            FA_TILE(R, FA_SIGMOID, 1);                                                                                 \
+            FA_TILE(R, FA_SIGMOID, 1, 0);                                                                              \
         break;
 /* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row
  * and no key is flagged: the cap would change nothing. */
-FA_FUNC void additive_tile(int rows, int activation, int capped, const real *q, int64_t ldq, const real *panel,
-                           const real *v, int64_t D4, int64_t n, real scale, real *S, int64_t lds) {
+FA_FUNC void additive_tile(int rows, int activation, int capped, int estimates, const real *q, int64_t ldq,
+                           const real *panel, const real *v, real v_sum, int64_t D4, int64_t n, real scale, real *S,
+                           int64_t lds) {
     for (int64_t j = 0; j < n; j += VL) {
         const real *k = panel + j;
         real *s = S + j;

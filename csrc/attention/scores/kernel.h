@@ -22,10 +22,11 @@ FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
 
 /* The score of a call. */
 typedef struct {
-    int activation;
+    int activation, estimates; /* see fa_attention */
     int64_t D;
     const element *vector; /* its vector, or NULL; v: a copy with zeros beyond, where there is one */
     const real *v;
+    real v_sum;
     real *d_v;                    /* the vector's gradient, where one is added to */
     const fa_compiled *functions; /* of a score from outside, and where sums for their parameters are */
     double *const *sums;
