@@ -48,6 +48,7 @@ class Linear(Layer):
     """
 
     _matrices: ClassVar[tuple[str, ...]] = ("w",)
+    _store_halves: ClassVar[tuple[str, ...]] = ("backward",)  # products take rows of half types themselves
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from fastattn import _cards, _reprs
 from fastattn._arrays import Array, float_array, gradient_array
 from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.layers.halves import storing_halves
 from fastattn.linear import PackedWeights, Parts, pack_panels, split_parts
 
 __all__ = ["Layer", "Parameter"]
@@ -238,6 +239,9 @@ class Parameter:
 class Layer:
     """Base class of layers: finds parameters in its attributes, in the order in which they were set.
 
+    `forward` and `vjp` of a layer are given float32 or float64: of arrays of half types they get copies in float32, and
+    what they return is rounded to the type of the first.
+
     Examples
     --------
     >>> import numpy as np
@@ -247,6 +251,13 @@ class Layer:
     """
 
     _matrices: ClassVar[tuple[str, ...]] = ()  # parameters of its own that rows are multiplied with, by `packed`
+    _store_halves: ClassVar[tuple[str, ...]] = ("forward", "vjp")  # methods whose first array may be of a half type
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in cls._store_halves:
+            if name in vars(cls):
+                setattr(cls, name, storing_halves(vars(cls)[name]))
 
     def store(self, dtype: Storage) -> None:
         """Keep matrices in a narrower type, to which their values are rounded: see `Parameter.store`.

@@ -54,6 +54,8 @@ class Variant(Layer, Generic[P]):
         Drawn when it is made: by it a prepared memory knows its variant, and copies of both know each other.
     """
 
+    _store_halves: ClassVar[tuple[str, ...]] = ("prepare", "step", "forward", "step_vjp", "vjp")
+
     name: str = ""
     sums_values: ClassVar[bool] = True
     gated: ClassVar[bool] = False
