@@ -44,6 +44,7 @@ static struct {
           .wake = PTHREAD_COND_INITIALIZER,
           .idle = PTHREAD_COND_INITIALIZER};
 
+static _Atomic(fa_team) team;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t workspace_keys[2];
 
@@ -122,6 +123,7 @@ static void forget_workers(void) {
     atomic_store(&pool.active, 0);
     atomic_store(&pool.open, 0);
     atomic_flag_clear(&pool.busy);
+    atomic_store(&team, NULL); /* OpenMP's threads are gone, too, and a call would wait for them for ever */
 }
 
 static void initialise(void) {
@@ -168,6 +170,17 @@ static void leave_the_callers_processor(void) {
 #endif
 }
 
+void fa_use_team(fa_team threads) {
+    pthread_once(&once, initialise);
+    atomic_store(&team, threads);
+}
+
+/* One thread of a team; those beyond n_threads have nothing to do. */
+static void team_main(void *n_threads) {
+    const int worker = atomic_fetch_add(&pool.joined, 1);
+    if (worker < *(int *)n_threads) draw_tasks(worker);
+}
+
 void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context) {
     if (n_threads > FA_MAX_THREADS) n_threads = FA_MAX_THREADS;
     if (n_threads > n_tasks) n_threads = (int)n_tasks;
@@ -176,7 +189,8 @@ void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context) {
         return;
     }
     pthread_once(&once, initialise);
-    if (pool.workers < n_threads - 1) {
+    const fa_team others = atomic_load(&team);
+    if (!others && pool.workers < n_threads - 1) {
         start_workers(n_threads - 1);
         leave_the_callers_processor();
     }
@@ -187,6 +201,14 @@ void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context) {
     pool.own_blocks = n_threads;
     for (int i = 0; i < n_threads; i++) atomic_flag_clear(&pool.claimed[i]);
     atomic_store(&pool.next, n_threads);
+    if (others) {
+        /* As many as ever: a team of another size than the one before begins and ends threads. */
+        const int size = fa_threads > n_threads ? fa_threads : n_threads;
+        atomic_store(&pool.joined, 0);
+        others(team_main, &n_threads, (unsigned)size, 0);
+        atomic_flag_clear(&pool.busy);
+        return;
+    }
     atomic_store(&pool.joined, 1);
     atomic_store(&pool.open, n_threads - 1);
     atomic_fetch_add(&pool.generation, 1);

@@ -14,6 +14,12 @@ typedef void (*fa_task)(void *context, int64_t task, int worker);
  * is being served (from a second Python thread, or from inside a task) runs all its tasks on the calling thread. */
 void fa_parallel(int64_t n_tasks, int n_threads, fa_task task, void *context);
 
+/* Threads of somebody else's, by the function that OpenMP's compilers call: entry(context) on n_threads of them, the
+ * caller's among them, or on fewer. From now on calls are served by these, NULL: by workers of our own again, as in a
+ * child of a fork. Two libraries that each keep their own awake take processors from each other. */
+typedef void (*fa_team)(void (*entry)(void *), void *context, unsigned n_threads, unsigned flags);
+void fa_use_team(fa_team team);
+
 /* At least `bytes` bytes on a 64-byte boundary, kept by the calling thread until its next call; NULL: out of memory.
  * Sizes are made by fa_size_mul. */
 void *fa_workspace(int64_t bytes);

@@ -12,7 +12,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport sqrt
-from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 cnp.import_array()
@@ -22,6 +22,8 @@ include "declarations.pxi"  # made by setup.py from csrc/kernels.h and csrc/run/
 cdef extern from "run/pool.h" nogil:
     int n_threads "fa_threads"  # atomic: set_num_threads of one thread, calls of the others
     void fa_fail_workspace(int64_t)
+    ctypedef void (*fa_team)(void (*)(void *), void *, unsigned, unsigned)
+    void fa_use_team(fa_team)
 
 include "level.pxi"
 include "allocator.pxi"

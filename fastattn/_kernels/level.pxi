@@ -85,6 +85,11 @@ def set_num_threads(int n):
     threads_reason = "set_num_threads"
 
 
+def use_team(uintptr_t address):
+    """Compute on the threads of an OpenMP library whose GOMP_parallel is at this address; 0: on our own."""
+    fa_use_team(<fa_team><void *>address)
+
+
 def build_info():
     """Levels built and supported, the level and the threads in use, with reasons."""
     names = [fa_level_at(i).name.decode() for i in range(fa_levels())]

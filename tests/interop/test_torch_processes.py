@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch import distributed, nn  # noqa: E402
 
+import fastattn  # noqa: E402
 from fastattn.interop import torch as ours  # noqa: E402
 
 
@@ -35,6 +36,42 @@ def test_workers_of_a_loader_that_are_forked():
     here = torch.stack([data[i] for i in range(6)])  # the pool has its threads before the fork
     loader = torch.utils.data.DataLoader(data, 2, num_workers=2, multiprocessing_context="fork", timeout=60)
     assert torch.equal(torch.cat(list(loader)), here)
+
+
+ON_ITS_THREADS = """
+import os, signal, time
+import numpy as np, torch, fastattn
+from fastattn.interop.torch import tensors
+
+torch.set_num_threads(2)
+tensors.follow_threads()
+torch.ones(4_000_000).sin()  # its threads begin
+x = np.random.default_rng(0).standard_normal((4, 4, 256, 64), np.float32)
+before = len(os.listdir("/proc/self/task"))
+both = fastattn.attention(x, x, x)
+print(len(os.listdir("/proc/self/task")) - before)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if fastattn.attention(x, x, x).tobytes() == both.tobytes() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+time.sleep(0.1)
+whole, own = time.process_time(), time.thread_time()
+while time.process_time() - whole < 1:
+    fastattn.attention(x, x, x)
+print((time.thread_time() - own) / (time.process_time() - whole) < 0.8)
+fastattn.set_num_threads(1)
+print(fastattn.attention(x, x, x).tobytes() == both.tobytes())
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads of PyTorch are found on Linux alone")
+@pytest.mark.skipif(fastattn.show_config(as_dict=True)["backend"] != "c", reason="Numba has threads of its own")
+def test_kernels_run_on_the_threads_of_pytorch():
+    """No thread begins, a forked child has its own, both threads work after many calls, and bits are those of one."""
+    found = subprocess.run([sys.executable, "-c", ON_ITS_THREADS], stdout=subprocess.PIPE, text=True, check=True)
+    assert found.stdout.split() == ["0", "0", "True", "True"]
 
 
 class Model(nn.Module):
@@ -68,6 +105,7 @@ def rank(number, port, path):
     model = nn.parallel.DistributedDataParallel(made())
     model(batches()[int(number)]).backward()
     np.savez(path, **{name.removeprefix("module."): one.grad.numpy() for name, one in model.named_parameters()})
+    del model  # the last reference to the group would end it holding the lock that its threads wait for
     distributed.destroy_process_group()
 
 

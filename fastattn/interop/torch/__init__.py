@@ -4,7 +4,7 @@
 
 Tensors are float32 or float64 on the CPU. In eager mode a call is one node of autograd; under ``torch.compile``,
 ``torch.export`` and ``torch.func`` it is an operator, ``torch.ops.fastattn.attention``. As many threads are used as
-``torch.set_num_threads`` says.
+``torch.set_num_threads`` says, on Linux PyTorch's own: after this import all kernels of the process run on these.
 """
 
 from fastattn._optional import need
@@ -15,7 +15,10 @@ from fastattn.interop.torch.flex import flex_attention  # noqa: E402
 from fastattn.interop.torch.functional import attention, scaled_dot_product_attention  # noqa: E402
 from fastattn.interop.torch.modules import AdditiveAttention, LuongAttention, MultiheadAttention  # noqa: E402
 from fastattn.interop.torch.swapping import use  # noqa: E402
+from fastattn.interop.torch.tensors import share_threads  # noqa: E402
 from fastattn.interop.torch.variant import VariantModule, variant  # noqa: E402
+
+share_threads()
 
 __all__ = [
     "AdditiveAttention",

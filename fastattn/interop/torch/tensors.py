@@ -1,6 +1,9 @@
 """Tensors to arrays and back, without a copy; and threads."""
 
+import ctypes
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +15,18 @@ from fastattn._kernels import core
 from fastattn.config import set_num_threads
 from fastattn.errors import DTypeError, UnsupportedError, describe
 
-__all__ = ["HALVES", "array", "follow_threads", "is_watched", "narrowed", "once", "tensor", "wide", "widened"]
+__all__ = [
+    "HALVES",
+    "array",
+    "follow_threads",
+    "is_watched",
+    "narrowed",
+    "once",
+    "share_threads",
+    "tensor",
+    "wide",
+    "widened",
+]
 
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
@@ -70,6 +84,28 @@ def follow_threads() -> None:
     threads = torch.get_num_threads()
     if threads != core.get_num_threads():
         set_num_threads(threads)
+
+
+def share_threads() -> bool:
+    """Let kernels run on the threads of PyTorch's operators, if these are of an OpenMP library that is found.
+
+    PyTorch's threads stay awake for milliseconds after an operator. Threads of our own would get half a processor then.
+    """
+    try:
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+        own = re.escape(str(Path(torch.__file__).parent))
+        found = re.search(rf"\s({own}[^/]*/.*lib[gi]omp\S*\.so\S*)$", mapped, re.MULTILINE)
+        if found is None:
+            return False
+        _teams.append(ctypes.CDLL(found.group(1)))
+        address = ctypes.cast(_teams[-1].GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError):  # no such folder, library or function
+        return False
+    core.use_team(address or 0)
+    return bool(address)
+
+
+_teams: list[ctypes.CDLL] = []  # stay loaded
 
 
 def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
