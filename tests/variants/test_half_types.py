@@ -1,0 +1,24 @@
+"""Variants with arrays of half types."""
+
+import numpy as np
+import pytest
+from halves import HALVES, drawn, same
+from variant_cases import CASES, label, make
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_variants(case, half):
+    """The memory, queries and gradients of a half type; contexts, weights and gradients come back in it."""
+    problem = make(case, np.float32, masked=False)
+    variant = problem.variant
+    narrow = [x.astype(half) for x in (problem.memory, problem.queries)]
+    d, wide_d = drawn(half, *variant.forward(problem.queries, problem.prepare()).shape)
+    results = []
+    for (memory, queries), d_context in ((narrow, d), ([x.astype(np.float32) for x in narrow], wide_d)):
+        prepared = variant.prepare(memory, problem.lengths)
+        output, backward = variant.vjp(queries, prepared, return_weights=True)
+        gradients = backward(d_context)
+        context, weights, _ = variant.step(queries[:, 0], prepared, variant.start(prepared))
+        results.append((tuple(output)[:2], gradients, context, weights, variant.forward(queries, prepared)))
+    assert same(*results, half)
