@@ -107,3 +107,20 @@ def run_all(query, key, value, d_context, score, **rest):
     """Everything that a problem has to give, as one flat list of arrays: outputs, then gradients."""
     out, backward = fastattn.attention_vjp(query, key, value, score=score, return_weights=True, return_lse=True, **rest)
     return flatten(out) + flatten(backward(d_context))
+
+
+def narrow_and_wide(half, *shape):
+    """Numbers of a half type, and the same in float32."""
+    numbers = np.random.default_rng(list(shape)).standard_normal(shape).astype(half)
+    return numbers, numbers.astype(np.float32)
+
+
+def same_rounded(found, expected, half):
+    """Whether arrays, or all in tuples, are those of float32, rounded; what is neither is not compared."""
+    if isinstance(expected, tuple):
+        return type(found) is type(expected) and all(
+            same_rounded(*pair, half) for pair in zip(found, expected, strict=True)
+        )
+    if not isinstance(expected, np.ndarray):
+        return type(found) is type(expected)
+    return found.dtype == half and same_bits(found.view(np.uint16), expected.astype(half).view(np.uint16))
