@@ -22,15 +22,15 @@ def storing_halves(method: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(method)
-    def call(self: Any, first: Any, *more: Any, **options: Any) -> Any:
-        dtype = getattr(first, "dtype", None)
+    def call(self: Any, *given: Any, **options: Any) -> Any:
+        dtype = getattr(given[0] if given else next(iter(options.values()), None), "dtype", None)
         if dtype is _FLOAT32 or not isinstance(dtype, np.dtype) or not is_half(dtype):
-            return method(self, first, *more, **options)
-        wide = [_widened(one) for one in (first, *more)]
+            return method(self, *given, **options)
+        wide = [_widened(one) for one in given]
         try:
             found = method(self, *wide, **{name: _widened(one) for name, one in options.items()})
         except DTypeError:
-            return method(self, first, *more, **options)  # whose error speaks of what was given
+            return method(self, *given, **options)  # whose error speaks of what was given
         return _rounded(found, dtype)
 
     return call

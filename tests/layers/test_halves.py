@@ -41,6 +41,7 @@ def both_ways(layer, half, x, *states):
 def test_layers(layer, half):
     x, wide = narrow_and_wide(half, 3, 5, 6)
     assert same_rounded(layer.forward(x), layer.forward(wide), half)
+    assert same_rounded(layer.forward(x=x), layer.forward(x=wide), half)
     (*found, dx), added = both_ways(layer, half, x)
     (*expected, wide_dx), wide_added = both_ways(layer, half, wide)
     assert same_rounded(tuple(found), tuple(expected), half) and same_rounded(dx, wide_dx, half)

@@ -91,6 +91,9 @@ def share_threads() -> bool:
 
     PyTorch's threads stay awake for milliseconds after an operator. Threads of our own would get half a processor then.
     """
+    use_team = getattr(core, "use_team", None)
+    if use_team is None:  # kernels in Numba
+        return False
     try:
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
         own = re.escape(str(Path(torch.__file__).parent))
@@ -101,7 +104,7 @@ def share_threads() -> bool:
         address = ctypes.cast(_teams[-1].GOMP_parallel, ctypes.c_void_p).value
     except (OSError, AttributeError):  # no such folder, library or function
         return False
-    core.use_team(address or 0)
+    use_team(address or 0)
     return bool(address)
 
 
