@@ -154,7 +154,7 @@ FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, i
                        .functions = a->pairwise};
     if (fa_facts(a->score)->vector) {
         score_vector(a->score_vector, a->D, v, width);
-        for (int64_t t = 0; t < a->D; t++) form.v_sum += v[t];
+        for (int64_t t = 0; a->estimates && t < a->D; t++) form.v_sum += v[t];
     }
     return (score_source){.a = a, .form = form, .key_row = a->key_strides.row, .ldq = ldq};
 }

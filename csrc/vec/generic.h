@@ -146,11 +146,11 @@ FA_INLINE vec vsqrt(vec x) {
 }
 #endif
 
-/* a / b for 1 <= b < 2^126, within 1 ulp. */
 /* 1 / x to 14 bits or more. */
 #ifndef vreciprocal
 FA_INLINE vec vreciprocal(vec x) { return vset1(1) / x; }
 #endif
+/* a / b for 1 <= b < 2^126, within 1 ulp. */
 #ifndef vquotient
 FA_INLINE vec vquotient(vec a, vec b) { return a / b; }
 #endif

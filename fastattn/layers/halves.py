@@ -26,12 +26,10 @@ def storing_halves(method: Callable[..., Any]) -> Callable[..., Any]:
         dtype = getattr(given[0] if given else next(iter(options.values()), None), "dtype", None)
         if dtype is _FLOAT32 or not isinstance(dtype, np.dtype) or not is_half(dtype):
             return method(self, *given, **options)
-        wide = [_widened(one) for one in given]
         try:
-            found = method(self, *wide, **{name: _widened(one) for name, one in options.items()})
+            return _rounded(functools.partial(method, self), dtype)(*given, **options)
         except DTypeError:
             return method(self, *given, **options)  # whose error speaks of what was given
-        return _rounded(found, dtype)
 
     return call
 

@@ -26,7 +26,7 @@ typedef struct {
     int64_t D;
     const element *vector; /* its vector, or NULL; v: a copy with zeros beyond, where there is one */
     const real *v;
-    real v_sum;
+    real v_sum;                   /* of v, with estimates alone */
     real *d_v;                    /* the vector's gradient, where one is added to */
     const fa_compiled *functions; /* of a score from outside, and where sums for their parameters are */
     double *const *sums;

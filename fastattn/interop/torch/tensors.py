@@ -86,29 +86,23 @@ def follow_threads() -> None:
         set_num_threads(threads)
 
 
-def share_threads() -> bool:
+def share_threads() -> None:
     """Let kernels run on the threads of PyTorch's operators, if these are of an OpenMP library that is found.
 
     PyTorch's threads stay awake for milliseconds after an operator. Threads of our own would get half a processor then.
     """
     use_team = getattr(core, "use_team", None)
     if use_team is None:  # kernels in Numba
-        return False
+        return
     try:
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
         own = re.escape(str(Path(torch.__file__).parent))
         found = re.search(rf"\s({own}[^/]*/.*lib[gi]omp\S*\.so\S*)$", mapped, re.MULTILINE)
-        if found is None:
-            return False
-        _teams.append(ctypes.CDLL(found.group(1)))
-        address = ctypes.cast(_teams[-1].GOMP_parallel, ctypes.c_void_p).value
+        if found is not None:
+            parallel = ctypes.CDLL(found.group(1)).GOMP_parallel  # of a library that PyTorch keeps loaded
+            use_team(ctypes.cast(parallel, ctypes.c_void_p).value)
     except (OSError, AttributeError):  # no such folder, library or function
-        return False
-    use_team(address or 0)
-    return bool(address)
-
-
-_teams: list[ctypes.CDLL] = []  # stay loaded
+        return
 
 
 def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
