@@ -48,7 +48,7 @@ from fastattn._kernels.numba.records import (
 from fastattn._kernels.numba.recurrent import Recurrent
 from fastattn._kernels.numba.sparse import entmax, entmax_backward
 from fastattn._kernels.numba.steps import Steps, query_backward
-from fastattn._kernels.numba.threads import _cgroup_cpus, build_info, get_num_threads, set_num_threads
+from fastattn._kernels.numba.threads import _cgroup_cpus, build_info, get_num_threads, set_num_threads, use_team
 from fastattn._kernels.numba.training import (
     adam,
     add_scaled,
@@ -126,5 +126,6 @@ __all__ = [
     "tiles",
     "uniform",
     "unit",
+    "use_team",
     "xla_handlers",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastattn.errors import describe
 
-__all__ = ["build_info", "get_num_threads", "in_parts", "set_num_threads"]
+__all__ = ["build_info", "get_num_threads", "in_parts", "set_num_threads", "use_team"]
 
 _MOST = 256
 _WORTH = 4e6  # multiply-adds for which starting a thread, about 0.1 ms, pays
@@ -55,6 +55,10 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set the most threads that one call uses (1 to 256)."""
     _State.threads, _State.reason = max(1, min(n, _MOST)), "set_num_threads"
+
+
+def use_team(address: int) -> None:
+    """Do nothing: a call starts its threads itself, none is awake after it."""
 
 
 def build_info() -> dict[str, Any]:

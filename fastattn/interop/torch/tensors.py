@@ -91,16 +91,13 @@ def share_threads() -> None:
 
     PyTorch's threads stay awake for milliseconds after an operator. Threads of our own would get half a processor then.
     """
-    use_team = getattr(core, "use_team", None)
-    if use_team is None:  # kernels in Numba
-        return
     try:
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
         own = re.escape(str(Path(torch.__file__).parent))
         found = re.search(rf"\s({own}[^/]*/.*lib[gi]omp\S*\.so\S*)$", mapped, re.MULTILINE)
         if found is not None:
             parallel = ctypes.CDLL(found.group(1)).GOMP_parallel  # of a library that PyTorch keeps loaded
-            use_team(ctypes.cast(parallel, ctypes.c_void_p).value)
+            core.use_team(ctypes.cast(parallel, ctypes.c_void_p).value)
     except (OSError, AttributeError):  # no such folder, library or function
         return
 
