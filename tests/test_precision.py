@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from checks import same_bits
+from variant_cases import CASES, label, make
 
 import fastattn
 from fastattn import layers, linear
@@ -60,6 +61,94 @@ def test_a_backward_pass_has_the_precision_of_its_forward_pass(monkeypatch):
         assert same_bits(gradients[precision], inside)
     on_the_unit = fastattn.show_config(as_dict=True)["level"] in ("amx", "amx_model")
     assert same_bits(gradients["highest"], gradients["medium"]) is not on_the_unit
+
+
+@pytest.fixture
+def any_size(monkeypatch):
+    """Matrices of any size are for the unit."""
+    for limit in ("LEAST_FOR_TILES", "LEAST_IN_MEDIUM", "LEAST_FOR_GRADIENT"):
+        monkeypatch.setattr(linear, limit, 1)
+
+
+def unlike_highest(gradients):
+    """Backward passes in the block and after it, in "medium", are the same; return whether "highest" has others."""
+    with fastattn.float32_precision("medium"):
+        inside = gradients(lambda backward: backward)
+        outside = gradients(lambda backward: lambda *given: in_highest(backward, *given))
+    assert len(inside) == len(outside)
+    assert all(map(same_bits, inside, outside))
+    return not all(map(same_bits, inside, gradients(lambda backward: backward)))
+
+
+def in_highest(backward, *given):
+    with fastattn.float32_precision("highest"):
+        return backward(*given)
+
+
+def on_the_unit():
+    return fastattn.show_config(as_dict=True)["level"] in ("amx", "amx_model")
+
+
+@pytest.mark.parametrize("name", ["general", "additive"])
+def test_attention_whose_score_has_matrices(any_size, name):
+    rng = np.random.default_rng(7)
+    q, kv, d = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 9, 40), (2, 11, 40), (2, 9, 40)))
+    w, v = rng.standard_normal((2, 40, 40), dtype=np.float32), rng.standard_normal(40, dtype=np.float32)
+    score = fastattn.scores.General(w[0]) if name == "general" else fastattn.scores.Additive(v, w[0], w[1])
+
+    def gradients(run):
+        found = run(fastattn.attention_vjp(q, kv, kv, score=score)[1])(d)
+        return [*found[:3], *found.score.values()]
+
+    assert unlike_highest(gradients) is on_the_unit()
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_variants(any_size, case):
+    """All queries at once, step by step, and what `finish` adds."""
+    problem = make(case, np.float32, masked=False)
+    variant, queries = problem.variant, problem.queries
+
+    def parameters():
+        found = [one.gradient.copy() for one in variant.parameters().values()]
+        for one in variant.parameters().values():
+            one.gradient = np.zeros_like(one.value)
+        return found
+
+    def gradients(run):
+        found = []
+        context, backward = variant.vjp(queries, problem.prepare())
+        found += flat(run(backward)(context)) + parameters()
+        if not variant.loops:
+            return found
+        prepared = problem.prepare()
+        state, backs, d_state = variant.start(prepared), [], None
+        for query in queries.swapaxes(0, 1):
+            context, _, state, back = variant.step_vjp(query, prepared, state)
+            backs.append((back, context))
+        for back, d in reversed(backs):
+            d_query, d_state = run(back)(d, None, d_state)
+            found.append(d_query)
+        return found + flat(run(variant.finish)(prepared)) + parameters()
+
+    assert unlike_highest(gradients) in (False, on_the_unit())  # some have no matrices
+
+
+def flat(results):
+    if isinstance(results, tuple):
+        return [array for part in results for array in flat(part)]
+    return [] if results is None else [results]
+
+
+def test_parts_are_the_nearest_ties_to_even(any_size):
+    """Numbers of 11 bits, as float16 has, are halfway between two of bfloat16 one time in eight."""
+    rng = np.random.default_rng(8)
+    x = (rng.integers(1024, 2048, (512, 256)) * 2.0**-10).astype(np.float32)
+    w = np.eye(256, 80, dtype=np.float32)
+    with fastattn.float32_precision("medium"):
+        errors = linear.PackedWeights(w).matmul(x) / x[:, :80] - 1
+    assert abs(errors.mean()) < 5e-5  # 6e-4 with ties away from zero
+    assert bool(errors.any()) is on_the_unit()
 
 
 def test_only_float32_has_parts(monkeypatch):

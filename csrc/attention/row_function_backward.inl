@@ -119,7 +119,7 @@ FA_FUNC void row_function_gradient(row_function_backward_state *state, int64_t r
     S += j0;
     dP += j0;
     if (!row_function_options(a, b, head, query, k, S, has_slope(a) ? s->slope : NULL, s->before)) {
-        memset(S, 0, (size_t)n * sizeof(real));
+        memset(S, 0, (size_t)whole_pieces(n) * sizeof(real)); /* where the options wrote */
         memset(dP, 0, (size_t)n * sizeof(real));
         return;
     }

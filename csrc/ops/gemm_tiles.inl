@@ -40,12 +40,15 @@
 #define IN_X (1u << 30)
 #define IN_W (3u << 29)
 
-/* Parts of two vectors, side by side in pairs of 16 bits; ties go away from zero. */
+/* To the nearest of bfloat16, ties to even: numbers of fewer bits than 24, as float16 has, are often halfway. */
+FA_INLINE uvec nearest_part(uvec x) { return (x + 0x7fffu + (x >> 16 & 1u)) & 0xffff0000u; }
+
+/* Parts of two vectors, side by side in pairs of 16 bits. */
 FA_INLINE void split(uvec x, uvec y, const int parts, char *to) {
 #pragma GCC unroll 3
     for (int p = 0; p < parts; p++) {
         /* What is left after two parts has 8 bits. */
-        const uvec a = p < 2 ? (x + 0x8000u) & 0xffff0000u : x, b = p < 2 ? (y + 0x8000u) & 0xffff0000u : y;
+        const uvec a = p < 2 ? nearest_part(x) : x, b = p < 2 ? nearest_part(y) : y;
         const uvec pair = (a >> 16) | b;
         memcpy(to + p * TILE_BYTES, &pair, sizeof pair);
         x = (uvec)((vec)x - (vec)a);

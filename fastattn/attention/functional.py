@@ -29,6 +29,7 @@ from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
+from fastattn.precision import captured
 from fastattn.scores.base import OperandGradients, Operands, kernel_score
 from fastattn.scores.registry import resolve
 
@@ -314,7 +315,7 @@ def attention_vjp(
         return_weights, return_lse, out, True,
     )  # fmt: skip
     found = forward.output() if return_weights or return_lse else forward.context
-    return handed_back(query, out, found), forward.backward
+    return handed_back(query, out, found), captured(forward.backward)
 
 
 def handed_back(query: Any, out: Any, found: Any) -> Any:

@@ -69,5 +69,11 @@ class Bridged(Score):
     def vector(self) -> Array | None:
         return self.inner.vector()
 
+    def plain(self) -> Score:
+        return self.inner.plain()
+
+    def plain_gradients(self, d: ByName) -> ByName:
+        return self.inner.plain_gradients(d)
+
     def vector_gradients(self, d_vector: Array) -> ByName:
         return self.inner.vector_gradients(d_vector)

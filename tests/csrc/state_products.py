@@ -41,8 +41,9 @@ def run(layer, x, state, lengths, dy, d_state, precision="medium"):
 
 
 def rounded(x):
-    """To bfloat16, nearest, ties away from zero, in float64."""
-    return ((np.float32(x).view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    """To bfloat16, nearest, ties to even, in float64."""
+    bits = np.float32(x).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
 def sigmoid(x):

@@ -15,6 +15,7 @@ from fastattn._kernels import core
 from fastattn.interop.torch import operators
 from fastattn.interop.torch.problem import Operands, Problem
 from fastattn.interop.torch.tensors import HALVES, follow_threads, is_watched, narrowed, widened
+from fastattn.precision import captured
 
 __all__ = ["attend", "plain"]
 
@@ -66,11 +67,11 @@ def _backward(ctx: Any, *d: Tensor | None) -> Any:
     if all(one is None for one in d):
         return (None,) * len(ctx.needs_input_grad)
     *tensors, context, weights = ctx.saved_tensors
-    problem, rows = ctx.kept
+    problem, rows, backward = ctx.kept
     given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else _NOTHING))
     bias_gradient = len(tensors) > 3 and ctx.needs_input_grad[4]
     d = d if len(d) > 1 else (*d, None, None)
-    run = operators.gradients if is_watched((*tensors, *d)) else Problem.backward
+    run = operators.gradients if is_watched((*tensors, *d)) else backward
     found = run(problem, given, (context, weights, *rows), d, bias_gradient)
     return (None, *found[:4], None, None, None, *found[4:]) if len(tensors) > 3 else (None, *found[:3])
 
@@ -84,7 +85,7 @@ class _Attention(torch.autograd.Function):
         """Compute, and save tensors alone, so that autograd notices which were changed before the backward pass."""
         problem, given = call  # as one argument
         context, weights, lse, *rows = problem.forward(given)
-        ctx.kept = problem, rows  # nobody else has the rows' numbers
+        ctx.kept = problem, rows, captured(Problem.backward)  # nobody else has the rows' numbers
         ctx.save_for_backward(*tensors, context, weights)
         ctx.set_materialize_grads(False)
         return context, weights, lse
@@ -106,7 +107,7 @@ class _Plain(_Attention):
         if found is None:
             return None
         context = torch.from_numpy(found[0])
-        ctx.kept = _PROBLEMS[bool(causal)], found[1:]
+        ctx.kept = _PROBLEMS[bool(causal)], found[1:], Problem.backward  # the same in every precision
         ctx.save_for_backward(*tensors, context, None)
         ctx.set_materialize_grads(False)
         return context

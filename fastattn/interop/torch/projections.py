@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from fastattn import linear
 from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once, wide
+from fastattn.precision import captured
 
 __all__ = ["project"]
 
@@ -47,20 +48,21 @@ class _Projection(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the product."""
         ctx.save_for_backward(x, weight)
+        ctx.differentiate = captured(_differentiate)
         return _multiply(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         """Return the gradients."""
-        return _gradients_of(ctx, dy)
+        return _gradients_of(ctx, dy, ctx.differentiate)
 
 
-def _gradients_of(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients_of(ctx: Any, dy: Tensor, differentiate: Any = _differentiate) -> tuple[Tensor | None, ...]:
     wanted = list(ctx.needs_input_grad[:3])
     x, weight = ctx.saved_tensors
     if not is_watched((dy, x, weight)):
-        return _differentiate(dy, x, weight, wanted)
+        return differentiate(dy, x, weight, wanted)
 
     def call(*t: Tensor) -> Any:
         return _backward(*t, wanted)

@@ -97,7 +97,7 @@ def share_threads() -> None:
         found = re.search(rf"\s({own}[^/]*/.*lib[gi]omp\S*\.so\S*)$", mapped, re.MULTILINE)
         if found is not None:
             parallel = ctypes.CDLL(found.group(1)).GOMP_parallel  # of a library that PyTorch keeps loaded
-            core.use_team(ctypes.cast(parallel, ctypes.c_void_p).value)
+            core.use_team(ctypes.cast(parallel, ctypes.c_void_p).value or 0)
     except (OSError, AttributeError):  # no such folder, library or function
         return
 

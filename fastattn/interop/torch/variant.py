@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
 from fastattn.interop.torch.tensors import array, follow_threads, narrowed, wide
+from fastattn.precision import captured
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
 
@@ -146,6 +147,7 @@ class _Mechanism(torch.autograd.Function):
         ctx.given = mechanism, return_weights, lengths, mask
         run = any(ctx.needs_input_grad)
         output, ctx.back = _run(ctx.given, tensors, run)
+        ctx.again = captured(_run)
         context, weights = (output.context, output.weights) if return_weights else (output, None)
         found = torch.from_numpy(context), None if weights is None else torch.from_numpy(weights)
         ctx.save_for_backward(*tensors)
@@ -161,7 +163,7 @@ class _Mechanism(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         back, ctx.back = ctx.back, None
         if back is None:  # a graph that is kept; a mechanism's backward pass can be called once
-            _, back = _run(ctx.given, (queries, memory, values), True)
+            _, back = ctx.again(ctx.given, (queries, memory, values), True)
         own = mechanism.parameters().values()
         for one in own:
             one.gradient = np.zeros(one.value.shape, one.value.dtype)

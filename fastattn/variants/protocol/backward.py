@@ -8,6 +8,7 @@ import numpy as np
 from fastattn._arrays import Array, gradient_array
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, UnsupportedError, describe
+from fastattn.precision import captured
 from fastattn.variants.protocol.state import AttentionState, check_state_gradient
 
 __all__ = ["StepBackward", "check_cotangents"]
@@ -79,7 +80,7 @@ class StepBackward:
         weights: Array | None,
         state: AttentionState,
     ) -> None:
-        self._function: Callable[..., tuple[Array, Any]] | None = function
+        self._function: Callable[..., tuple[Array, Any]] | None = captured(function)
         self._output, self._state = AttentionOutput(context, weights), state
 
     def __call__(

@@ -9,6 +9,7 @@ from fastattn import _reprs
 from fastattn._arrays import Array, frozen, read_only, row_array
 from fastattn.attention import Memory
 from fastattn.errors import DTypeError, ShapeError, UnsupportedError, describe
+from fastattn.precision import Precision, get_float32_precision
 from fastattn.variants.protocol.sums import StepSums
 from fastattn.variants.protocol.tape import Tape
 
@@ -36,6 +37,8 @@ class Prepared:
         What backward steps leave for `Variant.finish`, one after the other; a subclass says of what class.
     sums : StepSums
         The same, gradients that they add to, by name, once there are any.
+    precision : {"highest", "high", "medium"}
+        That of float32 products when it was made, which `Variant.finish` has too.
     """
 
     memory: Array
@@ -46,6 +49,7 @@ class Prepared:
     shape: tuple[int, int]
     tape: Tape[Any]
     sums: StepSums
+    precision: Precision
     _maker: bytes | None = None
     _expected: dict[type, Any]  # what the arrays of a state must be, by its class, once one was checked
 
@@ -54,6 +58,7 @@ class Prepared:
         self.lengths, self.mask = frozen(lengths), None if mask is None else frozen(mask)
         self.shape = (len(lengths), memory.shape[1])
         self.tape, self.sums, self._expected = Tape(), StepSums(), {}
+        self.precision = get_float32_precision()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._maker is not None:

@@ -1,5 +1,6 @@
 """The base class of attention mechanisms."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -13,6 +14,7 @@ from fastattn._numbers import check_flag
 from fastattn.attention import AttentionOutput
 from fastattn.errors import DTypeError, ShapeError, describe
 from fastattn.layers.parameter import Layer
+from fastattn.precision import captured, float32_precision
 from fastattn.variants.protocol.backward import StepBackward, check_cotangents
 from fastattn.variants.protocol.checks import check_lengths, check_size
 from fastattn.variants.protocol.prepared import Prepared, check_prepared, check_whole
@@ -65,6 +67,11 @@ class Variant(Layer, Generic[P]):
     query_width: int
     memory_width: int
     dtype: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "finish" in vars(cls):
+            setattr(cls, "finish", _in_its_precision(cls.finish))  # noqa: B010, of a class that is not known yet
 
     @property
     def longest(self) -> int | None:
@@ -233,6 +240,7 @@ class Variant(Layer, Generic[P]):
         context, weights, back = self.attend_vjp(queries, prepared, state, return_weights)
         output = context if weights is None else AttentionOutput(context, weights)
 
+        @captured
         @in_kept_memory
         def backward(d_context: Array | None = None, d_weights: Array | None = None) -> tuple[Array, MemoryGradient]:
             return back(*check_cotangents(output, d_context, d_weights))
@@ -304,3 +312,15 @@ class Variant(Layer, Generic[P]):
     def __repr__(self) -> str:
         shapes = _reprs.shapes(self.parameters()) or str(self.dtype)
         return _reprs.words(self, f"{self.query_width} -> {self.memory_width}", shapes)
+
+
+def _in_its_precision(finish: Callable[[Any, Any], MemoryGradient]) -> Callable[[Any, Any], MemoryGradient]:
+    """Return a `Variant.finish` that computes in the precision in which the memory was prepared."""
+
+    @functools.wraps(finish)
+    def run(self: Any, prepared: Any) -> MemoryGradient:
+        check_prepared(prepared, self)
+        with float32_precision(prepared.precision):
+            return finish(self, prepared)
+
+    return run

@@ -13,6 +13,7 @@ from fastattn._reference.scores import ScoreSpec
 from fastattn.errors import ShapeError
 from fastattn.plugin import ScoreRecord
 from fastattn.scores.pairwise import Pairwise
+from fastattn.testing.arrays import assigned, differences
 from fastattn.variants.soft import Soft
 
 
@@ -146,6 +147,30 @@ def test_a_variant_trains_it():
     twice = additive(v=2 * twice.parameters["v"], offset=twice.parameters["offset"])
     found = variant.attend(p.query, changed, variant.start(changed), False)[0]
     assert same_bits(found, fastattn.attention(p.query, p.key, p.key, score=twice, **p.rest))
+
+
+def test_a_variant_of_two_widths():
+    """Queries pass through a matrix first; all at once, and step by step."""
+    rng = np.random.default_rng(0)
+    memory, queries, d = (rng.standard_normal(shape) for shape in ((2, 5, 8), (2, 3, 6), (2, 3, 8)))
+    score = weighted_l1(w=rng.uniform(0.5, 1, 8))
+    variant = Soft(score, query_width=6, memory_width=8, rng=rng, dtype=np.float64)
+    values, contexts = assigned(variant.trained, lambda: variant.forward(queries, variant.prepare(memory)))
+    found = [*variant.vjp(queries, variant.prepare(memory))[1](d)]
+    found += [one.gradient.copy() for one in variant.trained.values()]
+    for gradient, given in zip(found, [queries, memory, *values.values()], strict=True):
+        np.testing.assert_allclose(gradient, differences(lambda: float((contexts() * d).sum()), given), atol=1e-6)
+    for one in variant.trained.values():
+        one.gradient = np.zeros_like(one.value)
+    prepared = variant.prepare(memory)
+    state, backs = variant.start(prepared), []
+    for query, d_context in zip(queries.swapaxes(0, 1), d.swapaxes(0, 1)):
+        _, _, state, back = variant.step_vjp(query, prepared, state)
+        backs.append((back, d_context))
+    d_queries = [back(d_context)[0] for back, d_context in reversed(backs)]
+    steps = [np.stack(d_queries[::-1], 1), variant.finish(prepared), *(x.gradient for x in variant.trained.values())]
+    for one, other in zip(steps, found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 def test_a_score_by_a_name_is_a_variant():

@@ -225,6 +225,19 @@ def test_scores_of_any_size_and_a_tiny_sum():
 
 
 @dtypes
+@pytest.mark.parametrize("keys", [3, 17, 70])
+def test_a_row_without_keys_beside_others(keys, dtype):
+    """Padding on the left leaves first rows of a causal call none: nothing of theirs reaches what others are given."""
+    problem = random(dtype, batch=(2, 2), key_heads=None, tq=keys, tk=keys, dk=9, dv=5)
+    mask = np.arange(keys) >= 2
+    for causal, window in (("top_left", None), (None, (1, 0)), (None, (0, 3))):
+        rest = {"mask": mask, "causal": causal, "window": window}
+        found, wanted = (everything(problem, normalizer=one, **rest) for one in (softmax(), "softmax"))
+        for name in ("context", "query", "key", "value"):
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@dtypes
 def test_weights_too_small_for_a_normal_number(dtype):
     """They count as 0 beside the row's largest: gradients are those of softmax, and a row of nothing else is kept."""
     problem = random(dtype, batch=(1, 1), key_heads=None, tq=60, tk=400, dk=9, dv=5)
