@@ -21,7 +21,7 @@ from fastattn.attention.arguments import (
     check_sparse,
     score_arrays,
 )
-from fastattn.attention.functions import as_modifier, check_modified
+from fastattn.attention.functions import apart, as_modifier, check_modified
 from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, Modifier, NormalizerLike, Options, ScoreLike
 from fastattn.attention.overflow import less, merge, powers
@@ -30,7 +30,7 @@ from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
 from fastattn.normalizers.registry import resolve as resolve_normalizer
 from fastattn.precision import captured
-from fastattn.scores.base import OperandGradients, Operands, kernel_score
+from fastattn.scores.base import KERNEL_NONE, OperandGradients, Operands, kernel_score
 from fastattn.scores.registry import resolve
 
 if TYPE_CHECKING:
@@ -374,7 +374,10 @@ class _Forward:
         if type(query) is not _NDARRAY:
             self.given = query
         self.query, self.key, self.value = q, k, v = check_arrays(query, key, value)
-        self.score = chosen = resolve(score) if score_mod is None else resolve(score).whole()
+        chosen = resolve(score)
+        if score_mod is not None or chosen.kernel == KERNEL_NONE:
+            chosen, score_mod = apart(chosen, score_mod)
+        self.score = chosen
         dtype = q.dtype
         inputs: tuple[Array, ...]
         half = None

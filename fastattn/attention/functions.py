@@ -7,11 +7,13 @@ import numpy as np
 from fastattn._kernels import core
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.scores.base import Score, kernel_functions
+from fastattn.scores.modified import Modified
 
 if TYPE_CHECKING:
     from fastattn.jit import MaskFunction, ScoreModifier
 
 __all__ = [
+    "apart",
     "as_mask",
     "as_modifier",
     "check_modified",
@@ -33,6 +35,17 @@ def as_mask(mask: object) -> "MaskFunction":
     from fastattn.jit import as_mask_mod
 
     return as_mask_mod(mask)
+
+
+def apart(score: Score, score_mod: Any) -> tuple[Score, Any]:
+    """Return a score as the kernels know it, and the function on scores that it has or that is given, or None."""
+    if isinstance(score, Modified):
+        if score_mod is not None:
+            hint = "write one function that does what both do."
+            raise ArgumentError(describe("score_mod", "None for a score that has a function", "a function", hint))
+        score_mod = score.bound()
+        score = score.inner
+    return (score, None) if score_mod is None else (score.whole(), score_mod)
 
 
 def is_function(mask: object) -> bool:

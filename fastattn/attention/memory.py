@@ -8,7 +8,7 @@ import numpy as np
 from fastattn._arrays import Array, cast, is_half, narrowed, row_array, widened
 from fastattn._kernels import core
 from fastattn._kernels.narrow import SCALE_BYTES, rows_of_int8, rows_widened
-from fastattn._numbers import check_flag
+from fastattn._numbers import check_flag, check_size
 from fastattn._relative import RelativeBias
 from fastattn.attention.arguments import (
     NO_OPTIONS,
@@ -25,7 +25,7 @@ from fastattn.attention.arguments import (
     score_arrays,
 )
 from fastattn.attention.functional import AttentionOutput, handed_back
-from fastattn.attention.functions import as_mask, as_modifier, check_modified, is_function
+from fastattn.attention.functions import apart, as_mask, as_modifier, check_modified, is_function
 from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, MemoryOptions, Modifier, NormalizerLike, ScoreLike
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
@@ -62,7 +62,8 @@ def prepare(
     score : str, Score or function
         Its parameters are read now; later changes to them have no effect.
     score_mod : function, optional
-        As for `fastattn.attention`, for every query that will come; i is the query's row in its call.
+        As for `fastattn.attention`, for every query that will come; i is the query's row in its call, plus the `first`
+        of `Memory.attend`.
     key_lengths : int array, shape (B,), optional
     mask : bool array, broadcastable to (..., 1, Tk) or (..., Tq, Tk), or function, optional
         True = may attend, for every query that will come.
@@ -105,7 +106,7 @@ def prepare(
     >>> memory.attend(np.ones((2, 1, 4), np.float32)).shape
     (2, 1, 4)
     """
-    chosen = resolve(score) if score_mod is None else resolve(score).whole()
+    chosen, score_mod = apart(resolve(score), score_mod)
     key, value = check_memory(key, value)
     half = key.dtype if is_half(key.dtype) else None
     stored = None if storage is None else _stored(storage, key.dtype)
@@ -299,6 +300,7 @@ class Memory:
         scale: float | None = None,
         dropout: float = 0.0,
         seed: int | Array | None = None,
+        first: int = 0,
         return_weights: bool = False,
         return_lse: bool = False,
         out: Array | None = None,
@@ -312,6 +314,10 @@ class Memory:
         score_mod, normalizer, mask, causal, window, bias, scale, dropout, seed, return_weights, return_lse, out
             As for `fastattn.attention`; `mask` is combined with the memory's own, and `score_mod` is for a memory that
             has none.
+        first : int
+            The place of the first query, from which functions of places, the memory's too, count i: of a decoder's
+            step, how many were before it. `causal` and `window` do not know it; ``causal="bottom_right"`` has the last
+            query see all keys.
 
         Returns
         -------
@@ -331,7 +337,9 @@ class Memory:
             return_lse = check_flag("return_lse", return_lse)
         sparse = None
         if not isinstance(normalizer, str) or normalizer != "softmax":
-            sparse = check_sparse(resolve_normalizer(normalizer), query.dtype, query.shape, tk, return_lse)
+            made = resolve_normalizer(normalizer)
+            made = made if first == 0 else made.placed(_place(first))
+            sparse = check_sparse(made, query.dtype, query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
             self._form = np.broadcast_to(real.type(0), (*self.shape, self._width))
@@ -351,6 +359,11 @@ class Memory:
                 hint = "prepare a memory without score_mod, and pass one to attend()."
                 raise ArgumentError(describe("score_mod", "None for a memory that has one", "a function", hint))
             modifier = as_modifier(score_mod)
+        if first != 0:
+            first = _place(first)
+            modifier = None if modifier is None else modifier.placed(first)
+            allow = None if allow is None else allow.placed(first)
+            mask = as_mask(mask).placed(first) if is_function(mask) else mask
         given = options = check_options(
             query, tk, modifier, mask, None, causal, window, bias, dropout, seed, allow=allow
         )
@@ -662,6 +675,10 @@ class Memory:
     def __repr__(self) -> str:
         kept = f", storage={self._keys.dtype}" if self._kept and self._keys.dtype != self._half else ""
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype}{kept})"
+
+
+def _place(first: object) -> int:
+    return check_size("first", first, 0, "pass how many queries were before this one.")
 
 
 def _kept_as(stored: np.dtype[Any], array: Array) -> Array:

@@ -22,8 +22,8 @@ Modifier = Union["ScoreModifier", Callable[..., Any]]
 Mask = Union[Array, "MaskFunction", Callable[..., Any]]
 
 
-class MemoryOptions(TypedDict, total=False):
-    """Options of `Memory.attend` that do not change what kind of thing it returns."""
+class CommonOptions(TypedDict, total=False):
+    """Options of attention that do not change what kind of thing it returns."""
 
     normalizer: NormalizerLike
     score_mod: Modifier | None
@@ -37,7 +37,13 @@ class MemoryOptions(TypedDict, total=False):
     out: Array | None
 
 
-class Options(MemoryOptions, total=False):
+class MemoryOptions(CommonOptions, total=False):
+    """The same of `Memory.attend`."""
+
+    first: int
+
+
+class Options(CommonOptions, total=False):
     """The same of `attention` and `attention_vjp`."""
 
     score: ScoreLike

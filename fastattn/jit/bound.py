@@ -196,6 +196,24 @@ class Bound:
         made = (self._made[0], (function, dict(zip(self.parameters, arrays)), trained))
         return type(self)(self.name, self._traced, arrays, self._trained, made)
 
+    def following(self, values: Mapping[str, Array]) -> Self:
+        """Return the same function with parameters as they are in `values`: this one, if none has changed."""
+        found = self
+        for name, array in values.items():
+            before = found.parameters[name]
+            if array.dtype != before.dtype or not np.array_equal(array, before):
+                found = found.replaced(name, array)
+        return found
+
+    def placed(self, first: int) -> Self:
+        """Return the same function of queries whose place i begins at `first`, by code that is compiled once."""
+        if first == 0 or "i" not in self.inputs:
+            return self
+        number = len(self._arrays)
+        traced = self._remember(("placed",), lambda: _shifted(self._traced, number))
+        arrays, trained = [*self._arrays, copied(np.array(first))], [*self._trained, False]
+        return type(self)(self.name, traced, arrays, trained, (_placed, (self, first)))
+
     def _remember(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         found = self._kept.get(key)
         if found is None:
@@ -268,6 +286,23 @@ class Bound:
     def __repr__(self) -> str:
         values = {name: array.item() if array.ndim == 0 else array for name, array in self.parameters.items()}
         return f"{self.name}({', '.join(f'{name}={_reprs.brief(value)}' for name, value in values.items())})"
+
+
+def _placed(bound: Bound, first: int) -> Bound:
+    return bound.placed(first)
+
+
+def _shifted(traced: Traced, number: int) -> Traced:
+    """Return the function with one more parameter, of this number, that is added to i."""
+    graph = Graph()
+    i = graph.make("add", graph.input("i", "i"), graph.look(number, "i", ()))
+
+    def shifted(node: Node) -> Node | None:
+        return i if node.operation == "input" and node.value == "i" else None
+
+    result = graph.copy_of(traced.result, shifted)
+    derivatives = {name: graph.copy_of(node, shifted) for name, node in traced.derivatives.items()}
+    return Traced(traced.kind, graph, result, (*traced.parameters, ("first query", "i", 0)), derivatives)
 
 
 def problem_of(batch: int, heads: int, queries: int, keys: int) -> dict[str, Range]:

@@ -65,6 +65,10 @@ class Normalizer(ABC):
         """Return the gradients of the parameters from what each row, (B, H, Tq), adds to that of alpha."""
         return {}
 
+    def placed(self, first: int) -> "Normalizer":
+        """Return the same of queries whose place begins at `first`, which only a function of rows can see."""
+        return self
+
     def function_gradients(self, sums: list[Array | None]) -> dict[str, Array]:
         """Return the gradients of the parameters of functions of rows, from the sums of each (`Rowwise`)."""
         return {}

@@ -69,6 +69,10 @@ class Rowwise(Normalizer):
         functions = core.KernelFunctions(dtype, found.forward, backward, found.parameters, found.gradients, found)
         return KernelNormalizer(functions=functions, buffers=self.function.buffers)
 
+    def placed(self, first: int) -> "Rowwise":
+        """Return the same of queries whose place i begins at `first`."""
+        return Rowwise(self.function.placed(first))
+
     def function_gradients(self, sums: "list[Array | None]") -> dict[str, Array]:
         """Return the gradients of the parameters from the sums of each."""
         return self.function.gradients(sums)

@@ -28,6 +28,7 @@ from fastattn.scores.cosine import Cosine
 from fastattn.scores.dot import Dot, ScaledDot
 from fastattn.scores.general import General
 from fastattn.scores.location import Location
+from fastattn.scores.modified import Modified
 from fastattn.scores.registry import create, names, record, records, register, resolve
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Dot",
     "General",
     "Location",
+    "Modified",
     "ScaledDot",
     "Score",
     "create",

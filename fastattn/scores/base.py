@@ -18,11 +18,12 @@ from fastattn import _reprs, functional, linear
 from fastattn._arrays import Array, float_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, finite_number
-from fastattn.errors import ArgumentError, ShapeError, describe
+from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describe
 
 __all__ = [
     "KERNEL_ADDITIVE",
     "KERNEL_DOT",
+    "KERNEL_NONE",
     "KERNEL_PAIRWISE",
     "Array",
     "Held",
@@ -40,6 +41,7 @@ __all__ = [
 
 ByName = dict[str, Array]
 KERNEL_DOT = core.SCORES["dot"]
+KERNEL_NONE = -1  # of scores that are taken apart before a kernel sees them
 KERNEL_ADDITIVE = core.SCORES["additive"]
 KERNEL_PAIRWISE = core.SCORES["pairwise"]
 
@@ -391,6 +393,9 @@ def kernel_score(
     """
     if score.kernel == KERNEL_DOT and score.softcap is None:
         return _DOT
+    if score.kernel == KERNEL_NONE:
+        hint = 'use it in attention, or in a variant of global soft attention, such as kind = "luong" with this score.'
+        raise UnsupportedError(describe("score", "one without a function on scores", repr(score), hint))
     vector = score.vector()
     cap = check_softcap(score.softcap, dtype) or 0.0
     functions = None if width is None else score.functions(dtype, width, differentiate)

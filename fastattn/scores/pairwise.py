@@ -39,11 +39,7 @@ class Pairwise(Score):
 
     def _bound(self) -> "PairwiseFunction":
         """Return the function with the parameters as they are now."""
-        function = self.function
-        for name, array in self.parameters.items():
-            if array.dtype != function.parameters[name].dtype or not np.array_equal(array, function.parameters[name]):
-                function = function.replaced(name, array)
-        return function
+        return self.function.following(self.parameters)
 
     def keep(self, key_width: int) -> Score:
         return Pairwise(self._bound(), softcap=self.softcap)

@@ -19,9 +19,12 @@ from fastattn.errors import ArgumentError, describe
 from fastattn.layers import Parameter
 from fastattn.normalizers.softmax import Softmax
 from fastattn.scores import resolve
-from fastattn.scores.base import KERNEL_PAIRWISE, Score, kernel_score, uniform
+from fastattn.scores.base import KERNEL_NONE, KERNEL_PAIRWISE, Score, kernel_score, uniform
 from fastattn.scores.bridged import Bridged
+from fastattn.scores.modified import Modified
 from fastattn.variants.protocol.checks import NormalizerLike, check_whole
+from fastattn.variants.protocol.prepared import check_prepared
+from fastattn.variants.protocol.state import PositionState
 from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 
@@ -42,6 +45,7 @@ class SoftStep:
     d_weights: Array | None
     d_projected: Array
     d_score: Array
+    first: int = 0  # the position of the query
     d_gate: Array | None = None  # of a variant with a gate
 
 
@@ -73,7 +77,8 @@ class Soft(Variant[SoftPrepared]):
     ----------
     score : Score, or a pairwise function
         Its parameters are where training begins. One whose query and key must be of one width is given queries of
-        another through a matrix, the parameter ``bridge``.
+        another through a matrix, the parameter ``bridge``. A function on scores goes with it as a
+        `fastattn.scores.Modified`, whose i is the number of the step.
     query_width, memory_width : int
     scale : float, optional
         Of the scores; by default the score's own.
@@ -132,6 +137,9 @@ class Soft(Variant[SoftPrepared]):
         self.trained = {name: Parameter(value) for name, value in score.parameters.items()}
         self.score: Score = score.hold(self.trained) if self.trained else score
         self.name = type(self).name or score.name
+        self.positioned = isinstance(score.plain(), Modified)  # a function may ask where a query is
+        if self.positioned:
+            self.states = (PositionState,)
         self.normalizer = normalizers.read(normalizer)
         # What calls of attention are given where it is not their default: what is not given costs a step no check.
         self._given: dict[str, Any] = {} if isinstance(self.normalizer, Softmax) else {"normalizer": self.normalizer}
@@ -152,6 +160,16 @@ class Soft(Variant[SoftPrepared]):
         for name, gradient in gradients.items():
             self.trained[name].accumulate(gradient)
 
+    def start(self, prepared: SoftPrepared) -> AttentionState:
+        check_prepared(prepared, self)
+        return PositionState(0, shape=prepared.shape) if self.positioned else AttentionState(shape=prepared.shape)
+
+    def _first(self, state: Any) -> int:
+        return state.position if self.positioned and state is not None else 0
+
+    def _after(self, state: AttentionState, first: int) -> AttentionState:
+        return PositionState(first + 1, shape=state.shape) if self.positioned else state
+
     def extend(self, prepared: Prepared) -> SoftPrepared:
         made = SoftPrepared(prepared.memory, prepared.values, prepared.lengths, prepared.mask)
         made.score = self.score.plain()
@@ -168,13 +186,16 @@ class Soft(Variant[SoftPrepared]):
     ) -> tuple[Array, Array | None, AttentionState]:
         query = self.check_query(query, prepared, state)
         context, weights = self.attend(query[:, None], prepared, state, True)
-        return context[:, 0], None if weights is None else weights[:, 0], state
+        after = self._after(state, self._first(state))
+        return context[:, 0], None if weights is None else weights[:, 0], after
 
     def attend(
         self, queries: Array, prepared: SoftPrepared, state: Any, return_weights: bool
     ) -> tuple[Array, Array | None]:
         bias, projected = self._bias(prepared, queries), self.score.project_query(queries)
-        found: Any = prepared.attended.attend(projected, bias=bias, return_weights=return_weights, **self._given)
+        found: Any = prepared.attended.attend(
+            projected, bias=bias, first=self._first(state), return_weights=return_weights, **self._given
+        )
         return found[:2] if return_weights else (found, None)
 
     def _bias(self, prepared: SoftPrepared, queries: Array) -> Array | None:
@@ -184,10 +205,13 @@ class Soft(Variant[SoftPrepared]):
         bias = prepared.location.matmul(queries)
         return bias if self.scale == 1 else bias * self.dtype.type(self.scale)
 
-    def _attention_vjp(self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: bool) -> Any:
+    def _attention_vjp(
+        self, prepared: SoftPrepared, projected: Array, bias: Array | None, first: int, weights: bool
+    ) -> Any:
         mask = None if prepared.mask is None else prepared.mask[:, None]
+        score = prepared.score.placed(first) if isinstance(prepared.score, Modified) else prepared.score
         return attention_vjp(
-            projected, prepared.key, prepared.summed, score=prepared.score, key_lengths=prepared.lengths, mask=mask,
+            projected, prepared.key, prepared.summed, score=score, key_lengths=prepared.lengths, mask=mask,
             bias=bias, return_weights=weights, **self._given,
         )  # fmt: skip
 
@@ -196,7 +220,7 @@ class Soft(Variant[SoftPrepared]):
     ) -> tuple[Array, Array | None, Backward]:
         projected = self.score.project_query(queries)
         bias = self._bias(prepared, queries)
-        found, attention_back = self._attention_vjp(prepared, projected, bias, return_weights)
+        found, attention_back = self._attention_vjp(prepared, projected, bias, self._first(state), return_weights)
 
         def backward(d_context: Array, d_weights: Array | None) -> tuple[Array, MemoryGradient]:
             gradients = attention_back(d_context, d_weights=d_weights)
@@ -213,28 +237,32 @@ class Soft(Variant[SoftPrepared]):
         prepared.count()
         projected = self.score.project_query(query)
         bias = self._bias(prepared, query[:, None])
-        output: Any = prepared.attended.attend(projected[:, None], bias=bias, return_weights=True, **self._given)
+        first = self._first(state)
+        output: Any = prepared.attended.attend(
+            projected[:, None], bias=bias, first=first, return_weights=True, **self._given
+        )
         context, weights = output.context[:, 0], output.weights[:, 0]
 
         def backward(
             d_context: Array, d_weights: Array | None, d_state: AttentionState | None
         ) -> tuple[Array, AttentionState | None]:
-            d_projected, d_score = self._step_back(prepared, projected, bias, weights, d_context, d_weights)
+            d_projected, d_score = self._step_back(prepared, projected, bias, first, weights, d_context, d_weights)
             own = None if bias is None else bias[:, 0]
-            prepared.tape.append(SoftStep(query, projected, own, d_context, d_weights, d_projected, d_score))
+            prepared.tape.append(SoftStep(query, projected, own, d_context, d_weights, d_projected, d_score, first))
             return self._query_vjp(prepared, query, d_projected, d_score), d_state
 
-        return context, weights, state, StepBackward(backward, context, weights, state)
+        after = self._after(state, first)
+        return context, weights, after, StepBackward(backward, context, weights, after)
 
     def _step_back(
-        self, prepared: SoftPrepared, projected: Array, bias: Array | None, weights: Array, d_context: Array,
-        d_weights: Array | None,
+        self, prepared: SoftPrepared, projected: Array, bias: Array | None, first: int, weights: Array,
+        d_context: Array, d_weights: Array | None,
     ) -> tuple[Array, Array]:  # fmt: skip
         """Return the gradients of one projected query (B, D) and of its scores (B, S)."""
         score = prepared.score
         slopes = self.normalizer.slopes(weights)
-        if score.softcap is not None or slopes is None or score.kernel == KERNEL_PAIRWISE:
-            _, back = self._attention_vjp(prepared, projected[:, None], bias, True)
+        if score.softcap is not None or slopes is None or score.kernel in (KERNEL_PAIRWISE, KERNEL_NONE):
+            _, back = self._attention_vjp(prepared, projected[:, None], bias, first, True)
             gradients = back(d_context[:, None], d_weights=None if d_weights is None else d_weights[:, None])
             none = np.empty((len(projected), 0), self.dtype)
             return gradients.query[:, 0], none if gradients.bias is None else gradients.bias[:, 0]
@@ -262,9 +290,15 @@ class Soft(Variant[SoftPrepared]):
         if not tape:
             return prepared.gradient(np.zeros_like(prepared.memory), np.zeros_like(prepared.summed))
         steps = tape.joined()
-        _, back = self._attention_vjp(prepared, steps.projected, steps.bias, steps.d_weights is not None)
-        gradients = back(steps.d_context, d_weights=steps.d_weights)
-        return self._finish(prepared, steps.query, steps.d_projected, steps.d_score, gradients)
+        whole: Any = None
+        for part, first in tape.runs() if self.positioned else [(slice(None), 0)]:
+            bias, d_context, d_weights = (
+                None if x is None else x[:, part] for x in (steps.bias, steps.d_context, steps.d_weights)
+            )
+            _, back = self._attention_vjp(prepared, steps.projected[:, part], bias, first, d_weights is not None)
+            gradients = back(d_context, d_weights=d_weights)
+            whole = gradients if whole is None else _added(whole, gradients)
+        return self._finish(prepared, steps.query, steps.d_projected, steps.d_score, whole)
 
     def _finish(
         self, prepared: SoftPrepared, queries: Array, d_projected: Array, d_scores: Array | None, gradients: Gradients
@@ -281,3 +315,9 @@ class Soft(Variant[SoftPrepared]):
         made = super().__repr__()
         score = type(getattr(self.score, "inner", self.score))
         return made.replace("Soft", score.__name__, 1) if type(self) is Soft else made
+
+
+def _added(one: Gradients, other: Gradients) -> Gradients:
+    """Return the sums of gradients of keys, values and the score's parameters."""
+    score = {name: gradient + other.score[name] for name, gradient in one.score.items()}
+    return one._replace(key=one.key + other.key, value=one.value + other.value, score=score)

@@ -9,9 +9,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import fastattn
 from fastattn.commands.new_plugin import write
 from fastattn.errors import CheckpointError, ConfigError, FastattnError
-from fastattn.plugin import ModelRecord, isolated
+from fastattn.plugin import ModelRecord, ScoreRecord, isolated
+from fastattn.scores import Modified
 from fastattn.seq2seq import BOS, Batch, Config, build, kinds, load, train
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "plugins" / "fastattn-lowrank"
@@ -81,6 +83,42 @@ def test_a_score_of_a_plugin_is_trained_from_a_configuration_file(lowrank, tmp_p
     assert translator.align("abc", "cba").weights.shape == (4, 4)
     with isolated(), pytest.raises(FastattnError, match="'low_rank'"):
         load(tmp_path / "run")
+
+
+class Capped(Modified):
+    """A dot product under a learned cap that falls with the step."""
+
+    name = "capped"
+
+    def __init__(self, cap):
+        def capped(score, b, h, i, j, cap):
+            return cap * np.tanh(score / cap) / (1 + 0.1 * i)
+
+        super().__init__("dot", fastattn.score_mod(capped)(cap=cap))
+
+    @classmethod
+    def drawn(cls, query_width, key_width, *, rng, dtype):
+        return cls(np.array(2, dtype))
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "luong"])
+def test_a_score_with_a_function_is_trained_from_a_configuration_file(kind, tmp_path, monkeypatch):
+    registry = fastattn.scores.registry.REGISTRY
+    monkeypatch.setattr(registry, "_own", dict(registry._own))
+    fastattn.scores.register(ScoreRecord("capped", Capped, "c tanh(q . k / c)"))
+    more = "readout_width = 8\n" if kind == "bahdanau" else ""
+    translator = trained(tmp_path, f'[model]\nkind = "{kind}"\nscore = "capped"\nembedding = 8\nhidden = 16\n{more}')
+    mechanism = translator.model.mechanism
+    assert mechanism.positioned and mechanism.trained["cap"].value != 2
+    words = ["abc", "d", "dcba"]
+    assert translator.translate(words) == [translator.translate([word])[0] for word in words]
+    weights = translator.align("abc", "cba").weights
+    assert weights.shape == (4, 4) and np.allclose(weights.sum(axis=1), 1, atol=1e-6)
+    found = [one[0] for one in translator.search(words)]
+    forced = translator.score(words, [one.text for one in found])  # all steps at once, where searches take one
+    assert all(one.finished for one in found)
+    for one, other in zip(found, forced, strict=True):
+        assert abs(one.log_probability - other.log_probability) < 1e-4
 
 
 def test_a_new_package_trains_in_the_default_model(monkeypatch, tmp_path):

@@ -15,9 +15,9 @@ from fastattn.losses import coverage_loss_vjp, doubly_stochastic_loss_vjp, margi
 from fastattn.plugin import ScoreRecord
 from fastattn.variants import AttentionState
 from fastattn.variants.hard import MovingBaseline, SampledState, reinforce
-from fastattn.variants.heads.multihead import HeadsState
 from fastattn.variants.local import LocalState
 from fastattn.variants.monotonic import HardState, MonotonicState
+from fastattn.variants.protocol.state import PositionState
 from fastattn.variants.recall import RecallState
 
 # The first case of each name, and those whose states or memories have parts of their own.
@@ -194,7 +194,7 @@ STATES = {
         dataclasses.replace(s, position=s.position.astype(np.int32)),
     ],
     "hard": lambda s: [SampledState(np.zeros(3, np.int64)), SampledState(None, -1)],
-    "multihead": lambda s: [HeadsState(-1), HeadsState(2.0)] if isinstance(s, HeadsState) else [HeadsState(0)],
+    "multihead": lambda s: [PositionState(-1), PositionState(2.0)] if type(s) is PositionState else [PositionState(0)],
 }
 
 
@@ -225,7 +225,7 @@ def test_gradients_of_states_are_those_of_the_state_that_came_out(case):
         backs.append(back)
         contexts.append(context)
     _, d_state = backs[1](np.ones_like(contexts[1]))
-    wrong = [3, HeadsState(1) if type(state) is not HeadsState else AttentionState()]
+    wrong = [3, PositionState(1) if type(state) is not PositionState else AttentionState()]
     if d_state is not None:
         arrays = {f.name: getattr(d_state, f.name) for f in dataclasses.fields(d_state)}
         for name, array in arrays.items():

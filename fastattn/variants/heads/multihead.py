@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,11 @@ from fastattn.variants.heads import loading
 from fastattn.variants.heads.projections import ToHeads, heads_of, heads_vjp, joined
 from fastattn.variants.protocol.checks import NormalizerLike, check_head_width, check_size, check_summed
 from fastattn.variants.protocol.prepared import check_prepared, check_whole
+from fastattn.variants.protocol.state import PositionState
 from fastattn.variants.protocol.tape import Tape
 from fastattn.variants.protocol.variant import AttentionState, Backward, MemoryGradient, Prepared, StepBackward, Variant
 
-__all__ = ["HeadsPrepared", "HeadsState", "MultiHead"]
-
-
-@dataclass(frozen=True)
-class HeadsState(AttentionState):
-    """The position of the next query."""
-
-    position: int
+__all__ = ["HeadsPrepared", "MultiHead"]
 
 
 @dataclass(slots=True)
@@ -184,18 +177,18 @@ class MultiHead(Variant[HeadsPrepared]):
             raise ShapeError(describe("memory_width", f"{query_width}, that of queries", memory_width, hint))
         self.positioned = self.window is not None or self.positions.name != "none"
         if self.positioned:
-            self.states = (HeadsState,)
+            self.states = (PositionState,)
 
     def start(self, prepared: HeadsPrepared) -> AttentionState:
         check_prepared(prepared, self)
-        return HeadsState(0, shape=prepared.shape) if self.positioned else AttentionState(shape=prepared.shape)
+        return PositionState(0, shape=prepared.shape) if self.positioned else AttentionState(shape=prepared.shape)
 
     def _first(self, state: Any) -> int:
         """Return the position of the first query after a state."""
         return state.position if self.positioned and state is not None else 0
 
     def _after(self, state: AttentionState, first: int, steps: int) -> AttentionState:
-        return HeadsState(first + steps, shape=state.shape) if self.positioned else state
+        return PositionState(first + steps, shape=state.shape) if self.positioned else state
 
     def extend(self, prepared: Prepared) -> HeadsPrepared:
         made = self._projected(prepared)
@@ -378,20 +371,12 @@ class MultiHead(Variant[HeadsPrepared]):
         query, d_heads = (heads_of(x, self.heads) for x in (steps.projected, steps.d_heads))
         d_key: Any = 0
         d_value: Any = 0
-        for part, first in self._runs(tape):
+        for part, first in tape.runs() if self.positioned else [(slice(None), 0)]:
             self.positions.add_vjp(steps.d_query[:, part], first)
             _, _, attention_back = self._attention_vjp(prepared, query[:, :, part], first, d_weights is not None)
             d_own = None if d_weights is None else d_weights[:, :, part]
             gradients = attention_back(d_heads[:, :, part], d_own)
             d_key, d_value = d_key + gradients.key, d_value + gradients.value
         return self._memory_vjp(prepared, d_key, d_value)
-
-    def _runs(self, tape: Tape[HeadsStep]) -> list[tuple[Any, int]]:
-        """Return which steps attention takes together, in order, and the position of their first query."""
-        if not self.positioned:
-            return [(slice(None), 0)]
-        # Steps went back in reverse: those of a run fall by one as their numbers rise.
-        runs = [list(run) for _, run in groupby(range(len(tape)), lambda number: number + tape[number].first)]
-        return [(run[::-1], tape[run[-1]].first) for run in runs]
 
     load_torch, load_keras = loading.load_torch, loading.load_keras

@@ -12,7 +12,7 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 if TYPE_CHECKING:
     from fastattn.variants.protocol.prepared import Prepared
 
-__all__ = ["AttentionState", "check_state", "check_state_gradient", "per_sample", "selected"]
+__all__ = ["AttentionState", "PositionState", "check_state", "check_state_gradient", "per_sample", "selected"]
 
 
 def per_sample(*axes: str, dtype: Any = None) -> dict[str, Any]:
@@ -64,6 +64,13 @@ class AttentionState:
         index = row_array(rows, batch)
         shape = None if keys is None else (len(index), keys)
         return replace(self, **{name: selected(value, index) for name, value in values.items()}, shape=shape)
+
+
+@dataclass(frozen=True)
+class PositionState(AttentionState):
+    """The position of the next query."""
+
+    position: int
 
 
 def selected(value: Any, rows: Array) -> Any:

@@ -1,6 +1,7 @@
 """What the backward steps of a decoder leave on a memory, for `Variant.finish`."""
 
 from dataclasses import fields, replace
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -68,6 +69,16 @@ class Tape(list[S], Generic[S]):
         """Return a record of all steps: arrays are (B, T, ...), with zeros for steps that have None there."""
         arrays: Any = {name: found[:, : len(self)] for name, found in self._arrays.items()}
         return replace(self[0], **arrays)  # type: ignore[type-var]
+
+    def runs(self) -> list[tuple[list[int], int]]:
+        """Return which steps one call takes together, in the order of their queries, and the position of the first.
+
+        Records have a `first`, the position of their query.
+        """
+        # Steps went back in reverse: those of a run fall by one as their numbers rise.
+        at: Any = [getattr(step, "first") for step in self]  # noqa: B009, of a record of any class
+        runs = [list(run) for _, run in groupby(range(len(self)), lambda number: number + at[number])]
+        return [(run[::-1], at[run[-1]]) for run in runs]
 
     def _wider(self, array: Array) -> Array:
         wider = core.empty((len(array), self._room, *array.shape[2:]), array.dtype)

@@ -62,6 +62,12 @@ advice(
     score_mod=None,
 )
 advice(
+    lambda score_mod=weighed(w=ones(2)): attend(score=scores.Modified("dot", weighed(w=ones(2))), score_mod=score_mod),
+    "write one function that does what both do",
+    score_mod=None,
+)
+advice(lambda first=-1: MODIFIED.attend(QUERY, first=first), "pass how many queries were before this one", first=0)
+advice(
     lambda: MODIFIED.attend(QUERY, score_mod=weighed(w=ones(2))),
     "prepare a memory without score_mod, and pass one to attend()",
     lambda: fastattn.prepare(KEY, VALUE).attend(QUERY),

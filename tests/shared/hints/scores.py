@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 
+import fastattn
 from fastattn import jit, normalizers, scores
 from hints import advice, ones
 from hints.attention import attend
@@ -117,4 +118,31 @@ advice(
     lambda weights=1: pickle.dumps(normalizers.RowFunctions(weights, WEIGHTS)),
     "define it in a module, where a `numba.cfunc` keeps the name of its Python function",
     weights=WEIGHTS,
+)
+
+# Functions on scores as a part of them
+GIVEN = fastattn.score_mod(lambda score, b, h, i, j, w: score * w)(w=ones())
+advice(
+    lambda inner=scores.Modified("dot", GIVEN): scores.Modified(inner, GIVEN),
+    "write one function that does what both do",
+    inner="dot",
+)
+advice(
+    lambda inner=scores.General(W): scores.Modified(inner, GIVEN),
+    "gradients come back under these names; give the function's parameters others",
+    inner="dot",
+)
+
+
+def local(score):
+    variant = fastattn.create("local_m", query_width=4, memory_width=4, rng=np.random.default_rng(0))
+    variant.align.score = score
+    prepared = variant.prepare(ones(2, 5, 4))
+    return variant.step(ones(2, 4), prepared, variant.start(prepared))
+
+
+advice(
+    lambda: local(scores.Modified("dot", GIVEN)),
+    'use it in attention, or in a variant of global soft attention, such as kind = "luong" with this score',
+    lambda: local(scores.resolve("dot")),
 )
