@@ -7,7 +7,6 @@ kernels are kept, in the folder of `FASTATTN_CACHE_DIR`, and the first run takes
 import inspect
 import itertools
 import json
-import os
 import re
 import sys
 
@@ -330,11 +329,38 @@ def test_a_model_is_trained_without_what_only_posix_has(run_python):
     assert done.stdout == "['three one']\n"
 
 
-def test_a_place_that_cannot_be_written_is_no_error(run_python, tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    code = "import numpy as np; from fastattn import functional; print(functional.exp(np.zeros(1, 'f')))"
-    for place in (str(file / "below"), ""):
-        done = run_python("-c", code, FASTATTN_BACKEND="numba", FASTATTN_ISA=None, FASTATTN_CACHE_DIR=place)
-        assert done.stdout == "[1.]\n" and not done.stderr
-    assert os.listdir(tmp_path) == ["file"]
+KEPT = """
+import numpy as np
+from fastattn import functional
+from fastattn._kernels.numba.blocks import compiled
+made = []
+compile = compiled._Kept.save_overload
+compiled._Kept.save_overload = lambda self, signature, found: made.append(1) or compile(self, signature, found)
+print(functional.exp(np.zeros(1, "f")), len(made))
+"""
+
+
+def test_kernels_are_kept_and_compiled_anew_where_they_are_damaged(run_python, tmp_path):
+    folder = tmp_path / "kept"
+
+    def compiled_now(place=folder):
+        done = run_python("-c", KEPT, FASTATTN_BACKEND="numba", FASTATTN_ISA=None, FASTATTN_CACHE_DIR=str(place))
+        assert done.stdout.startswith("[1.]"), done.stderr
+        return int(done.stdout.split()[-1]), done.stderr
+
+    assert [compiled_now(), compiled_now()] == [(1, ""), (0, "")]
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:9000] + bytes(64) + whole[9064:]):
+        path.write_bytes(damaged)
+        assert compiled_now() == (1, "")
+    assert compiled_now() == (0, "")
+    folder.chmod(0o777)
+    count, said = compiled_now()
+    assert count == 1 and "others can write to this folder" in said
+    (tmp_path / "file").write_text("")
+    before = sorted(ROOT.glob("fastattn/**/__pycache__/*.nb[ci]"))
+    count, said = compiled_now(tmp_path / "file" / "below")
+    assert count == 1 and "cannot be written" in said and said.count("UserWarning") == 1
+    assert compiled_now("") == (1, "")
+    assert sorted(ROOT.glob("fastattn/**/__pycache__/*.nb[ci]")) == before

@@ -1,31 +1,23 @@
 """Compiled functions by their text: in memory, in a folder, or made now.
 
-A folder keeps object code. What is found there is used only if the folder is the user's own and nobody else can write
-to it, and if the file is whole and was made of the same text, by the same versions, for the same processor. Files are
-put in place at once, so that two processes may write one at the same time.
+What the folder keeps is used only if it was made of the same text, by the same versions, for the same processor.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import os
-import stat
-import tempfile
 import threading
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastattn._kernels import kept
 from fastattn._version import __version__
-from fastattn.errors import describe_file
 
 __all__ = ["address"]
 
-_MAGIC = b"fastattn object 1\n"
 _lock = threading.RLock()
 _addresses: dict[tuple[str, str], int] = {}
-_warned: set[str] = set()
 
 
 def _renew() -> None:
@@ -54,12 +46,12 @@ def _load(text: str, name: str) -> int:
     made_of = (__version__, *_versions(), processor, name, text)
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
     symbol = f"fastattn_{key}"
-    code = _read(key)
+    code = kept.read(f"{key}.o")
     if code is None:
         from fastattn.jit.compiling import object_code
 
         code = object_code(text, name, symbol, machine)
-        _write(key, code)
+        kept.write(f"{key}.o", code)
     return _linked(code, symbol)
 
 
@@ -100,70 +92,3 @@ def _linked(code: bytes, symbol: str) -> int:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return int(engine.get_function_address(symbol))
-
-
-# The folder.
-
-
-def _folder() -> Path:
-    given = os.environ.get("FASTATTN_CACHE_DIR")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fastattn"
-
-
-def _once(place: object, problem: str) -> None:
-    """Say, once for each problem, that functions stay in memory."""
-    if problem not in _warned:
-        _warned.add(problem)
-        hint = "set FASTATTN_CACHE_DIR to a folder of yours; until then functions are compiled anew in each process."
-        warnings.warn(describe_file(place, problem, hint), stacklevel=2)
-
-
-def _own(folder: Path) -> bool:
-    """Whether a folder is the user's and only the user can write to it: what is in it will be run."""
-    if not hasattr(os, "getuid"):
-        return True
-    found = folder.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _read(key: str) -> bytes | None:
-    """Return the object code of this key, or None where there is none that can be used."""
-    try:
-        folder = _folder()
-        path = folder / f"{key}.o"
-        if not path.exists() or not _own(folder):
-            return None
-        data = path.read_bytes()
-    except (OSError, RuntimeError):  # there may be no home
-        return None
-    head, code = data[: len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    return code if head == _MAGIC + _digest(key, code) else None
-
-
-def _digest(key: str, code: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + code).digest()
-
-
-def _write(key: str, code: bytes) -> None:
-    """Put object code into the folder, or say why not."""
-    try:
-        folder = _folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _own(folder):
-            _once(folder, "others can write to this folder of compiled functions")
-            return
-        file, name = tempfile.mkstemp(dir=folder)
-        try:
-            with os.fdopen(file, "wb") as out:
-                out.write(_MAGIC + _digest(key, code) + code)
-            os.replace(name, folder / f"{key}.o")
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-    except (OSError, RuntimeError) as error:
-        place = getattr(error, "filename", None) or "the folder of compiled functions"
-        _once(place, f"cannot be written ({getattr(error, 'strerror', None) or error})")

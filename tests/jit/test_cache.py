@@ -12,6 +12,7 @@ import compiled_scores as scores
 import numpy as np
 import pytest
 
+from fastattn._kernels import kept
 from fastattn.jit import objects
 
 CODE = """
@@ -47,7 +48,7 @@ def test_another_process_needs_no_compiler(run_python, tmp_path):
     whole = (folder / name).read_bytes()
     for damaged in (b"", whole[:-1], whole[:200] + b"x" + whole[201:], b"x" + whole[1:], os.urandom(999)):
         (folder / name).write_bytes(damaged)
-        assert objects._read(name[:-2]) is None
+        assert kept.read(name) is None
     assert run_python("-c", CODE, FASTATTN_CACHE_DIR=str(folder)).stdout.split() == ["True", "True"]
     assert (folder / name).read_bytes() == whole  # written again, and the same
 
@@ -55,10 +56,10 @@ def test_another_process_needs_no_compiler(run_python, tmp_path):
 def test_a_file_of_another_key_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path))
     tmp_path.chmod(0o700)
-    objects._write("a" * 64, b"code")
-    assert objects._read("a" * 64) == b"code"
-    os.replace(tmp_path / f"{'a' * 64}.o", tmp_path / f"{'b' * 64}.o")
-    assert objects._read("b" * 64) is None
+    kept.write("a.o", b"code")
+    assert kept.read("a.o") == b"code"
+    os.replace(tmp_path / "a.o", tmp_path / "b.o")
+    assert kept.read("b.o") is None
 
 
 @pytest.mark.slow
@@ -74,31 +75,56 @@ def test_two_processes_write_at_once(tmp_path, environment):
 
 def test_a_folder_of_others_is_neither_read_nor_written(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(objects, "_warned", set())
+    monkeypatch.setattr(kept, "_warned", set())
     tmp_path.chmod(0o700)
-    objects._write("a" * 64, b"code")
+    kept.write("a.o", b"code")
     tmp_path.chmod(0o777)
-    assert objects._read("a" * 64) is None
+    assert kept.read("a.o") is None
     with pytest.warns(UserWarning, match="others can write to this folder"):
-        objects._write("b" * 64, b"code")
-    assert files(tmp_path) == [f"{'a' * 64}.o"]
+        kept.write("b.o", b"code")
+    assert files(tmp_path) == ["a.o"]
 
 
 def test_without_a_folder_functions_stay_in_memory_which_is_said_once(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FASTATTN_CACHE_DIR", str(tmp_path / "file" / "compiled"))
-    monkeypatch.setattr(objects, "_warned", set())
+    monkeypatch.setattr(kept, "_warned", set())
     with pytest.warns(UserWarning, match="cannot be written"):
-        objects._write("a" * 64, b"code")
+        kept.write("a.o", b"code")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        objects._write("a" * 64, b"code")
-        assert objects._read("a" * 64) is None
-    monkeypatch.setattr(objects, "_read", lambda key: None)
-    monkeypatch.setattr(objects, "_write", lambda key, code: None)
+        kept.write("a.o", b"code")
+        assert kept.read("a.o") is None
+    monkeypatch.setattr(kept, "read", lambda name: None)
+    monkeypatch.setattr(kept, "write", lambda name, code: None)
     score, _ = scores.problem(np.float32)
     bound = scores.fastattn.jit.as_score_mod(lambda s, b, h, i, j: s * 0.125)
     assert (scores.forward(bound, score) == score / 8).all()
+
+
+def test_an_empty_name_keeps_nothing(monkeypatch):
+    monkeypatch.setenv("FASTATTN_CACHE_DIR", "")
+    monkeypatch.setattr(kept, "_warned", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept.write("a.o", b"code")
+    assert kept.folder() is None and kept.read("a.o") is None
+
+
+def test_the_folder_is_where_the_system_keeps_such(monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTATTN_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    wanted = {"linux": ".cache", "darwin": "Library/Caches", "win32": "local"}
+    for system, place in wanted.items():
+        monkeypatch.setattr(kept.sys, "platform", system)
+        assert kept.folder() == tmp_path / place / "fastattn"
+    monkeypatch.setenv("LOCALAPPDATA", "")
+    assert kept.folder() is None  # and none beside where Python was started
+    monkeypatch.setattr(kept.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert kept.folder() == tmp_path / "xdg" / "fastattn"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -129,7 +155,7 @@ def test_a_child_is_not_kept_waiting_by_a_thread_that_it_has_not(monkeypatch):
 def test_the_key_tells_what_code_is_made_of(monkeypatch):
     """Versions, the processor and the text of the function."""
     keys = []
-    monkeypatch.setattr(objects, "_read", lambda key: keys.append(key) or b"code")
+    monkeypatch.setattr(kept, "read", lambda name: keys.append(name) or b"code")
     monkeypatch.setattr(objects, "_linked", lambda code, symbol: 1)
     machine, processor = objects._machine()
     for text, versions, cpu in (("a", ("1",), processor), ("b", ("1",), processor), ("a", ("2",), processor),

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastattn
 from fastattn import jit
-from fastattn.jit import objects
+from fastattn._kernels import kept
 from hints import advice, ones, write
 
 SIZES = {"dtype": np.float32, "batch": 1, "heads": 1, "queries": 9, "keys": 9}
@@ -111,13 +111,13 @@ advice(
 )
 
 
-def kept(folder):
+def keep(folder):
     """Keep a compiled function in a folder."""
     before = os.environ.get("FASTATTN_CACHE_DIR")
     os.environ["FASTATTN_CACHE_DIR"] = str(folder)
-    objects._warned.clear()
+    kept._warned.clear()
     try:
-        objects._write("key", b"code")
+        kept.write("key", b"code")
     finally:
         os.environ.pop("FASTATTN_CACHE_DIR")
         if before is not None:
@@ -125,7 +125,7 @@ def kept(folder):
 
 
 advice(
-    lambda folder=None: kept(folder or write("file", "text")),
+    lambda folder=None: keep(folder or write("file", "text")),
     "set FASTATTN_CACHE_DIR to a folder of yours; until then functions are compiled anew in each process",
     folder="mine",
 )

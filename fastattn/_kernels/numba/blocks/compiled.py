@@ -5,66 +5,73 @@ laid out in another way, and a call never compiles a second one.
 """
 
 import hashlib
-import os
+import pickle
 import sys
 import threading
-import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import llvmlite
 import numba
 import numpy as np
 from numba import types
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
-__all__ = ["Kernel", "cache_folder", "inlined", "kernel"]
+from fastattn._kernels import kept
+
+__all__ = ["Kernel", "inlined", "kernel"]
 
 _COMPILING = threading.RLock()
 _SCALARS = {"i": types.int64, "d": types.float64, "u": types.uint64, "b": types.uint8}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
-def cache_folder() -> Path | None:
-    """Return where compiled kernels are kept, or None: only in memory."""
-    given = os.environ.get("FASTATTN_CACHE_DIR")
-    if given is not None:
-        return Path(given) if given else None
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
-    return Path(base, "fastattn") if os.path.isabs(base) else None
+class _Kept:
+    """What Numba's dispatcher asks for compiled kernels before it compiles one, and gives them to afterwards.
+
+    Numba's own cache neither looks at whose its folder is nor at whether its files are whole, and looks for another
+    folder where it cannot write.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__}.{function.__qualname__}"
+
+    def _file(self, signature: Any, context: Any) -> str:
+        made_of = (_sources(), self._name, str(signature), *map(str, context.codegen().magic_tuple()))
+        return f"{hashlib.sha256(chr(0).join(made_of).encode()).hexdigest()}.kernel"
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """Return the kernel from the disk, or None."""
+        context.refresh()
+        found = kept.read(self._file(signature, context))
+        return None if found is None else CompileResult._rebuild(context, *pickle.loads(found))
+
+    def save_overload(self, signature: Any, made: Any) -> None:
+        """Put a kernel on the disk, unless it holds addresses of this process."""
+        if not made.library.has_dynamic_globals:
+            kept.write(self._file(signature, made.target_context), dumps(made._reduce()))
 
 
-def _stamp() -> str:
-    """Return what names the sources that kernels are made of: one that is kept holds what it calls, too."""
-    found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+@cache
+def _sources() -> str:
+    """Return what names the sources and the versions that kernels are made by: one that is kept holds what it calls."""
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag)
+    found = hashlib.sha256(repr(versions).encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         found.update(path.read_bytes())
-    return found.hexdigest()[:16]
+    return found.hexdigest()
 
 
-def _compiled(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
-    """Return the function compiled, from the disk if it is there, or for this process alone."""
-    folder = cache_folder()
-    options = {"error_model": "numpy", "nogil": True, **options}
-    if folder is not None:
-        settings: Any = numba.config
-        before = settings.CACHE_DIR
-        try:
-            settings.CACHE_DIR = str(folder / f"kernels-{_STAMP}")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a cache that cannot be written is none
-                return numba.njit(signature, cache=True, **options)(function)
-        except Exception:  # no place to write, or a file that another program damaged
-            pass
-        finally:
-            settings.CACHE_DIR = before
-    return numba.njit(signature, **options)(function)
-
-
-_STAMP = _stamp()
+def _compiled(function: Callable[..., Any], signature: Any) -> Any:
+    """Return the function compiled, from the disk if it is there."""
+    made: Any = numba.njit(nogil=True, **_OPTIONS)(function)
+    made._cache = _Kept(function)
+    made.compile(signature)
+    made.disable_compile()
+    return made
 
 
 def _type_of(token: str, real: Any) -> Any:
@@ -117,4 +124,4 @@ def kernel(*arguments: "str | type[NamedTuple]") -> Callable[[Callable[..., Any]
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Decorate what kernels call."""
-    return numba.njit(function, error_model="numpy")
+    return numba.njit(function, **_OPTIONS)
