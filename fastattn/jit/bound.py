@@ -1,6 +1,7 @@
 """Functions with their parameters: what attention is given, and what its kernels call."""
 
 import ctypes
+import itertools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -18,11 +19,12 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.intervals import Range, Ranges, Unsafe
 from fastattn.jit.trace import Traced, kind_of
 
-__all__ = ["Bound", "Compiled", "MaskFunction", "PairwiseFunction", "ScoreModifier", "copied", "problem_of"]
+__all__ = ["Bound", "Compiled", "MaskFunction", "Masks", "PairwiseFunction", "ScoreModifier", "copied", "problem_of"]
 
 BLOCK = 64  # queries and keys of a block of a mask
 _KEPT = 8  # problem sizes that an object remembers
 _ROUNDED = 2.0**-23
+_numbers = itertools.count()
 
 
 class Compiled:
@@ -126,6 +128,7 @@ class Bound:
         self._made = made  # what makes an equal one in another process
         self._checked = not checked
         self._kept: dict[tuple[Any, ...], Any] = {}
+        self._number = next(_numbers)
         self._ends: dict[int, Range] = {}
 
     @property
@@ -368,7 +371,41 @@ def _vjp(bound: Bound, inputs: Mapping[str, Any], wanted: tuple[str, ...]) -> tu
     return found, totals
 
 
-class MaskFunction(Bound):
+class Masks:
+    """What ``&``, ``|`` and ``~`` make masks of."""
+
+    __array_ufunc__ = None  # an array beside it leaves the operator to it, and does not ask for each element
+
+    def bound(self) -> "MaskFunction":
+        """Return the mask with its parameters, or raise."""
+        raise NotImplementedError
+
+    def __and__(self, other: Any) -> "MaskFunction":
+        return _joined("and", self, other)
+
+    def __rand__(self, other: Any) -> "MaskFunction":
+        return _joined("and", other, self)
+
+    def __or__(self, other: Any) -> "MaskFunction":
+        return _joined("or", self, other)
+
+    def __ror__(self, other: Any) -> "MaskFunction":
+        return _joined("or", other, self)
+
+    def __invert__(self) -> "MaskFunction":
+        return _joined("not", self)
+
+    def __xor__(self, other: Any) -> "MaskFunction":
+        raise ArgumentError(describe("mask", "masks joined by &, | and ~", "^", "write (a | b) & ~(a & b) for a ^ b."))
+
+    __rxor__ = __xor__
+
+    def __bool__(self) -> bool:
+        hint = "write a & b for `a and b`, a | b for `a or b`, ~a for `not a`, and `mask is not None` for `if mask`."
+        raise ArgumentError(describe("mask", "masks joined by &, | and ~", "one used as True or False", hint))
+
+
+class MaskFunction(Masks, Bound):
     """A function that says who may attend to whom, for ``attention(..., mask=)``.
 
     ``a & b``, ``a | b`` and ``~a`` are masks again.
@@ -427,30 +464,31 @@ class MaskFunction(Bound):
                     call(one.ctypes.data, queries, keys, b, h, compiled.parameters)
         return frozen(states)
 
-    def __and__(self, other: Any) -> "MaskFunction":
-        return _joined("and", self, other)
-
-    def __rand__(self, other: Any) -> "MaskFunction":
-        return _joined("and", other, self)
-
-    def __or__(self, other: Any) -> "MaskFunction":
-        return _joined("or", self, other)
-
-    def __ror__(self, other: Any) -> "MaskFunction":
-        return _joined("or", other, self)
-
-    def __invert__(self) -> "MaskFunction":
-        return _joined("not", self)
+    def bound(self) -> "MaskFunction":
+        """Return itself."""
+        return self
 
 
 _INTEGER = ctypes.c_int64
 _BLOCKS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[_INTEGER] * 4, ctypes.c_void_p)
 
 
-def _joined(operation: str, *masks: Any) -> Any:
-    """Return a mask made of others."""
-    if not all(isinstance(mask, MaskFunction) for mask in masks):
-        return NotImplemented
+def _joined(operation: str, *operands: Any) -> MaskFunction:
+    """Return a mask made of others, which is the same for the same ones."""
+    for one in operands:
+        if not isinstance(one, Masks):
+            hint = (
+                "make a mask of a function by fastattn.mask_mod, and of an array by a look-up, as "
+                "mask_mod(lambda b, h, i, j, seen: seen[b, j])(seen=array)."
+            )
+            raise DTypeError(describe("mask", "masks of fastattn.mask_mod beside &, |", type(one).__name__, hint))
+    masks = tuple(one.bound() for one in operands)
+    youngest = max(masks, key=lambda mask: mask._number)  # what it holds goes when it goes
+    found: MaskFunction = youngest._remember((operation, *masks), lambda: _join(operation, masks))
+    return found
+
+
+def _join(operation: str, masks: tuple[MaskFunction, ...]) -> MaskFunction:
     graph, results = Graph(), []
     parameters: list[tuple[str, str, int]] = []
     arrays: list[Array] = []
@@ -473,7 +511,7 @@ def _joined(operation: str, *masks: Any) -> Any:
     words = {"and": " & ", "or": " | "}
     name = f"~{masks[0].name}" if operation == "not" else f"({words[operation].join(mask.name for mask in masks)})"
     made = getattr(operator, {"and": "and_", "or": "or_", "not": "invert"}[operation])
-    return MaskFunction(name, traced, arrays, [False] * len(arrays), (made, tuple(masks)))
+    return MaskFunction(name, traced, arrays, [False] * len(arrays), (made, masks))
 
 
 class PairwiseFunction(Bound):

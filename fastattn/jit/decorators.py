@@ -2,7 +2,6 @@
 
 import sys
 import types
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 from fastattn._arrays import Array, as_array
 from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, did_you_mean
-from fastattn.jit.bound import Bound, MaskFunction, PairwiseFunction, ScoreModifier, copied
+from fastattn.jit.bound import Bound, MaskFunction, Masks, PairwiseFunction, ScoreModifier, copied
 from fastattn.jit.row_function import RowFunction
-from fastattn.jit.trace import captured, kind_of, signature_of, trace
+from fastattn.jit.trace import captured, kind_of, settled, signature_of, trace
 
 __all__ = [
     "Function", "as_mask_mod", "as_pairwise_score", "as_row_function", "as_score_mod", "mask_mod", "pairwise_score",
@@ -28,7 +27,7 @@ _BOUND: dict[str, type[Bound]] = {
 }
 
 
-class Function:
+class Function(Masks):
     """A decorated function: called with its parameters by keyword, it gives what attention takes.
 
     Attributes
@@ -53,11 +52,29 @@ class Function:
         self._defaults = signature.defaults
         self._derivative: Any = derivative
         self._check = check
+        self._kept: tuple[Any, Any] = (None, None)
         self.__name__, self.__qualname__ = function.__name__, function.__qualname__
         self.__module__, self.__doc__ = function.__module__, function.__doc__
 
     def __call__(self, *arguments: Any, **given: Any) -> Any:
-        """Return the function with these parameters."""
+        """Return the function with these parameters; without any, the same object while it captured the same."""
+        state = None if arguments or given else self._state()
+        if state is None:
+            return self._called(*arguments, **given)
+        before, found = self._kept
+        if before != state:
+            found = self._called()
+            self._kept = state, found
+        return found
+
+    def _state(self) -> Any:
+        """Return what decides what the function computes without parameters, or None if that may not be known."""
+        if any(type(value) not in (bool, int, float) for value in self._defaults.values()):
+            return None
+        found = [settled(one) for one in (self.function, self._derivative) if one is not None]
+        return None if None in found else found
+
+    def _called(self, *arguments: Any, **given: Any) -> Any:
         if arguments:
             got = f"{len(arguments)} without a name"
             hint = f"write {self.__name__}({', '.join(f'{name}=...' for name in self.names)})."
@@ -111,45 +128,38 @@ class Function:
     def __deepcopy__(self, memo: Any) -> "Function":
         return self
 
-    def _mask(self, *others: Any) -> bool:
-        return self.kind == "mask_mod" and all(isinstance(one, MaskFunction) or _is_mask(one) for one in others)
+    def bound(self) -> MaskFunction:
+        """Return the mask, which needs no parameters, or raise."""
+        return as_mask_mod(self)
 
-    def __and__(self, other: Any) -> Any:
-        return self() & as_mask_mod(other) if self._mask(other) else NotImplemented
-
-    def __rand__(self, other: Any) -> Any:
-        return as_mask_mod(other) & self() if self._mask(other) else NotImplemented
-
-    def __or__(self, other: Any) -> Any:
-        return self() | as_mask_mod(other) if self._mask(other) else NotImplemented
-
-    def __ror__(self, other: Any) -> Any:
-        return as_mask_mod(other) | self() if self._mask(other) else NotImplemented
-
-    def __invert__(self) -> Any:
-        return ~self() if self._mask() else NotImplemented
+    def __bool__(self) -> bool:
+        return super().__bool__() if self.kind == "mask_mod" else True
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.__name__}({', '.join(self.names)})>"
-
-
-def _is_mask(value: Any) -> bool:
-    return isinstance(value, Function) and value.kind == "mask_mod"
 
 
 def _rebind(function: Function, arrays: dict[str, Array], trained: tuple[bool, ...]) -> Bound:
     return function._bind(arrays, list(trained))
 
 
+class _Known(dict[str, Function]):
+    """The function objects of an undecorated function, by kind: its attribute, so that they go when it goes.
+
+    What copies the function for another process leaves them behind.
+    """
+
+    def __reduce__(self) -> Any:
+        return _Known, ()
+
+
 def _wrapped(function: Any, kind: str) -> Function:
     """Return the function object of an undecorated function, one for each."""
-    made = _known[kind].get(function)
-    if made is None:
-        made = _known[kind][function] = Function(function, kind)
+    known = function.__dict__.setdefault("_fastattn", _Known())
+    made: Function | None = known.get(kind)
+    if made is None or made.function is not function:  # `functools.wraps` copies attributes
+        made = known[kind] = Function(function, kind)
     return made
-
-
-_known: dict[str, "weakref.WeakKeyDictionary[Any, Function]"] = {kind: weakref.WeakKeyDictionary() for kind in _BOUND}
 
 
 def _decorated(kind: str, function: Any, derivative: Any, check: Any) -> Any:

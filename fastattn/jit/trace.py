@@ -15,7 +15,7 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.reductions import RowTracer
 from fastattn.jit.symbols import Symbol, Table, Tracer, quoted
 
-__all__ = ["INPUTS", "Signature", "Traced", "captured", "kind_of", "signature_of", "trace"]
+__all__ = ["INPUTS", "Signature", "Traced", "captured", "kind_of", "settled", "signature_of", "trace"]
 
 # The arguments of each kind of function, with what they are.
 INPUTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -87,12 +87,36 @@ def kind_of(name: str, array: "np.ndarray[Any, Any]") -> str:
 
 def captured(function: types.FunctionType) -> dict[str, Any]:
     """Return the arrays that a function takes from where it was written, by their names there."""
-    found = inspect.getclosurevars(function) if function.__closure__ else None
-    names = dict(found.nonlocals) if found is not None else {}
-    for name in function.__code__.co_names:
+    return {name: value for name, value in _outer(function).items() if isinstance(value, np.ndarray)}
+
+
+def settled(function: types.FunctionType) -> tuple[tuple[str, str], ...] | None:
+    """Return the numbers that a function takes from where it was written, as texts, if it takes nothing else.
+
+    A function of which they are the same computes the same. None where that is not certain: it takes something that
+    may be another inside.
+    """
+    if any(isinstance(one, types.CodeType) for one in function.__code__.co_consts):
+        return None  # a function within it, of which the names are others
+    found = {name: value for name, value in _outer(function).items() if not _of_numpy(value)}
+    if any(type(value) not in (bool, int, float) for value in found.values()):
+        return None
+    return tuple((name, repr(value)) for name, value in found.items())
+
+
+def _of_numpy(value: Any) -> bool:
+    module = value.__name__ if isinstance(value, types.ModuleType) else ""
+    return isinstance(value, np.ufunc) or module.partition(".")[0] in ("numpy", "scipy", "math")
+
+
+def _outer(function: types.FunctionType) -> dict[str, Any]:
+    """Return what a function takes from where it was written, by name."""
+    code = function.__code__
+    names = {name: cell.cell_contents for name, cell in zip(code.co_freevars, function.__closure__ or ())}
+    for name in code.co_names:
         if name in function.__globals__:
             names.setdefault(name, function.__globals__[name])
-    return {name: value for name, value in names.items() if isinstance(value, np.ndarray)}
+    return names
 
 
 def trace(
@@ -152,7 +176,7 @@ _seen: dict[Any, Traced] = {}
 def _same(traced: Traced) -> Traced:
     """Return an earlier equal function, for which more is known, or this one.
 
-    A function is traced whenever it is bound: what it captured may have changed.
+    A function that captured more than numbers is traced whenever it is bound: what it captured may have changed.
     """
     nodes = {node: place for place, node in enumerate(ancestors([traced.result, *traced.derivatives.values()]))}
     facts = [(n.operation, n.kind, repr(n.value), *(nodes[argument] for argument in n.arguments)) for n in nodes]

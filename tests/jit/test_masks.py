@@ -1,6 +1,8 @@
 """Mask functions: rows, and which blocks they hide and show."""
 
 import ctypes
+import gc
+import weakref
 
 import compiled_scores as scores
 import numpy as np
@@ -125,5 +127,76 @@ def test_a_mask_that_is_no_bool_is_refused():
 def test_names_of_joined_parameters_stay_apart():
     mask = local(width=3) & local(width=1) & local(width=0)
     assert list(mask.parameters) == ["width", "width_2", "width_3"]
-    with pytest.raises(TypeError, match="unsupported operand"):
-        mask & 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda mask: mask & 3, "masks of fastattn.mask_mod beside &, [|], got int"),
+        (lambda mask: mask & (lambda b, h, i, j: i > j), "make a mask of a function by fastattn.mask_mod"),
+        (lambda mask: mask & np.ones(3, bool), r"seen: seen\[b, j\]"),
+        (lambda mask: np.ones(3, bool) | mask, "got ndarray"),
+        (lambda mask: mask & scores.plain, "a function for fastattn.mask_mod, got a score_mod"),
+        (lambda mask: mask ^ causal, r"write \(a [|] b\) & ~\(a & b\)"),
+        (lambda mask: np.ones(3, bool) ^ mask, "for a . b"),
+        (lambda mask: mask and causal, "write a & b for `a and b`"),
+        (lambda mask: not mask, "~a for `not a`"),
+    ],
+)
+@pytest.mark.parametrize("mask", [causal, causal()], ids=["decorated", "bound"])
+def test_what_joins_no_masks_is_refused(mask, wrong, message):
+    with pytest.raises(fastattn.FastattnError, match=message):
+        wrong(mask)
+
+
+def test_other_functions_are_true():
+    assert scores.plain and scores.plain()
+
+
+@pytest.fixture
+def maps(monkeypatch):
+    """The names of the masks of which maps are made."""
+    made, make = [], jit.MaskFunction._map
+    monkeypatch.setattr(jit.MaskFunction, "_map", lambda self, *sizes: made.append(self.name) or make(self, *sizes))
+    return made
+
+
+@pytest.mark.parametrize("given", ["plain", "decorated", "joined", "beside the mask of a memory"])
+def test_equal_calls_make_one_map(given, maps):
+    def past(b, h, i, j):
+        return i >= j
+
+    one, other = fastattn.mask_mod(lambda b, h, i, j: i >= j), local(width=3)
+    masks = {"plain": lambda: past, "decorated": lambda: one, "joined": lambda: one & ~other}
+    x = np.ones((70, 4), np.float32)
+    memory = fastattn.prepare(x, x, mask=other)
+    for _ in range(5):
+        if given in masks:
+            fastattn.attention(x, x, x, mask=masks[given]())
+        else:
+            memory.attend(x, mask=past)
+    assert len(maps) == 1
+
+
+def test_a_mask_of_another_number_has_another_map(maps):
+    width = 3
+    x = np.ones((70, 4), np.float32)
+
+    def near(b, h, i, j):
+        return abs(i - j) <= width
+
+    for width in (3, 3, 5):
+        weights = fastattn.attention(x, x, x, mask=near, return_weights=True).weights
+        assert np.count_nonzero(weights[20]) == 2 * width + 1
+    assert len(maps) == 2
+
+
+def test_what_is_kept_goes_with_the_function():
+    def past(b, h, i, j):
+        return i >= j
+
+    jit.as_mask_mod(past) & causal & local(width=3)
+    alive = weakref.ref(past)
+    del past
+    gc.collect()
+    assert alive() is None

@@ -161,3 +161,13 @@ advice(
     "return the derivative with respect to q and that to k",
     derivative=lambda q, k: (k, q),
 )
+
+MASK = fastattn.mask_mod(lambda b, h, i, j: i >= j)
+for hint in (
+    "make a mask of a function by fastattn.mask_mod, and of an array by a look-up",
+    "as mask_mod(lambda b, h, i, j, seen: seen[b, j])(seen=array)",
+):
+    advice(lambda other=3: MASK & other, hint, other=MASK)
+advice(lambda: MASK ^ ~MASK, "write (a | b) & ~(a & b)", lambda: (MASK | ~MASK) & ~(MASK & ~MASK))
+for word, sign in ((lambda a, b: a and b, "a & b"), (lambda a, b: a or b, "a | b"), (lambda a, b: not a, "~a")):
+    advice(lambda word=word: word(MASK, MASK), f"{sign} for `", lambda sign=sign: eval(sign, {"a": MASK, "b": MASK}))
