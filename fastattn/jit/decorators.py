@@ -1,5 +1,6 @@
 """The decorators, and the functions that they make: called with parameters, these give what attention takes."""
 
+import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, did_you_mean
 from fastattn.jit.bound import Bound, MaskFunction, Masks, PairwiseFunction, ScoreModifier, copied
 from fastattn.jit.row_function import RowFunction
-from fastattn.jit.trace import captured, kind_of, settled, signature_of, trace
+from fastattn.jit.trace import ARGUMENTS, INPUTS, captured, kind_of, settled, signature_of, trace
 
 __all__ = [
     "Function", "as_mask_mod", "as_pairwise_score", "as_row_function", "as_score_mod", "mask_mod", "pairwise_score",
@@ -77,7 +78,7 @@ class Function(Masks):
     def _called(self, *arguments: Any, **given: Any) -> Any:
         if arguments:
             got = f"{len(arguments)} without a name"
-            hint = f"write {self.__name__}({', '.join(f'{name}=...' for name in self.names)})."
+            hint = f"write {_name(self)}({', '.join(f'{name}=...' for name in self.names)})."
             raise ArgumentError(describe(self.__name__, "parameters by keyword", got, hint))
         for name in given:
             if name not in self.names:
@@ -87,7 +88,7 @@ class Function(Masks):
         values = {**self._defaults, **given}
         missing = [name for name in self.names if name not in values]
         if missing:
-            hint = f"bind it, as {self.__name__}({missing[0]}=...)."
+            hint = f"bind it, as {_name(self)}({missing[0]}=...)."
             raise ArgumentError(describe(self.__name__, f"a value for {missing[0]}", "none", hint))
         outer = captured(self.function)
         if self._derivative is not None:
@@ -173,12 +174,40 @@ def _as(kind: str, value: Any) -> Any:
     if isinstance(value, _BOUND[kind]):
         return value
     if isinstance(value, types.FunctionType):
+        _check_alone(kind, value)
         value = _wrapped(value, kind)
     if isinstance(value, Function) and value.kind == kind:
         return value()
-    got = f"a {value.kind}" if isinstance(value, Function) else type(value).__name__
+    other = value.kind if isinstance(value, Function) else next((k for k, t in _BOUND.items() if type(value) is t), "")
+    got = f"a {other}" if other else type(value).__name__
     hint = f"decorate a function with fastattn.{kind}, and bind its parameters by keyword."
-    raise DTypeError(describe(kind, f"a function for fastattn.{kind}", got, hint))
+    hint = f"pass it as {ARGUMENTS[other]}=." if other else hint
+    raise DTypeError(describe(ARGUMENTS[kind], f"a function for fastattn.{kind}", got, hint))
+
+
+def _check_alone(kind: str, function: types.FunctionType) -> None:
+    """Raise for a plain function that has the arguments of another kind, or parameters without a value."""
+    code, count = function.__code__, len(INPUTS[kind])
+    required = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    named = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    unbound = [*required[count:], *(name for name in named if name not in (function.__kwdefaults__ or {}))]
+    meant = [other for other, inputs in INPUTS.items() if len(inputs) == len(required) != count]
+    hints = []
+    if meant:
+        arguments = ", ".join(name for name, _ in INPUTS[meant[0]])
+        hints.append(f"pass a function of ({arguments}) as {' or '.join(f'{ARGUMENTS[other]}=' for other in meant)}")
+    if unbound:
+        bound = f"fastattn.{kind}({_name(function)})({', '.join(f'{name}=...' for name in unbound)})"
+        hints.append(f"decorate it first, and bind it, as {bound}")
+    if hints:
+        expected = f"a function of ({', '.join(name for name, _ in INPUTS[kind])}) alone"
+        got = f"{function.__name__}{inspect.signature(function)}"
+        raise ArgumentError(describe(ARGUMENTS[kind], expected, got, f"{', or '.join(hints)}."))
+
+
+def _name(function: Any) -> str:
+    """Return what stands for a function in a text that is Python."""
+    return str(function.__name__) if function.__name__.isidentifier() else "f"
 
 
 def score_mod(function: Any = None, *, derivative: Any = None, check: bool = False) -> Any:

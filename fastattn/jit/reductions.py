@@ -18,6 +18,8 @@ REDUCTIONS = ("row_sum", "row_max")
 class RowTracer(Tracer):
     """One call of a function of rows with symbols."""
 
+    refused = ()
+
     def reduce(self, name: str, value: Any) -> Symbol:
         """Return the sum, mean, max or min over the keys that a query may attend to, or how many there are."""
         if name == "size":

@@ -31,11 +31,18 @@ class Tracer:
     graph : Graph
     name : str
         What the function is called in errors.
+    place : str
+        Where it is, as the end of a sentence, while no line of the function runs.
+    refused : tuple of str
+        NumPy's functions that are none for it.
     """
+
+    refused: tuple[str, ...] = ("sum", "mean", "max", "amax", "min", "amin")
 
     def __init__(self, name: str) -> None:
         self.graph = Graph()
         self.name = name
+        self.place = ""
 
     def finished(self, node: Node) -> Node:
         """Return what a function computes, from what it returned."""
@@ -43,7 +50,7 @@ class Tracer:
 
     def refuse(self, got: str, hint: str, line: str = "") -> UnsupportedError:
         """Return the error for what cannot be traced; the line is that of the caller's frame unless it is given."""
-        line = line or _line()
+        line = line or self.place or _line()
         return UnsupportedError(describe(self.name, "what can be compiled", f"{got}{line}", hint))
 
     def node(self, value: Any) -> Node:
@@ -260,7 +267,7 @@ _FUNCTIONS: dict[str, Callable[..., "Symbol"]] = {
     **dict.fromkeys(("max", "amax"), lambda tracer, x: tracer.reduce("max", x)),
     **dict.fromkeys(("min", "amin"), lambda tracer, x: tracer.reduce("min", x)),
 }  # fmt: skip
-_NUMBER = "use np.exp(x), not math.exp(x), and np.where, np.minimum and np.maximum for what depends on a value."
+_NUMBER = "a value used as a number of Python"
 
 
 class Symbol:
@@ -303,8 +310,13 @@ class Symbol:
         "a branch on a value that is not known yet",
         "write np.where(condition, this, that), `a & b` for `a and b`, np.minimum for min.",
     )
-    __float__ = __int__ = __index__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = _refused(
-        "a value used as a number of Python", _NUMBER
+    __float__ = __complex__ = __round__ = __floor__ = __ceil__ = _refused(
+        _NUMBER,
+        "use np.exp(x), not math.exp(x), and np.where, np.minimum and np.maximum for what depends on a value.",
+    )
+    __int__ = __trunc__ = _refused(_NUMBER, "write x.astype(int) for int(x).")
+    __index__ = _refused(
+        _NUMBER, "bind a list as an array, and look up its elements, as table[h]; a loop has a known number of turns."
     )
     __iter__ = __len__ = __getitem__ = _refused(
         "a number used as a sequence", "look up elements of parameters, as table[h, i - j + 7]."
@@ -352,7 +364,7 @@ class Symbol:
     def _call(self, name: str, simple: bool, inputs: Any, options: Any) -> "Symbol":
         found = _FUNCTIONS.get(name)
         if found is None or not simple or (name == "where" and len(inputs) != 3):
-            known = ", ".join(sorted(_FUNCTIONS))
+            known = ", ".join(sorted(_FUNCTIONS.keys() - set(self.tracer.refused)))
             raise self.tracer.refuse(f"np.{name}", f"write it with operators and these, without options: {known}.")
         try:
             return found(self.tracer, *inputs, **options)

@@ -15,7 +15,7 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.reductions import RowTracer
 from fastattn.jit.symbols import Symbol, Table, Tracer, quoted
 
-__all__ = ["INPUTS", "Signature", "Traced", "captured", "kind_of", "settled", "signature_of", "trace"]
+__all__ = ["ARGUMENTS", "INPUTS", "Signature", "Traced", "captured", "kind_of", "settled", "signature_of", "trace"]
 
 # The arguments of each kind of function, with what they are.
 INPUTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -24,7 +24,8 @@ INPUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "pairwise_score": (("q", "f"), ("k", "f")),
     "row_function": (("s", "f"), ("b", "i"), ("h", "i"), ("i", "i"), ("j", "i")),
 }
-_GIVES = {"score_mod": "a number", "mask_mod": "a bool, as of `i >= j`", "pairwise_score": "a number"}
+# Which argument of attention takes each.
+ARGUMENTS = {"score_mod": "score_mod", "mask_mod": "mask", "pairwise_score": "score", "row_function": "normalizer"}
 
 
 class Signature(NamedTuple):
@@ -142,29 +143,37 @@ def trace(
         try:
             with np.errstate(all="ignore"):
                 own = {name: table for name, table in tables.items() if name in _own(called)}
-                return _rebound(called, tables)(*inputs, **own)
+                given = _rebound(called, tables)(*inputs, **own)
         except FastattnError:
             raise
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = quoted(frame.filename, frame.lineno or 0)
+            if isinstance(error, IndexError) and "only integers" in str(error):  # of NumPy, of a symbol as an index
+                hint = "bind the array as a parameter, or capture it directly, by a name of its own."
+                raise tracer.refuse("a look-up in an array that it does not know", hint, place) from error
             hint = "it is called once with symbols: use operators and NumPy's functions on them, and bind arrays."
             raise tracer.refuse(f"{type(error).__name__}: {error}", hint, place) from error
+        tracer.place = f" as the {what} of {tracer.name}"
+        if given is None or (what == "result" and isinstance(given, (list, tuple))):
+            raise tracer.refuse(type(given).__name__, "end it with `return` and one number.")
+        return given
 
     node = tracer.node(result(function, "result"))
     if kind == "mask_mod":
         if node.kind != "b":
-            raise tracer.refuse("a result that is no bool", f"return {_GIVES[kind]}.", f" of {tracer.name}")
+            raise tracer.refuse("a number", "return a bool, as of `i >= j`.")
     else:
         node = tracer.finished(tracer.graph.real(node))
     derivatives = {}
     if derivative is not None:
+        tracer.place = ""
         given = result(derivative, "derivative")
         wanted = ("score",) if kind == "score_mod" else ("q", "k")
         several = given if isinstance(given, tuple) else (given,)
         if len(several) != len(wanted):
             hint = f"return the derivative with respect to {' and that to '.join(wanted)}."
-            raise tracer.refuse(f"{len(several)} derivatives", hint, f" of {tracer.name}")
+            raise tracer.refuse(f"{len(several)} derivatives", hint)
         derivatives = {name: tracer.graph.real(tracer.node(one)) for name, one in zip(wanted, several)}
     return _same(Traced(kind, tracer.graph, node, parameters, derivatives))
 

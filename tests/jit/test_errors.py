@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 import fastattn
-from fastattn import jit
+from fastattn import jit, score_mod
 
 TABLE = np.arange(5.0)
 LIST = [1.0, 2.0]
+HELD = {"table": TABLE}
+
+
+def looked_up(index):
+    return TABLE[index]
 
 
 def score_of(function, **parameters):
@@ -42,7 +47,18 @@ REFUSED = {
     "an array made inside": (lambda s, b, h, i, j: s + np.ones(3), "parameter of the function"),
     "a logical operation on numbers": (lambda s, b, h, i, j: np.where(i & j, s, 0), "compare them first"),
     "a condition that is a number": (lambda s, b, h, i, j: np.where(i, s, 0), "compare it"),
-    "nothing": (lambda s, b, h, i, j: None, "use numbers"),
+    "nothing": (lambda s, b, h, i, j: None, r"got NoneType as the result of score_mod\.\nHint: end it with `return`"),
+    "a list as the result": (lambda s, b, h, i, j: [s], "(?s)got list as the result .* one number"),
+    "a tuple as the result": (lambda s, b, h, i, j: (s, s), "got tuple as the result"),
+    "an array as the result": (lambda s, b, h, i, j: TABLE, r"(?s)whole array TABLE as the result .*TABLE\[h\]"),
+    "an array of a dict": (lambda s, b, h, i, j: s + HELD["table"][h], "(?s)in `.*HELD.*or capture it directly"),
+    "an array of a helper": (
+        lambda s, b, h, i, j: s + looked_up(h),
+        "(?s)in `return TABLE.*bind the array as a parameter",
+    ),
+    "an element of a list": (lambda s, b, h, i, j: s + LIST[h], "bind a list as an array"),
+    "int": (lambda s, b, h, i, j: s + int(i / 2), r"x.astype\(int\) for int\(x\)"),
+    "a function of rows among those known": (lambda s, b, h, i, j: np.sinc(s), r"logical_xor, maximum, minimum, mul"),
     "an error of its own": (lambda s, b, h, i, j: 1 // 0, "ZeroDivisionError"),
     "a complex number": (lambda s, b, h, i, j: s * 1j, "use numbers"),
     "a type": (lambda s, b, h, i, j: s.astype(complex), r"astype\(int\)"),
@@ -78,9 +94,40 @@ WRONG_CALLS = {
     "too few arguments": (lambda: fastattn.score_mod(lambda s: s), "def f"),
     "any arguments": (lambda: fastattn.score_mod(lambda s, b, h, i, j, *more: s), "named parameters"),
     "a class": (lambda: fastattn.score_mod(dict), "a Python function"),
-    "another kind": (lambda: jit.as_mask_mod(scores.plain), "decorate a function with fastattn.mask_mod"),
+    "no function": (lambda: jit.as_mask_mod(3), "decorate a function with fastattn.mask_mod"),
     "a flag": (lambda: fastattn.score_mod(check=TABLE), "True or False"),
 }
+
+
+X = np.ones((4, 3), np.float32)
+
+
+def tempered(score, b, h, i, j, c):
+    return score * c
+
+
+MEANT_FOR_ANOTHER = {
+    "a modifier": ({"score": scores.plain}, "score: expected .* got a score_mod.\nHint: pass it as score_mod="),
+    "a modifier with parameters": ({"score": scores.plain()}, "got a score_mod.\nHint: pass it as score_mod="),
+    "a modifier as a mask": ({"mask": scores.plain}, "mask: .*\nHint: pass it as score_mod="),
+    "a pairwise score": ({"score_mod": scores.l2()}, "got a pairwise_score.\nHint: pass it as score="),
+    "a row": ({"score": fastattn.row_function(lambda s, b, h, i, j: s)}, "pass it as normalizer="),
+    "a plain modifier": (
+        {"score": lambda s, b, h, i, j: s},
+        r"a function of \(score, b, h, i, j\) as score_mod= or normalizer=, or .*pairwise_score\(f\)\(h=..., i=",
+    ),
+    "a plain score": ({"score_mod": lambda q, k: q}, r"pass a function of \(q, k\) as score=\.$"),
+    "with a parameter": ({"score_mod": tempered}, r"decorate it first, .* as fastattn.score_mod\(tempered\)\(c=...\)"),
+    "with one by keyword": ({"score_mod": lambda s, b, h, i, j, *, c: s}, r"fastattn.score_mod\(f\)\(c=...\)"),
+    "decorated, without a name": ({"score_mod": score_mod(lambda s, b, h, i, j, c: s)}, r"bind it, as f\(c=...\)"),
+}
+
+
+@pytest.mark.parametrize("name", MEANT_FOR_ANOTHER)
+def test_another_argument_is_named(name):
+    options, message = MEANT_FOR_ANOTHER[name]
+    with pytest.raises((fastattn.ArgumentError, fastattn.DTypeError), match=message):
+        fastattn.attention(X, X, X, **options)
 
 
 @pytest.mark.parametrize("name", WRONG_CALLS)

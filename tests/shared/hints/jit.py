@@ -171,3 +171,56 @@ for hint in (
 advice(lambda: MASK ^ ~MASK, "write (a | b) & ~(a & b)", lambda: (MASK | ~MASK) & ~(MASK & ~MASK))
 for word, sign in ((lambda a, b: a and b, "a & b"), (lambda a, b: a or b, "a | b"), (lambda a, b: not a, "~a")):
     advice(lambda word=word: word(MASK, MASK), f"{sign} for `", lambda sign=sign: eval(sign, {"a": MASK, "b": MASK}))
+
+
+def attend(**options):
+    return fastattn.attention(ones(4, 3), ones(4, 3), ones(4, 3), **options)
+
+
+TABLES = {"table": ones(3)}
+TABLE, LIST = ones(3), [1.0, 2.0, 3.0]
+advice(
+    lambda function=lambda s, b, h, i, j: None: attend(score_mod=function),
+    "end it with `return` and one number",
+    function=lambda s, b, h, i, j: s,
+)
+advice(
+    lambda function=lambda s, b, h, i, j: s + TABLES["table"][h]: attend(score_mod=function),
+    "or capture it directly, by a name of its own",
+    function=lambda s, b, h, i, j: s + TABLE[h],
+)
+advice(
+    lambda function=lambda s, b, h, i, j: s + TABLES["table"][h]: attend(score_mod=function),
+    "bind the array as a parameter",
+    lambda: attend(score_mod=fastattn.score_mod(lambda s, b, h, i, j, table: s + table[h])(table=TABLE)),
+)
+advice(
+    lambda: added(lambda table, h, i: LIST[h]), "bind a list as an array", lambda: added(lambda table, h, i: table[h])
+)
+advice(
+    lambda: added(lambda table, h, i: sum(range(i))),
+    "a loop has a known number of turns",
+    lambda: added(lambda table, h, i: sum(range(3))),
+)
+advice(
+    lambda: added(lambda table, h, i: int(i / 2)),
+    "write x.astype(int)",
+    lambda: added(lambda table, h, i: (i / 2).astype(int)),
+)
+advice(lambda: attend(score=examples.plain), "pass it as score_mod=", lambda: attend(score_mod=examples.plain))
+
+
+def product(q, k):
+    return q * k
+
+
+def tempered(score, b, h, i, j, c):
+    return score * c
+
+
+advice(lambda: attend(score_mod=product), "pass a function of (q, k) as score=", lambda: attend(score=product))
+advice(
+    lambda: attend(score_mod=tempered),
+    "decorate it first, and bind it, as fastattn.score_mod(tempered)(c=...)",
+    lambda: attend(score_mod=fastattn.score_mod(tempered)(c=2.0)),
+)
