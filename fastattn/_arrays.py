@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastattn._optional import need
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 
 Array = NDArray[Any]
@@ -32,6 +33,7 @@ __all__ = [
     "output_array",
     "read_only",
     "row_array",
+    "stored_array",
     "widened",
 ]
 
@@ -54,15 +56,40 @@ def as_array(name: str, value: object) -> Array:
             device = int(given.__dlpack_device__()[0])
             if device not in _OF_THE_CPU:  # some have an __array__ that would copy it from there in silence
                 raise BufferError(f"on device {device} of DLPack")
+            dtype = getattr(given, "dtype", None)
+            if str(dtype).endswith("bfloat16") and not isinstance(dtype, np.dtype):
+                return _of_bfloat16(given)
             if not hasattr(kind, "__array__") and not hasattr(kind, "__array_interface__"):
                 return np.from_dlpack(given)
+        elif hasattr(given, "__cuda_array_interface__"):
+            raise BufferError("on a device of CUDA")
         return np.asarray(given)
     except (AttributeError, BufferError, TypeError, ValueError, RuntimeError) as error:
         got = f"{kind.__name__} ({str(error).rstrip('.')})"
         hint = "pass numbers in rows of one length."
-        if hasattr(kind, "__dlpack__"):
-            hint = "copy it to the CPU first, without what records gradients: x.detach().cpu() or jax.device_get(x)."
+        if kind.__name__.endswith("Tracer"):
+            hint = "call fastattn.interop.jax, which JAX can trace."
+        elif "device" in str(error):
+            hint = "copy it to the CPU first: x.cpu() or jax.device_get(x)."
+        elif getattr(given, "requires_grad", False):
+            hint = "call fastattn.interop.torch, which records gradients, or pass x.detach()."
+        elif hasattr(kind, "__dlpack__"):
+            hint = "convert it first to a type and a layout that NumPy has: float32 and dense, say."
         raise DTypeError(describe(name, "an array", got, hint)) from None
+
+
+def _of_bfloat16(given: Any) -> Array:
+    """Return an array of another library's bfloat16, a type that NumPy does not exchange, by way of its bits."""
+    if getattr(given, "requires_grad", False):  # its bits do not, and could be had in silence
+        raise BufferError("it records gradients")
+    bits = given.view(_library_of(given).int16)
+    return as_array("bits", bits).view(need("ml_dtypes", "half", "arrays of bfloat16").bfloat16)
+
+
+def _library_of(array: Any) -> Any:
+    """Return the namespace of an array's library, or else its package."""
+    space = getattr(array, "__array_namespace__", None)
+    return sys.modules.get(type(array).__module__.partition(".")[0]) if space is None else space()
 
 
 def like(model: object, found: Any) -> Any:
@@ -74,9 +101,7 @@ def like(model: object, found: Any) -> Any:
     kind = type(model)
     if kind is np.ndarray or not hasattr(kind, "__dlpack__") or isinstance(model, np.ndarray):
         return found
-    space = getattr(model, "__array_namespace__", None)
-    library = sys.modules.get(kind.__module__.partition(".")[0]) if space is None else space()
-    make = getattr(library, "from_dlpack", None)
+    make = getattr(_library_of(model), "from_dlpack", None)
     return found if make is None else _each(make, found, model)
 
 
@@ -110,6 +135,12 @@ def float_array(name: str, value: object) -> Array:
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise DTypeError(describe(name, "a float32 or float64 array", array.dtype, cast(name, array, np.float32)))
     return array
+
+
+def stored_array(name: str, value: object) -> Array:
+    """Return the argument called `name` as `float_array` does, and one of a half type in float32."""
+    array = as_array(name, value)
+    return widened(array) if is_half(array.dtype) else float_array(name, array)
 
 
 def float_axes(name: str, value: object, axes: str, width: int | None = None) -> Array:

@@ -4,7 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
-from others import Copying, Exchanged, Interface, numpy_of
+from others import Copying, Exchanged, Interface, OnCuda, numpy_of
 
 import fastattn
 from fastattn import DTypeError, functional, linear, scores
@@ -147,6 +147,33 @@ def test_what_is_not_in_the_memory_of_the_cpu_is_refused():
     assert same(fastattn.attention(query, Exchanged(key, device=(3, 0)), value), fastattn.attention(query, key, value))
 
 
+def test_advice_fits_the_cause():
+    query, key, value = arrays()
+    with pytest.raises(DTypeError, match=r"got OnCuda \(on a device of CUDA\)\.\n.*CPU first"):
+        fastattn.attention(OnCuda(), key, value)
+    for given in (query, bfloat16(query)):
+        with pytest.raises(DTypeError, match=r"records gradients\)\.\n.*interop\.torch, .*detach"):
+            fastattn.attention(Exchanged(given, requires_grad=True), key, value)
+    with pytest.raises(DTypeError, match=r"query: .*\nHint: convert it first"):
+        fastattn.attention(Exchanged(query.astype("U1")), key, value)
+
+
+def bfloat16(array):
+    return array.astype(pytest.importorskip("ml_dtypes").bfloat16)
+
+
+def test_bfloat16_of_another_library():
+    given = [bfloat16(x) for x in arrays()]
+    right, backward = fastattn.attention_vjp(*given)
+    found, back = fastattn.attention_vjp(*map(Exchanged, given))
+    assert found.dtype == "others.bfloat16" and same(found.held, right)
+    gradients = back(found)[:3]
+    assert {type(x) for x in gradients} == {Exchanged} and same(numpy_of(gradients), tuple(backward(right)[:3]))
+    assert as_array("x", Exchanged(given[0][:, ::-2])).ctypes.data == given[0][:, ::-2].ctypes.data
+    out = Exchanged(np.zeros_like(right))
+    assert fastattn.attention(*given, out=out) is out and same(out.held, right)
+
+
 def test_what_would_be_lost_is_refused():
     given, zeros = arrays(), np.zeros((2, 3, 6), np.float32)
     with pytest.raises(DTypeError, match=r"out: expected an array, got Copying"):
@@ -212,5 +239,13 @@ def test_a_library(name):
         with pytest.raises(DTypeError, match="CPU"):
             fastattn.attention(elsewhere, *given[1:])
     if name == "torch":
-        with pytest.raises(DTypeError, match="detach"):
-            fastattn.attention(make(given[0]).requires_grad_(), *given[1:])
+        halves = [make(x).bfloat16() for x in given]
+        context, backward = fastattn.attention_vjp(*halves)
+        bits = [bfloat16(x) for x in given]
+        assert context.dtype == library.bfloat16 and same(
+            context.view(library.uint16).numpy(), fastattn.attention(*bits).view(np.uint16)
+        )
+        assert {x.dtype for x in backward(context)[:3]} == {library.bfloat16}
+        for x in (make(given[0]), halves[0]):
+            with pytest.raises(DTypeError, match=r"interop\.torch.*detach"):
+                fastattn.attention(x.requires_grad_(), *given[1:])

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fastattn._arrays import Array, as_array
+import numpy as np
+
+from fastattn._arrays import Array, stored_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe, did_you_mean
 from fastattn.layers import (
     GRU,
@@ -22,7 +24,7 @@ from fastattn.variants.protocol.variant import Variant
 
 __all__ = ["load_states"]
 
-Take = Callable[[str], Array]
+Take = Callable[..., Array]
 Pairs = Iterator[tuple[Parameter, Array]]
 
 
@@ -35,14 +37,16 @@ def load_states(layer: Layer, states: Mapping[str, Any], prefix: str = "") -> No
         Of the module's sizes. ``nn.LSTM`` and ``nn.GRU`` of several layers are a `Stacked`, of two directions
         `Bidirectional` in it; ``nn.MultiheadAttention`` is ``create("multihead")``.
     states : mapping of str to array
-        As ``module.state_dict()`` has them: tensors on the CPU without gradient, or arrays.
+        As ``module.state_dict()`` has them: tensors on the CPU without gradient, or arrays, of half types too.
     prefix : str
         What their names begin with: "encoder.rnn.", say. Names that begin otherwise are not read.
 
     Raises
     ------
     ArgumentError
-        By its name, if a state is missing, or one with this prefix is of no use.
+        By its name, if a state is missing, or one with this prefix is of no use; if a GRU has ``reset="before"``.
+    DTypeError
+        If `states` is no mapping, as a module is none, a state is no array of floats, or PyTorch has no such layer.
     ShapeError
         If a state is of another shape.
 
@@ -57,7 +61,8 @@ def load_states(layer: Layer, states: Mapping[str, Any], prefix: str = "") -> No
         GRU          w_input = weight_ih.T        w_hidden = weight_hh.T      b_input = bias_ih    b_hidden = bias_hh
         multihead    as its method `load_torch` does
 
-    Gates are in one order in both. A GRU of PyTorch has ``reset="after"``.
+    Gates are in one order in both. A GRU of PyTorch has ``reset="after"``. Of recurrent layers and LayerNorm with
+    ``bias=False`` the biases here are 0.
 
     Examples
     --------
@@ -70,14 +75,24 @@ def load_states(layer: Layer, states: Mapping[str, Any], prefix: str = "") -> No
     >>> layer.forward(np.ones((1, 2), np.float32))
     array([[2., 2., 2.]], dtype=float32)
     """
+    if not isinstance(states, Mapping):
+        raise DTypeError(
+            describe("states", "a mapping of names to arrays", type(states).__name__, "pass module.state_dict().")
+        )
     left = {name.removeprefix(prefix): state for name, state in states.items() if name.startswith(prefix)}
     known = sorted(left)
 
-    def take(name: str) -> Array:
+    def take(name: str, size: int | None = None) -> Array:
+        """Return a state; for a bias whose size is given, zeros if the module has none."""
+        if size is not None and not any(one.startswith("bias") for one in known):
+            return np.zeros(size, np.float32)
         if name not in left:
-            hint = did_you_mean(name, known, "give the prefix of the module, or another layer.")
+            other = "give the prefix of the module, or another layer."
+            if name == "bias":
+                other = "make the layer with bias=False, as the module is."
+            hint = did_you_mean(name, known, other)
             raise ArgumentError(describe("states", f"{prefix}{name}, for {type(layer).__name__}", known[:5], hint))
-        return as_array(f"states[{prefix + name!r}]", left.pop(name))
+        return stored_array(f"states[{prefix + name!r}]", left.pop(name))
 
     if isinstance(layer, Variant) and hasattr(layer, "load_torch"):
         layer.load_torch(left)
@@ -91,7 +106,7 @@ def load_states(layer: Layer, states: Mapping[str, Any], prefix: str = "") -> No
             expected, got = f"shape {parameter.value.shape}, turned as ours", f"shape {state.shape}"
             raise ShapeError(describe("states", expected, got, "make the layer with the sizes of the module."))
     for parameter, state in pairs:
-        parameter.assign(state.astype(parameter.value.dtype))
+        parameter.assign(state)
 
 
 def _pairs(layer: Any, take: Take, end: str = "") -> Pairs:
@@ -103,10 +118,14 @@ def _pairs(layer: Any, take: Take, end: str = "") -> Pairs:
         yield from _pairs(layer.forward_layer, take, end or "_l0")
         yield from _pairs(layer.backward_layer, take, f"{end or '_l0'}_reverse")
     elif isinstance(layer, (LSTM, GRU, LSTMCell, GRUCell)):
+        if getattr(getattr(layer, "cell", layer), "reset", "after") != "after":
+            hint = 'make it with reset="after", as GRUs of PyTorch are.'
+            raise ArgumentError(describe("layer", 'one with reset="after"', 'reset="before"', hint))
         end = end or ("_l0" if isinstance(layer, (LSTM, GRU)) else "")
         yield layer.w_input, take(f"weight_ih{end}").T
         yield layer.w_hidden, take(f"weight_hh{end}").T
-        biases = take(f"bias_ih{end}"), take(f"bias_hh{end}")
+        size = layer.w_input.value.shape[1]
+        biases = take(f"bias_ih{end}", size), take(f"bias_hh{end}", size)
         if isinstance(layer, (LSTM, LSTMCell)):
             yield layer.b, biases[0] + biases[1]
         else:
@@ -118,7 +137,7 @@ def _pairs(layer: Any, take: Take, end: str = "") -> Pairs:
     elif isinstance(layer, Embedding):
         yield layer.w, take("weight")
     elif isinstance(layer, LayerNorm):
-        yield from ((layer.gain, take("weight")), (layer.offset, take("bias")))
+        yield from ((layer.gain, take("weight")), (layer.offset, take("bias", layer.offset.value.size)))
     else:
         hint = "load the layers that it is made of, one by one."
         raise DTypeError(describe("layer", "a layer that PyTorch has", type(layer).__name__, hint))

@@ -14,7 +14,8 @@ PACKAGE = sources.ROOT / "fastattn"
 TIERS = [
     {"_known_as", "_printing", "_reprs"},
     {"_cards", "errors", "_version"},
-    {"_arrays", "_kernels", "_numbers", "_optional", "_reference", "_strings", "plugin"},
+    {"_optional"},
+    {"_arrays", "_kernels", "_numbers", "_reference", "_strings", "plugin"},
     {"_allocator", "config", "functional", "grid", "jit", "linear", "precision", "_relative", "viz"},
     {"scores", "normalizers"},
     {"attention"},

@@ -34,8 +34,15 @@ CASES = {
     "linear": (lambda nn: nn.Linear(4, 3), lambda: Linear(4, 3, rng=RNG)),
     "linear without bias": (lambda nn: nn.Linear(4, 3, bias=False), lambda: Linear(4, 3, bias=False, rng=RNG)),
     "norm": (lambda nn: nn.LayerNorm(4), lambda: LayerNorm(4)),
+    "norm without bias": (lambda nn: nn.LayerNorm(4, bias=False), lambda: LayerNorm(4)),
     "lstm": (lambda nn: nn.LSTM(4, 6, batch_first=True), lambda: LSTM(4, 6, rng=RNG)),
+    "lstm without bias": (
+        lambda nn: nn.LSTM(4, 6, bias=False, batch_first=True), lambda: LSTM(4, 6, forget_bias=1.0, rng=RNG),
+    ),
     "gru": (lambda nn: nn.GRU(4, 6, batch_first=True), lambda: GRU(4, 6, rng=RNG)),
+    "two grus without bias": (
+        lambda nn: nn.GRU(4, 6, 2, bias=False, batch_first=True, bidirectional=True), lambda: both(GRU),
+    ),
     "two lstms of two directions": (
         lambda nn: nn.LSTM(4, 6, 2, batch_first=True, bidirectional=True), lambda: both(LSTM),
     ),
@@ -59,6 +66,23 @@ def test_a_layer_computes_what_the_module_does(name):
     found = ours.forward(X)
     expected, found = (one[0] if isinstance(one, tuple) else one for one in (expected, found))
     assert np.abs(found - expected.numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_states_of_other_types(dtype):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")
+    theirs = torch.nn.LSTM(4, 6, batch_first=True).to(getattr(torch, dtype))
+    ours, again = LSTM(4, 6, rng=RNG), LSTM(4, 6, rng=RNG)
+    load_states(ours, theirs.state_dict())
+    load_states(again, {name: state.double().numpy() for name, state in theirs.state_dict().items()})
+    for one, other in zip(ours.parameters().values(), again.parameters().values()):
+        assert np.abs(one.value - other.value).max() < 1e-7
+    theirs = torch.nn.MultiheadAttention(4, 2).to(getattr(torch, dtype))
+    multihead = fastattn.create("multihead", query_width=4, memory_width=4, heads=2, rng=RNG)
+    load_states(multihead, theirs.state_dict())
+    right = theirs.out_proj.weight.detach().float().numpy().T
+    assert np.array_equal(multihead.output.w.value, right)
 
 
 def test_cells_and_tables():
@@ -93,6 +117,14 @@ def test_multihead_attention(bias):
     assert np.abs(found - expected.numpy()).max() < 1e-6
 
 
+def test_multihead_attention_with_more_than_ours():
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.MultiheadAttention(4, 2, add_bias_kv=True)
+    ours = fastattn.create("multihead", query_width=4, memory_width=4, heads=2, rng=RNG)
+    with pytest.raises(errors.ArgumentError, match=r"\['bias_k', 'bias_v'\]\.\n.*add_bias_kv=False"):
+        load_states(ours, theirs.state_dict())
+
+
 def test_what_does_not_fit_is_refused_and_nothing_is_changed():
     good = {"weight": np.ones((3, 4), np.float32), "bias": np.ones(3, np.float32)}
     layer = Linear(4, 3, rng=np.random.default_rng(2))
@@ -107,9 +139,17 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed():
             errors.ShapeError,
             "make the layer with the sizes of the module",
         ),
+        ({"weight": good["weight"]}, "", errors.ArgumentError, "make the layer with bias=False"),
+        ({**good, "bias": np.ones(3, np.int8)}, "", errors.DTypeError, r"states\['bias'\]: .*int8"),
+        (layer, "", errors.DTypeError, r"got Linear\.\nHint: pass module\.state_dict\(\)"),
     ):
         with pytest.raises(kind, match=message):
             load_states(layer, states, prefix)
     assert np.array_equal(layer.w.value, before)
     with pytest.raises(errors.DTypeError, match="load the layers that it is made of"):
         load_states(FeedForward(4, 3, rng=RNG), good)
+    gru = {"weight_ih_l0": np.ones((18, 4)), "weight_hh_l0": np.ones((18, 6))}
+    with pytest.raises(errors.ArgumentError, match=r'make it with reset="after"'):
+        load_states(GRU(4, 6, reset="before", rng=RNG), gru)
+    with pytest.raises(errors.ArgumentError, match="states: expected bias_hh_l0"):
+        load_states(GRU(4, 6, rng=RNG), {**gru, "bias_ih_l0": np.ones(18)})

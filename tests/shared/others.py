@@ -8,10 +8,20 @@ import numpy as np
 class Exchanged:
     """An array known by DLPack alone; its library is found by its namespace."""
 
-    def __init__(self, held, device=(1, 0)):
-        self.held, self.device = held, device
+    def __init__(self, held, device=(1, 0), requires_grad=False):
+        self.held, self.device, self.requires_grad = held, device, requires_grad
+
+    @property
+    def dtype(self):
+        return f"others.{self.held.dtype.name}"
+
+    def view(self, dtype):
+        """Return the same bits as of another type."""
+        return Exchanged(self.held.view(dtype.removeprefix("others.")), self.device, self.requires_grad)
 
     def __dlpack__(self, **options):
+        if self.requires_grad:
+            raise BufferError("cannot export what records gradients")
         return self.held.__dlpack__(**options)
 
     def __dlpack_device__(self):
@@ -40,6 +50,17 @@ class Copying:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.held, dtype)
+
+
+class OnCuda:
+    """One that tells where it is on a device of CUDA, and nothing else."""
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (2, 3, 4), "typestr": "<f4", "data": (0, True), "version": 3}
+
+
+int16 = "others.int16"
 
 
 def from_dlpack(array):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastattn._arrays import Array, stored_array
 from fastattn._strings import items
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
@@ -20,18 +21,39 @@ def load_torch(self: Layer, state: Any) -> None:
     ----------
     state : mapping of str to array
         Its ``state_dict()``, with ``in_proj_weight`` or ``q_proj_weight``, ``k_proj_weight``, ``v_proj_weight``,
-        ``out_proj.weight``, and the biases ``in_proj_bias`` and ``out_proj.bias``; anything that NumPy takes.
+        ``out_proj.weight``, and the biases ``in_proj_bias`` and ``out_proj.bias``; tensors on the CPU without gradient,
+        or arrays, of half types too.
+
+    Raises
+    ------
+    ArgumentError
+        If one of these is missing, or another is there: ``bias_k`` and ``bias_v`` of ``add_bias_kv=True`` have no place
+        here. ``add_zero_attn=True``, of which a state tells nothing, is not computed either.
+    ShapeError
+        If one is of another shape.
     """
-    parts: dict[str, Any] = {"output": np.asarray(_entry(state, "out_proj.weight")).T}
-    if "in_proj_weight" in state:
-        rows = np.asarray(state["in_proj_weight"])
-        parts |= zip(("query", "key", "value"), (part.T for part in np.array_split(rows, 3)))
+    hint = "pass the state_dict() of a torch.nn.MultiheadAttention that has add_bias_kv=False."
+    if not isinstance(state, Mapping):
+        raise ArgumentError(describe("state", "a mapping of names to arrays", type(state).__name__, hint))
+    left = dict(state)
+
+    def take(name: str) -> Array:
+        if name not in left:
+            raise ArgumentError(describe("state", f"an entry {name!r}", reprlib.repr(list(state)), hint))
+        return stored_array(f"state[{name!r}]", left.pop(name))
+
+    parts = {"output": take("out_proj.weight").T}
+    if "in_proj_weight" in left:
+        rows = np.array_split(take("in_proj_weight"), 3)
+        parts |= zip(("query", "key", "value"), (part.T for part in rows))
     else:
-        parts |= {name: np.asarray(_entry(state, f"{name[0]}_proj_weight")).T for name in ("query", "key", "value")}
-    biases: dict[str, Any] = {}
-    if "in_proj_bias" in state:
-        biases = dict(zip(("query", "key", "value"), np.array_split(np.asarray(state["in_proj_bias"]), 3)))
-        biases["output"] = np.asarray(_entry(state, "out_proj.bias"))
+        parts |= {name: take(f"{name[0]}_proj_weight").T for name in ("query", "key", "value")}
+    biases = {}
+    if "in_proj_bias" in left:
+        biases = dict(zip(("query", "key", "value"), np.array_split(take("in_proj_bias"), 3)))
+        biases["output"] = take("out_proj.bias")
+    if left:
+        raise ArgumentError(describe("state", "no entries besides these", reprlib.repr(list(left)), hint))
     _load(self, parts, biases)
 
 
@@ -50,7 +72,7 @@ def load_keras(self: Layer, weights: Any) -> None:
     if len(weights) not in (4, 8):
         raise ArgumentError(describe("weights", "4 arrays, or 8 with biases", len(weights), hint))
     each = len(weights) // 4
-    arrays = [np.asarray(array) for array in weights]
+    arrays = [stored_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
     parts = {name: arrays[i * each] for i, name in enumerate(names)}
     parts = {
         name: x.reshape(-1, x.shape[-1]) if name == "output" else x.reshape(len(x), -1) for name, x in parts.items()
@@ -58,15 +80,7 @@ def load_keras(self: Layer, weights: Any) -> None:
     _load(self, parts, {name: arrays[i * 2 + 1].reshape(-1) for i, name in enumerate(names)} if each == 2 else {})
 
 
-def _entry(state: Any, name: str) -> Any:
-    if not isinstance(state, Mapping) or name not in state:
-        hint = "pass the state_dict() of a torch.nn.MultiheadAttention."
-        got = reprlib.repr(list(state) if isinstance(state, Mapping) else state)
-        raise ArgumentError(describe("state", f"an entry {name!r}", got, hint))
-    return state[name]
-
-
-def _load(layer: Layer, parts: dict[str, Any], biases: dict[str, Any]) -> None:
+def _load(layer: Layer, parts: dict[str, Array], biases: dict[str, Array]) -> None:
     pairs = []
     for name, array in parts.items():
         linear: Linear = getattr(layer, name)

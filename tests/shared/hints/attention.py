@@ -78,7 +78,15 @@ advice(
     lambda: fastattn.prepare(KEY, VALUE).select([0]),
 )
 
+
 # Arrays
+class Tracer:
+    """What stands for an array while JAX traces."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("it is traced, on no device")
+
+
 advice(lambda query=[[1.0], [1.0, 2.0]]: same(query), "pass numbers in rows of one length", query=[[1.0], [2.0]])
 advice(
     lambda query=np.ma.ones((3, 4)): same(query),
@@ -86,6 +94,17 @@ advice(
     lambda: same(ones(3, 4), mask=~np.ma.make_mask_none((3, 3), None)),
 )
 advice(lambda query=Exchanged(QUERY, device=(2, 0)): same(query), "copy it to the CPU first", query=Exchanged(QUERY))
+advice(
+    lambda query=Exchanged(QUERY, requires_grad=True): same(query),
+    "call fastattn.interop.torch, which records gradients, or pass x.detach()",
+    query=Exchanged(QUERY),
+)
+advice(lambda query=Tracer(): same(query), "call fastattn.interop.jax, which JAX can trace", query=Exchanged(QUERY))
+advice(
+    lambda query=Exchanged(QUERY.astype("U1")): same(query),
+    "convert it first to a type and a layout that NumPy has: float32 and dense, say",
+    query=Exchanged(QUERY),
+)
 advice(lambda query=ones(3, 4, dtype=int): same(query), "pass {query}.", query="np.asarray(query, np.float32)")
 advice(lambda query=[[1, 2], [3, 4]]: same(query), "pass {query}.", query="np.asarray(query, np.float32)")
 advice(lambda query=None: same(query), "pass an array of np.float32", query=ones(3, 4))

@@ -441,8 +441,9 @@ STATE = {
     "out_proj.weight": ones(4, 4),
     "out_proj.bias": ones(4),
 }
-advice(
-    lambda state={}: loading.load_torch(make("multihead", heads=2), state),
-    "pass the state_dict() of a torch.nn.MultiheadAttention",
-    state=STATE,
-)
+for wrong in ({}, make("multihead", heads=2), {**STATE, "bias_k": ones(1, 1, 4)}):
+    advice(
+        lambda state=wrong: loading.load_torch(make("multihead", heads=2), state),
+        "pass the state_dict() of a torch.nn.MultiheadAttention that has add_bias_kv=False",
+        state=STATE,
+    )
