@@ -89,13 +89,13 @@ def answer(case: Any) -> Result:
 
 
 def evaluate(node: Any, arrays: Any) -> dict[str, Array]:
-    """Return the outputs of one Attention node by name, in float32 or float64.
+    """Return the outputs of one Attention node by name, in the type of its inputs, or float64 where it asks for that.
 
     Parameters
     ----------
     node : onnx.NodeProto
     arrays : sequence of array
-        Its inputs that are given, in order; float16 is widened, exactly.
+        Its inputs that are given, in order.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def evaluate(node: Any, arrays: Any) -> dict[str, Array]:
     helper = importlib.import_module("onnx.helper")
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     names = [field for field, given in zip(INPUTS, node.input) if given]
-    inputs = {name: _widen(np.asarray(array)) for name, array in zip(names, arrays, strict=True)}
+    inputs = {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
     query, key, value = (inputs.pop(name) for name in "QKV")
     folded = query.ndim == 3
     query_heads, key_heads = attributes.pop("q_num_heads", None), attributes.pop("kv_num_heads", None)
@@ -140,14 +140,9 @@ def _compare(name: str, found: Array, right: Array, rtol: float, atol: float) ->
     """Raise an AssertionError unless an output is what is expected, in its type and by the tolerance of the case."""
     assert found.shape == right.shape, f"{name}: shape {found.shape} in place of {right.shape}"
     if right.dtype.name == "bfloat16":
-        raise NotExpressible("expected values hold bfloat16 intermediates, and fastattn has no bfloat16")
+        rtol = max(rtol, 2**-6)  # as onnx's own runner has it: the cases' tolerance is below half a step of bfloat16
     rounded = found.astype(right.dtype).astype(np.float64)
     np.testing.assert_allclose(rounded, right.astype(np.float64), rtol, atol, err_msg=name)
-
-
-def _widen(array: Array) -> Array:
-    """Return float16 and bfloat16 as float32, exactly; other types as they are."""
-    return array if array.dtype in (np.float32, np.float64) or array.dtype.kind in "biu" else array.astype(np.float32)
 
 
 def _heads(array: Array, count: int) -> Array:
