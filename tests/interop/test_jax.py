@@ -296,6 +296,28 @@ def test_half_types_are_computed_with_in_float32_and_rounded_once(function, dtyp
     assert attention(*half[:3], return_lse=True).lse.dtype == np.float32
 
 
+def test_lists_are_arrays():
+    query, key, value = qkv()
+    lengths = LENGTHS.tolist()
+    right = dot_product_attention(query, key, value, key_value_seq_lengths=LENGTHS)
+    same(dot_product_attention(query.tolist(), key, value, key_value_seq_lengths=lengths), right)
+    ours = [x.swapaxes(1, 2) for x in (query, key, value)]
+    same(attention(*ours, key_lengths=lengths), right.swapaxes(1, 2))
+    same(jax.jit(lambda n: attention(*ours, key_lengths=[n, 3]))(6), right.swapaxes(1, 2))
+    same(attention(*(x[0, 0] for x in ours), key_lengths=6), right[0, :, 0])
+    with pytest.raises(DTypeError, match=r"key_lengths: expected an array, got list .*\nHint: pass jnp\.asarray"):
+        attention(*ours, key_lengths=[[1, 2], [3]])
+
+
+def test_functions_are_refused():
+    ours = [x[:, :, 0] for x in qkv()]
+    with pytest.raises(UnsupportedError, match=r"score_mod: .*\nHint: pass bias="):
+        attention(*ours, score_mod=lambda score, b, h, i, j: 2 * score)
+    for mask in (lambda b, h, i, j: j <= i, fastattn.mask_mod(lambda b, h, i, j, n: j < n)(n=3)):
+        with pytest.raises(UnsupportedError, match=r"mask: .*\nHint: pass its values as a bool array"):
+            attention(*ours, mask=mask)
+
+
 def test_wrong_calls():
     query, key, value = qkv()
     ours = [x[:, :, 0] for x in (query, key, value)]

@@ -12,6 +12,7 @@ from fastattn import normalizers, scores
 from fastattn._numbers import check_flag, check_number
 from fastattn.attention import AttentionOutput
 from fastattn.attention.arguments import check_arrays, check_options, check_sparse, score_arrays
+from fastattn.attention.functions import is_function
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError, describe
 from fastattn.interop.jax.attending import attend
 from fastattn.interop.jax.problem import OPERANDS, Problem
@@ -34,6 +35,7 @@ def attention(
     causal: str | bool | None = None,
     window: tuple[int | None, int | None] | None = None,
     bias: Array | None = None,
+    score_mod: None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: Array | int | None = None,
@@ -60,6 +62,8 @@ def attention(
     key_lengths : int array, shape (B,), optional
     bias : array, broadcastable to (..., Tq, Tk), optional
         Added to the scores; its gradient is summed to its own shape in the kernel.
+    score_mod : None
+        Functions of yours, here and as `mask`, are refused: a compiled program holds numbers and names.
     causal, window, scale, dropout
         As in `fastattn.attention`; they are part of the compiled program.
     seed : int, key of ``jax.random``, or uint32 array of shape (2,), optional
@@ -91,6 +95,7 @@ def attention(
     if not 0 <= rate < 1:
         raise ArgumentError(describe("dropout", "a probability in [0, 1)", repr(dropout), "pass 0.0 for none."))
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
+    _refuse_functions(score_mod, mask)
     settings, trained = split("score", score)
     settings_of_rows, trained_of_rows = split("normalizer", normalizer)
     problem = Problem(
@@ -200,14 +205,23 @@ def split(argument: str, given: Any) -> tuple[tuple[tuple[str, Any], ...], dict[
     raise ArgumentError(describe(argument, "a name or a mapping of numbers, words and arrays", repr(given), hint))
 
 
+def _refuse_functions(score_mod: Any, mask: Any) -> None:
+    if score_mod is not None:
+        hint = "pass bias=, or the NumPy arrays of query, key and value to fastattn.attention_vjp."
+        raise UnsupportedError(describe("score_mod", "None, in JAX", type(score_mod).__name__, hint))
+    if is_function(mask):
+        hint = "pass its values as a bool array, or causal= and window=."
+        raise UnsupportedError(describe("mask", "a bool array, in JAX", type(mask).__name__, hint))
+
+
 def _hashable(window: Any) -> Any:
     """Return a window as a part of a compiled program; what is wrong with it is said when it is checked."""
     return tuple(window) if isinstance(window, list) else window
 
 
 def _present(operands: dict[str, Any]) -> dict[str, Array]:
-    """Return the operands that there are; raise if one is on a device that is not the CPU."""
-    found = {name: one for name, one in operands.items() if one is not None}
+    """Return the operands that there are as arrays; raise if one is on a device that is not the CPU."""
+    found = {name: _array(name, one) for name, one in operands.items() if one is not None}
     for name, one in found.items():
         if isinstance(one, jax.Array) and not isinstance(one, jax.core.Tracer):
             platforms = {device.platform for device in one.devices()}
@@ -215,6 +229,16 @@ def _present(operands: dict[str, Any]) -> dict[str, Array]:
                 hint = "fastattn computes on the CPU: pass jax.device_put(x, jax.devices('cpu')[0])."
                 raise UnsupportedError(describe(name, "an array on the CPU", f"one on {platforms.pop()}", hint))
     return found
+
+
+def _array(name: str, one: Any) -> Array:
+    if hasattr(one, "dtype"):
+        return one
+    try:
+        return jnp.asarray(one)
+    except (TypeError, ValueError) as error:
+        hint = "pass jnp.asarray(rows), of rows of one length."
+        raise DTypeError(describe(name, "an array", f"{type(one).__name__} ({error})", hint)) from None
 
 
 def _words(seed: Any) -> Array:
@@ -281,7 +305,9 @@ def _wide(one: Array) -> Array:
 
 def _four(name: str, array: Array, axes: int) -> Array:
     """Return an operand of `axes` axes with four: without heads, or without a batch either."""
-    if name in ("key_lengths", "seed") or not 2 <= axes <= 4 or array.ndim > axes:
+    if name == "key_lengths":
+        return jnp.atleast_1d(array)
+    if name == "seed" or not 2 <= axes <= 4 or array.ndim > axes:
         return array
     array = array.reshape((1,) * (axes - array.ndim) + array.shape)
     return array[:, None] if axes == 3 else array[None, None] if axes == 2 else array
