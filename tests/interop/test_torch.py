@@ -220,14 +220,6 @@ def test_what_was_changed_in_place_is_noticed(attend):
 
 
 @pytest.mark.parametrize("attend", BOTH)
-def test_a_second_derivative_is_refused(attend):
-    q = draw(1, 3, 4)
-    (first,) = torch.autograd.grad(attend(q, q, q).pow(2).sum(), q, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
-
-
-@pytest.mark.parametrize("attend", BOTH)
 def test_a_tensor_that_left_a_transformation_has_none_of_its_graph(attend):
     left, x = [], draw(2, 5, 8)
 

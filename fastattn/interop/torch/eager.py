@@ -3,18 +3,18 @@
 A custom operator costs 20 us a call more. It is what runs everywhere else: `fastattn.interop.torch.operators`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C._functorch import unwrap_if_dead
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
 
 from fastattn._kernels import core
 from fastattn.interop.torch import operators
 from fastattn.interop.torch.problem import Operands, Problem
-from fastattn.interop.torch.tensors import HALVES, follow_threads, is_watched, narrowed, widened
+from fastattn.interop.torch.tensors import HALVES, follow_threads, is_watched, narrowed, once, widened
 from fastattn.precision import captured
 
 __all__ = ["attend", "plain"]
@@ -63,20 +63,17 @@ def _plain_numbers(causal: bool, query: Tensor, key: Tensor, value: Tensor) -> t
     return core.plain(*arrays, _CAUSAL if causal else _UNMASKED)
 
 
-def _backward(ctx: Any, *d: Tensor | None) -> Any:
+def _backward(ctx: Any, saved: Sequence[Any], d: Sequence[Any]) -> Any:
     if all(one is None for one in d):
         return (None,) * len(ctx.needs_input_grad)
-    *tensors, context, weights = ctx.saved_tensors
+    *tensors, context, weights = saved
     problem, rows, backward = ctx.kept
     given = Operands(*tensors[:3], *((*tensors[3:7], tensors[7:]) if len(tensors) > 3 else _NOTHING))
     bias_gradient = len(tensors) > 3 and ctx.needs_input_grad[4]
-    d = d if len(d) > 1 else (*d, None, None)
+    d = tuple(d) if len(d) > 1 else (*d, None, None)
     run = operators.gradients if is_watched((*tensors, *d)) else backward
     found = run(problem, given, (context, weights, *rows), d, bias_gradient)
     return (None, *found[:4], None, None, None, *found[4:]) if len(tensors) > 3 else (None, *found[:3])
-
-
-_backward_once = once_differentiable(_backward)
 
 
 class _Attention(torch.autograd.Function):
@@ -93,8 +90,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *d: Tensor | None) -> Any:
         """Return the gradients of all that went in."""
-        # Where gradients are not recorded there is none of them to refuse, for 3 us less.
-        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, *d)
+        saved = ctx.saved_tensors
+        if not torch.is_grad_enabled():  # and there is no derivative of gradients to refuse
+            return _backward(ctx, saved, d)
+        return once(lambda *given: _backward(ctx, given[: len(saved)], given[len(saved) :]), *saved, *d)
 
 
 class _Plain(_Attention):

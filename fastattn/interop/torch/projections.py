@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastattn import linear
 from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once, wide
@@ -52,7 +51,6 @@ class _Projection(torch.autograd.Function):
         return _multiply(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         """Return the gradients."""
         return _gradients_of(ctx, dy, ctx.differentiate)
@@ -60,14 +58,12 @@ class _Projection(torch.autograd.Function):
 
 def _gradients_of(ctx: Any, dy: Tensor, differentiate: Any = _differentiate) -> tuple[Tensor | None, ...]:
     wanted = list(ctx.needs_input_grad[:3])
-    x, weight = ctx.saved_tensors
-    if not is_watched((dy, x, weight)):
-        return differentiate(dy, x, weight, wanted)
 
     def call(*t: Tensor) -> Any:
-        return _backward(*t, wanted)
+        return _backward(*t, wanted) if is_watched(t) else differentiate(*t, wanted)
 
-    return tuple([None if one.ndim == 0 else one for one in once(call, dy, x, weight)])
+    found = once(call, dy, *ctx.saved_tensors)
+    return tuple([None if one is None or one.ndim == 0 else one for one in found])
 
 
 @torch.library.custom_op(

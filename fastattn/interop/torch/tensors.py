@@ -114,8 +114,9 @@ def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
 
 
 def once(call: Callable[..., Any], *tensors: torch.Tensor | None) -> Any:
-    """Return what an operator makes of tensors, which is a gradient and has none itself."""
-    return _Once.apply(call, *tensors) if torch._C._are_functorch_transforms_active() else call(*tensors)
+    """Return what `call` makes of tensors, gradients that refuse their own: all inputs, so that none is forgotten."""
+    watched = torch.is_grad_enabled() or _are_functorch_transforms_active()
+    return _Once.apply(call, *tensors) if watched else call(*tensors)
 
 
 class _Once(torch.autograd.Function):

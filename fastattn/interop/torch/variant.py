@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads, narrowed, wide
+from fastattn.interop.torch.tensors import array, follow_threads, narrowed, once, wide
 from fastattn.precision import captured
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
@@ -154,25 +153,31 @@ class _Mechanism(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_context: Tensor | None, d_weights: Tensor | None) -> Any:
         """Return the gradients of all that went in."""
-        mechanism = ctx.given[0]
-        queries, memory, values = ctx.saved_tensors[:3]
+        saved = ctx.saved_tensors
         if d_context is None and d_weights is None:
             return (None,) * len(ctx.needs_input_grad)
-        back, ctx.back = ctx.back, None
-        if back is None:  # a graph that is kept; a mechanism's backward pass can be called once
-            _, back = ctx.again(ctx.given, (queries, memory, values), True)
-        own = mechanism.parameters().values()
-        for one in own:
-            one.gradient = np.zeros(one.value.shape, one.value.dtype)
-        d_queries, d_memory = back(**_arrays(d_context=d_context, d_weights=d_weights))
-        d_values = None
-        if values is not None:
-            d_memory, d_values = d_memory
-        found = (None if one is None else torch.from_numpy(one) for one in (d_queries, d_memory, d_values))
-        return None, None, None, None, *found, *(torch.from_numpy(one.gradient.copy()) for one in own)
+        found = once(lambda *given: _gradients(ctx, *given), d_context, d_weights, *saved)
+        return None, None, None, None, *found
+
+
+def _gradients(ctx: Any, d_context: Tensor | None, d_weights: Tensor | None, *saved: Tensor) -> tuple[Any, ...]:
+    """Return the gradients of queries, memory, values and parameters."""
+    mechanism = ctx.given[0]
+    queries, memory, values = saved[:3]
+    back, ctx.back = ctx.back, None
+    if back is None:  # a graph that is kept; a mechanism's backward pass can be called once
+        _, back = ctx.again(ctx.given, (queries, memory, values), True)
+    own = mechanism.parameters().values()
+    for one in own:
+        one.gradient = np.zeros(one.value.shape, one.value.dtype)
+    d_queries, d_memory = back(**_arrays(d_context=d_context, d_weights=d_weights))
+    d_values = None
+    if values is not None:
+        d_memory, d_values = d_memory
+    found = (None if one is None else torch.from_numpy(one) for one in (d_queries, d_memory, d_values))
+    return *found, *(torch.from_numpy(one.gradient.copy()) for one in own)
 
 
 def _run(given: Any, tensors: Any, trained: bool) -> Any:
