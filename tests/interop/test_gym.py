@@ -227,7 +227,7 @@ MODS = {
         score + 0.5 * torch.dot(TURNED_QUERY[b, h, q], TURNED_KEY[b, h // H, k])
     ),
     "sandwich": lambda score, b, h, q, k: score + WAVES[q - k + T - 1] * RATIO[h],
-    "relu": activated(torch.relu),
+    "relu": activated(functional.relu),
     "sigmoid": activated(torch.sigmoid),
     "silu": activated(functional.silu),
     "gelu": activated(functional.gelu),

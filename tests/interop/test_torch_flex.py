@@ -148,6 +148,10 @@ def test_flex_attention_is_pytorchs():
         torch.testing.assert_close(found, expected)
 
 
+def test_no_options_are_no_options():
+    assert torch.equal(ours.flex_attention(X, X, X, kernel_options={}), ours.flex_attention(X, X, X))
+
+
 def test_what_was_captured_is_followed():
     q, slopes = draw(1, 2, 5, 4), torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
 

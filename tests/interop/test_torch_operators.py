@@ -31,17 +31,27 @@ PROBLEMS = {
 }
 
 
+WITHOUT_GRADIENTS = ("test_schema", "test_faketensor")  # of operators that compute gradients, which have none
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_operators_are_what_they_say(name):
     problem, more, parameters = PROBLEMS[name]
     inputs = (Q, K, V, *more, parameters, operators.encode(problem))
     torch.library.opcheck(operators._forward, inputs)
+    saved = operators._forward(*inputs)
+    d = [None if one.ndim == 5 else torch.ones_like(one) for one in saved[:3]]
+    backward = (*inputs[:-1], [*saved[:2], *saved[3:]], *d, more[0] is not None, inputs[-1])
+    torch.library.opcheck(operators._backward, backward, test_utils=WITHOUT_GRADIENTS)
     assert operators.decode(operators.encode(problem)) == problem
 
 
 def test_projections_are_what_they_say():
     for bias in (draw(3), None):
         torch.library.opcheck(projections._product, (draw(2, 5, 8), draw(3, 8), bias))
+    for wanted in ([True, True, True], [False, True, False], [True, False, True]):
+        backward = (draw(2, 5, 3), draw(2, 5, 8), draw(3, 8), wanted)
+        torch.library.opcheck(projections._backward, backward, test_utils=WITHOUT_GRADIENTS)
 
 
 class Model(torch.nn.Module):
@@ -79,6 +89,79 @@ def test_a_compiled_model_is_the_eager_one(backend):
     torch.testing.assert_close(found, loss)
     for one, other in zip(compiled, gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_shapes_may_change_in_a_compiled_model():
+    torch.manual_seed(0)
+    model = Model()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    for samples, positions in ((2, 5), (3, 7), (2, 9)):
+        x = torch.randn(samples, positions, 8)
+        (loss, gradients), (found, others) = trained(model, model, x), trained(model, compiled, x)
+        torch.testing.assert_close((found, others), (loss, gradients))
+
+
+def scaled(x, scale, window, dropout, softcap):
+    score = {"name": "additive", "v": x[0, 0, 0], "softcap": softcap}
+    return ours.attention(x, x, x, score=score, window=(window, 1), dropout=dropout, seed=3) + (
+        ours.scaled_dot_product_attention(x, x, x, scale=scale, is_causal=True)
+    )
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, *numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, x):
+        return x + scaled(x, *self.numbers)
+
+
+NUMBERS = ((0.3, 1, 0.0, 2.0), (0.4, 2, 0.2, 3.0))
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_numbers_of_a_compiled_call_may_change(dynamic):
+    torch._dynamo.reset()
+    compiled, x = torch.compile(scaled, fullgraph=True, dynamic=dynamic, backend="aot_eager"), Q.detach()
+    for numbers in NUMBERS:
+        torch.testing.assert_close(compiled(x, *numbers), scaled(x, *numbers))
+    layers = [Layer(*numbers) for numbers in NUMBERS]
+    torch._dynamo.reset()
+    expected = found = x
+    for layer in layers:
+        expected = layer(expected)
+        found = torch.compile(layer, fullgraph=True, dynamic=dynamic, backend="aot_eager")(found)
+    torch.testing.assert_close(found, expected)
+
+
+SLOPES = draw(4)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # PyTorch's own
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", ["flex", "variant"])
+def test_a_break_of_the_graph_is_one_and_no_error(name, dynamic):
+    torch.manual_seed(0)
+    if name == "flex":
+        call, x, given = ours.flex_attention, Q, (lambda score, b, h, i, j: score * SLOPES[h],)
+        leaves = (Q, SLOPES)
+    else:
+        call, x, given = ours.variant("bahdanau", query_width=8, memory_width=8, width=6), draw(2, 5, 8).float(), ()
+        leaves = tuple(call.parameters())
+
+    def inside(x):
+        return call(x * 2, *(x,) * (2 if given else 1), *given) + 1
+
+    torch._dynamo.reset()
+    alone = torch.compile(call, dynamic=dynamic, backend="aot_eager")
+    found = alone(x * 2, *(x,) * (2 if given else 1), *given) + 1, torch.compile(inside, backend="aot_eager")(x)
+    expected = inside(x)
+    for one in found:
+        torch.testing.assert_close(one, expected)
+        gradients = (torch.autograd.grad(loss.square().sum(), leaves, retain_graph=True) for loss in (one, expected))
+        torch.testing.assert_close(*gradients)
 
 
 def test_a_model_is_exported():

@@ -1,11 +1,11 @@
 """FlexAttention: functions on scores and masks that were written for PyTorch's, compiled, with all gradients."""
 
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxOutput, AuxRequest
 
 from fastattn._arrays import Array
 from fastattn._numbers import check_flag
@@ -106,7 +106,6 @@ def _listed(block_mask: Any, query: Tensor, key: Tensor) -> _Blocks:
     return _Blocks(block_mask)
 
 
-@torch.compiler.disable
 def flex_attention(
     query: Tensor,
     key: Tensor,
@@ -118,7 +117,7 @@ def flex_attention(
     return_lse: bool = False,
     kernel_options: Any = None,
     *,
-    return_aux: AuxRequest | None = None,
+    return_aux: Any = None,
 ) -> Any:
     """Compute what ``torch.nn.attention.flex_attention.flex_attention`` does, with gradients, also of what is captured.
 
@@ -142,8 +141,8 @@ def flex_attention(
         Return the log of the sum of exponentials of each row, (B, H, Tq), too; it has a gradient.
     return_aux : AuxRequest, optional
         Return an ``AuxOutput`` beside the context, with the lse if it is asked for.
-    kernel_options : None
-        Of PyTorch's own kernels.
+    kernel_options : None or an empty mapping
+        Of PyTorch's own kernels, of which there are none here.
 
     Returns
     -------
@@ -159,9 +158,17 @@ def flex_attention(
     A new function is compiled for about a second, and kept in the folder ``FASTATTN_CACHE_DIR``. Under
     ``torch.compile`` a call is a break of the graph.
     """
-    if kernel_options is not None:
+    return _attend(query, key, value, score_mod, block_mask, scale, enable_gqa, return_lse, kernel_options, return_aux)
+
+
+@torch.compiler.disable  # beneath flex_attention, as compiling a disabled function itself fails
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, score_mod: Any, block_mask: Any, scale: float | None, enable_gqa: bool,
+    return_lse: bool, kernel_options: Any, return_aux: Any,
+) -> Any:  # fmt: skip
+    if kernel_options:
         hint = "leave it out; there is nothing to tune."
-        raise UnsupportedError(describe("kernel_options", "None", type(kernel_options).__name__, hint))
+        raise UnsupportedError(describe("kernel_options", "None or {}", reprlib.repr(kernel_options), hint))
     for name, one in (("query", query), ("key", key), ("value", value)):
         if one.ndim != 4:
             hint = "add axes by unsqueeze, or call scaled_dot_product_attention."
@@ -187,5 +194,7 @@ def flex_attention(
     problem = Problem(scale=scale, return_lse=lse, score_mod=modifier, mask_mod=mask)
     found = attend(problem, Operands(query, key, value, None, None, None, None, (*tensors, *more)))
     if return_aux is not None:
+        from torch.nn.attention.flex_attention import AuxOutput  # which not all releases have
+
         return found[0], AuxOutput(lse=found[2])
     return (found[0], found[2]) if lse else found[0]

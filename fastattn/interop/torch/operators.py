@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
+from torch.fx.experimental.symbolic_shapes import guard_scalar
 
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.tensors import array, once, tensor
@@ -43,7 +45,15 @@ def gradients(problem: Problem, given: Operands, saved: Outputs, d: Outputs, bia
 def encode(problem: Problem) -> str:
     """Return a problem as a text, by which another process knows it too, unless it has functions or objects."""
     score, normalizer, *rest = problem
-    return _text((tuple(score), tuple(normalizer), *rest))
+    plain = (tuple(score), tuple(normalizer), *rest)
+    return _text(_constant(plain) if is_compiling() else plain)
+
+
+def _constant(given: Any) -> Any:
+    """Return what a compiler knows for what it may take for a variable, as any number of a module or an argument."""
+    if isinstance(given, tuple):
+        return tuple([_constant(one) for one in given])
+    return guard_scalar(given) if isinstance(given, (int, float)) else given
 
 
 @torch.compiler.assume_constant_result

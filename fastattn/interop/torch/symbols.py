@@ -115,7 +115,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "atan": np.arctan,
     "erf": lambda x: x.tracer.apply("erf", x),
     "rsqrt": lambda x: 1 / np.sqrt(x),
-    "relu": lambda x: np.maximum(x, 0),
+    "relu": lambda x, inplace=False: np.maximum(x, 0),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.logaddexp(x, 0),
     "to": _converted, "type": _converted,

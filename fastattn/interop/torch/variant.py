@@ -61,6 +61,9 @@ class VariantModule(nn.Module):
     their ``data_ptr`` or ``_version`` changes, which every optimizer, `load_state_dict` and every change in place does.
     What escapes in evaluation is a change through ``parameter.data``, through NumPy or another process that shares the
     memory; `train` and `eval` look again.
+
+    Under ``torch.compile`` a call is a break of the graph, with ``fullgraph=True`` an error; ``torch.export`` and
+    ``torch.func`` refuse it.
     """
 
     def __init__(self, mechanism: Variant[Any]) -> None:
@@ -105,6 +108,13 @@ class VariantModule(nn.Module):
         -------
         tensor, shape (B, Tq, Dv), or AttentionOutput of tensors
         """
+        return self._attend(queries, memory, lengths, mask, values, return_weights)
+
+    @torch.compiler.disable  # beneath forward, as compiling a disabled function itself fails
+    def _attend(
+        self, queries: Tensor, memory: Tensor, lengths: Tensor | None, mask: Tensor | None, values: Tensor | None,
+        return_weights: bool,
+    ) -> Any:  # fmt: skip
         self._follow()
         named = dict(self.named_parameters())
         inputs = [None if one is None else wide(one) for one in (queries, memory, values)]
