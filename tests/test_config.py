@@ -67,6 +67,28 @@ def test_a_forced_level_that_cannot_run_is_refused(run_python):
     assert "FASTATTN_ISA" in done.stderr and "sse9" in done.stderr
 
 
+# A stack for signals too small for the registers of tiles: Linux refuses them to such a process.
+CROWDED = """
+import ctypes
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t)]
+memory = ctypes.create_string_buffer(2048)
+assert not ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, len(memory))), None)
+"""
+
+
+def test_a_level_whose_registers_the_system_refuses(run_python):
+    """The one below runs, and it is not said that the processor cannot."""
+    if "amx" not in CONFIG["levels_cpu"]:
+        pytest.skip("this processor has no matrix unit")
+    config = json.loads(run_python("-c", CROWDED + SHOW, **CLEAR).stdout)
+    assert config["level"] == USABLE[-2] and "amx" not in config["levels_cpu"]
+    assert config["level_reason"].endswith("; the operating system refuses to save the registers of amx")
+    done = run_python("-c", CROWDED + SHOW, check=False, **{**CLEAR, "FASTATTN_ISA": "amx"})
+    error = "FASTATTN_ISA: the operating system refuses to save the registers of the level 'amx'."
+    assert error in done.stderr and f"Hint: unset FASTATTN_ISA to use '{USABLE[-2]}'" in done.stderr
+
+
 def test_thread_variables_and_their_order(run_python):
     config = config_under(run_python, FASTATTN_NUM_THREADS="3", OMP_NUM_THREADS="2")
     assert config["threads"] == 3 and "FASTATTN_NUM_THREADS" in config["threads_reason"]

@@ -76,47 +76,53 @@ static int tiles_permitted(void) {
 #endif
 }
 
-/* What the processor and the operating system both allow, in the words of compilers. */
-static int allowed(const char *word, size_t length) {
+/* Whether the processor has an instruction set, in the words of compilers; with `saved`, whether the operating system
+ * saves its registers, too. */
+static int allowed(const char *word, size_t length, int saved) {
 #if defined(__x86_64__)
-    uint32_t a, b, c, d, c1, b7, d7, a71 = 0, subleaves, state, state_high;
+    uint32_t a, b, c, d, c1, b7, d7, a71 = 0, subleaves, state = 0, state_high;
     if (__get_cpuid_max(0, 0) < 7) return 0;
     __cpuid(1, a, b, c1, d);
-    if (!(c1 >> 27 & 1)) return 0; /* the operating system uses XSAVE */
-    __asm__ volatile("xgetbv" : "=a"(state), "=d"(state_high) : "c"(0));
+    if (c1 >> 27 & 1) /* the operating system uses XSAVE */
+        __asm__ volatile("xgetbv" : "=a"(state), "=d"(state_high) : "c"(0));
     __cpuid_count(7, 0, subleaves, b7, c, d7);
     if (subleaves) __cpuid_count(7, 1, a71, b, c, d);
     const int ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6; /* with opmask, upper zmm, zmm16-31 */
     const int tmm = (state & 0x60000) == 0x60000;                       /* tile shapes, tile data */
     const struct {
         const char *name;
-        int there;
+        uint32_t there;
+        int saved;
     } words[] = {
-        {"fma", ymm && c1 >> 28 & 1 && c1 >> 12 & 1},
-        {"f16c", ymm && c1 >> 28 & 1 && c1 >> 29 & 1},
-        {"avx2", ymm && c1 >> 28 & 1 && b7 >> 5 & 1},
-        {"avx512f", zmm && b7 >> 16 & 1},
-        {"avx512dq", zmm && b7 >> 17 & 1},
-        {"avx512bw", zmm && b7 >> 30 & 1},
-        {"avx512vl", zmm && b7 >> 31 & 1},
-        {"avx512bf16", zmm && a71 >> 5 & 1},
-        {"amx-tile", tmm && d7 >> 24 & 1 && tiles_permitted()},
-        {"amx-bf16", tmm && d7 >> 22 & 1},
-        {"amx-int8", tmm && d7 >> 25 & 1},
+        {"fma", c1 >> 28 & c1 >> 12 & 1, ymm},
+        {"f16c", c1 >> 28 & c1 >> 29 & 1, ymm},
+        {"avx2", c1 >> 28 & b7 >> 5 & 1, ymm},
+        {"avx512f", b7 >> 16 & 1, zmm},
+        {"avx512dq", b7 >> 17 & 1, zmm},
+        {"avx512bw", b7 >> 30 & 1, zmm},
+        {"avx512vl", b7 >> 31 & 1, zmm},
+        {"avx512bf16", a71 >> 5 & 1, zmm},
+        {"amx-tile", d7 >> 24 & 1, tmm && tiles_permitted()},
+        {"amx-bf16", d7 >> 22 & 1, tmm},
+        {"amx-int8", d7 >> 25 & 1, tmm},
     };
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (strlen(words[i].name) == length && memcmp(words[i].name, word, length) == 0) return words[i].there;
+        if (strlen(words[i].name) == length && memcmp(words[i].name, word, length) == 0)
+            return words[i].there && (!saved || words[i].saved);
 #else
-    (void)word, (void)length;
+    (void)word, (void)length, (void)saved;
 #endif
     return 0;
 }
 
-int fa_level_supported(int index) {
+static int all_allowed(int index, int saved) {
     for (const char *word = fa_level_at(index)->needs; *word;) {
         const size_t length = strcspn(word, ",");
-        if (!allowed(word, length)) return 0;
+        if (!allowed(word, length, saved)) return 0;
         word += length + (word[length] == ',');
     }
     return 1;
 }
+
+int fa_level_supported(int index) { return all_allowed(index, 1); }
+int fa_level_refused(int index) { return all_allowed(index, 0) && !all_allowed(index, 1); }

@@ -6,6 +6,7 @@
 int fa_levels(void); /* number of levels built, lowest first */
 const fa_level *fa_level_at(int index);
 int fa_level_supported(int index); /* the processor and the operating system both allow it */
+int fa_level_refused(int index);   /* the processor does, and the operating system does not save its registers */
 
 /* Return an fa_status. n_threads is the most that may be used; small calls run on one. Also those of an alpha. */
 int fa_attention_forward(const fa_kernels *k, const fa_attention *a, int n_threads);

@@ -12,7 +12,10 @@ cdef _choose_level():
     for i in range(fa_levels()):
         if fa_level_supported(i):
             best = i
+    refused = [names[i] for i in range(fa_levels()) if fa_level_refused(i)]
     level_reason = "highest level that this build has and this processor supports"
+    if refused:
+        level_reason += f"; the operating system refuses to save the registers of {', '.join(refused)}"
     wanted = os.environ.get("FASTATTN_ISA", "")
     if wanted:
         if wanted not in names:
@@ -21,6 +24,10 @@ cdef _choose_level():
         if fa_level_supported(names.index(wanted)):
             best = names.index(wanted)
             level_reason = "FASTATTN_ISA"
+        elif wanted in refused:
+            raise ImportError("FASTATTN_ISA: the operating system refuses to save the registers of the level "
+                              f"{wanted!r}.\nHint: unset FASTATTN_ISA to use {names[best]!r}; if a stack for signals (sigaltstack) "
+                              "has no room for them, import fastattn before it is set.")
         else:
             raise ImportError(f"FASTATTN_ISA: this processor does not support the level {wanted!r}.\n"
                               f"Hint: unset FASTATTN_ISA to use {names[best]!r}.")

@@ -67,14 +67,26 @@ def test_changing_the_number_of_threads_while_a_kernel_runs_is_harmless():
 
 
 INSIDE = """
-import os, signal, threading
+import os, signal, sys, threading
+import numpy as np
 from cases import AttentionCase, library_score, make
 from checks import run_all, same_bits
 import fastattn
+from fastattn.linear import PackedWeights
 signal.alarm(90)
 fastattn.set_num_threads(4)
 p = make(AttentionCase("inside", batch=(4, 2), tq=100, tk=200, dk=16, score="scaled_dot"))
-def go(): return run_all(*p.arrays, p.d_context, "scaled_dot")
+def on_floats(): return run_all(*p.arrays, p.d_context, "scaled_dot")
+def on_the_unit(): # where there is one
+    context, backward = fastattn.attention_vjp(*narrow[:3])
+    with fastattn.float32_precision("medium"):
+        return [w.matmul(x), context, *backward(narrow[3])[:3]]
+if sys.argv[1] == "unit":
+    import ml_dtypes
+    narrow = [x.astype(ml_dtypes.bfloat16) for x in (*p.arrays, p.d_context)]
+    x = np.random.default_rng(0).standard_normal((100, 512), np.float32)
+    w = PackedWeights(x.T @ x)
+go = on_the_unit if sys.argv[1] == "unit" else on_floats
 expected = go()
 done = threading.Event()
 def work():
@@ -99,8 +111,11 @@ assert same_bits(expected, go())
 """
 
 
-def test_a_fork_while_another_thread_is_inside_a_kernel(run_shared):
-    run_shared(INSIDE, OPENBLAS_NUM_THREADS="1")
+@pytest.mark.parametrize("kernels", ["floats", "unit"])
+def test_a_fork_while_another_thread_is_inside_a_kernel(run_shared, kernels):
+    if kernels == "unit":
+        pytest.importorskip("ml_dtypes", reason="bfloat16 arrays are those of ml_dtypes")
+    run_shared(INSIDE, kernels, OPENBLAS_NUM_THREADS="1")
 
 
 WORKERS = """

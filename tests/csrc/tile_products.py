@@ -7,6 +7,8 @@ import numpy as np
 import fastattn
 from fastattn import linear
 
+# What each precision may err by in eps * sum |x w|, that of the sums being 4.
+ROOM = {name: room * 2.0**23 + 4 for name, room in (("highest", 0), ("high", 3 * 2.0**-16), ("medium", 2.0**-7))}
 SIZES = [(1, 64, 32), (3, 70, 33), (17, 100, 65), (33, 129, 130), (70, 1060, 40)]
 
 
@@ -42,12 +44,11 @@ def accuracy(rng, digest):
             assert found.max() < max(chain.max(), 2), (m, k, n, spread, shift)
             digest.update(product(x, w, 1).tobytes())
             worst = [found.max()]
-            for precision, bound in (("high", 3 * 2.0**-16), ("medium", 2.0**-7)):
+            for precision in ("high", "medium"):
                 with fastattn.float32_precision(precision):
                     less = product(x, w, 1)
                 worst.append(errors(less, x, w).max())
-                room = bound / np.finfo(np.float32).eps + max(chain.max(), 2)
-                assert worst[-2] < worst[-1] < room, (m, k, n, spread, shift, precision)
+                assert worst[-2] < worst[-1] < ROOM[precision] - 4 + max(chain.max(), 2), (m, k, n, spread, shift)
                 digest.update(less.tobytes())
 
 
@@ -71,24 +72,50 @@ def rows_and_columns(rng, digest):
 def numbers_for_the_plain_kernel(rng, digest):
     """Numbers whose parts the unit cannot take: right answers there, and no bit of another row or column changes."""
     w, x = drawn(rng, 64, 70), drawn(rng, 40, 64)
-    expected = product(x, w, 1)
     tiny, least, most = np.float32(1e-45), np.finfo(np.float32).tiny, np.finfo(np.float32).max
-    for value in (np.inf, -np.inf, np.nan, most, tiny, -least, np.float32(2.0**-60), np.float32(2.0**80)):
-        for rows, columns in (([3], []), ([], [5]), ([0, 39], [0, 63, 64])):
-            x2, w2 = x.copy(), w.copy()
-            x2[rows, 50], w2[20, columns] = value, value
-            found, plain = product(x2, w2, 1), product(x2, w2, 1 << 60)
-            others = np.ones((40, 70), bool)
-            others[rows], others[:, columns] = False, False
-            assert same(found[others], expected[others]), (value, rows, columns)
-            assert np.array_equal(found[~others], plain[~others], equal_nan=True), (value, rows, columns)
-    # Small numbers alone: nothing is lost where all products are small.
-    for exponents in ((-60, -30), (-100, 20), (-63, -31), (60, 28), (-126, 100)):
-        x2, w2 = np.float32(np.ldexp(x, exponents[0])), np.float32(np.ldexp(w, exponents[1]))
-        assert errors(linear.PackedWeights(w2).matmul(x2), x2, w2).max() < 4, exponents
-    zeros = linear.PackedWeights(np.zeros((64, 32), np.float32)).matmul(np.full((2, 64), -1, np.float32))
-    assert not zeros.any()
-    digest.update(expected.tobytes())
+    for precision, room in ROOM.items():
+        with fastattn.float32_precision(precision):
+            expected = product(x, w, 1)
+            for value in (np.inf, -np.inf, np.nan, most, tiny, -least, np.float32(2.0**-60), np.float32(2.0**80)):
+                for rows, columns in (([3], []), ([], [5]), ([0, 39], [0, 63, 64])):
+                    x2, w2 = x.copy(), w.copy()
+                    x2[rows, 50], w2[20, columns] = value, value
+                    found, plain = product(x2, w2, 1), product(x2, w2, 1 << 60)
+                    others = np.ones((40, 70), bool)
+                    others[rows], others[:, columns] = False, False
+                    assert same(found[others], expected[others]), (precision, value, rows, columns)
+                    assert np.array_equal(found[~others], plain[~others], equal_nan=True), (precision, value, rows)
+            # Small numbers alone: nothing is lost where all products are small.
+            for exponents in ((-60, -30), (-100, 20), (-63, -31), (60, 28), (-126, 100)):
+                x2, w2 = np.float32(np.ldexp(x, exponents[0])), np.float32(np.ldexp(w, exponents[1]))
+                assert errors(product(x2, w2, 1), x2, w2).max() < room, (precision, exponents)
+            zeros = product(np.full((2, 64), -1, np.float32), np.zeros((64, 32), np.float32), 1)
+            assert not zeros.any()
+        digest.update(expected.tobytes())
+
+
+def ends(rng, digest):
+    """Of the range that the unit takes, beyond it, and of what rounds to a part: halfway, and next to that."""
+    near = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF, 0x7F80, 0x807F, 0x8080, 0x8081, 0x7FFFFF]  # the last bits
+    inside = {"x": (-56, -55, 0, 71), "w": (-40, -39, 0, 23)}
+    beyond = {"x": (-149, -127, -57, 72, 90), "w": (-149, -127, -41, 24, 30)}
+
+    def numbers(shape, exponents):
+        y = np.ldexp(np.float32(1), rng.choice(exponents, shape)).astype(np.float32)
+        y.view(np.uint32)[...] |= rng.choice(np.uint32(near), shape) * (y >= np.finfo(np.float32).tiny)
+        return y * rng.choice(np.float32([-1, 1]), shape)
+
+    for m, k, n in SIZES:
+        x, w = numbers((m, k), inside["x"]), numbers((k, n), inside["w"])
+        for precision, room in ROOM.items():
+            with fastattn.float32_precision(precision):
+                found = product(x, w, 1)
+                assert errors(found, x, w).max() < room, (m, k, n, precision)
+                digest.update(found.tobytes())
+                # Rows and columns with numbers that are not for the unit.
+                x2, w2 = x.copy(), w.copy()
+                x2[::3], w2[:, ::3] = numbers(x[::3].shape, beyond["x"]), numbers(w[:, ::3].shape, beyond["w"])
+                assert errors(product(x2, w2, 1), x2, w2).max() < room, (m, k, n, precision)
 
 
 def exact(rng, digest):
@@ -102,7 +129,7 @@ def exact(rng, digest):
 def main():
     digest = hashlib.sha256()
     linear.MOST_PARTS = 3
-    for number, check in enumerate((accuracy, rows_and_columns, numbers_for_the_plain_kernel, exact)):
+    for number, check in enumerate((accuracy, rows_and_columns, numbers_for_the_plain_kernel, ends, exact)):
         linear.LEAST_FOR_TILES = 1
         check(np.random.default_rng(number), digest)
     print(fastattn.show_config(as_dict=True)["level"], digest.hexdigest())

@@ -1,6 +1,7 @@
 """Runs in bfloat16: which products are, the same bits however a run is cut, and what is said without a unit."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from fastattn.seq2seq.models.bahdanau import Bahdanau
 pytest.importorskip("safetensors", reason="checkpoints need safetensors")
 
 SETTINGS = {"precision": "bfloat16", "max_steps": 6, "shards": 4}
+TRANSFORMER = {
+    "model": seq2seq.TransformerConfig(width=16, heads=2, inner=24, encoder_layers=1, decoder_layers=2, dropout=0.2),
+    "sampling": 0.0,
+}
 
 # Where there is no unit, its model: a process of its own, which says what it is.
 ON_THE_MODEL = f"""
@@ -25,8 +30,10 @@ sys.path[:0] = [{str(Path(training_runs.__file__).parent)!r}, {str(Path(__file__
 import fastattn
 import test_precision
 with tempfile.TemporaryDirectory() as folder:
-    found = [test_precision.cut(Path(folder, "cut"), max_steps=3)]
-    found += [test_precision.alone(Path(folder, kind), max_steps=3, precision=kind) for kind in ("bfloat16", "float32")]
+    given = test_precision.TRANSFORMER if sys.argv[1] == "transformer" else dict()
+    found = [test_precision.cut(Path(folder, "cut"), max_steps=3, **given)]
+    for kind in ("bfloat16", "float32"):
+        found.append(test_precision.alone(Path(folder, kind), max_steps=3, precision=kind, **given))
 print(fastattn.show_config(as_dict=True)["level"], found[0] == found[1], found[1][0] == found[2][0])
 """
 
@@ -37,8 +44,9 @@ def small_matrices(monkeypatch):
     monkeypatch.setattr(linear, "LEAST_FOR_TILES", 1)
 
 
-def train(folder, *, resume=False, processes=None, quiet=True, **settings):
+def train(folder, *, model=None, resume=False, processes=None, quiet=True, **settings):
     config = make_config(**{**SETTINGS, **settings})
+    config = replace(config, model=model or config.model)
     given = {"pairs": DATA[0], "validation": DATA[1], "resume": resume, "processes": processes, "quiet": quiet}
     return seq2seq.train(config, folder, **given)
 
@@ -73,6 +81,11 @@ def test_a_run_that_goes_on_has_the_same_bits(tmp_path, expected):
     assert cut(tmp_path, max_steps=6) == expected
 
 
+def test_a_run_of_a_transformer_has_too(tmp_path):
+    whole, parts = alone(tmp_path / "whole", **TRANSFORMER), cut(tmp_path / "cut", max_steps=6, **TRANSFORMER)
+    assert parts == whole
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_any_number_of_processes_gives_the_same_bits(tmp_path, expected, count):
     outcomes = of_processes.together(count, lambda processes: train(tmp_path, processes=processes))
@@ -87,10 +100,12 @@ def test_the_bits_are_others_where_there_is_a_unit(tmp_path, expected):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-def test_runs_on_the_model_of_the_unit(run_python):
+@pytest.mark.parametrize("model", ["bahdanau", "transformer"])
+def test_runs_on_the_model_of_the_unit(run_python, model):
     if "amx_model" not in fastattn.show_config(as_dict=True)["levels_built"]:
         pytest.skip("this build has no model of the unit")
-    assert run_python("-c", ON_THE_MODEL, FASTATTN_ISA="amx_model").stdout.split() == ["amx_model", "True", "False"]
+    done = run_python("-c", ON_THE_MODEL, model, FASTATTN_ISA="amx_model")
+    assert done.stdout.split() == ["amx_model", "True", "False"]
 
 
 @pytest.mark.parametrize("of_process", ["highest", "high", "medium"])
