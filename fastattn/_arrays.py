@@ -34,6 +34,7 @@ __all__ = [
     "read_only",
     "row_array",
     "stored_array",
+    "type_word",
     "widened",
 ]
 
@@ -121,6 +122,13 @@ def name_of(dtype: "np.dtype[Any] | type") -> str:
     """Return what a caller would write for a dtype."""
     name = np.dtype(dtype).newbyteorder("=").name
     return f"ml_dtypes.{name}" if name == "bfloat16" else f"np.{name}"
+
+
+def type_word(value: object) -> object:
+    """Return the word for an element type, "int8" for ``np.int8``; what is a word, or none of these, as it is."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    return value
 
 
 def cast(name: str, array: Array, dtype: "np.dtype[Any] | type") -> str:

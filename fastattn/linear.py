@@ -21,6 +21,7 @@ from fastattn._arrays import (
     native,
     output_array,
     read_only,
+    type_word,
     widened,
 )
 from fastattn._arrays import narrowed as rounded_to
@@ -54,6 +55,7 @@ class PackedWeights:
         Copied; later changes to `w` have no effect. A half type is kept in float32 unless `dtype` says otherwise.
     dtype : {"bfloat16", "int8"}, optional
         A narrower type in which the matrix is kept, of a float32 `w`; products are of float32. By default that of `w`.
+        ``ml_dtypes.bfloat16`` and ``np.int8`` are the same.
 
     Notes
     -----
@@ -85,7 +87,7 @@ class PackedWeights:
     array([[2.4]], dtype=float32)
     """
 
-    def __init__(self, w: Array, dtype: NarrowType | None = None) -> None:
+    def __init__(self, w: Array, dtype: NarrowType | type[np.generic] | np.dtype[Any] | None = None) -> None:
         w = _matrix(w)
         self._shape = w.shape
         self._narrow = None if dtype is None else _narrow(w, dtype)
@@ -347,7 +349,8 @@ def _matrix(value: object) -> Array:
 
 
 def _narrow(w: Array, dtype: object) -> Narrow:
-    name = check_choice("dtype", dtype, NARROW)
+    hint = "pass one of these, or leave it out to keep the type of w."
+    name = check_choice("dtype", type_word(dtype), NARROW, hint)
     if w.dtype.char != "f":
         expected = f"float32 elements to be kept as {name}"
         raise DTypeError(describe("w", expected, w.dtype, cast("w", w, np.float32)))

@@ -673,7 +673,7 @@ class Memory:
             self._packed_keys = packed_keys(self._score, self._keys, 0, self._tk)
 
     def __repr__(self) -> str:
-        kept = f", storage={self._keys.dtype}" if self._kept and self._keys.dtype != self._half else ""
+        kept = "" if self._keys.dtype == self._dtype else f", storage={self._keys.dtype}"
         return f"Memory(shape={self.shape}, score={self._score!r}, dtype={self._dtype}{kept})"
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from fastattn import _cards, _reprs
-from fastattn._arrays import Array, float_array, gradient_array
+from fastattn._arrays import Array, float_array, gradient_array, type_word
 from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers.halves import storing_halves
@@ -177,7 +177,7 @@ class Parameter:
                 self._packed = PackedWeights(self._array, self._storage)
         return self._packed
 
-    def store(self, dtype: Storage) -> None:
+    def store(self, dtype: Storage | type[np.generic] | np.dtype[Any]) -> None:
         """Round the value, a float32 matrix, to a narrower type, in which it is packed for products from now on.
 
         Parameters
@@ -189,11 +189,11 @@ class Parameter:
         -----
         For models that are trained: a value that is changed afterwards is rounded when it is packed.
         """
-        dtype = check_choice("dtype", dtype, STORAGES)
-        packed = None if dtype == "float32" else PackedWeights(self._array, dtype)
+        storage = check_choice("dtype", type_word(dtype), STORAGES)
+        packed = None if storage == "float32" else PackedWeights(self._array, storage)
         if packed is not None:
             self._array[...] = packed.unpack()
-        self._packed, self._storage = packed, dtype
+        self._packed, self._storage = packed, storage
 
     def _borrow(self) -> Array:
         """Return an array like the value, whose elements are arbitrary, for a gradient that cannot be added yet.
@@ -259,7 +259,7 @@ class Layer:
             if name in vars(cls):
                 setattr(cls, name, storing_halves(vars(cls)[name]))
 
-    def store(self, dtype: Storage) -> None:
+    def store(self, dtype: Storage | type[np.generic] | np.dtype[Any]) -> None:
         """Keep matrices in a narrower type, to which their values are rounded: see `Parameter.store`.
 
         Parameters

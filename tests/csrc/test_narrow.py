@@ -28,6 +28,20 @@ def draw(seed, *shape, spread=0.0):
     return (rng.standard_normal(shape) * np.exp2(rng.uniform(-spread, spread, shape))).astype(np.float32)
 
 
+def test_element_types_are_words():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype in (np.int8, np.dtype(np.int8), ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16)):
+        assert linear.PackedWeights(draw(0, 3, 4), dtype).storage == np.dtype(dtype).name
+        layer = layers.Linear(3, 4, rng=np.random.default_rng(0))
+        layer.store(dtype)
+        assert layer.w.packed().storage == np.dtype(dtype).name
+    layer.store(np.float32)
+    assert layer.w.packed().storage == "float32"
+    for other in (np.float16, "int4", 8):
+        with pytest.raises(fastattn.ArgumentError, match=r"'bfloat16' or 'int8'"):
+            linear.PackedWeights(draw(0, 3, 4), other)
+
+
 @pytest.mark.parametrize("spread", [0, 20])
 @pytest.mark.parametrize(("k", "n"), SIZES)
 def test_bfloat16_against_the_twin(k, n, spread):
@@ -169,7 +183,7 @@ def test_the_transposed_product_is_of_the_elements_as_they_are_kept(dtype):
 
 WRONG = {
     "another word": (lambda: linear.PackedWeights(np.ones((2, 2), np.float32), dtype="int4"), fastattn.ArgumentError),
-    "a dtype": (lambda: linear.PackedWeights(np.ones((2, 2), np.float32), dtype=np.int8), fastattn.FastattnError),
+    "a dtype": (lambda: linear.PackedWeights(np.ones((2, 2), np.float32), dtype=np.int16), fastattn.FastattnError),
     "float64": (lambda: linear.PackedWeights(np.ones((2, 2)), dtype="int8"), fastattn.DTypeError),
     "an infinity in int8": (
         lambda: linear.PackedWeights(np.full((2, 2), np.inf, np.float32), dtype="int8"), fastattn.ArgumentError,

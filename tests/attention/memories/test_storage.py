@@ -229,6 +229,9 @@ def test_a_quarter_of_the_bytes():
     assert fastattn.prepare(x, x, storage=np.float16).nbytes == x.nbytes
     assert fastattn.prepare(x, x).nbytes >= 3 * x.nbytes  # keys and values, and keys packed
     assert repr(memory) == "Memory(shape=(4, 8, 100), score=ScaledDot(), dtype=float32, storage=int8)"
+    half = x.astype(np.float16)
+    assert repr(fastattn.prepare(half, half)).endswith("dtype=float16, storage=float32)")
+    assert repr(fastattn.prepare(half, half, storage=np.float16)).endswith("score=ScaledDot(), dtype=float16)")
 
 
 def test_a_memory_is_stored_as_if_prepared_so():

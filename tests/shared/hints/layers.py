@@ -25,6 +25,11 @@ advice(lambda x=X.astype(int): functional.exp(x), "pass {x}.", x="np.asarray(x, 
 
 # Linear
 advice(lambda w=ones(2, 2, 5): linear.PackedWeights(w), "reshape it to (K, N)", w=W)
+advice(
+    lambda dtype=complex: linear.PackedWeights(W, dtype),
+    "pass one of these, or leave it out to keep the type of w",
+    dtype=None,
+)
 advice(lambda w=ones(4, 5, dtype="f8"): linear.PackedWeights(w, "int8"), "pass {w}.", w="np.asarray(w, np.float32)")
 advice(
     lambda w=np.full((4, 5), math.nan, np.float32): linear.PackedWeights(w, "int8"),
