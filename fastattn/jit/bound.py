@@ -132,6 +132,11 @@ class Bound:
         self._ends: dict[int, Range] = {}
 
     @property
+    def kind(self) -> str:
+        """The name of the decorator."""
+        return self._traced.kind
+
+    @property
     def parameters(self) -> dict[str, Array]:
         """The arrays and numbers that are bound, by name."""
         return {name: array for (name, _, _), array in zip(self._traced.parameters, self._arrays)}

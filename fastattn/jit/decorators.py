@@ -13,7 +13,7 @@ from fastattn._numbers import check_flag
 from fastattn.errors import ArgumentError, DTypeError, UnsupportedError, describe, did_you_mean
 from fastattn.jit.bound import Bound, MaskFunction, Masks, PairwiseFunction, ScoreModifier, copied
 from fastattn.jit.row_function import RowFunction
-from fastattn.jit.trace import ARGUMENTS, INPUTS, captured, kind_of, settled, signature_of, trace
+from fastattn.jit.trace import ARGUMENTS, INPUTS, captured, kind_of, required, settled, signature_of, trace
 
 __all__ = [
     "Function", "as_mask_mod", "as_pairwise_score", "as_row_function", "as_score_mod", "mask_mod", "pairwise_score",
@@ -178,7 +178,7 @@ def _as(kind: str, value: Any) -> Any:
         value = _wrapped(value, kind)
     if isinstance(value, Function) and value.kind == kind:
         return value()
-    other = value.kind if isinstance(value, Function) else next((k for k, t in _BOUND.items() if type(value) is t), "")
+    other = value.kind if isinstance(value, (Function, Bound)) else ""
     got = f"a {other}" if other else type(value).__name__
     hint = f"decorate a function with fastattn.{kind}, and bind its parameters by keyword."
     hint = f"pass it as {ARGUMENTS[other]}=." if other else hint
@@ -188,10 +188,10 @@ def _as(kind: str, value: Any) -> Any:
 def _check_alone(kind: str, function: types.FunctionType) -> None:
     """Raise for a plain function that has the arguments of another kind, or parameters without a value."""
     code, count = function.__code__, len(INPUTS[kind])
-    required = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    given = required(function)
     named = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
-    unbound = [*required[count:], *(name for name in named if name not in (function.__kwdefaults__ or {}))]
-    meant = [other for other, inputs in INPUTS.items() if len(inputs) == len(required) != count]
+    unbound = [*given[count:], *(name for name in named if name not in (function.__kwdefaults__ or {}))]
+    meant = [other for other, inputs in INPUTS.items() if len(inputs) == len(given) != count]
     hints = []
     if meant:
         arguments = ", ".join(name for name, _ in INPUTS[meant[0]])

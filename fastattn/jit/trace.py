@@ -15,7 +15,18 @@ from fastattn.jit.graph import Graph, Node, ancestors
 from fastattn.jit.reductions import RowTracer
 from fastattn.jit.symbols import Symbol, Table, Tracer, quoted
 
-__all__ = ["ARGUMENTS", "INPUTS", "Signature", "Traced", "captured", "kind_of", "settled", "signature_of", "trace"]
+__all__ = [
+    "ARGUMENTS",
+    "INPUTS",
+    "Signature",
+    "Traced",
+    "captured",
+    "kind_of",
+    "required",
+    "settled",
+    "signature_of",
+    "trace",
+]
 
 # The arguments of each kind of function, with what they are.
 INPUTS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -84,6 +95,12 @@ def kind_of(name: str, array: "np.ndarray[Any, Any]") -> str:
         hint = "bind numbers, or arrays of bool, integers or real numbers."
         raise DTypeError(describe(name, "bool, integers or real numbers", array.dtype, hint))
     return kind
+
+
+def required(function: types.FunctionType) -> tuple[str, ...]:
+    """Return the arguments that a function has by position and without a default."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
 
 
 def captured(function: types.FunctionType) -> dict[str, Any]:

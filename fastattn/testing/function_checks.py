@@ -1,7 +1,6 @@
 """A function of a user under test, a score or a normalizer that `fastattn.jit` compiles, bound anew for each call."""
 
 import dataclasses
-import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -10,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastattn.attention import attention, attention_vjp, prepare
-from fastattn.jit import Function, pairwise_score, row_function, score_mod
+from fastattn.errors import DTypeError, describe
+from fastattn.jit import Function
+from fastattn.jit.bound import Bound
 from fastattn.jit.check import check_derivatives, check_pairwise, check_rows
+from fastattn.jit.trace import ARGUMENTS, INPUTS, required
 from fastattn.testing.arrays import Array, close, fill
 from fastattn.testing.attention_checks import ATTENTION_CHECKS
 from fastattn.testing.attention_problem import AttentionProblem, AttentionSubject
@@ -22,22 +24,45 @@ from fastattn.testing.score_checks import masks, wrong_calls
 
 __all__ = ["FunctionSubject", "as_function", "function_checks"]
 
-# Which argument of attention takes a decorated function.
-_ARGUMENTS = {"score_mod": "score_mod", "pairwise_score": "score", "row_function": "normalizer"}
+# What is said of a function of a kind where another is to be checked.
+_ADVICE = {
+    "mask_mod": "a mask has no gradients: hold mask.evaluate(b, h, i, j) against what it should be.",
+    "row_function": "use fastattn.testing.check_normalizer.",
+    "score_mod": "use fastattn.testing.check_score.",
+    "pairwise_score": "use fastattn.testing.check_score.",
+}
 
 
-def as_function(subject: Any, of_rows: bool) -> Function | None:
-    """Return a decorated function, of rows or of scores, or one written as these are; None for anything else."""
-    kinds = ("row_function",) if of_rows else ("score_mod", "pairwise_score")
+def as_function(subject: Any, of_rows: bool, options: Mapping[str, Any] | None) -> Function | None:
+    """Return a decorated function, of rows or of scores, or one written as these are; None for anything else.
+
+    A plain function is known by how many arguments it has, as in attention, besides those that have a default or are
+    options.
+
+    Raises
+    ------
+    DTypeError
+        If it is of another kind, or bound.
+    """
+    wanted = ("row_function",) if of_rows else ("score_mod", "pairwise_score")
+    kind = None
     if isinstance(subject, Function):
-        return subject if subject.kind in kinds else None
-    if isinstance(subject, types.FunctionType):
-        names = [*inspect.signature(subject).parameters]
-        if names[1:5] == ["b", "h", "i", "j"]:
-            return row_function(subject) if of_rows else score_mod(subject)
-        if names[:2] == ["q", "k"] and not of_rows:
-            return pairwise_score(subject)
-    return None
+        kind = subject.kind
+    elif isinstance(subject, Bound):
+        kind = subject.kind
+    elif isinstance(subject, types.FunctionType):
+        count = sum(name not in (options or {}) for name in required(subject))
+        kinds = [kind for kind, inputs in INPUTS.items() if len(inputs) == count]
+        kind = next((one for one in wanted if one in kinds), kinds[0] if kinds else None)
+    if kind is None:
+        return None
+    expected = f"a function of fastattn.{' or '.join(wanted)}"
+    if kind not in wanted:
+        raise DTypeError(describe("subject", expected, f"a {kind}", _ADVICE[kind]))
+    if isinstance(subject, Bound):
+        hint = "pass the function itself, and its parameters as options=."
+        raise DTypeError(describe("subject", expected, f"one that is bound, {subject!r}", hint))
+    return subject if isinstance(subject, Function) else Function(subject, kind)
 
 
 @dataclasses.dataclass
@@ -63,7 +88,7 @@ class FunctionProblem(AttentionProblem):
         return self.function.kind == "row_function"
 
     def _options(self) -> dict[str, Any]:
-        return {_ARGUMENTS[self.function.kind]: self.bound}
+        return {ARGUMENTS[self.function.kind]: self.bound}
 
     def forward(self) -> Any:
         """Return context, weights and, of softmax, lse."""

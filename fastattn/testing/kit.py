@@ -73,7 +73,7 @@ def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     ----------
     subject : ScoreRecord, or a class or function
         Or a function that `fastattn.score_mod` or `fastattn.pairwise_score` takes, decorated or not; options are then
-        its parameters.
+        its parameters. A plain one is known by how many arguments it has, five or two, as in `attention`.
     **asked
         As of `check_variant`. An option that is a function is called with ``(rng, query_width, key_width, dtype)`` and
         draws a parameter; the formula is ``reference(parameters, query, key, scale) -> scores`` (B, Tq, Tk).
@@ -90,7 +90,7 @@ def check_score(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     >>> check_score(lambda score, b, h, i, j: score - abs(i - j)).failed
     ()
     """
-    function = as_function(subject, of_rows=False)
+    function = as_function(subject, False, asked.get("options"))
     return check(ScoreRecord, subject, **asked) if function is None else _check_function(function, **asked)
 
 
@@ -118,7 +118,7 @@ def check_normalizer(subject: Any, **asked: Unpack[Asked]) -> Certificate:
     >>> check_normalizer(lambda s, b, h, i, j: 1 / (1 + np.exp(-s))).failed
     ()
     """
-    function = as_function(subject, of_rows=True)
+    function = as_function(subject, True, asked.get("options"))
     return check(NormalizerRecord, subject, **asked) if function is None else _check_function(function, **asked)
 
 

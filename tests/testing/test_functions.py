@@ -1,12 +1,13 @@
 """The kit certifies user-written scores and functions of rows, and names what is wrong with one."""
 
 import os
+import warnings
 
 import numpy as np
 import pytest
 
 import fastattn
-from fastattn.errors import FastattnError
+from fastattn.errors import DTypeError
 from fastattn.testing import check_normalizer, check_score
 
 
@@ -94,7 +95,40 @@ def test_a_wrong_function_of_rows_is_named():
     assert check_normalizer(growing).failed == ("large_scores",)
 
 
-def test_a_function_of_another_kind_is_refused():
-    for check, other in ((check_score, with_sink), (check_normalizer, by_key)):
-        with pytest.raises(FastattnError):
-            check(other).require()
+MASK = fastattn.mask_mod(lambda b, h, i, j: i >= j)
+
+
+@pytest.mark.parametrize(
+    ("check", "subject", "message"),
+    [
+        (check_score, with_sink, "use fastattn.testing.check_normalizer"),
+        (check_normalizer, by_key, "got a score_mod.\nHint: use fastattn.testing.check_score"),
+        (check_score, MASK, "got a mask_mod.\nHint: a mask has no gradients"),
+        (check_score, MASK(), "a mask has no gradients"),
+        (check_normalizer, lambda b, h, i, j: i >= j, "a mask has no gradients"),
+        (
+            check_score,
+            by_key(slope=1.0, table=np.arange(3)),
+            "got one that is bound, by_key.*\nHint: pass the function",
+        ),
+    ],
+)
+def test_a_function_of_another_kind_is_refused(check, subject, message):
+    with pytest.raises(DTypeError, match=message):
+        check(subject)
+
+
+def test_functions_are_known_by_the_number_of_their_arguments():
+    def modifier(s, batch, head, qi, kj, strength):
+        return s - strength * abs(qi - kj)
+
+    assert check_score(modifier, options={"strength": np.array(0.5)})["derivatives"].status == "passed"
+    assert check_score(lambda x, y, power=2: -((x - y) ** power)).passed
+    assert check_normalizer(lambda row, sample, head, query, key: 1 / (1 + np.exp(-row))).passed
+
+
+def test_a_score_of_minus_infinity_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for function in (lambda s, b, h, i, j: np.where(i >= j, s, -np.inf), lambda s, b, h, i, j: s):
+            assert not check_score(function).failed

@@ -9,6 +9,7 @@ import numpy as np
 import fastattn
 from fastattn import jit
 from fastattn._kernels import kept
+from fastattn.testing.function_checks import as_function
 from hints import advice, ones, write
 
 SIZES = {"dtype": np.float32, "batch": 1, "heads": 1, "queries": 9, "keys": 9}
@@ -223,4 +224,21 @@ advice(
     lambda: attend(score_mod=tempered),
     "decorate it first, and bind it, as fastattn.score_mod(tempered)(c=...)",
     lambda: attend(score_mod=fastattn.score_mod(tempered)(c=2.0)),
+)
+
+
+def subject(function, of_rows=False, **options):
+    return as_function(function, of_rows, options)
+
+
+ROW = fastattn.row_function(lambda s, b, h, i, j: s)
+advice(lambda: subject(ROW), "use fastattn.testing.check_normalizer", lambda: subject(ROW, True))
+advice(lambda: subject(product, True), "use fastattn.testing.check_score", lambda: subject(product))
+advice(lambda: subject(examples.l2, True), "use fastattn.testing.check_score", lambda: subject(examples.l2))
+advice(lambda: subject(examples.plain, True), "use fastattn.testing.check_score", lambda: subject(examples.plain))
+advice(lambda: subject(MASK), "hold mask.evaluate(b, h, i, j) against", lambda: MASK().evaluate(0, 0, 1, 1))
+advice(
+    lambda: subject(examples.softcap(cap=2.0)),
+    "pass the function itself, and its parameters as options=",
+    lambda: subject(examples.softcap, cap=2.0),
 )
