@@ -225,15 +225,15 @@ def check_scale(scale: object, dtype: np.dtype[Any]) -> float:
 
 
 def score_arrays(score: Score, dtype: np.dtype[Any], half: np.dtype[Any] | None = None) -> None:
-    """Raise unless the parameters of the score are arrays as it was made with, of the dtype of query, or, where that
-    is a half type, of float32."""
+    """Raise unless the parameters of the score are arrays as it was made with, and, but for functions of users, of the
+    dtype of query, or, where that is a half type, of float32."""
     parameters: dict[str, Any] = score.parameters  # of anything, once they are assigned to
     for name, array in parameters.items():
         if not isinstance(array, np.ndarray) or array.ndim != score.axes.get(name, array.ndim):
             got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             hint = "make a new score for other parameters."
             raise ShapeError(describe(name, f"an array of {score.axes.get(name, 'some')} axes", got, hint))
-        if array.dtype.char != dtype.char:
+        if score.one_dtype and array.dtype.char != dtype.char:
             expected = f"{dtype}, the dtype of query" if half is None else f"{dtype} for a query of {half}"
             raise DTypeError(describe(name, expected, array.dtype, cast(name, array, dtype)))
 

@@ -121,6 +121,8 @@ class Score:
         If given, scores become ``softcap * tanh(score / softcap)``, before the bias is added.
     axes : dict of str to int
         How many axes parameters have, where it is not left to the score to say what is wrong with them.
+    one_dtype : bool
+        Whether parameters must be of the type of query and key.
     one_width : bool
         Whether query and key must be of one width. Trained on others, queries pass through a matrix first.
     trained_names : dict of str to str
@@ -137,6 +139,7 @@ class Score:
     formula_vjp: ClassVar[Callable[..., tuple[Array, Array, ByName]] | None] = None
     kernel: int = KERNEL_DOT
     axes: ClassVar[Mapping[str, int]] = {}
+    one_dtype: ClassVar[bool] = True
     one_width: bool = True
     trained_names: Mapping[str, str] = {}
     projects: ClassVar[bool] = False

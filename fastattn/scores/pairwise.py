@@ -30,6 +30,7 @@ class Pairwise(Score):
     """
 
     kernel = KERNEL_PAIRWISE
+    one_dtype = False
 
     def __init__(self, function: "PairwiseFunction", *, softcap: float | None = None) -> None:
         super().__init__(softcap=softcap)
@@ -54,4 +55,4 @@ class Pairwise(Score):
         return kernel_functions(self._bound().compiled(dtype, width), dtype, differentiate)
 
     def function_gradients(self, sums: list[Array | None]) -> ByName:
-        return self.function.gradients(sums)
+        return self._bound().gradients(sums)

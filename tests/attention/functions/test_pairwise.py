@@ -66,6 +66,23 @@ def test_values_and_gradients(name, normalizer, dtype):
         assert np.abs(x - wanted[part]).max() <= close * max(1, np.abs(wanted[part]).max()), part
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("own", ["float16", "float32", "float64"])
+def test_parameters_of_another_type(own, dtype):
+    """They are converted, as those of functions on scores are, and their gradients come back as they were."""
+    p = problem("float32" if dtype == "float16" else dtype)
+    q, k, v, d = (x.astype(dtype) for x in (*p.arrays, p.d_context))
+    w = of("l1", own, 17).parameters["w"]
+    gradients = []
+    for score in (weighted_l1(w=w), weighted_l1(w=w.astype("f4" if dtype == "float16" else dtype))):
+        context, backward = fastattn.attention_vjp(q, k, v, score=score)
+        assert context.dtype == dtype
+        np.testing.assert_array_equal(fastattn.prepare(k, v, score=score).attend(q), context)
+        gradients.append(backward(d).score["w"])
+    assert gradients[0].dtype == own
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=2e-3, atol=2e-3 * np.abs(gradients[1]).max())
+
+
 def test_gradients_against_central_differences():
     p = problem("float64", batch=(1, 2), key_heads=1, tq=2, tk=5, dk=3, dv=2, key_lengths=(4,))
 
