@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastattn import _reprs
-from fastattn._arrays import Array, as_array, frozen, native
+from fastattn._arrays import Array, as_array, float_dtype, frozen, native
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.jit import check, objects
 from fastattn.jit.derivative import derive, slope
@@ -143,7 +143,7 @@ class Bound:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Names of the parameters that have a gradient: those bound to arrays of real numbers."""
+        """Names of the parameters that have a gradient: those bound to arrays, or scalars of NumPy, of real numbers."""
         return tuple(name for (name, _, _), one in zip(self._traced.parameters, self._trained) if one)
 
     @property
@@ -159,8 +159,13 @@ class Bound:
         ----------
         dtype : dtype, optional
             float32, which is the default, or float64.
+
+        Raises
+        ------
+        DTypeError
+            If it is another type.
         """
-        bits = 8 * np.dtype(dtype).itemsize
+        bits = 8 * float_dtype(dtype).itemsize
         names = FUNCTIONS[self._traced.kind]
         if _has_slopes(self._traced, any(self._trained)):
             names = ("forward", "sloped")

@@ -95,8 +95,8 @@ class Function(Masks):
             outer = {**captured(self._derivative), **outer}
         arrays = {name: as_array(name, value) for name, value in outer.items()}
         arrays |= {name: as_array(name, values[name]) for name in self.names}
-        trained = [name in self.names and isinstance(values[name], np.ndarray) and kind_of(name, arrays[name]) == "f"
-                   for name in arrays]  # fmt: skip
+        learned = {name for name in self.names if isinstance(values[name], (np.ndarray, np.generic))}
+        trained = [name in learned and kind_of(name, array) == "f" for name, array in arrays.items()]
         return self._bind(arrays, trained)
 
     def _bind(self, arrays: Mapping[str, Array], trained: list[bool]) -> Bound:
@@ -213,6 +213,9 @@ def _name(function: Any) -> str:
 def score_mod(function: Any = None, *, derivative: Any = None, check: bool = False) -> Any:
     """Make a function of scores part of the attention kernels, forward and backward.
 
+    Its parameters that are bound to real arrays, or NumPy's scalars, are trained: they have a gradient. Python's
+    numbers, and arrays that it captured, are not.
+
     ::
 
         s_ij = f(q_i . k_j, b, h, i, j, parameters)
@@ -233,8 +236,7 @@ def score_mod(function: Any = None, *, derivative: Any = None, check: bool = Fal
     Returns
     -------
     Function
-        Called with the parameters by keyword, it gives what ``attention(..., score_mod=)`` takes. What is bound to an
-        array of real numbers has a gradient; numbers, and arrays that the function captured, have none.
+        Called with the parameters by keyword, it gives what ``attention(..., score_mod=)`` takes.
 
     Raises
     ------

@@ -252,6 +252,11 @@ def test_parameters_are_copies():
 def test_numbers_have_no_gradient_and_arrays_have_one():
     assert scores.softcap(cap=3.0).trained == ()
     assert scores.softcap(cap=np.array(3.0)).trained == ("cap",)
+    for scalar in (np.float32(3.0), np.sqrt(9.0)):
+        context, backward = fastattn.attention_vjp(X, X, X, score_mod=scores.softcap(cap=scalar))
+        found = backward(np.ones_like(context)).score["cap"]
+        assert found.dtype == scalar.dtype and found.shape == ()
+    assert scores.softcap(cap=np.int64(3)).trained == ()
     assert scores.documents(document=np.zeros((2, 70), int), apart=np.ones(2, np.float32)).trained == ("apart",)
 
 
@@ -281,6 +286,10 @@ def test_what_is_compiled_can_be_read():
     text = scores.softcap.source(cap=3.0)
     assert text.count("= tanh32(") == 2 and "def forward(" in text and "def sloped(" in text
     assert "def backward(" in scores.softcap.source(cap=np.array(3.0))
+    assert "tanh64(" in scores.softcap.source("float64", cap=3.0)
+    for dtype in (np.float16, np.int32, complex):
+        with pytest.raises(fastattn.DTypeError, match="expected float32 or float64"):
+            scores.softcap.source(dtype, cap=3.0)
     assert "float64" in repr(scores.alibi(slopes=TABLE)) and repr(scores.softcap) == "<score_mod softcap(cap)>"
 
 
