@@ -134,7 +134,7 @@ print(certificate)
 # %%
 # In a package ``pip install`` makes it known everywhere; in a program of one's own this line does:
 
-fastattn.scores.register(record(Corrected), replace="sharp_cosine" in fastattn.scores.names())
+fastattn.scores.register(record(Corrected))
 
 # %%
 # Now it is a score like any other, in ``attention``, ``prepare`` and ``create``, with its gradients:

@@ -123,19 +123,20 @@ class Registry(Generic[R, T]):
         new : Record
             Of the family's type.
         replace : bool
-            Whether one of the same name may be replaced.
+            Whether one of the same name may be replaced. One of a class that is defined anew, as by running a cell of a
+            notebook again, always is.
 
         Raises
         ------
         ArgumentError
-            If there is one of that name, or the name is not a valid name.
+            If there is one of that name and of another class, or the name is not a valid name.
         """
         kind = self.record_type.__name__
         if not isinstance(new, self.record_type):
             raise DTypeError(describe("new", f"a {kind}", type(new).__name__, f"pass {kind}('mine', Mine)."))
         if wrong := fault_of(new.name):
             raise ArgumentError(describe_file("name", wrong, NAME_HINT))
-        if new.name in self._own and not replace:
+        if new.name in self._own and not replace and not _same_class(new.factory, self._own[new.name].factory):
             hint = "choose another name, or pass replace=True."
             raise ArgumentError(describe("name", "a new name", repr(new.name), hint))
         self._own[new.name] = new
@@ -272,6 +273,13 @@ class Registry(Generic[R, T]):
         else:
             otherwise = "use one of these names, or install the plugin that has it."
         return did_you_mean(name, known, otherwise)
+
+
+def _same_class(new: object, old: object) -> bool:
+    """Whether both are classes of one name in one module, so that the new one was defined in the old one's place."""
+    if not isinstance(new, type) or not isinstance(old, type):
+        return False
+    return (new.__module__, new.__qualname__) == (old.__module__, old.__qualname__)
 
 
 def _plugins() -> Any:

@@ -56,6 +56,7 @@ CLAIMS = {
         "(found.weights.argmax(1) == (words == 0).argmax(1) + 1).mean() > 0.7",
     ],
     "plot_attention_over_pictures": ["openings[0::3].max() < 0.6 < openings[1::3].min()"],
+    "plot_a_score_of_a_paper": ["difference < 1e-5", "certificate.passed", "min(shares.values()) > 0.9"],
     "plot_write_a_plugin": ["not first.passed and certificate.passed", "min(shares.values()) > 0.9"],
 }  # fmt: skip
 

@@ -246,6 +246,21 @@ def test_a_program_adds_and_replaces_records(family, monkeypatch):
         known.register("mine")
 
 
+def test_a_cell_of_a_notebook_may_register_its_class_again(monkeypatch):
+    known = registry("scores")
+    monkeypatch.setattr(known, "_own", dict(known.built_in))
+    cell = "class Mine(Negative): pass\nclass Other(Negative): pass"
+    first, second = ({"Negative": Negative, "__name__": "notebook"} for _ in range(2))
+    for names in (first, second):
+        exec(cell, names)
+        known.register(ScoreRecord("mine", names["Mine"]))
+    assert known.record("mine").factory is second["Mine"] is not first["Mine"]
+    elsewhere = type("Mine", (Negative,), {"__module__": "elsewhere"})
+    for other in (second["Other"], elsewhere, lambda: second["Mine"](), "notebook:Mine"):
+        with pytest.raises(ArgumentError, match="a new name"):
+            known.register(ScoreRecord("mine", other))
+
+
 def test_what_replaces_ours_is_used_by_name(monkeypatch):
     known = registry("scores")
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastattn
+from fastattn import scores
 from fastattn.commands.new_plugin import write
 from fastattn.errors import CheckpointError, ConfigError, FastattnError
 from fastattn.plugin import ModelRecord, ScoreRecord, isolated
@@ -121,9 +122,10 @@ def test_a_score_with_a_function_is_trained_from_a_configuration_file(kind, tmp_
         assert abs(one.log_probability - other.log_probability) < 1e-4
 
 
-def test_a_new_package_trains_in_the_default_model(monkeypatch, tmp_path):
+@pytest.mark.parametrize("kind", ["python", "score"])
+def test_a_new_package_trains_in_the_default_model(kind, monkeypatch, tmp_path):
     """What `fastattn new-plugin` writes, its score named beside the sizes of a small model and nothing else."""
-    monkeypatch.syspath_prepend(str(write("fresh_score", "python", tmp_path)))
+    monkeypatch.syspath_prepend(str(write("fresh_score", kind, tmp_path)))
     with isolated({"fresh_score": importlib.import_module("fastattn_fresh_score")}):
         sizes = "embedding = 8\nhidden = 16\nreadout_width = 8\n"
         translator = trained(tmp_path, f'[model]\nscore = "fresh_score"\n{sizes}')
@@ -142,15 +144,36 @@ def test_a_new_package_trains_in_the_default_model(monkeypatch, tmp_path):
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 
 
-@pytest.fixture
-def lookup():
+def of_the_guide(name):
+    """A module of the block of the guide that has a name in it."""
     if not GUIDE.exists():
         pytest.skip("the guide is in the checkout only")
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "Lookup" in block]
-    made = ModuleType("fastattn_lookup")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if name in block]
+    made = ModuleType(f"fastattn_{name.lower()}")
     exec(code, vars(made))
+    return made
+
+
+@pytest.fixture
+def lookup():
+    made = of_the_guide("Lookup")
     with isolated({"lookup": made}):
         yield made
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "luong"])  # queries and memory of two widths, and of one
+def test_a_pairwise_score_that_a_program_registers_is_trained_from_a_configuration_file(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(scores.registry.REGISTRY, "_own", dict(scores.registry.REGISTRY.built_in))
+    of_the_guide("WeightedL1")
+    sizes = {"bahdanau": "score = 'weighted_l1'\nreadout_width = 8", "luong": "mechanism = {name = 'weighted_l1'}"}
+    translator = trained(tmp_path, f"[model]\nkind = '{kind}'\n{sizes[kind]}\nembedding = 8\nhidden = 16\n")
+    variant = translator.model.mechanism
+    assert variant.name == "weighted_l1" and (variant.query_width == variant.memory_width) == (kind == "luong")
+    sides = (len(translator.source_vocabulary), len(translator.target_vocabulary))
+    began = build(translator.model.config, *sides, seed=1).parameters()["mechanism.w"].value
+    assert np.abs(translator.model.parameters()["mechanism.w"].value - began).max() > 1e-3
+    assert len(translator.translate(["abc", "d"], beam=3)) == 2
+    assert translator.align("abc", "cba").weights.shape == (4, 4)
 
 
 def test_the_model_of_the_guide_is_trained_from_a_configuration_file(lookup, tmp_path):
