@@ -5,7 +5,7 @@
 - diacritizer: the weights of the package arabic-diacritizer in layers of fastattn, against the package's own code:
   texts of 60, 8 x 120 and 500 letters, gradients of all parameters and a step of training with Adam at 120 letters, the
   memory that 2000 letters take.
-- pronouncer: those of g2p-fa, likewise: 100 words one by one, and 256 at once, 29 sounds each.
+- pronouncer: those of g2p-fa, likewise: 100 words one by one, and 256 and 1000 at once, 29 sounds each.
 
 PyTorch, Transformers and the packages have to be installed. Ratios are of medians of rounds in which all take turns;
 results are compared before.
@@ -163,22 +163,24 @@ def pronouncer() -> None:
     from g2p_fa import G2P_Fa
 
     theirs = G2P_Fa().model.eval()
-    ours, ids = Pronouncer(theirs.state_dict()), words(256)
+    ours = Pronouncer(theirs.state_dict())
 
     def write(several: Any) -> Any:
         with torch.no_grad():
             given = torch.from_numpy(several.T.copy())
             return theirs(given, torch.ones(30, len(several), dtype=torch.long), 0)[1:].argmax(-1).T
 
-    assert (write(ids).numpy() == ours.write(ids, 29)).all()
-    singles = [ids[i : i + 1] for i in range(100)]
+    singles = [word[None] for word in words(100)]
     compare("pronouncer, 100 words in turn", {
         "its own code": lambda: [write(one) for one in singles],
         "fastattn": lambda: [ours.write(one, 29) for one in singles],
     })  # fmt: skip
-    compare("pronouncer, 256 words at once", {
-        "its own code": lambda: write(ids), "fastattn": lambda: ours.write(ids, 29),
-    })  # fmt: skip
+    for count in (256, 1000):
+        ids = words(count)
+        assert (write(ids).numpy() == ours.write(ids, 29)).all()
+        compare(f"pronouncer, {count} words at once", {
+            "its own code": lambda i=ids: write(i), "fastattn": lambda i=ids: ours.write(i, 29),
+        })  # fmt: skip
 
 
 CASES = {"marian": marian, "diacritizer": diacritizer, "pronouncer": pronouncer}

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,9 +96,24 @@ def _on_tiles() -> bool:
     return (machine.fastattn_config() or {}).get("level") == "amx"
 
 
+def _within(precision: str, call: Callable[[], object]) -> Callable[[], object]:
+    """The call in a precision of float32 products."""
+    import fastattn
+
+    def run() -> object:
+        with fastattn.float32_precision(precision):
+            return call()
+
+    return run
+
+
+def _precisions() -> dict[str, str]:
+    """The first and the last precision of float32 products, if the unit has it, with the type of what is multiplied."""
+    return {"highest": "float32", "medium": "bfloat16"} if _on_tiles() else {"highest": "float32"}
+
+
 def products(inner: int, outer: int, rows: tuple[int, ...]) -> Iterator[Kernel]:
     """Products with packed weights: of float32 in each of its precisions, and with matrices of narrower types."""
-    import fastattn
     from fastattn import linear
 
     rng = np.random.default_rng(0)
@@ -108,11 +124,7 @@ def products(inner: int, outer: int, rows: tuple[int, ...]) -> Iterator[Kernel]:
         x, out = rng.standard_normal((m, inner), dtype=np.float32), np.empty((m, outer), np.float32)
         useful, size = 2.0 * m * inner * outer, f"{m} x {inner} x {outer}"
         for precision, factor, width in (("highest", 0, 4), ("high", 3, 4), ("medium", 1, 2)):
-
-            def call(x: object = x, out: object = out, precision: object = precision) -> object:
-                with fastattn.float32_precision(precision):
-                    return wide.matmul(x, out=out)
-
+            call = _within(precision, partial(wide.matmul, x, out=out))
             work = {"bfloat16": factor * useful} if factor else {"float32": useful}
             if tiles or not factor:
                 yield Kernel("product", size, f"float32 {precision}", work, useful, float(width * inner * outer), call)
@@ -126,13 +138,62 @@ def products(inner: int, outer: int, rows: tuple[int, ...]) -> Iterator[Kernel]:
             yield Kernel("product", size, name, work, useful, read, multiply)
 
 
+def gradients(rows: int, inner: int, outer: int) -> Iterator[Kernel]:
+    """What a product's backward pass is made of: that with the matrix transposed, and the gradient of the matrix."""
+    from fastattn import linear
+
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape, np.float32) for shape in ((rows, inner), (inner, outer), (rows, outer)))
+    packed, useful = linear.PackedWeights(w), 2.0 * rows * inner * outer
+    calls = {
+        "product, transposed": (partial(packed.matmul_transposed, dy, out=np.empty_like(x)), w.nbytes),
+        "gradient of a matrix": (partial(linear.weight_gradient, x, dy), x.nbytes + dy.nbytes),
+    }
+    for name, (call, read) in calls.items():
+        for precision, kind in _precisions().items():
+            run = _within(precision, call)
+            size = f"{rows} x {inner} x {outer}"
+            yield Kernel(name, size, f"float32 {precision}", {kind: useful}, useful, float(read), run)
+
+
+def recurrent(batch: int, length: int, width: int) -> Iterator[Kernel]:
+    """A layer of each kind over whole sequences: products with inputs and states, an exponential for each gate."""
+    from fastattn import layers
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, length, width), np.float32)
+    for make, gates in ((layers.GRU, 3), (layers.LSTM, 4)):
+        layer = make(width, width, rng=rng)
+        terms = float(batch * length * gates * width)
+        for precision, kind in _precisions().items():
+            useful, read = 4 * terms * width, length * gates * width**2 * (2.0 if kind == "bfloat16" else 4.0)
+            work, size = _on_units(kind, useful, EXPONENTIAL * terms), f"{batch} x {length} x {width}"
+            run = _within(precision, partial(layer.forward, x))
+            yield Kernel(make.__name__, size, f"float32 {precision}", work, useful, read, run)
+
+
+def words(rows: int, width: int, count: int) -> Iterator[Kernel]:
+    """Cross-entropy of the logits of an output layer."""
+    from fastattn import layers, losses
+
+    rng = np.random.default_rng(0)
+    x, layer = rng.standard_normal((rows, width), np.float32), layers.Linear(width, count, rng=rng)
+    call, useful = partial(losses.cross_entropy, x, layer, rng.integers(0, count, rows)), 2.0 * rows * width * count
+    for precision, kind in _precisions().items():
+        read = width * count * (2.0 if kind == "bfloat16" else 4.0)
+        work = _on_units(kind, useful, EXPONENTIAL * rows * count)
+        size = f"{rows} x {width} x {count}"
+        yield Kernel("cross-entropy", size, f"float32 {precision}", work, useful, read, _within(precision, call))
+
+
 def _arrays(*shapes: tuple[int, ...]) -> dict[str, list[Any]]:
     """Standard normal arrays, by their type."""
     import ml_dtypes
 
     rng = np.random.default_rng(0)
     wide = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-    return {"float32": wide, "bfloat16": [array.astype(ml_dtypes.bfloat16) for array in wide]}
+    types = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+    return {name: [array.astype(kind) for array in wide] for name, kind in types.items()}
 
 
 def attention(batch: int, heads: int, length: int, width: int) -> Iterator[Kernel]:
@@ -169,16 +230,18 @@ def step(batch: int, heads: int, keys: int, width: int) -> Iterator[Kernel]:
     import fastattn
 
     shapes = [(batch, heads, 1, width), *[(batch, heads, keys, width)] * 2]
-    for precision, (q, k, v) in _arrays(*shapes).items():
-        memory = fastattn.prepare(k, v)
-        useful = 4.0 * k.size
-
-        def call(memory: Any = memory, q: Any = q) -> object:
-            return memory.attend(q)
-
-        narrow = precision == "bfloat16" and _on_tiles()  # elsewhere a memory of bfloat16 is kept in float32
-        size, read = f"{batch} x {heads} x {keys} x {width}", float(k.size * (4 if narrow else 8))
+    of_types, size = _arrays(*shapes), f"{batch} x {heads} x {keys} x {width}"
+    useful = 4.0 * batch * heads * keys * width
+    for precision, (q, k, v) in of_types.items():
+        call = partial(fastattn.prepare(k, v).attend, q)
+        narrow = precision == "bfloat16" and _on_tiles()  # elsewhere a memory of a half type is kept in float32
+        read = float(k.size * (4 if narrow else 8))
         yield Kernel("decoder step", size, precision, {"float32": useful}, useful, read, call)
+    q, k, v = of_types["float32"]
+    for storage in (of_types["bfloat16"][0].dtype, np.dtype(np.int8)):
+        kept = fastattn.prepare(k, v, storage=storage)
+        call = partial(kept.attend, q)
+        yield Kernel("decoder step", size, f"kept in {storage}", {"float32": useful}, useful, float(kept.nbytes), call)
 
 
 def additive(batch: int, length: int, width: int) -> Iterator[Kernel]:
@@ -198,8 +261,10 @@ def additive(batch: int, length: int, width: int) -> Iterator[Kernel]:
     )
     for name, count, of_values, call in passes:
         useful = (count + of_values) * features
-        work = {"float32": useful}
-        yield Kernel(name, f"{batch} x {length} x {width}", "float32", work, useful, float(4 * q.nbytes), call)
+        for precision in _precisions():
+            label, run = "float32" if precision == "highest" else f"float32 {precision}", _within(precision, call)
+            size = f"{batch} x {length} x {width}"
+            yield Kernel(name, size, label, {"float32": useful}, useful, float(4 * q.nbytes), run)
 
 
 KERNELS: tuple[Callable[[], Iterator[Kernel]], ...] = (
@@ -207,6 +272,9 @@ KERNELS: tuple[Callable[[], Iterator[Kernel]], ...] = (
     lambda: step(32, 8, 512, 64),
     lambda: additive(16, 100, 256),
     lambda: products(1024, 1024, (1, 64, 1024)),
+    lambda: gradients(1024, 1024, 1024),
+    lambda: recurrent(64, 30, 512),
+    lambda: words(640, 512, 8000),
 )
 
 

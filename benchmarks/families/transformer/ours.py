@@ -42,9 +42,12 @@ class Search:
         self.size, self.limit = case.sizes["K"], case.sizes["T"]
 
     def __call__(self) -> Search:
-        from fastattn.seq2seq import beam_search
+        from fastattn.seq2seq import beam_search, greedy
 
-        self.found = beam_search(self.model, self.source, self.lengths, size=self.size, limit=self.limit)
+        if self.size == 1:
+            self.found = [[best] for best in greedy(self.model, self.source, self.lengths, limit=self.limit)]
+        else:
+            self.found = beam_search(self.model, self.source, self.lengths, size=self.size, limit=self.limit)
         return self
 
     def examine(self) -> Arrays:
