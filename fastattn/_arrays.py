@@ -33,8 +33,8 @@ __all__ = [
     "output_array",
     "read_only",
     "row_array",
-    "stored_array",
     "type_word",
+    "wide_array",
     "widened",
 ]
 
@@ -145,10 +145,10 @@ def float_array(name: str, value: object) -> Array:
     return array
 
 
-def stored_array(name: str, value: object) -> Array:
-    """Return the argument called `name` as `float_array` does, and one of a half type in float32."""
+def wide_array(name: str, value: object) -> Array:
+    """The same as `float_array`, of an array of a half type, too, which comes back in float32."""
     array = as_array(name, value)
-    return widened(array) if is_half(array.dtype) else float_array(name, array)
+    return float_array(name, widened(array) if is_half(array.dtype) else array)
 
 
 def float_axes(name: str, value: object, axes: str, width: int | None = None) -> Array:

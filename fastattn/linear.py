@@ -22,6 +22,7 @@ from fastattn._arrays import (
     output_array,
     read_only,
     type_word,
+    wide_array,
     widened,
 )
 from fastattn._arrays import narrowed as rounded_to
@@ -266,8 +267,9 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     Parameters
     ----------
     x : array, shape (..., K)
+        Of float32 or float64, or of a half type, which counts as the same numbers in float32.
     dy : array, shape (..., N)
-        Where a row of dy is zero, that row of x is not read, NaN or not.
+        Likewise. Where a row of dy is zero, that row of x is not read, NaN or not.
     out : array, shape (K, N), optional
         Contiguous; the sum is added to it, that of each 1024 rows by itself (512 in float64), counted without rows of
         zeros: rows in pieces of multiples of 1024 give the bits of all at once.
@@ -294,7 +296,7 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
            [4.]], dtype=float32)
     """
     given = x
-    x, dy = float_array("x", x), float_array("dy", dy)
+    x, dy = wide_array("x", x), wide_array("dy", dy)
     if x.dtype.char != dy.dtype.char:
         raise DTypeError(describe("dy", f"dtype {x.dtype}, that of x", dy.dtype, cast("dy", dy, x.dtype)))
     if x.ndim < 1 or x.shape[:-1] != dy.shape[:-1] or dy.ndim < 1:
@@ -322,6 +324,7 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
     Parameters
     ----------
     dy : array, shape (..., N)
+        Of float32 or float64, or of a half type, whose sum is float32.
     out : array, shape (N,), optional
         Contiguous; the rows are added to it.
 
@@ -330,7 +333,7 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
     array, shape (N,)
         `out` if it was given.
     """
-    given, dy = dy, float_array("dy", dy)
+    given, dy = dy, wide_array("dy", dy)
     dtype = dy.dtype.newbyteorder("=")
     if out is None:
         sums = np.zeros(dy.shape[-1:], dtype)
@@ -341,8 +344,7 @@ def row_sum(dy: Array, out: Array | None = None) -> Array:
 
 
 def _matrix(value: object) -> Array:
-    w = as_array("w", value)
-    w = float_array("w", widened(w) if is_half(w.dtype) else w)
+    w = wide_array("w", value)
     if w.ndim != 2:
         raise ShapeError(describe("w", "two axes (K, N)", f"shape {w.shape}", "reshape it to (K, N)."))
     return w

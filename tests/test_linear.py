@@ -301,6 +301,20 @@ def test_sizes_of_packed_weights_are_theirs():
     assert packed.shape == (4, 3) and packed.dtype == np.float64
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_gradients_of_parameters_from_half_types(half, precision):
+    """Those of the same numbers in float32, and of that type."""
+    kind = np.float16 if half == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    x, dy = (draw(np.random.default_rng(0), 3, 20, size).astype(kind) for size in (160, 130))
+    wide_x, wide_dy = x.astype(np.float32), dy.astype(np.float32)
+    with fastattn.float32_precision(precision):
+        assert same_bits(linear.weight_gradient(x, dy), linear.weight_gradient(wide_x, wide_dy))
+    assert same_bits(linear.row_sum(dy), linear.row_sum(wide_dy))
+    with pytest.raises(fastattn.errors.DTypeError, match="out: expected dtype float32"):
+        linear.row_sum(dy, np.zeros(130, kind))
+
+
 @pytest.mark.parametrize("storage", [None, "bfloat16", "int8"])
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
 @pytest.mark.parametrize("precision", ["highest", "medium"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, stored_array
+from fastattn._arrays import Array, wide_array
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe, did_you_mean
 from fastattn.layers import (
     GRU,
@@ -92,7 +92,7 @@ def load_states(layer: Layer, states: Mapping[str, Any], prefix: str = "") -> No
                 other = "make the layer with bias=False, as the module is."
             hint = did_you_mean(name, known, other)
             raise ArgumentError(describe("states", f"{prefix}{name}, for {type(layer).__name__}", known[:5], hint))
-        return stored_array(f"states[{prefix + name!r}]", left.pop(name))
+        return wide_array(f"states[{prefix + name!r}]", left.pop(name))
 
     if isinstance(layer, Variant) and hasattr(layer, "load_torch"):
         layer.load_torch(left)

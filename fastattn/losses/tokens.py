@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastattn import linear
-from fastattn._arrays import Array, cast, float_array, index_array, native
+from fastattn._arrays import Array, as_array, cast, float_array, index_array, is_half, narrowed, native, wide_array
 from fastattn._kernels import core
 from fastattn._numbers import check_number, number_in
 from fastattn.errors import DTypeError, ShapeError, describe
@@ -93,6 +93,7 @@ def cross_entropy(
     Parameters
     ----------
     x : array, shape (..., K), float32 or float64
+        Or of a half type, which counts as the same numbers in float32; gradients of x then come out in it.
     projection : Linear (K, V)
     targets : integer array, the leading shape of x
     smoothing : float in [0, 1)
@@ -169,7 +170,7 @@ def cross_entropy_vjp(
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
         weights.matmul_transposed(logits, out=dx[block])
         core.gemm_tn(rows[block], logits, dw, db, number > 0, linear.gradient_on_tiles(weights.shape))
-    shape = np.shape(x)
+    shape, kind = np.shape(x), as_array("x", x).dtype
 
     def backward(scale: float = 1.0) -> Array:
         scale = check_number("scale", scale, "pass 1.0 for the loss itself.")
@@ -180,10 +181,11 @@ def cross_entropy_vjp(
             if b is not None:
                 core.add_scaled(db, scale, b._gradient)
         np.multiply(dx, dx.dtype.type(scale), out=dx)
+        found = narrowed(dx, kind) if is_half(kind) else dx
         if len(at) == math.prod(shape[:-1]):
-            return dx.reshape(shape)
-        whole = np.zeros(shape, dx.dtype)
-        whole.reshape(-1, shape[-1])[at] = dx
+            return found.reshape(shape)
+        whole = np.zeros(shape, found.dtype)
+        whole.reshape(-1, shape[-1])[at] = found
         return whole
 
     return _total(losses), len(at), backward
@@ -191,7 +193,7 @@ def cross_entropy_vjp(
 
 def _rows(x: Array, projection: Linear, targets: Array, smoothing: float, ignore: int) -> tuple[Array, Array, Array]:
     """Check the arguments; return the rows of x that count, their numbers, and their targets."""
-    x = float_array("x", x)
+    x = wide_array("x", x)
     inputs, vocabulary = projection.w._array.shape
     if x.ndim < 1 or x.shape[-1] != inputs:
         hint = f"the projection is {projection.w._array.shape}."

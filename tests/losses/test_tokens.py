@@ -116,6 +116,18 @@ def test_threads_strides_and_repeats(dtype):
     assert same_bits(run(x.reshape(7, 100, 40), projection, targets.reshape(7, 100), smoothing=0.1)[2:], expected[2:])
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_rows_of_half_types(half):
+    """The losses and gradients of the same numbers in float32; that of x comes out in its type."""
+    kind = np.float16 if half == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    x, projection, targets = problem(30, 8, 20, ignored=(3, 29))
+    x = x.astype(kind)
+    sums, dx, *gradients = run(x.astype(np.float32), projection, targets)
+    found = run(x, projection, targets)
+    assert found[1].dtype == kind and same_bits(found, [sums, dx.astype(kind), *gradients])
+    assert cross_entropy(x, projection, targets) == cross_entropy(x.astype(np.float32), projection, targets)
+
+
 def test_the_scale_of_backward_and_adding_up():
     x, projection, targets = problem(30, 8, 20, "float64")
     once = run(x, projection, targets)

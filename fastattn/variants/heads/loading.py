@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastattn._arrays import Array, stored_array
+from fastattn._arrays import Array, wide_array
 from fastattn._strings import items
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers import Layer, Linear
@@ -40,7 +40,7 @@ def load_torch(self: Layer, state: Any) -> None:
     def take(name: str) -> Array:
         if name not in left:
             raise ArgumentError(describe("state", f"an entry {name!r}", reprlib.repr(list(state)), hint))
-        return stored_array(f"state[{name!r}]", left.pop(name))
+        return wide_array(f"state[{name!r}]", left.pop(name))
 
     parts = {"output": take("out_proj.weight").T}
     if "in_proj_weight" in left:
@@ -72,7 +72,7 @@ def load_keras(self: Layer, weights: Any) -> None:
     if len(weights) not in (4, 8):
         raise ArgumentError(describe("weights", "4 arrays, or 8 with biases", len(weights), hint))
     each = len(weights) // 4
-    arrays = [stored_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
+    arrays = [wide_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
     parts = {name: arrays[i * each] for i, name in enumerate(names)}
     parts = {
         name: x.reshape(-1, x.shape[-1]) if name == "output" else x.reshape(len(x), -1) for name, x in parts.items()
