@@ -26,8 +26,8 @@ cdef _choose_level():
             level_reason = "FASTATTN_ISA"
         elif wanted in refused:
             raise ImportError("FASTATTN_ISA: the operating system refuses to save the registers of the level "
-                              f"{wanted!r}.\nHint: unset FASTATTN_ISA to use {names[best]!r}; if a stack for signals "
-                              "(sigaltstack) has no room for them, import fastattn before it is set.")
+                              f"{wanted!r}.\nHint: unset FASTATTN_ISA to use {names[best]!r}; if a stack for "
+                              "signals (sigaltstack) has no room for them, import fastattn before it is set.")
         else:
             raise ImportError(f"FASTATTN_ISA: this processor does not support the level {wanted!r}.\n"
                               f"Hint: unset FASTATTN_ISA to use {names[best]!r}.")
