@@ -12,6 +12,7 @@ from torch.nn.attention.bias import causal_lower_right  # noqa: E402
 
 import fastattn  # noqa: E402
 from fastattn import errors  # noqa: E402
+from fastattn._kernels import core
 from fastattn.interop import torch as ours  # noqa: E402
 
 
@@ -294,7 +295,9 @@ def test_half_types_are_computed_with_in_float32_and_rounded_once(dtype):
     half = [draw(2, 3, 4, 8, dtype=torch.float32, seed=n).detach().to(dtype).requires_grad_() for n in range(3)]
     half.append(draw(3, 4, 4, dtype=torch.float32).detach().to(dtype).requires_grad_())
     wide = [one.detach().float().requires_grad_() for one in half]
-    found, right = (ours.scaled_dot_product_attention(*given, is_causal=True) for given in (half, wide))
+    found, right = (
+        ours.attention(*given[:3], bias=given[3], causal="top_left", dropout=0.5, seed=1) for given in (half, wide)
+    )
     assert found.dtype == dtype and torch.equal(found, right.to(dtype))
     d = draw(2, 3, 4, 8, dtype=torch.float32, seed=7).detach().to(dtype)
     for one, other in zip(torch.autograd.grad(found, half, d), torch.autograd.grad(right, wide, d.float())):
@@ -307,6 +310,37 @@ def test_half_types_are_computed_with_in_float32_and_rounded_once(dtype):
         mine = F.scaled_dot_product_attention(*half[:3])
     theirs = F.scaled_dot_product_attention(*half[:3])  # which rounds in between
     torch.testing.assert_close(mine, theirs, rtol=0, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 16), (3, 33, 8), (2, 1, 64)], ids=str)
+@pytest.mark.parametrize("biased", [False, True])
+def test_bfloat16_is_what_the_core_makes_of_it(shape, biased):
+    """On a matrix unit too: the bits of arrays, forward and backward, of any strides."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    wide = [draw(*shape, dtype=torch.float32, seed=n).detach().bfloat16() for n in range(4)]
+    wide[1] = wide[1].transpose(-1, -2).contiguous().transpose(-1, -2)
+    *tensors, d = wide
+    options = {}
+    if biased:
+        options = {"bias": draw(shape[-2], shape[-2], dtype=torch.float32, seed=5).detach().bfloat16()}
+    arrays = [one.float().numpy().astype(ml_dtypes.bfloat16) for one in (*tensors, d, *options.values())]
+    core_options = {"causal": True, "return_weights": True, **({"bias": arrays[4]} if biased else {})}
+    right, backward = fastattn.attention_vjp(*arrays[:3], **core_options)
+    wanted = backward(arrays[3])
+    inputs = [one.requires_grad_() for one in (*tensors, *options.values())]
+    found = ours.attention(*inputs[:3], causal=True, return_weights=True, return_lse=True, **options)
+    assert found.context.dtype == found.weights.dtype == torch.bfloat16 and found.lse.dtype == torch.float32
+    gradients = torch.autograd.grad(found.context, inputs, d, retain_graph=True)
+    with torch.no_grad():
+        plain = ours.attention(*inputs[:3], causal=True, **options)
+    right = [right.context, right.context, right.weights, *wanted[: len(gradients)]]
+    for one, other in zip([found.context, plain, found.weights, *gradients], right, strict=True):
+        assert one.dtype == torch.bfloat16 and np.array_equal(one.detach().view(torch.int16), other.view(np.int16))
+    if core.tiles():  # elsewhere copies were computed with
+        with torch.no_grad():
+            inputs[2].add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            found.context.sum().backward()
 
 
 X = draw(2, 3, 4, 8, dtype=torch.float32, grad=False)

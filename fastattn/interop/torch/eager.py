@@ -14,7 +14,16 @@ from torch.autograd import forward_ad
 from fastattn._kernels import core
 from fastattn.interop.torch import operators
 from fastattn.interop.torch.problem import Operands, Problem
-from fastattn.interop.torch.tensors import HALVES, follow_threads, is_watched, narrowed, once, widened
+from fastattn.interop.torch.tensors import (
+    HALVES,
+    check_types,
+    follow_threads,
+    is_watched,
+    narrowed,
+    on_unit,
+    once,
+    widened,
+)
 from fastattn.precision import captured
 
 __all__ = ["attend", "plain"]
@@ -22,7 +31,7 @@ __all__ = ["attend", "plain"]
 
 def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
     """Return context, weights or None, and lse or None."""
-    if given.query.dtype in HALVES:
+    if given.query.dtype in HALVES and not _on_unit(problem, given):
         context, weights, lse = attend(problem, widened(given))
         return narrowed(context, given.query), narrowed(weights, given.query), lse
     # Every argument costs autograd a third of a microsecond, and most calls have three.
@@ -37,6 +46,14 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
     if forward_ad._current_level < 0 and not (trained and torch.is_grad_enabled()):
         return problem.forward(given)[:3]
     return _apply((problem, given), *[one if one is None else unwrap_if_dead(one) for one in tensors])
+
+
+def _on_unit(problem: Problem, given: Operands) -> bool:
+    """Whether halves are given to the kernels as they are, which multiply them on a matrix unit."""
+    if not (on_unit(given.query.dtype) and problem.is_plain) or is_watched(given[:7]) or forward_ad._current_level >= 0:
+        return False
+    check_types(given)
+    return True
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor | None:
@@ -81,9 +98,9 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, call: Any, *tensors: Tensor) -> Any:
         """Compute, and save tensors alone, so that autograd notices which were changed before the backward pass."""
         problem, given = call  # as one argument
-        context, weights, lse, *rows = problem.forward(given)
-        ctx.kept = problem, rows, captured(Problem.backward)  # nobody else has the rows' numbers
-        ctx.save_for_backward(*tensors, context, weights)
+        context, weights, lse, row_max, row_sum, *exact = problem.forward(given)
+        ctx.kept = problem, (row_max, row_sum), captured(Problem.backward)  # nobody else has the rows' numbers
+        ctx.save_for_backward(*tensors, *exact)
         ctx.set_materialize_grads(False)
         return context, weights, lse
 

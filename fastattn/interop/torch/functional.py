@@ -42,7 +42,7 @@ def attention(
     ----------
     query : tensor, shape (..., Tq, Dk)
         float32 or float64 on the CPU, 2-D, 3-D (B, T, D) or 4-D (B, H, T, D), of any strides; read in place. Half types
-        are computed with in float32, and results but the lse are rounded once.
+        are computed with in float32, or bfloat16 on a matrix unit, and results but the lse are rounded once.
     key : tensor, shape (..., Tk, Dk)
         In 4-D its number of heads may divide query's.
     value : tensor, shape (..., Tk, Dv)

@@ -93,7 +93,7 @@ def _unmarked(found: Sequence[Tensor]) -> Outputs:
 )
 def _forward(*inputs: Any) -> Any:
     *tensors, problem = inputs
-    *found, row_max, row_sum = decode(problem).forward(Operands(*tensors))
+    *found, row_max, row_sum, _, _ = decode(problem).forward(Operands(*tensors))
     return _marked((*found, tensor(row_max), tensor(row_sum)), tensors[0])
 
 

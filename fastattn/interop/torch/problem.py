@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fastattn import normalizers, scores
 from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads, tensor
+from fastattn.interop.torch.tensors import array, follow_threads, half_array, tensor
 
 __all__ = ["Made", "Operands", "Problem"]
 
@@ -73,8 +74,16 @@ class Problem(NamedTuple):
     score_mod: Made | None = None  # functions of users, with the tensors that they captured
     mask_mod: Made | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of scaled products and softmax, without dropout or functions."""
+        return self[:2] == (_SCALED_DOT, _SOFTMAX) and self[5] == 0 and self[8:] == (None, None)
+
     def forward(self, given: Operands) -> Outputs:
-        """Return context, weights, lse, and arrays of the maxima and sums of rows; None where there is none."""
+        """Return context, weights, lse, and arrays of the maxima and sums of rows; None where there is none.
+
+        Last come context and weights as the backward pass needs them: the same, or, of bfloat16, not yet rounded.
+        """
         arrays, options = self._arguments(given)
         query, key, value = arrays
         output: Any
@@ -83,7 +92,12 @@ class Problem(NamedTuple):
         )
         lse = output.lse if self.return_lse else None
         context, row_max, row_sum, weights = residuals
-        return tensor(context), tensor(weights), tensor(lse), row_max, row_sum
+        exact = tensor(context), tensor(weights)
+        if query.dtype == context.dtype:
+            return *exact, tensor(lse), row_max, row_sum, *exact
+        several = self.return_weights or self.return_lse
+        found = output[:2] if several else (output, None)
+        return *map(tensor, found), tensor(lse), row_max, row_sum, *exact
 
     def backward(self, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
         """Return the gradients of query, key, value, bias and all parameters from those of context, weights and lse.
@@ -94,7 +108,9 @@ class Problem(NamedTuple):
         kept: list[Any] = [None if one is None else array("saved", one) for one in saved[:2]]
         context, weights = kept
         row_max, row_sum = saved[2:]
-        d_context, d_weights, d_lse = (None if one is None else array("gradient", one) for one in d)
+        read = half_array if given.query.dtype is torch.bfloat16 else array
+        d_context, d_weights = (None if one is None else read("gradient", one) for one in d[:2])
+        d_lse = None if d[2] is None else array("gradient", d[2])
         residuals = Residuals(context, row_max, row_sum, weights)
         query, key, value = arrays
         found = attention_backward(
@@ -112,7 +128,8 @@ class Problem(NamedTuple):
     def _arguments(self, given: Operands) -> tuple[list[Any], dict[str, Any]]:
         follow_threads()
         query, key, value, bias, mask, key_lengths, seed, parameters = given
-        arrays = [array("query", query), array("key", key), array("value", value)]
+        read = half_array if query.dtype is torch.bfloat16 else array
+        arrays = [read("query", query), read("key", key), read("value", value)]
         score, normalizer, causal, window, scale, dropout, *_ = self
         options: dict[str, Any] = {}
         left = iter(parameters)
@@ -131,7 +148,7 @@ class Problem(NamedTuple):
         if scale is not None:
             options["scale"] = scale
         if bias is not None:
-            options["bias"] = array("bias", bias)
+            options["bias"] = read("bias", bias)
         if mask is not None:
             options["mask"] = array("mask", mask)
         if key_lengths is not None:

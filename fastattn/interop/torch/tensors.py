@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch._C import _are_functorch_transforms_active, _is_tracing, _len_torch_dispatch_stack
 from torch.compiler import is_compiling
@@ -18,9 +19,12 @@ from fastattn.errors import DTypeError, UnsupportedError, describe
 __all__ = [
     "HALVES",
     "array",
+    "check_types",
     "follow_threads",
+    "half_array",
     "is_watched",
     "narrowed",
+    "on_unit",
     "once",
     "share_threads",
     "tensor",
@@ -29,6 +33,13 @@ __all__ = [
 ]
 
 HALVES = frozenset({torch.float16, torch.bfloat16})
+
+try:
+    import ml_dtypes
+
+    _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+except ImportError:
+    _BFLOAT16 = None
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
 _WANTED = "a dense tensor of float32 or float64 on the CPU"
@@ -53,9 +64,24 @@ def array(name: str, given: torch.Tensor) -> Array:
     return given.detach().resolve_neg().numpy()  # one that requires gradients, where these are recorded
 
 
+def half_array(name: str, given: torch.Tensor) -> Array:
+    """Return the array of the own memory of a tensor of bfloat16, or raise likewise; without ml_dtypes there is none."""
+    return array(name, given.detach().view(torch.int16)).view(_BFLOAT16)
+
+
 def tensor(found: Array | None) -> torch.Tensor | None:
     """Return a tensor of an array's own memory, or None."""
-    return None if found is None else torch.from_numpy(found)
+    if found is None:
+        return None
+    try:
+        return torch.from_numpy(found)
+    except TypeError:  # of bfloat16
+        return torch.from_numpy(found.view(np.int16)).view(torch.bfloat16)
+
+
+def on_unit(dtype: torch.dtype) -> bool:
+    """Whether kernels take tensors of a type that a matrix unit multiplies."""
+    return dtype is torch.bfloat16 and _BFLOAT16 is not None and core.tiles()
 
 
 def wide(one: torch.Tensor) -> torch.Tensor:
@@ -63,13 +89,18 @@ def wide(one: torch.Tensor) -> torch.Tensor:
     return one.float() if one.dtype in HALVES else one
 
 
-def widened(given: Any) -> Any:
-    """Return operands of half precision in float32, or raise if they are of several types."""
+def check_types(given: Any) -> None:
+    """Raise if operands of half precision are of several types."""
     dtype = given.query.dtype
     for name, one in zip(given._fields, given[:4]):
         if one is not None and one.dtype != dtype:
             hint = f"pass tensor.to({dtype}), or query.float()."
             raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
+
+
+def widened(given: Any) -> Any:
+    """Return operands of half precision in float32, or raise if they are of several types."""
+    check_types(given)
     first = [None if one is None else one.float() for one in given[:4]]
     return type(given)(*first, *given[4:-1], [wide(one) for one in given.parameters])
 
