@@ -12,7 +12,7 @@ from torch.nn.attention.bias import causal_lower_right  # noqa: E402
 
 import fastattn  # noqa: E402
 from fastattn import errors  # noqa: E402
-from fastattn._kernels import core
+from fastattn._kernels import core  # noqa: E402
 from fastattn.interop import torch as ours  # noqa: E402
 
 

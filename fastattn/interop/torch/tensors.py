@@ -65,7 +65,7 @@ def array(name: str, given: torch.Tensor) -> Array:
 
 
 def half_array(name: str, given: torch.Tensor) -> Array:
-    """Return the array of the own memory of a tensor of bfloat16, or raise likewise; without ml_dtypes there is none."""
+    """Return the array of a bfloat16 tensor's own memory, or raise likewise; without ml_dtypes there is none."""
     return array(name, given.detach().view(torch.int16)).view(_BFLOAT16)
 
 
