@@ -79,6 +79,20 @@ def test_a_mask_and_causality_together():
 
 W = {name: draw(*shape, seed=9) for name, shape in {"wq": (8, 6), "wk": (8, 6), "v": (6,), "w": (8, 8)}.items()}
 ADDITIVE = {"name": "additive", "v": W["v"], "w_query": W["wq"], "w_key": W["wk"]}
+
+
+@fastattn.score_mod
+def capped(score, b, h, i, j, cap, table):
+    return cap * np.tanh(score / cap) + table[h, i]
+
+
+@fastattn.mask_mod
+def near(b, h, i, j, width):
+    return (abs(i - j) <= width[h]) | (j == 0)
+
+
+CAPPED = {"name": capped, "cap": torch.tensor(2.0, dtype=torch.float64, requires_grad=True), "table": draw(2, 5)}
+WIDTHS = torch.tensor([1, 3])
 ALPHA = torch.tensor([1.3, 1.7], dtype=torch.float64, requires_grad=True)
 OPTIONS = {
     "plain": {},
@@ -94,6 +108,10 @@ OPTIONS = {
     "general": {"score": {"name": "general", "w": W["w"]}},
     "cosine": {"score": "cosine", "scale": 3.0},
     "location": {"score": {"name": "location", "w": draw(8, 7)}},
+    "functions": {"score_mod": CAPPED, "mask": {"name": near, "width": WIDTHS}},
+    "functions, bound": {"mask": near(width=WIDTHS.numpy()), "score_mod": capped(cap=2.0, table=np.ones((2, 5)))},
+    "functions, a score": {"score_mod": CAPPED, "score": ADDITIVE, "normalizer": {"name": "entmax", "alpha": ALPHA}},
+    "a plain function": {"mask": lambda b, h, i, j: i >= j, "score_mod": lambda score, b, h, i, j: score * (h + 1)},
     "a score's class": {"score": {"name": fastattn.scores.General, "w": W["w"]}},
     "entmax": {"normalizer": {"name": "entmax", "alpha": ALPHA}},
     "sparsemax": {"normalizer": "sparsemax"},
@@ -138,7 +156,8 @@ def test_the_bits_are_those_of_arrays(name):
         return given.detach().numpy() if isinstance(given, torch.Tensor) else given
 
     given = arrays(OPTIONS[name])
-    for part, create in (("score", fastattn.scores.create), ("normalizer", fastattn.normalizers.create)):
+    creators = {"score": fastattn.scores.create, "normalizer": fastattn.normalizers.create}
+    for part, create in {**creators, "score_mod": None, "mask": None}.items():
         if isinstance(given.get(part), dict):
             maker, parameters = given[part]["name"], {key: x for key, x in given[part].items() if key != "name"}
             given[part] = maker(**parameters) if callable(maker) else create(maker, **parameters)
@@ -150,7 +169,8 @@ def test_the_bits_are_those_of_arrays(name):
     every = (*inputs, *tensors_of(OPTIONS[name]))
     made = torch.autograd.grad(found, every, torch.from_numpy(np.cos(context)))
     bias = [expected.bias] if expected.bias is not None else []
-    names = [key for key in OPTIONS[name]["score"] if key in expected.score] if expected.score else []
+    mappings = [OPTIONS[name].get(part, {}) for part in ("score_mod", "score")]
+    names = [key for one in mappings if isinstance(one, dict) for key in one if key in expected.score]
     wanted = (*expected[:3], *bias, *(expected.score[key] for key in names), *expected.normalizer.values())
     for one, other in zip(made, wanted, strict=True):
         assert one.numpy().tobytes() == other.tobytes()
@@ -379,9 +399,42 @@ WRONG = {
     "a probability of 1": (
         lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.0), errors.ArgumentError, "pass 0.0 for none",
     ),
+    "a word for a probability": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p="x"), errors.DTypeError, "pass 0.0 for none",
+    ),
+    "a mask for a modifier": (
+        lambda: ours.attention(X, X, X, score_mod={"name": near, "width": WIDTHS}), errors.DTypeError,
+        "fastattn.score_mod",
+    ),
+    "a plain function with tensors": (
+        lambda: ours.attention(X, X, X, mask={"name": lambda b, h, i, j, w: j < w, "w": WIDTHS[0]}), errors.DTypeError,
+        "decorate it with fastattn.mask_mod",
+    ),
+    "a number for a modifier": (lambda: ours.attention(X, X, X, score_mod=3), errors.DTypeError, "fastattn.score_mod"),
+    "a parameter too few": (
+        lambda: ours.attention(X, X, X, mask=near), errors.ArgumentError, "near(width=...)",
+    ),
     "a score without a name": (lambda: ours.attention(X, X, X, score={"v": X}), errors.ArgumentError, "'name'"),
     "no such score": (lambda: ours.attention(X, X, X, score="dto"), errors.ArgumentError, "dot"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("attend", [ours.scaled_dot_product_attention, ours.attention, ours.flex_attention])
+@pytest.mark.parametrize("wrong", [X.numpy(), X.tolist(), None, 3], ids=lambda one: type(one).__name__)
+def test_what_is_no_tensor_is_said_to_be_none(attend, wrong):
+    for place, name in enumerate(("query", "key", "value")):
+        given = [X] * 3
+        given[place] = wrong
+        with pytest.raises(errors.DTypeError, match=rf"{name}: expected a tensor, got {type(wrong).__name__}"):
+            attend(*given)
+
+
+@pytest.mark.parametrize("name", ["mask", "bias", "key_lengths", "attn_mask"])
+def test_options_that_are_no_tensors_are_named(name):
+    attend = ours.scaled_dot_product_attention if name == "attn_mask" else ours.attention
+    for wrong in (np.ones((4, 4), np.float32), [1, 2], 3):
+        with pytest.raises(errors.DTypeError, match=rf"{name}: (?s:.*)torch.as_tensor\({name}\)"):
+            attend(X, X, X, **{name: wrong})
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -390,3 +443,4 @@ def test_wrong_calls_have_an_error_with_a_hint(name):
     with pytest.raises(error) as found:
         call()
     assert "Hint: " in str(found.value) and hint in str(found.value), found.value
+    assert "probability" not in name or str(found.value).startswith("dropout_p: ")

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import variant_cases
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -136,6 +137,57 @@ def test_a_wrong_score_is_refused():
         ours.variant("dot", query_width=4, memory_width=4, dtype=torch.float16)
 
 
+HEADED, QUERIES = ours.MultiheadAttention(8, 2, batch_first=True), torch.ones(2, 5, 8)
+X = (QUERIES,) * 3
+LOOK = ours.variant("bahdanau", query_width=8, memory_width=8, width=6)
+WRONG = {
+    "padding of other keys": (
+        lambda: HEADED(*X, PADDING), errors.ShapeError, "expected shape (2, 5), got shape (2, 7)",
+    ),
+    "padding of no samples": (lambda: HEADED(*X, PADDING[0, :5]), errors.ShapeError, "key_padding_mask: "),
+    "padding of one sample": (
+        lambda: HEADED(*(QUERIES[0],) * 3, PADDING[:, :5]), errors.ShapeError, "expected shape (5,)",
+    ),
+    "a mask of other keys": (lambda: HEADED(*X, attn_mask=PADDING), errors.ShapeError, "(5, 5) or (4, 5, 5)"),
+    "a mask that is an array": (lambda: HEADED(*X, attn_mask=np.ones((5, 5))), errors.DTypeError, "attn_mask: "),
+    "arrays": (lambda: HEADED(QUERIES, QUERIES.numpy(), QUERIES), errors.DTypeError, "torch.as_tensor(key)"),
+    "no memory": (lambda: ours.LuongAttention(8, 8)(QUERIES, None), errors.DTypeError, "memory: expected a tensor"),
+    "a list of lengths": (lambda: LOOK(QUERIES, QUERIES, [3, 2]), errors.DTypeError, "torch.as_tensor(lengths)"),
+    "doubles": (lambda: LOOK(QUERIES, QUERIES.double()), errors.DTypeError, "memory: expected torch.float32"),
+    "a module of doubles": (
+        lambda: copy.deepcopy(LOOK).double()(QUERIES, QUERIES), errors.DTypeError, "variant(name, dtype=...)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_of_modules_have_an_error_with_a_hint(name):
+    call, error, words = WRONG[name]
+    with pytest.raises(error) as found:
+        call()
+    assert "Hint: " in str(found.value) and words in str(found.value), found.value
+
+
+def test_inside_of_pytorchs_encoder_a_switch_makes_it_call_ours(monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    layer.self_attn, called = ours.MultiheadAttention(8, 2, batch_first=True), []
+    layer.eval()
+    own = ours.MultiheadAttention.forward
+    monkeypatch.setattr(
+        ours.MultiheadAttention, "forward", lambda *given, **more: called.append(1) or own(*given, **more)
+    )
+    with torch.no_grad():
+        expected = layer(QUERIES)
+        assert not called
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            torch.testing.assert_close(layer(QUERIES), expected)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert called
+
+
 HALF = {
     "multihead": lambda: ours.MultiheadAttention(8, 4, batch_first=True, add_bias_kv=True),
     "additive": lambda: ours.AdditiveAttention(8, 8, 7, bias=True),
@@ -177,19 +229,22 @@ def test_modules_of_half_types_compute_in_float32_and_round_once(name, dtype):
     assert mixed.dtype == dtype and torch.equal(mixed, right.to(dtype))
 
 
+FIRST = {case.record.name: case.options for case in reversed(variant_cases.CASES)}  # of each name
 VARIANTS = {
-    "bahdanau": {"width": 6},
+    **FIRST,
     "multihead": {"heads": 2},
     "location_sensitive": {"width": 6, "filters": 2, "filter_size": 3},
-    "general": {},
+    "coverage": {"width": 6, "fertility": 2.0},
 }
+DRAWN = ("hard", "monotonic", "mocha")  # with what is random in training, or has no derivative
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_has_its_own_results_and_gradients(name):
     torch.manual_seed(1)
-    module = ours.variant(name, query_width=6, memory_width=6, dtype=torch.float64, **VARIANTS[name])
-    query, memory, lengths = draw(2, 4, 6), draw(2, 7, 6), torch.tensor([7, 4])
+    options = {"query_width": 6, **VARIANTS[name]}
+    module = ours.variant(name, memory_width=6, dtype=torch.float64, **options)
+    query, memory, lengths = draw(2, 4, options["query_width"]), draw(2, 7, 6), torch.tensor([7, 4])
     own = copy.deepcopy(module.mechanism)
     assert dict(module.named_parameters()).keys() == own.parameters().keys()
     output = module(query, memory, lengths, return_weights=True)
@@ -204,6 +259,8 @@ def test_a_variant_has_its_own_results_and_gradients(name):
     assert np.array_equal(query.grad, d_query) and np.array_equal(memory.grad, d_memory)
     for key, one in module.named_parameters():
         assert np.array_equal(one.grad, own.parameters()[key].gradient)
+    if name in DRAWN:
+        return
     module.zero_grad()
     assert torch.autograd.gradcheck(lambda *x: module(*x, lengths), (query, memory), nondet_tol=0, fast_mode=True)
 
@@ -278,6 +335,25 @@ def names_of(node):
         if other is not None:
             found |= names_of(other)
     return found
+
+
+def test_a_plugins_variant_is_a_module_too():
+    def make(query_width, memory_width, *, size=4, dtype=np.float32, rng):
+        return fastattn.create(
+            "bahdanau", query_width=query_width, memory_width=memory_width, width=size, dtype=dtype, rng=rng
+        )
+
+    fastattn.variants.register(fastattn.plugin.VariantRecord("mine_for_torch", make), replace=True)
+    given = {"query_width": 3, "memory_width": 3, "dtype": torch.float64}
+    module, right = ours.variant("mine_for_torch", size=5, **given), ours.variant("bahdanau", width=5, **given)
+    right.load_state_dict(module.state_dict())
+    x = draw(1, 2, 3)
+    found, expected = module(x, x), right(x, x)
+    assert torch.equal(found, expected)
+    parts = (
+        torch.autograd.grad(one.sum(), list(made.parameters())) for one, made in ((found, module), (expected, right))
+    )
+    assert all(map(torch.equal, *parts))
 
 
 def test_a_plugins_score_is_a_module_too():

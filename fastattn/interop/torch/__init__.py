@@ -1,6 +1,6 @@
 """Attention of fastattn in PyTorch: functions and modules of tensors, read in place, with their gradients.
 
-``scaled_dot_product_attention`` takes the place of PyTorch's own, `attention` has all that `fastattn.attention` has.
+``scaled_dot_product_attention`` takes the place of PyTorch's own, `attention` has what `fastattn.attention` has.
 
 Tensors are float32 or float64 on the CPU. In eager mode a call is one node of autograd; under ``torch.compile``,
 ``torch.export`` and ``torch.func`` it is an operator, ``torch.ops.fastattn.attention``. As many threads are used as

@@ -64,7 +64,11 @@ def plain(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor | N
     """
     if is_watched((query, key, value)) or forward_ad._current_level >= 0:
         return None
-    if (query.requires_grad or key.requires_grad or value.requires_grad) and torch.is_grad_enabled():
+    try:
+        trained = query.requires_grad or key.requires_grad or value.requires_grad
+    except AttributeError:  # of None
+        return None
+    if trained and torch.is_grad_enabled():
         return _apply_plain(causal, unwrap_if_dead(query), unwrap_if_dead(key), unwrap_if_dead(value))
     found = _plain_numbers(causal, query, key, value)
     return None if found is None else torch.from_numpy(found[0])

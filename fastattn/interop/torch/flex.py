@@ -13,6 +13,7 @@ from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describ
 from fastattn.interop.torch.eager import attend
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.symbols import trace
+from fastattn.interop.torch.tensors import check_tensors
 from fastattn.jit.bound import BLOCK, MaskFunction, ScoreModifier
 from fastattn.jit.trace import Traced
 
@@ -169,6 +170,7 @@ def _attend(
     if kernel_options:
         hint = "leave it out; there is nothing to tune."
         raise UnsupportedError(describe("kernel_options", "None or {}", reprlib.repr(kernel_options), hint))
+    check_tensors(query=query, key=key, value=value)
     for name, one in (("query", query), ("key", key), ("value", value)):
         if one.ndim != 4:
             hint = "add axes by unsqueeze, or call scaled_dot_product_attention."

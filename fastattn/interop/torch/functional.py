@@ -1,6 +1,6 @@
-"""Attention as functions of tensors: `attention`, with all that `fastattn.attention` takes, and PyTorch's own form."""
+"""Attention as functions of tensors: `attention`, with what `fastattn.attention` takes, and PyTorch's own form."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,9 +9,12 @@ from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from fastattn._numbers import check_flag, check_number
 from fastattn.attention import AttentionOutput
+from fastattn.attention.functions import as_mask, as_modifier, is_function
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.interop.torch.eager import attend, plain
 from fastattn.interop.torch.problem import Made, Operands, Problem
+from fastattn.interop.torch.tensors import check_tensors
+from fastattn.jit import Function
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
@@ -24,8 +27,9 @@ def attention(
     value: Tensor,
     *,
     score: str | Mapping[str, Any] | Score = "scaled_dot",
+    score_mod: Any = None,
     normalizer: str | Mapping[str, Any] | Normalizer = "softmax",
-    mask: Tensor | None = None,
+    mask: Any = None,
     key_lengths: Tensor | None = None,
     causal: str | bool | None = None,
     window: tuple[int | None, int | None] | None = None,
@@ -50,15 +54,19 @@ def attention(
         A name of a score without parameters, or a mapping of the name and the parameters, of which those that are
         tensors are trained: ``{"name": "additive", "v": v, "w_query": w, "activation": "relu"}``. In place of the name
         a function may stand that makes a score of its parameters. An object of `fastattn.scores` is not trained.
+    score_mod : function or mapping, optional
+        A function of scores, as of `fastattn.score_mod`. Where its parameters are tensors, a mapping of it under
+        ``"name"`` and them: ``{"name": softcap, "cap": cap}``; those of real numbers are trained. Functions of
+        PyTorch's own, with the tensors that they captured, are for `flex_attention`.
     normalizer : str, mapping or Normalizer
-        Likewise: ``{"name": "entmax", "alpha": alpha}``.
-    mask : bool tensor, broadcastable to (..., Tq, Tk), optional
-        True = may attend.
+        As a score: ``{"name": "entmax", "alpha": alpha}``.
+    mask : bool tensor, broadcastable to (..., Tq, Tk), or function or mapping, optional
+        True = may attend; or a function of places, as of `fastattn.mask_mod`, given as one of scores is.
     key_lengths : int tensor, shape (B,), optional
     causal, window, scale
         As in `fastattn.attention`.
     bias : tensor, broadcastable to (..., Tq, Tk), optional
-        Added to the scores; its gradient is summed to its own shape in the kernel.
+        Added to the scores; its gradient is summed to its own shape in the kernel. A `RelativeBias` is for arrays.
     dropout : float
         Probability with which a weight becomes 0.
     seed : int or int tensor of shape (B,), optional
@@ -77,10 +85,20 @@ def attention(
     """
     made, tensors = Made.of("score", score)
     made_normalizer, more = Made.of("normalizer", normalizer)
-    rate = check_number("dropout", dropout, "pass 0.0 for none.")
+    tensors = (*tensors, *more)
+    modifier = places = None
+    if score_mod is not None:
+        modifier, more = _function("score_mod", "score_mod", score_mod, as_modifier)
+        tensors = (*tensors, *more)
+    if not isinstance(mask, Tensor) and (isinstance(mask, Mapping) or is_function(mask)):
+        places, more = _function("mask", "mask_mod", mask, as_mask)
+        mask, tensors = None, (*tensors, *more)
+    optional = {"bias": bias, "mask": mask, "key_lengths": key_lengths}
+    check_tensors(optional, query=query, key=key, value=value)
+    rate = _rate("dropout", dropout)
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
-    problem = Problem(made, made_normalizer, causal, window, scale, rate, weights, lse)
-    given = Operands(query, key, value, bias, mask, key_lengths, _seed(query, rate, seed), (*tensors, *more))
+    problem = Problem(made, made_normalizer, causal, window, scale, rate, weights, lse, modifier, places)
+    given = Operands(query, key, value, bias, mask, key_lengths, _seed(query, rate, seed), tensors)
     found: Any = attend(problem, given)
     return AttentionOutput(*found) if weights or lse else found[0]
 
@@ -133,15 +151,35 @@ def scaled_dot_product_attention(
         context = plain(query, key, value, is_causal)
         if context is not None:
             return context
+    check_tensors({"attn_mask": attn_mask}, query=query, key=key, value=value)
     q, k, v = query.shape, key.shape, value.shape
     axes = len(q)
     if not (2 <= axes <= 4 and (q == k == v or (axes == len(k) == len(v) and q[:-2] == k[:-2] == v[:-2]))):
         return _any_axes(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     causal, bias, mask = _masks(query, attn_mask, "top_left" if is_causal else None)
-    rate = check_number("dropout_p", dropout_p, "pass 0.0 for none.")
+    rate = _rate("dropout_p", dropout_p)
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())
     return attend(problem, given)[0]
+
+
+def _function(argument: str, kind: str, given: Any, convert: Callable[[Any], Any]) -> tuple[Made, tuple[Tensor, ...]]:
+    """Return how a function of scores or of places is made, and of which tensors."""
+    if not isinstance(given, Mapping):
+        return Made(convert, (), ((argument, given),)), ()
+    made, tensors = Made.of(argument, given)
+    if not isinstance(made.maker, Function) or made.maker.kind != kind:
+        hint = f"decorate it with fastattn.{kind}."
+        raise DTypeError(describe(argument, f"a function of fastattn.{kind} as its name", repr(made.maker), hint))
+    return made, tensors
+
+
+def _rate(name: str, given: Any) -> float:
+    """Return a probability of dropout, or raise."""
+    rate, hint = check_number(name, given, "pass 0.0 for none."), "pass 0.0 for none."
+    if not 0 <= rate < 1:
+        raise ArgumentError(describe(name, "a probability in [0, 1)", repr(given), hint))
+    return rate
 
 
 def _masks(query: Tensor, attn_mask: Any, causal: str | None) -> tuple[str | None, Tensor | None, Tensor | None]:
@@ -204,7 +242,7 @@ def _any_axes(
         several = [one.flatten(0, axes - 4) for one in several]
     elif axes == 3:
         several = [one.unsqueeze(0) for one in several]
-    rate = check_number("dropout_p", dropout_p, "pass 0.0 for none.")
+    rate = _rate("dropout_p", dropout_p)
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     query, key, value = several
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.interop.torch.functional import attention
 from fastattn.interop.torch.projections import project
-from fastattn.interop.torch.tensors import narrowed, wide
+from fastattn.interop.torch.tensors import check_tensors, narrowed, wide
 
 __all__ = ["AdditiveAttention", "LuongAttention", "MultiheadAttention"]
 
@@ -31,6 +31,9 @@ class MultiheadAttention(nn.MultiheadAttention):
     A query whose keys are all padding has weights 0 and the output projection's bias, in training and evaluation;
     PyTorch's module gives NaN in some cases. Returned weights are those before dropout. Float masks are added, and
     trained if they require it. Of half types, all between inputs and outputs is float32.
+
+    Inside of ``nn.TransformerEncoderLayer`` PyTorch reads the parameters of this module and does not call it, in
+    evaluation without gradients; ``torch.backends.mha.set_fastpath_enabled(False)`` makes it call.
     """
 
     def forward(
@@ -67,13 +70,15 @@ class MultiheadAttention(nn.MultiheadAttention):
             Of query's shape.
         weights : tensor or None
         """
+        optional = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
+        check_tensors(optional, query=query, key=key, value=value)
         alone = query.ndim == 2
         if self.batch_first or alone:
             q, k, v = ((one.unsqueeze(0) if alone else one) for one in (query, key, value))
         else:
             q, k, v = (one.transpose(0, 1) for one in (query, key, value))
         q, k, v = self._projected(q, k, v)
-        mask, bias = self._masks(k.shape[1], key_padding_mask, None if is_causal else attn_mask)
+        mask, bias = self._masks(q, k, alone, key_padding_mask, None if is_causal else attn_mask)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
                 torch.cat([one, wide(b).expand(len(one), 1, -1)], 1) for one, b in ((k, self.bias_k), (v, self.bias_v))
@@ -109,14 +114,25 @@ class MultiheadAttention(nn.MultiheadAttention):
         return tuple(project(*one) for one in zip((q, k, v), weights, biases))
 
     def _masks(
-        self, keys: int, padding: Tensor | None, attn_mask: Tensor | None
+        self, q: Tensor, k: Tensor, alone: bool, padding: Tensor | None, attn_mask: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return what may be attended to, and what is added, of (B, H, Tq, Tk)."""
         mask = bias = None
+        (batch, queries), keys = q.shape[:2], k.shape[1]
         if padding is not None:
+            wanted = (keys,) if alone else (batch, keys)
+            if padding.shape != wanted:
+                hint = "it has one element for each key of a sample: (B, Tk), or (Tk,) of one sample."
+                raise ShapeError(describe("key_padding_mask", f"shape {wanted}", f"shape {tuple(padding.shape)}", hint))
             padding = padding.reshape(-1, 1, 1, keys)
-        if attn_mask is not None and attn_mask.ndim == 3:
-            attn_mask = attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
+        if attn_mask is not None:
+            both, each = (queries, keys), (batch * self.num_heads, queries, keys)
+            if attn_mask.shape not in (both, each):
+                hint = "it has one element for each query and key, of all samples or of each head of each sample."
+                got = f"shape {tuple(attn_mask.shape)}"
+                raise ShapeError(describe("attn_mask", f"shape {both} or {each}", got, hint))
+            if attn_mask.ndim == 3:
+                attn_mask = attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
         for one in (padding, attn_mask):
             if one is None:
                 continue
@@ -164,6 +180,7 @@ class _OverMemory(nn.Module):
         weights : tensor, shape (B, Tq, Tk), or (B, Tk) of one step
             With ``return_weights`` alone.
         """
+        check_tensors({"value": value, "key_lengths": key_lengths, "mask": mask}, query=query, memory=memory)
         one = query.ndim == 2
         if query.ndim not in (2, 3) or memory.ndim != 3:
             got = f"shapes {tuple(query.shape)} and {tuple(memory.shape)}"

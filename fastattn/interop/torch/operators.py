@@ -73,8 +73,11 @@ def decode(text: str) -> Problem:
 
 
 def _problem(score: Any, normalizer: Any, causal: Any, window: Any, *rest: Any) -> Problem:
-    made = [Made(name, tuple(names), tuple(map(tuple, more))) for name, names, more in (score, normalizer)]
-    return Problem._make((*made, causal, window and tuple(window), *rest))
+    *numbers, modifier, places = rest
+    score, normalizer, modifier, places = (
+        one and Made(one[0], tuple(one[1]), tuple(map(tuple, one[2]))) for one in (score, normalizer, modifier, places)
+    )
+    return Problem._make((score, normalizer, causal, window and tuple(window), *numbers, modifier, places))
 
 
 def _marked(found: Outputs, like: Tensor) -> tuple[Tensor, ...]:

@@ -31,7 +31,8 @@ class use(TorchFunctionMode):
     -----
     Every call of PyTorch in the block passes through Python, about a microsecond more for each.
     ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` do not call the function in evaluation without
-    gradients, nor where weights are asked for; `MultiheadAttention` serves there.
+    gradients, unless ``torch.backends.mha.set_fastpath_enabled(False)``, nor where weights are asked for;
+    `MultiheadAttention` serves there.
 
     Examples
     --------

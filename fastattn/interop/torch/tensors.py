@@ -2,7 +2,7 @@
 
 import ctypes
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastattn.errors import DTypeError, UnsupportedError, describe
 __all__ = [
     "HALVES",
     "array",
+    "check_tensors",
     "check_types",
     "follow_threads",
     "half_array",
@@ -67,6 +68,14 @@ def array(name: str, given: torch.Tensor) -> Array:
 def half_array(name: str, given: torch.Tensor) -> Array:
     """Return the array of a bfloat16 tensor's own memory, or raise likewise; without ml_dtypes there is none."""
     return array(name, given.detach().view(torch.int16)).view(_BFLOAT16)
+
+
+def check_tensors(optional: Mapping[str, Any] | None = None, /, **needed: Any) -> None:
+    """Raise unless all arguments are tensors; those that are optional may be None."""
+    for name, one in (*needed.items(), *(optional or {}).items()):
+        if not isinstance(one, torch.Tensor) and (one is not None or name in needed):
+            hint = f"pass a torch.Tensor, as torch.as_tensor({name}) of an array or a list."
+            raise DTypeError(describe(name, "a tensor", type(one).__name__, hint))
 
 
 def tensor(found: Array | None) -> torch.Tensor | None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fastattn.attention import AttentionOutput
-from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads, narrowed, once, wide
+from fastattn.errors import ArgumentError, DTypeError, describe
+from fastattn.interop.torch.tensors import array, check_tensors, follow_threads, narrowed, once, wide
 from fastattn.precision import captured
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
@@ -16,6 +16,7 @@ from fastattn.variants.protocol.variant import Variant
 __all__ = ["VariantModule", "variant"]
 
 _FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
+_TYPES = {np.dtype(one): dtype for dtype, one in _FLOATS.items()}
 
 
 def variant(name: str, *, dtype: torch.dtype = torch.float32, **options: Any) -> "VariantModule":
@@ -26,7 +27,7 @@ def variant(name: str, *, dtype: torch.dtype = torch.float32, **options: Any) ->
     name : str
         One of ``fastattn.variants.names()``.
     dtype : torch.dtype
-        float32 or float64.
+        float32 or float64, which it stays: ``module.double()`` of one of float32 is refused when it is called.
     **options
         As in `fastattn.create`; ``rng`` is by default made of PyTorch's generator, so that ``torch.manual_seed``
         decides how parameters start.
@@ -115,10 +116,17 @@ class VariantModule(nn.Module):
         self, queries: Tensor, memory: Tensor, lengths: Tensor | None, mask: Tensor | None, values: Tensor | None,
         return_weights: bool,
     ) -> Any:  # fmt: skip
-        self._follow()
+        optional = {"values": values, "lengths": lengths, "mask": mask}
+        check_tensors(optional, queries=queries, memory=memory)
         named = dict(self.named_parameters())
         inputs = [None if one is None else wide(one) for one in (queries, memory, values)]
         parameters = [wide(named[name]) for name in self.mechanism.parameters()]
+        dtype = _TYPES[np.dtype(self.mechanism.dtype)]
+        for name, one in zip(("queries", "memory", "values", *self.mechanism.parameters()), (*inputs, *parameters)):
+            if one is not None and one.dtype != dtype:
+                hint = f"pass tensors of {dtype}; variant(name, dtype=...) decides it, and module.to() changes nothing."
+                raise DTypeError(describe(name, f"{dtype}, of which the module was made", one.dtype, hint))
+        self._follow()
         found = _Mechanism.apply(self.mechanism, return_weights, lengths, mask, *inputs, *parameters)
         context, weights = (narrowed(one, queries) for one in found)
         return AttentionOutput(context, weights) if return_weights else context
