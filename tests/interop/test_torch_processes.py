@@ -74,6 +74,22 @@ def test_kernels_run_on_the_threads_of_pytorch():
     assert found.stdout.split() == ["0", "0", "True", "True"]
 
 
+WITHOUT_REQUESTS = """
+import torch
+from torch.nn.attention import flex_attention
+for name in ("AuxRequest", "AuxOutput"):
+    vars(flex_attention).pop(name, None)
+from fastattn.interop import torch as ours
+x = torch.ones(1, 2, 5, 4)
+print(*ours.flex_attention(x, x, x, return_lse=True)[1].shape)
+"""
+
+
+def test_releases_without_requests_of_auxiliary_outputs():
+    found = subprocess.run([sys.executable, "-c", WITHOUT_REQUESTS], stdout=subprocess.PIPE, text=True, check=True)
+    assert found.stdout.split() == ["1", "2", "5"]
+
+
 class Model(nn.Module):
     """Our modules, one over the other."""
 
