@@ -4,22 +4,10 @@ Results and gradients are compared before anything is timed. Both sides of a cas
 printed are the medians, their ratio, and the largest difference.
 """
 
-import argparse
-import os
-import statistics
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..timing import FULL, QUICK, interleave
-
-
-class Case(NamedTuple):
-    """Functions of the same arrays, ours and JAX's."""
-
-    name: str
-    ours: Callable[..., Any]
-    theirs: Callable[..., Any]
-    inputs: list[Any]
+from .table import Case, options, show
 
 
 def cases() -> list[Case]:
@@ -70,32 +58,13 @@ def cases() -> list[Case]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.frameworks.in_jax", description=__doc__)
-    parser.add_argument("--threads", type=int, default=1, help="how many processors are used")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    given = options("in_jax", __doc__)
     import jax
-    import numpy as np
 
     import fastattn
 
-    fastattn.set_num_threads(options.threads)
-    print(f"{'case':36}{'fastattn':>12}{'JAX':>12}{'ratio':>8}{'apart':>10}")
-    for case in cases():
-        both = [jax.tree.leaves(function(*case.inputs)) for function in (case.ours, case.theirs)]
-        apart = max(float(np.abs(x - y).max() / max(1, np.abs(y).max())) for x, y in zip(*both))
-        if apart > 1e-4:
-            raise SystemExit(f"{case.name}: results are {apart:.1e} apart")
-
-        def run(function: Any, given: Any = case.inputs) -> Any:
-            return lambda: jax.block_until_ready(function(*given))
-
-        samples = interleave(
-            {"ours": run(case.ours), "theirs": run(case.theirs)}, QUICK if options.quick else FULL
-        )  # fmt: skip
-        ours, theirs = (statistics.median(samples[name]) for name in ("ours", "theirs"))
-        print(f"{case.name:36}{ours * 1e6:9.0f} us{theirs * 1e6:9.0f} us{theirs / ours:7.2f}x{apart:10.1e}", flush=True)
+    fastattn.set_num_threads(given.threads)
+    show("JAX", cases(), given.quick, jax.tree.leaves, jax.block_until_ready)
     return 0
 
 
