@@ -567,7 +567,7 @@ EXEMPT = {
         "variants.protocol.backward.StepBackward",
     ],
     "holds a function of a user's, which is copied as `tests/jit` has it": [
-        "normalizers.rowwise.Rowwise", "scores.pairwise.Pairwise",
+        "normalizers.rowwise.Rowwise", "scores.modified.Modified", "scores.pairwise.Pairwise",
     ],
     "part of a variant, whose cases have it": [
         "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
@@ -600,7 +600,8 @@ EXEMPT = {
         "testing.variant_subject.VariantProblem", "testing.variant_subject.VariantSubject",
     ],
     "tests of its own": [
-        "jit.bound.Bound", "jit.bound.MaskFunction", "jit.bound.PairwiseFunction", "jit.bound.ScoreModifier",
+        "jit.bound.Bound", "jit.bound.MaskFunction", "jit.bound.Masks", "jit.bound.PairwiseFunction",
+        "jit.bound.ScoreModifier",
         "jit.row_function.RowFunction",
         "jit.decorators.Function",
         "normalizers.rows.RowFunctions", "viz.shown.ShownAxes", "viz.shown.ShownFigure",
