@@ -570,7 +570,8 @@ EXEMPT = {
         "normalizers.rowwise.Rowwise", "scores.modified.Modified", "scores.pairwise.Pairwise",
     ],
     "part of a variant, whose cases have it": [
-        "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "variants.of_score.SoftOf",
+        "scores.base.Held", "scores.base.Kept", "scores.bridged.Bridged", "scores.wrapped.Wrapped",
+        "variants.of_score.SoftOf",
     ],
     "belongs to the reading of one model": [
         "seq2seq.exchange.tensors.Layout", "seq2seq.exchange.tensors.Theirs", "seq2seq.runs.sizes.Blank",

@@ -5,11 +5,12 @@ from typing import Self
 
 from fastattn import linear
 from fastattn.scores.base import Array, ByName, Held, Score
+from fastattn.scores.wrapped import Wrapped
 
 __all__ = ["Bridged"]
 
 
-class Bridged(Score):
+class Bridged(Wrapped):
     """``score(q_i bridge, k_j)`` for another score.
 
     Parameters
@@ -32,13 +33,6 @@ class Bridged(Score):
         other.inner = self.inner.hold({name: one for name, one in held.items() if name != "bridge"})
         return other
 
-    @property
-    def longest(self) -> int | None:
-        return self.inner.longest
-
-    def default_scale(self, width: int) -> float:
-        return self.inner.default_scale(width)
-
     def check(self, query: Array, key: Array) -> None:
         self.inner.check(self.matmul("bridge", query), key)
 
@@ -56,24 +50,3 @@ class Bridged(Score):
         through, d_through = self._inner_vjp(query, d_projected)
         inner = self.inner.query_gradients(through, d_projected)
         return {"bridge": linear.weight_gradient(query, d_through), **inner}
-
-    def project_key(self, key: Array) -> Array:
-        return self.inner.project_key(key)
-
-    def key_vjp(self, key: Array, d_projected: Array) -> Array:
-        return self.inner.key_vjp(key, d_projected)
-
-    def key_gradients(self, key: Array, d_projected: Array) -> ByName:
-        return self.inner.key_gradients(key, d_projected)
-
-    def vector(self) -> Array | None:
-        return self.inner.vector()
-
-    def plain(self) -> Score:
-        return self.inner.plain()
-
-    def plain_gradients(self, d: ByName) -> ByName:
-        return self.inner.plain_gradients(d)
-
-    def vector_gradients(self, d_vector: Array) -> ByName:
-        return self.inner.vector_gradients(d_vector)

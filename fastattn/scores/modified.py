@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fastattn.errors import ArgumentError, describe
-from fastattn.scores.base import KERNEL_NONE, Array, ByName, Held, Score
+from fastattn.scores.base import KERNEL_NONE, ByName, Held, Score
+from fastattn.scores.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from fastattn.jit import ScoreModifier
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Modified"]
 
 
-class Modified(Score):
+class Modified(Wrapped):
     """``f(scale * score(q_i, k_j), b, h, i, j, parameters)``.
 
     Parameters
@@ -85,34 +86,3 @@ class Modified(Score):
     def plain_gradients(self, d: ByName) -> ByName:
         own = {name: d[name] for name in self.function.trained}
         return {**self.inner.plain_gradients({name: x for name, x in d.items() if name not in own}), **own}
-
-    @property
-    def longest(self) -> int | None:
-        return self.inner.longest
-
-    def default_scale(self, width: int) -> float:
-        return self.inner.default_scale(width)
-
-    def check(self, query: Array, key: Array) -> None:
-        self.inner.check(query, key)
-
-    def project_query(self, query: Array) -> Array:
-        return self.inner.project_query(query)
-
-    def query_vjp(self, query: Array, d_projected: Array) -> Array:
-        return self.inner.query_vjp(query, d_projected)
-
-    def query_gradients(self, query: Array, d_projected: Array) -> ByName:
-        return self.inner.query_gradients(query, d_projected)
-
-    def project_key(self, key: Array) -> Array:
-        return self.inner.project_key(key)
-
-    def key_vjp(self, key: Array, d_projected: Array) -> Array:
-        return self.inner.key_vjp(key, d_projected)
-
-    def key_gradients(self, key: Array, d_projected: Array) -> ByName:
-        return self.inner.key_gradients(key, d_projected)
-
-    def location(self, keys: int) -> Array | None:
-        return self.inner.location(keys)
