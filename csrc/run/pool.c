@@ -150,6 +150,9 @@ static void start_workers(int wanted) {
         pthread_t thread;
         void *seen = (void *)(uintptr_t)atomic_load(&pool.generation);
         if (pthread_create(&thread, &attributes, worker_main, seen)) break; /* fewer threads, same results */
+#if defined(__linux__)
+        pthread_setname_np(thread, "fastattn"); /* who it is, in the lists of profilers */
+#endif
         pool.thread[pool.workers++] = thread;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -1,7 +1,9 @@
 """Threads of the caller: two in kernels at once, and a fork while one is inside."""
 
 import json
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,17 @@ def test_callers_at_once_get_the_right_bits(pool):
         caller.join(60)
         assert not caller.is_alive(), "a caller hangs"
     assert not wrong
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have a name on Linux alone")
+@pytest.mark.skipif(fastattn.show_config(as_dict=True)["backend"] != "c", reason="Numba has threads of its own")
+def test_threads_say_whose_they_are():
+    fastattn.set_num_threads(2)
+    p = problem("scaled_dot")
+    run_all(*p.arrays, p.d_context, "scaled_dot")
+    threads = Path("/proc/self/task").iterdir()
+    names = [thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in threads]
+    assert "fastattn" in names
 
 
 def test_changing_the_number_of_threads_while_a_kernel_runs_is_harmless():

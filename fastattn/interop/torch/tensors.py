@@ -1,9 +1,8 @@
 """Tensors to arrays and back, without a copy; and threads."""
 
 import ctypes
-import re
+import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,14 +131,11 @@ def share_threads() -> None:
     PyTorch's threads stay awake for milliseconds after an operator. Threads of our own would get half a processor then.
     """
     try:
-        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-        own = re.escape(str(Path(torch.__file__).parent))
-        found = re.search(rf"\s({own}[^/]*/.*lib[gi]omp\S*\.so\S*)$", mapped, re.MULTILINE)
-        if found is not None:
-            parallel = ctypes.CDLL(found.group(1)).GOMP_parallel  # of a library that PyTorch keeps loaded
-            core.use_team(ctypes.cast(parallel, ctypes.c_void_p).value or 0)
-    except (OSError, AttributeError):  # no such folder, library or function
+        operators = ctypes.CDLL("libtorch_cpu.so", os.RTLD_NOLOAD | os.RTLD_NOW)  # that which is loaded, wherever it is
+        parallel = operators.GOMP_parallel  # its own, or of the library that it is linked with
+    except (OSError, AttributeError):  # no such library, no such function or, beside Linux, no such flag
         return
+    core.use_team(ctypes.cast(parallel, ctypes.c_void_p).value or 0)
 
 
 def is_watched(tensors: Iterable[torch.Tensor | None]) -> bool:
