@@ -111,6 +111,70 @@ def test_gradients_do_not_depend_on_the_size_of_values(dtype, name):
         assert np.isfinite(one).all()
 
 
+@fastattn.score_mod
+def distance(score, b, h, i, j, slope):
+    return score - slope[0] * abs(i - j)
+
+
+@fastattn.pairwise_score
+def laplace(q, k, slope):
+    return -slope * abs(q - k)
+
+
+PASSES = ["plain", "bias", "function", "trained", "pairwise", "additive", "masks", "dropout"]
+
+
+@TYPES
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("size", [0.4, 0.6, 0.8])
+def test_gradients_do_not_depend_on_the_size_of_what_comes_back(dtype, name, size):
+    """Nor do sums for arrays that many pairs share: what overflows in one pass is not theirs."""
+    rng = np.random.default_rng(0)
+    q, k, v, d = (rng.standard_normal((2, n, 6)).astype(dtype) for n in (20, 90, 90, 20))
+    slope = np.array([0.1], dtype)
+    given = {
+        **{name: dict(options(dtype, 6))[name] for name in ("additive", "dropout")},
+        "masks": {"mask": rng.random((20, 90)) < 0.7},
+        "plain": {},
+        "bias": {"bias": rng.standard_normal((20, 90)).astype(dtype)},
+        "function": {"score_mod": lambda score, b, h, i, j: score - 0.1 * abs(i - j)},
+        "trained": {"score_mod": distance(slope=slope)},
+        "pairwise": {"score": laplace(slope=np.linspace(0.1, 1, 6).astype(dtype))},
+    }[name]
+    backward = fastattn.attention_vjp(q, k, v, **given)[1]
+    power = int(size * np.finfo(dtype).maxexp)
+    expected, found = backward(d), backward(np.ldexp(d, power))
+    pairs = list(zip(found[:4], expected[:4]))[: 3 + (name == "bias")]
+    pairs += [(found.score[parameter], expected.score[parameter]) for parameter in expected.score]
+    assert len(pairs) == 3 + (name in {"bias", "trained", "pairwise", "additive"})
+    assert all(same_bits(np.ldexp(one, -power), other) for one, other in pairs)
+
+
+@TYPES
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_far_keys_whose_weights_are_near_the_smallest(dtype, masked):
+    """They are those of numbers without such an end, to the type's precision, with a masked NaN beside them or not."""
+    rng, info = np.random.default_rng(0), np.finfo(dtype)
+    q, k, v, d = (rng.standard_normal((n, 6)).astype(dtype) for n in (60, 200, 200, 60))
+    d *= dtype(2.0**-9)
+    fall = dtype(np.log(2) * -info.minexp / 150)  # weights of 150 keys are normal numbers
+    bias = -fall * np.abs(np.subtract.outer(np.arange(60), np.arange(200))).astype(dtype)
+    mask = np.ones((60, 200), bool)
+    mask[:, 3] = False
+    if masked:
+        k[3] = v[3] = np.nan
+    found = fastattn.attention_vjp(0.1 * q, k, v, bias=bias, mask=mask)[1](d)
+    q, k, v, d, bias = (x.astype(np.longdouble) for x in (q * dtype(0.1), k, v, d, bias))
+    k[3] = v[3] = 0
+    p = softmax(np.where(mask, q @ k.T / np.sqrt(np.longdouble(6)) + bias, -np.inf))
+    p[p < 2 * info.tiny] = 0
+    expected = p.T @ d
+    unit = p.T @ np.abs(d)
+    kept = (unit > 16 * info.tiny).all(-1) & (np.arange(200) != 3)
+    assert kept.sum() > 190 and unit[kept].min() < 2.0**64 * info.tiny
+    assert (np.abs(found.value - expected)[kept] <= 500 * info.eps * unit[kept]).all()
+
+
 def test_what_is_masked_and_what_is_infinite_is_left_alone():
     """A second pass with less of everything changes no element that was finite, nor reads what is masked."""
     q, k, v, d = problem(np.float32, "v", 7, 9)
