@@ -381,6 +381,7 @@ typedef struct fa_tiled {
 enum fa_narrow_type { FA_BFLOAT16 = 0, FA_INT8 = 1 };
 typedef struct fa_narrow {
     int32_t type, relu;
+    int32_t halves; /* x and y are bits of bfloat16 */
     const element *x;
     int64_t x_row;
     const char *w;

@@ -132,7 +132,8 @@ class PackedWeights:
         array, shape (..., N)
         """
         exactly = None if self.storage == "int8" else self._multiply_exactly
-        return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu, exactly)
+        halves = self._narrow is not None
+        return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu, exactly, halves)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:
         """Return ``dy @ w.T`` for dy of shape (..., N): the gradient of x for ``y = x @ w``.
@@ -420,16 +421,21 @@ def _product(
     bias: Array | None = None,
     relu: bool = False,
     exactly: Multiply | None = None,
+    halves: bool = False,
 ) -> Array:
-    """Return the product; float16, of 11 bits, is multiplied by `exactly` if that is given."""
+    """Return the product; float16, of 11 bits, is multiplied by `exactly` if that is given.
+
+    halves: whether `multiply` takes bfloat16 as its bits, uint16.
+    """
     given, source = x, as_array("x", x)
     half = source.dtype if is_half(source.dtype) and dtype.char == "f" else None
     if source.dtype.char == "e" and exactly is not None:
         multiply = exactly
-    x = float_array("x", source if half is None else widened(source))
+    bits = halves and half is not None and half.name == "bfloat16"
+    x = source.view(np.uint16) if bits else float_array("x", source if half is None else widened(source))
     if x.ndim < 1 or x.shape[-1] != shape[0]:
         raise ShapeError(describe("x", f"last size {shape[0]}", f"shape {x.shape}", f"the matrix is {shape}."))
-    if x.dtype.char != dtype.char:
+    if not bits and x.dtype.char != dtype.char:
         raise DTypeError(describe("x", f"dtype {dtype}, that of the matrix", x.dtype, cast("x", x, dtype)))
     if bias is not None:
         if type(bias) is not np.ndarray:
@@ -443,13 +449,14 @@ def _product(
         relu = check_flag("relu", relu)
     wanted = (*x.shape[:-1], shape[1])
     into = None if out is None else output_array("out", out, wanted, half or dtype, (source, bias), contiguous=True)
-    y = core.empty(wanted, dtype) if into is None or half is not None else into
+    made = np.dtype(np.uint16) if bits else dtype
+    y = core.empty(wanted, made) if into is None or (half is not None and not bits) else into.view(made)
     rows = math.prod(x.shape[:-1])
     flat_x, flat_y = core.unit(x.reshape(rows, shape[0])), y.reshape(rows, shape[1])
     multiply(transposed, flat_x, flat_y, bias, relu)
     if half is not None:
-        y = rounded_to(y, half)
-        if into is not None:
+        y = y.view(half) if bits else rounded_to(y, half)
+        if into is not None and not bits:
             into[...] = y
     if out is not None:
         return out

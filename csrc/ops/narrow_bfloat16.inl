@@ -70,11 +70,7 @@ FA_INLINE void bfloat16_rows(const int rows, const fa_narrow *a, const char *w, 
     for (int64_t k = 0; k < a->K; k += 32, w += NARROW_BLOCK) {
         _Alignas(64) float x[MR][32];
         for (int i = 0; i < rows; i++)
-            for (int j = 0; j < 32; j += VL) {
-                const int64_t n = a->K - k - j;
-                const element *from = a->x + (r + i) * a->x_row + k + j;
-                vstore(x[i] + j, n > 0 ? bfloat16_rounded(eload_n(from, n)) : vset1(0));
-            }
+            for (int j = 0; j < 32; j += VL) vstore(x[i] + j, bfloat16_rounded(narrow_load(a, r + i, k + j)));
         for (int64_t c = 0; c < PW; c += vectors * VL) bfloat16_block(rows, vectors, (const float(*)[32])x, w, c, sums);
     }
 }

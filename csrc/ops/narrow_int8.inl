@@ -25,11 +25,10 @@ typedef float int8_scales __attribute__((vector_size(FA_VBYTES / 2)));
 /* Row r's t, and what p is made with: x * lift * factor. A row of tiny numbers is lifted first, exactly, since 127 over
  * its largest would be too large. Returns whether all of the row is finite. */
 FA_INLINE int int8_scale(const fa_narrow *a, int64_t r, real *lift, real *factor) {
-    const element *x = a->x + r * a->x_row;
     ivec bits = (ivec)vset1(0);
     ireal most = 0;
     real largest;
-    for (int64_t k = 0; k < a->K; k += VL) bits = vmax_bits(bits, eload_n(x + k, a->K - k));
+    for (int64_t k = 0; k < a->K; k += VL) bits = vmax_bits(bits, narrow_load(a, r, k));
     for (int i = 0; i < VL; i++) most = bits[i] > most ? bits[i] : most;
     memcpy(&largest, &most, sizeof largest);
     const int finite = most < 0x7f800000;
@@ -50,7 +49,6 @@ FA_FUNC int64_t int8_pairs_bytes(int64_t rows, int64_t K) { return fa_size_mul(r
 
 FA_FUNC void int8_make_pairs(const fa_narrow *a, int64_t r) {
     int16_t *to = (int16_t *)(a->made + r * int8_row_pairs(a->K));
-    const element *x = a->x + r * a->x_row;
     const int64_t padded = narrow_blocks(FA_INT8, a->K) * 64;
     real lift, factor;
     if (!int8_scale(a, r, &lift, &factor)) {
@@ -59,8 +57,7 @@ FA_FUNC void int8_make_pairs(const fa_narrow *a, int64_t r) {
         return;
     }
     for (int64_t k = 0; k < padded; k += VL) {
-        const int64_t n = a->K - k;
-        const ivec p = n > 0 ? int8_of(eload_n(x + k, n), lift, factor) : (ivec)vset1(0);
+        const ivec p = int8_of(narrow_load(a, r, k), lift, factor);
         for (int i = 0; i < VL; i++) to[k + (i & ~3) + ((i & 1) << 1 | (i >> 1 & 1))] = (int16_t)p[i];
     }
 }
@@ -113,13 +110,12 @@ FA_INLINE void int8_finish(const fa_narrow *a, int64_t row, int64_t column, cons
 
 /* A row with an infinity or a NaN, the columns of a panel. */
 FA_FUNC void int8_odd_row(const fa_narrow *a, int64_t panel, int64_t row) {
-    const element *x = a->x + row * a->x_row;
     const int8_t *w = (const int8_t *)narrow_panel(a, panel);
     double sums[PW] = {0};
     for (int64_t k = 0; k < a->K; k++) {
         const int8_t *from = w + k / 64 * NARROW_BLOCK + k % 64 / 4 * 64 + k % 4;
         for (int c = 0; c < PW; c++)
-            sums[c] += (double)to_real(x[k]) *
+            sums[c] += (double)narrow_number(a, row, k) *
                        ((double)from[c / 16 * NARROW_TILE + c % 16 * 4] * (double)a->scales[panel * PW + c]);
     }
     for (int c = 0; c < narrow_columns(a, panel); c += VL) {

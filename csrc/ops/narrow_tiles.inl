@@ -27,6 +27,8 @@ typedef int8_t tile_bytes __attribute__((vector_size(FA_VBYTES / 4)));
 
 /* Bit 30 of this sum says that a number's exponent is 55 to 182. */
 #define NARROW_SUM(bits) ((bits) + (73u << 23))
+#define NARROW_SMALL 0x1b80u /* 2^-72 and 2^56, as bfloat16 */
+#define NARROW_LARGE 0x5b80u
 
 FA_FUNC int64_t narrow_tiles_rows_bytes(int32_t type, int64_t rows, int64_t K) {
     return fa_size_mul(fa_size_mul((rows + 15) / 16, narrow_blocks(type, K)), NARROW_TILE);
@@ -34,7 +36,6 @@ FA_FUNC int64_t narrow_tiles_rows_bytes(int32_t type, int64_t rows, int64_t K) {
 
 /* A row of the tiles at `to`, of bfloat16. */
 FA_INLINE void make_bfloat16(const fa_narrow *a, int64_t r, char *to) {
-    const element *x = a->x + r * a->x_row;
     uvec in = (uvec){0} + (1u << 30);
     for (int64_t k = 0; k < a->K; k += 32, to += NARROW_TILE)
 #pragma GCC unroll 4
@@ -42,8 +43,7 @@ FA_INLINE void make_bfloat16(const fa_narrow *a, int64_t r, char *to) {
             uvec bits[2];
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
-                const int64_t n = a->K - k - h * 16 - i;
-                const vec given = n > 0 ? eload_n(x + k + h * 16 + i, n) : vset1(0);
+                const vec given = narrow_load(a, r, k + h * 16 + i);
                 in &= NARROW_SUM((uvec)given) | (uvec)(((uvec)given & 0x7fffffffu) == 0);
                 /* As bfloat16_rounded does with a row that is used. */
                 bits[h] = (uvec)given + 0x7fffu + ((uvec)given >> 16 & 1);
@@ -56,15 +56,26 @@ FA_INLINE void make_bfloat16(const fa_narrow *a, int64_t r, char *to) {
     a->odd_rows[r] = (uint8_t)!all;
 }
 
+/* The same of a row of bfloat16, as it is. */
+FA_INLINE void make_halves(const fa_narrow *a, int64_t r, char *to) {
+    uvec found = {0};
+    for (int64_t k = 0; k < a->K; k += 32, to += NARROW_TILE)
+#pragma GCC unroll 4
+        for (int i = 0; i < 16; i += VL) {
+            const uvec pair = narrow_bits(a, r, k + i) | narrow_bits(a, r, k + 16 + i) << 16;
+            found = half_beyond(found, pair, NARROW_SMALL, NARROW_LARGE);
+            memcpy(to + i * 4, &pair, sizeof pair);
+        }
+    a->odd_rows[r] = (uint8_t)half_any(found);
+}
+
 FA_INLINE void make_int8(const fa_narrow *a, int64_t r, char *to) {
-    const element *x = a->x + r * a->x_row;
     real lift, factor;
     a->odd_rows[r] = (uint8_t)!int8_scale(a, r, &lift, &factor);
     for (int64_t k = 0; k < a->K; k += 64, to += NARROW_TILE)
 #pragma GCC unroll 16
         for (int i = 0; i < 64; i += VL) {
-            const int64_t n = a->K - k - i;
-            const ivec p = n > 0 && !a->odd_rows[r] ? int8_of(eload_n(x + k + i, n), lift, factor) : (ivec)vset1(0);
+            const ivec p = a->odd_rows[r] ? (ivec)vset1(0) : int8_of(narrow_load(a, r, k + i), lift, factor);
             const tile_bytes bytes = __builtin_convertvector(p, tile_bytes);
             memcpy(to + i, &bytes, sizeof bytes);
         }
@@ -78,21 +89,26 @@ FA_FUNC void narrow_tiles_make(const fa_narrow *a, int64_t tile0, int64_t tile1)
             for (int64_t b = 0; b < blocks; b++) memset(to + b * NARROW_TILE, 0, 64);
         else if (a->type == FA_INT8)
             make_int8(a, r, to);
+        else if (a->halves)
+            make_halves(a, r, to);
         else
             make_bfloat16(a, r, to);
     }
 }
 
 /* Two tiles of rows by two of columns, or one of `rows` rows by four: registers 0 to 3. `a_tile` bytes from one tile of
- * rows to the next; sums of a row are 32 or 64 columns. */
+ * rows to the next; sums of a row are 32 or 64 columns. Four lines of the cache for each block are asked for from `next`
+ * on: all of the next panel while 256 rows pass. */
 #define NARROW_FOUR(PRODUCT)                                                                                           \
-    FA_INLINE void four_##PRODUCT(int64_t blocks, const char *a, int64_t a_tile, const char *b, void *sums) {          \
+    FA_INLINE void four_##PRODUCT(int64_t blocks, const char *a, int64_t a_tile, const char *b, void *sums,            \
+                                  const char *next) {                                                                  \
         TILES(16);                                                                                                     \
         TILE_ZERO(0);                                                                                                  \
         TILE_ZERO(1);                                                                                                  \
         TILE_ZERO(2);                                                                                                  \
         TILE_ZERO(3);                                                                                                  \
         for (int64_t i = 0; i < blocks; i++, a += NARROW_TILE, b += NARROW_BLOCK) {                                    \
+            for (int line = 0; line < 4; line++, next += 64) __builtin_prefetch(next, 0, 2);                           \
             TILE_LOAD(4, a, 64);                                                                                       \
             TILE_LOAD(6, b, 64);                                                                                       \
             TILE_LOAD(7, b + NARROW_TILE, 64);                                                                         \
@@ -178,10 +194,12 @@ FA_FUNC void narrow_tiles_multiply(const fa_narrow *a, int64_t panel, int64_t fi
         }
         for (int64_t c = 0; c < n; c += 32) {
             const char *columns = w + c / 16 * NARROW_TILE;
+            const int64_t part = (r - first) / 16 + c / 32; /* of the next panel's 16 */
+            const char *next = part < 16 ? w + blocks * (NARROW_BLOCK + part * NARROW_BLOCK / 16) : columns;
             if (a->type == FA_INT8)
-                four_TILE_INT8(blocks, in, a_tile, columns, sums);
+                four_TILE_INT8(blocks, in, a_tile, columns, sums, next);
             else
-                four_TILE_BFLOAT16(blocks, in, a_tile, columns, sums);
+                four_TILE_BFLOAT16(blocks, in, a_tile, columns, sums, next);
             tile_finish(a, r, rows, panel * PW + c, n - c < 32 ? n - c : 32, sums, 32);
         }
     }

@@ -135,7 +135,7 @@ int fa_gemm(const fa_kernels *k, const void *x, int64_t x_row, const void *packe
 
 /* A product with narrow weights: blocks of rows, which are made ready once, by all threads, and stay in L2 while all
  * panels pass. */
-#define NARROW_ROWS 512
+#define NARROW_ROWS 256
 #define NARROW_BYTES (1 << 20)
 
 typedef struct {
@@ -168,9 +168,10 @@ int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads) {
     if (!a.call.made) return FA_NO_MEMORY;
     a.call.row_scales = (double *)(a.call.made + made);
     a.call.odd_rows = (uint8_t *)a.call.made + made + scales;
+    const int64_t bytes = call->halves ? 2 : k->element_bytes;
     for (int64_t row = 0; row < M; row += block) {
-        a.call.x = (const char *)call->x + row * call->x_row * k->element_bytes;
-        a.call.y = (char *)call->y + row * call->N * k->element_bytes;
+        a.call.x = (const char *)call->x + row * call->x_row * bytes;
+        a.call.y = (char *)call->y + row * call->N * bytes;
         a.call.rows = least(block, M - row);
         a.share = ceil_div(ceil_div(a.call.rows, a.shares), 32) * 32;
         memset(a.call.odd_rows, 0, (size_t)a.call.rows);

@@ -120,14 +120,17 @@ def gemm(cnp.ndarray x, packed, cnp.ndarray y, bias=None, bint relu=False, parts
 def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, plain=None, bias=None, bint relu=False):
     """y (M, N), contiguous, = x (M, K) times a packed (K, N) of a narrow type, plus bias (N,), then relu if wanted.
 
+    x and y are float32, or both uint16, the bits of bfloat16 numbers.
     Of int8 scales, of bfloat16 plain, a number for each column of whole panels of 64 (csrc/kernels.h).
     """
     cdef fa_narrow call
     cdef fa_sizes a, c
     memset(&call, 0, sizeof(fa_narrow))
     call.type = FA_BFLOAT16 if scales is None else FA_INT8
-    call.x = tensor(x, "x", cnp.NPY_FLOAT32, 2, 2, &a)
-    call.y = tensor(y, "y", cnp.NPY_FLOAT32, 2, 2, &c, FA_WRITE | FA_FLAT)
+    call.halves = cnp.PyArray_TYPE(x) == cnp.NPY_UINT16
+    cdef int kind = cnp.NPY_UINT16 if call.halves else cnp.NPY_FLOAT32
+    call.x = tensor(x, "x", kind, 2, 2, &a)
+    call.y = tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
     same("y", "rows", c.T, a.T)
     between("x", "columns", a.D, 0, FA_WIDEST if scales is None else 1 << 17)  # sums of int8 products fit 32 bits
     call.w = <const char *>flat(packed, "packed", cnp.NPY_UINT8, fa_narrow_bytes(call.type, a.D, c.D))

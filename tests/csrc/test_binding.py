@@ -291,6 +291,12 @@ CALLS = {
                  "plain": ones(128, dtype=np.uint8), "bias": ones(65)},
         "y",
     ),
+    "gemm_narrow.halves": (
+        lambda: core.gemm_narrow,
+        lambda: {"x": ones(TK, 33, dtype=np.uint16), "packed": ones(2 * 2 * 4096, dtype=np.uint8),
+                 "y": ones(TK, 65, dtype=np.uint16), "plain": ones(128, dtype=np.uint8), "bias": ones(65)},
+        "y",
+    ),
     "gemm_narrow.int8": (
         lambda: core.gemm_narrow,
         lambda: {"x": ones(TK, 65), "packed": ones(2 * 2 * 4096, dtype=np.uint8), "y": ones(TK, 65),

@@ -133,6 +133,25 @@ def test_numbers_of_all_kinds_reach_their_rows_and_no_others(dtype, value):
 
 
 @types
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 5, 7), (70, 33, 64), (9, 0, 3), (40, 600, 65), (33, 96, 40), (7, 17, 8)])
+def test_rows_of_bfloat16_are_those_of_float32_rounded_once(dtype, m, k, n):
+    half = pytest.importorskip("ml_dtypes").bfloat16
+    packed, bias = linear.PackedWeights(draw(1, k, n), dtype=dtype), draw(3, n)
+    x = draw(2, m, k).astype(half)
+    if m > 9:  # rows for vectors, one that overflows, and numbers that are none
+        x[2], x[3], x[4, 0], x[5, -1], x[-1, 3] = np.ldexp(draw(4, k), -135), 2.0**127, np.nan, -np.inf, np.inf
+    for options in ({}, {"bias": bias}, {"bias": bias, "relu": True}):
+        with np.errstate(over="ignore"):
+            expected = packed.matmul(x.astype(np.float32), **options).astype(half)
+        assert same_bits(packed.matmul(x, **options), expected)
+        out = np.empty_like(expected)
+        assert packed.matmul(x, out, **options) is out and same_bits(out, expected)
+        beside = np.zeros((m, k + 3), half)
+        beside[:, 1:-2] = x
+        assert same_bits(packed.matmul(beside[:, 1:-2], **options), expected)
+
+
+@types
 def test_rows_and_columns_of_zeros_and_of_tiny_numbers(dtype):
     x, w = draw(1, 40, 70), draw(2, 70, 65)
     x[4], w[:, 7] = 0, 0
