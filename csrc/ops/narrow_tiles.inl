@@ -97,8 +97,8 @@ FA_FUNC void narrow_tiles_make(const fa_narrow *a, int64_t tile0, int64_t tile1)
 }
 
 /* Two tiles of rows by two of columns, or one of `rows` rows by four: registers 0 to 3. `a_tile` bytes from one tile of
- * rows to the next; sums of a row are 32 or 64 columns. For each block four lines of the cache are asked for, from `next`
- * on: all of the next panel while 256 rows pass. */
+ * rows to the next; sums of a row are 32 or 64 columns. For each block four lines of the cache are asked for: all of
+ * the next panel, from `next` on, while 256 rows pass. */
 #define NARROW_FOUR(PRODUCT)                                                                                           \
     FA_INLINE void four_##PRODUCT(int64_t blocks, const char *a, int64_t a_tile, const char *b, void *sums,            \
                                   const char *next) {                                                                  \
