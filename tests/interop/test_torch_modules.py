@@ -301,6 +301,15 @@ def test_a_variant_follows_its_parameters():
         found.backward()
 
 
+def test_other_tensors_in_the_place_of_parameters_are_looked_at():
+    module, x = ours.variant("general", query_width=64, memory_width=64).eval(), torch.randn(1, 5, 64)
+    for weights in torch.randn(20, 64, 64):
+        w = weights.clone()  # which often lies where the one before was
+        expected = ours.attention(x, x, x, score={"name": "general", "w": w})
+        assert torch.equal(torch.func.functional_call(module, {"w": w}, (x, x)), expected)
+        del w
+
+
 OURS = {"_AttentionBackward", "_PlainBackward"}
 
 
