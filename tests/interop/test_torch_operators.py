@@ -11,6 +11,7 @@ from fastattn import errors, normalizers  # noqa: E402
 from fastattn.interop import torch as ours  # noqa: E402
 from fastattn.interop.torch import mechanisms, operators, projections  # noqa: E402
 from fastattn.interop.torch.problem import Made, Problem  # noqa: E402
+from fastattn.positions import Alibi  # noqa: E402
 
 
 def draw(*shape, seed=0, grad=True):
@@ -31,6 +32,7 @@ PROBLEMS = {
         [],
     ),
     "additive": (Problem(score=ADDITIVE), (None,) * 4, [draw(8)]),
+    "relative": (Problem(relative=True, scale=0.3), (draw(4, 11), None, None, None), []),
     "sparse": (Problem(normalizer=Made("sparsemax"), return_weights=True), (None, MASK, None, None), []),
 }
 
@@ -80,6 +82,19 @@ def trained(model, call, x):
     loss = call(x)
     loss.backward()
     return loss.detach(), [one.grad.clone() for one in model.parameters()]
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_a_compiled_relative_bias_is_trained(dynamic):
+    table, fixed = draw(4, 11, seed=4), Alibi(4, dtype="float64").bias(0, 5, 7)
+
+    def attend(table):
+        return ours.attention(Q, K, V, bias=ours.RelativeBias(table * 2)) + ours.attention(Q, K, V, bias=fixed)
+
+    torch._dynamo.reset()
+    found, expected = torch.compile(attend, fullgraph=True, dynamic=dynamic, backend="aot_eager")(table), attend(table)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(one.square().sum(), table)[0] for one in (found, expected)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # PyTorch's own
@@ -291,7 +306,7 @@ BIAS = draw(5, 7, seed=8)
 
 
 @pytest.mark.parametrize("axes", [2, 3, 4])
-@pytest.mark.parametrize("option", ["none", "bias", "mask of entries", "score"])
+@pytest.mark.parametrize("option", ["none", "bias", "mask of entries", "score", "relative"])
 def test_vmap_is_one_call_after_another(axes, option):
     lead = (2, 2)[: axes - 2]
     q, k, v = draw(3, *lead, 5, 8), draw(3, *lead, 7, 8, seed=1), draw(*lead, 7, 6, seed=2)
@@ -301,6 +316,7 @@ def test_vmap_is_one_call_after_another(axes, option):
     def attend(q, k, mask, w, bias):
         given = {
             "none": {}, "bias": {"bias": bias}, "mask of entries": {"mask": mask},
+            "relative": {"bias": ours.RelativeBias(w.flatten()[:11])},
             "score": {"score": {"name": "general", "w": w}},
         }[option]  # fmt: skip
         found = ours.attention(q, k, v, return_weights=True, **given)
@@ -310,7 +326,7 @@ def test_vmap_is_one_call_after_another(axes, option):
     alone = [[*(one[i] for one in every[:4]), BIAS] for i in range(3)]
     found = torch.func.vmap(attend, dims)(*every)
     torch.testing.assert_close(found, torch.stack([attend(*one) for one in alone]))
-    argnums = (0, 1, *{"score": [3], "bias": [4]}.get(option, []))
+    argnums = (0, 1, *{"score": [3], "relative": [3], "bias": [4]}.get(option, []))
     found = torch.func.vmap(torch.func.grad(attend, argnums), dims)(*every)
     each = [torch.func.grad(attend, argnums)(*one) for one in alone]
     for one, parts in zip(found, zip(*each), strict=True):

@@ -73,11 +73,11 @@ def decode(text: str) -> Problem:
 
 
 def _problem(score: Any, normalizer: Any, causal: Any, window: Any, *rest: Any) -> Problem:
-    *numbers, modifier, places = rest
+    *numbers, modifier, places, relative = rest
     score, normalizer, modifier, places = (
         one and Made(one[0], tuple(one[1]), tuple(map(tuple, one[2]))) for one in (score, normalizer, modifier, places)
     )
-    return Problem._make((score, normalizer, causal, window and tuple(window), *numbers, modifier, places))
+    return Problem._make((score, normalizer, causal, window and tuple(window), *numbers, modifier, places, relative))
 
 
 def marked(found: Outputs, like: Tensor) -> tuple[Tensor, ...]:
@@ -252,7 +252,7 @@ def one_by_one(
 
 @_forward.register_vmap
 def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
-    if any(dim is not None for dim in in_dims[7]):
+    if any(dim is not None for dim in in_dims[7]) or decode(inputs[-1]).relative:
         made, dims = one_by_one(_forward, info.batch_size, in_dims, inputs)
     else:
         fold = _Fold(info.batch_size, inputs[0], in_dims[0])
@@ -262,7 +262,7 @@ def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
 
 @_backward.register_vmap
 def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
-    if inputs[7] or inputs[-2]:
+    if inputs[7] or inputs[-2] or decode(inputs[-1]).relative:
         return one_by_one(_backward, info.batch_size, in_dims, inputs)
     fold = _Fold(info.batch_size, inputs[0], in_dims[0])
     saved = [fold.whole(one, dim) for one, dim in zip(inputs[8], in_dims[8])]

@@ -98,10 +98,10 @@ def wide(one: torch.Tensor) -> torch.Tensor:
 
 
 def check_types(given: Any) -> None:
-    """Raise if operands of half precision are of several types."""
+    """Raise if operands of half precision are of several types, but for a bias of float32."""
     dtype = given.query.dtype
     for name, one in zip(given._fields, given[:4]):
-        if one is not None and one.dtype != dtype:
+        if one is not None and one.dtype != dtype and not (name == "bias" and one.dtype is torch.float32):
             hint = f"pass tensor.to({dtype}), or query.float()."
             raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
 
