@@ -155,6 +155,20 @@ def test_numbers_of_a_compiled_call_may_change(dynamic):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_types_are_compiled(autocast):
+    x = Q.detach().float() if autocast else Q.detach().bfloat16()
+
+    def attend(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            return ours.scaled_dot_product_attention(x, x, x) + ours.attention(x, x, x, causal=True)
+
+    torch._dynamo.reset()
+    found, expected = torch.compile(attend, fullgraph=True, backend="aot_eager")(x), attend(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.03)  # which a matrix unit may have computed
+
+
 SLOPES = draw(4)
 
 

@@ -14,7 +14,7 @@ from fastattn.attention.functions import as_mask, as_modifier, is_function
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.interop.torch.eager import attend, plain
 from fastattn.interop.torch.problem import Made, Operands, Problem
-from fastattn.interop.torch.tensors import check_tensors, wide
+from fastattn.interop.torch.tensors import autocasting, check_tensors, wide
 from fastattn.jit import Function
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
@@ -47,6 +47,7 @@ class RelativeBias(NamedTuple):
     values: Tensor
 
 
+@autocasting
 def attention(
     query: Tensor,
     key: Tensor,
@@ -181,6 +182,8 @@ def scaled_dot_product_attention(
     Nothing of size (Tq, Tk) is made, forward or backward, with a mask, with dropout, with a trained bias, and where
     value is wider than key. A row that may attend to nothing is 0, and what is masked is not read.
     """
+    if torch.is_autocast_enabled("cpu"):
+        return _under_autocast(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if attn_mask is None and not dropout_p and scale is None:
         context = plain(query, key, value, is_causal)
         if context is not None:
@@ -195,6 +198,9 @@ def scaled_dot_product_attention(
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())
     return attend(problem, given)[0]
+
+
+_under_autocast = autocasting(scaled_dot_product_attention)  # which costs the smallest calls more than this
 
 
 def _function(argument: str, kind: str, given: Any, convert: Callable[[Any], Any]) -> tuple[Made, tuple[Tensor, ...]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.interop.torch import mechanisms
-from fastattn.interop.torch.tensors import array, check_tensors, is_watched, narrowed, once, wide
+from fastattn.interop.torch.tensors import array, autocasting, check_tensors, is_watched, narrowed, once, wide
 from fastattn.precision import captured
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
@@ -88,6 +88,7 @@ class VariantModule(nn.Module):
                 place = getattr(place, part)
             place.register_parameter(last, nn.Parameter(torch.from_numpy(parameter.value.copy())))
 
+    @autocasting
     def forward(
         self,
         queries: Tensor,
