@@ -176,6 +176,43 @@ def test_the_bits_are_those_of_arrays(name):
         assert one.numpy().tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(11,), (2, 11)], ids=str)
+def test_a_relative_bias_is_that_of_arrays_and_trained(shape, dtype):
+    inputs = [draw(2, 2, n, 8, dtype=dtype, seed=n) for n in (5, 7, 7)] + [draw(*shape, dtype=dtype)]
+    *arrays, values = (one.detach().numpy() for one in inputs)
+    context, backward = fastattn.attention_vjp(*arrays, bias=fastattn.positions.RelativeBias(values), window=(3, 2))
+    found = ours.attention(*inputs[:3], bias=ours.RelativeBias(inputs[3]), window=(3, 2))
+    assert found.detach().numpy().tobytes() == context.tobytes()
+    d = np.cos(context)
+    made = torch.autograd.grad(found, inputs, torch.from_numpy(d))
+    for one, other in zip(made, backward(d)[:4], strict=True):
+        assert one.numpy().tobytes() == other.tobytes()
+    fixed = ours.attention(*inputs[:3], bias=fastattn.positions.RelativeBias(values), window=(3, 2))
+    assert torch.equal(fixed, found)
+    for one, other in zip(torch.autograd.grad(fixed, inputs[:3], torch.from_numpy(d)), made):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_bias_of_half_types_may_be_float32(half, relative):
+    query, values = draw(2, 2, 6, 16, dtype=torch.float32).detach().to(half), draw(2, 11, dtype=torch.float32)
+    bias = values.detach()[:, (torch.arange(6) - torch.arange(6)[:, None]) + 5].requires_grad_()
+    given = ours.RelativeBias(values) if relative else bias
+    found = ours.attention(*(query,) * 3, bias=given)
+    expected = ours.attention(*(query.float(),) * 3, bias=given)
+    torch.testing.assert_close(found, expected.to(half), rtol=0, atol=4 * torch.finfo(half).eps)
+    one, other = (torch.autograd.grad(x.float().square().sum(), values if relative else bias)[0]
+                  for x in (found, expected))  # fmt: skip
+    assert one.dtype == torch.float32
+    torch.testing.assert_close(one, other, rtol=0, atol=16 * torch.finfo(half).eps)
+    if relative:
+        narrow = values.detach().to(half).requires_grad_()
+        ours.attention(*(query,) * 3, bias=ours.RelativeBias(narrow)).sum().backward()
+        assert narrow.grad.dtype == half
+
+
 # Of query, key and value, and what is done to each.
 PLAIN = {
     "2-D": (((5, 8), (7, 8), (7, 6)), None),
@@ -372,6 +409,12 @@ WRONG = {
     ),
     "another device": (lambda: ours.attention(X, X.to("meta"), X), errors.UnsupportedError, "pass tensor.cpu()"),
     "sparse": (lambda: ours.attention(X.to_sparse(), X, X), errors.UnsupportedError, "pass tensor.to_dense()"),
+    "distances that are an array": (
+        lambda: ours.attention(X, X, X, bias=ours.RelativeBias(np.ones(7, np.float32))), errors.DTypeError, "as_tensor",
+    ),
+    "too few distances": (
+        lambda: ours.attention(X, X, X, bias=ours.RelativeBias(torch.ones(5))), errors.ShapeError, "-(Tq - 1) to Tk",
+    ),
     "integers": (lambda: ours.attention(X.long(), X, X), errors.DTypeError, "np.float32"),
     "a float mask": (lambda: ours.attention(X, X, X, mask=X), errors.DTypeError, "bias="),
     "a mask of integers": (

@@ -229,6 +229,51 @@ def test_modules_of_half_types_compute_in_float32_and_round_once(name, dtype):
     assert mixed.dtype == dtype and torch.equal(mixed, right.to(dtype))
 
 
+AUTOCAST = {
+    "scaled_dot_product_attention": (lambda x: nn.functional.scaled_dot_product_attention(x, x, x, BIAS),
+                                     lambda x: ours.scaled_dot_product_attention(x, x, x, BIAS)),
+    "multihead": (lambda x: THEIRS(x, x, x)[0], lambda x: HEADED(x, x, x)[0]),
+    "multihead, weights": (lambda x: THEIRS(x, x, x)[1], lambda x: HEADED(x, x, x)[1]),
+    "attention": (lambda x: nn.functional.scaled_dot_product_attention(x, x, x), lambda x: ours.attention(x, x, x)),
+    "flex": (lambda x: nn.functional.scaled_dot_product_attention(*(x[None],) * 3),
+             lambda x: ours.flex_attention(*(x[None],) * 3)),
+}  # fmt: skip
+BIAS = torch.linspace(-1, 1, 25).reshape(5, 5).requires_grad_()
+THEIRS = nn.MultiheadAttention(8, 2, batch_first=True)
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", AUTOCAST)
+def test_results_under_autocast_have_the_type_of_pytorchs(name, low):
+    theirs, call = AUTOCAST[name]
+    HEADED.load_state_dict(THEIRS.state_dict())
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        if dtype == torch.float64 and name != "attention":  # which PyTorch's refuse beside parameters of float32
+            continue
+        x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=low):
+            found, expected = call(x), theirs(x)
+            assert torch.is_autocast_enabled("cpu")
+        assert found.dtype == expected.dtype == (torch.float64 if dtype == torch.float64 else low)
+        torch.testing.assert_close(found, expected, rtol=0, atol=8 * torch.finfo(low).eps)
+        d, other = (torch.autograd.grad(one.double().square().sum(), x)[0] for one in (found, expected))
+        assert d.dtype == dtype
+        torch.testing.assert_close(d, other, rtol=0, atol=64 * torch.finfo(low).eps)
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_modules_compute_under_autocast_what_they_do_of_halves(name):
+    torch.manual_seed(0)
+    module, x = HALF[name](), torch.randn(2, 4, 8)
+    inputs = (x,) * (3 if isinstance(module, nn.MultiheadAttention) else 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = module(*inputs)
+        torch._dynamo.reset()
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")(*inputs)
+    for one, other in zip((found, compiled), (module(*(one.bfloat16() for one in inputs)),) * 2):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 FIRST = {case.record.name: case.options for case in reversed(variant_cases.CASES)}  # of each name
 VARIANTS = {
     **FIRST,
@@ -299,6 +344,15 @@ def test_a_variant_follows_its_parameters():
     optimizer.step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         found.backward()
+
+
+def test_other_tensors_in_the_place_of_parameters_are_looked_at():
+    module, x = ours.variant("general", query_width=64, memory_width=64).eval(), torch.randn(1, 5, 64)
+    for weights in torch.randn(20, 64, 64):
+        w = weights.clone()  # which often lies where the one before was
+        expected = ours.attention(x, x, x, score={"name": "general", "w": w})
+        assert torch.equal(torch.func.functional_call(module, {"w": w}, (x, x)), expected)
+        del w
 
 
 OURS = {"_AttentionBackward", "_PlainBackward"}

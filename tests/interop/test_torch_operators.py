@@ -1,12 +1,17 @@
 """What compilers, exporters and transformations of PyTorch make of attention."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from fastattn import errors, normalizers  # noqa: E402
 from fastattn.interop import torch as ours  # noqa: E402
-from fastattn.interop.torch import operators, projections  # noqa: E402
+from fastattn.interop.torch import mechanisms, operators, projections  # noqa: E402
 from fastattn.interop.torch.problem import Made, Problem  # noqa: E402
+from fastattn.positions import Alibi  # noqa: E402
 
 
 def draw(*shape, seed=0, grad=True):
@@ -27,6 +32,7 @@ PROBLEMS = {
         [],
     ),
     "additive": (Problem(score=ADDITIVE), (None,) * 4, [draw(8)]),
+    "relative": (Problem(relative=True, scale=0.3), (draw(4, 11), None, None, None), []),
     "sparse": (Problem(normalizer=Made("sparsemax"), return_weights=True), (None, MASK, None, None), []),
 }
 
@@ -76,6 +82,19 @@ def trained(model, call, x):
     loss = call(x)
     loss.backward()
     return loss.detach(), [one.grad.clone() for one in model.parameters()]
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_a_compiled_relative_bias_is_trained(dynamic):
+    table, fixed = draw(4, 11, seed=4), Alibi(4, dtype="float64").bias(0, 5, 7)
+
+    def attend(table):
+        return ours.attention(Q, K, V, bias=ours.RelativeBias(table * 2)) + ours.attention(Q, K, V, bias=fixed)
+
+    torch._dynamo.reset()
+    found, expected = torch.compile(attend, fullgraph=True, dynamic=dynamic, backend="aot_eager")(table), attend(table)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(one.square().sum(), table)[0] for one in (found, expected)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # PyTorch's own
@@ -136,32 +155,157 @@ def test_numbers_of_a_compiled_call_may_change(dynamic):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_types_are_compiled(autocast):
+    x = Q.detach().float() if autocast else Q.detach().bfloat16()
+
+    def attend(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            return ours.scaled_dot_product_attention(x, x, x) + ours.attention(x, x, x, causal=True)
+
+    torch._dynamo.reset()
+    found, expected = torch.compile(attend, fullgraph=True, backend="aot_eager")(x), attend(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.03)  # which a matrix unit may have computed
+
+
 SLOPES = draw(4)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # PyTorch's own
 @pytest.mark.parametrize("dynamic", [None, True])
-@pytest.mark.parametrize("name", ["flex", "variant"])
-def test_a_break_of_the_graph_is_one_and_no_error(name, dynamic):
-    torch.manual_seed(0)
-    if name == "flex":
-        call, x, given = ours.flex_attention, Q, (lambda score, b, h, i, j: score * SLOPES[h],)
-        leaves = (Q, SLOPES)
-    else:
-        call, x, given = ours.variant("bahdanau", query_width=8, memory_width=8, width=6), draw(2, 5, 8).float(), ()
-        leaves = tuple(call.parameters())
+def test_a_break_of_the_graph_is_one_and_no_error(dynamic):
+    def score_mod(score, b, h, i, j):
+        return score * SLOPES[h]
 
     def inside(x):
-        return call(x * 2, *(x,) * (2 if given else 1), *given) + 1
+        return ours.flex_attention(x * 2, x, x, score_mod) + 1
 
     torch._dynamo.reset()
-    alone = torch.compile(call, dynamic=dynamic, backend="aot_eager")
-    found = alone(x * 2, *(x,) * (2 if given else 1), *given) + 1, torch.compile(inside, backend="aot_eager")(x)
-    expected = inside(x)
+    alone = torch.compile(ours.flex_attention, dynamic=dynamic, backend="aot_eager")
+    found = alone(Q * 2, Q, Q, score_mod) + 1, torch.compile(inside, backend="aot_eager")(Q)
+    expected, leaves = inside(Q), (Q, SLOPES)
     for one in found:
         torch.testing.assert_close(one, expected)
         gradients = (torch.autograd.grad(loss.square().sum(), leaves, retain_graph=True) for loss in (one, expected))
         torch.testing.assert_close(*gradients)
+
+
+# Of widths 8 and 8.
+VARIANTS = {
+    "bahdanau": {"width": 6},
+    "general": {},
+    "dot of objects": {"normalizer": normalizers.create("entmax15")},
+    "multihead": {"heads": 2, "head_width": 3, "output_width": 5},
+    "causal_self_attention": {"heads": 2},
+    "additive_multihead": {"heads": 2, "width": 6},
+    "local_p": {"window": 2, "score": "general"},
+    "location_sensitive": {"width": 6, "filters": 2, "filter_size": 3},
+    "coverage": {"width": 6, "fertility": 2.0},
+    "neural_coverage": {"width": 6, "coverage_width": 2},
+    "mocha": {"width": 6, "chunk": 2},
+}
+
+
+class OverMemory(torch.nn.Module):
+    """A variant between other operators."""
+
+    def __init__(self, name, **options):
+        super().__init__()
+        name = name.split()[0]
+        self.look = ours.variant(name, query_width=8, memory_width=8, dtype=torch.float64, **options)
+        self.has_lengths = name != "causal_self_attention"
+
+    def forward(self, x, memory, lengths):
+        output = self.look(2 * x, memory, lengths if self.has_lengths else None, return_weights=True)
+        return (self.look(x, memory) + output.context.cos()).square().sum() + output.weights.square().sum()
+
+
+def over_memory(name):
+    torch.manual_seed(0)
+    return OverMemory(name, **VARIANTS[name]), draw(2, 5, 8), draw(2, 7, 8, seed=1), LENGTHS
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_compiled_variant_has_the_bits_of_the_eager_one(name, dynamic):
+    model, *inputs = over_memory(name)
+    leaves = (*inputs[:2], *model.parameters())
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    found, expected = compiled(*inputs), model(*inputs)
+    assert torch.equal(found, expected)
+    for one, other in zip(*(torch.autograd.grad(loss, leaves) for loss in (found, expected)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_other_variants_are_not_taken_for_one_another_in_a_compiled_model():
+    _, *inputs = over_memory("bahdanau")
+    torch._dynamo.reset()
+    objects = [{"normalizer": normalizers.create(name)} for name in ("entmax15", "sparsemax")]
+    for options in ({"scale": 0.2}, {"scale": 0.9}, *objects):
+        model = OverMemory("dot", **options)
+        for one in (model, copy.deepcopy(model)):
+            assert torch.equal(torch.compile(one, fullgraph=True, backend="aot_eager")(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_are_exported_and_transformed(name):
+    model, x, memory, lengths = over_memory(name)
+    x, memory = x.detach(), memory.detach()
+    program = torch.export.export(model, (x, memory, lengths))
+    assert "fastattn.variant" in str(program.graph)
+    assert torch.equal(program.module()(x, memory, lengths), model(x, memory, lengths))
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, x, memory, lengths):
+        return torch.func.functional_call(model, parameters, (x[None], memory[None], lengths[None]))
+
+    found = torch.func.vmap(torch.func.grad(loss, (0, 1)), (None, 0, None, None))(parameters, x, memory[0], lengths[0])
+    for i in range(len(x)):
+        given = {key: one.detach().requires_grad_() for key, one in parameters.items()}, x[i].clone().requires_grad_()
+        loss(*given, memory[0], lengths[0]).backward()
+        assert torch.equal(found[1][i], given[1].grad)
+        for key, one in given[0].items():
+            assert torch.equal(found[0][key][i], one.grad)
+
+
+@pytest.mark.parametrize("return_weights", [False, True])
+@pytest.mark.parametrize("name", ["multihead", "causal_self_attention", "local_p"])
+def test_operators_of_variants_are_what_they_say(name, return_weights):
+    look, (x, memory, lengths) = over_memory(name)[0].look, over_memory(name)[1:]
+    own = dict(look.named_parameters())
+    alone = name == "causal_self_attention"
+    more = (None,) * 3 if alone else (draw(2, 7, 8, seed=2), lengths, MASK[:, 0, 0])
+    inputs = (x, memory, *more, [own[key].detach().requires_grad_() for key in look._names])
+    torch.library.opcheck(mechanisms._forward, (*inputs, return_weights, look._text))
+    context, weights = mechanisms._forward(*inputs, return_weights, look._text)
+    d = torch.ones_like(context), torch.ones_like(weights) if return_weights else None
+    backward = (*inputs, *d, return_weights, look._text)
+    torch.library.opcheck(mechanisms._backward, backward, test_utils=WITHOUT_GRADIENTS)
+
+
+def test_an_exported_variant_is_known_to_other_processes_unless_it_has_objects(monkeypatch):
+    for name in ("bahdanau", "dot of objects"):
+        model, *inputs = over_memory(name)
+        program = torch.export.export(model, tuple(inputs))
+        for kept in ("_KEPT", "_FREE"):  # as in another one
+            monkeypatch.setattr(mechanisms, kept, {})
+        if name == "bahdanau":
+            assert torch.equal(program.module()(*inputs), model(*inputs))
+            continue
+        with pytest.raises(errors.UnsupportedError, match=r"Hint: export it there, or make the module by variant\("):
+            program.module()(*inputs)
+
+
+def test_threads_have_mechanisms_of_their_own():
+    models = [OverMemory("bahdanau", width=6) for _ in range(2)]
+    _, *inputs = over_memory("bahdanau")
+    calls = [torch.func.grad(model) for model in models]
+    expected = [call(*inputs) for call in calls]
+    with ThreadPoolExecutor(2) as pool:
+        for one, other in zip(pool.map(lambda i: calls[i % 2](*inputs), range(40)), expected * 20):
+            assert torch.equal(one, other)
 
 
 def test_a_model_is_exported():
@@ -176,7 +320,7 @@ BIAS = draw(5, 7, seed=8)
 
 
 @pytest.mark.parametrize("axes", [2, 3, 4])
-@pytest.mark.parametrize("option", ["none", "bias", "mask of entries", "score"])
+@pytest.mark.parametrize("option", ["none", "bias", "mask of entries", "score", "relative"])
 def test_vmap_is_one_call_after_another(axes, option):
     lead = (2, 2)[: axes - 2]
     q, k, v = draw(3, *lead, 5, 8), draw(3, *lead, 7, 8, seed=1), draw(*lead, 7, 6, seed=2)
@@ -186,6 +330,7 @@ def test_vmap_is_one_call_after_another(axes, option):
     def attend(q, k, mask, w, bias):
         given = {
             "none": {}, "bias": {"bias": bias}, "mask of entries": {"mask": mask},
+            "relative": {"bias": ours.RelativeBias(w.flatten()[:11])},
             "score": {"score": {"name": "general", "w": w}},
         }[option]  # fmt: skip
         found = ours.attention(q, k, v, return_weights=True, **given)
@@ -195,7 +340,7 @@ def test_vmap_is_one_call_after_another(axes, option):
     alone = [[*(one[i] for one in every[:4]), BIAS] for i in range(3)]
     found = torch.func.vmap(attend, dims)(*every)
     torch.testing.assert_close(found, torch.stack([attend(*one) for one in alone]))
-    argnums = (0, 1, *{"score": [3], "bias": [4]}.get(option, []))
+    argnums = (0, 1, *{"score": [3], "relative": [3], "bias": [4]}.get(option, []))
     found = torch.func.vmap(torch.func.grad(attend, argnums), dims)(*every)
     each = [torch.func.grad(attend, argnums)(*one) for one in alone]
     for one, parts in zip(found, zip(*each), strict=True):

@@ -12,7 +12,7 @@ from fastattn._optional import need
 need("torch", "torch", "fastattn.interop.torch")
 
 from fastattn.interop.torch.flex import flex_attention  # noqa: E402
-from fastattn.interop.torch.functional import attention, scaled_dot_product_attention  # noqa: E402
+from fastattn.interop.torch.functional import RelativeBias, attention, scaled_dot_product_attention  # noqa: E402
 from fastattn.interop.torch.modules import AdditiveAttention, LuongAttention, MultiheadAttention  # noqa: E402
 from fastattn.interop.torch.swapping import use  # noqa: E402
 from fastattn.interop.torch.tensors import share_threads  # noqa: E402
@@ -24,6 +24,7 @@ __all__ = [
     "AdditiveAttention",
     "LuongAttention",
     "MultiheadAttention",
+    "RelativeBias",
     "VariantModule",
     "attention",
     "flex_attention",

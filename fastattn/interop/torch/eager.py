@@ -50,7 +50,9 @@ def attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
 
 def _on_unit(problem: Problem, given: Operands) -> bool:
     """Whether halves are given to the kernels as they are, which multiply them on a matrix unit."""
-    if not (on_unit(given.query.dtype) and problem.is_plain) or is_watched(given[:7]) or forward_ad._current_level >= 0:
+    if is_watched(given[:7]) or forward_ad._current_level >= 0:  # before what no compiler can follow
+        return False
+    if not (on_unit(given.query.dtype) and problem.is_plain):
         return False
     check_types(given)
     return True

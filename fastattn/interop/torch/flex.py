@@ -13,7 +13,7 @@ from fastattn.errors import ArgumentError, ShapeError, UnsupportedError, describ
 from fastattn.interop.torch.eager import attend
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.symbols import trace
-from fastattn.interop.torch.tensors import check_tensors
+from fastattn.interop.torch.tensors import autocasting, check_tensors
 from fastattn.jit.bound import BLOCK, MaskFunction, ScoreModifier
 from fastattn.jit.trace import Traced
 
@@ -163,6 +163,7 @@ def flex_attention(
 
 
 @torch.compiler.disable  # beneath flex_attention, as compiling a disabled function itself fails
+@autocasting
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, score_mod: Any, block_mask: Any, scale: float | None, enable_gqa: bool,
     return_lse: bool, kernel_options: Any, return_aux: Any,

@@ -1,26 +1,53 @@
 """Attention as functions of tensors: `attention`, with what `fastattn.attention` takes, and PyTorch's own form."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.attention.bias import CausalBias, CausalVariant
 
+from fastattn import positions
 from fastattn._numbers import check_flag, check_number
 from fastattn.attention import AttentionOutput
 from fastattn.attention.functions import as_mask, as_modifier, is_function
 from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 from fastattn.interop.torch.eager import attend, plain
 from fastattn.interop.torch.problem import Made, Operands, Problem
-from fastattn.interop.torch.tensors import check_tensors
+from fastattn.interop.torch.tensors import autocasting, check_tensors, wide
 from fastattn.jit import Function
 from fastattn.normalizers.base import Normalizer
 from fastattn.scores.base import Score
 
-__all__ = ["attention", "scaled_dot_product_attention"]
+__all__ = ["RelativeBias", "attention", "scaled_dot_product_attention"]
 
 
+class RelativeBias(NamedTuple):
+    """A bias of `attention` with equal numbers along each diagonal, of a tensor that is trained if it requires it.
+
+    ::
+
+        bias_ij = values[j - i + Tq - 1]            of head h: values[h, j - i + Tq - 1]
+
+    As `fastattn.positions.RelativeBias`: neither the bias nor its gradient is made with (Tq, Tk) elements.
+
+    Attributes
+    ----------
+    values : tensor, shape (Tq + Tk - 1,) or (H, Tq + Tk - 1)
+        Of query's type, or float32 for queries of a half type; -inf masks.
+
+    Examples
+    --------
+    ::
+
+        rows = table[:, (torch.arange(2 * T - 1) - (T - 1)).clamp(-128, 128) + 128]  # of (H, 257) trained numbers
+        context = attention(query, key, value, bias=RelativeBias(rows))
+    """
+
+    values: Tensor
+
+
+@autocasting
 def attention(
     query: Tensor,
     key: Tensor,
@@ -33,7 +60,7 @@ def attention(
     key_lengths: Tensor | None = None,
     causal: str | bool | None = None,
     window: tuple[int | None, int | None] | None = None,
-    bias: Tensor | None = None,
+    bias: Any = None,
     scale: float | None = None,
     dropout: float = 0.0,
     seed: int | Tensor | None = None,
@@ -65,8 +92,9 @@ def attention(
     key_lengths : int tensor, shape (B,), optional
     causal, window, scale
         As in `fastattn.attention`.
-    bias : tensor, broadcastable to (..., Tq, Tk), optional
-        Added to the scores; its gradient is summed to its own shape in the kernel. A `RelativeBias` is for arrays.
+    bias : tensor, broadcastable to (..., Tq, Tk), or RelativeBias, optional
+        Added to the scores, of query's type or, for a half type, float32; its gradient is summed to its own shape in
+        the kernel. The `RelativeBias` of here is trained, that of `fastattn.positions` not.
     dropout : float
         Probability with which a weight becomes 0.
     seed : int or int tensor of shape (B,), optional
@@ -93,11 +121,18 @@ def attention(
     if not isinstance(mask, Tensor) and (isinstance(mask, Mapping) or is_function(mask)):
         places, more = _function("mask", "mask_mod", mask, as_mask)
         mask, tensors = None, (*tensors, *more)
+    relative = isinstance(bias, (RelativeBias, positions.RelativeBias))
+    if isinstance(bias, positions.RelativeBias):
+        bias = torch.from_numpy(bias.values.copy())
+    elif relative:
+        bias = bias.values
     optional = {"bias": bias, "mask": mask, "key_lengths": key_lengths}
     check_tensors(optional, query=query, key=key, value=value)
+    if relative:
+        bias = wide(bias)
     rate = _rate("dropout", dropout)
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
-    problem = Problem(made, made_normalizer, causal, window, scale, rate, weights, lse, modifier, places)
+    problem = Problem(made, made_normalizer, causal, window, scale, rate, weights, lse, modifier, places, relative)
     given = Operands(query, key, value, bias, mask, key_lengths, _seed(query, rate, seed), tensors)
     found: Any = attend(problem, given)
     return AttentionOutput(*found) if weights or lse else found[0]
@@ -147,6 +182,8 @@ def scaled_dot_product_attention(
     Nothing of size (Tq, Tk) is made, forward or backward, with a mask, with dropout, with a trained bias, and where
     value is wider than key. A row that may attend to nothing is 0, and what is masked is not read.
     """
+    if torch.is_autocast_enabled("cpu"):
+        return _under_autocast(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if attn_mask is None and not dropout_p and scale is None:
         context = plain(query, key, value, is_causal)
         if context is not None:
@@ -161,6 +198,9 @@ def scaled_dot_product_attention(
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())
     return attend(problem, given)[0]
+
+
+_under_autocast = autocasting(scaled_dot_product_attention)  # which costs the smallest calls more than this
 
 
 def _function(argument: str, kind: str, given: Any, convert: Callable[[Any], Any]) -> tuple[Made, tuple[Tensor, ...]]:

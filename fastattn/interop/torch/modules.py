@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.interop.torch.functional import attention
 from fastattn.interop.torch.projections import project
-from fastattn.interop.torch.tensors import check_tensors, narrowed, wide
+from fastattn.interop.torch.tensors import autocasting, check_tensors, narrowed, wide
 
 __all__ = ["AdditiveAttention", "LuongAttention", "MultiheadAttention"]
 
@@ -36,6 +36,7 @@ class MultiheadAttention(nn.MultiheadAttention):
     evaluation without gradients; ``torch.backends.mha.set_fastpath_enabled(False)`` makes it call.
     """
 
+    @autocasting
     def forward(
         self,
         query: Tensor,
@@ -150,6 +151,7 @@ class _OverMemory(nn.Module):
         """Return a score for `attention`, and what it takes in place of query and memory."""
         raise NotImplementedError
 
+    @autocasting
     def forward(
         self,
         query: Tensor,

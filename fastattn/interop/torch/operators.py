@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import guard_scalar
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.tensors import array, once, tensor
 
-__all__ = ["attend", "gradients"]
+__all__ = ["attend", "gradients", "marked", "one_by_one", "unmarked"]
 
 Outputs = tuple[Tensor | None, ...]
 _INPUTS = (
@@ -31,15 +31,15 @@ def attend(problem: Problem, given: Operands) -> Outputs:
     """Return context, weights or None, and lse or None."""
     inputs = (*given[:-1], list(given.parameters), encode(problem))
     if torch._C._are_functorch_transforms_active():
-        return _unmarked(_Transformed.apply(*given[:-1], inputs[-1], *given.parameters))[:3]
-    return _unmarked(_forward(*inputs))[:3]
+        return unmarked(_Transformed.apply(*given[:-1], inputs[-1], *given.parameters))[:3]
+    return unmarked(_forward(*inputs))[:3]
 
 
 def gradients(problem: Problem, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
     """Return what `Problem.backward` does."""
-    every = list(_marked((*saved[:2], *map(tensor, saved[2:])), given.query))
+    every = list(marked((*saved[:2], *map(tensor, saved[2:])), given.query))
     made = _backward(*given[:-1], list(given.parameters), every, *d, bias_gradient, encode(problem))
-    return _unmarked(made)
+    return unmarked(made)
 
 
 def encode(problem: Problem) -> str:
@@ -73,19 +73,20 @@ def decode(text: str) -> Problem:
 
 
 def _problem(score: Any, normalizer: Any, causal: Any, window: Any, *rest: Any) -> Problem:
-    *numbers, modifier, places = rest
+    *numbers, modifier, places, relative = rest
     score, normalizer, modifier, places = (
         one and Made(one[0], tuple(one[1]), tuple(map(tuple, one[2]))) for one in (score, normalizer, modifier, places)
     )
-    return Problem._make((score, normalizer, causal, window and tuple(window), *numbers, modifier, places))
+    return Problem._make((score, normalizer, causal, window and tuple(window), *numbers, modifier, places, relative))
 
 
-def _marked(found: Outputs, like: Tensor) -> tuple[Tensor, ...]:
+def marked(found: Outputs, like: Tensor) -> tuple[Tensor, ...]:
     """Return tensors alone."""
     return tuple([like.new_empty((0,) * 5) if one is None else one for one in found])
 
 
-def _unmarked(found: Sequence[Tensor]) -> Outputs:
+def unmarked(found: Sequence[Tensor]) -> Outputs:
+    """Return what `marked` was given."""
     return tuple([None if one.ndim == 5 else one for one in found])
 
 
@@ -97,7 +98,7 @@ def _unmarked(found: Sequence[Tensor]) -> Outputs:
 def _forward(*inputs: Any) -> Any:
     *tensors, problem = inputs
     *found, row_max, row_sum, _, _ = decode(problem).forward(Operands(*tensors))
-    return _marked((*found, tensor(row_max), tensor(row_sum)), tensors[0])
+    return marked((*found, tensor(row_max), tensor(row_sum)), tensors[0])
 
 
 @torch.library.custom_op(
@@ -108,10 +109,10 @@ def _forward(*inputs: Any) -> Any:
 )
 def _backward(*inputs: Any) -> Any:
     given, (saved, *d, bias_gradient, problem) = Operands(*inputs[:8]), inputs[8:]
-    context, weights, *rows = _unmarked(saved)
+    context, weights, *rows = unmarked(saved)
     arrays = [None if one is None else array("saved", one) for one in rows]
     found = decode(problem).backward(given, (context, weights, *arrays), tuple(d), bias_gradient)
-    return list(_marked(found, given.query))
+    return list(marked(found, given.query))
 
 
 @_forward.register_fake
@@ -161,7 +162,7 @@ def _each(ctx: Any, d: Sequence[Tensor | None], bias_gradient: bool) -> Any:
         return _backward(*t[:7], list(t[14:]), list(t[7:11]), *t[11:14], bias_gradient, problem)
 
     made = once(call, *inputs, *saved, *asked, *parameters)
-    d_query, d_key, d_value, d_bias, *rest = _unmarked(made)
+    d_query, d_key, d_value, d_bias, *rest = unmarked(made)
     return d_query, d_key, d_value, d_bias, rest
 
 
@@ -241,17 +242,18 @@ def _entry(one: Any, dim: Any, number: int) -> Any:
     return one if dim is None or one is None else one.select(dim, number)
 
 
-def _one_by_one(
+def one_by_one(
     operator: Callable[..., Any], size: int, in_dims: Any, inputs: Any
 ) -> tuple[list[Tensor], list[int | None]]:
+    """Return what an operator makes of the entries of a vmap, one after the other, and where their axis is."""
     found = [operator(*(_entry(one, dim, i) for one, dim in zip(inputs, in_dims))) for i in range(size)]
     return [torch.stack(parts) for parts in zip(*found)], [0] * len(found[0])
 
 
 @_forward.register_vmap
 def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
-    if any(dim is not None for dim in in_dims[7]):
-        made, dims = _one_by_one(_forward, info.batch_size, in_dims, inputs)
+    if any(dim is not None for dim in in_dims[7]) or decode(inputs[-1]).relative:
+        made, dims = one_by_one(_forward, info.batch_size, in_dims, inputs)
     else:
         fold = _Fold(info.batch_size, inputs[0], in_dims[0])
         made, dims = fold.entries(_forward(*fold.inputs(inputs[:7], in_dims[:7]), *inputs[7:]))
@@ -260,8 +262,8 @@ def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
 
 @_backward.register_vmap
 def _(info: Any, in_dims: Any, *inputs: Any) -> Any:
-    if inputs[7] or inputs[-2]:
-        return _one_by_one(_backward, info.batch_size, in_dims, inputs)
+    if inputs[7] or inputs[-2] or decode(inputs[-1]).relative:
+        return one_by_one(_backward, info.batch_size, in_dims, inputs)
     fold = _Fold(info.batch_size, inputs[0], in_dims[0])
     saved = [fold.whole(one, dim) for one, dim in zip(inputs[8], in_dims[8])]
     d = [fold.whole(one, dim) for one, dim in zip(inputs[9:12], in_dims[9:12])]

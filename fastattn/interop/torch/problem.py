@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastattn import normalizers, scores
+from fastattn._relative import RelativeBias
 from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
 from fastattn.interop.torch.tensors import array, follow_threads, half_array, tensor
@@ -73,11 +74,12 @@ class Problem(NamedTuple):
     return_lse: bool = False
     score_mod: Made | None = None  # functions of users, with the tensors that they captured
     mask_mod: Made | None = None
+    relative: bool = False  # whether the bias is the numbers of a `RelativeBias`
 
     @property
     def is_plain(self) -> bool:
         """Whether it is of scaled products and softmax, without dropout or functions."""
-        return self[:2] == (_SCALED_DOT, _SOFTMAX) and self[5] == 0 and self[8:] == (None, None)
+        return self[:2] == (_SCALED_DOT, _SOFTMAX) and self[5] == 0 and self[8:10] == (None, None)
 
     def forward(self, given: Operands) -> Outputs:
         """Return context, weights, lse, and arrays of the maxima and sums of rows; None where there is none.
@@ -148,7 +150,8 @@ class Problem(NamedTuple):
         if scale is not None:
             options["scale"] = scale
         if bias is not None:
-            options["bias"] = read("bias", bias)
+            read = array if bias.dtype is torch.float32 else read
+            options["bias"] = RelativeBias(read("bias", bias)) if self.relative else read("bias", bias)
         if mask is not None:
             options["mask"] = array("mask", mask)
         if key_lengths is not None:

@@ -1,9 +1,10 @@
 """Tensors to arrays and back, without a copy; and threads."""
 
 import ctypes
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from fastattn.errors import DTypeError, UnsupportedError, describe
 __all__ = [
     "HALVES",
     "array",
+    "autocasting",
     "check_tensors",
     "check_types",
     "follow_threads",
@@ -31,6 +33,9 @@ __all__ = [
     "wide",
     "widened",
 ]
+
+P = ParamSpec("P")
+Out = TypeVar("Out")
 
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
@@ -98,10 +103,10 @@ def wide(one: torch.Tensor) -> torch.Tensor:
 
 
 def check_types(given: Any) -> None:
-    """Raise if operands of half precision are of several types."""
+    """Raise if operands of half precision are of several types, but for a bias of float32."""
     dtype = given.query.dtype
     for name, one in zip(given._fields, given[:4]):
-        if one is not None and one.dtype != dtype:
+        if one is not None and one.dtype != dtype and not (name == "bias" and one.dtype is torch.float32):
             hint = f"pass tensor.to({dtype}), or query.float()."
             raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
 
@@ -116,6 +121,27 @@ def widened(given: Any) -> Any:
 def narrowed(found: Any, like: torch.Tensor) -> Any:
     """Return what was computed in float32, or None, rounded once to the type of `like`."""
     return None if found is None else found.to(like.dtype)
+
+
+def autocasting(call: Callable[P, Out]) -> Callable[P, Out]:
+    """Return a function that ``torch.autocast`` gives tensors of its type, but for float64, as products of PyTorch."""
+
+    @functools.wraps(call)
+    def cast(*given: P.args, **more: P.kwargs) -> Out:
+        if not torch.is_autocast_enabled("cpu"):
+            return call(*given, **more)
+        dtype = torch.get_autocast_dtype("cpu")
+
+        def lower(one: Any) -> Any:
+            low = isinstance(one, torch.Tensor) and one.is_floating_point() and one.dtype != torch.float64
+            return one.to(dtype) if low else one
+
+        operands: Any = map(lower, given)
+        options: Any = {name: lower(one) for name, one in more.items()}
+        with torch.autocast("cpu", enabled=False):  # for all between, which has the types that it was written for
+            return call(*operands, **options)
+
+    return cast
 
 
 def follow_threads() -> None:

@@ -1,5 +1,7 @@
 """Mechanisms by name, of plugins too, as modules whose parameters are PyTorch's."""
 
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, describe
-from fastattn.interop.torch.tensors import array, check_tensors, follow_threads, narrowed, once, wide
+from fastattn.interop.torch import mechanisms
+from fastattn.interop.torch.tensors import array, autocasting, check_tensors, is_watched, narrowed, once, wide
 from fastattn.precision import captured
 from fastattn.variants import create
 from fastattn.variants.protocol.variant import Variant
@@ -40,7 +43,10 @@ def variant(name: str, *, dtype: torch.dtype = torch.float32, **options: Any) ->
         raise ArgumentError(describe("dtype", "torch.float32 or torch.float64", dtype, "pass torch.float32."))
     if "rng" not in options:
         options["rng"] = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
-    return VariantModule(create(name, dtype=_FLOATS[dtype], **options))
+    module = VariantModule(create(name, dtype=_FLOATS[dtype], **options))
+    more = {option: given for option, given in options.items() if option != "rng"}
+    module._text = mechanisms.named(name, np.dtype(module.mechanism.dtype).name, more) or module._text
+    return module
 
 
 class VariantModule(nn.Module):
@@ -70,7 +76,9 @@ class VariantModule(nn.Module):
     def __init__(self, mechanism: Variant[Any]) -> None:
         super().__init__()
         self.mechanism = mechanism
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._text = _bound(mechanism)  # by which operators know it
+        self._dtype, self._names = _TYPES[np.dtype(mechanism.dtype)], tuple(mechanism.parameters())
+        self._seen: dict[str, tuple[weakref.ref[Tensor], tuple[int, int]]] = {}
         for name, parameter in mechanism.parameters().items():
             place: nn.Module = self
             *parents, last = name.split(".")
@@ -80,6 +88,7 @@ class VariantModule(nn.Module):
                 place = getattr(place, part)
             place.register_parameter(last, nn.Parameter(torch.from_numpy(parameter.value.copy())))
 
+    @autocasting
     def forward(
         self,
         queries: Tensor,
@@ -109,27 +118,31 @@ class VariantModule(nn.Module):
         -------
         tensor, shape (B, Tq, Dv), or AttentionOutput of tensors
         """
-        return self._attend(queries, memory, lengths, mask, values, return_weights)
-
-    @torch.compiler.disable  # beneath forward, as compiling a disabled function itself fails
-    def _attend(
-        self, queries: Tensor, memory: Tensor, lengths: Tensor | None, mask: Tensor | None, values: Tensor | None,
-        return_weights: bool,
-    ) -> Any:  # fmt: skip
         optional = {"values": values, "lengths": lengths, "mask": mask}
         check_tensors(optional, queries=queries, memory=memory)
-        named = dict(self.named_parameters())
+        own = dict(self.named_parameters())
         inputs = [None if one is None else wide(one) for one in (queries, memory, values)]
-        parameters = [wide(named[name]) for name in self.mechanism.parameters()]
-        dtype = _TYPES[np.dtype(self.mechanism.dtype)]
-        for name, one in zip(("queries", "memory", "values", *self.mechanism.parameters()), (*inputs, *parameters)):
-            if one is not None and one.dtype != dtype:
-                hint = f"pass tensors of {dtype}; variant(name, dtype=...) decides it, and module.to() changes nothing."
-                raise DTypeError(describe(name, f"{dtype}, of which the module was made", one.dtype, hint))
-        self._follow()
-        found = _Mechanism.apply(self.mechanism, return_weights, lengths, mask, *inputs, *parameters)
+        parameters = [wide(own[name]) for name in self._names]
+        for name, one in zip(("queries", "memory", "values", *self._names), (*inputs, *parameters)):
+            if one is not None and one.dtype != self._dtype:
+                made = f"{self._dtype}, of which the module was made"
+                hint = f"pass tensors of {self._dtype}; variant(name, dtype=...) decides, module.to() changes nothing."
+                raise DTypeError(describe(name, made, one.dtype, hint))
+        tensors = (*inputs, lengths, mask)
+        if is_watched((*tensors, *parameters)):
+            self._keep()
+            found = mechanisms.attend(tensors, parameters, return_weights, self._text)
+        else:
+            self._follow()
+            found = _Mechanism.apply(self.mechanism, return_weights, *tensors, *parameters)
         context, weights = (narrowed(one, queries) for one in found)
         return AttentionOutput(context, weights) if return_weights else context
+
+    @torch.compiler.assume_constant_result
+    def _keep(self) -> None:
+        """Let operators know the mechanism, if its text alone does not."""
+        if self._text == _bound(self.mechanism):
+            mechanisms.keep(self._text, self.mechanism)
 
     def train(self, mode: bool = True) -> "VariantModule":
         """As of any module; parameters are looked at anew."""
@@ -141,74 +154,46 @@ class VariantModule(nn.Module):
         own = self.mechanism.parameters()
         for name, parameter in self.named_parameters():
             now = (parameter.data_ptr(), parameter._version)
-            if self.training or self._seen.get(name) != now:
+            seen = self._seen.get(name)
+            # Another tensor may lie where one was that is no more.
+            if self.training or seen is None or seen[0]() is not parameter or seen[1] != now:
                 own[name].assign(array(name, wide(parameter.detach())))
-                self._seen[name] = now
+                self._seen[name] = weakref.ref(parameter), now
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_seen": {}}
 
 
+def _bound(mechanism: Variant[Any]) -> str:
+    """Return the text of a mechanism that this process alone knows, and its copies."""
+    return f"mechanism {mechanism.identity.hex()}"
+
+
 class _Mechanism(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        mechanism: Variant[Any],
-        return_weights: bool,
-        lengths: Tensor | None,
-        mask: Tensor | None,
-        *tensors: Tensor,
-    ) -> Any:
+    def forward(ctx: Any, mechanism: Variant[Any], return_weights: bool, *tensors: Tensor) -> Any:
         """Compute, and keep the mechanism's own backward pass."""
         ctx.set_materialize_grads(False)
-        ctx.given = mechanism, return_weights, lengths, mask
-        run = any(ctx.needs_input_grad)
-        output, ctx.back = _run(ctx.given, tensors, run)
-        ctx.again = captured(_run)
-        context, weights = (output.context, output.weights) if return_weights else (output, None)
-        found = torch.from_numpy(context), None if weights is None else torch.from_numpy(weights)
+        ctx.given = mechanism, return_weights
+        *found, ctx.back = mechanisms.run(mechanism, tensors[:5], return_weights, any(ctx.needs_input_grad))
+        ctx.again = captured(mechanisms.run)
         ctx.save_for_backward(*tensors)
-        return found
+        return tuple(found)
 
     @staticmethod
-    def backward(ctx: Any, d_context: Tensor | None, d_weights: Tensor | None) -> Any:
+    def backward(ctx: Any, *d: Tensor | None) -> Any:
         """Return the gradients of all that went in."""
         saved = ctx.saved_tensors
-        if d_context is None and d_weights is None:
+        if all(one is None for one in d):
             return (None,) * len(ctx.needs_input_grad)
-        found = once(lambda *given: _gradients(ctx, *given), d_context, d_weights, *saved)
-        return None, None, None, None, *found
+        found = once(lambda *given: _gradients(ctx, given[:2], given[2:7]), *d, *saved)
+        return None, None, *found[:3], None, None, *found[3:]
 
 
-def _gradients(ctx: Any, d_context: Tensor | None, d_weights: Tensor | None, *saved: Tensor) -> tuple[Any, ...]:
+def _gradients(ctx: Any, d: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     """Return the gradients of queries, memory, values and parameters."""
-    mechanism = ctx.given[0]
-    queries, memory, values = saved[:3]
+    mechanism, return_weights = ctx.given
     back, ctx.back = ctx.back, None
     if back is None:  # a graph that is kept; a mechanism's backward pass can be called once
-        _, back = ctx.again(ctx.given, (queries, memory, values), True)
-    own = mechanism.parameters().values()
-    for one in own:
-        one.gradient = np.zeros(one.value.shape, one.value.dtype)
-    d_queries, d_memory = back(**_arrays(d_context=d_context, d_weights=d_weights))
-    d_values = None
-    if values is not None:
-        d_memory, d_values = d_memory
-    found = (None if one is None else torch.from_numpy(one) for one in (d_queries, d_memory, d_values))
-    return *found, *(torch.from_numpy(one.gradient.copy()) for one in own)
-
-
-def _run(given: Any, tensors: Any, trained: bool) -> Any:
-    """Return what a mechanism makes, and its backward pass where that is asked for."""
-    follow_threads()
-    mechanism, return_weights, lengths, mask = given
-    queries, memory, values = tensors[:3]
-    prepared = mechanism.prepare(array("memory", memory), **_arrays(lengths=lengths, mask=mask, values=values))
-    run = mechanism.vjp if trained else mechanism.forward
-    made = run(array("queries", queries), prepared, return_weights=return_weights)
-    return made if trained else (made, None)
-
-
-def _arrays(**given: Tensor | None) -> dict[str, Any]:
-    """Return arrays of what is there."""
-    return {name: array(name, one) for name, one in given.items() if one is not None}
+        *_, back = ctx.again(mechanism, tensors, return_weights, True)
+    return mechanisms.differentiate(mechanism, back, *d)
