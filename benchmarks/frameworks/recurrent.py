@@ -18,7 +18,21 @@ from fastattn.scores import Additive
 States = Mapping[str, Any]
 
 
-class Diacritizer(Layer):
+class Trained(Layer):
+    """A model with `gradients`."""
+
+    def gradients(self, ids: Any, wanted: Any) -> float:
+        """Return the mean cross-entropy, and add its gradients to those of the parameters."""
+        raise NotImplementedError
+
+    def step(self, optimizer: Adam, ids: Any, wanted: Any) -> float:
+        """Return the mean cross-entropy, and train by it once."""
+        loss = self.gradients(ids, wanted)
+        optimizer.step()
+        return loss
+
+
+class Diacritizer(Trained):
     """arabic-diacritizer: three LSTMs of two directions, and additive attention of all letters to all letters."""
 
     def __init__(self, states: States) -> None:
@@ -56,12 +70,11 @@ class Diacritizer(Layer):
         h, _ = self.lstms.forward(self.table.forward(ids))
         return self.classes.forward(attention(h, h, h, score=self.score))
 
-    def gradients(self, ids: Any, labels: Any) -> float:
-        """Return the mean cross-entropy, and add its gradients to those of the parameters."""
+    def gradients(self, ids: Any, wanted: Any) -> float:
         x, table_backward = self.table.vjp(ids)
         h, _, lstms_backward = self.lstms.vjp(x)
         y, attention_backward = attention_vjp(h, h, h, score=self.score)
-        loss, count, loss_backward = cross_entropy_vjp(y, self.classes, labels)
+        loss, count, loss_backward = cross_entropy_vjp(y, self.classes, wanted)
         found = attention_backward(loss_backward(1 / count))
         for name, gradient in found.score.items():
             getattr(self, name).accumulate(gradient)
@@ -69,15 +82,13 @@ class Diacritizer(Layer):
         table_backward(dx)
         return float(loss / count)
 
-    def step(self, optimizer: Adam, ids: Any, labels: Any) -> float:
-        """Return the mean cross-entropy, and train by it once."""
-        loss = self.gradients(ids, labels)
-        optimizer.step()
+    def step(self, optimizer: Adam, ids: Any, wanted: Any) -> float:
+        loss = super().step(optimizer, ids, wanted)
         self._make_score()
         return loss
 
 
-class Pronouncer:
+class Pronouncer(Trained):
     """g2p-fa: an LSTM that reads a word, and one that goes on from its states and writes sounds, one a step."""
 
     def __init__(self, states: States) -> None:
@@ -105,6 +116,19 @@ class Pronouncer:
             last = self.output.forward(x).argmax(-1)
             written.append(last)
         return np.stack(written, axis=1)
+
+    def gradients(self, ids: Any, wanted: Any) -> float:
+        # At each step of sounds (B, S) the right ones are known so far; 0 is padding.
+        x, letters_backward = self.letters.vjp(ids)
+        _, states, encoder_backward = self.encoder.vjp(x)
+        x, sounds_backward = self.sounds.vjp(wanted[:, :-1])
+        y, _, decoder_backward = self.decoder.vjp(x, states)
+        loss, count, loss_backward = cross_entropy_vjp(y, self.output, wanted[:, 1:], ignore=0)
+        dx, d_states = decoder_backward(loss_backward(1 / count))
+        sounds_backward(dx)
+        dx, _ = encoder_backward(None, d_states)
+        letters_backward(dx)
+        return float(loss / count)
 
 
 def words(count: int, longest: int = 12) -> Any:

@@ -2,8 +2,8 @@
 
 `Attention`, `AdditiveAttention` and `MultiHeadAttention` are Keras' own layers, with their arguments, weights, masks
 and configurations; only what lies between query, key, value and their contexts is ours. Nothing of size (Tq, Tk) is
-made unless the scores are asked for. A model that was saved with Keras' layers is loaded with these in their place by
-``keras.models.load_model(path, custom_objects={"MultiHeadAttention": MultiHeadAttention})``.
+made unless the scores are asked for. ``keras.models.clone_model`` puts these layers in the place of a model's:
+docs/keras.md shows how.
 
 A query that may attend to nothing has the context 0, where Keras has a mean of all values. Types narrower than float32
 are widened for the kernels, and the results narrowed.

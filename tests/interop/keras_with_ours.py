@@ -5,7 +5,7 @@ the report is a JSON file with the outcome of every test, how often fastattn com
 models with ours and with Keras' layers are apart, in what they predict and after a step of training.
 
 Use:
-    python tests/interop/keras_with_ours.py REPORT [WORDS of the names of tests, as pytest -k takes them]
+    python tests/interop/keras_with_ours.py REPORT
 """
 
 import json
@@ -82,7 +82,7 @@ def apart(name, arguments, options):
     return max(float(np.abs(x - y).max()) for x, y in zip(*found))
 
 
-def main(report, words=""):
+def main(report):
     keras.utils.set_random_seed(0)
     for case, of_case in MODELS.items():
         if case != "half" or keras.backend.backend() != "jax":  # whose own attention has no float16 on a CPU
@@ -91,7 +91,7 @@ def main(report, words=""):
         setattr(keras.src.layers, name, getattr(ours, name))
     ours._attend = counted(ours._attend)
     modules = [f"keras.src.layers.attention.{name}_test" for name in MODULES]
-    chosen = ["-q", "-c", os.devnull, "-p", "no:cacheprovider", "-k", words, "--pyargs", *modules]
+    chosen = ["-q", "-c", os.devnull, "-p", "no:cacheprovider", "--pyargs", *modules]
     status = pytest.main(chosen, [Recorder()])
     with open(report, "w") as file:
         json.dump(LOG, file)
