@@ -187,7 +187,8 @@ def native(array: Array) -> Array:
 
 def is_half(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of this type are only stored in it: float16, or the bfloat16 of the package ml_dtypes."""
-    return dtype.char == "e" or dtype.name == "bfloat16"
+    # dtype.name takes 5 us. ml_dtypes' types have the kind V, as records have.
+    return dtype.char == "e" or (dtype.kind == "V" and dtype.name == "bfloat16")
 
 
 def widened(array: Array) -> Array:

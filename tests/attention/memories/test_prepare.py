@@ -1,5 +1,7 @@
 """Prepared memories: the bits of `attention`, through selection of batch entries and growth."""
 
+import sys
+
 import numpy as np
 import pytest
 from cases import SCORES, AttentionCase, library_score, make
@@ -25,6 +27,11 @@ def problem(score="scaled_dot", **fields):
         AttentionCase(f"prepare-{score}", score=score, **{"batch": (3,), "tq": 5, "tk": 70, "dv": 9, **wide, **fields})
     )
     return p, library_score(p.score)
+
+
+@pytest.fixture(autouse=True, params=[0, 500, 1 << 18], ids=["as-they-lie", "packed-at-first", "packed"])
+def most_packed(request, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastattn.attention.memory"], "MOST_PACKED", request.param)
 
 
 def ones(*shape, dtype=F32):

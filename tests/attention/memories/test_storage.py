@@ -227,7 +227,9 @@ def test_a_quarter_of_the_bytes():
     memory = prepared(x, x)
     assert memory.nbytes == 2 * x[..., :1].size * (64 + 4)
     assert fastattn.prepare(x, x, storage=np.float16).nbytes == x.nbytes
-    assert fastattn.prepare(x, x).nbytes >= 3 * x.nbytes  # keys and values, and keys packed
+    assert fastattn.prepare(x, x).nbytes == 2 * x.nbytes
+    assert fastattn.prepare(x[:1, :, :10], x[:1, :, :10]).nbytes > 3 * x[:1, :, :10].nbytes  # with keys packed
+    assert fastattn.prepare(x, x, score=fastattn.scores.Additive(np.ones(64, F32))).nbytes >= 3 * x.nbytes
     assert repr(memory) == "Memory(shape=(4, 8, 100), score=ScaledDot(), dtype=float32, storage=int8)"
     half = x.astype(np.float16)
     assert repr(fastattn.prepare(half, half)).endswith("dtype=float16, storage=float32)")
