@@ -92,19 +92,26 @@ FA_INLINE void int8_tile(const int rows, const int32_t *x, int64_t row, const ch
         for (int v = 0; v < NV; v++) memcpy(sums + r * PW + column + v * VL, &sum[r][v], sizeof(ivec));
 }
 
-/* y from sums of whole numbers, n columns of a row from the panel's column c on. */
-FA_INLINE void int8_finish(const fa_narrow *a, int64_t row, int64_t column, const int32_t *sums, int64_t n) {
-    const dvec t = dset1(a->row_scales[row]);
+/* y from sums of whole numbers: `rows` rows, n columns from `column` on; sums of a row are `apart` from the next. */
+FA_INLINE void int8_finish(const fa_narrow *a, int64_t row, int64_t rows, int64_t column, int64_t n,
+                           const int32_t *sums, int64_t apart) {
     for (int64_t c = 0; c < n; c += VL) {
-        dvec wide[2];
+        dvec s[2];
         for (int h = 0; h < 2; h++) {
-            int8_sums sum;
-            int8_scales s;
-            memcpy(&sum, sums + c + h * DL, sizeof sum);
-            memcpy(&s, a->scales + column + c + h * DL, sizeof s);
-            wide[h] = __builtin_convertvector(sum, dvec) * (t * __builtin_convertvector(s, dvec));
+            int8_scales scales;
+            memcpy(&scales, a->scales + column + c + h * DL, sizeof scales);
+            s[h] = __builtin_convertvector(scales, dvec);
         }
-        narrow_put(a, row, column + c, vnarrow(wide), ~(uint64_t)0);
+        for (int64_t i = 0; i < rows; i++) {
+            const dvec t = dset1(a->row_scales[row + i]);
+            dvec wide[2];
+            for (int h = 0; h < 2; h++) {
+                int8_sums sum;
+                memcpy(&sum, sums + i * apart + c + h * DL, sizeof sum);
+                wide[h] = __builtin_convertvector(sum, dvec) * (t * s[h]);
+            }
+            narrow_put(a, row + i, column + c, vnarrow(wide), ~(uint64_t)0);
+        }
     }
 }
 
@@ -156,7 +163,7 @@ FA_FUNC void int8_multiply(const fa_narrow *a, int64_t panel, int64_t first, int
             if (a->odd_rows[r + i])
                 int8_odd_row(a, panel, r + i);
             else
-                int8_finish(a, r + i, panel * PW, sums + i * PW, n);
+                int8_finish(a, r + i, 1, panel * PW, n, sums + i * PW, PW);
         }
         r += rows;
     }

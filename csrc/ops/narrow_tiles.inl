@@ -152,13 +152,13 @@ NARROW_FOUR(TILE_INT8)
 /* `rows` rows from row r, n columns from `column` on; sums of a row are `apart` from the next. */
 FA_INLINE void tile_finish(const fa_narrow *a, int64_t r, int64_t rows, int64_t column, int64_t n, const void *sums,
                            int64_t apart) {
-    for (int64_t i = 0; i < rows; i++) {
-        if (a->type == FA_INT8)
-            int8_finish(a, r + i, column, (const int32_t *)sums + i * apart, n);
-        else
-            for (int64_t c = 0; c < n; c += VL)
-                narrow_put(a, r + i, column + c, vload((const float *)sums + i * apart + c), ~(uint64_t)0);
+    if (a->type == FA_INT8) {
+        int8_finish(a, r, rows, column, n, sums, apart);
+        return;
     }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c += VL)
+            narrow_put(a, r + i, column + c, vload((const float *)sums + i * apart + c), ~(uint64_t)0);
 }
 
 FA_INLINE void narrow_tiles_odd(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
