@@ -19,7 +19,7 @@
  * from outside are kept in float64, the first from rows of 64 pairs and blocks, the last for each task.
  * Weights, and with them g and all sums of either, are FA_GROWN times what they are until they are stored: the same
  * bits, but far keys of scores that fall with distance meet no subnormal numbers on the way, each of which costs a
- * hundred cycles (measured with ALiBi over 2048 keys: 1.40 of the time without it, and 1.14 so). What would overflow
+ * hundred cycles (ALiBi over 2048 keys: 1.40 of the time of scores without it, and 1.07 so). What would overflow
  * comes out non-finite, and is run again as it is.
  * Masked pairs: as in the forward pass, a task whose gradients come out non-finite is run again without those pairs. If
  * they stay so, a product or a sum may have overflowed: the caller repeats the call with less of everything
