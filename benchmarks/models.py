@@ -5,7 +5,8 @@
 - diacritizer: the weights of the package arabic-diacritizer in layers of fastattn, against the package's own code:
   texts of 60, 8 x 120 and 500 letters, gradients of all parameters and a step of training with Adam at 120 letters, the
   memory that 2000 letters take.
-- pronouncer: those of g2p-fa, likewise: 100 words one by one, and 256 and 1000 at once, 29 sounds each.
+- pronouncer: those of g2p-fa, likewise: 100 words one by one, and 256 and 1000 at once, 29 sounds
+  each, in the precisions "highest" and "batched".
 
 PyTorch, Transformers and the packages have to be installed. Ratios are of medians of rounds in which all take turns;
 results are compared before.
@@ -177,9 +178,15 @@ def pronouncer() -> None:
     })  # fmt: skip
     for count in (256, 1000):
         ids = words(count)
-        assert (write(ids).numpy() == ours.write(ids, 29)).all()
+
+        def batched(ids: Any = ids) -> Any:
+            with fastattn.float32_precision("batched"):
+                return ours.write(ids, 29)
+
+        assert (write(ids).numpy() == ours.write(ids, 29)).all() and (ours.write(ids, 29) == batched()).all()
         compare(f"pronouncer, {count} words at once", {
             "its own code": lambda i=ids: write(i), "fastattn": lambda i=ids: ours.write(i, 29),
+            "fastattn, batched": batched,
         })  # fmt: skip
 
 

@@ -350,6 +350,7 @@ typedef struct fa_gradient {
     char *packed;
     real *dw, *low;
     int32_t fresh; /* d_w and d_b are set instead of added to */
+    int32_t parts; /* of a number on a matrix unit, 1 to 3; 0: not there */
 } fa_gradient;
 
 /* Weights to be split into parts of bfloat16, 1 to 3 of a number (ops/gemm_tiles.inl). */
@@ -411,8 +412,8 @@ typedef struct fa_tiles {
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */
     fa_narrow_kernels narrow;
     /* Gradients of weights (ops/gemm_gradient_tiles.inl): strips of 32 rows of d_w, groups of 128 columns. */
-    int64_t (*gradient_bytes)(int64_t depth, int64_t K); /* of packed x */
-    int64_t (*gradient_workspace)(int64_t depth);
+    int64_t (*gradient_bytes)(int parts, int64_t depth, int64_t K); /* of packed x */
+    int64_t (*gradient_workspace)(int parts, int64_t depth);
     void (*gradient_pack)(const fa_gradient *a, int64_t first, int64_t last);
     void (*gradient)(const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db, void *workspace);
     /* Attention of bfloat16 arrays: attention/dot_tiles.inl. */

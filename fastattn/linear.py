@@ -34,12 +34,12 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 
 # Elements of a matrix for the matrix unit, beyond what an L2 holds: a rule of the matrix alone, so that a row has the
-# same bits in any product. Three parts of a number, six products, would be exact enough for every precision and 1.5
-# times as fast for many rows; but a row alone takes longer there, and a decoder's step three times as long in all.
-LEAST_FOR_TILES, MOST_PARTS = 1 << 20, 2
+# same bits in any product. Less is enough in "medium", of half the bytes; in "batched", which says that there are many
+# rows; and for a gradient of a matrix, which no row has alone.
+LEAST_FOR_TILES = 1 << 20
+LEAST_IN_MEDIUM, LEAST_IN_BATCHED, LEAST_FOR_GRADIENT = 1 << 18, 1 << 16, 1 << 14
 
-# In "medium", one product of half the bytes, less is enough; and for a gradient of a matrix, which no row has alone.
-LEAST_IN_MEDIUM, LEAST_FOR_GRADIENT = 1 << 18, 1 << 14
+ALL_PARTS = 3  # of a number; more of them mean that none is for the unit
 
 # A matrix as a matrix unit reads it, and whether all of its numbers are for the unit: else products need panels too.
 Parts = tuple[Array, bool]
@@ -73,9 +73,9 @@ class PackedWeights:
 
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
-    matrices of 2^20 elements and more, in ``"medium"`` of 2^18, are multiplied at the level ``amx`` as sums of bfloat16
-    products: faster from 16 rows up, slower below; their parts take 4 bytes, or 2, for each element beside the 4 of
-    float32.
+    matrices of 2^20 elements and more, in ``"medium"`` of 2^18, in ``"batched"`` of 2^16, are multiplied at the level
+    ``amx`` as sums of bfloat16 products: faster from 16 rows up, slower below; their parts take 4 bytes, 2 or 6, for
+    each element beside the 4 of float32.
 
     Examples
     --------
@@ -284,9 +284,10 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
 
     Notes
     -----
-    At the level ``amx``, in the precision ``"medium"`` of `fastattn.set_float32_precision`, gradients of 2^14 elements
-    and more are float32 sums of products of bfloat16 numbers, to which x and dy are rounded: an element errs by at most
-    ``2 u A`` beside the error of float32 sums, with u = 2^-8 and A the sum of ``|x dy|``.
+    At the level ``amx``, in the precisions ``"medium"``, ``"high"`` and ``"batched"`` of
+    `fastattn.set_float32_precision`, gradients of 2^14 elements and more are float32 sums of products of bfloat16
+    numbers: those to which x and dy are rounded, or two or three for each of theirs. An element errs by at most
+    ``2 u A``, ``3 u^2 A`` or nothing beside the error of float32 sums, with u = 2^-8 and A the sum of ``|x dy|``.
 
     Examples
     --------
@@ -307,15 +308,15 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     flat_x, flat_dy = core.unit(x.reshape(rows, x.shape[-1])), core.unit(dy.reshape(rows, dy.shape[-1]))
     shape = (x.shape[-1], dy.shape[-1])
     more: Any = {"contiguous": True, "maker": "zeros"}
-    tiled = gradient_on_tiles(shape)
+    parts = parts_of_gradient(shape)
     if sums is not None:
         sums = output_array("sums", sums, shape[1:], flat_x.dtype, (x, dy), **more)
     if out is not None:
         own = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
-        core.gemm_tn(flat_x, flat_dy, own, sums, True, tiled)
+        core.gemm_tn(flat_x, flat_dy, own, sums, True, parts)
         return out
     dw = np.zeros(shape, flat_x.dtype) if sums is not None else core.empty(shape, flat_x.dtype)
-    core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None, tiled)
+    core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None, parts)
     return like(given, dw)
 
 
@@ -386,14 +387,15 @@ def has_unit() -> bool:
 
 def parts_on_tiles(shape: tuple[int, ...]) -> int:
     """By how many parts a matrix of this shape is multiplied on a matrix unit, in this thread; 0: by none."""
-    count, size = core.parts(True) or core.parts(False), shape[0] * shape[1]
-    least = min(LEAST_FOR_TILES, LEAST_IN_MEDIUM) if count == 1 else LEAST_FOR_TILES
-    return count if size >= least and count <= MOST_PARTS else 0
+    count = core.parts(True) or core.parts(False)
+    least = min(LEAST_FOR_TILES, {1: LEAST_IN_MEDIUM, ALL_PARTS: LEAST_IN_BATCHED}.get(count, LEAST_FOR_TILES))
+    return count if count <= ALL_PARTS and shape[0] * shape[1] >= least else 0
 
 
-def gradient_on_tiles(shape: tuple[int, ...]) -> bool:
-    """Whether the gradient of a matrix of this shape is for a matrix unit, in the precision of this thread."""
-    return shape[0] * shape[1] >= LEAST_FOR_GRADIENT and (core.parts(True) or core.parts(False)) == 1
+def parts_of_gradient(shape: tuple[int, ...]) -> int:
+    """Of how many parts of a number the gradient of a matrix of this shape is, on a matrix unit; 0: not on one."""
+    count = core.parts(True) or core.parts(False)
+    return count if shape[0] * shape[1] >= LEAST_FOR_GRADIENT and count <= ALL_PARTS else 0
 
 
 def split_parts(w: Array, transposed: bool, count: int, memory: Array | None = None) -> Parts | None:

@@ -9,11 +9,11 @@ from fastattn._numbers import check_choice
 
 __all__ = ["Precision", "float32_precision", "get_float32_precision", "set_float32_precision"]
 
-Precision = Literal["highest", "high", "medium"]
+Precision = Literal["highest", "batched", "high", "medium"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_PARTS: dict[Precision, int] = {"highest": 3, "high": 2, "medium": 1}
+_PARTS: dict[Precision, int] = {"highest": 4, "batched": 3, "high": 2, "medium": 1}
 _WORDS: dict[int, Precision] = {parts: word for word, parts in _PARTS.items()}
 
 
@@ -22,9 +22,10 @@ def set_float32_precision(precision: Precision) -> None:
 
     Parameters
     ----------
-    precision : {"highest", "high", "medium"}
-        ``"highest"``, as at import: chains of float32 multiply-adds. ``"high"`` may keep 16 bits of the factors,
-        ``"medium"`` 8, as bfloat16 numbers have.
+    precision : {"highest", "batched", "high", "medium"}
+        ``"highest"``, as at import: chains of float32 multiply-adds. ``"batched"`` is as exact, and faster where rows
+        are many, from 16 on, and slower for fewer. ``"high"`` may keep 16 bits of the factors, ``"medium"`` 8, as
+        bfloat16 numbers have.
 
     Raises
     ------
@@ -34,15 +35,16 @@ def set_float32_precision(precision: Precision) -> None:
     Notes
     -----
     Only a processor with a matrix unit, the level ``amx``, has anything to gain: it multiplies bfloat16 numbers, of 8
-    bits, and takes three products for ``"high"``, one for ``"medium"``. Elsewhere all three words are the same. Errors,
-    with u = 2^-8 and A the sum of the terms' absolute values: 3 u^2 A for ``"high"``, 2 u A for ``"medium"``, beside
-    that of float32 sums. Rows and columns with infinities, NaN, or numbers near the ends of the type are computed in
-    float32 in every precision.
+    bits, and takes six products for ``"batched"``, three for ``"high"``, one for ``"medium"``. Elsewhere all words are
+    the same. Errors, with u = 2^-8 and A the sum of the terms' absolute values: 3 u^2 A for ``"high"``, 2 u A for
+    ``"medium"``, beside that of float32 sums, which is all that ``"batched"`` has. Rows and columns with infinities,
+    NaN, or numbers near the ends of the type are computed in float32 in every precision.
 
     It concerns products with matrices of 2^20 elements and more, and with their transposes, also those of inputs and
-    states with the matrices of all gates of recurrent layers; in ``"medium"`` of 2^18 and more, and gradients of
-    matrices, of 2^14 and more. Attention itself is in float32, but that additive scores take estimates of reciprocals
-    in ``"medium"``, and err by at most ``2^-13 sum |v|`` beside.
+    states with the matrices of all gates of recurrent layers; in ``"medium"`` of 2^18 and more, in ``"batched"`` of
+    2^16; and gradients of matrices, of 2^14 and more. A row has the same bits in any batch in each of them. Attention
+    itself is in float32, but that additive scores take estimates of reciprocals in ``"medium"``, and err by at most
+    ``2^-13 sum |v|`` beside.
 
     The backward pass of a layer, a variant, a decoder, or of `attention_vjp`, has the precision of its forward pass.
 
@@ -72,7 +74,7 @@ def float32_precision(precision: Precision) -> Iterator[None]:
 
     Parameters
     ----------
-    precision : {"highest", "high", "medium"}
+    precision : {"highest", "batched", "high", "medium"}
         See `set_float32_precision`.
 
     Examples

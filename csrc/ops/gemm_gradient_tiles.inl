@@ -1,19 +1,23 @@
-/* Gradients of weights on a matrix unit:  d_w = x^T d_y  of factors that are rounded to bfloat16, to nearest even, and
- * d_b as in gemm_gradient.inl, whose rows and pieces of rows these are.
+/* Gradients of weights on a matrix unit:  d_w = x^T d_y  of factors in parts of bfloat16, as in gemm_tiles.inl: one, to
+ * which they are rounded, two or three; and d_b as in gemm_gradient.inl, whose rows and pieces of rows these are.
  *
- *   1. x, a piece of rows, into strips of 32 columns: for each 32 rows two tiles, turned, so that rows of x are summed
+ *   1. x, a piece of rows, into strips of 32 columns: for each 32 rows two tiles of each part, turned, so that rows of x
+ *      are summed
  *   2. for each 128 columns: d_y into strips of 32 columns, which stay in L2
  *   3.   for each strip of x and of d_y: 32 x 32 sums in four registers, over all rows of the piece in ascending order,
  *        row i beside row i + 16 of each 32; what is not for the unit is added, and then all of it to d_w
  *
  * The unit takes what is below the smallest normal number for zero, and infinity less infinity is NaN. So a number of x
- * that is neither zero nor of size 2^-32 to 2^32, and one of d_y neither zero nor of size 2^-80 to 2^48, is a zero
- * there, and its products are added in float32 afterwards, each number by itself, row by row: no other element of d_w
- * changes a bit. Products of the others are multiples of 2^-126, and so are sums: none is lost, and none overflows.
+ * that is neither zero nor of size 2^-32 to 2^32, and one of d_y neither zero nor of size 2^-80 to 2^48, or 2^-64 to
+ * 2^64 of several parts, is a zero there, and its products are added in float32 afterwards, each number by itself, row
+ * by row: no other element of d_w changes a bit. Products of the others of one part are multiples of 2^-126, and so are
+ * sums: none is lost, and none overflows. Those of several parts are of size 2^-96 at least, and what is lost below
+ * 2^-126 is 2^-30 of one.
  *
- * Bound: 2 M K N flops of the unit, 2200 to 2900 Gflop/s with tiles from L2, four loads in 64 cycles; and d_w, read and
- * written once for each 1024 rows, 8 K N bytes: as long as the products of about 350 rows where 25 GB/s come from
- * memory. Packing is 14 operations for 16 numbers, of x once, of d_y once for each task of a group.
+ * Bound: 2 M K N flops of the unit for one part, 6 for two, 12 for three, 2200 to 3300 Gflop/s with tiles from L2; and
+ * d_w, read and written once for each 1024 rows, 8 K N bytes: as long as one part's products of about 350 rows where
+ * 25 GB/s come from memory. Packing is 14 operations for 16 numbers of one part, 26 of three, of x once, of d_y once for
+ * each task of a group.
  */
 #ifndef FA_OPS_GEMM_GRADIENT_TILES_INL
 #define FA_OPS_GEMM_GRADIENT_TILES_INL
@@ -23,6 +27,7 @@
 #include "../tile/shape.h"
 #include "../tile/halves.inl"
 #include "gemm_gradient.inl"
+#include "gemm_tiles.inl"
 #ifndef FA_TILE_FILE /* this file is read by itself */
 #define FA_TILE_FILE "../tile/amx_model.h"
 #endif
@@ -31,30 +36,35 @@
 #define STRIP 32 /* columns, two tiles */
 #define STRIPS 4 /* of d_y in a group */
 
-/* A number is for the unit if it is zero or these bits of its sum are set: exponents 95 to 158 of x, 47 to 174 of d_y.
- */
-#define STRIP_SUM(turned, bits) ((bits) + ((turned) ? 97u << 23 : 81u << 23))
+/* A number is for the unit if it is zero or these bits of its sum are set: exponents 95 to 158 of x, 47 to 174 of d_y,
+ * 63 to 190 of several parts. */
+#define STRIP_SUM(turned, parts, bits) ((bits) + ((turned) ? 97u << 23 : (parts) == 1 ? 81u << 23 : 65u << 23))
 #define STRIP_FITS(turned) ((turned) ? 3u << 29 : 1u << 30)
 
 /* A strip: tiles, a mark of 32 bits for each row, 1 for a column with a number that is not for the unit, and whether
  * there is any. The rest keeps strips from lying a multiple of 4096 bytes apart. */
-FA_INLINE int64_t strip_marks(int64_t depth) { return half_blocks(depth) * 2 * TILE_BYTES; }
-FA_INLINE int64_t strip_bytes(int64_t depth) { return strip_marks(depth) + half_blocks(depth) * TILE_K * 4 + 64; }
-FA_INLINE uint32_t *marks_of(char *strip, int64_t depth) { return (uint32_t *)(void *)(strip + strip_marks(depth)); }
-
-FA_FUNC int64_t tiles_gradient_bytes(int64_t depth, int64_t K) {
-    return fa_size_mul((K + STRIP - 1) / STRIP, strip_bytes(depth));
+FA_INLINE int64_t strip_marks(int parts, int64_t depth) { return half_blocks(depth) * parts * 2 * TILE_BYTES; }
+FA_INLINE int64_t strip_bytes(int parts, int64_t depth) {
+    return strip_marks(parts, depth) + half_blocks(depth) * TILE_K * 4 + 64;
 }
-FA_FUNC int64_t tiles_gradient_workspace(int64_t depth) { return STRIPS * strip_bytes(depth); }
+FA_INLINE uint32_t *marks_of(char *strip, int parts, int64_t depth) {
+    return (uint32_t *)(void *)(strip + strip_marks(parts, depth));
+}
 
-/* 32 rows of n columns of a strip: pairs of rows as two tiles, or turned. Returns whether all numbers are for the unit;
- * careful: those that are not are zeros. */
-FA_INLINE int strip_block(const int turned, const int careful, const real *const *rows, int64_t n, char *to) {
+FA_FUNC int64_t tiles_gradient_bytes(int parts, int64_t depth, int64_t K) {
+    return fa_size_mul((K + STRIP - 1) / STRIP, strip_bytes(parts, depth));
+}
+FA_FUNC int64_t tiles_gradient_workspace(int parts, int64_t depth) { return STRIPS * strip_bytes(parts, depth); }
+
+/* 32 rows of n columns of a strip: pairs of rows as two tiles of each part, or turned. Returns whether all numbers are
+ * for the unit; careful: those that are not are zeros. */
+FA_INLINE int strip_block(const int turned, const int careful, const int parts, const real *const *rows, int64_t n,
+                          char *to) {
     const uint32_t need = STRIP_FITS(turned);
     uvec in = (uvec){0} + need;
-    for (int tile = 0; tile < 2; tile++) {
-        _Alignas(64) char square[TILE_BYTES];
-        char *made = turned ? square : to + tile * TILE_BYTES;
+    for (int tile = 0; tile < 2; tile++, to += parts * TILE_BYTES) {
+        _Alignas(64) char square[3 * TILE_BYTES];
+        char *made = turned ? square : to;
         for (int i = 0; i < TILE_N; i++)
 #pragma GCC unroll 4
             for (int c = 0; c < TILE_N; c += VL) {
@@ -64,15 +74,13 @@ FA_INLINE int strip_block(const int turned, const int careful, const real *const
                 for (int j = 0; j < 2; j++) {
                     const real *x = rows[i + j * TILE_N] + at;
                     bits[j] = (uvec)(more >= VL ? vload(x) : more > 0 ? vload_n(x, more) : vset1(0));
-                    const uvec good = STRIP_SUM(turned, bits[j]) | (uvec)((bits[j] & 0x7fffffffu) == 0);
+                    const uvec good = STRIP_SUM(turned, parts, bits[j]) | (uvec)((bits[j] & 0x7fffffffu) == 0);
                     if (careful) bits[j] &= (uvec)((good & need) == need);
                     in &= good;
-                    bits[j] += 0x7fffu + (bits[j] >> 16 & 1u);
                 }
-                const uvec pair = bits[0] >> 16 | (bits[1] & 0xffff0000u);
-                memcpy(made + i * 64 + c * 4, &pair, sizeof pair);
+                split(bits[0], bits[1], parts, made + i * 64 + c * 4);
             }
-        if (turned) half_transpose(square, to + tile * TILE_BYTES);
+        for (int p = 0; turned && p < parts; p++) half_transpose(square + p * TILE_BYTES, to + p * TILE_BYTES);
     }
     const uint64_t needed = (uint64_t)need << 32 | need;
     uint64_t lanes[sizeof in / 8], all = needed;
@@ -81,57 +89,50 @@ FA_INLINE int strip_block(const int turned, const int careful, const real *const
     return all == needed;
 }
 
-/* The strip of n columns, up to 32, from x on. */
-FA_INLINE void strip_pack(const int turned, const real *x, int64_t x_row, const int64_t *numbers, int64_t depth,
-                          int64_t n, char *strip) {
+/* Strips of n columns from x on, side by side: 32 rows of all of them before the next, as each row is in a page of its
+ * own. */
+FA_INLINE void strips_pack(const int turned, const int parts, const real *x, int64_t x_row, const int64_t *numbers,
+                           int64_t depth, int64_t n, char *strips) {
     static const real zeros[STRIP];
-    uint32_t *marks = marks_of(strip, depth), any = 0;
-    if (n > STRIP) n = STRIP;
-    for (int64_t m = 0; m < depth; m += TILE_K, strip += 2 * TILE_BYTES, marks += TILE_K) {
-        const real *rows[TILE_K];
-        for (int i = 0; i < TILE_K; i++) rows[i] = m + i < depth ? x + numbers[m + i] * x_row : zeros;
-        memset(marks, 0, TILE_K * sizeof *marks);
-        if (n == STRIP ? strip_block(turned, 0, rows, STRIP, strip) : strip_block(turned, 0, rows, n, strip)) continue;
-        strip_block(turned, 1, rows, n, strip);
-        any = 1;
-        for (int i = 0; i < TILE_K; i++)
-            for (int c = 0; c < n; c++) {
-                uint32_t bits;
-                memcpy(&bits, rows[i] + c, sizeof bits);
-                const uint32_t fits = STRIP_SUM(turned, bits) & STRIP_FITS(turned);
-                marks[i] |= (uint32_t)((bits & 0x7fffffffu) && fits != STRIP_FITS(turned)) << c;
-            }
-    }
-    *marks = any;
+    const int64_t each = strip_bytes(parts, depth);
+    for (int64_t c = 0; c < n; c += STRIP)
+        marks_of(strips + c / STRIP * each, parts, depth)[half_blocks(depth) * TILE_K] = 0;
+    for (int64_t m = 0; m < depth; m += TILE_K)
+        for (int64_t c = 0; c < n; c += STRIP) {
+            char *strip = strips + c / STRIP * each, *to = strip + m / TILE_K * parts * 2 * TILE_BYTES;
+            const int64_t wide = n - c < STRIP ? n - c : STRIP;
+            uint32_t *all = marks_of(strip, parts, depth), *marks = all + m;
+            const real *rows[TILE_K];
+            for (int i = 0; i < TILE_K; i++) rows[i] = m + i < depth ? x + numbers[m + i] * x_row + c : zeros;
+            memset(marks, 0, TILE_K * sizeof *marks);
+            if (wide == STRIP ? strip_block(turned, 0, parts, rows, STRIP, to)
+                              : strip_block(turned, 0, parts, rows, wide, to))
+                continue;
+            strip_block(turned, 1, parts, rows, wide, to);
+            all[half_blocks(depth) * TILE_K] = 1;
+            for (int i = 0; i < TILE_K; i++)
+                for (int j = 0; j < wide; j++) {
+                    uint32_t bits;
+                    memcpy(&bits, rows[i] + j, sizeof bits);
+                    const uint32_t fits = STRIP_SUM(turned, parts, bits) & STRIP_FITS(turned);
+                    marks[i] |= (uint32_t)((bits & 0x7fffffffu) && fits != STRIP_FITS(turned)) << j;
+                }
+        }
 }
 
 /* Strips first..last-1 of x. */
-FA_FUNC void tiles_gradient_pack(const fa_gradient *a, int64_t first, int64_t last) {
-    for (int64_t s = first; s < last; s++)
-        strip_pack(1, a->x + s * STRIP, a->x_row, a->rows, a->depth, a->K - s * STRIP,
-                   a->packed + s * strip_bytes(a->depth));
+FA_INLINE void pack_strips(const int parts, const fa_gradient *a, int64_t first, int64_t last) {
+    const int64_t n = a->K < last * STRIP ? a->K : last * STRIP;
+    strips_pack(1, parts, a->x + first * STRIP, a->x_row, a->rows, a->depth, n - first * STRIP,
+                a->packed + first * strip_bytes(parts, a->depth));
 }
-
-FA_INLINE void strip_product(int64_t blocks, const char *x, const char *dy, float *sums) {
-    TILES(TILE_N);
-    TILE_ZERO(0);
-    TILE_ZERO(1);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
-    for (int64_t i = 0; i < blocks; i++, x += 2 * TILE_BYTES, dy += 2 * TILE_BYTES) {
-        TILE_LOAD(4, x, 64);
-        TILE_LOAD(6, dy, 64);
-        TILE_LOAD(7, dy + TILE_BYTES, 64);
-        TILE_BFLOAT16(0, 4, 6);
-        TILE_LOAD(5, x + TILE_BYTES, 64);
-        TILE_BFLOAT16(1, 4, 7);
-        TILE_BFLOAT16(2, 5, 6);
-        TILE_BFLOAT16(3, 5, 7);
-    }
-    TILE_STORE(0, sums, 128);
-    TILE_STORE(1, sums + 16, 128);
-    TILE_STORE(2, sums + 512, 128);
-    TILE_STORE(3, sums + 528, 128);
+FA_FUNC void tiles_gradient_pack(const fa_gradient *a, int64_t first, int64_t last) {
+    if (a->parts == 3)
+        pack_strips(3, a, first, last);
+    else if (a->parts == 2)
+        pack_strips(2, a, first, last);
+    else
+        pack_strips(1, a, first, last);
 }
 
 /* What is not for the unit, of K0 columns of x from k on and n columns of d_y from `column` on. */
@@ -157,13 +158,12 @@ FA_FUNC void strip_plain(const fa_gradient *a, int64_t k, int64_t K0, int64_t co
 }
 
 /* Columns of a group of d_w, strips first..last-1 of its rows; d_b (NULL: not wanted) of these columns. */
-FA_FUNC void tiles_gradient(const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db,
-                            void *workspace) {
+FA_INLINE void add_strips(const int parts, const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db,
+                          char *workspace) {
     const int64_t most = STRIPS * STRIP, start = group * most, n = a->N - start < most ? a->N - start : most;
-    const int64_t each = strip_bytes(a->depth), blocks = half_blocks(a->depth);
+    const int64_t each = strip_bytes(parts, a->depth), blocks = half_blocks(a->depth);
     real *low = a->low;
-    for (int64_t c = 0; c < n; c += STRIP)
-        strip_pack(0, a->dy + start + c, a->dy_row, a->rows, a->depth, n - c, (char *)workspace + c / STRIP * each);
+    strips_pack(0, parts, a->dy + start, a->dy_row, a->rows, a->depth, n, workspace);
     for (int64_t c = start; db && c < start + n; c += PW) {
         real sums[PW];
         const int64_t wide = start + n - c < PW ? start + n - c : PW;
@@ -177,16 +177,18 @@ FA_FUNC void tiles_gradient(const fa_gradient *a, int64_t group, int64_t first, 
     for (int64_t s = first; s < last; s++) {
         char *x = a->packed + s * each, *dy = workspace;
         const int64_t k = s * STRIP, high = a->K - k < STRIP ? a->K - k : STRIP;
-        const uint32_t *of_x = marks_of(x, a->depth);
+        const int64_t of_block = parts * 2 * TILE_BYTES;
+        const uint32_t *of_x = marks_of(x, parts, a->depth);
         for (int64_t c = 0; c < n; c += STRIP, dy += each) {
             const int64_t wide = n - c < STRIP ? n - c : STRIP, at = k * a->N + start + c;
-            const uint32_t *of_dy = marks_of(dy, a->depth);
+            const uint32_t *of_dy = marks_of(dy, parts, a->depth);
             _Alignas(64) float sums[STRIP * STRIP];
             for (int64_t i = 0; i < high; i++) {
                 __builtin_prefetch(a->dw + at + i * a->N, 1, 3);
                 __builtin_prefetch(a->dw + at + i * a->N + wide - 1, 1, 3);
             }
-            strip_product(blocks, x, dy, sums);
+            square(1, parts, blocks, x, parts * TILE_BYTES, of_block, dy, of_block, sums,
+                   x + each + c / STRIP * (blocks * of_block / STRIPS), parts * 8);
             if (of_x[blocks * TILE_K] | of_dy[blocks * TILE_K])
                 strip_plain(a, k, high, start + c, wide, of_x, of_dy, sums);
             for (int64_t i = 0; i < high; i++)
@@ -194,5 +196,14 @@ FA_FUNC void tiles_gradient(const fa_gradient *a, int64_t group, int64_t first, 
         }
     }
     TILES_END();
+}
+FA_FUNC void tiles_gradient(const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db,
+                            void *workspace) {
+    if (a->parts == 3)
+        add_strips(3, a, group, first, last, db, workspace);
+    else if (a->parts == 2)
+        add_strips(2, a, group, first, last, db, workspace);
+    else
+        add_strips(1, a, group, first, last, db, workspace);
 }
 #endif

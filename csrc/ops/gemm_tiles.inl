@@ -166,7 +166,9 @@ FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, 
 }
 
 /* Two tiles of rows by two of columns: registers 0 to 3, rows in 4 and 5, columns in 6 and 7. One product changes one
- * side, so that 24 products need 14 loads. */
+ * side, so that 24 products need 14 loads. The second tile of rows is `a_tile` bytes after the first, that of columns
+ * after the first one's parts; from one block of k to the next there are `a_block` and `b_block`. For each of them
+ * `lines` lines of the cache are asked for, from `next` on: 6 % of the time of 1024 x 1024, which comes from L3. */
 #define LOAD_ROWS(p)                                                                                                   \
     TILE_LOAD(4, a + (p - 1) * TILE_BYTES, 64);                                                                        \
     TILE_LOAD(5, a + a_tile + (p - 1) * TILE_BYTES, 64)
@@ -179,8 +181,8 @@ FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, 
     TILE_BFLOAT16(2, 5, 6);                                                                                            \
     TILE_BFLOAT16(3, 5, 7)
 
-FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a, int64_t a_tile, const char *b,
-                      float *sums) {
+FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a, int64_t a_tile, int64_t a_block,
+                      const char *b, int64_t b_block, float *sums, const char *next, const int lines) {
     TILES(TILE_N);
     if (fresh) {
         TILE_ZERO(0);
@@ -193,7 +195,8 @@ FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a,
         TILE_LOAD(2, sums + 512, 128);
         TILE_LOAD(3, sums + 528, 128);
     }
-    for (int64_t i = 0; i < blocks; i++, a += parts * TILE_BYTES, b += PW / TILE_N * parts * TILE_BYTES) {
+    for (int64_t i = 0; i < blocks; i++, a += a_block, b += b_block) {
+        for (int line = 0; line < lines; line++, next += 64) __builtin_prefetch(next, 0, 2);
         if (parts == 3) {
             LOAD_ROWS(3);
             LOAD_COLUMNS(1);
@@ -320,8 +323,8 @@ FA_INLINE void multiply_plain(const fa_tiled *a, int64_t panel, uint64_t columns
 FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel, int64_t first, int64_t last) {
     const int64_t blocks = tile_blocks(a->depth), a_tile = blocks * parts * TILE_BYTES;
     const int64_t n = a->N - panel * PW < PW ? a->N - panel * PW : PW;
-    const char *columns =
-        (const char *)a->parts_of_w + panel * panel_bytes(parts, a->K) + a->k0 / TILE_K * panel_bytes(parts, TILE_K);
+    const int64_t of_block = panel_bytes(parts, TILE_K);
+    const char *columns = (const char *)a->parts_of_w + panel * panel_bytes(parts, a->K) + a->k0 / TILE_K * of_block;
     const int fresh = a->k0 == 0, done = a->k0 + a->depth == a->K, relu = done && a->relu;
     const int few = a->rows <= TILE_N;
     const real *bias = done && a->bias ? a->bias + panel * PW : NULL;
@@ -340,7 +343,10 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
         for (int64_t c = 0; c < n; c += 2 * TILE_N) {
             const int64_t wide = n - c < 2 * TILE_N ? n - c : 2 * TILE_N;
             if (!fresh) sums_load(sums, 2 * TILE_N, y + c, a->y_row, rows, wide);
-            square(fresh, parts, blocks, in, a_tile, columns + c / TILE_N * parts * TILE_BYTES, sums);
+            const char *these = columns + c / TILE_N * parts * TILE_BYTES;
+            const int64_t part = (r - first) / TILE_N + c / (2 * TILE_N); /* of the next panel's 16 */
+            const char *next = part < 16 ? columns + panel_bytes(parts, a->K) + part * (blocks * of_block / 16) : these;
+            square(fresh, parts, blocks, in, a_tile, parts * TILE_BYTES, these, of_block, sums, next, parts * 4);
             sums_store(sums, 2 * TILE_N, y + c, a->y_row, rows, wide, bias ? bias + c : NULL, relu);
         }
     }

@@ -29,7 +29,7 @@ FA_BODY(multiply, product, {
             least(panel + a->panel_block, a->panels), a->K, a->N, a->bias, a->relu);
 })
 
-static atomic_int process_parts = 3;
+static atomic_int process_parts = 4;
 static _Thread_local int thread_parts;
 
 int fa_parts(int of_thread) { return of_thread ? thread_parts : process_parts; }

@@ -38,16 +38,19 @@ FA_BODY(add_strips, gradient, {
 })
 
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
-               int accumulate, int tiled, int64_t M, int64_t K, int64_t N, int n_threads) {
+               int accumulate, int parts, int64_t M, int64_t K, int64_t N, int n_threads) {
     const int64_t item = k->real_bytes, most = k->gemm_tn_depth(), deepest = M < most ? M : most;
-    const fa_tiles *unit = tiled ? k->tiles : NULL;
+    const fa_tiles *unit = parts ? k->tiles : NULL;
     if (N == 0) return FA_OK;
-    n_threads = threads_for((double)M * (double)N * (double)K / (unit ? 8 : 1), n_threads);
-    gradient a = {.piece = {.x = x, .dy = dy, .dw = dw, .x_row = x_row, .dy_row = dy_row, .K = K, .N = N}, .db = db};
+    n_threads = threads_for((double)M * (double)N * (double)K / (unit ? 8 / parts : 1), n_threads);
+    gradient a = {
+        .piece = {.x = x, .dy = dy, .dw = dw, .x_row = x_row, .dy_row = dy_row, .K = K, .N = N, .parts = parts},
+        .db = db};
     fa_gradient *p = &a.piece;
     a.tiles = ceil_div(K, unit ? STRIP : TILE);
-    const int64_t each = aligned(unit ? unit->gradient_workspace(deepest) : k->gemm_tn_workspace(deepest));
-    const int64_t packed_bytes = aligned(unit ? unit->gradient_bytes(deepest, K) : k->gemm_tn_packed_bytes(deepest, K));
+    const int64_t each = aligned(unit ? unit->gradient_workspace(parts, deepest) : k->gemm_tn_workspace(deepest));
+    const int64_t packed_bytes =
+        aligned(unit ? unit->gradient_bytes(parts, deepest, K) : k->gemm_tn_packed_bytes(deepest, K));
     const int64_t panels = ceil_div(N, unit ? GROUP : k->panel_width);
     const int64_t low_bytes = M > TN_PLAIN * most ? aligned(fa_size_mul(fa_size_mul(K + 1, N), item)) : 0;
     const int64_t own_bytes = fa_size_mul(each, n_threads);

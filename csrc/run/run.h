@@ -29,14 +29,14 @@ int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads);
 /* The product of `call`, whose rows are all, with narrow weights; of weights, bytes. */
 int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads);
 int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N);
-/* How exact products of float32 are where there is a matrix unit: by how many parts of bfloat16, 3, 2 or 1. That of the
- * process, and, unless 0, of the calling thread. */
+/* How products of float32 are made where there is a matrix unit: of 1 to 3 parts of a number, or, 4, without it. That of
+ * the process, and, unless 0, of the calling thread. */
 int fa_parts(int of_thread);
 void fa_set_parts(int parts, int of_thread);
-/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. tiled: by
- * products of bfloat16, where there is a matrix unit. */
+/* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. parts: of a
+ * number, 1 to 3, for a matrix unit, where there is one; 0: not for it. */
 int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy, int64_t dy_row, void *dw, void *db,
-               int accumulate, int tiled, int64_t M, int64_t K, int64_t N, int n_threads);
+               int accumulate, int parts, int64_t M, int64_t K, int64_t N, int n_threads);
 
 void fa_cross_entropy(const fa_kernels *k, void *logits, const void *bias, const int64_t *targets, double smoothing,
                       int gradient, double *losses, int64_t rows, int64_t V, int n_threads);

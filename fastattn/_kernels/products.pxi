@@ -8,13 +8,13 @@ cdef inline int64_t _packed(const fa_kernels *k, int64_t rows, int64_t columns) 
 
 
 def parts(bint of_thread):
-    """By how many parts a float32 number is multiplied: in the process, or in this thread; 0: as in the process."""
+    """By how many parts of a float32 number a matrix unit multiplies, 4: it does not; of a thread 0: as elsewhere."""
     return fa_parts(of_thread)
 
 
 def set_parts(int parts, bint of_thread):
     """Set that: 1 to 3, of a thread 0 too."""
-    between("parts", None, parts, 0 if of_thread else 1, 3)
+    between("parts", None, parts, 0 if of_thread else 1, 4)
     fa_set_parts(parts, of_thread)
 
 
@@ -152,11 +152,11 @@ def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, p
     finished(status, "a product")
 
 
-def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False, bint tiled=False):
+def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False, int parts=0):
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
-    tiled: products of dw are of bfloat16 numbers, where there is a matrix unit for float32.
+    parts: of how many parts of a number products of dw are, 1 to 3, where there is a matrix unit for float32; 0: none.
     """
     cdef int kind = floats(x, "x")
     cdef fa_sizes a, d
@@ -165,6 +165,7 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     same("dy", "rows", d.T, a.T)
     between("x", "columns", a.D, 0, FA_WIDEST)
     between("dy", "columns", d.D, 0, FA_WIDEST)
+    between("parts", None, parts, 0, 3)
     cdef void *p_dw = flat(dw, "dw", kind, fa_size_mul(a.D, d.D), FA_WRITE)
     cdef void *p_db = maybe(db, "db", kind, d.D, FA_WRITE)
     cdef int64_t x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
@@ -172,6 +173,6 @@ def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumul
     cdef const fa_kernels *k = _kernels(x)
     cdef int status
     with nogil:
-        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, tiled, a.T, a.D, d.D,
+        status = fa_gemm_tn(k, p_x, x_row, p_dy, dy_row, p_dw, p_db, accumulate, parts, a.T, a.D, d.D,
                             n_threads)
     finished(status, "weight_gradient")

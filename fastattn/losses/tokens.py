@@ -169,7 +169,7 @@ def cross_entropy_vjp(
         logits = weights.matmul(rows[block])
         core.cross_entropy(logits, _bias(projection), wanted[block], smoothing, True, losses[block])
         weights.matmul_transposed(logits, out=dx[block])
-        core.gemm_tn(rows[block], logits, dw, db, number > 0, linear.gradient_on_tiles(weights.shape))
+        core.gemm_tn(rows[block], logits, dw, db, number > 0, linear.parts_of_gradient(weights.shape))
     shape, kind = np.shape(x), as_array("x", x).dtype
 
     def backward(scale: float = 1.0) -> Array:

@@ -160,7 +160,8 @@ class TrainingConfig(Section, section="training"):
         Largest norm of the gradient; 0: none.
     precision : str
         "float32", or "bfloat16": the products of a step, forward and backward, are those of
-        `fastattn.float32_precision` "medium". Parameters, moments, losses and normalization are float32 in either.
+        `fastattn.float32_precision` "batched" or "medium". Parameters, moments, losses and normalization are float32
+        in either.
     average : float
         Decay of exponential averages of the parameters (Polyak and Juditsky 1992), which are what is validated, saved
         and used; 0: none, the parameters themselves.

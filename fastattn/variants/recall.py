@@ -206,4 +206,4 @@ def gathered_values(tape: Tape[Any], prepared: Prepared) -> Array:
 def sum_values(weights: Array, d_contexts: Array, d_values: Array) -> None:
     """Add ``sum_t weights_t^T d_context_t`` of every sample to (B, S, Dv), for (B, T, S) and (B, T, Dv)."""
     for b in range(len(d_values)):  # never on a matrix unit: their sizes, which decide it, have padding in them
-        core.gemm_tn(core.unit(weights[b]), core.unit(d_contexts[b]), d_values[b], None, True, False)
+        core.gemm_tn(core.unit(weights[b]), core.unit(d_contexts[b]), d_values[b], None, True)

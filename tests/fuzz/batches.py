@@ -18,7 +18,7 @@ import numpy as np
 import fastattn
 from fastattn import layers, linear
 
-PRECISIONS = ("highest", "high", "medium", "bfloat16", "float16", "int8")
+PRECISIONS = ("highest", "high", "medium", "bfloat16", "float16", "int8", "batched")
 HALVES: Mapping[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
@@ -29,7 +29,7 @@ class Draw:
         self.precision = precision
         self.rng = np.random.default_rng([PRECISIONS.index(precision), seed, number])
         self.dtype = HALVES.get(precision, np.float32)
-        words = {"high", "medium", "bfloat16"}
+        words = {"batched", "high", "medium"}
         self.products: Any = "medium" if precision == "bfloat16" else precision if precision in words else "highest"
 
     def size(self, most: int) -> int:

@@ -1,9 +1,10 @@
-"""Training steps in bfloat16 beside PyTorch's: ``python -m benchmarks.families.training.bfloat16``.
+"""Training steps in each precision beside PyTorch's: ``python -m benchmarks.families.training.bfloat16``.
 
-Ours under `float32_precision("medium")`, as with ``[training] precision = "bfloat16"``, and in "highest"; PyTorch's in
-float32 and under its autocast to bfloat16. All begin with the same weights; a column has the error of all gradients,
-the root of the mean square over that of ours in "highest". All take turns in one process; a ratio is that of the best
-times of all rounds, over ours in bfloat16. Where PyTorch is not installed the times are ours alone.
+Ours under `float32_precision("medium")` and "batched", as with ``[training] precision = "bfloat16"`` and "float32", and
+in "highest", as at levels without a matrix unit; PyTorch's in float32 and under its autocast to bfloat16. All begin with
+the same weights; a column has the error of all gradients, the root of the mean square over that of ours in "highest".
+All take turns in one process; ratios are those of the best times of all rounds, over ours in bfloat16, and over ours in
+float32 ("batched"). Where PyTorch is not installed the times are ours alone.
 """
 
 import argparse
@@ -26,10 +27,12 @@ try:
 except ModuleNotFoundError:
     torch = None
 
-# The module of each family's peer, and the ratios to PyTorch's autocast that are asked.
+# The module of each family's peer, and the ratios that are asked: of PyTorch's autocast, and of its float32.
 PEERS = {"transformer": "marian", "bahdanau": "torch"}
 ASKED = {"transformer_train": 2.0, "train_large": 1.6, "train_words": 1.4, "train_letters": 1.3}
-OURS, EXACT, AUTOCAST = "ours bfloat16", "ours float32", "PyTorch autocast"
+ASKED_FLOAT32 = {"transformer_train": 1.6, "train_large": 1.5}
+OURS, BATCHED, EXACT = "ours bfloat16", "ours float32", "ours without unit"
+FLOAT32, AUTOCAST = "PyTorch float32", "PyTorch autocast"
 
 
 class Within:
@@ -51,13 +54,13 @@ class Within:
 def contestants(case: Case, data: Arrays) -> dict[str, Any]:
     """By name."""
     found: dict[str, Any] = {}
-    for name, precision in ((OURS, "medium"), (EXACT, "highest")):
+    for name, precision in ((OURS, "medium"), (BATCHED, "batched"), (EXACT, "highest")):
         [training] = part(case.family, "ours").prepare(case, data).values()
         found[name] = Within(training, lambda precision=precision: fastattn.float32_precision(precision))
     if torch is None:
         return found
     peer = part(case.family, PEERS[case.family])
-    for name in ("PyTorch float32", AUTOCAST):
+    for name in (FLOAT32, AUTOCAST):
         found[name] = training = next(iter(peer.prepare(case, data).values()))
         if name == AUTOCAST:
             training._loss = torch.autocast("cpu", torch.bfloat16)(training._loss)
@@ -84,7 +87,7 @@ def main() -> None:
     if torch is not None:
         torch.set_num_threads(given.threads)
     print(f"level {fastattn.show_config(as_dict=True)['level']}, {given.threads} threads")
-    print(f"{'':20} {'':18} {'ms':>9} {'ratio':>6} {'asked':>6} {'error':>9}")
+    print(f"{'':20} {'':18} {'ms':>9} {'ratios':>13} {'asked':>6} {'error':>9}")
     for case in select(given.cases):
         if given.smoke:
             case = case.small()
@@ -92,9 +95,10 @@ def main() -> None:
         exact = runs[EXACT].examine()
         times = {name: min(found) for name, found in interleave(runs, Effort(given.rounds)).items()}
         for name, run in runs.items():
-            asked = ASKED[case.name] if name == AUTOCAST else ""
-            wrong, ratio = error(run.examine(), exact), times[name] / times[OURS]
-            print(f"{case.name:20} {name:18} {1e3 * times[name]:9.1f} {ratio:6.2f} {asked:6} {wrong:9.2g}")
+            asked = {AUTOCAST: ASKED, FLOAT32: ASKED_FLOAT32}.get(name, {}).get(case.name, "")
+            wrong, ratios = error(run.examine(), exact), [times[name] / times[own] for own in (OURS, BATCHED)]
+            row = f"{case.name:20} {name:18} {1e3 * times[name]:9.1f} {ratios[0]:6.2f} {ratios[1]:6.2f} {asked:6}"
+            print(f"{row} {wrong:9.2g}", flush=True)
 
 
 if __name__ == "__main__":

@@ -106,17 +106,17 @@ def gemm_split(w: Array, transposed: bool, parts: Array) -> bool:
 
 
 class _Precision(threading.local):
-    process, thread = 3, 0
+    process, thread = 4, 0
 
 
 def parts(of_thread: bool) -> int:
-    """By how many parts a float32 number is multiplied where there is a matrix unit; of a thread 0: as elsewhere."""
+    """By how many parts of a float32 number a matrix unit multiplies, 4: it does not; of a thread 0: as elsewhere."""
     return _HERE.thread if of_thread else _Precision.process
 
 
 def set_parts(parts: int, of_thread: bool) -> None:
-    """Set that: 1 to 3, of a thread 0 too."""
-    between("parts", None, parts, 0 if of_thread else 1, 3)
+    """Set that: 1 to 4, of a thread 0 too."""
+    between("parts", None, parts, 0 if of_thread else 1, 4)
     if of_thread:
         _HERE.thread = parts
     else:
@@ -218,12 +218,12 @@ def _gemm_tn(x, x_row, dy, dy_row, dw, db, wide, wide_b, rows, depth, columns, l
 
 
 def gemm_tn(
-    x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False, tiled: bool = False
+    x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False, parts: int = 0
 ) -> None:
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
-    tiled: nothing, there is no matrix unit.
+    parts: nothing, there is no matrix unit.
     """
     dtype = floats(x, "x")
     a, d = tensor(x, "x", dtype, 2, 2), tensor(dy, "dy", dtype, 2, 2)

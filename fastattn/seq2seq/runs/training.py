@@ -44,7 +44,7 @@ from fastattn.seq2seq.text.corpus import Corpus
 __all__ = ["Outcome", "Position", "Run", "make_schedule"]
 
 # Of the products of a step, by the setting. The precision of the process, which no checkpoint records, is not asked.
-_PRECISIONS: Mapping[str, Precision] = {"float32": "highest", "bfloat16": "medium"}
+_PRECISIONS: Mapping[str, Precision] = {"float32": "batched", "bfloat16": "medium"}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Prepared:
         What backward steps leave for `Variant.finish`, one after the other; a subclass says of what class.
     sums : StepSums
         The same, gradients that they add to, by name, once there are any.
-    precision : {"highest", "high", "medium"}
+    precision : {"highest", "batched", "high", "medium"}
         That of float32 products when it was made, which `Variant.finish` has too.
     """
 

@@ -108,8 +108,8 @@ def test_runs_on_the_model_of_the_unit(run_python, model):
     assert done.stdout.split() == ["amx_model", "True", "False"]
 
 
-@pytest.mark.parametrize("of_process", ["highest", "high", "medium"])
-@pytest.mark.parametrize(("kind", "of_steps"), [("float32", "highest"), ("bfloat16", "medium")])
+@pytest.mark.parametrize("of_process", ["highest", "batched", "high", "medium"])
+@pytest.mark.parametrize(("kind", "of_steps"), [("float32", "batched"), ("bfloat16", "medium")])
 def test_precisions_of_steps_and_of_validations(tmp_path, monkeypatch, kind, of_steps, of_process):
     seen = {"loss": set(), "loss_vjp": set(), "translate": set()}
 
