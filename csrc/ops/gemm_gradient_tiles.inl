@@ -1,8 +1,8 @@
 /* Gradients of weights on a matrix unit:  d_w = x^T d_y  of factors in parts of bfloat16, as in gemm_tiles.inl: one, to
  * which they are rounded, two or three; and d_b as in gemm_gradient.inl, whose rows and pieces of rows these are.
  *
- *   1. x, a piece of rows, into strips of 32 columns: for each 32 rows two tiles of each part, turned, so that rows of x
- *      are summed
+ *   1. x, a piece of rows, into strips of 32 columns: for each 32 rows two tiles of each part, turned, so that rows of
+ *      x are summed
  *   2. for each 128 columns: d_y into strips of 32 columns, which stay in L2
  *   3.   for each strip of x and of d_y: 32 x 32 sums in four registers, over all rows of the piece in ascending order,
  *        row i beside row i + 16 of each 32; what is not for the unit is added, and then all of it to d_w
@@ -16,8 +16,8 @@
  *
  * Bound: 2 M K N flops of the unit for one part, 6 for two, 12 for three, 2200 to 3300 Gflop/s with tiles from L2; and
  * d_w, read and written once for each 1024 rows, 8 K N bytes: as long as one part's products of about 350 rows where
- * 25 GB/s come from memory. Packing is 14 operations for 16 numbers of one part, 26 of three, of x once, of d_y once for
- * each task of a group.
+ * 25 GB/s come from memory. Packing is 14 operations for 16 numbers of one part, 26 of three, of x once, of d_y once
+ * for each task of a group.
  */
 #ifndef FA_OPS_GEMM_GRADIENT_TILES_INL
 #define FA_OPS_GEMM_GRADIENT_TILES_INL

@@ -29,8 +29,8 @@ int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads);
 /* The product of `call`, whose rows are all, with narrow weights; of weights, bytes. */
 int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads);
 int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N);
-/* How products of float32 are made where there is a matrix unit: of 1 to 3 parts of a number, or, 4, without it. That of
- * the process, and, unless 0, of the calling thread. */
+/* How products of float32 are made where there is a matrix unit: of 1 to 3 parts of a number, or, 4, without it. That
+ * of the process, and, unless 0, of the calling thread. */
 int fa_parts(int of_thread);
 void fa_set_parts(int parts, int of_thread);
 /* db: NULL, or N sums of the rows of dy. accumulate: continue in dw and db instead of starting at zero. parts: of a

@@ -32,9 +32,12 @@ def errors(found, x, dy):
 
 # Of more parts than one, by how many eps of sum |x dy| a product may be off beside float32 sums.
 WORDS = {"high": 3 * 2.0**7, "batched": 0}
-# Numbers of x and of d_y that are not for the unit, in "medium" and with more parts.
-ENDS = {word: np.float32([2.0**-33, 2.0**32, *ends]) for word, ends in
-        {"medium": (2.0**-81, -(2.0**48)), "high": (2.0**-65, -(2.0**64)), "batched": (2.0**-65, -(2.0**64))}.items()}
+
+
+def ends(precision):
+    """Numbers of x and of d_y that are not for the unit."""
+    of_dy = (-81, 48) if precision == "medium" else (-65, 64)
+    return np.ldexp(np.float32(1), [-33, 32, *of_dy]).astype(np.float32)
 
 
 def accuracy(rng, digest):
@@ -100,7 +103,7 @@ def numbers_for_float32(rng, digest, precision):
     x, dy = drawn(rng, m, k), drawn(rng, m, n)
     expected = gradient(x, dy)
     most, tiny = np.finfo(np.float32).max, np.float32(1e-45)
-    for value in (np.inf, -np.inf, np.nan, most, tiny, -tiny, *ENDS[precision]):
+    for value in (np.inf, -np.inf, np.nan, most, tiny, -tiny, *ends(precision)):
         for of_x, of_dy in (([3], []), ([], [5]), ([0, 33, 39], [0, 31, 49])):
             x2, dy2 = x.copy(), dy.copy()
             x2[50, of_x], dy2[66, of_dy] = value, value

@@ -1,10 +1,10 @@
 """Training steps in each precision beside PyTorch's: ``python -m benchmarks.families.training.bfloat16``.
 
 Ours under `float32_precision("medium")` and "batched", as with ``[training] precision = "bfloat16"`` and "float32", and
-in "highest", as at levels without a matrix unit; PyTorch's in float32 and under its autocast to bfloat16. All begin with
-the same weights; a column has the error of all gradients, the root of the mean square over that of ours in "highest".
-All take turns in one process; ratios are those of the best times of all rounds, over ours in bfloat16, and over ours in
-float32 ("batched"). Where PyTorch is not installed the times are ours alone.
+in "highest", as at levels without a matrix unit; PyTorch's in float32 and under its autocast to bfloat16. All begin
+with the same weights; a column has the error of all gradients, the root of the mean square over that of ours in
+"highest". All take turns in one process; ratios are those of the best times of all rounds, over ours in bfloat16, and
+over ours in float32 ("batched"). Where PyTorch is not installed the times are ours alone.
 """
 
 import argparse

@@ -217,9 +217,7 @@ def _gemm_tn(x, x_row, dy, dy_row, dw, db, wide, wide_b, rows, depth, columns, l
                 out[i] = like(zero, np.float64(out[i]) + sums[i])
 
 
-def gemm_tn(
-    x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False, parts: int = 0
-) -> None:
+def gemm_tn(x: Array, dy: Array, dw: Array, db: Array | None = None, accumulate: bool = False, parts: int = 0) -> None:
     """dw (K, N), contiguous, = x (M, K) transposed times dy (M, N); db (N,), unless None, = the sum of dy's rows.
 
     accumulate: both are added to, each element continuing its chain. Rows of x whose dy is zero are not read.
