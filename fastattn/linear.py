@@ -34,10 +34,9 @@ from fastattn.errors import ArgumentError, DTypeError, ShapeError, describe
 __all__ = ["PackedWeights", "matmul", "row_sum", "weight_gradient"]
 
 # Elements of a matrix for the matrix unit, beyond what an L2 holds: a rule of the matrix alone, so that a row has the
-# same bits in any product. Less is enough in "medium", of half the bytes; in "batched", which says that there are many
-# rows; and for a gradient of a matrix, which no row has alone.
-LEAST_FOR_TILES = 1 << 20
-LEAST_IN_MEDIUM, LEAST_IN_BATCHED, LEAST_FOR_GRADIENT = 1 << 18, 1 << 16, 1 << 14
+# same bits in any product. Less is enough in "medium", of half the bytes, and in "batched", which says that rows are
+# many; and for a gradient of a matrix, which no row has alone.
+LEAST_FOR_TILES, LEAST_IN_MEDIUM, LEAST_FOR_GRADIENT = 1 << 20, 1 << 18, 1 << 14
 
 ALL_PARTS = 3  # of a number; more of them mean that none is for the unit
 
@@ -73,8 +72,7 @@ class PackedWeights:
 
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
-    matrices of 2^20 elements and more, in ``"medium"`` of 2^18, in ``"batched"`` of 2^16, are multiplied at the level
-    ``amx`` as sums of bfloat16 products: faster from 16 rows up, slower below; their parts take 4 bytes, 2 or 6, for
+    matrices of 2^20 elements and more, in ``"medium"`` and ``"batched"`` of 2^18, are multiplied at the level ``amx`` as sums of bfloat16 products: faster from 16 rows up, slower below; their parts take 4 bytes, 2 or 6, for
     each element beside the 4 of float32.
 
     Examples
@@ -388,7 +386,7 @@ def has_unit() -> bool:
 def parts_on_tiles(shape: tuple[int, ...]) -> int:
     """By how many parts a matrix of this shape is multiplied on a matrix unit, in this thread; 0: by none."""
     count = core.parts(True) or core.parts(False)
-    least = min(LEAST_FOR_TILES, {1: LEAST_IN_MEDIUM, ALL_PARTS: LEAST_IN_BATCHED}.get(count, LEAST_FOR_TILES))
+    least = LEAST_FOR_TILES if count == 2 else min(LEAST_FOR_TILES, LEAST_IN_MEDIUM)
     return count if count <= ALL_PARTS and shape[0] * shape[1] >= least else 0
 
 

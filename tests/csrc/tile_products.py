@@ -26,7 +26,7 @@ def errors(found, x, w):
 
 def product(x, w, least, **options):
     """By parts, or, if the matrix has not so many elements, by chains of multiply-adds."""
-    linear.LEAST_FOR_TILES = linear.LEAST_IN_MEDIUM = linear.LEAST_IN_BATCHED = least
+    linear.LEAST_FOR_TILES = linear.LEAST_IN_MEDIUM = least
     return linear.PackedWeights(w).matmul(x, **options)
 
 

@@ -38,7 +38,7 @@ def selected(fault, tests):
     if "-k" not in fault.tests:
         return tests
     chosen = Expression.compile(fault.tests[fault.tests.index("-k") + 1])
-    return [one for one in tests if chosen.evaluate(lambda word: word.lower() in one.lower())]
+    return [one for one in tests if chosen.evaluate(lambda word, one=one: word.lower() in one.lower())]
 
 
 def test_what_a_fault_names_is_there(collected):
