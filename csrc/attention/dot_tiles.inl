@@ -12,25 +12,24 @@
  *      of weights and zeros for even columns and one of zeros and weights for odd ones
  *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
  *   4.     scores by tiles, kept in a strip
- *   5.     for each row: options, then for each 32 keys exponentials rounded to bfloat16, and their sum
- *   6.     context += weights x values by tiles
+ *   5.     for each row: options, then exponentials, rounded to bfloat16
+ *   6.     sums += weights x ones, context += weights x values by tiles
  *   7. divide, round, write context, lse
  * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other.
  *
- * The base m_i is the largest log2 e s_ij so far: of the first block, and of each later one in which a score is found
- * above it, which then is begun anew. So the weights of most blocks take no pass that looks for a maximum, and the
- * largest weight of a row, 2^60, is exact: with its error beside that of the others the gate is missed.
+ * The base m_i is the largest log2 e s_ij of the blocks so far, so that the largest weight of a row, 2^60, is exact:
+ * with its error beside that of the others the gate is missed. Few blocks have a larger score than those before.
  *
  * Numerics. Both sums of step 5 and 6 are of the same rounded weights, so that a constant value comes out as it went
- * in; the sum that is saved for lse and the backward pass is of those before they were rounded. Products with values of
- * size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
+ * in; the sum that is saved for lse and the backward pass, where they are wanted, is of those before they were rounded.
+ * Products with values of size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
  * A score depends on its query and key alone, a weight on what is left of it in its row: what the tile's other rows and
  * columns hold changes no bit, and a value that may not be read is never multiplied by anything but zero, since plain
  * rows (tile/halves.inl) of values are not in tiles. What they give is added pair by pair, in float32, as are scores
  * summed once more that are not finite.
- * Bound for D = Dv = 64, of 16 x 16 scores: about 300 vector operations, and 64 cycles of products that hold one of the
- * two ports of the vectors: 184 cycles. Measured (Intel Xeon, 2048 keys): 450, of which vectors take 250, loads,
- * products and stores of tiles 120, and packing, and what tiles wait for, the rest.
+ * Bound for D = Dv = 64, of 16 x 16 scores: 12 vector operations for each 16 scores, 106 cycles beside nothing, and 4.5
+ * products of 17.6 cycles, beside each of which some 14 of them take no time: 147 cycles. Measured (Intel Xeon, 2048
+ * keys): 410, of which vectors take 200, and tiles the rest: what they read comes from the second level of the cache.
  */
 #ifndef FA_ATTENTION_DOT_TILES_INL
 #define FA_ATTENTION_DOT_TILES_INL
@@ -45,7 +44,7 @@
 #include FA_TILE_FILE
 
 #define FA_TILE_ROWS 32
-#define FA_TILE_KEYS 128
+#define FA_TILE_KEYS 256
 #define FA_TILE_CHUNK 512
 #define FA_STRIP_ROW (FA_TILE_KEYS + 16) /* rows of a strip do not fall on the same lines of the cache */
 #define FA_WEIGHT_UP 60                  /* weights are times 2^60 */
@@ -61,9 +60,12 @@ typedef struct {
     uint8_t *plain_values;
     float *strip[2], *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
     float *base;
-    vec *sum, *rounded;
+    vec *sum;       /* of weights before they were rounded, if that is wanted */
+    float *rounded; /* sums of weights, 16 of a row, all of them the same */
+    const char *ones;
     int any_plain, any_far; /* values */
     int any_large;          /* 1: queries, 2: keys; without them all scores of tiles are finite */
+    int summed;             /* somebody wants sums of weights before they were rounded */
     int turned;             /* queries are packed as columns, keys not at all */
     int lying;              /* nor are values, of 32 keys that are all there, unless some of the chunk are plain */
 } dot_state;
@@ -99,7 +101,7 @@ FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, ch
     s->far = take(&w, tiles, s->ldv);
     s->base = take(&w, tiles, 1);
     s->sum = take_of(sizeof(vec), &w, tiles, 1);
-    s->rounded = take_of(sizeof(vec), &w, tiles, 1);
+    s->rounded = take(&w, tiles, TILE_N);
     s->plain_values = take_of(1, &w, s->chunk, 1);
     return w - workspace;
 }
@@ -175,48 +177,50 @@ FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *va
     if (!s->lying) dot_pack_values(s, 0, (uvec){0});
 }
 
-/* Two tiles of columns by one of rows, in registers 0 and 1, or by two, the second in 2 and 3. Only register 7 has 16
- * rows when there are fewer than that. */
-#define PRODUCTS(rows0, rows1, columns0, columns1)                                                                     \
+/* A tile of columns by one of rows, or by two, to registers c0 and c1. Only register 7 has 16 rows when there are fewer
+ * than that. */
+#define PRODUCTS(c0, c1, rows0, rows1, columns)                                                                        \
+    TILE_LOAD(7, columns, 64);                                                                                         \
     TILE_LOAD(4, rows0, 64);                                                                                           \
+    TILE_BFLOAT16(c0, 4, 7);                                                                                           \
     if (two) {                                                                                                         \
-        TILE_LOAD(6, columns0, 64);                                                                                    \
-        TILE_LOAD(7, columns1, 64);                                                                                    \
         TILE_LOAD(5, rows1, 64);                                                                                       \
-        TILE_BFLOAT16(0, 4, 6);                                                                                        \
-        TILE_BFLOAT16(1, 4, 7);                                                                                        \
-        TILE_BFLOAT16(2, 5, 6);                                                                                        \
-        TILE_BFLOAT16(3, 5, 7);                                                                                        \
-    } else {                                                                                                           \
-        TILE_LOAD(7, columns0, 64);                                                                                    \
-        TILE_BFLOAT16(0, 4, 7);                                                                                        \
-        TILE_LOAD(7, columns1, 64);                                                                                    \
-        TILE_BFLOAT16(1, 4, 7);                                                                                        \
+        TILE_BFLOAT16(c1, 5, 7);                                                                                       \
     }
 
-/* Step 4: scores of 32 rows, or of up to 16, with n keys, a multiple of 32; `columns` are tiles of keys. */
+/* Scores with 16 keys to registers c0 and c1, and those with the 16 before from p0 and p1 to the strip: a store that
+ * follows its products at once lets the next ones wait. */
+#define SCORES(c0, c1, p0, p1, j)                                                                                      \
+    TILE_ZERO(c0);                                                                                                     \
+    if (two) TILE_ZERO(c1);                                                                                            \
+    for (int64_t c = 0; c < tile; c += TILE_BYTES) {                                                                   \
+        PRODUCTS(c0, c1, query + c, query + tile + c, columns + (j) / TILE_N * tile + c);                              \
+        if (c == 0 && (j) > 0) TILE_STORE(p0, strip + (j)-TILE_N, row);                                                \
+    }                                                                                                                  \
+    if (tile == 0 && (j) > 0) TILE_STORE(p0, strip + (j)-TILE_N, row);                                                 \
+    if (two && (j) > 0) TILE_STORE(p1, strip + TILE_N * ld + (j)-TILE_N, row);
+
+/* Step 4: scores of 32 rows, or of up to 16, with n keys, a multiple of 16; `columns` are tiles of keys. */
 FA_INLINE void dot_scores(int two, int rows, const char *query, const char *columns, int64_t depth, int64_t n,
-                          float *strip) {
+                          float *strip, int64_t ld) {
     TILES(rows);
-    const int64_t tile = depth * TILE_BYTES, row = FA_STRIP_ROW * sizeof(float);
-    for (int64_t j = 0; j < n; j += TILE_K, columns += 2 * tile) {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        if (two) {
-            TILE_ZERO(2);
-            TILE_ZERO(3);
-        }
-        for (int64_t c = 0; c < tile; c += TILE_BYTES) {
-            PRODUCTS(query + c, query + tile + c, columns + c, columns + tile + c);
-        }
-        TILE_STORE(0, strip + j, row);
-        TILE_STORE(1, strip + j + TILE_N, row);
-        if (two) {
-            TILE_STORE(2, strip + TILE_N * FA_STRIP_ROW + j, row);
-            TILE_STORE(3, strip + TILE_N * FA_STRIP_ROW + j + TILE_N, row);
+    const int64_t tile = depth * TILE_BYTES, row = ld * (int64_t)sizeof(float);
+    for (int64_t j = 0; j < n; j += 2 * TILE_N) {
+        SCORES(0, 1, 2, 3, j)
+        if (j + TILE_N < n) {
+            SCORES(2, 3, 0, 1, j + TILE_N)
         }
     }
+    float *last = strip + n - TILE_N;
+    if (n % (2 * TILE_N)) {
+        TILE_STORE(0, last, row);
+        if (two) TILE_STORE(1, last + TILE_N * ld, row);
+    } else {
+        TILE_STORE(2, last, row);
+        if (two) TILE_STORE(3, last + TILE_N * ld, row);
+    }
 }
+#undef SCORES
 
 /* 16 keys as they lie, a block of 32 numbers after the other: in the array, or in tiles where it has fewer. */
 typedef struct {
@@ -293,28 +297,36 @@ FA_INLINE void dot_scores_turned(dot_state *s, int rows, int64_t first, int64_t 
     if (s->lying) dot_pack_values(s, s->values.n / TILE_K * TILE_K, found);
 }
 
-/* Step 6 for 32 columns: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
+/* Step 6 for 16 columns: n keys, a multiple of 32, whose values are `wide` tiles for each 32. */
 FA_INLINE void dot_context(int two, int rows, const char *weights, const char *values, int64_t wide, int64_t n,
                            float *context, int64_t ldv) {
     TILES(rows);
     const int64_t row = ldv * (int64_t)sizeof(float), tile = FA_TILE_KEYS / TILE_K * TILE_BYTES;
-    float *low = context + TILE_N * ldv;
     TILE_LOAD(0, context, row);
-    TILE_LOAD(1, context + TILE_N, row);
-    if (two) {
-        TILE_LOAD(2, low, row);
-        TILE_LOAD(3, low + TILE_N, row);
-    }
-    for (int64_t j = 0; j < n / TILE_K; j++) {
-        const char *left = weights + j * TILE_BYTES, *right = values + j * wide * TILE_BYTES;
-        PRODUCTS(left, left + tile, right, right + TILE_BYTES);
+    if (two) TILE_LOAD(1, context + TILE_N * ldv, row);
+    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES, values += wide * TILE_BYTES) {
+        PRODUCTS(0, 1, weights, weights + tile, values);
     }
     TILE_STORE(0, context, row);
-    TILE_STORE(1, context + TILE_N, row);
-    if (two) {
-        TILE_STORE(2, low, row);
-        TILE_STORE(3, low + TILE_N, row);
+    if (two) TILE_STORE(1, context + TILE_N * ldv, row);
+}
+
+/* Step 6 for the sums of weights: products with ones. */
+FA_INLINE void dot_sums(int two, int rows, const char *weights, const char *ones, int64_t n, float *sums) {
+    TILES(rows);
+    TILE_LOAD(0, sums, 64);
+    TILE_LOAD(7, ones, 64);
+    if (two) TILE_LOAD(2, sums + TILE_N * TILE_N, 64);
+    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
+        TILE_LOAD(4, weights, 64);
+        TILE_BFLOAT16(0, 4, 7);
+        if (two) {
+            TILE_LOAD(5, weights + FA_TILE_KEYS / TILE_K * TILE_BYTES, 64);
+            TILE_BFLOAT16(2, 5, 7);
+        }
     }
+    TILE_STORE(0, sums, 64);
+    if (two) TILE_STORE(2, sums + TILE_N * TILE_N, 64);
 }
 
 #undef PRODUCTS
@@ -361,16 +373,17 @@ FA_INLINE void dot_context_lying(const dot_state *s, int rows, const char *weigh
     }
 }
 
-/* 2^(x + up), 0 below 2^-126, with a relative error of 2^-22: x = k + r, |r| <= 1/2, and a polynomial of degree 5 by
- * least squares with weights that even the errors out. */
+/* 2^(x + up), 0 below 2^-126, with a relative error of 2^-23: x = k + r, 0 <= r <= 1, and a polynomial of degree 5 by
+ * Lawson's iteration, with 1 as its value at 0 and errors that are even. `up` is 0 or 60. */
 FA_INLINE vec dot_power_times(vec x, int up) {
-    const vec magic = vset1(FA_MAGIC), k = (x + magic) - magic, r = x - k;
-    vec g = vset1(0.001326472706534452f);
-    g = vfma(g, r, vset1(0.009671512648923401f));
-    g = vfma(g, r, vset1(0.055507337436908125f));
-    g = vfma(g, r, vset1(0.24022242085172912f));
-    g = vfma(g, r, vset1(0.6931469775988577f));
-    return vscale2_or_zero(vfma(g, r, vset1(1)), up ? k + vset1((float)up) : k, x, vset1((float)(-126 - up)));
+    const vec r = vfraction(x);
+    const float one = up ? 0x1p60f : 1;
+    vec g = vset1(0.001867130070106961f * one);
+    g = vfma(g, r, vset1(0.009017030321809045f * one));
+    g = vfma(g, r, vset1(0.055799913104355184f * one));
+    g = vfma(g, r, vset1(0.24016445015484186f * one));
+    g = vfma(g, r, vset1(0.6931513118046356f * one));
+    return vscale2_floor(vfma(g, r, vset1(one)), x, vset1((float)(-126 - up)));
 }
 FA_INLINE vec dot_power(vec x) { return dot_power_times(x, 0); }
 
@@ -410,49 +423,34 @@ FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int6
     return scale;
 }
 
-/* Lets the base of row r grow to the largest of n scores times f. */
-FA_FUNC void dot_grow(dot_state *s, int64_t r, const float *S, int64_t n, float f) {
-    vec top = vload(S);
-    for (int64_t j = VL; j < n; j += VL) top = vmax(top, vload(S + j));
+/* Lets the base of row r grow to the largest of n scores, `top` in some lane, times f. */
+FA_FUNC void dot_grow(dot_state *s, int64_t r, vec top, float f) {
     const float base = vhmax(top) * f, before = s->base[r];
     if (base == NEG_INF) return;
     s->base[r] = base;
     if (before == FA_BASE_NONE) return;
     const float factor = dot_power(vset1(before - base))[0];
     s->sum[r] = s->sum[r] * vset1(factor);
-    s->rounded[r] = s->rounded[r] * vset1(factor);
+    scale_row(s->rounded + r * TILE_N, s->rounded + r * TILE_N, TILE_N, factor);
     scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
     if (s->any_far) scale_row(s->far + r * s->ldv, s->far + r * s->ldv, s->ldv, factor);
 }
 
-/* Weights of n scores times f, a multiple of 32, to the tiles of row r, and what they add to its sums. With `sure`
- * false it stops, and returns 1, at a score above the base. */
-FA_INLINE int dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, char *weights, int sure) {
+/* Weights of n scores times f, a multiple of 32, to the tiles of row r, and, if `summed`, what they add to its sum. */
+FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, char *weights, int summed) {
     /* Off by some 2^-24 of a score and of the base, no more than the sums that scores are. */
     const vec times = vset1(f), from_base = vset1(-s->base[r]);
-    vec all = s->sum[r], all_rounded = s->rounded[r];
-    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES) {
-        vec x[TILE_K / VL], top = x[0] = vfma(vload(S + j), times, from_base);
-#pragma GCC unroll 8
-        for (int k = 1; k < TILE_K / VL; k++) {
-            x[k] = vfma(vload(S + j + k * VL), times, from_base);
-            top = vmax(top, x[k]);
-        }
-        if (!sure && vbits_above(top, FA_BASE_NEAR)) return 1;
-#pragma GCC unroll 8
-        for (int k = 0; k < TILE_K / VL; k++) x[k] = dot_power_times(x[k], FA_WEIGHT_UP);
+    vec all = s->sum[r];
+    for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES)
 #pragma GCC unroll 4
-        for (int k = 0; k < TILE_N / VL; k++) {
-            vec *one = x + k, *two = x + k + TILE_N / VL;
-            all = all + (*one + *two);
+        for (int k = 0; k < TILE_N; k += VL) {
+            const vec one = dot_power_times(vfma(vload(S + j + k), times, from_base), FA_WEIGHT_UP);
+            const vec two = dot_power_times(vfma(vload(S + j + TILE_N + k), times, from_base), FA_WEIGHT_UP);
+            if (summed) all = all + (one + two);
             const uvec pair = half_pair(one, two);
-            memcpy(weights + k * (int)sizeof pair, &pair, sizeof pair);
-            all_rounded = all_rounded + (*one + *two);
+            memcpy(weights + k * 4, &pair, sizeof pair);
         }
-    }
     s->sum[r] = all;
-    s->rounded[r] = all_rounded;
-    return 0;
 }
 
 FA_INLINE char *dot_weights_of(const dot_rows *t, int i, int64_t key) {
@@ -475,10 +473,17 @@ FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, in
     const float *S = strip + span.first, f = scale * FA_LOG2E;
     const int64_t n = span.last - span.first;
     char *weights = dot_weights_of(t, i, span.first - begin);
-    if (s->base[r] == FA_BASE_NONE || dot_weigh(s, r, S, n, f, weights, 0)) {
-        dot_grow(s, r, S, n, f);
-        dot_weigh(s, r, S, n, f, weights, 1);
+    vec top = vload(S), other = vload(S + VL);
+    for (int64_t j = 2 * VL; j < n; j += 2 * VL) {
+        top = vmax(top, vload(S + j));
+        other = vmax(other, vload(S + j + VL));
     }
+    top = vmax(top, other);
+    if (vbits_above(vfma(top, vset1(f), vset1(-s->base[r])), FA_BASE_NEAR)) dot_grow(s, r, top, f);
+    if (s->summed)
+        dot_weigh(s, r, S, n, f, weights, 1);
+    else
+        dot_weigh(s, r, S, n, f, weights, 0);
 }
 
 /* What plain values add to a row, of keys from..to-1 that it may read. */
@@ -517,6 +522,15 @@ FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
         int64_t from = dot_from(t, t->done);
         const int64_t to = dot_to(t, t->done), wide = s->ldv / TILE_N, there = start + s->values.n;
         const char *weights = t->weights + (from - t->done) / TILE_K * TILE_BYTES;
+        if (t->column < 0) {
+            float *sums = s->rounded + t->first * TILE_N;
+            if (t->two)
+                dot_sums(1, TILE_N, weights, s->ones, to - from, sums);
+            else
+                dot_sums(0, rows, weights, s->ones, to - from, sums);
+            t->column = 0;
+            return 1;
+        }
         float *context = s->context + t->first * s->ldv + t->column;
         for (; s->lying && from < to && from + TILE_K <= there; from += TILE_K, weights += TILE_BYTES)
             if (t->column == 0) dot_context_lying(s, rows, weights, from - start, context);
@@ -525,7 +539,7 @@ FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
             dot_context(1, TILE_N, weights, values, wide, to - from, context, s->ldv);
         else if (from < to)
             dot_context(0, rows, weights, values, wide, to - from, context, s->ldv);
-        t->column += TILE_K;
+        t->column += TILE_N;
         if (t->column == s->ldv && s->any_plain)
             for (int i = 0; i < t->rows; i++) dot_plain_values(s, t, i, t->done, start);
         return 1;
@@ -538,9 +552,9 @@ FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
     if (s->turned)
         dot_scores_turned(s, rows, t->key - start, n, strip);
     else if (t->two)
-        dot_scores(1, TILE_N, query, columns, s->depth, n, strip);
+        dot_scores(1, TILE_N, query, columns, s->depth, n, strip, FA_STRIP_ROW);
     else
-        dot_scores(0, rows, query, columns, s->depth, n, strip);
+        dot_scores(0, rows, query, columns, s->depth, n, strip, FA_STRIP_ROW);
     t->key += n;
     return 1;
 }
@@ -549,11 +563,11 @@ FA_INLINE int dot_work(dot_state *s, dot_rows *t, int rows, int64_t start) {
 FA_INLINE void dot_vectors(dot_state *s, dot_rows *t, dot_rows *others, int rows, int64_t start) {
     const int64_t begin = t->next, from = dot_from(t, begin), to = dot_to(t, begin);
     for (int i = 0; i < t->rows; i++) {
-        if (others && i % 4 == 0) dot_work(s, others, rows, start);
+        if (others && i % 2 == 0) dot_work(s, others, rows, start);
         dot_row(s, t, i, begin, from, to, start);
     }
     t->done = begin;
-    t->column = 0;
+    t->column = -TILE_N;
     t->next = t->key = begin + FA_TILE_KEYS;
 }
 
@@ -576,14 +590,18 @@ FA_INLINE void dot_blocks(dot_state *s, dot_rows *t, dot_rows *others, int rows,
         ;
 }
 
-/* A row in the order of pairs, of whole 32, times f and rounded to `out`. */
-FA_INLINE void dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out) {
+/* A row in the order of pairs, of whole 32, times f and rounded to `out`, and before that to `exact`, if not NULL. */
+FA_INLINE void dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out, float *exact) {
     for (int64_t c = 0; c < n; c += TILE_K)
 #pragma GCC unroll 4
         for (int i = 0; i < TILE_N; i += VL) {
-            const vec x = vload(total + c + i) * f, y = vload(total + c + TILE_N + i) * f;
-            const uvec pair = half_beside(half_nearest(x + vset1(0)), half_nearest(y + vset1(0)));
+            const vec x = vload(total + c + i) * f + vset1(0), y = vload(total + c + TILE_N + i) * f + vset1(0);
+            const uvec pair = half_beside(half_nearest(x), half_nearest(y));
             memcpy(out + c + 2 * i, &pair, sizeof pair);
+            for (int k = 0; exact && k < VL; k++) {
+                exact[c + 2 * (i + k)] = x[k];
+                exact[c + 2 * (i + k) + 1] = y[k];
+            }
         }
 }
 
@@ -593,15 +611,17 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const int64_t at = (s->b * a->H + head) * a->Tq + query;
     float *total = s->context + r * s->ldv;
     const float *far = s->far + r * s->ldv, base = s->base[r];
-    const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = vhsum(s->rounded[r]);
-    const int empty = base == FA_BASE_NONE && sum == 0;
+    const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = s->rounded[r * TILE_N];
+    const int empty = base == FA_BASE_NONE && rounded == 0;
     const double natural = (double)base * 0.69314718055994530942; /* times ln 2 */
     const float max = empty ? NEG_INF : (float)natural;
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
-    const int plainly = !empty && !s->any_far && !a->exact && a->Dv % TILE_K == 0;
-    if (plainly)
-        dot_round_pairs(total, a->Dv, f, out);
+    const int plainly = !empty && !s->any_far && a->Dv % TILE_K == 0;
+    if (plainly && a->exact)
+        dot_round_pairs(total, a->Dv, f, out, a->exact + at * a->Dv);
+    else if (plainly)
+        dot_round_pairs(total, a->Dv, f, out, NULL);
     else
         half_in_order(total, s->ldv / TILE_K);
     for (int64_t c = plainly ? a->Dv : 0; c < a->Dv; c += TILE_N) {
@@ -664,21 +684,24 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
     s.rows = group * a->Tq - s.row0 < plan->rows_per_task ? group * a->Tq - s.row0 : plan->rows_per_task;
     s.length = fa_key_length(a, s.b);
     s.turned = s.rows <= TILE_N;
+    s.summed = a->row_sum || a->lse || a->weights;
+    _Alignas(64) uint16_t ones[TILE_BYTES / 2];
+    for (int i = 0; i < TILE_BYTES / 2; i++) ones[i] = 0x3f80;
+    s.ones = (const char *)ones;
     s.rows_padded = (s.rows + TILE_N - 1) / TILE_N * TILE_N;
     const int64_t memory = fa_memory_row(a, s.b);
     const uint16_t *key = (const uint16_t *)a->key + row_at(&a->key_strides, memory, s.hk, 0);
     const uint16_t *value = (const uint16_t *)a->value + row_at(&a->value_strides, memory, s.hk, 0);
     dot_pack_queries(&s);
-    if (s.rows % FA_TILE_ROWS) /* rows that are not */
-        for (int i = 0; i < 2; i++) memset(s.weights[i], 0, 2 * FA_TILE_KEYS / TILE_K * TILE_BYTES);
     memset(s.context, 0, (size_t)(s.rows_padded * s.ldv) * sizeof(float));
+    memset(s.rounded, 0, (size_t)(s.rows_padded * TILE_N) * sizeof(float));
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
         const int64_t head = s.first_head + row.head;
         const fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
         s.base[r] = FA_BASE_NONE;
-        s.sum[r] = s.rounded[r] = vset1(0);
+        s.sum[r] = vset1(0);
         if (k.lo < k.hi) {
             key_lo = k.lo < key_lo ? k.lo : key_lo;
             key_hi = k.hi > key_hi ? k.hi : key_hi;

@@ -1,22 +1,25 @@
 /* Dot attention of bfloat16 arrays on a matrix unit, backward: what backward.inl computes, for scores q_i . k_j.
  *
- *   P_ij = e^(s_ij - m_i) / l_i        delta_i = d_context_i . context_i - d_lse_i
+ *   P_ij = 2^(s_ij log2 e - (m_i log2 e + log2 l_i))        delta_i = d_context_i . context_i - d_lse_i
  *   dS_ij = P_ij (d_context_i . v_j - delta_i)
  *   d_value_j = sum_i P_ij d_context_i,   d_key_j = scale sum_i dS_ij q_i,   d_query_i = scale sum_j dS_ij k_j
  *
  * P and dS are rounded to bfloat16 before they are multiplied; the context is that before it was rounded, without which
  * dS has the error of its sum. Gradients are summed in float32 and rounded once.
- * A task is one (batch, key head). Queries and d_context are packed once, keys and values for each FA_TILE_KEYS keys:
- *   1. for each 32 rows: scores and d_context x value^T by tiles, kept in two strips
- *   2.   options, P and dS: as rows for d_query, as pairs of rows i and i + 16 for the others
- *   3.   d_query += dS x key
- *   4. after every FA_TILE_TURN rows: d_value^T += d_context^T x P, d_key^T += query^T x dS
+ * A task is one (batch, key head). Queries and d_context are packed once, keys and values for each FA_GRADIENT_KEYS:
+ *   1. for each 32 rows and FA_PART keys: scores and d_context x value^T by tiles, kept in two strips
+ *   2.   options, unless there are none and all rows read all of the keys; P and dS: dS as rows for d_query, both as
+ *        pairs of rows i and i + 16 for the others
+ *   3.   after all keys: d_query += dS x key
+ *   4. after every FA_TILE_TURN rows: d_value^T += d_context^T x P, d_key^T += query^T x dS, for each 32 keys with the
+ *      rows, in 32, of which some read some of them
  *   5. after all of them: d_key and d_value of these keys, rounded; in the end d_query
  *
  * Pairs with a plain row of query, key, value or d_context (tile/halves.inl), or with a delta that is not finite, are
  * zero in the tiles of step 3 and 4 and added by themselves, in float32.
  * Order of sums: d_query_i over blocks of 32 keys ascending, d_key_j and d_value_j over blocks of 32 rows ascending.
- * Bound for D = Dv = 64: 160 cycles of the unit for 16 x 16 scores, and about 25 vector operations for each 16 of them.
+ * Bound for D = Dv = 64: 176 cycles of the unit for 16 x 16 scores, and 21 vector operations for each 16 of them, which
+ * take 180 beside nothing. Measured (Intel Xeon, 2048 keys): about 650.
  */
 #ifndef FA_ATTENTION_DOT_TILES_BACKWARD_INL
 #define FA_ATTENTION_DOT_TILES_BACKWARD_INL
@@ -28,7 +31,11 @@
 #include "dot_tiles.inl"
 
 #define FA_TILE_TURN 128
-#define FA_KEY_TILES (FA_TILE_KEYS / TILE_N)
+#define FA_GRADIENT_KEYS 256
+#define FA_GRADIENT_ROW (FA_GRADIENT_KEYS + 16)
+#define FA_PART 32 /* keys whose scores stay in the first cache until they are gradients */
+#define FA_PART_ROW (FA_PART + 16)
+#define FA_KEY_TILES (FA_GRADIENT_KEYS / TILE_N)
 
 typedef struct {
     const fa_attention_grad *g;
@@ -42,7 +49,7 @@ typedef struct {
     char *key_columns, *key_pairs, *value_columns;
     char *P, *dS, *dS_rows; /* of a turn of rows, as pairs; of 32 rows */
     float *S, *dP, *d_query, *d_key, *d_value;
-    float *delta, *max, *inverse;
+    float *delta, *from; /* from: -(max log2 e + log2 sum), so that P = 2^(from + s log2 e) */
     uint8_t *plain_rows, *plain_keys;
     int any_plain_keys;
 } dot_backward_state;
@@ -50,7 +57,7 @@ typedef struct {
 FA_FUNC int64_t dot_backward_layout(dot_backward_state *s, const fa_attention *a, char *workspace) {
     char *w = workspace;
     const int64_t rows = (a->H / a->Hk * a->Tq + FA_TILE_ROWS - 1) / FA_TILE_ROWS * FA_TILE_ROWS;
-    const int64_t blocks = rows / FA_TILE_ROWS, keys = FA_TILE_KEYS / TILE_K;
+    const int64_t blocks = rows / FA_TILE_ROWS, keys = FA_GRADIENT_KEYS / TILE_K;
     s->depth = half_blocks(a->D);
     s->deep = half_blocks(a->Dv);
     s->queries = take_of(2 * TILE_BYTES, &w, blocks, s->depth);
@@ -63,16 +70,15 @@ FA_FUNC int64_t dot_backward_layout(dot_backward_state *s, const fa_attention *a
     s->P = take_of(TILE_BYTES, &w, FA_TILE_TURN / FA_TILE_ROWS, FA_KEY_TILES);
     s->dS = take_of(TILE_BYTES, &w, FA_TILE_TURN / FA_TILE_ROWS, FA_KEY_TILES);
     s->dS_rows = take_of(TILE_BYTES, &w, 2, keys);
-    s->S = take(&w, FA_TILE_ROWS, FA_STRIP_ROW);
-    s->dP = take(&w, FA_TILE_ROWS, FA_STRIP_ROW);
+    s->S = take(&w, FA_TILE_ROWS, FA_PART_ROW);
+    s->dP = take(&w, FA_TILE_ROWS, FA_PART_ROW);
     s->d_query = take(&w, rows, s->depth * TILE_K);
-    s->d_key = take(&w, s->depth * TILE_K, FA_STRIP_ROW);
-    s->d_value = take(&w, s->deep * TILE_K, FA_STRIP_ROW);
+    s->d_key = take(&w, s->depth * TILE_K, FA_GRADIENT_ROW);
+    s->d_value = take(&w, s->deep * TILE_K, FA_GRADIENT_ROW);
     s->delta = take(&w, rows, 1);
-    s->max = take(&w, rows, 1);
-    s->inverse = take(&w, rows, 1);
+    s->from = take(&w, rows, 1);
     s->plain_rows = take_of(1, &w, rows, 1);
-    s->plain_keys = take_of(1, &w, FA_TILE_KEYS, 1);
+    s->plain_keys = take_of(1, &w, FA_GRADIENT_KEYS, 1);
     return w - workspace;
 }
 
@@ -120,7 +126,7 @@ FA_FUNC void dot_pack_rows(dot_backward_state *s) {
         for (int i = 0; i < FA_TILE_ROWS; i++) {
             const int64_t r = r0 + i;
             q[i] = d[i] = NULL;
-            s->delta[r] = s->inverse[r] = s->max[r] = 0;
+            s->delta[r] = s->from[r] = 0;
             s->plain_rows[r] = 0;
             if (r >= s->rows) continue;
             const int64_t head = s->first_head + row.head, at = (s->b * a->H + head) * a->Tq + row.query;
@@ -136,8 +142,8 @@ FA_FUNC void dot_pack_rows(dot_backward_state *s) {
             for (; c < a->Dv; c++) delta += half_real(d_context[c]) * context[c];
             if (s->g->d_lse) delta -= s->g->d_lse[at];
             s->delta[r] = delta;
-            s->max[r] = a->row_max[at] == NEG_INF ? 0 : a->row_max[at];
-            s->inverse[r] = 1 / a->row_sum[at];
+            const double max = a->row_max[at] == NEG_INF ? 0 : (double)a->row_max[at];
+            s->from[r] = (float)-(max * 1.44269504088896340736 + (double)log2f(a->row_sum[at]));
             s->plain_rows[r] = (uint8_t)(delta - delta != 0 || half_plain(query, a->D, HALF_SMALL, HALF_LARGEST) ||
                                          half_plain(d_context, a->Dv, HALF_SMALL, HALF_LARGEST));
             if (s->plain_rows[r]) continue;
@@ -216,14 +222,13 @@ FA_INLINE void dot_accumulate(dot_side left, int64_t m, dot_side right, int64_t 
         }
 }
 
-/* What all pairs of a row have in common: P = inverse 2^(f S + from), dS = P (dP - delta). */
+/* What all pairs of a row have in common: P = 2^(f S + from), dS = P (dP - delta). */
 typedef struct {
-    vec f, from, inverse, delta;
+    vec f, from, delta;
 } dot_constants;
 
 FA_INLINE dot_constants dot_constants_of(const dot_backward_state *s, int64_t r, float scale) {
-    return (dot_constants){vset1(scale * FA_LOG2E), vset1(-s->max[r] * FA_LOG2E), vset1(s->inverse[r]),
-                           vset1(s->delta[r])};
+    return (dot_constants){vset1(scale * FA_LOG2E), vset1(s->from[r]), vset1(s->delta[r])};
 }
 
 /* P and dS of four vectors: rows i and i + 16, keys j and j + 16 for lanes of each. */
@@ -231,37 +236,42 @@ FA_INLINE void dot_four(const dot_constants rows[2], const float *S, const float
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
         const dot_constants *const row = rows + k / 2;
-        const int64_t at = k / 2 * TILE_N * FA_STRIP_ROW + k % 2 * TILE_N;
-        P[k] = dot_power(vfma(vload(S + at), row->f, row->from)) * row->inverse;
+        const int64_t at = k / 2 * TILE_N * FA_PART_ROW + k % 2 * TILE_N;
+        P[k] = dot_power(vfma(vload(S + at), row->f, row->from));
         dS[k] = P[k] * (vload(dP + at) - row->delta);
     }
 }
 
-/* Step 2 for rows i and i + 16 of 32, from keys from..to-1. */
+/* Step 2 for rows i and i + 16 of 32, from keys from..to-1, with the first of which strips begin. */
 FA_INLINE void dot_backward_rows(const dot_backward_state *s, int64_t r0, int i, const float *scale, int64_t from,
                                  int64_t to, char *P, char *dS) {
     const dot_constants rows[2] = {dot_constants_of(s, r0 + i, scale[i]),
                                    dot_constants_of(s, r0 + i + TILE_N, scale[i + TILE_N])};
+    const float *S_row = s->S + i * FA_PART_ROW - from, *dP_row = s->dP + i * FA_PART_ROW - from;
     for (int64_t j = from; j < to; j += TILE_K)
 #pragma GCC unroll 4
         for (int c = 0; c < TILE_N; c += VL) {
             vec p[4], d[4];
-            dot_four(rows, s->S + i * FA_STRIP_ROW + j + c, s->dP + i * FA_STRIP_ROW + j + c, p, d);
+            dot_four(rows, S_row + j + c, dP_row + j + c, p, d);
             char *one = P + j / TILE_N * TILE_BYTES + i * 64 + c * 4;
-            uvec pair = half_pair(&p[0], &p[2]);
+            uvec pair = half_pair(p[0], p[2]);
             memcpy(one, &pair, sizeof pair);
-            pair = half_pair(&p[1], &p[3]);
+            pair = half_pair(p[1], p[3]);
             memcpy(one + TILE_BYTES, &pair, sizeof pair);
+            uvec up[4];
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) up[k] = (uvec)d[k] + 0x8000u;
             one = dS + j / TILE_N * TILE_BYTES + i * 64 + c * 4;
-            pair = half_pair(&d[0], &d[2]);
+            const uvec low[2] = {up[0] >> 16, up[1] >> 16};
+            pair = low[0] | (up[2] & 0xffff0000u);
             memcpy(one, &pair, sizeof pair);
-            pair = half_pair(&d[1], &d[3]);
+            pair = low[1] | (up[3] & 0xffff0000u);
             memcpy(one + TILE_BYTES, &pair, sizeof pair);
             one = s->dS_rows + j / TILE_K * TILE_BYTES + i * 64 + c * 4;
-            pair = half_join(d[0], d[1]);
+            pair = low[0] | (up[1] & 0xffff0000u);
             memcpy(one, &pair, sizeof pair);
-            pair = half_join(d[2], d[3]);
-            memcpy(one + FA_TILE_KEYS / TILE_K * TILE_BYTES, &pair, sizeof pair);
+            pair = up[2] >> 16 | (up[3] & 0xffff0000u);
+            memcpy(one + FA_GRADIENT_KEYS / TILE_K * TILE_BYTES, &pair, sizeof pair);
         }
 }
 
@@ -279,79 +289,104 @@ FA_FUNC void dot_plain_pairs(dot_backward_state *s, int64_t r, int64_t head, int
         strip[j] = NEG_INF;
         if (score == NEG_INF) continue;
         const uint16_t *k = s->keys.rows + at * s->keys.stride, *v = s->values.rows + at * s->values.stride;
-        const float P = dot_power(vset1((score - s->max[r]) * FA_LOG2E))[0] * s->inverse[r];
+        const float P = dot_power(vfma(vset1(score), vset1(FA_LOG2E), vset1(s->from[r])))[0];
         const float dS = P * (half_product(d, v, a->Dv, 1) - s->delta[r]);
-        for (int64_t c = 0; c < a->Dv; c++) s->d_value[c * FA_STRIP_ROW + at] += P * half_real(d[c]);
+        for (int64_t c = 0; c < a->Dv; c++) s->d_value[c * FA_GRADIENT_ROW + at] += P * half_real(d[c]);
         for (int64_t c = 0; c < a->D; c++) {
-            s->d_key[c * FA_STRIP_ROW + at] += dS * half_real(q[c]);
+            s->d_key[c * FA_GRADIENT_ROW + at] += dS * half_real(q[c]);
             d_query[half_place(c)] += dS * half_real(k[c]);
         }
     }
 }
 
-/* Steps 1 to 3 for 32 rows from r0, whose first is `row`, with keys begin..end-1. Returns whether they read any. */
-FA_FUNC int dot_backward_block(dot_backward_state *s, fa_row row, int64_t r0, int64_t begin, int64_t end, char *P,
-                               char *dS) {
+/* Steps 1 to 3 for 32 rows from r0, with keys begin..end-1. Returns which of these they read, from
+ * `begin`, in whole 32. */
+FA_FUNC fa_range dot_backward_block(dot_backward_state *s, int64_t r0, int64_t begin, int64_t end, char *P, char *dS) {
     const fa_attention *a = s->a;
+    fa_row row = fa_task_row(a, r0);
     const int64_t rows = s->rows - r0 < FA_TILE_ROWS ? s->rows - r0 : FA_TILE_ROWS, block = r0 / FA_TILE_ROWS;
-    int64_t head[FA_TILE_ROWS], query[FA_TILE_ROWS], lo = end, hi = begin;
+    int64_t head[FA_TILE_ROWS], query[FA_TILE_ROWS], lo = end, hi = begin, all_lo = begin, all_hi = end;
     fa_range range[FA_TILE_ROWS];
     for (int i = 0; i < rows; i++, row = fa_next_row(a, row)) {
         head[i] = s->first_head + row.head;
         query[i] = row.query;
         range[i] = fa_row_range(a, s->b, head[i], s->length, row.query);
+        all_lo = range[i].lo > all_lo ? range[i].lo : all_lo;
+        all_hi = range[i].hi < all_hi ? range[i].hi : all_hi;
         if (range[i].lo >= range[i].hi) continue;
         lo = range[i].lo < lo ? range[i].lo : lo;
         hi = range[i].hi > hi ? range[i].hi : hi;
     }
     lo = lo < begin ? begin : lo;
     hi = hi > end ? end : hi;
-    if (lo >= hi) return 0;
+    if (lo >= hi) return (fa_range){0, 0};
     const int64_t from = lo / TILE_K * TILE_K - begin, to = (hi + TILE_K - 1) / TILE_K * TILE_K - begin;
-    dot_scores(1, TILE_N, s->queries + block * 2 * s->depth * TILE_BYTES,
-               s->key_columns + from / TILE_N * s->depth * TILE_BYTES, s->depth, to - from, s->S + from);
-    dot_scores(1, TILE_N, s->d_contexts + block * 2 * s->deep * TILE_BYTES,
-               s->value_columns + from / TILE_N * s->deep * TILE_BYTES, s->deep, to - from, s->dP + from);
-    float scale[FA_TILE_ROWS];
-    for (int i = 0; i < FA_TILE_ROWS; i++) {
-        float *strip = s->S + i * FA_STRIP_ROW - begin;
-        const dot_span span = i < rows ? dot_span_of(range[i], begin + from, begin + to)
-                                       : (dot_span){begin + from, begin + from, begin + from, begin + from};
-        scale[i] = 1;
-        for (int64_t j = begin + from; j < span.first; j++) strip[j] = NEG_INF;
-        for (int64_t j = span.last; j < begin + to; j++) strip[j] = NEG_INF;
-        if (span.first == span.last) continue;
-        const int plain = s->any_plain_keys || s->plain_rows[r0 + i];
-        for (int64_t j = span.lo; plain && j < span.hi; j++) /* zeros in the tiles */
-            if (s->plain_rows[r0 + i] || s->plain_keys[j - begin]) strip[j] = NAN;
-        scale[i] = dot_options(a, s->b, head[i], query[i], range[i], span, strip, &s->keys, begin, plain);
-        if (plain) dot_plain_pairs(s, r0 + i, head[i], query[i], span, begin, strip, scale[i]);
-        if (s->plain_rows[r0 + i]) /* whose delta may be anything */
-            for (int64_t j = from; j < to; j++) s->dP[i * FA_STRIP_ROW + j] = 0;
-    }
-    for (int64_t t = 0; t < FA_KEY_TILES; t++)
-        if (t * TILE_N < from || t * TILE_N >= to) {
-            memset(P + t * TILE_BYTES, 0, TILE_BYTES);
-            memset(dS + t * TILE_BYTES, 0, TILE_BYTES);
+    int plain = s->any_plain_keys;
+    for (int i = 0; i < rows; i++) plain |= s->plain_rows[r0 + i];
+    const int simple = !plain && a->scale > 0 && !has_elementwise(a);
+    for (int64_t part = from; part < to; part += FA_PART) {
+        const int64_t end_part = part + FA_PART < to ? part + FA_PART : to;
+        dot_scores(1, TILE_N, s->queries + block * 2 * s->depth * TILE_BYTES,
+                   s->key_columns + part / TILE_N * s->depth * TILE_BYTES, s->depth, end_part - part, s->S,
+                   FA_PART_ROW);
+        dot_scores(1, TILE_N, s->d_contexts + block * 2 * s->deep * TILE_BYTES,
+                   s->value_columns + part / TILE_N * s->deep * TILE_BYTES, s->deep, end_part - part, s->dP,
+                   FA_PART_ROW);
+        float scale[FA_TILE_ROWS];
+        const int whole = simple && rows == FA_TILE_ROWS && all_lo <= begin + part && begin + end_part <= all_hi;
+        for (int i = 0; i < FA_TILE_ROWS; i++) {
+            scale[i] = (float)a->scale;
+            if (whole) continue;
+            float *strip = s->S + i * FA_PART_ROW - begin - part;
+            const int64_t first = begin + part, last = begin + end_part;
+            const dot_span span =
+                i < rows ? dot_span_of(range[i], first, last) : (dot_span){first, first, first, first};
+            if (!simple) scale[i] = 1;
+            for (int64_t j = first; j < (simple ? span.lo : span.first); j++) strip[j] = NEG_INF;
+            for (int64_t j = simple ? span.hi : span.last; j < last; j++) strip[j] = NEG_INF;
+            if (simple || span.first == span.last) continue;
+            for (int64_t j = span.lo; plain && j < span.hi; j++) /* zeros in the tiles */
+                if (s->plain_rows[r0 + i] || s->plain_keys[j - begin]) strip[j] = NAN;
+            scale[i] = dot_options(a, s->b, head[i], query[i], range[i], span, strip, &s->keys, begin, plain);
+            if (plain) dot_plain_pairs(s, r0 + i, head[i], query[i], span, begin, strip, scale[i]);
+            if (s->plain_rows[r0 + i]) /* whose delta may be anything */
+                for (int64_t j = part; j < end_part; j++) s->dP[i * FA_PART_ROW + j - part] = 0;
         }
-    for (int i = 0; i < TILE_N; i++) dot_backward_rows(s, r0, i, scale, from, to, P, dS);
-    const dot_side left = {s->dS_rows + from / TILE_K * TILE_BYTES, FA_TILE_KEYS / TILE_K * TILE_BYTES, TILE_BYTES};
+        for (int i = 0; i < TILE_N; i++) dot_backward_rows(s, r0, i, scale, part, end_part, P, dS);
+    }
+    const dot_side left = {s->dS_rows + from / TILE_K * TILE_BYTES, FA_GRADIENT_KEYS / TILE_K * TILE_BYTES, TILE_BYTES};
     const dot_side right = {s->key_pairs + from / TILE_K * 2 * s->depth * TILE_BYTES, TILE_BYTES,
                             2 * s->depth * TILE_BYTES};
     dot_accumulate(left, 2, right, 2 * s->depth, (to - from) / TILE_K, s->d_query + r0 * s->depth * TILE_K,
                    s->depth * TILE_K);
-    return 1;
+    return (fa_range){from, to};
 }
 
-/* Step 4 for `steps` blocks of a turn from its block `first`; it begins with block `start` of all. */
-FA_INLINE void dot_backward_turn(dot_backward_state *s, int64_t start, int64_t first, int64_t steps, int64_t keys) {
-    const int64_t n = (keys + TILE_K - 1) / TILE_K * 2, block = start + first, at = first * FA_KEY_TILES * TILE_BYTES;
-    const dot_side P = {s->P + at, TILE_BYTES, FA_KEY_TILES * TILE_BYTES}, dS = {s->dS + at, P.next, P.step};
-    const dot_side values = {s->d_context_left + block * 2 * s->deep * TILE_BYTES, TILE_BYTES,
-                             2 * s->deep * TILE_BYTES};
-    const dot_side queries = {s->query_left + block * 2 * s->depth * TILE_BYTES, TILE_BYTES, 2 * s->depth * TILE_BYTES};
-    dot_accumulate(values, 2 * s->deep, P, n, steps, s->d_value, FA_STRIP_ROW);
-    dot_accumulate(queries, 2 * s->depth, dS, n, steps, s->d_key, FA_STRIP_ROW);
+/* Step 4 for a turn that begins with block `start` of all: `reach` are the keys that its blocks read. */
+FA_INLINE void dot_backward_turn(dot_backward_state *s, int64_t start, const fa_range *reach, int64_t keys) {
+    const int64_t next = FA_KEY_TILES * TILE_BYTES;
+    for (int64_t j = 0; j < keys; j += TILE_K) {
+        int64_t first = -1, last = 0;
+        for (int64_t k = 0; k < FA_TILE_TURN / FA_TILE_ROWS; k++)
+            if (reach[k].lo <= j && j < reach[k].hi) {
+                first = first < 0 ? k : first;
+                last = k + 1;
+            }
+        if (first < 0) continue;
+        const int64_t at = first * next + j / TILE_N * TILE_BYTES, block = start + first, steps = last - first;
+        for (int64_t k = first; k < last; k++)
+            if (j < reach[k].lo || reach[k].hi <= j) {
+                memset(s->P + k * next + j / TILE_N * TILE_BYTES, 0, 2 * TILE_BYTES);
+                memset(s->dS + k * next + j / TILE_N * TILE_BYTES, 0, 2 * TILE_BYTES);
+            }
+        const dot_side P = {s->P + at, TILE_BYTES, next}, dS = {s->dS + at, TILE_BYTES, next};
+        const dot_side values = {s->d_context_left + block * 2 * s->deep * TILE_BYTES, TILE_BYTES,
+                                 2 * s->deep * TILE_BYTES};
+        const dot_side queries = {s->query_left + block * 2 * s->depth * TILE_BYTES, TILE_BYTES,
+                                  2 * s->depth * TILE_BYTES};
+        dot_accumulate(values, 2 * s->deep, P, 2, steps, s->d_value + j, FA_GRADIENT_ROW);
+        dot_accumulate(queries, 2 * s->depth, dS, 2, steps, s->d_key + j, FA_GRADIENT_ROW);
+    }
 }
 
 /* Rounds a row of sums times a factor; returns whether all are finite. */
@@ -362,7 +397,10 @@ FA_INLINE int dot_round(uint16_t *to, const float *from, int64_t n, float factor
         const vec x = vload_n(from + c, n - c) * f;
         const hvec rounded = half_vector(x);
         finite &= x - x == vset1(0);
-        memcpy(to + c, &rounded, (size_t)(n - c < VL ? n - c : VL) * 2);
+        if (n - c >= VL)
+            memcpy(to + c, &rounded, sizeof rounded);
+        else
+            memcpy(to + c, &rounded, (size_t)(n - c) * 2);
     }
     return !half_any((uvec)~finite);
 }
@@ -374,7 +412,7 @@ FA_FUNC int dot_store_columns(const float *sums, int64_t width, int64_t keys, fl
         for (int64_t c = 0; c < width; c += TILE_N) {
             _Alignas(64) float square[2][TILE_N * TILE_N];
             for (int i = 0; i < TILE_N; i++)
-                memcpy(square[0] + i * TILE_N, sums + (c + i) * FA_STRIP_ROW + j, TILE_N * sizeof(float));
+                memcpy(square[0] + i * TILE_N, sums + (c + i) * FA_GRADIENT_ROW + j, TILE_N * sizeof(float));
             half_transpose((const char *)square[0], (char *)square[1]);
             const int64_t n = width - c < TILE_N ? width - c : TILE_N, m = keys - j < TILE_N ? keys - j : TILE_N;
             for (int64_t i = 0; i < m; i++)
@@ -405,27 +443,21 @@ FA_FUNC void dot_tiles_backward(const fa_attention_grad *g, const fa_plan *plan,
     dot_pack_rows(&s);
     memset(s.d_query, 0, (size_t)((s.rows + FA_TILE_ROWS - 1) / FA_TILE_ROWS * FA_TILE_ROWS * ldq) * sizeof(float));
     TILES_BEGIN(TILE_N);
-    for (int64_t begin = 0; begin < s.length; begin += FA_TILE_KEYS) {
-        const int64_t end = begin + FA_TILE_KEYS < s.length ? begin + FA_TILE_KEYS : s.length;
+    for (int64_t begin = 0; begin < s.length; begin += FA_GRADIENT_KEYS) {
+        const int64_t end = begin + FA_GRADIENT_KEYS < s.length ? begin + FA_GRADIENT_KEYS : s.length;
         dot_backward_keys(&s, key, value, begin, end);
-        memset(s.d_key, 0, (size_t)(ldq * FA_STRIP_ROW) * sizeof(float));
-        memset(s.d_value, 0, (size_t)(s.deep * TILE_K * FA_STRIP_ROW) * sizeof(float));
-        fa_row row = fa_task_row(a, 0);
+        const size_t cleared = (size_t)(half_blocks(end - begin) * TILE_K) * sizeof(float);
+        for (int64_t c = 0; c < ldq; c++) memset(s.d_key + c * FA_GRADIENT_ROW, 0, cleared);
+        for (int64_t c = 0; c < s.deep * TILE_K; c++) memset(s.d_value + c * FA_GRADIENT_ROW, 0, cleared);
         for (int64_t turn = 0; turn < s.rows; turn += FA_TILE_TURN) {
-            int64_t first = -1, last = 0; /* blocks of the turn that read some of the keys */
+            fa_range reach[FA_TILE_TURN / FA_TILE_ROWS] = {{0, 0}};
+            int any = 0;
             for (int64_t i = 0; i < FA_TILE_TURN / FA_TILE_ROWS && turn + i * FA_TILE_ROWS < s.rows; i++) {
-                char *P = s.P + i * FA_KEY_TILES * TILE_BYTES, *dS = s.dS + i * FA_KEY_TILES * TILE_BYTES;
-                if (dot_backward_block(&s, row, turn + i * FA_TILE_ROWS, begin, end, P, dS)) {
-                    if (first < 0) first = i;
-                    last = i + 1;
-                } else if (first >= 0) {
-                    memset(P, 0, FA_KEY_TILES * TILE_BYTES);
-                    memset(dS, 0, FA_KEY_TILES * TILE_BYTES);
-                }
-                for (int k = 0; k < FA_TILE_ROWS; k++) row = fa_next_row(a, row);
+                const int64_t at = i * FA_KEY_TILES * TILE_BYTES;
+                reach[i] = dot_backward_block(&s, turn + i * FA_TILE_ROWS, begin, end, s.P + at, s.dS + at);
+                any |= reach[i].lo < reach[i].hi;
             }
-            if (first < 0) continue;
-            dot_backward_turn(&s, turn / FA_TILE_ROWS, first, last - first, end - begin);
+            if (any) dot_backward_turn(&s, turn / FA_TILE_ROWS, reach, end - begin);
         }
         finite &= dot_store_columns(s.d_key, a->D, end - begin, (float)a->scale, d_key + begin * a->D);
         finite &= dot_store_columns(s.d_value, a->Dv, end - begin, 1, d_value + begin * a->Dv);

@@ -138,11 +138,11 @@ FA_INLINE void half_ask(const half_source *s, int64_t first, int64_t n) {
     if (s->stride == s->width && s->width % TILE_K == 0) {
         const char *end = row + 2 * n * s->width;
 #pragma GCC unroll 4
-        for (; row < end; row += 64) __builtin_prefetch(row);
+        for (; row < end; row += 64) __builtin_prefetch(row, 0, 2);
         return;
     }
     for (int64_t i = 0; i < n; i++, row += 2 * s->stride)
-        for (int64_t c = 0; c < s->width; c += TILE_K) __builtin_prefetch(row + 2 * c);
+        for (int64_t c = 0; c < s->width; c += TILE_K) __builtin_prefetch(row + 2 * c, 0, 2);
 }
 
 FA_INLINE int64_t half_blocks(int64_t n) { return (n + TILE_K - 1) / TILE_K; }
@@ -216,15 +216,8 @@ FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec fo
     return found;
 }
 
-/* Numbers that are rounded already, side by side. */
-FA_INLINE uvec half_join(vec x, vec y) { return ((uvec)x >> 16) | (uvec)y; }
-
-/* x and y, rounded to nearest in place, ties away from zero, and side by side: a row of a left side. */
-FA_INLINE uvec half_pair(vec *x, vec *y) {
-    *x = (vec)(((uvec)*x + 0x8000u) & 0xffff0000u);
-    *y = (vec)(((uvec)*y + 0x8000u) & 0xffff0000u);
-    return half_join(*x, *y);
-}
+/* x and y, rounded to nearest, ties away from zero, and side by side: a row of a left side. */
+FA_INLINE uvec half_pair(vec x, vec y) { return ((uvec)x + 0x8000u) >> 16 | (((uvec)y + 0x8000u) & 0xffff0000u); }
 
 /* The product of two rows of bfloat16 in float32, for plain rows; factor multiplies the first. */
 FA_FUNC float half_product(const uint16_t *x, const uint16_t *y, int64_t n, float factor) {

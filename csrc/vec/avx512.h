@@ -19,6 +19,8 @@
 #define vhmax vhmax
 #define vscale2 vscale2
 #define vscale2_or_zero vscale2_or_zero
+#define vfraction vfraction
+#define vscale2_floor vscale2_floor
 #define vsqrt vsqrt
 #define vwiden vwiden
 #define vnone_above vnone_above
@@ -69,6 +71,11 @@ FA_INLINE vec vscale2(vec p, vec n) { return (vec)OP(scalef)((vreg)p, (vreg)n); 
 FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
     const vmask in = IN(x, lowest, _CMP_NLT_UQ);
     return (vec)OP(maskz_scalef)(in, (vreg)p, (vreg)n);
+}
+FA_INLINE vec vfraction(vec x) { return (vec)OP(reduce)((vreg)x, _MM_FROUND_TO_NEG_INF); }
+FA_INLINE vec vscale2_floor(vec p, vec x, vec lowest) {
+    const vmask in = IN(x, lowest, _CMP_NLT_UQ);
+    return (vec)OP(maskz_scalef)(in, (vreg)p, (vreg)x);
 }
 FA_INLINE vec vsqrt(vec x) { return (vec)OP(sqrt)((vreg)x); }
 FA_INLINE int vnone_above(const vec *x, vec limit) {

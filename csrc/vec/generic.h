@@ -139,6 +139,23 @@ FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
 }
 #endif
 
+/* x - floor(x), which may round to 1; of numbers beyond 2^(FA_MANTISSA - 1) in size anything. */
+#ifndef vfraction
+FA_INLINE vec vfloor(vec x) {
+    const vec near = (x + vset1((real)FA_MAGIC)) - vset1((real)FA_MAGIC);
+    return near - vselect_lt(x, near, vset1(1), vset1(0));
+}
+FA_INLINE vec vfraction(vec x) { return x - vfloor(x); }
+#endif
+
+/* p * 2^floor(x) where x >= lowest or x is NaN, and zero elsewhere. Here in two steps: 2^floor(x) may be too small. */
+#ifndef vscale2_floor
+FA_INLINE vec vscale2_floor(vec p, vec x, vec lowest) {
+    const vec n = vfloor(x), half = vfloor(n * vset1((real)0.5));
+    return vscale2_or_zero(vscale2(p, half), n - half, x, lowest);
+}
+#endif
+
 #ifndef vsqrt
 FA_INLINE vec vsqrt(vec x) {
     for (int i = 0; i < VL; i++) x[i] = FA_BITS == 32 ? (real)sqrtf((float)x[i]) : (real)sqrt((double)x[i]);
