@@ -209,6 +209,14 @@ FA_INLINE void row_modifier(const fa_attention *a, int64_t b, int64_t h, int64_t
     for (int64_t j = 0; own == before && j < n; j += VL) vstore(slope + j, vload(slope + j) * vload(own + j));
 }
 
+/* Asks for n numbers of a row of the bias: rows lie all keys apart, too far for the hardware to foresee. */
+FA_INLINE void bias_ahead(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n) {
+    const fa_strides4 *in = &a->bias_strides;
+    const element *bias = a->bias + b * in->batch + h * in->head + i * in->row + j0;
+    for (int64_t c = 0; in->column == 1 && c < n * (int64_t)sizeof(element); c += 64)
+        __builtin_prefetch((const char *)bias + c, 0, 3);
+}
+
 /* Softcap, modifier, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read
  * becomes -inf, also the lanes from n up to a whole vector. slope, if wanted, receives the derivative of the softcap
  * and of a modifier with slopes, and `before` the scores that another modifier is given. */
