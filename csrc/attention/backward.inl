@@ -278,12 +278,17 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     return 1;
 }
 
-/* Step 4 for one block of rows and one panel. */
-FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t p) {
+/* Step 4 for one block of rows and n keys of one panel, which has `of_panel`. */
+FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t of_panel,
+                            int64_t p) {
     const fa_attention *a = s->a;
     real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
     const real *keys = s->rows + p * PW * s->rows_stride;
     const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, product = !s->kernel->block_backward;
+    if (mode == MICRO_FRESH) { /* of the other keys of the panel */
+        memset(d_value + n * s->ldv, 0, (size_t)((of_panel - n) * s->ldv) * sizeof(real));
+        memset(d_key + n * s->ldd, 0, (size_t)((of_panel - n) * s->ldd) * sizeof(real));
+    }
     s->started |= 1u << p;
     if (s->leave_out)
         unmasked_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
@@ -477,9 +482,13 @@ FA_FUNC int backward_head(backward_state *s, int64_t begin, int64_t end, int cou
             backward_load(s, r0, rows);
             real *dq = in_place ? d_query + r0 * a->D : s->d_query;
             if (!in_place) backward_queries(s, r0, rows, d_query, 0);
-            for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
-                int64_t n = stop - j0 < PW ? stop - j0 : PW;
-                if (backward_strips(s, r0, rows, length, j0, n, p, count_sums)) backward_block(s, dq, rows, j0, n, p);
+            /* Whole vectors of the last keys that these rows may read: of a causal block a twelfth is beyond. */
+            const int64_t reach = first + padded(fa_rows_end(a, s->b, s->hk * s->group, r0, rows) - first);
+            const int64_t until = reach < stop ? reach : stop;
+            for (int64_t j0 = first, p = 0; j0 < until; j0 += PW, p++) {
+                int64_t n = until - j0 < PW ? until - j0 : PW;
+                if (backward_strips(s, r0, rows, length, j0, n, p, count_sums))
+                    backward_block(s, dq, rows, j0, n, stop - j0 < PW ? stop - j0 : PW, p);
             }
             if (!in_place) backward_queries(s, r0, rows, d_query, 1);
             finite &= !has_nonfinite(dq, rows * s->ldd);

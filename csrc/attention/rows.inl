@@ -75,6 +75,18 @@ FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t b, int64_t first_head, 
     return 0;
 }
 
+/* The key behind the last that some of `rows` rows from row r0 of a task may read, or 0. */
+FA_FUNC int64_t fa_rows_end(const fa_attention *a, int64_t b, int64_t first_head, int64_t r0, int64_t rows) {
+    const int64_t length = fa_key_length(a, b);
+    int64_t end = 0;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        const fa_range k = fa_row_range(a, b, first_head + row.head, length, row.query);
+        if (k.lo < k.hi && k.hi > end) end = k.hi;
+    }
+    return end;
+}
+
 /* Weights below it count as 0: products with subnormal numbers take a hundred times as long as others, and penalties of
  * distance, as ALiBi's, make many of them. */
 #undef FA_LEAST_WEIGHT

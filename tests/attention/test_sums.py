@@ -130,7 +130,7 @@ def test_gradients_of_a_bias_that_pairs_share(shape, key_heads, score):
     options = {"score": scores.Additive(rng.standard_normal(8, np.float32)) if score == "additive" else score}
     mask = np.ones((3, 1, 1, 300), bool)
     mask[1, ..., 7] = False
-    v[1, :, 7] = np.nan
+    k[1, :, 7] = v[1, :, 7] = np.nan
     whole = np.broadcast_to(bias, (3, 4, 70, 300))
     _, one = fastattn.attention_vjp(q, k, v, mask=mask, bias=bias, **options)
     _, other = fastattn.attention_vjp(q, k, v, mask=mask, bias=np.array(whole), **options)
