@@ -555,8 +555,8 @@ class _Forward:
             # What many pairs share is summed in float64: of a whole matrix the kernel keeps a block of sums at a time.
             shape = reduced.shape if bias is None else np.broadcast_shapes(reduced.shape, bias.shape)
             shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
-            whole = shape[-2:] == (query.shape[-2], key.shape[-2]) and self.sparse is None
-            d_bias = np.zeros(shape, np.float64 if shared and not whole else dtype)
+            in_blocks = shape[-2:] == (query.shape[-2], key.shape[-2]) and self.sparse is None
+            d_bias = np.zeros(shape, np.float64 if shared and not in_blocks else dtype)
         d_vector = None if score.vector() is None else np.zeros(q.shape[-1], dtype)
         d_alpha = d_parameters = None
         modifier, functions = self.options.modifier, self.kernel.functions
