@@ -5,9 +5,9 @@
  *   d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
  *   g_ij = dS_ij modifier'_ij softcap'_ij scale         d_query, d_key, d_v: g through the score function
  *
- * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in
- * order, so that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of
- * FA_QUERY_BLOCK queries:
+ * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in order
+ * for each block of keys, so that d_bias has one order of summation. For each block of keys (rows of the outer loop)
+ * and of FA_QUERY_BLOCK queries:
  *   1. S  = scores of the block, as in the forward pass, options included          queries x PW
  *   2. dP = d_context x value^T, from value panels packed like keys
  *   3. P and g on the strips
