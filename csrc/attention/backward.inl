@@ -5,9 +5,9 @@
  *   d_value_j = sum_i keep_ij P_ij d_context_i          d_bias = dS
  *   g_ij = dS_ij modifier'_ij softcap'_ij scale         d_query, d_key, d_v: g through the score function
  *
- * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in
- * order, so that d_bias has one order of summation. For each block of keys (rows of the outer loop) and of
- * FA_QUERY_BLOCK queries:
+ * A task is one (batch, key head); with a bias that is shared by heads or batch entries, all that share it, in order
+ * for each block of keys, so that d_bias has one order of summation. For each block of keys (rows of the outer loop)
+ * and of FA_QUERY_BLOCK queries:
  *   1. S  = scores of the block, as in the forward pass, options included          queries x PW
  *   2. dP = d_context x value^T, from value panels packed like keys
  *   3. P and g on the strips
@@ -38,6 +38,7 @@
 #include "rows.inl"
 
 #define FA_QUERY_BLOCK 48
+#define FA_BIAS_AHEAD 8 /* rows */
 #define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
 #if FA_BITS == 32
 #define FA_GROWN 0x1p64f
@@ -61,7 +62,10 @@ typedef struct {
     int64_t rows_stride;
     real *d_key, *d_value, *high, *low, *d_key_block;
     unsigned started, kept;
-    double *d_v_total;
+    double *d_v_total, *d_v_totals; /* of a head, and of all that backward_in_turns keeps */
+    double *bias_sums; /* of an outer block, panel by panel; NULL: what a bias gets is added where it belongs */
+    int64_t bias_rows;
+    uint8_t *finite; /* of the heads of backward_in_turns */
     real *key_panels, *value_panels, *keys, *d_keys, *d_values;
     real *queries, *query_rows, *query_lost, *key_lost, *d_context, *d_query, *S, *dP, *slope, *before, *v, *d_v;
     double **sums; /* where gradients of parameters of functions from outside are added up */
@@ -70,6 +74,17 @@ typedef struct {
     real *d_queries;                    /* of all rows, while they are summed: the output, if that can be */
     const element *raw[FA_QUERY_BLOCK]; /* the inner block's queries */
 } backward_state;
+
+/* Rows of a bias that heads or batch entries share, if its gradient has another place for each pair of a block and is
+ * not of float64; else 0. */
+FA_FUNC int64_t shared_bias_rows(const fa_attention_grad *g) {
+    const fa_attention *a = &g->f;
+    const fa_strides4 *d = &g->d_bias_strides;
+    const int shared = (a->H > 1 && d->head == 0) || (a->B > 1 && d->batch == 0);
+    const int overlaps = (a->Tq > 1 && d->row == 0) || (a->Tk > 1 && d->column == 0);
+    if (!FA_IN_PLACE || !g->d_bias || g->d_bias_wide || !shared || overlaps) return 0;
+    return (d->head ? a->H / a->Hk : 1) * a->Tq;
+}
 
 FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, char *workspace) {
     const fa_attention *a = &g->f;
@@ -82,7 +97,9 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->kernel = kernel;
     s->ldd = pairs ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
     s->ldv = padded(a->Dv);
+    s->bias_rows = shared_bias_rows(g);
     s->block_keys = pairs ? 2 * PW : 4 * PW;
+    const int64_t heads = s->bias_rows ? a->B * a->Hk : 1;
     int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
     s->key_panels = take(&w, panels, panel_stride(a->score, a->D));
     s->value_panels = take(&w, panels * PW, a->Dv);
@@ -93,7 +110,9 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->d_key_block = take(&w, pairs ? PW : 0, s->ldd);
-    s->d_v_total = take_of(sizeof(double), &w, vector, s->ldd);
+    s->d_v_total = s->d_v_totals = take_of(sizeof(double), &w, vector ? heads : 0, s->ldd);
+    s->bias_sums = s->bias_rows ? take_of(sizeof(double), &w, s->bias_rows, s->block_keys) : NULL;
+    s->finite = (uint8_t *)take_of(1, &w, s->bias_rows ? heads : 0, 1);
     s->ldq = packs ? query_width(a) : s->ldd;
     s->queries = take(&w, Q, s->ldq);
     s->query_rows = packs ? take(&w, Q, s->ldd) : s->queries;
@@ -141,23 +160,41 @@ FA_FUNC void add_bias_gradient(const fa_attention_grad *g, int64_t b, int64_t h,
         for (int64_t j = 0; j < n; j++) db[j * step] = to_element(to_real(db[j * step]) + dS[j]);
 }
 
-/* Asks for the bias and its gradient at n keys of `rows` rows: these lie a row of all keys apart, too far for the
- * hardware to foresee, and are touched when the products are done. */
-FA_FUNC void bias_ahead(const backward_state *s, int64_t r0, int64_t rows, int64_t j0, int64_t n) {
-    const fa_attention *a = s->a;
-    const fa_attention_grad *g = s->g;
-    const fa_strides4 *in = &a->bias_strides, *out = &g->d_bias_strides;
-    const int64_t narrow = sizeof(element), wide = g->d_bias_wide ? (int64_t)sizeof(double) : narrow;
-    fa_row row = fa_task_row(a, r0);
-    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
-        const int64_t head = s->hk * s->group + row.head;
-        const element *bias = a->bias + s->b * in->batch + head * in->head + row.query * in->row + j0 * in->column;
-        for (int64_t c = 0; in->column == 1 && c < n * narrow; c += 64)
-            __builtin_prefetch((const char *)bias + c, 0, 2);
-        if (!g->d_bias || out->column != 1) continue;
-        const int64_t at = s->b * out->batch + head * out->head + row.query * out->row + j0;
-        for (int64_t c = 0; c < n * wide; c += 64) __builtin_prefetch((const char *)g->d_bias + at * wide + c, 0, 2);
+/* The same into the sums of an outer block. */
+FA_FUNC void sum_bias_gradient(const backward_state *s, fa_row row, int64_t p, int64_t n, const real *dS) {
+    const int64_t at = (s->g->d_bias_strides.head ? row.head * s->a->Tq : 0) + row.query;
+    double *sums = s->bias_sums + (p * s->bias_rows + at) * PW;
+    for (int64_t j = 0; j < n; j++) sums[j] += (double)dS[j];
+}
+
+/* The sums of keys first..last-1 to where they belong. */
+FA_FUNC void backward_store_bias(const backward_state *s, int64_t first, int64_t last) {
+    const fa_strides4 *d = &s->g->d_bias_strides;
+    const int64_t head = d->head ? s->hk * s->group : 0;
+    for (int64_t r = 0; r < s->bias_rows; r++) {
+        element *db = (element *)s->g->d_bias + s->b * d->batch + (head + r / s->a->Tq) * d->head +
+                      r % s->a->Tq * d->row + first * d->column;
+        for (int64_t j0 = first, p = 0; j0 < last; j0 += PW, p++, db += PW * d->column) {
+            const double *sums = s->bias_sums + (p * s->bias_rows + r) * PW;
+            const int64_t n = last - j0 < PW ? last - j0 : PW;
+            if (d->column == 1)
+                for (int64_t j = 0; j < n; j++) db[j] = to_element((real)((double)to_real(db[j]) + sums[j]));
+            else
+                for (int64_t j = 0; j < n; j++) {
+                    element *to = db + j * d->column;
+                    *to = to_element((real)((double)to_real(*to) + sums[j]));
+                }
+        }
     }
+}
+
+/* Asks for n keys of a row of the bias' gradient: rows lie all keys apart, too far for the hardware to foresee. */
+FA_INLINE void bias_gradient_ahead(const fa_attention_grad *g, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n) {
+    const fa_strides4 *d = &g->d_bias_strides;
+    const int64_t at = b * d->batch + h * d->head + i * d->row + j0, narrow = sizeof(element);
+    const int64_t bytes = g->d_bias_wide ? (int64_t)sizeof(double) : narrow;
+    for (int64_t c = 0; d->column == 1 && c < n * bytes; c += 64)
+        __builtin_prefetch((const char *)g->d_bias + at * bytes + c, 1, 3);
 }
 
 /* Steps 1 to 3 for `rows` rows (from row r0 of the task) against n keys of panel p: S becomes P (after dropout), dP
@@ -169,7 +206,6 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     int64_t end = padded(n);
     if (!fa_rows_reach(a, s->b, s->hk * s->group, r0, rows, j0, j0 + n)) return 0;
     const real *panel = s->key_panels + p * panel_stride(a->score, a->D);
-    if (a->bias) bias_ahead(s, r0, rows, j0, n);
     for (int64_t r = 0; r < rows;) {
         int tile = balanced_rows(rows - r);
         const score_tile_rows t = {.rows = tile,
@@ -191,8 +227,15 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
     const real own = s->kernel->block_backward ? (real)a->scale : (real)1; /* of a product it is in the queries */
     const real scale = grows_late ? own * s->grown : own;
     const vec shrunk = vset1(grows_late ? 1 / s->grown : (real)1);
-    fa_row row = fa_task_row(a, r0);
-    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+    fa_row row = fa_task_row(a, r0), ahead = row;
+    for (int64_t r = -FA_BIAS_AHEAD; r < rows; r++) {
+        if (a->bias && r + FA_BIAS_AHEAD < rows) {
+            const int64_t head = s->hk * s->group + ahead.head;
+            bias_ahead(a, s->b, head, ahead.query, j0, n);
+            if (g->d_bias && !s->bias_sums) bias_gradient_ahead(g, s->b, head, ahead.query, j0, n);
+            ahead = fa_next_row(a, ahead);
+        }
+        if (r < 0) continue;
         int64_t head = s->hk * s->group + row.head, query = row.query;
         int64_t at = (s->b * a->H + head) * a->Tq + query;
         real *S = s->S + r * PW, *dP = s->dP + r * PW, *slope = has_slope(a) ? s->slope : NULL;
@@ -221,22 +264,31 @@ FA_FUNC int backward_strips(backward_state *s, int64_t r0, int64_t rows, int64_t
             vstore(S + j, P);
             vstore(dP + j, dS);
         }
-        if (g->d_bias && count_sums) add_bias_gradient(g, s->b, head, query, j0, n, dP);
+        if (s->bias_sums && count_sums)
+            sum_bias_gradient(s, row, p, n, dP);
+        else if (g->d_bias && count_sums)
+            add_bias_gradient(g, s->b, head, query, j0, n, dP);
         if (a->modifier) modifier_backward(a, s->before, dP, n, s->b, head, query, j0, s->sums);
         if (slope) slope_backward(slope, dP, end);
         if (scale != 1)
             for (int64_t j = 0; j < end; j += VL) vstore(dP + j, vload(dP + j) * gs);
         if (a->seeds) row_dropout(a, s->b, head, query, j0, n, S);
+        row = fa_next_row(a, row);
     }
     return 1;
 }
 
-/* Step 4 for one block of rows and one panel. */
-FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t p) {
+/* Step 4 for one block of rows and n keys of one panel, which has `of_panel`. */
+FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int64_t j0, int64_t n, int64_t of_panel,
+                            int64_t p) {
     const fa_attention *a = s->a;
     real *d_value = s->d_value + p * PW * s->ldv, *d_key = s->d_key + p * PW * s->ldd;
     const real *keys = s->rows + p * PW * s->rows_stride;
     const int mode = s->started >> p & 1 ? MICRO_ADD : MICRO_FRESH, product = !s->kernel->block_backward;
+    if (mode == MICRO_FRESH) { /* of the other keys of the panel */
+        memset(d_value + n * s->ldv, 0, (size_t)((of_panel - n) * s->ldv) * sizeof(real));
+        memset(d_key + n * s->ldd, 0, (size_t)((of_panel - n) * s->ldd) * sizeof(real));
+    }
     s->started |= 1u << p;
     if (s->leave_out)
         unmasked_product(mode, n, rows, s->S, s->live, 1, PW, s->d_context, s->ldv, d_value, s->ldv, s->ldv);
@@ -394,8 +446,9 @@ FA_FUNC int backward_shrink(const backward_state *s, real *sums, int64_t n) {
     return sum == sum;
 }
 
-/* One (batch, key head): all blocks of keys. Returns 0 if something non-finite came out. */
-FA_FUNC int backward_head(backward_state *s, int count_sums) {
+/* One (batch, key head): blocks of keys begin..end-1, all of them or one after the other. Returns 0 if something
+ * non-finite came out. */
+FA_FUNC int backward_head(backward_state *s, int64_t begin, int64_t end, int count_sums) {
     const fa_attention *a = s->a;
     const fa_attention_grad *g = s->g;
     const int vector = s->scores.form.d_v != NULL;
@@ -410,10 +463,12 @@ FA_FUNC int backward_head(backward_state *s, int count_sums) {
     const real factor = s->kernel->gradient_factor ? s->kernel->gradient_factor(&s->scores.form) : (real)1;
     int finite = 1;
     const int in_place = whole_d && s->group == 1; /* rows of a block of queries lie in the output as they do here */
-    memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
-    for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] = 0;
+    if (begin == 0) {
+        memset(d_query, 0, (size_t)(rows_total * a->D) * sizeof(real));
+        for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] = 0;
+    }
 
-    for (int64_t first = 0; first < a->Tk; first += s->block_keys) {
+    for (int64_t first = begin; first < end; first += s->block_keys) {
         const int64_t last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
         const int64_t stop = last < length ? last : length;
         s->d_key = whole_d ? row_out(d_key + first * a->D, NULL) : s->d_keys;
@@ -427,9 +482,13 @@ FA_FUNC int backward_head(backward_state *s, int count_sums) {
             backward_load(s, r0, rows);
             real *dq = in_place ? d_query + r0 * a->D : s->d_query;
             if (!in_place) backward_queries(s, r0, rows, d_query, 0);
-            for (int64_t j0 = first, p = 0; j0 < stop; j0 += PW, p++) {
-                int64_t n = stop - j0 < PW ? stop - j0 : PW;
-                if (backward_strips(s, r0, rows, length, j0, n, p, count_sums)) backward_block(s, dq, rows, j0, n, p);
+            /* Whole vectors of the last keys that these rows may read: of a causal block a twelfth is beyond. */
+            const int64_t reach = first + padded(fa_rows_end(a, s->b, s->hk * s->group, r0, rows) - first);
+            const int64_t until = reach < stop ? reach : stop;
+            for (int64_t j0 = first, p = 0; j0 < until; j0 += PW, p++) {
+                int64_t n = until - j0 < PW ? until - j0 : PW;
+                if (backward_strips(s, r0, rows, length, j0, n, p, count_sums))
+                    backward_block(s, dq, rows, j0, n, stop - j0 < PW ? stop - j0 : PW, p);
             }
             if (!in_place) backward_queries(s, r0, rows, d_query, 1);
             finite &= !has_nonfinite(dq, rows * s->ldd);
@@ -447,6 +506,7 @@ FA_FUNC int backward_head(backward_state *s, int count_sums) {
             for (int64_t j = 0; !whole_v && j < n; j++) store_row(d_value + (j0 + j) * a->Dv, dv + j * s->ldv, a->Dv);
         }
     }
+    if (end < a->Tk) return finite;
     for (int64_t r = 0; r < rows_total; r++) {
         /* row by row: these are D apart, not ldd */
         backward_store(s, d_query + r * a->D, query_out + r * a->D, 1,
@@ -456,33 +516,58 @@ FA_FUNC int backward_head(backward_state *s, int count_sums) {
     return finite;
 }
 
+/* The i-th (batch, key head) of a task. */
+FA_FUNC void backward_at(backward_state *s, const fa_plan *plan, int64_t task, int64_t i) {
+    const int64_t each = plan->heads_per_task, head_tasks = s->a->Hk / each;
+    s->b = task / head_tasks * plan->batches_per_task + i / each;
+    s->hk = task % head_tasks * each + i % each;
+    s->leave_out = 0;
+    s->grown = s->a->pairwise ? 1 : FA_GROWN; /* their sums are over many tasks, too */
+    s->d_v_total = s->d_v_totals + (s->bias_sums ? i * s->ldd : 0);
+}
+
+/* All heads of a task that share a bias, block of keys by block of keys: the bias and the sums of its gradient stay in
+ * L2, and nothing as large as the bias is of float64. */
+FA_FUNC void backward_in_turns(backward_state *s, const fa_plan *plan, int64_t task, double *sums) {
+    const fa_attention *a = s->a;
+    const int64_t heads = plan->heads_per_task * plan->batches_per_task;
+    memset(s->finite, 1, (size_t)heads);
+    for (int64_t first = 0, last; first < a->Tk; first = last) {
+        last = first + s->block_keys < a->Tk ? first + s->block_keys : a->Tk;
+        memset(s->bias_sums, 0, (size_t)(s->bias_rows * s->block_keys) * sizeof(double));
+        for (int64_t i = 0; i < heads; i++) {
+            backward_at(s, plan, task, i);
+            point_at_sums(a, sums, s->sums);
+            s->finite[i] &= (uint8_t)backward_head(s, first, last, 1);
+        }
+        backward_store_bias(s, first, last);
+    }
+}
+
 FA_FUNC void attention_backward(const fa_attention_grad *g, const fa_plan *plan, int64_t task, void *workspace) {
     backward_state s;
     backward_layout(&s, g, workspace);
     const fa_attention *a = s.a;
-    int64_t head_tasks = a->Hk / plan->heads_per_task;
     s.delta = plan->delta;
     s.group = a->H / a->Hk;
     s.scores = score_from(a, s.v, s.ldd, s.ldq);
     if (fa_facts(a->score)->vector) s.scores.form.d_v = s.d_v;
     double *sums = task_sums(a, plan, task);
     s.scores.form.sums = s.sums + sums_of_modifier(a);
-    for (int64_t i = 0; i < plan->batches_per_task; i++)
-        for (int64_t j = 0; j < plan->heads_per_task; j++) {
-            s.b = task / head_tasks * plan->batches_per_task + i;
-            s.hk = task % head_tasks * plan->heads_per_task + j;
-            s.leave_out = 0;
-            s.grown = a->pairwise ? 1 : FA_GROWN; /* their sums are over many tasks, too */
-            point_at_sums(a, sums, s.sums);
-            int finite = backward_head(&s, 1);
-            for (int again = 0; !finite && again < (s.grown == 1 ? 1 : 2); again++) {
-                s.leave_out = 1;
-                if (again) s.grown = 1;
-                point_at_sums(a, NULL, s.sums);
-                finite = backward_head(&s, 0);
-            }
-            backward_report(plan, a, s.b * a->Hk + s.hk, s.d_v_total, finite);
+    const int in_turns = s.bias_sums && a->Tk;
+    if (in_turns) backward_in_turns(&s, plan, task, sums);
+    for (int64_t i = 0; i < plan->heads_per_task * plan->batches_per_task; i++) {
+        backward_at(&s, plan, task, i);
+        point_at_sums(a, sums, s.sums);
+        int finite = in_turns ? s.finite[i] : backward_head(&s, 0, a->Tk, 1);
+        for (int again = 0; !finite && again < (s.grown == 1 ? 1 : 2); again++) {
+            s.leave_out = 1;
+            if (again) s.grown = 1;
+            point_at_sums(a, NULL, s.sums);
+            finite = backward_head(&s, 0, a->Tk, 0);
         }
+        backward_report(plan, a, s.b * a->Hk + s.hk, s.d_v_total, finite);
+    }
 }
 
 /* delta_i = d_context_i . context_i + sum_j weights_ij d_weights_ij - d_lse_i for rows row0..row1-1 of (B, H, Tq).

@@ -75,6 +75,18 @@ FA_FUNC int fa_rows_reach(const fa_attention *a, int64_t b, int64_t first_head, 
     return 0;
 }
 
+/* The key behind the last that some of `rows` rows from row r0 of a task may read, or 0. */
+FA_FUNC int64_t fa_rows_end(const fa_attention *a, int64_t b, int64_t first_head, int64_t r0, int64_t rows) {
+    const int64_t length = fa_key_length(a, b);
+    int64_t end = 0;
+    fa_row row = fa_task_row(a, r0);
+    for (int64_t r = 0; r < rows; r++, row = fa_next_row(a, row)) {
+        const fa_range k = fa_row_range(a, b, first_head + row.head, length, row.query);
+        if (k.lo < k.hi && k.hi > end) end = k.hi;
+    }
+    return end;
+}
+
 /* Weights below it count as 0: products with subnormal numbers take a hundred times as long as others, and penalties of
  * distance, as ALiBi's, make many of them. */
 #undef FA_LEAST_WEIGHT
@@ -207,6 +219,14 @@ FA_INLINE void row_modifier(const fa_attention *a, int64_t b, int64_t h, int64_t
     ((fa_modify_sloped)f->sloped)(S, own, n, b, h, i, j0, f->parameters);
     for (int64_t j = n; j < padded(n); j++) own[j] = 0;
     for (int64_t j = 0; own == before && j < n; j += VL) vstore(slope + j, vload(slope + j) * vload(own + j));
+}
+
+/* Asks for n numbers of a row of the bias: rows lie all keys apart, too far for the hardware to foresee. */
+FA_INLINE void bias_ahead(const fa_attention *a, int64_t b, int64_t h, int64_t i, int64_t j0, int64_t n) {
+    const fa_strides4 *in = &a->bias_strides;
+    const element *bias = a->bias + b * in->batch + h * in->head + i * in->row + j0;
+    for (int64_t c = 0; in->column == 1 && c < n * (int64_t)sizeof(element); c += 64)
+        __builtin_prefetch((const char *)bias + c, 0, 3);
 }
 
 /* Softcap, modifier, bias, range and mask on the scores of one row against keys j0..j0+n-1; what may not be read

@@ -170,6 +170,7 @@ FA_FUNC int forward_tile(const forward_state *s, forward_tile_rows *t, const for
         const int64_t n = to - from, end = padded(n);
         if (from >= scored) {
             scored = (from / s->lds + 1) * s->lds < hi ? (from / s->lds + 1) * s->lds : hi;
+            for (int r = 0; a->bias && r < rows; r++) bias_ahead(a, s->b, t->head[r], t->query[r], from, scored - from);
             forward_scores(s, t, chunk, raw, from, scored);
         }
         if (!forward_reach(s, t, from, to)) {

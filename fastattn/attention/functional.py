@@ -552,10 +552,11 @@ class _Forward:
                 d_relative = np.zeros(self.relative.values.shape)
                 d_bias = diagonals(d_relative, query.shape[-2], key.shape[-2], True)
         elif reduced is not None and (bias_gradient or operands.bias is not None):
-            # What many pairs share is summed in float64.
+            # What many pairs share is summed in float64: of a whole matrix the kernel keeps a block of sums at a time.
             shape = reduced.shape if bias is None else np.broadcast_shapes(reduced.shape, bias.shape)
             shared = math.prod(shape) < math.prod(query.shape[:-1]) * key.shape[-2]
-            d_bias = np.zeros(shape, np.float64 if shared else dtype)
+            in_blocks = shape[-2:] == (query.shape[-2], key.shape[-2]) and self.sparse is None
+            d_bias = np.zeros(shape, np.float64 if shared and not in_blocks else dtype)
         d_vector = None if score.vector() is None else np.zeros(q.shape[-1], dtype)
         d_alpha = d_parameters = None
         modifier, functions = self.options.modifier, self.kernel.functions

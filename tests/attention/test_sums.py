@@ -118,6 +118,38 @@ def test_queries_that_follow_move_no_bit(normalizer, heads, key_heads, score):
         assert same_bits(found.score["v"], expected.score["v"])
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 70, 300), (3, 1, 70, 300), (70, 300), (4, 1, 300), (3, 1, 1, 300)])
+@pytest.mark.parametrize("key_heads", [2, 4])
+@pytest.mark.parametrize("score", ["scaled_dot", "additive"])
+def test_gradients_of_a_bias_that_pairs_share(shape, key_heads, score):
+    """They are sums in float64, in order, of those that a bias of each pair has, rounded once; of a masked NaN too."""
+    rng = np.random.default_rng(1)
+    q, k, v, d = (rng.standard_normal(n, np.float32) for n in
+                  ((3, 4, 70, 8), (3, key_heads, 300, 8), (3, key_heads, 300, 8), (3, 4, 70, 8)))  # fmt: skip
+    bias = rng.standard_normal(shape, np.float32)
+    options = {"score": scores.Additive(rng.standard_normal(8, np.float32)) if score == "additive" else score}
+    mask = np.ones((3, 1, 1, 300), bool)
+    mask[1, ..., 7] = False
+    k[1, :, 7] = v[1, :, 7] = np.nan
+    whole = np.broadcast_to(bias, (3, 4, 70, 300))
+    _, one = fastattn.attention_vjp(q, k, v, mask=mask, bias=bias, **options)
+    _, other = fastattn.attention_vjp(q, k, v, mask=mask, bias=np.array(whole), **options)
+    found, expected = one(d), other(d)
+    sums = np.zeros(shape)
+    padded = sums.reshape((1,) * (4 - len(shape)) + shape)
+    for i, j in np.ndindex(3, 4):
+        part = expected.bias[i, j].astype(np.float64)
+        to = padded[i % padded.shape[0], j % padded.shape[1]]
+        for row in part if to.shape[0] == 1 else [part]:
+            to += row
+    assert same_bits(found.bias, sums.astype(np.float32))
+    for name in ("query", "key", "value"):
+        assert same_bits(getattr(found, name), getattr(expected, name)), name
+        assert np.isfinite(getattr(found, name)).all(), name
+    for name, gradient in expected.score.items():
+        assert same_bits(found.score[name], gradient), name
+
+
 @pytest.mark.parametrize("keys", [48, 500, 5000, 100_000])
 @KINDS
 def test_contexts_of_many_keys(keys, draw):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastattn.errors import ArgumentError, ShapeError, describe, did_you_mean
 from fastattn.interop.torch.functional import attention
-from fastattn.interop.torch.projections import project
+from fastattn.interop.torch.projections import apart, project
 from fastattn.interop.torch.tensors import autocasting, check_tensors, narrowed, wide
 
 __all__ = ["AdditiveAttention", "LuongAttention", "MultiheadAttention"]
@@ -82,16 +82,16 @@ class MultiheadAttention(nn.MultiheadAttention):
         mask, bias = self._masks(q, k, alone, key_padding_mask, None if is_causal else attn_mask)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
-                torch.cat([one, wide(b).expand(len(one), 1, -1)], 1) for one, b in ((k, self.bias_k), (v, self.bias_v))
+                torch.cat([one, self._heads(wide(b)).expand(len(one), 1, -1, -1)], 1)
+                for one, b in ((k, self.bias_k), (v, self.bias_v))
             )
         if self.add_zero_attn:
-            k, v = (nn.functional.pad(one, (0, 0, 0, 1)) for one in (k, v))
+            k, v = (nn.functional.pad(one, (0, 0, 0, 0, 0, 1)) for one in (k, v))
         more = k.shape[1] - (key.shape[-2] if self.batch_first or alone else key.shape[0])
         mask = None if mask is None else nn.functional.pad(mask, (0, more), value=True)
         bias = None if bias is None else nn.functional.pad(bias, (0, more))
-        heads = [one.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for one in (q, k, v)]
         made = attention(
-            *heads, mask=mask, bias=bias, causal="top_left" if is_causal else None,
+            *(one.transpose(1, 2) for one in (q, k, v)), mask=mask, bias=bias, causal="top_left" if is_causal else None,
             dropout=self.dropout if self.training else 0.0, return_weights=need_weights,
         )  # fmt: skip
         context, weights = (made.context, made.weights) if need_weights else (made, None)
@@ -104,15 +104,18 @@ class MultiheadAttention(nn.MultiheadAttention):
         return (output if self.batch_first else output.transpose(0, 1)), weights
 
     def _projected(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """Return all heads' queries, keys and values side by side."""
+        """Return queries, keys and values, (B, T, H, width)."""
         if not self._qkv_same_embed_dim:
             weights: Any = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         elif q is k is v:
-            return project(q, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+            return apart(project(q, self.in_proj_weight, self.in_proj_bias), 3, self.num_heads, self.head_dim)
         else:
             weights = self.in_proj_weight.chunk(3)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        return tuple(project(*one) for one in zip((q, k, v), weights, biases))
+        return tuple(self._heads(project(*one)) for one in zip((q, k, v), weights, biases))
+
+    def _heads(self, one: Tensor) -> Tensor:
+        return one.unflatten(-1, (self.num_heads, self.head_dim))
 
     def _masks(
         self, q: Tensor, k: Tensor, alone: bool, padding: Tensor | None, attn_mask: Tensor | None

@@ -1,15 +1,17 @@
 """Products with matrices whose rows have the same bits in any batch: ``x @ w.T + b``, as of ``torch.nn.Linear``."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastattn import linear
+from fastattn._kernels import core
 from fastattn.interop.torch.tensors import array, follow_threads, is_watched, once, wide
 from fastattn.precision import captured
 
-__all__ = ["project"]
+__all__ = ["apart", "project"]
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,6 +25,35 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if is_watched((x, weight, bias)):
         return _product(x, weight, bias)
     return _Projection.apply(x, weight, bias)
+
+
+def apart(x: Tensor, *sizes: int) -> tuple[Tensor, ...]:
+    """Return the parts, (B, T, *sizes[1:]), of which x (B, T, N) has sizes[0] side by side."""
+    if is_watched((x,)):
+        return x.unflatten(-1, sizes).unbind(2)
+    parts: tuple[Tensor, ...] = _Apart.apply(x, sizes)
+    return parts
+
+
+class _Apart(torch.autograd.Function):
+    """Parts whose gradients are brought together in one pass, into memory that is kept: new one takes longer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Return the parts."""
+        return x.unflatten(-1, sizes).unbind(2)
+
+    @staticmethod
+    def backward(ctx: Any, *d: Tensor) -> Any:
+        """Return the gradient."""
+        if torch.is_grad_enabled() or is_watched(d):
+            return torch.stack(d, 2).flatten(2), None
+        batch, rows, *sizes = d[0].shape
+        whole = (batch, rows, len(d) * math.prod(sizes))
+        together = torch.from_numpy(core.empty(whole, array("gradient", d[0]).dtype))
+        for one, to in zip(d, together.unflatten(-1, (len(d), *sizes)).unbind(2)):
+            to.copy_(one)
+        return together, None
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
