@@ -318,6 +318,18 @@ def test_dropout_follows_the_generator():
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("axes", [2, 3, 4, 5])
+def test_dropout_of_all_weights_is_pytorchs(axes):
+    given = [draw(*(2, 3, 2, 4, 4)[5 - axes :]) for _ in range(3)]
+    both = [one.scaled_dot_product_attention(*given, dropout_p=1.0) for one in (ours, F)]
+    assert torch.equal(*both)
+    assert all(map(torch.equal, *(torch.autograd.grad(one.sum(), given) for one in both)))
+    if axes < 5:
+        found = ours.attention(*given, dropout=1.0, return_weights=True)
+        assert torch.equal(found.context, both[0])
+        assert torch.equal(found.weights, ours.attention(*given, return_weights=True).weights)
+
+
 def test_a_bias_that_nobody_trains_has_no_gradient_made(monkeypatch):
     from fastattn.interop.torch import problem
 
@@ -439,8 +451,8 @@ WRONG = {
     "fewer values": (lambda: ours.scaled_dot_product_attention(X, X, X[..., :1, :]), errors.ShapeError, "key has"),
     "integers alone": (lambda: ours.scaled_dot_product_attention(*(X.long(),) * 3), errors.DTypeError, "np.float32"),
     "one axis": (lambda: ours.scaled_dot_product_attention(X[0, 0, 0], X, X), errors.ShapeError, "unsqueeze"),
-    "a probability of 1": (
-        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.0), errors.ArgumentError, "pass 0.0 for none",
+    "a probability beyond 1": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.1), errors.ArgumentError, "pass 0.0 for none",
     ),
     "a word for a probability": (
         lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p="x"), errors.DTypeError, "pass 0.0 for none",

@@ -65,7 +65,7 @@ def attention(
     score_mod : None
         Functions of yours, here and as `mask`, are refused: a compiled program holds numbers and names.
     causal, window, scale, dropout
-        As in `fastattn.attention`; they are part of the compiled program.
+        As in `fastattn.attention`; they are part of the compiled program. A `dropout` of 1 makes contexts of 0.
     seed : int, key of ``jax.random``, or uint32 array of shape (2,), optional
         Needed with dropout; or one for each of the B samples. An int gives the dropout of `fastattn.attention`.
     return_weights, return_lse : bool
@@ -92,8 +92,8 @@ def attention(
         jax.jit(jax.grad(lambda q: attention(q, memory, memory).sum()))(query)
     """
     rate = check_number("dropout", dropout, "pass 0.0 for none.")
-    if not 0 <= rate < 1:
-        raise ArgumentError(describe("dropout", "a probability in [0, 1)", repr(dropout), "pass 0.0 for none."))
+    if not 0 <= rate <= 1:
+        raise ArgumentError(describe("dropout", "a probability in [0, 1]", repr(dropout), "pass 0.0 for none."))
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
     _refuse_functions(score_mod, mask)
     settings, trained = split("score", score)
@@ -106,15 +106,16 @@ def attention(
         causal=causal,
         window=_hashable(window),
         scale=None if scale is None else check_number("scale", scale, "pass 1.0 for none."),
-        dropout=rate,
+        dropout=0.0 if rate == 1 else rate,
         weights=weights,
         lse=lse,
     )
     operands = {"query": query, "key": key, "value": value, "bias": bias, "mask": mask, "key_lengths": key_lengths}
-    if rate:
+    if problem.dropout:
         operands["seed"] = _words(seed)
-    found = _attention(problem, _present(operands), (*trained.values(), *trained_of_rows.values()))
-    return AttentionOutput(*found) if weights or lse else found[0]
+    context, *rest = _attention(problem, _present(operands), (*trained.values(), *trained_of_rows.values()))
+    context = context * 0 if rate == 1 else context
+    return AttentionOutput(context, *rest) if weights or lse else context
 
 
 def dot_product_attention(
