@@ -254,7 +254,11 @@ def _seed(query: Tensor, rate: float, seed: Any) -> Tensor | None:
     if isinstance(seed, Tensor):
         return seed
     if seed is not None:
-        return torch.tensor(seed)
+        try:
+            return torch.tensor(seed - 2**64 if isinstance(seed, int) and 2**63 <= seed < 2**64 else seed)
+        except (TypeError, ValueError, RuntimeError):
+            hint = "an int gives every sample a mask of its own, a tensor fixes each sample's."
+            raise DTypeError(describe("seed", "64 bits, or an int tensor of shape (B,)", repr(seed), hint)) from None
     return torch.randint(2**63 - 1, (query.shape[0] if query.ndim > 2 else 1,))
 
 
