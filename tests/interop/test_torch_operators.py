@@ -249,6 +249,19 @@ def test_other_variants_are_not_taken_for_one_another_in_a_compiled_model():
             assert torch.equal(torch.compile(one, fullgraph=True, backend="aot_eager")(*inputs), model(*inputs))
 
 
+@pytest.mark.parametrize(("name", "setting"), [("local_p", "window"), ("mocha", "chunk")])
+def test_a_compiled_variant_follows_its_settings(name, setting):
+    model, *inputs = over_memory(name)
+    torch._dynamo.reset()
+    compiled, seen = torch.compile(model, fullgraph=True, backend="aot_eager"), []
+    for number in (2, 3, 1, 3):
+        setattr(model.look.mechanism, setting, number)
+        seen.append(model(*inputs).detach())
+        assert torch.equal(compiled(*inputs), seen[-1])
+        assert torch.equal(torch.export.export(copy.deepcopy(model), tuple(inputs)).module()(*inputs), seen[-1])
+    assert len(set(map(float, seen))) == 3
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_are_exported_and_transformed(name):
     model, x, memory, lengths = over_memory(name)

@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import guard_scalar
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.tensors import array, once, tensor
 
-__all__ = ["attend", "gradients", "marked", "one_by_one", "unmarked"]
+__all__ = ["attend", "constant", "gradients", "marked", "one_by_one", "unmarked"]
 
 Outputs = tuple[Tensor | None, ...]
 _INPUTS = (
@@ -46,13 +46,15 @@ def encode(problem: Problem) -> str:
     """Return a problem as a text, by which another process knows it too, unless it has functions or objects."""
     score, normalizer, *rest = problem
     plain = (tuple(score), tuple(normalizer), *rest)
-    return _text(_constant(plain) if is_compiling() else plain)
+    return _text(constant(plain))
 
 
-def _constant(given: Any) -> Any:
+def constant(given: Any) -> Any:
     """Return what a compiler knows for what it may take for a variable, as any number of a module or an argument."""
+    if not is_compiling():
+        return given
     if isinstance(given, tuple):
-        return tuple([_constant(one) for one in given])
+        return tuple([constant(one) for one in given])
     return guard_scalar(given) if isinstance(given, (int, float)) else given
 
 
