@@ -311,6 +311,17 @@ def test_an_exported_variant_is_known_to_other_processes_unless_it_has_objects(m
             program.module()(*inputs)
 
 
+def test_few_mechanisms_are_kept_that_no_call_uses(monkeypatch):
+    monkeypatch.setattr(mechanisms, "_FREE", {})
+    monkeypatch.setattr(mechanisms, "_MOST", 3)
+    models = [OverMemory("dot", scale=scale) for scale in range(1, 6)]
+    _, *inputs = over_memory("bahdanau")
+    for _ in range(2):
+        for model in models:
+            assert torch.equal(torch.func.grad(model)(*inputs), torch.autograd.grad(model(*inputs), inputs[0])[0])
+        assert list(mechanisms._FREE) == [model.look._text for model in models[2:]]
+
+
 def test_threads_have_mechanisms_of_their_own():
     models = [OverMemory("bahdanau", width=6) for _ in range(2)]
     _, *inputs = over_memory("bahdanau")
