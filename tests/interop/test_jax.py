@@ -133,6 +133,22 @@ def test_keys_of_jax_are_seeds():
     same(of_samples, turned[::-1])
 
 
+def test_a_scale_may_be_traced():
+    query, key, value = qkv()
+    scale = jnp.float32(0.3)
+
+    def loss(scale, attend):
+        return (attend(query, key, value, scale=scale) ** 2).sum()
+
+    both = dot_product_attention, jax.nn.dot_product_attention
+    found, theirs = (jax.jit(jax.value_and_grad(functools.partial(loss, attend=one)))(scale) for one in both)
+    np.testing.assert_allclose(found, theirs, rtol=1e-5)
+    with pytest.raises(DTypeError, match="scale: "):
+        dot_product_attention(query, key, value, scale=jnp.ones(3))
+    with pytest.raises(DTypeError, match="multiply query"):
+        jax.jit(lambda s: attention(query, key, value, scale=s))(scale)
+
+
 def test_dropout_of_all_weights():
     query, key, value = (jnp.asarray(x[:, :, 0]) for x in qkv())
     found = jax.jit(functools.partial(attention, dropout=1.0, return_weights=True))(query, key, value)

@@ -105,7 +105,7 @@ def attention(
         normalizer_names=tuple(trained_of_rows),
         causal=causal,
         window=_hashable(window),
-        scale=None if scale is None else check_number("scale", scale, "pass 1.0 for none."),
+        scale=None if scale is None else check_number("scale", scale, "multiply query by one that JAX traces."),
         dropout=0.0 if rate == 1 else rate,
         weights=weights,
         lse=lse,
@@ -125,7 +125,7 @@ def dot_product_attention(
     bias: Array | None = None,
     mask: Array | None = None,
     *,
-    scale: float | None = None,
+    scale: Any = None,
     is_causal: bool = False,
     query_seq_lengths: Array | None = None,
     key_value_seq_lengths: Array | None = None,
@@ -145,8 +145,8 @@ def dot_product_attention(
         Added to the scores; its gradient is summed to its own shape in the kernel.
     mask : bool array, broadcastable to (B, N, T, S), optional
         True = may attend.
-    scale : float, optional
-        Default 1 / sqrt(H).
+    scale : float or array of one number, optional
+        Default 1 / sqrt(H). An array, which JAX may trace and differentiate, is multiplied into `query`.
     is_causal : bool
         Query i reads keys up to i.
     query_seq_lengths, key_value_seq_lengths : int array, shape (B,), optional
@@ -177,6 +177,8 @@ def dot_product_attention(
         hint = "leave it out; fastattn's own is always used."
         raise UnsupportedError(describe("implementation", "None", repr(implementation), hint))
     residual = check_flag("return_residual", return_residual)
+    if isinstance(scale, jax.Array) and scale.ndim == 0:
+        query, scale = scale.astype(getattr(query, "dtype", np.float32)) * _array("query", query), 1.0
     window: Any = local_window_size
     problem = Problem(
         causal="top_left" if check_flag("is_causal", is_causal) else None,
