@@ -18,7 +18,7 @@ import fastattn
 from fastattn import seq2seq
 from fastattn.scale import Predictor
 
-PAIRS = [("ein Hund rennt", "a dog runs"), ("eine Katze schläft", "a cat sleeps")]
+PAIRS = [("ein Hund rennt", "a dog runs"), ("eine Katze ruht", "a cat rests")]
 texts = [source for source, _ in PAIRS]
 model = seq2seq.BahdanauConfig(embedding=8, hidden=8, attention=8, readout_width=8)
 config = seq2seq.Config(model=model, training=seq2seq.TrainingConfig(epochs=2))
