@@ -70,14 +70,14 @@ def slope(traced: Traced) -> Node | None:
     return graph.copy_of(given, lambda node: graph.constant(1.0) if node is d else None)
 
 
-def _times(graph: Graph, gradient: Node, slope: Node) -> Node:
-    """Return the product; a gradient that is 0 by a choice stays 0 whatever the slope."""
+def _times(graph: Graph, gradient: Node, slope: Node, operation: str = "mul") -> Node:
+    """Return the product, or the quotient; a gradient that is 0 by a choice stays 0 whatever the slope."""
     if gradient.operation == "where":
         condition, this, that = gradient.arguments
         if this.is_constant(0) or that.is_constant(0):
-            scaled = [one if one.is_constant(0) else _times(graph, one, slope) for one in (this, that)]
+            scaled = [one if one.is_constant(0) else _times(graph, one, slope, operation) for one in (this, that)]
             return graph.make("where", condition, *scaled)
-    return graph.make("mul", gradient, slope)
+    return graph.make(operation, gradient, slope)
 
 
 def _parts(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
@@ -107,8 +107,12 @@ def _parts(graph: Graph, node: Node, gradient: Node) -> list[Node | None]:
         return by(arguments[1], arguments[0])
     first = arguments[0]
     if operation == "div":
-        inverse = graph.make("div", one, arguments[1])
-        return by(inverse, graph.make("neg", graph.make("mul", node, inverse)))
+        divisor = arguments[1]
+        inverse = graph.make("div", one, divisor)
+        found = by(inverse, graph.make("neg", graph.make("mul", node, inverse)))
+        if not any(node.operation == "input" for node in ancestors([divisor])):  # one number, whose inverse may be inf
+            found[0] = _times(graph, gradient, divisor, "div")
+        return found
     if operation == "abs":
         falls, rises = graph.make("less", first, zero), graph.make("less", zero, first)
         return by(graph.make("where", rises, one, graph.make("where", falls, graph.constant(-1.0), zero)))

@@ -136,6 +136,21 @@ def _rest(x: Range, y: Range) -> Range:
     return Range(_where(one, x.low % y.low, low), _where(one, x.high % y.low, high))
 
 
+def _bits(x: Range, y: Range) -> Range:
+    """Return the range of what any operation on bits makes of x and y: their sizes added, below 0 if one is."""
+    most = _absolute(x).high + _absolute(y).high
+    positive = _both(x.low >= 0, y.low >= 0)
+    return Range(_where(positive, 0, -most), most)
+
+
+def _common_bits(x: Range, y: Range) -> Range:
+    """Return the range of x and y: what is not below 0 bounds it, whatever the other is."""
+    low, high = _bits(x, y)[:2]
+    for one in (x, y):
+        low, high = _where(one.low >= 0, 0, low), _where(one.low >= 0, _least(one.high, high), high)
+    return Range(low, high)
+
+
 def _rising(function: Callable[[Any], Any], x: Range) -> Range:
     """Return the range of a function that rises, a little wider; outside of where it is defined it is anything."""
     low, high = function(np.asarray(x.low, np.float64)), function(np.asarray(x.high, np.float64))
@@ -205,6 +220,9 @@ _RULES: dict[str, Callable[..., Range]] = {
     "div": _quotient,
     "floordiv": _floor_quotient,
     "mod": _rest,
+    "bit_and": _common_bits,
+    "bit_or": _bits,
+    "bit_xor": _bits,
     "less": partial(_less, equal=False),
     "less_equal": partial(_less, equal=True),
     "equal": _equal,

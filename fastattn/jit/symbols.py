@@ -211,6 +211,30 @@ def _xor(tracer: Tracer, x: Any, y: Any) -> "Symbol":
     return tracer.apply("and", *apart)
 
 
+def _bits(name: str, logical: Callable[[Tracer, Any, Any], "Symbol"]) -> Callable[[Tracer, Any, Any], "Symbol"]:
+    """Return an operation on the bits of integers that is a logical one of bools."""
+
+    def apply(tracer: Tracer, x: Any, y: Any) -> "Symbol":
+        integers = tracer.node(x).kind == tracer.node(y).kind == "i"
+        return tracer.apply(name, x, y) if integers else logical(tracer, x, y)
+
+    return apply
+
+
+def _invert(tracer: Tracer, x: Any) -> "Symbol":
+    return tracer.apply("sub", -1, x) if tracer.node(x).kind == "i" else tracer.apply("not", x)
+
+
+def _shift(operation: str) -> Callable[[Tracer, Any, Any], "Symbol"]:
+    def apply(tracer: Tracer, x: Any, y: Any) -> "Symbol":
+        count = tracer.node(y)
+        if tracer.node(x).kind != "i" or count.kind != "i" or not count.is_constant(*range(63)):
+            raise tracer.refuse("a shift of other than integers by a known number", "write x * 2**n or x // 2**n.")
+        return _of_integers(tracer, operation, x, 2**count.value)
+
+    return apply
+
+
 def _of_log(base: float) -> Callable[[Tracer, Any], "Symbol"]:
     return lambda tracer, x: tracer.apply("mul", tracer.apply("log", x), float(1 / np.log(base)))
 
@@ -258,10 +282,12 @@ _FUNCTIONS: dict[str, Callable[..., "Symbol"]] = {
     "logical_or": _logical("or"),
     "logical_not": _logical("not"),
     "logical_xor": lambda tracer, x, y: _xor(tracer, x, y),
-    "bitwise_and": _simple("and"),
-    "bitwise_or": _simple("or"),
-    "bitwise_xor": _xor,
-    "invert": lambda tracer, x: tracer.apply("not", x),
+    "bitwise_and": (_and := _bits("bit_and", _simple("and"))),
+    "bitwise_or": (_or := _bits("bit_or", _simple("or"))),
+    "bitwise_xor": (_exclusive_or := _bits("bit_xor", _xor)),
+    "left_shift": (_left_shift := _shift("mul")),
+    "right_shift": (_right_shift := _shift("floordiv")),
+    "invert": _invert,
     "sum": lambda tracer, x: tracer.reduce("sum", x),
     "mean": lambda tracer, x: tracer.reduce("mean", x),
     **dict.fromkeys(("max", "amax"), lambda tracer, x: tracer.reduce("max", x)),
@@ -300,12 +326,16 @@ class Symbol:
     __ge__ = _binary(_swapped("less_equal"))
     __eq__ = _binary(_simple("equal"))
     __ne__ = _binary(_unequal)
-    __and__ = __rand__ = _binary(_simple("and"))
-    __or__ = __ror__ = _binary(_simple("or"))
-    __xor__ = __rxor__ = _binary(_xor)
+    __and__ = __rand__ = _binary(_and)
+    __or__ = __ror__ = _binary(_or)
+    __xor__ = __rxor__ = _binary(_exclusive_or)
+    __lshift__ = _binary(_left_shift)
+    __rlshift__ = _binary(_left_shift, reflected=True)
+    __rshift__ = _binary(_right_shift)
+    __rrshift__ = _binary(_right_shift, reflected=True)
     __neg__ = _unary("neg")
     __abs__ = _unary("abs")
-    __invert__ = _unary("not")
+    __invert__ = lambda self: _invert(self.tracer, self)  # noqa: E731
     __bool__ = _refused(
         "a branch on a value that is not known yet",
         "write np.where(condition, this, that), `a & b` for `a and b`, np.minimum for min.",

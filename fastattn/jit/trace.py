@@ -208,9 +208,10 @@ def _same(traced: Traced) -> Traced:
     facts = [(n.operation, n.kind, repr(n.value), *(nodes[argument] for argument in n.arguments)) for n in nodes]
     ends = {name: nodes[node] for name, node in traced.derivatives.items()}
     key = (traced.kind, traced.parameters, nodes[traced.result], *ends.items(), *facts)
-    for old in list(_seen)[: len(_seen) - _MOST]:  # several threads may do so
+    found = _seen.setdefault(key, traced)
+    for old in list(_seen)[: max(0, len(_seen) - _MOST)]:  # several threads may do so
         _seen.pop(old, None)
-    return _seen.setdefault(key, traced)
+    return found
 
 
 def _own(function: types.FunctionType) -> tuple[str, ...]:

@@ -117,6 +117,18 @@ def tiles(n):
     return tile % (SIDE // 4) * 4 + inside % 4, tile // (SIDE // 4) * 2 + inside // 4
 
 
+def morton(n):
+    """Places in a picture that is laid out with the bits of row and column in turn."""
+
+    def every_other(n):
+        n = n & 0x5555555555555555
+        for step, kept in ((1, 0x3333333333333333), (2, 0x0F0F0F0F0F0F0F0F), (4, 0x00FF00FF00FF00FF)):
+            n = (n | n >> step) & kept
+        return n
+
+    return every_other(n), every_other(torch.bitwise_right_shift(n, 1))
+
+
 def shared_prefix(b, h, q, k):
     mine = DOCUMENT[q]
     first = PREFIX[mine]
@@ -187,6 +199,7 @@ MASKS = {
     "jetspec training": drafts(16, 5),
     "natten": neighbours(rows, SIDE, T // SIDE, 2),
     "natten in tiles": neighbours(tiles, SIDE, T // SIDE, 2),
+    "natten in morton order": neighbours(morton, SIDE, 2 * SIDE, 2),
     "prefix": theirs.or_masks(lambda b, h, q, k: k < 20, causal),
     "shared prefix": shared_prefix,
     "sliding window": theirs.and_masks(lambda b, h, q, k: q - k <= 15, causal),
@@ -328,7 +341,8 @@ LIBRARY.impl("tanh", torch.tanh, "CompositeExplicitAutograd")
 WIDE = torch.zeros(H, 300)
 REFUSED = {
     "an operator of an extension": (lambda s, b, h, q, k: torch.ops.gym.tanh(s), "the operator gym::tanh"),
-    "bits of integers": (lambda s, b, h, q, k: s + (q & 0x5555), "a logical operation on numbers"),
+    "bits of real numbers": (lambda s, b, h, q, k: s + (s & 0x5555), "a logical operation on numbers"),
+    "a shift by what is not known": (lambda s, b, h, q, k: s + (1 << h), "by a known number"),
     "a row beyond 256": (lambda s, b, h, q, k: s + WIDE[h].sum(), "at most 256"),
     "a row for a number": (lambda s, b, h, q, k: s + SPATIAL[h], "look up one element"),
     "rows of two lengths": (lambda s, b, h, q, k: s + torch.dot(SPATIAL[h], EDGES[h, 0]), "of one length"),

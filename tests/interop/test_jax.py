@@ -133,6 +133,30 @@ def test_keys_of_jax_are_seeds():
     same(of_samples, turned[::-1])
 
 
+def test_a_scale_may_be_traced():
+    query, key, value = qkv()
+    scale = jnp.float32(0.3)
+
+    def loss(scale, attend):
+        return (attend(query, key, value, scale=scale) ** 2).sum()
+
+    both = dot_product_attention, jax.nn.dot_product_attention
+    found, theirs = (jax.jit(jax.value_and_grad(functools.partial(loss, attend=one)))(scale) for one in both)
+    np.testing.assert_allclose(found, theirs, rtol=1e-5)
+    with pytest.raises(DTypeError, match="scale: "):
+        dot_product_attention(query, key, value, scale=jnp.ones(3))
+    with pytest.raises(DTypeError, match="multiply query"):
+        jax.jit(lambda s: attention(query, key, value, scale=s))(scale)
+
+
+def test_dropout_of_all_weights():
+    query, key, value = (jnp.asarray(x[:, :, 0]) for x in qkv())
+    found = jax.jit(functools.partial(attention, dropout=1.0, return_weights=True))(query, key, value)
+    same(found.context, jnp.zeros(query.shape[:-1] + value.shape[-1:]))
+    same(found.weights, attention(query, key, value, return_weights=True).weights)
+    assert not jax.grad(lambda q: attention(q, key, value, dropout=1.0).sum())(query).any()
+
+
 def check_gradients(function, given):
     with jax.enable_x64(True):
         check_grads(function, given, order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
@@ -341,7 +365,7 @@ def test_wrong_calls():
     with pytest.raises(ArgumentError, match="seed: "):
         attention(*ours, dropout=0.5)
     with pytest.raises(ArgumentError, match="dropout: "):
-        attention(*ours, dropout=1.0, seed=1)
+        attention(*ours, dropout=1.1, seed=1)
     with pytest.raises(UnsupportedError, match="return_lse"):
         attention(*ours, normalizer="sparsemax", return_lse=True)
     with pytest.raises(UnsupportedError, match="implementation"):

@@ -308,6 +308,13 @@ def test_a_graph_is_run_twice_when_it_is_kept():
     assert torch.equal(first, second)
 
 
+def test_seeds_of_64_bits_are_those_of_arrays():
+    q = draw(2, 2, 5, 8, grad=False)
+    for seed in (-1, 2**63, 2**64 - 1):
+        found = ours.attention(q, q, q, dropout=0.5, seed=seed).numpy()
+        np.testing.assert_array_equal(found, fastattn.attention(*[q.numpy()] * 3, dropout=0.5, seed=seed))
+
+
 def test_dropout_follows_the_generator():
     q = draw(2, 2, 5, 8, grad=False)
     torch.manual_seed(3)
@@ -316,6 +323,18 @@ def test_dropout_follows_the_generator():
     torch.manual_seed(3)
     assert torch.equal(first, ours.scaled_dot_product_attention(q, q, q, dropout_p=0.5))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("axes", [2, 3, 4, 5])
+def test_dropout_of_all_weights_is_pytorchs(axes):
+    given = [draw(*(2, 3, 2, 4, 4)[5 - axes :]) for _ in range(3)]
+    both = [one.scaled_dot_product_attention(*given, dropout_p=1.0) for one in (ours, F)]
+    assert torch.equal(*both)
+    assert all(map(torch.equal, *(torch.autograd.grad(one.sum(), given) for one in both)))
+    if axes < 5:
+        found = ours.attention(*given, dropout=1.0, return_weights=True)
+        assert torch.equal(found.context, both[0])
+        assert torch.equal(found.weights, ours.attention(*given, return_weights=True).weights)
 
 
 def test_a_bias_that_nobody_trains_has_no_gradient_made(monkeypatch):
@@ -403,7 +422,7 @@ def test_bfloat16_is_what_the_core_makes_of_it(shape, biased):
 X = draw(2, 3, 4, 8, dtype=torch.float32, grad=False)
 WRONG = {
     "half": (lambda: ours.attention(X.half(), X, X), errors.DTypeError, "query.float()"),
-    "half keys": (lambda: ours.attention(X, X.half(), X), errors.DTypeError, "pass tensor.float()"),
+    "half keys": (lambda: ours.attention(X, X.half(), X), errors.DTypeError, "pass tensor.to(torch.float32)."),
     "half a bias": (
         lambda: ours.attention(X, X, X, bias=X.new_zeros(1).bfloat16()), errors.DTypeError, "pass tensor.float()"
     ),
@@ -415,7 +434,15 @@ WRONG = {
     "too few distances": (
         lambda: ours.attention(X, X, X, bias=ours.RelativeBias(torch.ones(5))), errors.ShapeError, "-(Tq - 1) to Tk",
     ),
-    "integers": (lambda: ours.attention(X.long(), X, X), errors.DTypeError, "np.float32"),
+    "integers": (lambda: ours.attention(X.long(), X, X), errors.DTypeError, "pass tensor.float()"),
+    "complex numbers": (lambda: ours.attention(X, X.cfloat(), X), errors.DTypeError, "key: "),
+    "eight bits": (lambda: ours.attention(*[X.to(torch.float8_e4m3fn)] * 3), errors.DTypeError, "pass tensor.float()"),
+    "nested": (
+        lambda: ours.scaled_dot_product_attention(*[torch.nested.nested_tensor([X[0], X[1]], layout=torch.jagged)] * 3),
+        errors.UnsupportedError, "to_padded_tensor",
+    ),
+    "a word for a seed": (lambda: ours.attention(X, X, X, dropout=0.5, seed="x"), errors.DTypeError, "an int"),
+    "a seed beyond 64 bits": (lambda: ours.attention(X, X, X, dropout=0.5, seed=2**64), errors.DTypeError, "an int"),
     "a float mask": (lambda: ours.attention(X, X, X, mask=X), errors.DTypeError, "bias="),
     "a mask of integers": (
         lambda: ours.scaled_dot_product_attention(X, X, X, torch.ones(4, 4).long()), errors.DTypeError, "bool tensor",
@@ -435,12 +462,13 @@ WRONG = {
         lambda: ours.scaled_dot_product_attention(X.repeat(2, 1, 1, 1), X, X), errors.ShapeError, "use size 1",
     ),
     "other widths": (lambda: ours.scaled_dot_product_attention(X, X[..., :1], X), errors.ShapeError, "General"),
-    "other types": (lambda: ours.scaled_dot_product_attention(X, X.double(), X), errors.DTypeError, "np.float32"),
+    "other types": (lambda: ours.scaled_dot_product_attention(X, X.double(), X), errors.DTypeError, "torch.float32)."),
+    "other types of values": (lambda: ours.attention(X, X, X.double()), errors.DTypeError, "value: "),
     "fewer values": (lambda: ours.scaled_dot_product_attention(X, X, X[..., :1, :]), errors.ShapeError, "key has"),
-    "integers alone": (lambda: ours.scaled_dot_product_attention(*(X.long(),) * 3), errors.DTypeError, "np.float32"),
+    "integers alone": (lambda: ours.scaled_dot_product_attention(*(X.long(),) * 3), errors.DTypeError, "query: "),
     "one axis": (lambda: ours.scaled_dot_product_attention(X[0, 0, 0], X, X), errors.ShapeError, "unsqueeze"),
-    "a probability of 1": (
-        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.0), errors.ArgumentError, "pass 0.0 for none",
+    "a probability beyond 1": (
+        lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p=1.1), errors.ArgumentError, "pass 0.0 for none",
     ),
     "a word for a probability": (
         lambda: ours.scaled_dot_product_attention(X, X, X, dropout_p="x"), errors.DTypeError, "pass 0.0 for none",

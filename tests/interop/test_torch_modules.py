@@ -150,6 +150,8 @@ WRONG = {
     ),
     "a mask of other keys": (lambda: HEADED(*X, attn_mask=PADDING), errors.ShapeError, "(5, 5) or (4, 5, 5)"),
     "a mask that is an array": (lambda: HEADED(*X, attn_mask=np.ones((5, 5))), errors.DTypeError, "attn_mask: "),
+    "one axis": (lambda: HEADED(*(QUERIES[0, 0],) * 3), errors.ShapeError, "unsqueeze(0)"),
+    "samples of one alone": (lambda: HEADED(QUERIES, QUERIES[0], QUERIES), errors.ShapeError, "(2, 5, 8), (5, 8), "),
     "arrays": (lambda: HEADED(QUERIES, QUERIES.numpy(), QUERIES), errors.DTypeError, "torch.as_tensor(key)"),
     "no memory": (lambda: ours.LuongAttention(8, 8)(QUERIES, None), errors.DTypeError, "memory: expected a tensor"),
     "a list of lengths": (lambda: LOOK(QUERIES, QUERIES, [3, 2]), errors.DTypeError, "torch.as_tensor(lengths)"),

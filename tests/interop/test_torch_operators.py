@@ -1,13 +1,17 @@
 """What compilers, exporters and transformations of PyTorch make of attention."""
 
 import copy
+import gc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from fastattn import errors, normalizers  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+from torch.nn.attention import flex_attention as flex  # noqa: E402
+
+from fastattn import errors, normalizers, scores  # noqa: E402
 from fastattn.interop import torch as ours  # noqa: E402
 from fastattn.interop.torch import mechanisms, operators, projections  # noqa: E402
 from fastattn.interop.torch.problem import Made, Problem  # noqa: E402
@@ -43,13 +47,14 @@ WITHOUT_GRADIENTS = ("test_schema", "test_faketensor")  # of operators that comp
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_operators_are_what_they_say(name):
     problem, more, parameters = PROBLEMS[name]
-    inputs = (Q, K, V, *more, parameters, operators.encode(problem))
+    text, held = operators.encode(problem)
+    inputs = (Q, K, V, *more, parameters, text)
     torch.library.opcheck(operators._forward, inputs)
     saved = operators._forward(*inputs)
     d = [None if one.ndim == 5 else torch.ones_like(one) for one in saved[:3]]
     backward = (*inputs[:-1], [*saved[:2], *saved[3:]], *d, more[0] is not None, inputs[-1])
     torch.library.opcheck(operators._backward, backward, test_utils=WITHOUT_GRADIENTS)
-    assert operators.decode(operators.encode(problem)) == problem
+    assert operators.decode(text) == problem and held is None
 
 
 def test_projections_are_what_they_say():
@@ -249,6 +254,19 @@ def test_other_variants_are_not_taken_for_one_another_in_a_compiled_model():
             assert torch.equal(torch.compile(one, fullgraph=True, backend="aot_eager")(*inputs), model(*inputs))
 
 
+@pytest.mark.parametrize(("name", "setting"), [("local_p", "window"), ("mocha", "chunk")])
+def test_a_compiled_variant_follows_its_settings(name, setting):
+    model, *inputs = over_memory(name)
+    torch._dynamo.reset()
+    compiled, seen = torch.compile(model, fullgraph=True, backend="aot_eager"), []
+    for number in (2, 3, 1, 3):
+        setattr(model.look.mechanism, setting, number)
+        seen.append(model(*inputs).detach())
+        assert torch.equal(compiled(*inputs), seen[-1])
+        assert torch.equal(torch.export.export(copy.deepcopy(model), tuple(inputs)).module()(*inputs), seen[-1])
+    assert len(set(map(float, seen))) == 3
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_are_exported_and_transformed(name):
     model, x, memory, lengths = over_memory(name)
@@ -296,6 +314,43 @@ def test_an_exported_variant_is_known_to_other_processes_unless_it_has_objects(m
             continue
         with pytest.raises(errors.UnsupportedError, match=r"Hint: export it there, or make the module by variant\("):
             program.module()(*inputs)
+
+
+def test_few_mechanisms_are_kept_that_no_call_uses(monkeypatch):
+    monkeypatch.setattr(mechanisms, "_FREE", {})
+    monkeypatch.setattr(mechanisms, "_MOST", 3)
+    models = [OverMemory("dot", scale=scale) for scale in range(1, 6)]
+    _, *inputs = over_memory("bahdanau")
+    for _ in range(2):
+        for model in models:
+            assert torch.equal(torch.func.grad(model)(*inputs), torch.autograd.grad(model(*inputs), inputs[0])[0])
+        assert list(mechanisms._FREE) == [model.look._text for model in models[2:]]
+
+
+def test_problems_with_objects_are_held_by_what_needs_them():
+    """By what differentiates them, and by graphs; and not for as long as the process lives."""
+    blocks = flex.create_block_mask(lambda b, h, i, j: i >= j, 1, 1, 5, 5, device="cpu")
+
+    def attend(q):
+        one = ours.attention(q, q, q, score=scores.Dot())
+        return (one + ours.flex_attention(q, q, q, block_mask=blocks)).square().sum()
+
+    gc.collect()
+    q, before = Q.detach()[..., :5, :], len(operators._HELD)
+    for call in (torch.func.grad(attend), torch.func.vmap(torch.func.grad(lambda q: attend(q[None])))):
+        found = call(q)
+        leaf = q.clone().requires_grad_()
+        attend(leaf).backward()
+        assert torch.equal(found, leaf.grad)
+    _, pull = torch.func.vjp(attend, q)
+    assert len(operators._HELD) >= before + 2
+    assert torch.equal(pull(torch.ones((), dtype=q.dtype))[0], found)
+    del pull
+    gc.collect()
+    assert len(operators._HELD) == before
+    graph = make_fx(lambda q: ours.attention(q, q, q, score=scores.Dot()))(q)
+    gc.collect()
+    assert torch.equal(graph(q), ours.attention(q, q, q, score="dot"))
 
 
 def test_threads_have_mechanisms_of_their_own():

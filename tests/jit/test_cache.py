@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastattn._kernels import kept
-from fastattn.jit import objects
+from fastattn.jit import as_score_mod, objects, trace
 
 CODE = """
 import sys, time
@@ -164,3 +164,19 @@ def test_the_key_tells_what_code_is_made_of(monkeypatch):
         monkeypatch.setattr(objects, "_machine", lambda cpu=cpu: (machine, cpu))
         objects._load(text, "forward")
     assert len(set(keys)) == 4
+
+
+def test_as_many_functions_are_remembered_as_it_says(monkeypatch):
+    """Equal ones are one, for which more is known; the oldest are forgotten."""
+    monkeypatch.setattr(trace, "_seen", {})
+    monkeypatch.setattr(trace, "_MOST", 8)
+
+    def made(number):
+        as_score_mod(lambda score, b, h, i, j: score * number)
+
+    for number in range(8):
+        made(number + 0.5)
+    first = next(iter(trace._seen.values()))
+    assert len(trace._seen) == 8
+    made(9.5)
+    assert len(trace._seen) == 8 and first not in trace._seen.values()

@@ -45,6 +45,44 @@ def near_by_distance(b, h, i, j, rate):
 
 
 @fastattn.mask_mod
+def near_by_bits(b, h, i, j):
+    """Squares of 8 x 8 that touch, where places are laid out with the bits of row and column in turn."""
+
+    def every_other(n):
+        n = n & 0x55555555
+        for step, kept in ((1, 0x33333333), (2, 0x0F0F0F0F), (4, 0x00FF00FF)):
+            n = (n | n >> step) & kept
+        return n
+
+    return (abs(every_other(i >> 6) - every_other(j >> 6)) <= 1) & (abs(every_other(i >> 7) - every_other(j >> 7)) <= 1)
+
+
+@fastattn.mask_mod
+def below_zero(b, h, i, j):
+    """All operations on bits, of numbers of both signs, that need more than 32 bits and that do not."""
+    x, y = j - 100, i - j - 3
+    few = (x & y) + 2 * (x | y) - 3 * (x ^ y) + ~x + (y << 3) - (x >> 2)
+    many = (x << 40 | y) ^ ~(y << 33)
+    return (few & 1 == 0) & ((many >> 38) % 3 == b)
+
+
+@fastattn.mask_mod
+def other_bits(b, h, i, j):
+    return (i - j) ^ (j - 100) < -100
+
+
+@fastattn.mask_mod
+def common_bits(b, h, i, j):
+    return (j - 400) & i > 40
+
+
+@fastattn.mask_mod
+def in_place(b, h, i, j, seen):
+    """Places that are proven to be in the array by their bits."""
+    return seen[j & 63, (i | j) & 63] | (seen[i & 7 ^ 5, 63 - (j & 63)] & (i >= j))
+
+
+@fastattn.mask_mod
 def everything(b, h, i, j):
     return True
 
@@ -62,6 +100,11 @@ MASKS = [
     prefix(lengths=np.array([100, 200])),
     dilated(step=np.array([1, 2, 70])),
     near_by_distance(rate=np.array([0.1, 0.01, 0.001])),
+    near_by_bits(),
+    below_zero(),
+    other_bits(),
+    common_bits(),
+    in_place(seen=np.random.default_rng(1).integers(0, 2, (64, 64), bool)),
     causal() & local(width=70),
     local(width=3) & ~local(width=1),
     causal & document(documents=DOCUMENTS) | local(width=2),

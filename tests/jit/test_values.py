@@ -117,6 +117,18 @@ def test_quotients_by_what_stays_the_same(dtype):
     np.testing.assert_array_equal(found[0, 0, 0], np.arange(200) // 49 + 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slopes_of_quotients_whose_reciprocal_is_infinite(dtype):
+    """A cap so small that all scores are capped has the slope 0, and not 0 times infinity."""
+    cap = float(np.finfo(dtype).tiny) / 64
+    score = np.array([[[[-3, 0, 1, 1e30]]]], dtype)
+    for factor in (1.0, dtype(1)):  # by slopes, and by a backward function
+        bound = fastattn.score_mod(lambda score, b, h, i, j, n: n * cap * np.tanh(score / cap))(n=factor)
+        given = score.copy(), np.ones_like(score)
+        found = scores.backward(bound, *given)[0] if bound.trained else scores.sloped(bound, given[0])[1]
+        np.testing.assert_allclose(found[0, 0, 0], [0, 1, 0, 0], rtol=1e-6)
+
+
 @fastattn.score_mod
 def divided(score, b, h, i, j, c):
     return score / c

@@ -65,7 +65,7 @@ def attention(
     score_mod : None
         Functions of yours, here and as `mask`, are refused: a compiled program holds numbers and names.
     causal, window, scale, dropout
-        As in `fastattn.attention`; they are part of the compiled program.
+        As in `fastattn.attention`; they are part of the compiled program. A `dropout` of 1 makes contexts of 0.
     seed : int, key of ``jax.random``, or uint32 array of shape (2,), optional
         Needed with dropout; or one for each of the B samples. An int gives the dropout of `fastattn.attention`.
     return_weights, return_lse : bool
@@ -92,8 +92,8 @@ def attention(
         jax.jit(jax.grad(lambda q: attention(q, memory, memory).sum()))(query)
     """
     rate = check_number("dropout", dropout, "pass 0.0 for none.")
-    if not 0 <= rate < 1:
-        raise ArgumentError(describe("dropout", "a probability in [0, 1)", repr(dropout), "pass 0.0 for none."))
+    if not 0 <= rate <= 1:
+        raise ArgumentError(describe("dropout", "a probability in [0, 1]", repr(dropout), "pass 0.0 for none."))
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
     _refuse_functions(score_mod, mask)
     settings, trained = split("score", score)
@@ -105,16 +105,17 @@ def attention(
         normalizer_names=tuple(trained_of_rows),
         causal=causal,
         window=_hashable(window),
-        scale=None if scale is None else check_number("scale", scale, "pass 1.0 for none."),
-        dropout=rate,
+        scale=None if scale is None else check_number("scale", scale, "multiply query by one that JAX traces."),
+        dropout=0.0 if rate == 1 else rate,
         weights=weights,
         lse=lse,
     )
     operands = {"query": query, "key": key, "value": value, "bias": bias, "mask": mask, "key_lengths": key_lengths}
-    if rate:
+    if problem.dropout:
         operands["seed"] = _words(seed)
-    found = _attention(problem, _present(operands), (*trained.values(), *trained_of_rows.values()))
-    return AttentionOutput(*found) if weights or lse else found[0]
+    context, *rest = _attention(problem, _present(operands), (*trained.values(), *trained_of_rows.values()))
+    context = context * 0 if rate == 1 else context
+    return AttentionOutput(context, *rest) if weights or lse else context
 
 
 def dot_product_attention(
@@ -124,7 +125,7 @@ def dot_product_attention(
     bias: Array | None = None,
     mask: Array | None = None,
     *,
-    scale: float | None = None,
+    scale: Any = None,
     is_causal: bool = False,
     query_seq_lengths: Array | None = None,
     key_value_seq_lengths: Array | None = None,
@@ -144,8 +145,8 @@ def dot_product_attention(
         Added to the scores; its gradient is summed to its own shape in the kernel.
     mask : bool array, broadcastable to (B, N, T, S), optional
         True = may attend.
-    scale : float, optional
-        Default 1 / sqrt(H).
+    scale : float or array of one number, optional
+        Default 1 / sqrt(H). An array, which JAX may trace and differentiate, is multiplied into `query`.
     is_causal : bool
         Query i reads keys up to i.
     query_seq_lengths, key_value_seq_lengths : int array, shape (B,), optional
@@ -176,6 +177,8 @@ def dot_product_attention(
         hint = "leave it out; fastattn's own is always used."
         raise UnsupportedError(describe("implementation", "None", repr(implementation), hint))
     residual = check_flag("return_residual", return_residual)
+    if isinstance(scale, jax.Array) and scale.ndim == 0:
+        query, scale = scale.astype(getattr(query, "dtype", np.float32)) * _array("query", query), 1.0
     window: Any = local_window_size
     problem = Problem(
         causal="top_left" if check_flag("is_causal", is_causal) else None,

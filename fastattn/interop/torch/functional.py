@@ -96,7 +96,7 @@ def attention(
         Added to the scores, of query's type or, for a half type, float32; its gradient is summed to its own shape in
         the kernel. The `RelativeBias` of here is trained, that of `fastattn.positions` not.
     dropout : float
-        Probability with which a weight becomes 0.
+        Probability with which a weight becomes 0; 1 makes contexts of 0, as in PyTorch.
     seed : int or int tensor of shape (B,), optional
         By default drawn from PyTorch's generator, so that ``torch.manual_seed`` decides it.
     return_weights, return_lse : bool
@@ -134,7 +134,7 @@ def attention(
     weights, lse = check_flag("return_weights", return_weights), check_flag("return_lse", return_lse)
     problem = Problem(made, made_normalizer, causal, window, scale, rate, weights, lse, modifier, places, relative)
     given = Operands(query, key, value, bias, mask, key_lengths, _seed(query, rate, seed), tensors)
-    found: Any = attend(problem, given)
+    found: Any = _attend(problem, given)
     return AttentionOutput(*found) if weights or lse else found[0]
 
 
@@ -197,10 +197,19 @@ def scaled_dot_product_attention(
     rate = _rate("dropout_p", dropout_p)
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())
-    return attend(problem, given)[0]
+    found: Any = _attend(problem, given)[0]
+    return found
 
 
 _under_autocast = autocasting(scaled_dot_product_attention)  # which costs the smallest calls more than this
+
+
+def _attend(problem: Problem, given: Operands) -> tuple[Tensor | None, ...]:
+    """Return context, weights or None, and lse or None; where all weights are dropped, contexts of 0."""
+    if problem.dropout != 1:
+        return attend(problem, given)
+    context, *rest = attend(problem._replace(dropout=0.0), given._replace(seed=None))
+    return None if context is None else context * 0, *rest
 
 
 def _function(argument: str, kind: str, given: Any, convert: Callable[[Any], Any]) -> tuple[Made, tuple[Tensor, ...]]:
@@ -217,8 +226,8 @@ def _function(argument: str, kind: str, given: Any, convert: Callable[[Any], Any
 def _rate(name: str, given: Any) -> float:
     """Return a probability of dropout, or raise."""
     rate, hint = check_number(name, given, "pass 0.0 for none."), "pass 0.0 for none."
-    if not 0 <= rate < 1:
-        raise ArgumentError(describe(name, "a probability in [0, 1)", repr(given), hint))
+    if not 0 <= rate <= 1:
+        raise ArgumentError(describe(name, "a probability in [0, 1]", repr(given), hint))
     return rate
 
 
@@ -245,7 +254,11 @@ def _seed(query: Tensor, rate: float, seed: Any) -> Tensor | None:
     if isinstance(seed, Tensor):
         return seed
     if seed is not None:
-        return torch.tensor(seed)
+        try:
+            return torch.tensor(seed - 2**64 if isinstance(seed, int) and 2**63 <= seed < 2**64 else seed)
+        except (TypeError, ValueError, RuntimeError):
+            hint = "an int gives every sample a mask of its own, a tensor fixes each sample's."
+            raise DTypeError(describe("seed", "64 bits, or an int tensor of shape (B,)", repr(seed), hint)) from None
     return torch.randint(2**63 - 1, (query.shape[0] if query.ndim > 2 else 1,))
 
 
@@ -286,7 +299,7 @@ def _any_axes(
     problem = Problem(causal=causal, scale=scale, dropout=rate)
     query, key, value = several
     given = Operands(query, key, value, bias, mask, None, _seed(query, rate, None), ())
-    made: Tensor = attend(problem, given)[0]
+    made: Any = _attend(problem, given)[0]
     return made.reshape(*shape, made.shape[-1])
 
 

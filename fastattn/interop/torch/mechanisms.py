@@ -26,6 +26,7 @@ __all__ = ["attend", "differentiate", "keep", "named", "run"]
 
 _KEPT: dict[str, Variant[Any]] = {}  # those that no text says how to make, for this process alone
 _FREE: dict[str, list[Variant[Any]]] = {}  # those that no call uses: one of several threads has its own
+_MOST = 64  # texts of which mechanisms are kept for later calls
 
 _INPUTS = "Tensor queries, Tensor memory, Tensor? values, Tensor? lengths, Tensor? mask, Tensor[] parameters"
 
@@ -101,6 +102,8 @@ def _made(text: str, parameters: Sequence[Tensor] = ()) -> Iterator[Variant[Any]
         yield mechanism
     finally:
         free.append(mechanism)
+        for old in list(_FREE)[: max(0, len(_FREE) - _MOST)]:  # several threads may do so
+            _FREE.pop(old, None)
 
 
 def attend(

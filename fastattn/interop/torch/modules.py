@@ -74,6 +74,10 @@ class MultiheadAttention(nn.MultiheadAttention):
         optional = {"key_padding_mask": key_padding_mask, "attn_mask": attn_mask}
         check_tensors(optional, query=query, key=key, value=value)
         alone = query.ndim == 2
+        if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
+            got = ", ".join(str(tuple(one.shape)) for one in (query, key, value))
+            hint = "add the axis of samples by unsqueeze(0)."
+            raise ShapeError(describe("query", "3 axes, as key and value, or 2 of one sample", f"shapes {got}", hint))
         if self.batch_first or alone:
             q, k, v = ((one.unsqueeze(0) if alone else one) for one in (query, key, value))
         else:

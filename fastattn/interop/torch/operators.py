@@ -5,7 +5,9 @@ the gradients of query, key, value, of the bias if that is asked for, and of the
 asked for they return a tensor of five axes without elements. The last argument of both says all that is no tensor.
 """
 
+import itertools
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,42 +19,72 @@ from torch.fx.experimental.symbolic_shapes import guard_scalar
 from fastattn.interop.torch.problem import Made, Operands, Problem
 from fastattn.interop.torch.tensors import array, once, tensor
 
-__all__ = ["attend", "gradients", "marked", "one_by_one", "unmarked"]
+__all__ = ["attend", "constant", "gradients", "marked", "one_by_one", "unmarked"]
 
 Outputs = tuple[Tensor | None, ...]
 _INPUTS = (
     "Tensor query, Tensor key, Tensor value, Tensor? bias, Tensor? mask, Tensor? key_lengths, Tensor? seed, "
     "Tensor[] parameters"
 )
-_OBJECTS: dict[str, Problem] = {}  # problems with functions or objects, for this process alone
+
+
+class _Held:
+    """A problem with functions or objects, which this process alone knows, as long as somebody holds this."""
+
+    __slots__ = ("__weakref__", "problem", "text")
+
+    def __init__(self, problem: Problem, text: str) -> None:
+        self.problem, self.text = problem, text
+
+
+_HELD: weakref.WeakValueDictionary[str, _Held] = weakref.WeakValueDictionary()
+_LASTING: dict[str, _Held] = {}  # those in graphs, which may run at any time
+_NUMBERS = itertools.count()
 
 
 def attend(problem: Problem, given: Operands) -> Outputs:
     """Return context, weights or None, and lse or None."""
-    inputs = (*given[:-1], list(given.parameters), encode(problem))
+    text, held = encode(problem)
+    inputs = (*given[:-1], list(given.parameters), text)
     if torch._C._are_functorch_transforms_active():
-        return unmarked(_Transformed.apply(*given[:-1], inputs[-1], *given.parameters))[:3]
-    return unmarked(_forward(*inputs))[:3]
+        made = _Transformed.apply(*given[:-1], text, *given.parameters)
+    else:
+        made = _forward(*inputs)
+    del held  # by now by what differentiates, if anything does
+    return unmarked(made)[:3]
 
 
 def gradients(problem: Problem, given: Operands, saved: Outputs, d: Outputs, bias_gradient: bool) -> Outputs:
     """Return what `Problem.backward` does."""
     every = list(marked((*saved[:2], *map(tensor, saved[2:])), given.query))
-    made = _backward(*given[:-1], list(given.parameters), every, *d, bias_gradient, encode(problem))
+    text, held = encode(problem)
+    made = _backward(*given[:-1], list(given.parameters), every, *d, bias_gradient, text)
+    del held
     return unmarked(made)
 
 
-def encode(problem: Problem) -> str:
-    """Return a problem as a text, by which another process knows it too, unless it has functions or objects."""
+def encode(problem: Problem) -> tuple[str, _Held | None]:
+    """Return a problem as a text, by which another process knows it too, unless it has functions or objects.
+
+    What comes beside is to be held while that text is used.
+    """
     score, normalizer, *rest = problem
     plain = (tuple(score), tuple(normalizer), *rest)
-    return _text(_constant(plain) if is_compiling() else plain)
+    if is_compiling():
+        return _text(constant(plain)), None
+    try:
+        return json.dumps(plain), None
+    except TypeError:
+        held = _hold(plain)
+        return held.text, held
 
 
-def _constant(given: Any) -> Any:
+def constant(given: Any) -> Any:
     """Return what a compiler knows for what it may take for a variable, as any number of a module or an argument."""
+    if not is_compiling():
+        return given
     if isinstance(given, tuple):
-        return tuple([_constant(one) for one in given])
+        return tuple([constant(one) for one in given])
     return guard_scalar(given) if isinstance(given, (int, float)) else given
 
 
@@ -61,15 +93,27 @@ def _text(plain: tuple[Any, ...]) -> str:
     try:
         return json.dumps(plain)
     except TypeError:
-        problem = _problem(*plain)
-        text = next((text for text, kept in _OBJECTS.items() if kept == problem), f"problem {len(_OBJECTS)}")
-        _OBJECTS[text] = problem
-        return text
+        held = _hold(plain)
+        _LASTING[held.text] = held
+        return held.text
+
+
+def _hold(plain: tuple[Any, ...]) -> _Held:
+    """Return what holds a problem; equal ones have one."""
+    problem = _problem(*plain)
+    held = next((one for one in list(_HELD.values()) if one.problem == problem), None)
+    if held is None:
+        held = _Held(problem, f"problem {next(_NUMBERS)}")
+        _HELD[held.text] = held
+    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._is_tracing():
+        _LASTING[held.text] = held
+    return held
 
 
 def decode(text: str) -> Problem:
     """Return the problem of a text."""
-    return _OBJECTS[text] if text in _OBJECTS else _problem(*json.loads(text))
+    held = _HELD.get(text)
+    return _problem(*json.loads(text)) if held is None else held.problem
 
 
 def _problem(score: Any, normalizer: Any, causal: Any, window: Any, *rest: Any) -> Problem:
@@ -139,6 +183,7 @@ def _(*inputs: Any) -> Any:
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, parameters, ctx.problem = inputs
+    ctx.held = None if is_compiling() else _HELD.get(ctx.problem)
     ctx.save_for_backward(*tensors, *parameters, *output)
     ctx.set_materialize_grads(False)
 

@@ -10,7 +10,7 @@ from fastattn import normalizers, scores
 from fastattn._relative import RelativeBias
 from fastattn.attention import Residuals, attention_backward, attention_forward
 from fastattn.errors import ArgumentError, describe
-from fastattn.interop.torch.tensors import array, follow_threads, half_array, tensor
+from fastattn.interop.torch.tensors import array, check_types, follow_threads, half_array, tensor
 
 __all__ = ["Made", "Operands", "Problem"]
 
@@ -130,6 +130,8 @@ class Problem(NamedTuple):
     def _arguments(self, given: Operands) -> tuple[list[Any], dict[str, Any]]:
         follow_threads()
         query, key, value, bias, mask, key_lengths, seed, parameters = given
+        if not query.dtype == key.dtype == value.dtype:
+            check_types(given)
         read = half_array if query.dtype is torch.bfloat16 else array
         arrays = [read("query", query), read("key", key), read("value", value)]
         score, normalizer, causal, window, scale, dropout, *_ = self

@@ -66,7 +66,10 @@ def array(name: str, given: torch.Tensor) -> Array:
     if given.layout != torch.strided:
         hint = "pass tensor.to_dense()."
         raise UnsupportedError(describe(name, _WANTED, f"one of layout {given.layout}", hint))
-    return given.detach().resolve_neg().numpy()  # one that requires gradients, where these are recorded
+    try:
+        return given.detach().resolve_neg().numpy()  # one that requires gradients, where these are recorded
+    except TypeError:  # of a type that NumPy has not
+        raise DTypeError(describe(name, _WANTED, given.dtype, "pass tensor.float().")) from None
 
 
 def half_array(name: str, given: torch.Tensor) -> Array:
@@ -75,11 +78,18 @@ def half_array(name: str, given: torch.Tensor) -> Array:
 
 
 def check_tensors(optional: Mapping[str, Any] | None = None, /, **needed: Any) -> None:
-    """Raise unless all arguments are tensors; those that are optional may be None."""
+    """Raise unless all arguments are tensors, not nested; those that are optional may be None, others are floats."""
     for name, one in (*needed.items(), *(optional or {}).items()):
-        if not isinstance(one, torch.Tensor) and (one is not None or name in needed):
+        if not isinstance(one, torch.Tensor):
+            if one is None and name not in needed:
+                continue
             hint = f"pass a torch.Tensor, as torch.as_tensor({name}) of an array or a list."
             raise DTypeError(describe(name, "a tensor", type(one).__name__, hint))
+        if one.is_nested:
+            hint = "pass tensor.to_padded_tensor(0.0), and what is padding by a mask or lengths."
+            raise UnsupportedError(describe(name, _WANTED, "a nested one", hint))
+        if name in needed and not one.is_floating_point():
+            raise DTypeError(describe(name, _WANTED, one.dtype, "pass tensor.float()."))
 
 
 def tensor(found: Array | None) -> torch.Tensor | None:
@@ -103,11 +113,11 @@ def wide(one: torch.Tensor) -> torch.Tensor:
 
 
 def check_types(given: Any) -> None:
-    """Raise if operands of half precision are of several types, but for a bias of float32."""
+    """Raise if operands are of several types, but for a bias of float32."""
     dtype = given.query.dtype
     for name, one in zip(given._fields, given[:4]):
         if one is not None and one.dtype != dtype and not (name == "bias" and one.dtype is torch.float32):
-            hint = f"pass tensor.to({dtype}), or query.float()."
+            hint = f"pass tensor.to({dtype}), or query.float()." if dtype in HALVES else f"pass tensor.to({dtype})."
             raise DTypeError(describe(name, f"{dtype}, the type of query", one.dtype, hint))
 
 

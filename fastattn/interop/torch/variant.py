@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fastattn.attention import AttentionOutput
 from fastattn.errors import ArgumentError, DTypeError, describe
 from fastattn.interop.torch import mechanisms
+from fastattn.interop.torch.operators import constant
 from fastattn.interop.torch.tensors import array, autocasting, check_tensors, is_watched, narrowed, once, wide
 from fastattn.precision import captured
 from fastattn.variants import create
@@ -60,7 +61,7 @@ class VariantModule(nn.Module):
     Attributes
     ----------
     mechanism : Variant
-        What computes; it follows the tensors.
+        What computes; it follows the tensors. Compiled modules follow its settings that are numbers or words.
 
     Notes
     -----
@@ -78,6 +79,8 @@ class VariantModule(nn.Module):
         self.mechanism = mechanism
         self._text = _bound(mechanism)  # by which operators know it
         self._dtype, self._names = _TYPES[np.dtype(mechanism.dtype)], tuple(mechanism.parameters())
+        self._made = _described(mechanism)
+        self._settings = tuple(name for name, one in vars(mechanism).items() if isinstance(one, (int, float, str)))
         self._seen: dict[str, tuple[weakref.ref[Tensor], tuple[int, int]]] = {}
         for name, parameter in mechanism.parameters().items():
             place: nn.Module = self
@@ -130,8 +133,9 @@ class VariantModule(nn.Module):
                 raise DTypeError(describe(name, made, one.dtype, hint))
         tensors = (*inputs, lengths, mask)
         if is_watched((*tensors, *parameters)):
-            self._keep()
-            found = mechanisms.attend(tensors, parameters, return_weights, self._text)
+            # A compiler looks at what is read here again before each call of what it compiled.
+            settings = constant(tuple([getattr(self.mechanism, name) for name in self._settings]))
+            found = mechanisms.attend(tensors, parameters, return_weights, self._known(self._text, settings))
         else:
             self._follow()
             found = _Mechanism.apply(self.mechanism, return_weights, *tensors, *parameters)
@@ -139,10 +143,14 @@ class VariantModule(nn.Module):
         return AttentionOutput(context, weights) if return_weights else context
 
     @torch.compiler.assume_constant_result
-    def _keep(self) -> None:
-        """Let operators know the mechanism, if its text alone does not."""
-        if self._text == _bound(self.mechanism):
-            mechanisms.keep(self._text, self.mechanism)
+    def _known(self, text: str, settings: tuple[Any, ...]) -> str:
+        """Return a text by which operators know the mechanism with its settings of now."""
+        now = _described(self.mechanism)
+        if now != self._made:
+            text = f"{_bound(self.mechanism)} {now}"
+        if text.startswith(_bound(self.mechanism)):
+            mechanisms.keep(text, self.mechanism)
+        return text
 
     def train(self, mode: bool = True) -> "VariantModule":
         """As of any module; parameters are looked at anew."""
@@ -167,6 +175,11 @@ class VariantModule(nn.Module):
 def _bound(mechanism: Variant[Any]) -> str:
     """Return the text of a mechanism that this process alone knows, and its copies."""
     return f"mechanism {mechanism.identity.hex()}"
+
+
+def _described(mechanism: Variant[Any]) -> str:
+    """Return all settings as a text."""
+    return ", ".join(f"{name}={one!r}" for name, one in sorted(vars(mechanism).items()) if not name.startswith("_"))
 
 
 class _Mechanism(torch.autograd.Function):
