@@ -72,9 +72,9 @@ class PackedWeights:
 
     Work of a product with M rows: 2 M K N operations; memory: K N elements rounded up to whole panels of 256 bytes,
     twice that once `matmul_transposed` has been used. Where `fastattn.set_float32_precision` allows it, float32
-    matrices of 2^20 elements and more, in ``"medium"`` and ``"batched"`` of 2^18, are multiplied at the level ``amx`` as
-    sums of bfloat16 products: faster from 16 rows up, slower below; their parts take 4 bytes, 2 or 6, for each element
-    beside the 4 of float32.
+    matrices of 2^20 elements and more, in ``"medium"`` and ``"batched"`` of 2^18, are multiplied at the level ``amx``
+    as sums of bfloat16 products: faster from 16 rows up, slower below; their parts take 4 bytes, 2 or 6, for each
+    element beside the 4 of float32.
 
     Examples
     --------
