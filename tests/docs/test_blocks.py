@@ -124,7 +124,7 @@ PLUGINS = (
     "test_conformance(cases['variant-my_variant-masks'].values[0])",
 )
 PROGRAMS = {
-    "precision": ("", "", "", "", ""),  # each asserts what it says
+    "precision": ("", "", "", "", "", ""),  # each asserts what it says
     "plugins": ("", *PLUGINS),
     "scale": SCALE,
     "training": TRAINING,
