@@ -13,7 +13,7 @@ def parts(bint of_thread):
 
 
 def set_parts(int parts, bint of_thread):
-    """Set that: 1 to 3, of a thread 0 too."""
+    """Set that: 1 to 4, of a thread 0 too."""
     between("parts", None, parts, 0 if of_thread else 1, 4)
     fa_set_parts(parts, of_thread)
 
