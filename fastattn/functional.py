@@ -1,12 +1,24 @@
 """The vector functions that the kernels are made of, on arrays: exp, tanh, sigmoid, masked softmax and entmax.
 
 Bits do not depend on the array's shape, layout or on the number of threads. Results are arrays of the library that the
-first argument is from, as those of `fastattn.attention`.
+first argument is from, as those of `fastattn.attention`, and of its type: float16 and bfloat16 are computed in float32
+and rounded once.
 """
 
 import numpy as np
 
-from fastattn._arrays import Array, as_array, cast, entmax_alpha, float_array, like, native, output_array
+from fastattn._arrays import (
+    Array,
+    as_array,
+    cast,
+    entmax_alpha,
+    is_half,
+    like,
+    narrowed,
+    native,
+    output_array,
+    wide_array,
+)
 from fastattn._kernels import core
 from fastattn.errors import DTypeError, ShapeError, describe
 
@@ -28,7 +40,7 @@ def exp(x: Array, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     out : array, optional
         Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
@@ -51,7 +63,7 @@ def tanh(x: Array, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     out : array, optional
         Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
@@ -74,7 +86,7 @@ def sigmoid(x: Array, out: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     out : array, optional
         Of x's shape and dtype, contiguous; may be x itself, but share no other part of its memory.
 
@@ -97,7 +109,7 @@ def softmax(x: Array, mask: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     mask : bool array, broadcastable to x's shape, optional
         True = counts. A row without any gives zeros, never NaN. Masked elements are not read.
 
@@ -116,7 +128,7 @@ def softmax(x: Array, mask: Array | None = None) -> Array:
     y = np.empty_like(x)
     rows, columns = _rows(x)
     core.softmax(x, _mask(mask, x), y, rows, columns)
-    return like(given, y)
+    return _like(given, y)
 
 
 def softmax_vjp(y: Array, dy: Array) -> Array:
@@ -142,7 +154,7 @@ def softmax_vjp(y: Array, dy: Array) -> Array:
     dx = np.empty_like(y)
     rows, columns = _rows(y)
     core.softmax_backward(y, dy, dx, rows, columns)
-    return like(given, dx)
+    return _like(given, dx)
 
 
 def sparsemax(x: Array, mask: Array | None = None) -> Array:
@@ -150,7 +162,7 @@ def sparsemax(x: Array, mask: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     mask : bool array, broadcastable to x's shape, optional
         True = counts. A row without any gives zeros, never NaN. Masked elements are not read.
 
@@ -198,7 +210,7 @@ def entmax(x: Array, alpha: float = 1.5, mask: Array | None = None) -> Array:
 
     Parameters
     ----------
-    x : array, float32 or float64
+    x : array, float32, float64 or a half type
     alpha : float
         In [1, 2]: 1 is softmax, 2 is sparsemax.
     mask : bool array, broadcastable to x's shape, optional
@@ -223,7 +235,7 @@ def entmax(x: Array, alpha: float = 1.5, mask: Array | None = None) -> Array:
     y = np.empty_like(x)
     rows, columns = _rows(x)
     core.entmax(x, _mask(mask, x), y, exponent, rows, columns)
-    return like(given, y)
+    return _like(given, y)
 
 
 def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
@@ -260,7 +272,7 @@ def entmax_vjp(y: Array, dy: Array, alpha: float = 1.5) -> tuple[Array, Array]:
     rows, columns = _rows(y)
     d_alpha = np.zeros(y.shape[:-1])
     core.entmax_backward(y, dy, dx, d_alpha, _one_alpha(alpha), rows, columns)
-    return like(given, dx), like(given, d_alpha)
+    return _like(given, dx), like(given, d_alpha)
 
 
 def _one_alpha(alpha: object) -> float:
@@ -298,16 +310,26 @@ def _rows(x: Array) -> tuple[int, int]:
 
 
 def _contiguous(name: str, value: object) -> Array:
-    return native(float_array(name, value))
+    return native(wide_array(name, value))
+
+
+def _like(given: Array, y: Array) -> Array:
+    """Return y as an array of the library and of the type of the one that was given."""
+    kind = as_array("x", given).dtype
+    return like(given, narrowed(y, kind) if is_half(kind) else y)
 
 
 def _map(function: int, x: Array, out: Array | None) -> Array:
-    given, x = x, _contiguous("x", x)
-    if out is None:
+    given, x, kind = x, _contiguous("x", x), as_array("x", x).dtype
+    if out is None or is_half(kind):
         y = np.empty_like(x)
     else:
         y = output_array("out", out, x.shape, x.dtype, (), contiguous=True)
         if y.ctypes.data != x.ctypes.data:  # else each element is read before it is written
             output_array("out", y, x.shape, x.dtype, (x,), contiguous=True)
     core.map_array(function, x, y)
-    return like(given, y) if out is None else out
+    if out is None:
+        return _like(given, y)
+    if is_half(kind):
+        output_array("out", out, x.shape, kind, (), contiguous=True)[...] = narrowed(y, kind)
+    return out

@@ -165,3 +165,24 @@ WRONG_OUTPUTS = {
 def test_what_is_no_output(out):
     with pytest.raises(fastattn.FastattnError, match=r"^out: expected .*\nHint: pass np\.empty"):
         functional.exp(np.zeros(2), out=out)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "softmax", "sparsemax", "entmax"])
+def test_half_types_are_rounded_once(name, half):
+    kind = np.dtype(half) if half == "float16" else pytest.importorskip("ml_dtypes").bfloat16
+    function, x = getattr(functional, name), np.random.default_rng(5).standard_normal((3, 7)).astype(kind)
+    expected = function(x.astype(np.float32)).astype(kind)
+    found = function(x)
+    assert found.dtype == kind and same_bits(found, expected)
+    if name in FUNCTIONS:
+        out, own = np.empty_like(x), x.copy()
+        assert function(x, out) is out and function(own, own) is own
+        assert same_bits(out, expected) and same_bits(own, expected)
+        with pytest.raises(fastattn.errors.DTypeError, match=f"^out: expected dtype {half}"):
+            function(x, np.empty((3, 7), np.float32))
+        return
+    backward = getattr(functional, f"{name}_vjp")
+    narrow, wide = backward(found, x), backward(found.astype(np.float32), x.astype(np.float32))
+    narrow, wide = (one[0] if name == "entmax" else one for one in (narrow, wide))
+    assert narrow.dtype == kind and same_bits(narrow, wide.astype(kind))
