@@ -63,8 +63,11 @@ def same_draws(request):
 
 @pytest.fixture
 def environment():
-    """Variables with which a new interpreter finds the package under test, and a sanitizer build its libraries."""
-    return {**os.environ, "PYTHONPATH": str(Path(importlib.util.find_spec("fastattn").origin).parents[1])}
+    """Variables with which a new interpreter finds the package under test, and a sanitizer build its libraries; its
+    streams keep what they are given until it is much, as they do where nobody says otherwise."""
+    found = {**os.environ, "PYTHONPATH": str(Path(importlib.util.find_spec("fastattn").origin).parents[1])}
+    found.pop("PYTHONUNBUFFERED", None)
+    return found
 
 
 @pytest.fixture

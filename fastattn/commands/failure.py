@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from fastattn._printing import one_line, say
 from fastattn.errors import ConfigError, FastattnError
@@ -50,13 +51,20 @@ def guarded(command: str, run: Callable[[], int]) -> int:
         See `EXIT_CODES`. Exceptions that nobody expects are not caught: they are faults of the program.
     """
     try:
+        return _status(command, run)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _settle(stream)
+
+
+def _status(command: str, run: Callable[[], int]) -> int:
+    try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "the standard output is closed")
         status = run()
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        _detach_stdout()
         return PIPE
     except KeyboardInterrupt as interrupt:
         _complain(command, str(interrupt) or "interrupted")
@@ -83,7 +91,12 @@ def _operating_system(error: OSError) -> str:
     return f"{where}{error.strerror or error}" + (f". Hint: {hint}." if hint else "")
 
 
-def _detach_stdout() -> None:
-    """Keep the interpreter from failing once more when it flushes stdout at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _settle(stream: TextIO | None) -> None:
+    """Keep the interpreter from failing once more, with an exit code of its own, when it flushes streams at its end."""
+    if stream is None:
+        return
+    with contextlib.suppress(Exception):  # an object of the program's own may raise anything
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
