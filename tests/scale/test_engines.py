@@ -161,16 +161,19 @@ def test_ray_gives_the_same_bytes_though_actors_are_slow_hang_and_are_killed(tmp
                     befallen[process] = None
             time.sleep(0.1)
 
+    # As much to do as takes longer than what befalls them, on a fast machine too.
+    long, times = tmp_path / "long", 8
+    long.write_text(path.read_text() * times)
     thread = threading.Thread(target=befall)
     thread.start()
     try:
         more = {"workers": 2, "beam": 2, "block": 2, "quiet": True, "timeout": 8}
-        outcome = translate_files(model, [path], tmp_path / "out", engine="ray", **more)
+        outcome = translate_files(model, [long], tmp_path / "out", engine="ray", **more)
     finally:
         ended.set()
         thread.join()
-    assert (tmp_path / "out" / "texts.txt").read_text().splitlines() == expected
-    assert outcome.rows == len(TEXTS) and len(befallen) > 1
+    assert (tmp_path / "out" / "long.txt").read_text().splitlines() == expected * times
+    assert outcome.rows == len(TEXTS) * times and len(befallen) > 1
 
 
 @pytest.fixture(scope="module")
