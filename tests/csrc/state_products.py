@@ -221,7 +221,7 @@ def main():
     linear.LEAST_FOR_TILES, linear.LEAST_FOR_GRADIENT = 1, 1 << 60
     for number, check in enumerate((accuracy, rows, decoders)):
         check(np.random.default_rng(number))
-    for precision, room in (("medium", 0.01), ("high", 1e-4), ("batched", 1e-5)):
+    for precision, room in (("medium", 0.01), ("high", 1e-4)):
         numbers_for_the_plain_kernel(np.random.default_rng(2), precision, room)
     print(fastattn.show_config(as_dict=True)["level"])
 

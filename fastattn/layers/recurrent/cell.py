@@ -150,11 +150,12 @@ class RecurrentCell(Layer):
     def _on_unit(self, transposed: bool) -> tuple[Array, ...] | None:
         """w_hidden, or its transpose, as a matrix unit reads it, one array for each product; None: not on one.
 
-        Split once for each change of the value, in the memory of before; the size of all of it decides.
+        Split once for each change of the value, in the memory of before; the size of all of it decides. Not in all
+        parts: many rows may be those of few sequences, and a step has one row of each.
         """
         w, packed, H = self.w_hidden._array, self.w_hidden.packed(), self.hidden
         count = linear.parts_on_tiles(w.shape)
-        if not count or not core.gemm_parts_bytes(w, H, H, count):
+        if count in (0, linear.ALL_PARTS) or not core.gemm_parts_bytes(w, H, H, count):
             return None
         before, memory = self._parts.get((transposed, count), (None, None))
         if memory is None or before is not packed:
