@@ -41,10 +41,10 @@ def set_float32_precision(precision: Precision) -> None:
     NaN, or numbers near the ends of the type are computed in float32 in every precision.
 
     It concerns products with matrices of 2^20 elements and more, and with their transposes, also those of inputs and,
-    but in ``"batched"``, states with the matrices of all gates of recurrent layers; in ``"medium"`` and ``"batched"`` of 2^18 and
-    more; and gradients of matrices, of 2^14 and more. A row has the same bits in any batch in each of them. Attention
-    itself is in float32, but that additive scores take estimates of reciprocals in ``"medium"``, and err by at most
-    ``2^-13 sum |v|`` beside.
+    but in ``"batched"``, states with the matrices of all gates of recurrent layers; in ``"medium"`` and ``"batched"``
+    of 2^18 and more; and gradients of matrices, of 2^14 and more. A row has the same bits in any batch in each of them.
+    Attention itself is in float32, but that additive scores take estimates of reciprocals in ``"medium"``, and err by
+    at most ``2^-13 sum |v|`` beside.
 
     The backward pass of a layer, a variant, a decoder, or of `attention_vjp`, has the precision of its forward pass.
 
