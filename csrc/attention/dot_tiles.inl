@@ -180,7 +180,7 @@ FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *va
 /* A tile of columns by one of rows, or by two, to registers c0 and c1. Only register 7 has 16 rows when there are fewer
  * than that. */
 #define PRODUCTS(c0, c1, rows0, rows1, columns)                                                                        \
-    TILE_LOAD(7, columns, 64);                                                                                         \
+    TILE_STREAM(7, columns, 64);                                                                                       \
     TILE_LOAD(4, rows0, 64);                                                                                           \
     TILE_BFLOAT16(c0, 4, 7);                                                                                           \
     if (two) {                                                                                                         \

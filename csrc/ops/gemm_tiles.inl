@@ -168,22 +168,24 @@ FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, 
 /* Two tiles of rows by two of columns: registers 0 to 3, rows in 4 and 5, columns in 6 and 7. One product changes one
  * side, so that 24 products need 14 loads. The second tile of rows is `a_tile` bytes after the first, that of columns
  * after the first one's parts; from one block of k to the next there are `a_block` and `b_block`. For each of them
- * `lines` lines of the cache are asked for, from `next` on: 6 % of the time of 1024 x 1024, which comes from L3. */
-#define LOAD_ROWS(p)                                                                                                   \
-    TILE_LOAD(4, a + (p - 1) * TILE_BYTES, 64);                                                                        \
-    TILE_LOAD(5, a + a_tile + (p - 1) * TILE_BYTES, 64)
-#define LOAD_COLUMNS(p)                                                                                                \
-    TILE_LOAD(6, b + (p - 1) * TILE_BYTES, 64);                                                                        \
-    TILE_LOAD(7, b + (parts + p - 1) * TILE_BYTES, 64)
-#define MULTIPLY_FOUR()                                                                                                \
+ * `lines` lines of the cache are asked for, from `next` on: 6 % of the time of 1024 x 1024, which comes from L3. What
+ * is in a register of rows is stored to `spare` now and then, as tile/amx.h says. */
+#define ROW(t, p) TILE_STREAM(t, a + (t - 4) * a_tile + (p - 1) * TILE_BYTES, 64)
+#define COLUMN(t, p) TILE_LOAD(t, b + ((t - 6) * parts + p - 1) * TILE_BYTES, 64)
+/* Products of one part with one; a tile that the second product needs is loaded after the first, and those of the next
+ * four when there is nothing left that reads the register. */
+#define PRODUCTS(second, next)                                                                                         \
     TILE_BFLOAT16(0, 4, 6);                                                                                            \
+    second;                                                                                                            \
     TILE_BFLOAT16(1, 4, 7);                                                                                            \
     TILE_BFLOAT16(2, 5, 6);                                                                                            \
+    next;                                                                                                              \
     TILE_BFLOAT16(3, 5, 7)
 
 FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a, int64_t a_tile, int64_t a_block,
                       const char *b, int64_t b_block, float *sums, const char *next, const int lines) {
     TILES(TILE_N);
+    _Alignas(64) char spare[64];
     if (fresh) {
         TILE_ZERO(0);
         TILE_ZERO(1);
@@ -198,38 +200,38 @@ FA_INLINE void square(int fresh, const int parts, int64_t blocks, const char *a,
     for (int64_t i = 0; i < blocks; i++, a += a_block, b += b_block) {
         for (int line = 0; line < lines; line++, next += 64) __builtin_prefetch(next, 0, 2);
         if (parts == 3) {
-            LOAD_ROWS(3);
-            LOAD_COLUMNS(1);
-            MULTIPLY_FOUR();
-            LOAD_ROWS(2);
-            MULTIPLY_FOUR();
-            LOAD_COLUMNS(2);
-            MULTIPLY_FOUR();
-            LOAD_ROWS(1);
-            MULTIPLY_FOUR();
-            LOAD_COLUMNS(3);
-            MULTIPLY_FOUR();
+            ROW(4, 3);
+            COLUMN(6, 1);
+            COLUMN(7, 1);
+            PRODUCTS(ROW(5, 3), ROW(4, 2));
+            PRODUCTS(ROW(5, 2), COLUMN(6, 2));
+            PRODUCTS(COLUMN(7, 2), ROW(4, 1));
+            PRODUCTS(ROW(5, 1), COLUMN(6, 3));
+            PRODUCTS(COLUMN(7, 3), COLUMN(6, 1));
+            PRODUCTS(COLUMN(7, 1), );
         } else if (parts == 2) {
-            LOAD_ROWS(2);
-            LOAD_COLUMNS(1);
-            MULTIPLY_FOUR();
-            LOAD_ROWS(1);
-            LOAD_COLUMNS(2);
-            MULTIPLY_FOUR();
+            ROW(4, 2);
+            COLUMN(6, 1);
+            COLUMN(7, 1);
+            PRODUCTS(ROW(5, 2), ROW(4, 1); COLUMN(6, 2));
+            PRODUCTS(ROW(5, 1); COLUMN(7, 2), COLUMN(6, 1));
+            PRODUCTS(COLUMN(7, 1), );
         } else {
-            LOAD_ROWS(1);
+            ROW(4, 1);
+            COLUMN(6, 1);
+            COLUMN(7, 1);
+            PRODUCTS(ROW(5, 1), );
         }
-        LOAD_COLUMNS(1);
-        MULTIPLY_FOUR();
+        if (i % (parts == 1 ? 8 : 4) == 3) TILE_STORE(4, spare, 0);
     }
     TILE_STORE(0, sums, 128);
     TILE_STORE(1, sums + 16, 128);
     TILE_STORE(2, sums + 512, 128);
     TILE_STORE(3, sums + 528, 128);
 }
-#undef LOAD_ROWS
-#undef LOAD_COLUMNS
-#undef MULTIPLY_FOUR
+#undef ROW
+#undef COLUMN
+#undef PRODUCTS
 
 /* One tile of `rows` rows by four of columns: registers 0 to 3, rows in 4 (part 1), 5 (part 2) and 6 (part 3), columns
  * in 7. */

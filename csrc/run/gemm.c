@@ -56,7 +56,7 @@ int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads) {
  * block's parts stay in L2, up to 1 MiB, while weights come from L3 or memory. Sums go to memory and back for each
  * piece but the first, and all weights are read for each block. */
 #define TILED_BYTES (1 << 20)
-#define TILED_DEPTH 1024 /* of one part; of several half as much */
+#define TILED_DEPTH 1024 /* of three parts half as much */
 
 typedef struct {
     fa_tiled call;
@@ -78,7 +78,7 @@ static int64_t even_block(int64_t M, int64_t most) {
 
 static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threads) {
     const int64_t panels = ceil_div(call.N, k->panel_width);
-    const int64_t depth = least(call.K, call.parts == 1 ? TILED_DEPTH : TILED_DEPTH / 2);
+    const int64_t depth = least(call.K, call.parts < 3 ? TILED_DEPTH : TILED_DEPTH / 2);
     const int64_t block = even_block(M, TILED_BYTES / k->tiles->rows_bytes(call.parts, 32, depth));
     const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth));
     tiled a = {.call = call, .shares = 1};

@@ -90,6 +90,7 @@ static inline void tile_store(int rows, int bytes, const fa_tile *t, void *to, i
 #define TILE_BYTES_OF(t) (TILE_IS_NARROW(tiles_turned, t) ? 4 * tiles_few : 64)
 #define TILE_ZERO(c) memset(&tiles[c], 0, sizeof tiles[c])
 #define TILE_LOAD(t, from, stride) tile_load(TILE_ROWS_OF(t), TILE_BYTES_OF(t), &tiles[t], from, stride)
+#define TILE_STREAM TILE_LOAD
 #define TILE_STORE(t, to, stride) tile_store(TILE_ROWS_OF(t), TILE_BYTES_OF(t), &tiles[t], to, stride)
 #define TILE_BFLOAT16(c, a, b) tile_bfloat16(TILE_ROWS_OF(c), &tiles[c], &tiles[a], &tiles[b])
 #define TILE_INT8(c, a, b) tile_int8(TILE_ROWS_OF(c), &tiles[c], &tiles[a], &tiles[b])
