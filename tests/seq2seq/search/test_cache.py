@@ -65,7 +65,7 @@ def test_caches_take_a_half_or_little_more_than_a_quarter(cache):
     bytes_of_a_number = 2 if cache == "bfloat16" else 1 + 4 / 64
     positions = np.array([16, 40])
     np.testing.assert_array_equal(taken(small), 2 * 2 * 6 * 128 * positions * bytes_of_a_number)
-    assert (taken(state) >= 4 / bytes_of_a_number * taken(small)).all()  # and keys of few positions are packed
+    assert (taken(state) >= 4 / bytes_of_a_number * taken(small)).all()  # and keys of few source positions are packed
 
 
 @caches
