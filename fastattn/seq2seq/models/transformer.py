@@ -106,14 +106,16 @@ class _Sublayer(Layer):
 
     def step(self, x: Array, f: Callable[[Array], Array]) -> Array:
         """Return the result for positions x (B, D)."""
-        return x + f(self.norm.forward(x)) if self.pre else self.norm.forward(x + f(x))
+        y = f(self.norm.forward(x) if self.pre else x)
+        np.add(x, y, out=y)
+        return y if self.pre else self.norm.forward(y)
 
     def vjp(self, x: Array, f: Callable[[Array], tuple[Array, Back]], drop: Drop, place: int) -> tuple[Array, Back]:
         """Return the result for x (B, T, D), and the function from its gradient to that of x."""
         inner, norm_back = self.norm.vjp(x) if self.pre else (x, None)
         y, f_back = f(inner)
         y, undrop = drop(y, place)
-        y = x + y
+        np.add(x, y, out=y)
         if norm_back is not None:
             before = norm_back
             return y, lambda dy: dy + before(f_back(undrop(dy)))
