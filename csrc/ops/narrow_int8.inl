@@ -20,7 +20,6 @@
 
 typedef int16_t int8_halves __attribute__((vector_size(FA_VBYTES)));
 typedef int32_t int8_sums __attribute__((vector_size(FA_VBYTES / 2)));
-typedef float int8_scales __attribute__((vector_size(FA_VBYTES / 2)));
 
 /* Row r's t, and what p is made with: x * lift * factor. A row of tiny numbers is lifted first, exactly, since 127 over
  * its largest would be too large. Returns whether all of the row is finite. */
@@ -92,26 +91,25 @@ FA_INLINE void int8_tile(const int rows, const int32_t *x, int64_t row, const ch
         for (int v = 0; v < NV; v++) memcpy(sums + r * PW + column + v * VL, &sum[r][v], sizeof(ivec));
 }
 
-/* y from sums of whole numbers: `rows` rows, n columns from `column` on; sums of a row are `apart` from the next. */
-FA_INLINE void int8_finish(const fa_narrow *a, int64_t row, int64_t rows, int64_t column, int64_t n,
-                           const int32_t *sums, int64_t apart) {
+/* The scales of a panel's columns. */
+FA_INLINE void int8_panel_scales(const fa_narrow *a, int64_t panel, double *scales) {
+    for (int c = 0; c < PW; c++) scales[c] = (double)a->scales[panel * PW + c];
+}
+
+/* A row of y, n columns from `column` on, from their sums and scales. */
+FA_INLINE void int8_finish(const fa_narrow *a, int64_t row, int64_t column, int64_t n, const int32_t *sums,
+                           const double *scales) {
+    const dvec t = dset1(a->row_scales[row]);
     for (int64_t c = 0; c < n; c += VL) {
-        dvec s[2];
+        dvec wide[2];
         for (int h = 0; h < 2; h++) {
-            int8_scales scales;
-            memcpy(&scales, a->scales + column + c + h * DL, sizeof scales);
-            s[h] = __builtin_convertvector(scales, dvec);
+            int8_sums sum;
+            dvec s;
+            memcpy(&sum, sums + c + h * DL, sizeof sum);
+            memcpy(&s, scales + c + h * DL, sizeof s);
+            wide[h] = __builtin_convertvector(sum, dvec) * (t * s);
         }
-        for (int64_t i = 0; i < rows; i++) {
-            const dvec t = dset1(a->row_scales[row + i]);
-            dvec wide[2];
-            for (int h = 0; h < 2; h++) {
-                int8_sums sum;
-                memcpy(&sum, sums + i * apart + c + h * DL, sizeof sum);
-                wide[h] = __builtin_convertvector(sum, dvec) * (t * s[h]);
-            }
-            narrow_put(a, row + i, column + c, vnarrow(wide), ~(uint64_t)0);
-        }
+        narrow_put(a, row, column + c, vnarrow(wide), ~(uint64_t)0);
     }
 }
 
@@ -135,6 +133,8 @@ FA_FUNC void int8_odd_row(const fa_narrow *a, int64_t panel, int64_t row) {
 FA_FUNC void int8_multiply(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
     const int64_t bytes = int8_row_pairs(a->K), blocks = narrow_blocks(FA_INT8, a->K), n = narrow_columns(a, panel);
     const char *w = narrow_panel(a, panel);
+    double scales[PW];
+    int8_panel_scales(a, panel, scales);
     for (int64_t r = first; r < last;) {
         _Alignas(64) int32_t sums[MR * PW];
         const int32_t *x = (const int32_t *)(a->made + r * bytes);
@@ -163,7 +163,7 @@ FA_FUNC void int8_multiply(const fa_narrow *a, int64_t panel, int64_t first, int
             if (a->odd_rows[r + i])
                 int8_odd_row(a, panel, r + i);
             else
-                int8_finish(a, r + i, 1, panel * PW, n, sums + i * PW, PW);
+                int8_finish(a, r + i, panel * PW, n, sums + i * PW, scales);
         }
         r += rows;
     }

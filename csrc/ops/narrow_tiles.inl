@@ -96,27 +96,42 @@ FA_FUNC void narrow_tiles_make(const fa_narrow *a, int64_t tile0, int64_t tile1)
     }
 }
 
-/* Sums of 32 x 32 that have yet to become y, row by row between the products of others: 5 to 10 % of the time, as these
- * rows are not in the first cache. */
+/* Sums that have yet to become y: of a row `apart` from the next; scales of these columns if they are whole numbers. */
 typedef struct {
-    const float *sums;
-    int64_t row, rows, column, n;
-} narrow_square;
+    const char *sums;
+    int64_t apart, row, rows, column, n;
+    const double *scales;
+} narrow_sums;
 
-FA_INLINE void square_row(const fa_narrow *a, const narrow_square *s, int64_t i) {
-    for (int64_t c = 0; c < s->n; c += VL)
-        narrow_put(a, s->row + i, s->column + c, vload(s->sums + i * 32 + c), ~(uint64_t)0);
+FA_INLINE void finish_row(const int32_t type, const fa_narrow *a, const narrow_sums *s, int64_t i) {
+    const char *sums = s->sums + i * s->apart;
+    if (type == FA_INT8)
+        int8_finish(a, s->row + i, s->column, s->n, (const int32_t *)sums, s->scales);
+    else
+        for (int64_t c = 0; c < s->n; c += VL)
+            narrow_put(a, s->row + i, s->column + c, vload((const float *)sums + c), ~(uint64_t)0);
+}
+
+FA_INLINE void finish_rows(const fa_narrow *a, const narrow_sums *s) {
+    for (int64_t i = 0; i < s->rows; i++)
+        if (a->type == FA_INT8)
+            finish_row(FA_INT8, a, s, i);
+        else
+            finish_row(FA_BFLOAT16, a, s, i);
 }
 
 /* Two tiles of rows by two of columns, or one of `rows` rows by four: registers 0 to 3. `a_tile` bytes from one tile of
  * rows to the next; sums of a row are 32 or 64 columns. For each block four lines of the cache are asked for: all of
  * the next panel, from `next` on, while 256 rows pass. What is in the register of rows is stored to `spare` now and
- * then, as tile/amx.h says. */
-#define NARROW_FOUR(PRODUCT)                                                                                           \
+ * then, as tile/amx.h says. `before` are sums of other rows or columns, which become y meanwhile: their rows are not in
+ * the first cache, and by themselves would take a tenth of the time of 1024 x 1024 of bfloat16. */
+#define NARROW_FOUR(PRODUCT, TYPE)                                                                                     \
     FA_INLINE void four_##PRODUCT(int64_t blocks, const char *a, int64_t a_tile, const char *b, void *sums,            \
-                                  const char *next, const fa_narrow *call, const narrow_square *before) {              \
+                                  const char *next, const fa_narrow *call, const narrow_sums *before) {                \
         TILES(16);                                                                                                     \
         _Alignas(64) char spare[64];                                                                                   \
+        const int64_t each = before->rows / (blocks + 1) + 1;                                                          \
+        int64_t row = 0;                                                                                               \
         TILE_ZERO(0);                                                                                                  \
         TILE_ZERO(1);                                                                                                  \
         TILE_ZERO(2);                                                                                                  \
@@ -132,9 +147,10 @@ FA_INLINE void square_row(const fa_narrow *a, const narrow_square *s, int64_t i)
             PRODUCT(2, 5, 6);                                                                                          \
             PRODUCT(3, 5, 7);                                                                                          \
             if (i % 8 == 7) TILE_STORE(4, spare, 0);                                                                   \
-            if (i < before->rows) square_row(call, before, i);                                                         \
+            for (int64_t end = row + each; row < end && row < before->rows; row++)                                     \
+                finish_row(TYPE, call, before, row);                                                                   \
         }                                                                                                              \
-        for (int64_t i = blocks; i < before->rows; i++) square_row(call, before, i);                                   \
+        for (; row < before->rows; row++) finish_row(TYPE, call, before, row);                                         \
         TILE_STORE(0, sums, 128);                                                                                      \
         TILE_STORE(1, (char *)sums + 64, 128);                                                                         \
         TILE_STORE(2, (char *)sums + 2048, 128);                                                                       \
@@ -162,21 +178,9 @@ FA_INLINE void square_row(const fa_narrow *a, const narrow_square *s, int64_t i)
         TILE_STORE(2, (char *)sums + 128, 256);                                                                        \
         TILE_STORE(3, (char *)sums + 192, 256);                                                                        \
     }
-NARROW_FOUR(TILE_BFLOAT16)
-NARROW_FOUR(TILE_INT8)
+NARROW_FOUR(TILE_BFLOAT16, FA_BFLOAT16)
+NARROW_FOUR(TILE_INT8, FA_INT8)
 #undef NARROW_FOUR
-
-/* `rows` rows from row r, n columns from `column` on; sums of a row are `apart` from the next. */
-FA_INLINE void tile_finish(const fa_narrow *a, int64_t r, int64_t rows, int64_t column, int64_t n, const void *sums,
-                           int64_t apart) {
-    if (a->type == FA_INT8) {
-        int8_finish(a, r, rows, column, n, sums, apart);
-        return;
-    }
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t c = 0; c < n; c += VL)
-            narrow_put(a, r + i, column + c, vload((const float *)sums + i * apart + c), ~(uint64_t)0);
-}
 
 FA_INLINE void narrow_tiles_odd(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
     uint64_t columns = 0;
@@ -197,36 +201,33 @@ FA_FUNC void narrow_tiles_multiply(const fa_narrow *a, int64_t panel, int64_t fi
     /* Registers of fewer rows where there are no more in all. */
     const int few = a->rows < 16 ? (int)a->rows : 16;
     _Alignas(64) char sums[2][4096];
-    narrow_square before = {.rows = 0};
+    double scales[PW];
+    if (a->type == FA_INT8) int8_panel_scales(a, panel, scales);
+    narrow_sums before = {.rows = 0};
     int turn = 0;
     TILES_BEGIN(few);
     for (int64_t r = first; r < last; r += 32) {
         const char *in = a->made + r / 16 * a_tile;
-        const int64_t rows = last - r < 32 ? last - r : 32;
-        if (rows <= 16) {
-            if (a->type == FA_INT8)
-                few_TILE_INT8(few, blocks, in, w, sums[turn]);
-            else
-                few_TILE_BFLOAT16(few, blocks, in, w, sums[turn]);
-            tile_finish(a, r, rows, panel * PW, n, sums[turn], 64);
-            continue;
-        }
-        for (int64_t c = 0; c < n; c += 32) {
+        const int64_t rows = last - r < 32 ? last - r : 32, wide = rows <= 16 ? PW : 32;
+        for (int64_t c = 0; c < n; c += wide, turn ^= 1) {
             const char *columns = w + c / 16 * NARROW_TILE;
             const int64_t part = (r - first) / 16 + c / 32; /* of the next panel's 16 */
             const char *next = part < 16 ? w + blocks * (NARROW_BLOCK + part * NARROW_BLOCK / 16) : columns;
-            const narrow_square now = {(const float *)sums[turn], r, rows, panel * PW + c, n - c < 32 ? n - c : 32};
-            if (a->type == FA_INT8) {
+            if (wide == PW) {
+                if (a->type == FA_INT8)
+                    few_TILE_INT8(few, blocks, in, w, sums[turn]);
+                else
+                    few_TILE_BFLOAT16(few, blocks, in, w, sums[turn]);
+                finish_rows(a, &before);
+            } else if (a->type == FA_INT8)
                 four_TILE_INT8(blocks, in, a_tile, columns, sums[turn], next, a, &before);
-                tile_finish(a, r, rows, now.column, now.n, sums[turn], 32);
-            } else {
+            else
                 four_TILE_BFLOAT16(blocks, in, a_tile, columns, sums[turn], next, a, &before);
-                before = now;
-                turn ^= 1;
-            }
+            before =
+                (narrow_sums){sums[turn], wide * 4, r, rows, panel * PW + c, n - c < wide ? n - c : wide, scales + c};
         }
     }
-    for (int64_t i = 0; i < before.rows; i++) square_row(a, &before, i);
+    finish_rows(a, &before);
     TILES_END();
     narrow_tiles_odd(a, panel, first, last);
 }
