@@ -27,6 +27,7 @@
 #include "../vec/vec.h"
 #include "../kernels.h"
 #include "../tile/shape.h"
+#include "../tile/halves.inl"
 #include "gemm.inl"
 #ifndef FA_TILE_FILE /* this file is read by itself */
 #define FA_TILE_FILE "../tile/amx_model.h"
@@ -129,37 +130,79 @@ FA_INLINE void split_pair(const int careful, const int parts, const real *first,
     }
 }
 
-/* A panel: for each block of 32 k, and each 16 columns, the parts. careful: numbers out of range are zeros, `in` has
- * IN_W for each column without any; else it may lack some of these for zeros, too. */
-FA_INLINE void split_panel(const int careful, const int parts, const fa_split *a, int64_t p, char *to, uvec *in) {
+/* A block of 32 k of a panel. careful: numbers out of range are zeros, `in` has IN_W for each column without any. */
+FA_INLINE void split_block(const int careful, const int parts, const fa_split *a, int64_t p, int64_t k, char *to,
+                           uvec *in) {
     static const real zeros[PW];
-    for (int c = 0; c < PW / VL; c++) in[c] = (uvec){0} + IN_W;
-    for (int64_t k = 0; k < a->K; k += TILE_K, to += PW / TILE_N * parts * TILE_BYTES) {
-        const int64_t depth = a->K - k < TILE_K ? a->K - k : TILE_K;
-        real block[TILE_K * PW];
-        const real *w = a->w + k * a->w_row + p * PW * a->w_column;
-        gemm_pack(w, a->w_row, a->w_column, depth, a->N - p * PW, block, 0, 1);
-        for (int i = 0; i < TILE_N; i++) {
-            const real *first = i < depth ? block + i * PW : zeros;
-            const real *second = TILE_N + i < depth ? block + (TILE_N + i) * PW : zeros;
-            split_pair(careful, parts, first, second, to + i * 64, in);
-        }
+    const int64_t depth = a->K - k < TILE_K ? a->K - k : TILE_K;
+    real block[TILE_K * PW];
+    const real *w = a->w + k * a->w_row + p * PW * a->w_column;
+    gemm_pack(w, a->w_row, a->w_column, depth, a->N - p * PW, block, 0, 1);
+    for (int i = 0; i < TILE_N; i++) {
+        const real *first = i < depth ? block + i * PW : zeros;
+        const real *second = TILE_N + i < depth ? block + (TILE_N + i) * PW : zeros;
+        split_pair(careful, parts, first, second, to + i * 64, in);
     }
 }
 
-/* Panels panel0..panel1-1. */
+/* A whole block of 32 k as it lies, not careful: `in` may lack IN_W for zeros, too, and in any column if numbers are
+ * neighbours along k. As the rows are pages apart, lines `ahead` numbers further are asked for. */
+FA_INLINE void split_whole(const int parts, const fa_split *a, int64_t p, int64_t k, int64_t ahead, char *to,
+                           uvec *in) {
+    const real *w = a->w + k * a->w_row + p * PW * a->w_column;
+    for (int i = 0; a->w_column == 1 && i < TILE_N; i++) {
+        const real *first = w + i * a->w_row, *second = first + TILE_N * a->w_row;
+        for (int c = 0; c < PW; c += 16) {
+            __builtin_prefetch(first + ahead + c, 0, 2);
+            __builtin_prefetch(second + ahead + c, 0, 2);
+        }
+        split_pair(0, parts, first, second, to + i * 64, in);
+    }
+    for (int t = 0; a->w_column != 1 && t < PW / TILE_N; t++) {
+        _Alignas(64) char square[3 * TILE_BYTES];
+        for (int i = 0; i < TILE_N; i++) {
+            const real *row = w + (t * TILE_N + i) * a->w_column;
+            __builtin_prefetch(row + ahead, 0, 2);
+            __builtin_prefetch(row + ahead + TILE_N, 0, 2);
+#pragma GCC unroll 4
+            for (int c = 0; c < TILE_N; c += VL) {
+                const uvec bits[2] = {(uvec)vload(row + c), (uvec)vload(row + TILE_N + c)};
+                in[0] &= SUM_W(bits[0]) & SUM_W(bits[1]);
+                split(bits[0], bits[1], parts, square + i * 64 + c * 4);
+            }
+        }
+        for (int q = 0; q < parts; q++) half_transpose(square + q * TILE_BYTES, to + (t * parts + q) * TILE_BYTES);
+    }
+}
+
+/* Panels panel0..panel1-1, at most SPLIT_PANELS: of neighbouring columns each 32 rows of all of them in one go. */
+#define SPLIT_PANELS 32
 FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, int64_t panel1) {
+    const int64_t of_block = PW / TILE_N * parts * TILE_BYTES, of_panel = panel_bytes(parts, a->K);
+    uvec in[SPLIT_PANELS][PW / VL];
+    for (int64_t p = 0; p < panel1 - panel0; p++)
+        for (int c = 0; c < PW / VL; c++) in[p][c] = (uvec){0} + IN_W;
+    for (int64_t k = 0; k < a->K; k += TILE_K)
+        for (int64_t p = panel0; p < panel1; p++) {
+            char *to = (char *)a->split + p * of_panel + k / TILE_K * of_block;
+            const int beside = a->w_column == 1 && p + 1 < panel1;
+            const int64_t ahead = beside ? PW : TILE_K * a->w_row - (a->w_column == 1 ? (p - panel0) * PW : 0);
+            if ((a->w_column == 1 || a->w_row == 1) && a->K - k >= TILE_K && a->N - p * PW >= PW)
+                split_whole(parts, a, p, k, ahead, to, in[p - panel0]);
+            else
+                split_block(0, parts, a, p, k, to, in[p - panel0]);
+        }
     for (int64_t p = panel0; p < panel1; p++) {
-        char *to = (char *)a->split + p * panel_bytes(parts, a->K);
-        uvec in[PW / VL], all = (uvec){0} + IN_W;
+        uvec *found = in[p - panel0], all = (uvec){0} + IN_W;
         uint64_t plain = 0;
         int good = 1;
-        split_panel(0, parts, a, p, to, in);
-        for (int c = 0; c < PW / VL; c++) all &= in[c];
-        for (int i = 0; i < VL; i++) good &= all[i] == IN_W;
+        for (int c = 0; c < PW / VL; c++) all &= found[c];
+        for (int i = 0; i < VL; i++) good &= (all[i] & IN_W) == IN_W;
         if (!good) {
-            split_panel(1, parts, a, p, to, in);
-            for (int c = 0; c < PW; c++) plain |= (uint64_t)(in[c / VL][c % VL] != IN_W) << c;
+            for (int c = 0; c < PW / VL; c++) found[c] = (uvec){0} + IN_W;
+            for (int64_t k = 0; k < a->K; k += TILE_K)
+                split_block(1, parts, a, p, k, (char *)a->split + p * of_panel + k / TILE_K * of_block, found);
+            for (int c = 0; c < PW; c++) plain |= (uint64_t)((found[c / VL][c % VL] & IN_W) != IN_W) << c;
         }
         memcpy(plain_columns(a->split, parts, a->K, a->N, p), &plain, sizeof plain);
     }
@@ -362,12 +405,15 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
 
 /* The kernels, one for each number of parts. */
 FA_FUNC void tiles_pack(const fa_split *a, int64_t panel0, int64_t panel1) {
-    if (a->parts == 3)
-        split_panels(3, a, panel0, panel1);
-    else if (a->parts == 2)
-        split_panels(2, a, panel0, panel1);
-    else
-        split_panels(1, a, panel0, panel1);
+    for (int64_t p = panel0, last; p < panel1; p = last) {
+        last = panel1 - p < SPLIT_PANELS ? panel1 : p + SPLIT_PANELS;
+        if (a->parts == 3)
+            split_panels(3, a, p, last);
+        else if (a->parts == 2)
+            split_panels(2, a, p, last);
+        else
+            split_panels(1, a, p, last);
+    }
 }
 /* Whether there is a plain column. */
 FA_FUNC int tiles_plain(const fa_split *a) {

@@ -47,8 +47,11 @@ int64_t fa_gemm_parts_bytes(const fa_kernels *k, int parts, int64_t K, int64_t N
 FA_BODY(pack_parts, fa_split, k->tiles->pack(a, first, last))
 
 int fa_gemm_split(const fa_kernels *k, const fa_split *a, int n_threads) {
-    fa_for(k, pack_parts, a, .items = ceil_div(a->N, k->panel_width),
-           .threads = threads_for((double)a->K * (double)a->N * 16, n_threads));
+    const int64_t panels = ceil_div(a->N, k->panel_width);
+    n_threads = threads_for((double)a->K * (double)a->N * 16, n_threads);
+    fa_for(k, pack_parts, a, .items = panels,
+           .block = a->w_column == 1 ? ceil_div(panels, n_threads) : 1, /* long runs of a row */
+           .threads = n_threads);
     return k->tiles->plain(a);
 }
 
