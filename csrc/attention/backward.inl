@@ -576,7 +576,8 @@ FA_FUNC void attention_backward_delta(const fa_attention_grad *g, const fa_plan 
     const fa_attention *a = &g->f;
     for (int64_t at = row0; at < row1; at++) {
         int64_t b = at / a->Tq / a->H, h = at / a->Tq % a->H, i = at % a->Tq;
-        const element *o = a->context + at * a->Dv, *d = g->d_context + row_at(&g->d_context_strides, b, h, i);
+        const element *o = a->context + row_at(&a->context_strides, b, h, i);
+        const element *d = g->d_context + row_at(&g->d_context_strides, b, h, i);
         vec sum = vset1(0);
         for (int64_t c = 0; c < a->Dv; c += VL) sum = vfma(eload_n(o + c, a->Dv - c), eload_n(d + c, a->Dv - c), sum);
         if (g->d_weights) {

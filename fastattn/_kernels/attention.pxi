@@ -156,8 +156,10 @@ cdef class Call:
         cdef fa_attention_grad g
         self._describe(&g, d_context, d_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters, value)
         same("normalizer", "objects", self.sparse, 0)
-        g.f.context = flat(context, "context", self.real, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
-        g.f.exact = g.f.context
+        if self.kind == cnp.NPY_UINT16:
+            g.f.exact = flat(context, "context", self.real, _times(self.a.B, self.a.H, self.a.Tq, self.a.Dv))
+        else:
+            g.f.context = self.output(context, "context", &g.f.context_strides, FA_READ)
         g.f.weights = self.rows(weights, "weights", self.a.Tk, FA_READ)
         same("d_weights", "arrays without weights", d_weights is not None and weights is None, 0)
         g.f.row_max = flat(row_max, "row_max", self.real, _times(self.a.B, self.a.H, self.a.Tq))

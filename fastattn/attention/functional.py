@@ -566,7 +566,7 @@ class _Forward:
             d_parameters = np.zeros(sum(sizes))
         if self.normalizer is None or self.sparse is None:
             finite = call.backward(
-                np.ascontiguousarray(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
+                core.unit(context), weights, self.row_max, self.row_sum, d_out, d_weights, d_lse,
                 d_query, d_key, d_value, d_bias, d_vector, d_parameters,
             )  # fmt: skip
         else:
