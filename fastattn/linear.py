@@ -397,15 +397,22 @@ def parts_of_gradient(shape: tuple[int, ...]) -> int:
     return count if shape[0] * shape[1] >= LEAST_FOR_GRADIENT and count <= ALL_PARTS else 0
 
 
-def split_parts(w: Array, transposed: bool, count: int, memory: Array | None = None) -> Parts | None:
-    """Return so many parts of w, or its transpose, for a matrix unit, in memory of before; None: there is no unit."""
+def split_parts(
+    w: Array,
+    transposed: bool,
+    count: int,
+    memory: Array | None = None,
+    maker: Callable[..., Array] = core.aligned_empty,
+) -> Parts | None:
+    """Return so many parts of w, or its transpose, for a matrix unit, in memory of before or of `maker`; None: there is
+    no unit."""
     w = core.unit(w, False)
     if memory is None:
         rows, columns = w.shape[::-1] if transposed else w.shape
         size = core.gemm_parts_bytes(w, rows, columns, count)
         if not size:
             return None
-        memory = core.aligned_empty((size,), np.dtype(np.uint8))
+        memory = maker((size,), np.dtype(np.uint8))
     return memory, core.gemm_split(w, transposed, memory)
 
 

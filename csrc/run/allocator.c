@@ -8,7 +8,11 @@
  *     bins:   sizes between two powers of two in 8 steps, so that a block is at most 1/8 larger than what it holds
  *     order:  the newest block of a bin is taken (it may be in the cache); the oldest of all is given back first
  *
- * Small arrays, [ label | array ], are left to the C library, which keeps them itself. */
+ * Small arrays, [ label | array ], are left to the C library, which keeps them itself.
+ *
+ * What lasts, as parameters, their gradients, moments and packed forms do, lies side by side in slabs of large pages: an
+ * array of 1 MB has none of its own, and kernels that read rows some KB apart wait for addresses to be looked up. A
+ * slab goes back when all of its arrays are gone; no array is moved. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "allocator.h"
 
@@ -18,11 +22,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, STEPS = 8, BINS = 64 * STEPS, HUGE_PAGES = 1 << 22, PAGE = 4096 };
+enum { ALIGN = 64, STEPS = 8, BINS = 64 * STEPS, HUGE_PAGES = 1 << 22, PAGE = 4096, LARGE = 1 << 21, SLAB = 1 << 25 };
 
 typedef struct {
     size_t bytes; /* of the array; of a bin's blocks the most that they hold */
-    int64_t bin;  /* -1: small */
+    int64_t bin;  /* -1: small, -2: in a slab */
 } label;
 
 typedef struct block {
@@ -30,12 +34,18 @@ typedef struct block {
     label unused, label;
 } block;
 
-_Static_assert(sizeof(block) == ALIGN, "an array begins on a boundary");
+/* At the beginning of its memory. A block of a slab has it for `newer`. */
+typedef struct slab {
+    size_t bytes, used, arrays;
+} slab;
+
+_Static_assert(sizeof(block) == ALIGN && sizeof(slab) <= ALIGN, "an array begins on a boundary");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static block *newest, *oldest, *bins[BINS];
 static size_t kept;
+static slab *filling; /* the slab that the next array comes from */
 #ifdef __SANITIZE_ADDRESS__
 static size_t limit = 0; /* a use after free is seen */
 #else
@@ -109,6 +119,56 @@ void *fa_allocator_new(void *context, size_t bytes) {
     return b + 1;
 }
 
+static slab *make_slab(size_t bytes) {
+    slab *s = aligned_alloc(LARGE, bytes);
+    if (!s) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(s, bytes, MADV_HUGEPAGE);
+#endif
+    *s = (slab){bytes, ALIGN, 0};
+    return s;
+}
+
+void *fa_allocator_lasting(void *context, size_t bytes) {
+    if (bytes < FA_ALLOCATOR_SMALLEST || bytes > SIZE_MAX / 4) return fa_allocator_new(context, bytes);
+    const size_t needed = sizeof(block) + (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    pthread_once(&once, survive_fork);
+    enter();
+    slab *s = filling;
+    if (needed > SLAB / 4)
+        s = make_slab((ALIGN + needed + LARGE - 1) / LARGE * LARGE); /* of its own */
+    else if (!s || s->used + needed > s->bytes) {
+        s = make_slab(SLAB);
+        if (s && filling && !filling->arrays) free(filling);
+        if (s) filling = s;
+    }
+    block *b = NULL;
+    if (s) {
+        b = (block *)((char *)s + s->used);
+        s->used += needed;
+        s->arrays++;
+        *b = (block){.newer = (block *)s, .label = {bytes, -2}};
+    }
+    leave();
+    return b ? b + 1 : NULL;
+}
+
+void *fa_allocator_lasting_zeros(void *context, size_t n, size_t size) {
+    if (size && n > SIZE_MAX / size) return NULL;
+    void *array = fa_allocator_lasting(context, n * size);
+    if (array) memset(array, 0, n * size);
+    return array;
+}
+
+static void leave_slab(slab *s) {
+    enter();
+    if (!--s->arrays) {
+        s->used = ALIGN;
+        if (s != filling) free(s);
+    }
+    leave();
+}
+
 void *fa_allocator_zeros(void *context, size_t n, size_t size) {
     if (size && n > SIZE_MAX / size) return NULL;
     void *array = fa_allocator_new(context, n * size);
@@ -128,11 +188,15 @@ void *fa_allocator_resized(void *context, void *array, size_t bytes) {
 void fa_allocator_free(void *context, void *array, size_t bytes) {
     (void)context, (void)bytes;
     if (!array) return;
+    block *b = (block *)array - 1;
+    if (label_of(array)->bin == -2) {
+        leave_slab((slab *)b->newer);
+        return;
+    }
     if (label_of(array)->bin < 0) {
         free(label_of(array));
         return;
     }
-    block *b = (block *)array - 1;
     enter();
     block **bin = &bins[b->label.bin];
     b->newer = b->newer_in_bin = NULL;

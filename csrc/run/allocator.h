@@ -12,6 +12,10 @@ void *fa_allocator_zeros(void *context, size_t n, size_t size);
 void *fa_allocator_resized(void *context, void *block, size_t bytes);
 void fa_allocator_free(void *context, void *block, size_t bytes);
 
+/* The same of large pages, for arrays that last; fa_allocator_free is for them too, and keeps nothing. */
+void *fa_allocator_lasting(void *context, size_t bytes);
+void *fa_allocator_lasting_zeros(void *context, size_t n, size_t size);
+
 /* Bytes that are kept and not in use. */
 size_t fa_allocator_kept(void);
 

@@ -5,6 +5,8 @@ cdef extern from "run/allocator.h" nogil:
         FA_ALLOCATOR_SMALLEST
     void *fa_allocator_new(void *, size_t)
     void *fa_allocator_zeros(void *, size_t, size_t)
+    void *fa_allocator_lasting(void *, size_t)
+    void *fa_allocator_lasting_zeros(void *, size_t, size_t)
     void *fa_allocator_resized(void *, void *, size_t)
     void fa_allocator_free(void *, void *, size_t)
     size_t fa_allocator_kept()
@@ -22,7 +24,16 @@ cdef extern from *:
     """
     PyDataMem_Handler fa_allocator_handler
 
+cdef extern from *:
+    """
+    static PyDataMem_Handler fa_lasting_handler = {
+        "fastattn_lasting", 1,
+        {NULL, fa_allocator_lasting, fa_allocator_lasting_zeros, fa_allocator_resized, fa_allocator_free}};
+    """
+    PyDataMem_Handler fa_lasting_handler
+
 cdef object memory_handler = PyCapsule_New(&fa_allocator_handler, "mem_handler", NULL)
+cdef object lasting_handler = PyCapsule_New(&fa_lasting_handler, "mem_handler", NULL)
 
 
 @cython.auto_pickle(False)
@@ -54,6 +65,15 @@ def empty(tuple shape, cnp.dtype dtype):
     before = PyDataMem_SetHandler(memory_handler)
     try:
         return np.empty(shape, dtype)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def lasting(shape, dtype):
+    """As ``numpy.zeros``, for an array that lasts: beside others like it in large pages."""
+    before = PyDataMem_SetHandler(lasting_handler)
+    try:
+        return np.zeros(shape, dtype)
     finally:
         PyDataMem_SetHandler(before)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastattn import _cards, _reprs
 from fastattn._arrays import Array, float_array, gradient_array, type_word
+from fastattn._kernels import core
 from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers.halves import storing_halves
@@ -42,7 +43,7 @@ class _PackedValue(PackedWeights):
 
     def _split(self, transposed: bool, count: int) -> Parts | None:
         place = transposed, count
-        made = split_parts(self._value, transposed, count, self._memory.get(place))
+        made = split_parts(self._value, transposed, count, self._memory.get(place), core.lasting)
         if made is not None:
             self._memory[place] = made[0]
         return made
@@ -101,8 +102,9 @@ class Parameter:
 
     def _hold(self, value: Array, gradient: Array | None = None) -> None:
         """Begin with copies of a value and of a gradient, by default 0."""
-        self._array = np.array(value, value.dtype.newbyteorder("="), order="C")
-        self._gradient = np.zeros_like(self._array)
+        self._array = core.lasting(value.shape, value.dtype.newbyteorder("="))
+        self._array[...] = value
+        self._gradient = core.lasting(value.shape, self._array.dtype)
         if gradient is not None:
             self._gradient[...] = gradient
         # What is handed out leads to these views and to their memory, never to the arrays that kernels read.

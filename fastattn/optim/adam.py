@@ -79,8 +79,8 @@ class Adam:
             raise ArgumentError(describe("epsilon", f"at least {least:.2g}", epsilon, "1e-8 is usual."))
         self.rate, self.epsilon, self.decay, self.betas = rate, epsilon, decay, (first, second)
         self.steps = 0
-        self._m = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
-        self._v = {name: np.zeros_like(p._array) for name, p in self._parameters.items()}
+        self._m = {name: core.lasting(p._array.shape, p._array.dtype) for name, p in self._parameters.items()}
+        self._v = {name: core.lasting(p._array.shape, p._array.dtype) for name, p in self._parameters.items()}
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,30 @@ def test_numpy_in_the_context(size):
     dirty[:] = 1
     del dirty
     made()
+
+
+def test_what_lasts_does_not_overlap():
+    """Arrays of all sizes in slabs, and larger ones; zeros, also where another array was."""
+    random, held = np.random.default_rng(1), {}
+    for number in range(400):
+        for key in [key for key in held if random.random() < 0.1]:
+            assert (held.pop(key) == key % 250 + 1).all()
+        held[number] = core.lasting((int(2 ** random.uniform(14, 24)),), np.dtype(np.uint8))
+        assert held[number].nbytes < 1 << 16 or held[number].ctypes.data % 64 == 0
+        assert not held[number].any()
+        held[number][:] = number % 250 + 1
+    assert core.memory_kept() == 0
+
+
+def test_what_lasted_is_given_back():
+    pages = Path("/proc/self/statm")
+    before = int(pages.read_text().split()[1]) if pages.exists() else None
+    for size in (1 << 20, 40 << 20):
+        for _ in range(50):
+            core.lasting((size,), np.dtype(np.uint8))[:] = 1
+    if before is not None:
+        after = int(pages.read_text().split()[1])
+        assert (after - before) * os.sysconf("SC_PAGESIZE") < 100 << 20
 
 
 def test_random_sizes_do_not_overlap():

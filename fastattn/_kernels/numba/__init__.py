@@ -19,7 +19,7 @@ from fastattn._kernels.numba.functions import (
     softmax_backward,
     uniform,
 )
-from fastattn._kernels.numba.memory import KeptMemory, aligned_empty, empty, memory_kept, memory_limit, unit
+from fastattn._kernels.numba.memory import KeptMemory, aligned_empty, empty, lasting, memory_kept, memory_limit, unit
 from fastattn._kernels.numba.monotonic import Monotonic
 from fastattn._kernels.numba.products import (
     gemm,
@@ -99,6 +99,7 @@ __all__ = [
     "gemm_tn",
     "get_num_threads",
     "largest",
+    "lasting",
     "layer_norm",
     "layer_norm_backward",
     "log_softmax",

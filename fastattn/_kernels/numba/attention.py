@@ -241,8 +241,9 @@ class Call:
         dtype, rows = self.dtype, p.B * p.H * p.Tq
         outputs, total, sums, wide = self._gradients(d_context, d_query, d_key, d_value, d_bias, d_vector)
         same("normalizer", "objects", int(self.normalizer is not None), 0)
+        context = np.ascontiguousarray(context)
         given = (
-            flat(np.ascontiguousarray(context), "context", dtype, rows * p.Dv), self._rows(weights, "weights", p.Tk, False),
+            flat(context, "context", dtype, rows * p.Dv), self._rows(weights, "weights", p.Tk, False),
             flat(row_max, "row_max", dtype, rows), flat(row_sum, "row_sum", dtype, rows),
             np.ascontiguousarray(d_context).reshape(-1), self._rows(d_weights, "d_weights", p.Tk, False),
             self._rows(d_lse, "d_lse", 1, False),

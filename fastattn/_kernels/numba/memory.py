@@ -7,7 +7,7 @@ import numpy as np
 
 from fastattn._kernels.numba.checks import Array
 
-__all__ = ["KeptMemory", "aligned_empty", "empty", "memory_kept", "memory_limit", "unit"]
+__all__ = ["KeptMemory", "aligned_empty", "empty", "lasting", "memory_kept", "memory_limit", "unit"]
 
 
 def unit(a: Array, last_axis: bool = True) -> Array:
@@ -42,6 +42,11 @@ class KeptMemory:
 def empty(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
     """Return an uninitialised array."""
     return np.empty(shape, dtype)
+
+
+def lasting(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> Array:
+    """Return zeros."""
+    return np.zeros(shape, dtype)
 
 
 def memory_kept() -> int:
