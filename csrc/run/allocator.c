@@ -45,11 +45,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static block *newest, *oldest, *bins[BINS];
 static size_t kept;
-static slab *filling; /* the slab that the next array comes from */
-#ifdef __SANITIZE_ADDRESS__
-static size_t limit = 0; /* a use after free is seen */
+static slab *filling;       /* the slab that the next array comes from */
+#ifdef __SANITIZE_ADDRESS__ /* a use after free is seen, and one beyond the end */
+static size_t limit = 0;
+static const int slabs = 0;
 #else
 static size_t limit = (size_t)256 << 20;
+static const int slabs = 1;
 #endif
 
 static void enter(void) { pthread_mutex_lock(&lock); }
@@ -130,7 +132,7 @@ static slab *make_slab(size_t bytes) {
 }
 
 void *fa_allocator_lasting(void *context, size_t bytes) {
-    if (bytes < FA_ALLOCATOR_SMALLEST || bytes > SIZE_MAX / 4) return fa_allocator_new(context, bytes);
+    if (!slabs || bytes < FA_ALLOCATOR_SMALLEST || bytes > SIZE_MAX / 4) return fa_allocator_new(context, bytes);
     const size_t needed = sizeof(block) + (bytes + ALIGN - 1) / ALIGN * ALIGN;
     pthread_once(&once, survive_fork);
     enter();
