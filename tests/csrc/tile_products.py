@@ -91,6 +91,15 @@ def numbers_for_the_plain_kernel(rng, digest):
                 assert errors(product(x2, w2, 1), x2, w2).max() < room, (precision, exponents)
             zeros = product(np.full((2, 64), -1, np.float32), np.zeros((64, 32), np.float32), 1)
             assert not zeros.any()
+    # Whole blocks, which are read as they lie: the same parts of a matrix and of its transpose, whatever is where.
+    for row in (None, 3, 20, 40, 63):
+        whole = drawn(rng, 64, 192)
+        if row is not None:
+            whole[row, 70] = np.inf
+        for count in (1, 2, 3):
+            parts, fit = linear.split_parts(whole, False, count)
+            turned, fits = linear.split_parts(np.ascontiguousarray(whole.T), True, count)
+            assert (parts == turned).all() and fit == fits == (row is None), (row, count)
         digest.update(expected.tobytes())
 
 
