@@ -113,8 +113,7 @@ class _Sublayer(Layer):
 
     def step(self, x: Array, f: Callable[[Array], Array]) -> Array:
         """Return the result for positions x (B, D)."""
-        y = f(self.norm.forward(x) if self.pre else x)
-        np.add(x, y, out=y)
+        y = _added(x, f(self.norm.forward(x) if self.pre else x))
         return y if self.pre else self.norm.forward(y)
 
     def vjp(self, x: Array, f: Callable[[Array], tuple[Array, Back]], drop: Drop, place: int) -> tuple[Array, Back]:
