@@ -10,9 +10,9 @@
  *
  * Small arrays, [ label | array ], are left to the C library, which keeps them itself.
  *
- * What lasts, as parameters, their gradients, moments and packed forms do, lies side by side in slabs of large pages: an
- * array of 1 MB has none of its own, and kernels that read rows some KB apart wait for addresses to be looked up. A
- * slab goes back when all of its arrays are gone; no array is moved. */
+ * What lasts, as parameters, their gradients, moments and packed forms do, lies side by side in slabs of large pages:
+ * an array of 1 MB has none of its own, and kernels that read rows some KB apart wait for addresses to be looked up.
+ * A slab goes back when all of its arrays are gone; no array is moved. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "allocator.h"
 

@@ -457,7 +457,7 @@ CALLS = {
 # What has no arrays that a kernel reads or writes.
 OTHERS = {
     "KeptMemory", "aligned_empty", "build_info", "empty", "gemm_packed_elements", "gemm_parts_bytes", "get_num_threads",
-    "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts", "plain",
+    "lasting", "memory_kept", "memory_limit", "mix64", "panel_elements", "panel_width", "parts", "plain",
     "set_num_threads", "set_parts", "tiles", "unit", "use_team", "xla_handlers",
 } | ({"gemm_split"} - set(CALLS))  # fmt: skip
 # What calls are made of; the calls check it.
