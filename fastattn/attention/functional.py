@@ -24,7 +24,7 @@ from fastattn.attention.arguments import (
 from fastattn.attention.functions import apart, as_modifier, check_modified
 from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, Modifier, NormalizerLike, Options, ScoreLike
-from fastattn.attention.overflow import less, merge, powers
+from fastattn.attention.overflow import Found, again, exponents, less
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -581,8 +581,8 @@ class _Forward:
             )
         if not finite:
             sums = d_bias if d_relative is None else d_relative
-            written = (d_query, d_key, sums, d_vector, d_parameters, d_alpha)
-            self._overflowed(call, value, operands, d_out, d_weights, d_lse, d_value, written)
+            written = (d_query, d_key, d_value, sums, d_vector, d_parameters, d_alpha)
+            self._overflowed(call, value, operands, d_out, d_weights, d_lse, written)
         of_normalizer = self.normalizer.reduce(d_alpha) if self.normalizer and d_alpha is not None else {}
         if d_bias is not None:
             d_bias = _narrow(d_bias, dtype)
@@ -624,10 +624,10 @@ class _Forward:
             d_out = widened(d_context)
             d_q, d_k, d_v = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
             if not call.backward(*of_rows, d_out, None, d_lse, d_q, d_k, d_v, None, None, None):
-                written = (d_q, d_k, None, None, None, None)
-                self._overflowed(call, v, Operands(q, k, None, q, k), d_out, None, d_lse, d_v, written)
-            for found, again in ((d_query, d_q), (d_key, d_k), (d_value, d_v)):
-                np.copyto(found, narrowed(again, dtype), where=~np.isfinite(found))
+                written = (d_q, d_k, d_v, None, None, None, None)
+                self._overflowed(call, v, Operands(q, k, None, q, k), d_out, None, d_lse, written)
+            for found, more in ((d_query, d_q), (d_key, d_k), (d_value, d_v)):
+                np.copyto(found, narrowed(more, dtype), where=~np.isfinite(found))
         return d_query, d_key, d_value
 
     def _widened(self) -> tuple[Array, Array, Array, core.Call]:
@@ -643,36 +643,44 @@ class _Forward:
         d_out: Array,
         d_weights: Array | None,
         d_lse: Array | None,
-        d_value: Array,
         written: tuple[Array | None, ...],
     ) -> None:
         """Find gradients that are not finite once more, with less of everything, and put them in place."""
-        q, k = operands.query, operands.key
-        rows = max(math.prod(q.shape[-3:-1] if q.ndim == 4 else q.shape[-2:-1]), k.shape[-2])
-        beside, vector = (d_weights, d_lse), self.kernel.vector
-        a, b = powers(d_out, value, beside, (q, k), vector, rows, self.options.keep_scale, self.scale)
-        if a == b == 0:
-            return  # what came in is not finite
-        value, d_out, d_weights, d_lse = less(value, b), less(d_out, a), less(d_weights, a + b), less(d_lse, a + b)
-        again: tuple[Any, ...] = tuple(None if x is None else np.zeros_like(x) for x in written)
-        d_query, d_key, sums, d_vector, d_parameters, d_alpha = again
-        d_bias, again_value = sums, np.zeros_like(d_value)
-        if sums is not None and self.relative is not None and operands.bias is None:
-            d_bias = diagonals(sums, q.shape[-2], k.shape[-2], True)
-        if self.sparse is None:
-            context, weights = (self.context, self.weights) if self.half is None else self.exact
-            context = np.ascontiguousarray(less(context, b))
-            call.backward(
-                context, weights, self.row_max, self.row_sum, d_out, d_weights, d_lse, d_query, d_key,
-                again_value, d_bias, d_vector, d_parameters, value,
-            )  # fmt: skip
-        else:
-            call.sparse_backward(
-                d_out, d_weights, d_query, d_key, again_value, d_bias, d_vector, d_parameters, d_alpha, value
-            )
-        merge(d_value, again_value, a)
-        for found, more in zip(written, again):
-            merge(found, more, a + b)
+        context, weights = (self.context, self.weights) if self.half is None else self.exact
+        if d_weights is not None and weights is not None:
+            d_weights = np.where(weights == 0, d_weights.dtype.type(0), d_weights)  # what is not read may be anything
+        axes = d_out.ndim
+        sums = written[3]
+        apart = sums is not None and sums.ndim == axes > 2 and len(sums) == len(d_out) and self.relative is None
+        # A row's own power, a sample's, that of all: what is written into each does not depend on what else there is.
+        of_rows, of_samples = (0,), (1, 2, 3) if apart else (1, 2)
+        of_all = (4, 5, 6) if apart else (3, 4, 5, 6)
+        for kept, places in ((axes - 1, of_rows), (int(axes > 2), of_samples), (0, of_all)):
+            found = [(place, x) for place in places if (x := written[place]) is not None]
+            power = exponents((d_out, d_weights, None if d_lse is None else d_lse[..., None]), kept)
+
+            def run(of_values: int, power: Any = power) -> tuple[Any, ...]:
+                whole = power + of_values
+                new: Any = tuple(None if x is None else np.zeros_like(x) for x in written)
+                d_query, d_key, d_value, d_bias, d_vector, d_parameters, d_alpha = new
+                if d_bias is not None and self.relative is not None and operands.bias is None:
+                    d_bias = diagonals(d_bias, operands.query.shape[-2], operands.key.shape[-2], True)
+                from_weights, less_value = less(d_weights, whole), less(value, of_values)
+                if self.sparse is None:
+                    call.backward(
+                        np.ascontiguousarray(less(context, of_values)), weights, self.row_max, self.row_sum,
+                        less(d_out, power), from_weights, None if d_lse is None else less(d_lse, whole[..., 0]),
+                        d_query, d_key, d_value, d_bias, d_vector, d_parameters, less_value,
+                    )  # fmt: skip
+                else:
+                    call.sparse_backward(
+                        less(d_out, power), from_weights, d_query, d_key, d_value, d_bias, d_vector, d_parameters,
+                        d_alpha, less_value,
+                    )  # fmt: skip
+                return new
+
+            powers = [power if x.ndim == axes else power.item() for _, x in found]
+            again([Found(*one, p, one[0] != 2) for one, p in zip(found, powers, strict=True)], value.dtype, run)
 
 
 def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

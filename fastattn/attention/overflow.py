@@ -1,53 +1,71 @@
 """Gradients that overflow on their way to a result that does not: how much less of everything keeps them finite.
 
 A gradient is linear in what comes back, and as a sum over values linear in these too: a power of two times them is the
-same power times the gradient, to the last bit but for what then lies below the smallest number.
+same power times the gradient, to the last bit but for what then lies below the smallest number. What comes back is made
+about 1 in size, by the power of its row, sample or all of it; values are made less in steps that are the same for all,
+and each element is taken from the first in which it is finite. So an element depends on what it is computed of: not on
+other samples, nor on keys that are not read.
 """
 
-import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastattn._arrays import Array
 
-__all__ = ["exponent", "less", "merge", "powers"]
+__all__ = ["Found", "again", "exponents", "less"]
+
+_LAST = 3  # halves of the range: of values, keys and a score's vector near the largest a half is left
 
 
-def exponent(array: Array | None) -> int:
-    """Return the least power of two above all finite elements, in size; at least that of 1."""
-    if array is None or not array.size:
-        return 1
-    sizes = np.abs(array)
-    return max(1, math.frexp(float(sizes.max(where=np.isfinite(sizes), initial=0)))[1])
+class Found(NamedTuple):
+    """A result, its place among those of a run, and the power of what that leaves out, beside that of values."""
+
+    place: int
+    array: Array
+    power: Any
+    of_values: bool
 
 
-def powers(
-    d_context: Array, value: Array, beside: tuple[Array | None, ...], rows: tuple[Array, ...], vector: Array | None,
-    terms: int, keep: float, scale: float,
-) -> tuple[int, int]:  # fmt: skip
-    """Return (a, b): with 2^-a of what comes back and 2^-b of the values no sum of an attention's gradients overflows.
+def exponents(arrays: tuple[Array | None, ...], axes: int) -> Any:
+    """Return the least power of two above all finite elements of these, for each index of the first `axes` axes.
 
-    Gradients of weights are products of `d_context` and `value`, to which `beside` is added; they meet `scale`, one of
-    `rows` and the score's vector. A sum has at most `terms` terms, and dropout multiplies by `keep`.
+    All have the same first axes, and as many axes as the first; an array of zeros has 0.
     """
-    room = int(np.finfo(value.dtype).maxexp) - 3
-    of_terms = math.frexp(terms)[1] + math.frexp(keep)[1]
-    back = exponent(d_context)
-    of_weights = max(back + exponent(value) + math.frexp(value.shape[-1])[1], *(exponent(x) for x in beside))
-    products = max(exponent(x) for x in rows) + exponent(vector) + max(1, math.frexp(abs(scale))[1])
-    a = max(0, back + of_terms - room)
-    return a, max(0, of_weights + products + of_terms - room - a)
+    found: Any = None
+    for array in arrays:
+        if array is None:
+            continue
+        sizes = np.abs(array)
+        rest = tuple(range(axes, array.ndim))
+        largest = sizes.max(axis=rest, where=np.isfinite(sizes), initial=0, keepdims=True)
+        found = largest if found is None else np.maximum(found, largest)
+    return np.frexp(found)[1]
 
 
-def less(array: Array | None, power: int) -> Any:
+def less(array: Array | None, power: Any) -> Any:
     """Return 2^-power times an array, in new memory, or None for None."""
     return None if array is None else np.ldexp(array, -power)
 
 
-def merge(found: Array | None, again: Array | None, power: int) -> None:
-    """Put 2^power times `again` into `found` where that is not finite."""
-    if found is None or again is None:
+def again(found: list[Found], dtype: np.dtype[Any], run: Callable[[int], tuple[Any, ...]]) -> None:
+    """Find elements that are not finite once more, of `run` with a power to be left out of values of this dtype."""
+    half = int(np.finfo(dtype).maxexp) // 2
+    bad = [~np.isfinite(one.array) for one in found]
+    if not any(map(np.any, bad)):
         return
-    with np.errstate(over="ignore"):
-        np.copyto(found, np.ldexp(again, power), where=~np.isfinite(found))
+    last = run(_LAST * half)
+    for where, one in zip(bad, found, strict=True):
+        where &= np.isfinite(last[one.place])  # what is not is computed of what is not
+    for count in range(_LAST + 1):
+        if not any(map(np.any, bad)):
+            return
+        results = run(count * half) if count < _LAST else last
+        for where, one in zip(bad, found, strict=True):
+            result = results[one.place]
+            good = where & np.isfinite(result)
+            with np.errstate(over="ignore"):
+                larger = np.ldexp(result, one.power + count * half if one.of_values else one.power)
+            np.copyto(one.array, larger, where=good)
+            where &= ~good

@@ -275,3 +275,84 @@ def test_what_overflows_beside_it_moves_no_bit_of_a_sample(large):
     alone = fastattn.attention_vjp(*small[:3])[1](small[3])
     found = fastattn.attention_vjp(*both[:3])[1](both[3])
     assert all(same_bits(x[1], y) for x, y in zip(found[:3], alone[:3]))
+
+
+@TYPES
+@pytest.mark.parametrize("name", ["plain", "bias", "additive", "sparse"])
+@pytest.mark.parametrize("other", ["huge", "infinite"])
+def test_what_overflows_on_its_way_has_the_bits_that_it_has_alone(dtype, name, other):
+    """Whatever is in another sample, in keys that are not read, or in gradients of weights that are 0."""
+    rng, largest, power = np.random.default_rng(0), np.finfo(dtype).max, int(np.finfo(dtype).maxexp)
+    q, k, v, d = (rng.standard_normal((2, n, 6)).astype(dtype) for n in (20, 30, 30, 20))
+    large = np.ldexp(dtype(1), power // 2)  # of keys or the vector; the scale, which comes last, takes it back
+    v[0], d[0] = np.ldexp(v[0], power - 28), np.ldexp(d[0], -20)
+    more = {
+        "plain": {},
+        "bias": {"bias": rng.standard_normal((2, 20, 30)).astype(dtype)},
+        "additive": {"score": scores.Additive(np.linspace(1, 2, 6).astype(dtype) * large)},
+        "sparse": {"normalizer": "entmax15"},
+    }[name]
+    k = k if name == "additive" else k * large
+    of_weights = np.zeros((2, 20, 30), dtype)
+
+    def gradients(samples, keys):
+        given = {option: x[samples, :, :keys] if option == "bias" else x for option, x in more.items()}
+        given |= {"key_lengths": np.minimum([20, 30], keys)[samples], "return_weights": True, "scale": float(1 / large)}
+        backward = fastattn.attention_vjp(q[samples], k[samples, :keys], v[samples, :keys], **given)[1]
+        found = backward(d[samples], d_weights=of_weights[samples, :, :keys])
+        return found.query[0], found.key[0, :20], found.value[0, :20]
+
+    alone = gradients(slice(1), 20)
+    assert all(np.isfinite(x).all() and x.any() for x in alone)
+    q[1, 3], k[1, 4], v[1, 5], d[1, 6] = (np.inf if other == "infinite" else largest,) * 4
+    d[1, 7] = largest
+    assert all(map(same_bits, gradients(slice(2), 20), alone))
+    k[0, 20:], v[0, 20:], of_weights[0, :, 20:] = largest, -largest, largest
+    assert all(map(same_bits, gradients(slice(2), 30), alone))
+
+
+@TYPES
+def test_what_overflows_on_its_way_does_not_depend_on_later_keys(dtype):
+    """Nor on other rows: each has its own power of two."""
+    rng, largest, power = np.random.default_rng(0), np.finfo(dtype).max, int(np.finfo(dtype).maxexp)
+    q, k, v, d = (rng.standard_normal((1, 30, 6)).astype(dtype) for _ in "qkvd")
+    k, v, d = np.ldexp(k, power // 2), np.ldexp(v, power - 28), np.ldexp(d, -20)
+    given = {"causal": True, "scale": 0.5 ** (power // 2)}
+    before = fastattn.attention_vjp(q, k, v, **given)[1](d).query
+    assert np.isfinite(before[:, :20]).all() and before[:, 1:].all()
+    k[:, 20:], v[:, 20:], d[:, 20:], q[:, 20:] = largest, -largest, largest, largest
+    after = fastattn.attention_vjp(q, k, v, **given)[1](d).query
+    assert same_bits(after[:, :20], before[:, :20])
+
+
+@TYPES
+def test_small_values_keep_what_they_have_where_sums_overflow(dtype):
+    """Of what cancels in the end; what comes back is large, values are not."""
+    rng, power = np.random.default_rng(0), int(np.finfo(dtype).maxexp) - 3
+    q, v, d = (np.ldexp(rng.standard_normal((9, 6)), e).astype(dtype) for e in (0, -20, -2))
+    backward = fastattn.attention_vjp(q * dtype(2.0**-30), np.full((9, 6), dtype(2.0**30)), v)[1]
+    assert same_bits(backward(np.ldexp(d, power)).query, np.ldexp(backward(d).query, power))
+
+
+@TYPES
+def test_rows_beside_one_that_overflows_keep_what_they_have(dtype):
+    """Values near the smallest number, beside one near the largest that they may not read."""
+    rng, power = np.random.default_rng(0), int(np.finfo(dtype).maxexp)
+    q, k, v, d = (rng.standard_normal((9, 6)).astype(dtype) for _ in "qkvd")
+    v, k[:2], d[0] = np.ldexp(v, -power * 5 // 8), np.ldexp(k[:2], -20), np.ldexp(d[0], 10)
+    v[0] = np.sign(d[0]) * np.finfo(dtype).max
+    mask = np.ones((9, 9), bool)
+    mask[0, 2:] = mask[1:, 0] = False
+    found = fastattn.attention_vjp(q, k, v, mask=mask)[1](d).query
+    assert np.isfinite(found[0]).all() and found.all()
+    v[0] = 0
+    assert same_bits(found[1:], fastattn.attention_vjp(q, k, v, mask=mask)[1](d).query[1:])
+
+
+@TYPES
+def test_products_of_keys_and_values_near_the_largest_that_cancel(dtype):
+    rng, power = np.random.default_rng(0), int(np.finfo(dtype).maxexp)
+    v, d = (rng.standard_normal((9, 6)).astype(dtype) for _ in "vd")
+    k, v, d = np.full((9, 6), 0.5 ** (6 - power), dtype), np.ldexp(v, power - 6), np.ldexp(d, 26 - power)
+    found = fastattn.attention_vjp(np.zeros_like(k), k, v)[1](d).query
+    assert np.isfinite(found).all()

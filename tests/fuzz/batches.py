@@ -3,8 +3,9 @@
     python tests/fuzz/batches.py --precision bfloat16 --cases 20000
     python tests/fuzz/batches.py --precision bfloat16 --only 1234     one case again, with its traceback
 
-A precision is that of the products (highest, high, medium), of the arrays (bfloat16, float16), or of what is kept
-(int8: memories and matrices). Every matrix is for a matrix unit here, where there is one, whatever its size.
+A precision is that of the products (highest, batched, high, medium), of the arrays (bfloat16, float16), or of what is
+kept (int8: memories and matrices). Every matrix is for a matrix unit here, where there is one, whatever its size. Some
+arrays have numbers that the unit cannot take, and what a sample may not read is often NaN.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from fastattn import layers, linear
 
 PRECISIONS = ("highest", "high", "medium", "bfloat16", "float16", "int8", "batched")
 HALVES: Mapping[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+LIMITS = ("LEAST_FOR_TILES", "LEAST_IN_MEDIUM", "LEAST_FOR_GRADIENT")
+WILD = (0.0, 1e-40, 2.0**-100, 2.0**-62, 2.0**50, 2.0**80, 3e38, np.inf, -np.inf, np.nan)
 
 
 class Draw:
@@ -41,11 +44,16 @@ class Draw:
         return bool(self.rng.integers(2))
 
     def array(self, *shape: int) -> Any:
-        """Normal numbers, a tenth of the arrays with exponents far apart."""
+        """Normal numbers; a tenth of the arrays with exponents far apart, a tenth with numbers that are no unit's."""
         x = self.rng.standard_normal(shape)
-        if self.rng.integers(10) == 0:
+        kind = self.rng.integers(10)
+        if kind == 0:
             x *= np.exp2(self.rng.uniform(-8, 8, shape))
-        return x.astype(self.dtype)
+        if kind == 1:
+            at = self.rng.integers(x.size, size=4)
+            x.reshape(-1)[at] = self.rng.choice(WILD[: len(WILD) - 3 * self.flip()], 4)
+        with np.errstate(over="ignore"):
+            return x.astype(self.dtype)
 
     def lengths(self, batch: int, longest: int) -> Any:
         found = self.rng.integers(1, longest + 1, batch)
@@ -68,10 +76,14 @@ class Case(NamedTuple):
 def attention(z: Draw) -> Case:
     """Contexts, weights and all gradients."""
     batch, group, heads = z.size(5), z.size(3), z.size(3)
-    queries, keys, width, values = z.size(40), z.size(200), z.size(130), z.size(130)
+    most = 700 if z.rng.integers(8) == 0 else 200  # more than a block or a chunk of keys
+    queries, keys, width, values = z.size(40), z.size(most), z.size(130), z.size(130)
     q, d = z.array(batch, heads * group, queries, width), z.array(batch, heads * group, queries, values)
     k, v = z.array(batch, heads, keys, width), z.array(batch, heads, keys, values)
     lengths = z.lengths(batch, keys)
+    for sample in range(batch if z.flip() else 0):
+        k[sample, :, lengths[sample] :] = v[sample, :, lengths[sample] :] = np.nan
+    mask = z.rng.random((batch, 1, queries, keys)) < 0.9 if z.rng.integers(4) == 0 else None
     options: dict[str, Any] = {}
     if z.flip():
         options["causal"] = ("top_left", "bottom_right")[z.rng.integers(2)]
@@ -85,6 +97,8 @@ def attention(z: Draw) -> Case:
     def way(samples: slice, longest: int) -> tuple[Any, ...]:
         cut = (samples, slice(None), slice(longest))
         more = options | {"key_lengths": lengths[samples]}
+        if mask is not None:
+            more["mask"] = mask[samples, ..., :longest]
         found, back = fastattn.attention_vjp(q[samples], k[cut], v[cut], return_weights=True, **more)
         gradients = back(d[samples])
         again = fastattn.attention(q[samples], k[cut], v[cut], **more)
@@ -101,7 +115,8 @@ def attention(z: Draw) -> Case:
 
 def memory(z: Draw) -> Case:
     """A memory that is kept, of a narrower type too: all queries at once, those of a sample alone one by one."""
-    batch, heads, queries, keys, width = z.size(5), z.size(3), z.size(20), z.size(200), z.size(130)
+    most = 700 if z.rng.integers(8) == 0 else 200
+    batch, heads, queries, keys, width = z.size(5), z.size(3), z.size(20), z.size(most), z.size(130)
     q = z.array(batch, heads, queries, width)
     k, v = z.array(batch, heads, keys, width), z.array(batch, heads, keys, z.size(130))
     lengths = z.lengths(batch, keys)
@@ -119,20 +134,24 @@ def memory(z: Draw) -> Case:
 
 
 def matrix(z: Draw) -> Case:
-    """Products of rows with a matrix and with its transpose."""
+    """Products of rows with a matrix and with its transpose; the gradient of one has no sample, but threads."""
     batch, rows, width, columns = z.size(5), z.size(20), z.size(300), z.size(200)
     x, dy = z.array(batch, rows, width), z.array(batch, rows, columns)
     kept: Any = z.precision if z.precision in ("int8", "bfloat16") and z.flip() else None
     w = z.array(width, columns) if kept is None else z.array(width, columns).astype(np.float32)
+    if kept == "int8":
+        w = np.where(abs(w) < 2.0**120, w, np.float32(1))  # it takes no other numbers
     bias = z.array(columns).astype(np.float32)
     packed = linear.PackedWeights(w, kept)
 
     def way(samples: slice, longest: int) -> tuple[Any, ...]:
         more: Any = {} if z.dtype != np.float32 else {"bias": bias, "relu": True}
-        return packed.matmul(x[samples, :longest], **more), packed.matmul_transposed(dy[samples, :longest])
+        rows, d_rows = x[samples, :longest], dy[samples, :longest]
+        of_matrix = linear.weight_gradient(rows, d_rows)
+        return packed.matmul(rows, **more), packed.matmul_transposed(d_rows), of_matrix
 
     lengths = z.lengths(batch, rows)
-    return Case(way, lambda results, at, sample: (r[at, : lengths[sample]] for r in results), batch, lengths)
+    return Case(way, lambda results, at, sample: (r[at, : lengths[sample]] for r in results[:2]), batch, lengths)
 
 
 def recurrent(z: Draw) -> Case:
@@ -164,7 +183,14 @@ NAMES = [kind for kind, share in KINDS.items() for _ in range(share)]
 
 
 def same(a: Any, b: Any) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    """Whether bits are; which NaN a sum of two of them is depends on their order, which is the compiler's."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return a.tobytes() == b.tobytes() or one_nan(a) == one_nan(b)
+
+
+def one_nan(x: Any) -> bytes:
+    return bytes(np.where(np.isnan(x.astype(np.float32)), x.dtype.type(np.nan), x).tobytes())
 
 
 def differing(precision: str, seed: int, number: int) -> str | None:
@@ -196,13 +222,15 @@ def differing(precision: str, seed: int, number: int) -> str | None:
 
 def search(precision: str, cases: int, seed: int, first: int = 0) -> list[str]:
     """Return a line for each case that differs."""
-    before = linear.LEAST_FOR_TILES, fastattn.get_num_threads()
-    linear.LEAST_FOR_TILES = 1
+    before = [getattr(linear, limit) for limit in LIMITS], fastattn.get_num_threads()
+    for limit in LIMITS:
+        setattr(linear, limit, 1)
     try:
         found = ((number, differing(precision, seed, number)) for number in range(first, first + cases))
         return [f"{precision}, case {number}: {what}" for number, what in found if what]
     finally:
-        linear.LEAST_FOR_TILES = before[0]
+        for limit, least in zip(LIMITS, before[0], strict=True):
+            setattr(linear, limit, least)
         fastattn.set_num_threads(before[1])
 
 

@@ -25,9 +25,7 @@ def half_type(name):
 @pytest.mark.parametrize("score", ["scaled_dot", fastattn.scores.General(W)], ids=["dot", "general"])
 def test_a_memory_is_kept_in_the_type_of_its_storage(name, of_half, score):
     half, rng = half_type(name), np.random.default_rng(0)
-    q, k, v = (
-        rng.normal(size=s).astype(half if of_half else F32) for s in ((3, 4, 6, 8), (3, 2, 9, 8), (3, 2, 9, 5))
-    )
+    q, k, v = (rng.normal(size=s).astype(half if of_half else F32) for s in ((3, 4, 6, 8), (3, 2, 9, 8), (3, 2, 9, 5)))
     memory = fastattn.prepare(k, v, score=score, storage=half)
     assert memory._keys.dtype == memory._values.dtype == half
     found = memory.attend(q, return_weights=True)
