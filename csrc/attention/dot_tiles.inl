@@ -18,7 +18,9 @@
  * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other.
  *
  * The base m_i is the largest log2 e s_ij of the blocks so far, so that the largest weight of a row, 2^60, is exact:
- * with its error beside that of the others the gate is missed. Few blocks have a larger score than those before.
+ * with its error beside that of the others the gate is missed. Few blocks have a larger score than those before. From
+ * 2^14 on rounding of the base would show, and from 2^29 on weights would overflow by it: the row's scores are made
+ * less by the largest of them then, before they are multiplied by log2 e.
  *
  * Numerics. Both sums of step 5 and 6 are of the same rounded weights, so that a constant value comes out as it went
  * in; the sum that is saved for lse and the backward pass, where they are wanted, is of those before they were rounded.
@@ -50,6 +52,7 @@
 #define FA_WEIGHT_UP 60                  /* weights are times 2^60 */
 #define FA_BASE_NONE -0x1p100f           /* of a row that has no finite score so far */
 #define FA_BASE_NEAR 0x1p-10f            /* above the base by so little is rounded to it */
+#define FA_BASE_HUGE 0x1p14f             /* a base from here on is off by more than that */
 
 typedef struct {
     const fa_attention *a;
@@ -60,6 +63,8 @@ typedef struct {
     uint8_t *plain_values;
     float *strip[2], *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
     float *base;
+    uint8_t *odd;   /* queries: 1: with numbers of 2^60 and more in size, 2: with subnormal ones */
+    uint8_t *huge;  /* rows whose base is their largest scaled score, not times log2 e: from FA_BASE_HUGE on */
     vec *sum;       /* of weights before they were rounded, if that is wanted */
     float *rounded; /* sums of weights, 16 of a row, all of them the same */
     const char *ones;
@@ -100,6 +105,8 @@ FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, ch
     s->context = take(&w, tiles, s->ldv);
     s->far = take(&w, tiles, s->ldv);
     s->base = take(&w, tiles, 1);
+    s->odd = take_of(1, &w, tiles, 1);
+    s->huge = take_of(1, &w, tiles, 1);
     s->sum = take_of(sizeof(vec), &w, tiles, 1);
     s->rounded = take(&w, tiles, TILE_N);
     s->plain_values = take_of(1, &w, s->chunk, 1);
@@ -125,7 +132,9 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
         if (r < s->rows) {
             query = dot_query(s, s->first_head + row.head, row.query);
             row = fa_next_row(a, row);
-            if (half_plain(query, a->D, 0, HALF_LARGE)) s->any_large = 1;
+            const int large = half_plain(query, a->D, 0, HALF_LARGE);
+            s->any_large |= large;
+            s->odd[r] = (uint8_t)(large | half_plain(query, a->D, HALF_NORMAL, HALF_INFINITE) << 1);
         }
         for (int64_t c = 0; c < s->depth; c++, to += TILE_BYTES)
             if (query)
@@ -398,6 +407,18 @@ FA_INLINE dot_span dot_span_of(fa_range range, int64_t from, int64_t to) {
     return (dot_span){lo, hi, lo / TILE_K * TILE_K, (hi + TILE_K - 1) / TILE_K * TILE_K};
 }
 
+/* Marks scores of a query with keys that the unit takes part of for zero, and that are no zeros, by NaN: subnormal
+ * numbers of either, where the other has large ones. */
+FA_FUNC void dot_mark_odd(const fa_attention *a, int odd, dot_span span, float *strip, const half_source *keys,
+                          int64_t key0) {
+    for (int64_t j = span.lo; j < span.hi; j++) {
+        const uint16_t *key = keys->rows + (j - key0) * keys->stride;
+        if ((odd & 1 && half_plain(key, a->D, HALF_NORMAL, HALF_INFINITE)) ||
+            (odd & 2 && half_plain(key, a->D, 0, HALF_LARGE)))
+            strip[j] = NAN;
+    }
+}
+
 /* What is not to be had from tiles, and options, on the scores of a row; strip[j] is that of key j. If some may not be
  * finite, they are computed pair by pair, whose sums may be; what may not be read becomes -inf. Returns the factor that
  * scores have yet to be multiplied by. */
@@ -423,23 +444,40 @@ FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int6
     return scale;
 }
 
-/* Lets the base of row r grow to the largest of n scores, `top` in some lane, times f. */
-FA_FUNC void dot_grow(dot_state *s, int64_t r, vec top, float f) {
-    const float base = vhmax(top) * f, before = s->base[r];
-    if (base == NEG_INF) return;
-    s->base[r] = base;
+/* Lets the base of row r grow to the largest of n scores, `top` in some lane, times a factor, which is that of scores or
+ * this times log2 e. */
+FA_FUNC void dot_grow(dot_state *s, int64_t r, vec top, float scale) {
+    const float largest = vhmax(top), of_scores = largest * scale, in_powers = largest * (scale * FA_LOG2E);
+    const float before = s->base[r];
+    const int was = s->huge[r];
+    if (largest == NEG_INF || (was && of_scores <= before)) return;
+    const int is = s->huge[r] = (uint8_t)(was || !(fabsf(in_powers) < FA_BASE_HUGE));
+    const float base = s->base[r] = is ? of_scores : in_powers;
     if (before == FA_BASE_NONE) return;
-    const float factor = dot_power(vset1(before - base))[0];
+    const float less = was ? (before - base) * FA_LOG2E : before - in_powers;
+    const float factor = dot_power(vset1(less > 0 ? 0 : less))[0];
     s->sum[r] = s->sum[r] * vset1(factor);
     scale_row(s->rounded + r * TILE_N, s->rounded + r * TILE_N, TILE_N, factor);
     scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
     if (s->any_far) scale_row(s->far + r * s->ldv, s->far + r * s->ldv, s->ldv, factor);
 }
 
-/* Weights of n scores times f, a multiple of 32, to the tiles of row r, and, if `summed`, what they add to its sum. */
-FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, char *weights, int summed) {
+/* Scores, times their factor, less the largest of their row: exact where the two are near. That may have come from sums
+ * in another order, backward: nothing is above it. */
+FA_INLINE void dot_less(float *S, int64_t n, float scale, float largest) {
+    const vec zero = vset1(0);
+    for (int64_t j = 0; j < n; j += VL) {
+        const vec x = vload(S + j) * vset1(scale) - vset1(largest);
+        vstore(S + j, vselect_lt(zero, x, zero, x));
+    }
+}
+
+/* Weights of n scores times f, a multiple of 32, less a base, to the tiles of row r, and, if `summed`,
+ * what they add to its sum. */
+FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, float base, char *weights,
+                         int summed) {
     /* Off by some 2^-24 of a score and of the base, no more than the sums that scores are. */
-    const vec times = vset1(f), from_base = vset1(-s->base[r]);
+    const vec times = vset1(f), from_base = vset1(-base);
     vec all = s->sum[r];
     for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES)
 #pragma GCC unroll 4
@@ -466,8 +504,9 @@ FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, in
     for (int64_t j = from; j < to; j += TILE_K)
         if (j < span.first || j >= span.last) memset(dot_weights_of(t, i, j - begin), 0, 64);
     if (span.first == span.last) return;
+    if (s->odd[r]) dot_mark_odd(a, s->odd[r], span, strip, &s->keys, start);
     const float scale = dot_options(a, s->b, t->head[i], t->query[i], t->range[i], span, strip, &s->keys, start,
-                                    s->turned || s->any_large);
+                                    s->turned || s->any_large || s->odd[r]);
     if (a->weights)
         memcpy(a->weights + at * a->Tk + span.lo, strip + span.lo, (size_t)(span.hi - span.lo) * sizeof(float));
     const float *S = strip + span.first, f = scale * FA_LOG2E;
@@ -479,11 +518,15 @@ FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, in
         other = vmax(other, vload(S + j + VL));
     }
     top = vmax(top, other);
-    if (vbits_above(vfma(top, vset1(f), vset1(-s->base[r])), FA_BASE_NEAR)) dot_grow(s, r, top, f);
-    if (s->summed)
-        dot_weigh(s, r, S, n, f, weights, 1);
+    if (s->huge[r] || s->base[r] == FA_BASE_NONE || vbits_above(vfma(top, vset1(f), vset1(-s->base[r])), FA_BASE_NEAR))
+        dot_grow(s, r, top, scale);
+    if (s->huge[r]) {
+        dot_less(strip + span.first, n, scale, s->base[r]);
+        dot_weigh(s, r, S, n, FA_LOG2E, 0, weights, s->summed);
+    } else if (s->summed)
+        dot_weigh(s, r, S, n, f, s->base[r], weights, 1);
     else
-        dot_weigh(s, r, S, n, f, weights, 0);
+        dot_weigh(s, r, S, n, f, s->base[r], weights, 0);
 }
 
 /* What plain values add to a row, of keys from..to-1 that it may read. */
@@ -613,7 +656,7 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const float *far = s->far + r * s->ldv, base = s->base[r];
     const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = s->rounded[r * TILE_N];
     const int empty = base == FA_BASE_NONE && rounded == 0;
-    const double natural = (double)base * 0.69314718055994530942; /* times ln 2 */
+    const double natural = (double)base * (s->huge[r] ? 1 : 0.69314718055994530942); /* ln 2 */
     const float max = empty ? NEG_INF : (float)natural;
     const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
@@ -701,6 +744,7 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
         const int64_t head = s.first_head + row.head;
         const fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
         s.base[r] = FA_BASE_NONE;
+        s.huge[r] = 0;
         s.sum[r] = vset1(0);
         if (k.lo < k.hi) {
             key_lo = k.lo < key_lo ? k.lo : key_lo;

@@ -35,6 +35,7 @@
 #define FA_GRADIENT_ROW (FA_GRADIENT_KEYS + 16)
 #define FA_PART 32 /* keys whose scores stay in the first cache until they are gradients */
 #define FA_PART_ROW (FA_PART + 16)
+#define FA_MAX_HUGE 0x1p13f /* the forward pass has scores less the max from 2^14 ln 2 on, and the same for max here */
 #define FA_KEY_TILES (FA_GRADIENT_KEYS / TILE_N)
 
 typedef struct {
@@ -50,6 +51,7 @@ typedef struct {
     char *P, *dS, *dS_rows; /* of a turn of rows, as pairs; of 32 rows */
     float *S, *dP, *d_query, *d_key, *d_value;
     float *delta, *from; /* from: -(max log2 e + log2 sum), so that P = 2^(from + s log2 e) */
+    float *huge;         /* a max whose rounding shows, or 0: made less by it before, and `from` is -log2 sum */
     uint8_t *plain_rows, *plain_keys;
     int any_plain_keys;
 } dot_backward_state;
@@ -77,6 +79,7 @@ FA_FUNC int64_t dot_backward_layout(dot_backward_state *s, const fa_attention *a
     s->d_value = take(&w, s->deep * TILE_K, FA_GRADIENT_ROW);
     s->delta = take(&w, rows, 1);
     s->from = take(&w, rows, 1);
+    s->huge = take(&w, rows, 1);
     s->plain_rows = take_of(1, &w, rows, 1);
     s->plain_keys = take_of(1, &w, FA_GRADIENT_KEYS, 1);
     return w - workspace;
@@ -126,7 +129,7 @@ FA_FUNC void dot_pack_rows(dot_backward_state *s) {
         for (int i = 0; i < FA_TILE_ROWS; i++) {
             const int64_t r = r0 + i;
             q[i] = d[i] = NULL;
-            s->delta[r] = s->from[r] = 0;
+            s->delta[r] = s->from[r] = s->huge[r] = 0;
             s->plain_rows[r] = 0;
             if (r >= s->rows) continue;
             const int64_t head = s->first_head + row.head, at = (s->b * a->H + head) * a->Tq + row.query;
@@ -142,7 +145,8 @@ FA_FUNC void dot_pack_rows(dot_backward_state *s) {
             for (; c < a->Dv; c++) delta += half_real(d_context[c]) * context[c];
             if (s->g->d_lse) delta -= s->g->d_lse[at];
             s->delta[r] = delta;
-            const double max = a->row_max[at] == NEG_INF ? 0 : (double)a->row_max[at];
+            s->huge[r] = fabsf(a->row_max[at]) < FA_MAX_HUGE || a->row_max[at] == NEG_INF ? 0 : a->row_max[at];
+            const double max = s->huge[r] != 0 || a->row_max[at] == NEG_INF ? 0 : (double)a->row_max[at];
             s->from[r] = (float)-(max * 1.44269504088896340736 + (double)log2f(a->row_sum[at]));
             s->plain_rows[r] = (uint8_t)(delta - delta != 0 || half_plain(query, a->D, HALF_SMALL, HALF_LARGEST) ||
                                          half_plain(d_context, a->Dv, HALF_SMALL, HALF_LARGEST));
@@ -322,8 +326,12 @@ FA_FUNC fa_range dot_backward_block(dot_backward_state *s, int64_t r0, int64_t b
     if (lo >= hi) return (fa_range){0, 0};
     const int64_t from = lo / TILE_K * TILE_K - begin, to = (hi + TILE_K - 1) / TILE_K * TILE_K - begin;
     int plain = s->any_plain_keys;
-    for (int i = 0; i < rows; i++) plain |= s->plain_rows[r0 + i];
-    const int simple = !plain && a->scale > 0 && !has_elementwise(a);
+    int huge = 0;
+    for (int i = 0; i < rows; i++) {
+        plain |= s->plain_rows[r0 + i];
+        huge |= s->huge[r0 + i] != 0;
+    }
+    const int simple = !plain && !huge && a->scale > 0 && !has_elementwise(a);
     for (int64_t part = from; part < to; part += FA_PART) {
         const int64_t end_part = part + FA_PART < to ? part + FA_PART : to;
         dot_scores(1, TILE_N, s->queries + block * 2 * s->depth * TILE_BYTES,
@@ -348,6 +356,10 @@ FA_FUNC fa_range dot_backward_block(dot_backward_state *s, int64_t r0, int64_t b
             for (int64_t j = span.lo; plain && j < span.hi; j++) /* zeros in the tiles */
                 if (s->plain_rows[r0 + i] || s->plain_keys[j - begin]) strip[j] = NAN;
             scale[i] = dot_options(a, s->b, head[i], query[i], range[i], span, strip, &s->keys, begin, plain);
+            if (s->huge[r0 + i] != 0) {
+                dot_less(strip + span.first, span.last - span.first, scale[i], s->huge[r0 + i]);
+                scale[i] = 1;
+            }
             if (plain) dot_plain_pairs(s, r0 + i, head[i], query[i], span, begin, strip, scale[i]);
             if (s->plain_rows[r0 + i]) /* whose delta may be anything */
                 for (int64_t j = part; j < end_part; j++) s->dP[i * FA_PART_ROW + j - part] = 0;

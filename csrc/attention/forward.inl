@@ -23,7 +23,8 @@
  * Masked values must not be read, yet 0 * NaN is NaN: step 7 runs as if all were finite; a tile that ends non-finite
  * and has masked pairs is computed again with those pairs left out, in the same order, which leaves all other bits
  * alone. Sums of exponentials times values may overflow where their mean does not: a task with a context that is not
- * finite is computed once more with exponentials times a power of two, which the division takes out again.
+ * finite is computed once more with exponentials times a power of two, which the division takes out again; the rows
+ * that were finite stay as they are, since of small weights something may be lost.
  * Bound for D = Dv = 64 on two 512-bit units: 64 + 64 multiply-adds and about 16 other operations for a vector of
  * scores.
  */
@@ -127,6 +128,14 @@ FA_INLINE void forward_divide(forward_state *s, element *out, const real *total,
     s->unfit = unfit;
 }
 
+/* Whether a context that was written is finite. */
+FA_FUNC int forward_written(const element *out, int64_t n) {
+    const vec zero = vset1(0);
+    vec all = zero;
+    for (int64_t c = 0; c < n; c += VL) all = all + eload_n(out + c, n - c) * zero;
+    return vhsum(all) == 0;
+}
+
 /* Whether all contexts so far are finite. */
 FA_INLINE int forward_finite(const forward_state *s) {
     const real sum = vhsum((vec)s->unfit); /* of zeros of either sign, or NaN */
@@ -141,7 +150,7 @@ FA_FUNC void forward_finish(forward_state *s, int64_t head, int64_t query, real 
     real inverse = empty ? (real)0 : 1 / sum;
     if (empty)
         memset(out, 0, (size_t)a->Dv * sizeof(element));
-    else
+    else if (s->down == 1 || !forward_written(out, a->Dv)) /* the second time other rows have what they had */
         forward_divide(s, out, total, inverse);
     int64_t at = (s->b * a->H + head) * a->Tq + query;
     if (a->row_max) a->row_max[at] = max;

@@ -23,6 +23,8 @@ typedef uint16_t hvec __attribute__((vector_size(FA_VBYTES / 2)));
 #define HALF_SMALL 0x2180u   /* 2^-60 */
 #define HALF_LARGE 0x5d80u   /* 2^60 */
 #define HALF_LARGEST 0x5780u /* 2^48, of values, which meet weights of up to 2^60 */
+#define HALF_NORMAL 0x80u    /* the smallest normal number */
+#define HALF_INFINITE 0x7f80u
 
 FA_INLINE float half_real(uint16_t x) {
     const uint32_t bits = (uint32_t)x << 16;
@@ -219,13 +221,11 @@ FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec fo
 /* x and y, rounded to nearest, ties away from zero, and side by side: a row of a left side. */
 FA_INLINE uvec half_pair(vec x, vec y) { return ((uvec)x + 0x8000u) >> 16 | (((uvec)y + 0x8000u) & 0xffff0000u); }
 
-/* The product of two rows of bfloat16 in float32, for plain rows; factor multiplies the first. */
+/* The product of two rows of bfloat16, times a factor, for plain rows: in float64, in which nothing on the way is lost or
+ * overflows. */
 FA_FUNC float half_product(const uint16_t *x, const uint16_t *y, int64_t n, float factor) {
-    vec sum = vset1(0);
-    int64_t c = 0;
-    for (; c + VL <= n; c += VL) sum = vfma(half_load(x + c) * vset1(factor), half_load(y + c), sum);
-    float rest = vhsum(sum);
-    for (; c < n; c++) rest += half_real(x[c]) * factor * half_real(y[c]);
-    return rest;
+    double sum = 0;
+    for (int64_t c = 0; c < n; c++) sum += (double)half_real(x[c]) * (double)half_real(y[c]);
+    return (float)(sum * (double)factor);
 }
 #endif

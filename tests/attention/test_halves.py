@@ -386,6 +386,46 @@ def test_scores_whose_partial_sums_overflow_are_summed_once_more(rows):
     assert excess(fastattn.attention(q, k, v), exact, np.abs(exact) + 0.1, BFLOAT16, 2) <= 1
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("exponent", [13, 16, 24, 40, 90, 124])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_huge_scores_give_means(rows, exponent, sign):
+    """One key takes all, or two that are equal, also where all scores are far below zero; gradients are finite."""
+    rng, half = np.random.default_rng(0), exponent // 2
+    q = np.full((1, rows, 1), 2.0**half, np.float32).astype(BFLOAT16)
+    k = (sign * rng.choice(np.arange(129, 250, dtype=np.float32), 600, replace=True)[None, :, None] / 256).astype(
+        BFLOAT16
+    )
+    k = (k.astype(np.float32) * np.float32(2.0 ** (exponent - half))).astype(BFLOAT16)
+    v, d = arrays(BFLOAT16, (1, 600, 32), (1, rows, 32))
+    output, backward = fastattn.attention_vjp(q, k, v, return_lse=True)
+    exact = _reference.attention(q, k, v)[0]
+    best = k[0, :, 0] == k.max()
+    np.testing.assert_allclose(exact[0, 0], v[0, best].astype(float).mean(axis=0), rtol=1e-6)
+    assert excess(output.context, exact, np.abs(exact) + 0.1, BFLOAT16, 2) <= 1
+    largest = float(q[0, 0, 0]) * float(k.max())
+    np.testing.assert_allclose(output.lse, largest + np.log(best.sum()), rtol=1e-6)
+    gradients = backward(d)
+    right = np.where(best[:, None], d.astype(float).sum(axis=1) / best.sum(), 0)
+    assert excess(gradients.value[0], right, np.abs(right) + rows * 2.0**-8, BFLOAT16, 4) <= 1
+    assert all(np.isfinite(x.astype(np.float32)).all() for x in gradients[:2])
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("small", ["query", "key"])
+def test_subnormal_numbers_meet_large_ones(rows, small):
+    """Of which the unit would make scores of zero."""
+    q, k, v = arrays(BFLOAT16, (2, rows, 24), (2, 150, 24), (2, 150, 32))
+    tiny, large = (q, k) if small == "query" else (k, q)
+    tiny[:] = (tiny.astype(np.float32) * np.float32(2.0**-129)).astype(BFLOAT16)
+    large[:] = (large.astype(np.float32) * np.float32(2.0**124)).astype(BFLOAT16)
+    tiny[..., 4:] = 0
+    exact, sizes = (_reference.attention(q, k, x, scale=16.0)[0] for x in (v, np.abs(v)))
+    flat = v.astype(float).mean(axis=1, keepdims=True) + np.zeros_like(exact)
+    assert excess(flat, exact, sizes, BFLOAT16, 2) > 3  # what there would be without such scores
+    assert excess(fastattn.attention(q, k, v, scale=16.0), exact, sizes, BFLOAT16, 2) <= 1
+
+
 def test_a_nan_in_a_query_reaches_its_row_alone():
     q, k, v = arrays(BFLOAT16, (2, 40, 24), (2, 70, 24), (2, 70, 20))
     before = fastattn.attention(q, k, v)

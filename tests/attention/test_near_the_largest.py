@@ -1,6 +1,8 @@
 """Numbers near the largest of the type: contexts are means, so finite, and gradients that the type holds are right,
 whatever their sums and products pass through. A power of two times all that is large moves no bit, or hardly one."""
 
+import math
+
 import numpy as np
 import pytest
 from checks import same_bits
@@ -356,3 +358,20 @@ def test_products_of_keys_and_values_near_the_largest_that_cancel(dtype):
     k, v, d = np.full((9, 6), 0.5 ** (6 - power), dtype), np.ldexp(v, power - 6), np.ldexp(d, 26 - power)
     found = fastattn.attention_vjp(np.zeros_like(k), k, v)[1](d).query
     assert np.isfinite(found).all()
+
+
+@TYPES
+@pytest.mark.parametrize("beside", ["a NaN", "a sum that overflows"])
+def test_rows_that_are_finite_are_not_computed_once_more(dtype, beside):
+    """With exponentials times less, of which those near the smallest number would lose bits."""
+    far = -math.log(np.finfo(dtype).tiny) - 1
+    q, k = np.ones((2, 1), dtype), np.array([[0], [-far], [-far - 0.3]], dtype)
+    v = np.array([[0, 0], [1.1, 2.3], [3.7, -1.3]], dtype)
+    alone = fastattn.attention(q[:1], k, v, scale=1.0)
+    assert alone.all()
+    if beside == "a NaN":
+        q[1] = np.nan
+    else:
+        q[1] = 0
+        k, v = np.concatenate([k, [[-4 * far]] * 2]).astype(dtype), np.concatenate([v, [[np.finfo(dtype).max] * 2] * 2])
+    assert same_bits(fastattn.attention(q, k, v.astype(dtype), scale=1.0)[0], alone[0])
