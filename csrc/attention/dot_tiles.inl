@@ -444,8 +444,8 @@ FA_INLINE float dot_options(const fa_attention *a, int64_t b, int64_t head, int6
     return scale;
 }
 
-/* Lets the base of row r grow to the largest of n scores, `top` in some lane, times a factor, which is that of scores or
- * this times log2 e. */
+/* Lets the base of row r grow to the largest of n scores, `top` in some lane, times a factor: that of scores, or this
+ * times log2 e. */
 FA_FUNC void dot_grow(dot_state *s, int64_t r, vec top, float scale) {
     const float largest = vhmax(top), of_scores = largest * scale, in_powers = largest * (scale * FA_LOG2E);
     const float before = s->base[r];

@@ -221,8 +221,8 @@ FA_INLINE uvec half_pairs(const half_source *s, int64_t first, char *to, uvec fo
 /* x and y, rounded to nearest, ties away from zero, and side by side: a row of a left side. */
 FA_INLINE uvec half_pair(vec x, vec y) { return ((uvec)x + 0x8000u) >> 16 | (((uvec)y + 0x8000u) & 0xffff0000u); }
 
-/* The product of two rows of bfloat16, times a factor, for plain rows: in float64, in which nothing on the way is lost or
- * overflows. */
+/* The product of two rows of bfloat16, times a factor, for plain rows: in float64, in which nothing on the way is lost
+ * or overflows. */
 FA_FUNC float half_product(const uint16_t *x, const uint16_t *y, int64_t n, float factor) {
     double sum = 0;
     for (int64_t c = 0; c < n; c++) sum += (double)half_real(x[c]) * (double)half_real(y[c]);

@@ -24,7 +24,7 @@ from fastattn.attention.arguments import (
 from fastattn.attention.functions import apart, as_modifier, check_modified
 from fastattn.attention.halves import on_tiles
 from fastattn.attention.options import Causal, Mask, Modifier, NormalizerLike, Options, ScoreLike
-from fastattn.attention.overflow import Found, again, exponents, less
+from fastattn.attention.overflow import again, exponents, less
 from fastattn.attention.residuals import Residuals
 from fastattn.errors import ArgumentError, UnsupportedError, describe
 from fastattn.normalizers.base import Normalizer
@@ -680,7 +680,7 @@ class _Forward:
                 return new
 
             powers = [power if x.ndim == axes else power.item() for _, x in found]
-            again([Found(*one, p, one[0] != 2) for one, p in zip(found, powers, strict=True)], value.dtype, run)
+            again([(*one, p, one[0] != 2) for one, p in zip(found, powers, strict=True)], value.dtype, run)
 
 
 def _cotangent(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -8,7 +8,7 @@ other samples, nor on keys that are not read.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +19,8 @@ __all__ = ["Found", "again", "exponents", "less"]
 _LAST = 3  # halves of the range: of values, keys and a score's vector near the largest a half is left
 
 
-class Found(NamedTuple):
-    """A result, its place among those of a run, and the power of what that leaves out, beside that of values."""
-
-    place: int
-    array: Array
-    power: Any
-    of_values: bool
+# A result: its place among those of a run, itself, the power of what a run leaves out, whether that of values counts.
+Found = tuple[int, Array, Any, bool]
 
 
 def exponents(arrays: tuple[Array | None, ...], axes: int) -> Any:
@@ -52,20 +47,20 @@ def less(array: Array | None, power: Any) -> Any:
 def again(found: list[Found], dtype: np.dtype[Any], run: Callable[[int], tuple[Any, ...]]) -> None:
     """Find elements that are not finite once more, of `run` with a power to be left out of values of this dtype."""
     half = int(np.finfo(dtype).maxexp) // 2
-    bad = [~np.isfinite(one.array) for one in found]
+    bad = [~np.isfinite(array) for _, array, _, _ in found]
     if not any(map(np.any, bad)):
         return
     last = run(_LAST * half)
-    for where, one in zip(bad, found, strict=True):
-        where &= np.isfinite(last[one.place])  # what is not is computed of what is not
+    for where, (place, *_) in zip(bad, found, strict=True):
+        where &= np.isfinite(last[place])  # what is not is computed of what is not
     for count in range(_LAST + 1):
         if not any(map(np.any, bad)):
             return
         results = run(count * half) if count < _LAST else last
-        for where, one in zip(bad, found, strict=True):
-            result = results[one.place]
+        for where, (place, array, power, of_values) in zip(bad, found, strict=True):
+            result = results[place]
             good = where & np.isfinite(result)
             with np.errstate(over="ignore"):
-                larger = np.ldexp(result, one.power + count * half if one.of_values else one.power)
-            np.copyto(one.array, larger, where=good)
+                larger = np.ldexp(result, power + count * half if of_values else power)
+            np.copyto(array, larger, where=good)
             where &= ~good
