@@ -289,7 +289,8 @@ def _contestant(row: dict[str, Any]) -> list[str]:
         _, low, high = middle(row["samples"])
         took, note = f"{duration(row['median'])} ({duration(low)} to {duration(high)})", ""
     if row["status"] != "ok":
-        note = f'<span class="wrong">wrong: {escape(row["reason"])}</span>'
+        what = "wrong" if row["errors"] else "failed"  # it has no result then
+        note = f'<span class="wrong">{what}: {escape(row["reason"])}</span>'
     alone = {True: "yes", False: "no", None: "-"}[row.get("alone")]
     name = f"{title}: {row['spelling']}" if row["spelling"] else title
     return [escape(name), row["precision"], worst(row), alone, took, note]

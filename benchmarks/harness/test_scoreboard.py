@@ -69,7 +69,7 @@ def test_a_wrong_peer_has_no_time_and_is_shown():
     assert len(wrong) == 4 and all(row["status"] == "wrong" and "median" not in row for row in wrong)
     assert [row.verdict for row in scoreboard.rows(report(result)["runs"][0])] == ["no peer", "no peer"]
     page = scoreboard.page(report(result))
-    assert page.count("wrong: context is off by") == 2 and page.count("OSError: no such unit") == 2
+    assert page.count("wrong: context is off by") == 2 and page.count("failed: OSError: no such unit") == 2
     assert "not &lt;installed&gt;" in page and not scoreboard.failures(report(result))
 
 

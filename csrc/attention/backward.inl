@@ -428,8 +428,8 @@ FA_FUNC void backward_store(const backward_state *s, const real *src, element *d
     if (!v && factor == 1 && src == row_in(dst, NULL, 0)) return;
     for (int64_t i = 0; i < n; i++)
         for (int64_t c = 0; c < D; c += VL) {
-            vec f = v ? vload(v + c) * vset1(factor) : vset1(factor);
-            estore_n(dst + i * D + c, vload_n(src + i * s->ldd + c, D - c) * f, D - c);
+            const vec x = vload_n(src + i * s->ldd + c, D - c);
+            estore_n(dst + i * D + c, v ? times_vector(x, vload(v + c), factor) : x * vset1(factor), D - c);
         }
 }
 

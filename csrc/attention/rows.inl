@@ -357,6 +357,12 @@ FA_INLINE void slope_backward(const real *slope, real *d, int64_t n) {
     }
 }
 
+/* x times the score's vector and a factor, whose product is infinite for the vector's largest numbers. */
+FA_INLINE vec times_vector(vec x, vec v, real factor) {
+    const vec f = vset1(factor), y = x * (v * f);
+    return factor > 1 ? vselect_lt(vmax(v, -v), vset1(1), y, x * f * v) : y;
+}
+
 /* What a task of gradients leaves of one (batch, key head): sums for the score vector, and whether all is finite. */
 FA_FUNC void backward_report(const fa_plan *plan, const fa_attention *a, int64_t head, const double *sums, int finite) {
     if (fa_facts(a->score)->vector) {

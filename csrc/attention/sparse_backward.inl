@@ -176,11 +176,11 @@ FA_FUNC void sparse_backward_head(sparse_backward_state *s, const fa_plan *plan,
     const int finite = !has_nonfinite(s->d_query, total * a->D) && !has_nonfinite(d_key, a->Tk * a->D) &&
                        !has_nonfinite(d_value, a->Tk * a->Dv);
     backward_report(plan, a, b * a->Hk + hk, s->d_v_total, finite);
-    const vec factor = vset1(vector ? score_kernels[a->score]->gradient_factor(&s->f.scores.form) : (real)1);
+    const real factor = vector ? score_kernels[a->score]->gradient_factor(&s->f.scores.form) : (real)1;
     for (int64_t i = 0; vector && i < total + a->Tk; i++) {
         real *at = i < total ? s->d_query + i * a->D : d_key + (i - total) * a->D;
         for (int64_t c = 0; c < a->D; c += VL)
-            vstore_n(at + c, vload_n(at + c, a->D - c) * (vload_n(s->f.v + c, a->D - c) * factor), a->D - c);
+            vstore_n(at + c, times_vector(vload_n(at + c, a->D - c), vload_n(s->f.v + c, a->D - c), factor), a->D - c);
     }
     row_done(query_out, s->d_query, total * a->D);
     row_done(key_out, d_key, a->Tk * a->D);

@@ -328,6 +328,16 @@ def test_what_overflows_on_its_way_does_not_depend_on_later_keys(dtype):
 
 
 @TYPES
+def test_a_vector_of_the_largest_numbers_makes_no_nan(dtype):
+    """Of scores so far apart that one key has all of the weight, and gradients are zeros."""
+    q, k, v, d = np.random.default_rng(0).standard_normal((4, 9, 1)).astype(dtype)
+    score = scores.Additive(np.full(1, np.finfo(dtype).max / 2, dtype))
+    for normalizer in ("softmax", "sparsemax"):
+        found = fastattn.attention_vjp(q, k, v, score=score, normalizer=normalizer)[1](d)
+        assert not found.query.any() and not found.key.any(), normalizer
+
+
+@TYPES
 def test_small_values_keep_what_they_have_where_sums_overflow(dtype):
     """Of what cancels in the end; what comes back is large, values are not."""
     rng, power = np.random.default_rng(0), int(np.finfo(dtype).maxexp) - 3
