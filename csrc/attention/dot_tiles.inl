@@ -132,9 +132,12 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
         if (r < s->rows) {
             query = dot_query(s, s->first_head + row.head, row.query);
             row = fa_next_row(a, row);
-            const int large = half_plain(query, a->D, 0, HALF_LARGE);
-            s->any_large |= large;
-            s->odd[r] = (uint8_t)(large | half_plain(query, a->D, HALF_NORMAL, HALF_INFINITE) << 1);
+            s->odd[r] = 0;
+            if (half_plain(query, a->D, HALF_NORMAL, HALF_LARGE)) {
+                const int large = half_plain(query, a->D, 0, HALF_LARGE);
+                s->any_large |= large;
+                s->odd[r] = (uint8_t)(large | half_plain(query, a->D, HALF_NORMAL, HALF_INFINITE) << 1);
+            }
         }
         for (int64_t c = 0; c < s->depth; c++, to += TILE_BYTES)
             if (query)
@@ -491,6 +494,13 @@ FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, flo
     s->sum[r] = all;
 }
 
+/* The same of a row whose scores are made less by its base first; seldom, and not worth a place among the others. */
+__attribute__((noinline)) FA_FUNC void dot_weigh_huge(dot_state *s, int64_t r, float *S, int64_t n, float scale,
+                                                      char *weights) {
+    dot_less(S, n, scale, s->base[r]);
+    dot_weigh(s, r, S, n, FA_LOG2E, 0, weights, s->summed);
+}
+
 FA_INLINE char *dot_weights_of(const dot_rows *t, int i, int64_t key) {
     return t->weights + (i / TILE_N * (FA_TILE_KEYS / TILE_K) + key / TILE_K) * TILE_BYTES + i % TILE_N * 64;
 }
@@ -520,10 +530,9 @@ FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, in
     top = vmax(top, other);
     if (s->huge[r] || s->base[r] == FA_BASE_NONE || vbits_above(vfma(top, vset1(f), vset1(-s->base[r])), FA_BASE_NEAR))
         dot_grow(s, r, top, scale);
-    if (s->huge[r]) {
-        dot_less(strip + span.first, n, scale, s->base[r]);
-        dot_weigh(s, r, S, n, FA_LOG2E, 0, weights, s->summed);
-    } else if (s->summed)
+    if (s->huge[r])
+        dot_weigh_huge(s, r, strip + span.first, n, scale, weights);
+    else if (s->summed)
         dot_weigh(s, r, S, n, f, s->base[r], weights, 1);
     else
         dot_weigh(s, r, S, n, f, s->base[r], weights, 0);
