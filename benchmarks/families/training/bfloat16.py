@@ -82,13 +82,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: shows that everything works")
     given = parser.parse_args()
+    cases = [case for case in select(given.cases) if case.name in ASKED]
+    if not cases:
+        parser.error(f"no training step is called {' or '.join(given.cases)}; there are {', '.join(ASKED)}")
     warnings.simplefilter("ignore")  # frameworks warn about each other
     fastattn.set_num_threads(given.threads)
     if torch is not None:
         torch.set_num_threads(given.threads)
     print(f"level {fastattn.show_config(as_dict=True)['level']}, {given.threads} threads")
     print(f"{'':20} {'':18} {'ms':>9} {'ratios':>13} {'asked':>6} {'error':>9}")
-    for case in select(given.cases):
+    for case in cases:
         if given.smoke:
             case = case.small()
         runs = contestants(case, inputs.make(case))
