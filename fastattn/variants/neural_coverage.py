@@ -224,7 +224,8 @@ class NeuralCoverage(Variant[NeuralCoveragePrepared]):
                 sums["gates"] += d_x
                 linear.weight_gradient(weights[..., None], d_x, sums["weight_gates"])
                 # A running sum has one order whatever the padding, where zeros are added.
-                d_gates = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, -1)).reshape(prepared.batch, -1)
+                shape = prepared.batch, d_x.shape[-1]
+                d_gates = linear.row_sum(d_x.transpose(1, 0, 2).reshape(prepared.keys, math.prod(shape))).reshape(shape)
                 d_query = self.query_gates.w.packed().matmul_transposed(d_gates)
                 through = self.weight_gates.packed().matmul_transposed(d_x)[..., 0]
                 d_weights = through if d_weights is None else d_weights + through

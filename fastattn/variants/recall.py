@@ -182,7 +182,7 @@ class Recall(Variant[RecallPrepared]):
         memory = prepared.memory
         for name, parameter in (("v", self.v), ("u", self.u), ("filters", self.filters)):
             if parameter is not None:
-                each = sums[name].reshape(prepared.batch, -1)
+                each = sums[name].reshape(prepared.batch, parameter.value.size)
                 parameter.accumulate(linear.row_sum(each).reshape(parameter.value.shape))
         linear.weight_gradient(
             memory, sums["key"], self.key.w.gradient, sums=None if self.key.b is None else self.key.b.gradient

@@ -213,7 +213,7 @@ class Local(Variant[LocalPrepared]):
         d_values = np.zeros(prepared.summed.shape, self.dtype)
         if steps is None:
             return prepared.gradient(np.zeros_like(prepared.memory), d_values)
-        align, score = self.align, self.align.score
+        align, score, sums = self.align, self.align.score, sums or self._zeros(prepared)
         seen = np.flatnonzero(steps.weights.any(axis=(0, 1)))
         near = slice(seen[0], seen[-1] + 1) if len(seen) else slice(0)  # what no window reached takes no product
         sum_values(steps.weights[..., near], steps.d_context, d_values[:, near])

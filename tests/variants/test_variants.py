@@ -24,6 +24,20 @@ def test_a_row_without_keys_has_the_context_of_no_values(case):
     assert (context[1] == (0 if nothing is None else nothing.value)).all()
 
 
+@every_case
+@pytest.mark.parametrize("none", ["samples", "queries"])
+def test_nothing_gives_nothing(case, none):
+    problem = make(case, np.float32, masked=False)
+    queries = problem.queries[:0] if none == "samples" else problem.queries[:, :0]
+    memory = problem.memory[:0] if none == "samples" else problem.memory
+    variant = problem.variant
+    context, backward = variant.vjp(queries, variant.prepare(memory))[:2]
+    assert context.shape == variant.forward(queries, variant.prepare(memory)).shape
+    assert context.shape[:2] == queries.shape[:2]
+    d_queries, d_memory = backward(np.zeros_like(context))
+    assert d_queries.shape == queries.shape and d_memory.shape == memory.shape and not d_memory.any()
+
+
 def test_a_selection_copies_no_memory():
     problem = make(CASES[0])
     prepared = problem.prepare()

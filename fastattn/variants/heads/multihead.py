@@ -358,7 +358,7 @@ class MultiHead(Variant[HeadsPrepared]):
         if d_scores is not None:
             d_scores = d_scores.reshape(batch, self.heads, 1, keys)
             d_projected += self.positions.scores_vjp(d_scores, first).reshape(d_projected.shape)
-        return d_projected.reshape(batch, -1)
+        return d_projected.reshape(batch, math.prod(d_projected.shape[1:]))
 
     def finish(self, prepared: HeadsPrepared) -> MemoryGradient:
         tape, _ = self.take(prepared)

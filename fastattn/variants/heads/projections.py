@@ -28,9 +28,9 @@ def joined(*parts: Array) -> Array:
     """Return arrays (B, H, T, d) side by side as (B, T, H d + ...); one that lies so is not copied."""
     turned = [x.transpose(0, 2, 1, 3) for x in parts]
     batch, positions, _, d = turned[0].shape
-    if len(turned) == 1:
-        return turned[0].reshape(batch, positions, -1)
     heads = sum(x.shape[2] for x in turned)
+    if len(turned) == 1:
+        return turned[0].reshape(batch, positions, heads * d)
     whole = core.empty((batch, positions, heads * d), turned[0].dtype)
     # Into an array of that order: NumPy's own choice is that of the parts, which would have to be copied again.
     np.concatenate(turned, axis=2, out=whole.reshape(batch, positions, heads, d))
