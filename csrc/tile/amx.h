@@ -12,7 +12,7 @@
  *   TILE_BFLOAT16(c, a, b)        c[i][j] += sum of a[i][2k] b[k][2j] + a[i][2k + 1] b[k][2j + 1] over 16 k
  *   TILE_INT8(c, a, b)            the same of four bytes in place of two numbers, exact in 32 bits
  *
- * Cycles of an Intel Xeon (family 6, model 207), alone: a product 18, a load from the first cache 9, from the second 28
+ * Cycles of an Intel Xeon (family 6, model 167), alone: a product 18, a load from the first cache 9, from the second 28
  * and TILE_STREAM 25. A store takes some 60, but 1200 if it is the first one after more than about 64 KiB have been
  * loaded from the second cache; a fence, a store by vectors, or asking for its lines changes nothing, and another store
  * of a tile on the way all. So a sum over more terms stores some register now and then, to 64 bytes of no use:
