@@ -371,7 +371,7 @@ def picture(lines: list[dict[str, Any]], title: str, path: str) -> None:
     axes.invert_yaxis()
     axes.grid(axis="x", color="0.85")
     axes.grid(axis="y", color="0.93")
-    axes.set_xlim(0, 1.02 * max(1.0, *(x["share"] for x in shown)))  # above 1: the peak was measured in slower seconds
+    axes.set_xlim(0, 1.02 * max(1.0, *(x["share"] for x in shown)))  # a peak may be measured too low
     axes.set_xlabel("share of the time that the least work takes at the limits of this core")
     axes.set_title(title, loc="left", fontsize=10)
     figure.legend(loc="outside lower center", ncols=len(levels), frameon=False)
