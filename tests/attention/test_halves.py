@@ -417,13 +417,13 @@ def test_subnormal_numbers_meet_large_ones(rows, small):
     """Of which the unit would make scores of zero."""
     q, k, v = arrays(BFLOAT16, (2, rows, 24), (2, 150, 24), (2, 150, 32))
     tiny, large = (q, k) if small == "query" else (k, q)
-    tiny[:] = (tiny.astype(np.float32) * np.float32(2.0**-129)).astype(BFLOAT16)
-    large[:] = (large.astype(np.float32) * np.float32(2.0**124)).astype(BFLOAT16)
+    tiny[:] = (tiny.astype(np.float32).clip(-1.9, 1.9) * np.float32(2.0**-127)).astype(BFLOAT16)
+    large[:] = (large.astype(np.float32) * np.float32(2.0**122)).astype(BFLOAT16)
     tiny[..., 4:] = 0
-    exact, sizes = (_reference.attention(q, k, x, scale=16.0)[0] for x in (v, np.abs(v)))
+    exact, sizes = (_reference.attention(q, k, x, scale=8.0)[0] for x in (v, np.abs(v)))
     flat = v.astype(float).mean(axis=1, keepdims=True) + np.zeros_like(exact)
     assert excess(flat, exact, sizes, BFLOAT16, 2) > 3  # what there would be without such scores
-    assert excess(fastattn.attention(q, k, v, scale=16.0), exact, sizes, BFLOAT16, 2) <= 1
+    assert excess(fastattn.attention(q, k, v, scale=8.0), exact, sizes, BFLOAT16, 2) <= 1
 
 
 def test_a_nan_in_a_query_reaches_its_row_alone():
