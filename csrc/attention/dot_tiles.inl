@@ -1,7 +1,7 @@
 /* Dot attention of bfloat16 arrays on a matrix unit, forward: what forward.inl computes, for scores q_i . k_j.
  *
  *   s_ij = options(scale * q_i . k_j),   p_ij = bfloat16(2^(60 + s_ij log2 e - m_i))
- *   context_i = sum_j p_ij v_j / sum_j p_ij
+ *   context_i = sum_j p_ij v_j / sum_j 2^(60 + s_ij log2 e - m_i)
  *
  * Query, key, value and context are bfloat16 (strides in such numbers), all else is float32. A task is one (batch, key
  * head) and up to rows_per_task rows, whose products with the keys are made for 32 rows at a time:
@@ -13,25 +13,27 @@
  *   3.   for each 32 rows and each block of FA_TILE_KEYS keys, counted from key 0:
  *   4.     scores by tiles, kept in a strip
  *   5.     for each row: options, then exponentials, rounded to bfloat16
- *   6.     sums += weights x ones, context += weights x values by tiles
+ *   6.     context += weights x values, and, before a backward pass, sums of weights x ones by tiles
  *   7. divide, round, write context, lse
- * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other.
+ * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other. More than 16
+ * rows without options of single scores go through steps 3 to 6 of dot_columns.inl, of the same bits.
  *
  * The base m_i is the largest log2 e s_ij of the blocks so far, so that the largest weight of a row, 2^60, is exact:
  * with its error beside that of the others the gate is missed. Few blocks have a larger score than those before. From
  * 2^14 on rounding of the base would show, and from 2^29 on weights would overflow by it: the row's scores are made
  * less by the largest of them then, before they are multiplied by log2 e.
  *
- * Numerics. Both sums of step 5 and 6 are of the same rounded weights, so that a constant value comes out as it went
- * in; the sum that is saved for lse and the backward pass, where they are wanted, is of those before they were rounded.
+ * Numerics. A context is divided by the sum of the weights before they were rounded, since that of rounded ones may
+ * err by u as weights and contexts do, and the gate is 2 u. The one that is kept in float32 for the backward pass is
+ * divided by that of rounded weights: the error of a row's sum of d_context_i . context_i is then one of how values
+ * differ from their mean, not of the mean.
  * Products with values of size 2^-60 to 2^48 are normal numbers down to weights of 2^-66.
  * A score depends on its query and key alone, a weight on what is left of it in its row: what the tile's other rows and
  * columns hold changes no bit, and a value that may not be read is never multiplied by anything but zero, since plain
  * rows (tile/halves.inl) of values are not in tiles. What they give is added pair by pair, in float32, as are scores
  * summed once more that are not finite.
- * Bound for D = Dv = 64, of 16 x 16 scores: 12 vector operations for each 16 scores, 106 cycles beside nothing, and 4.5
- * products of 17.6 cycles, beside each of which some 14 of them take no time: 147 cycles. Measured (Intel Xeon, 2048
- * keys): 410, of which vectors take 200, and tiles the rest: what they read comes from the second level of the cache.
+ * Bound for D = Dv = 64, of 16 x 16 scores: 13 vector operations for each 16, 115 cycles, and 4 products of 17.6
+ * cycles, beside each of which some 14 of them take no time: 150. Measured for rows (Intel Xeon, 2048 keys): 410.
  */
 #ifndef FA_ATTENTION_DOT_TILES_INL
 #define FA_ATTENTION_DOT_TILES_INL
@@ -47,7 +49,7 @@
 
 #define FA_TILE_ROWS 32
 #define FA_TILE_KEYS 256
-#define FA_TILE_CHUNK 512
+#define FA_TILE_CHUNK 1024
 #define FA_STRIP_ROW (FA_TILE_KEYS + 16) /* rows of a strip do not fall on the same lines of the cache */
 #define FA_WEIGHT_UP 60                  /* weights are times 2^60 */
 #define FA_BASE_NONE -0x1p100f           /* of a row that has no finite score so far */
@@ -62,17 +64,19 @@ typedef struct {
     char *query_tiles, *key_tiles, *value_tiles, *weights[2];
     uint8_t *plain_values;
     float *strip[2], *context, *far; /* far: of values beyond 2^48 in size, times 2^-100 */
+    float *aside;                    /* what is turned over */
     float *base;
     uint8_t *odd;   /* queries: 1: with numbers of 2^60 and more in size, 2: with subnormal ones */
     uint8_t *huge;  /* rows whose base is their largest scaled score, not times log2 e: from FA_BASE_HUGE on */
-    vec *sum;       /* of weights before they were rounded, if that is wanted */
-    float *rounded; /* sums of weights, 16 of a row, all of them the same */
+    vec *sum;       /* of weights before they were rounded */
+    float *rounded; /* sums of those that were, 16 of a row, all of them the same: for a backward pass */
     const char *ones;
     int any_plain, any_far; /* values */
     int any_large;          /* 1: queries, 2: keys; without them all scores of tiles are finite */
-    int summed;             /* somebody wants sums of weights before they were rounded */
+    int columns;            /* as dot_columns.inl has it; else: */
     int turned;             /* queries are packed as columns, keys not at all */
     int lying;              /* nor are values, of 32 keys that are all there, unless some of the chunk are plain */
+    tile_registers registers;
 } dot_state;
 
 /* 32 rows, or what is left of them, and where they are in the keys lo..hi-1 that they read of a chunk. */
@@ -86,6 +90,7 @@ typedef struct {
     char *weights;
     int64_t next, key;    /* the block whose scores are made, and the first key of which they are not */
     int64_t done, column; /* the block that has weights, and the first column to which it was not added */
+    int part;             /* of columns: a block has weights that were not added */
 } dot_rows;
 
 FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, char *workspace) {
@@ -110,6 +115,7 @@ FA_FUNC int64_t dot_layout(dot_state *s, const fa_attention *a, int64_t rows, ch
     s->sum = take_of(sizeof(vec), &w, tiles, 1);
     s->rounded = take(&w, tiles, TILE_N);
     s->plain_values = take_of(1, &w, s->chunk, 1);
+    s->aside = take(&w, TILE_N, s->ldv > FA_STRIP_ROW ? s->ldv : FA_STRIP_ROW);
     return w - workspace;
 }
 
@@ -145,11 +151,9 @@ FA_FUNC void dot_pack_queries(dot_state *s) {
             else
                 memset(to, 0, 64);
     }
-    for (int64_t c = 0; s->turned && c < s->depth; c++) {
-        _Alignas(64) char rows[TILE_BYTES];
-        memcpy(rows, s->query_tiles + c * TILE_BYTES, TILE_BYTES);
-        half_transpose(rows, s->query_tiles + c * TILE_BYTES);
-    }
+    if (s->any_large) s->columns = 0;
+    for (int64_t t = 0; (s->turned || s->columns) && t < s->rows_padded / TILE_N * s->depth; t++)
+        half_turn(s->query_tiles + t * TILE_BYTES);
 }
 
 /* Values of the chunk from `first`, a multiple of 32; if one is plain, of which `found` tells for those before, all. */
@@ -168,7 +172,7 @@ FA_FUNC void dot_pack_values(dot_state *s, int64_t first, uvec found) {
     for (int64_t j = 0; j < n; j += TILE_K) half_pairs(&s->values, j, s->value_tiles + j / TILE_K * bytes, found, 0, 0);
 }
 
-/* Step 2: keys first..last-1. */
+/* Step 2: keys first..last-1, but for their tiles. */
 FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *value, int64_t first, int64_t last) {
     const fa_attention *a = s->a;
     const int64_t n = last - first;
@@ -181,8 +185,6 @@ FA_FUNC void dot_pack_keys(dot_state *s, const uint16_t *key, const uint16_t *va
         for (int64_t j = 0; j < n; j++)
             large = half_beyond_row(large, s->keys.rows + j * s->keys.stride, a->D, 0, HALF_LARGE);
         s->any_large = (s->any_large & 1) | half_any(large) << 1;
-        for (int64_t j = 0; j < (n + TILE_K - 1) / TILE_K * TILE_K; j += TILE_N)
-            half_columns(&s->keys, j, s->key_tiles + j / TILE_N * s->depth * TILE_BYTES);
     }
     s->any_plain = 0;
     s->lying = s->turned && 2 * s->rows <= TILE_N && a->Dv % TILE_K == 0;
@@ -475,10 +477,8 @@ FA_INLINE void dot_less(float *S, int64_t n, float scale, float largest) {
     }
 }
 
-/* Weights of n scores times f, a multiple of 32, less a base, to the tiles of row r, and, if `summed`,
- * what they add to its sum. */
-FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, float base, char *weights,
-                         int summed) {
+/* Weights of n scores times f, a multiple of 32, less a base, to the tiles of row r, and to its sum. */
+FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, float f, float base, char *weights) {
     /* Off by some 2^-24 of a score and of the base, no more than the sums that scores are. */
     const vec times = vset1(f), from_base = vset1(-base);
     vec all = s->sum[r];
@@ -487,7 +487,7 @@ FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, flo
         for (int k = 0; k < TILE_N; k += VL) {
             const vec one = dot_power_times(vfma(vload(S + j + k), times, from_base), FA_WEIGHT_UP);
             const vec two = dot_power_times(vfma(vload(S + j + TILE_N + k), times, from_base), FA_WEIGHT_UP);
-            if (summed) all = all + (one + two);
+            all = all + (one + two);
             const uvec pair = half_pair(one, two);
             memcpy(weights + k * 4, &pair, sizeof pair);
         }
@@ -498,7 +498,7 @@ FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, flo
 __attribute__((noinline)) FA_FUNC void dot_weigh_huge(dot_state *s, int64_t r, float *S, int64_t n, float scale,
                                                       char *weights) {
     dot_less(S, n, scale, s->base[r]);
-    dot_weigh(s, r, S, n, FA_LOG2E, 0, weights, s->summed);
+    dot_weigh(s, r, S, n, FA_LOG2E, 0, weights);
 }
 
 FA_INLINE char *dot_weights_of(const dot_rows *t, int i, int64_t key) {
@@ -532,10 +532,8 @@ FA_INLINE void dot_row(dot_state *s, const dot_rows *t, int i, int64_t begin, in
         dot_grow(s, r, top, scale);
     if (s->huge[r])
         dot_weigh_huge(s, r, strip + span.first, n, scale, weights);
-    else if (s->summed)
-        dot_weigh(s, r, S, n, f, s->base[r], weights, 1);
     else
-        dot_weigh(s, r, S, n, f, s->base[r], weights, 0);
+        dot_weigh(s, r, S, n, f, s->base[r], weights);
 }
 
 /* What plain values add to a row, of keys from..to-1 that it may read. */
@@ -619,7 +617,7 @@ FA_INLINE void dot_vectors(dot_state *s, dot_rows *t, dot_rows *others, int rows
         dot_row(s, t, i, begin, from, to, start);
     }
     t->done = begin;
-    t->column = -TILE_N;
+    t->column = s->a->exact ? -TILE_N : 0;
     t->next = t->key = begin + FA_TILE_KEYS;
 }
 
@@ -642,19 +640,48 @@ FA_INLINE void dot_blocks(dot_state *s, dot_rows *t, dot_rows *others, int rows,
         ;
 }
 
-/* A row in the order of pairs, of whole 32, times f and rounded to `out`, and before that to `exact`, if not NULL. */
-FA_INLINE void dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out, float *exact) {
+/* A row in the order of pairs, of whole 32, times f and rounded to `out`, and times g to `exact`, if not NULL. */
+FA_INLINE void dot_round_pairs(const float *total, int64_t n, vec f, uint16_t *out, vec g, float *exact) {
+    const vec zero = vset1(0);
     for (int64_t c = 0; c < n; c += TILE_K)
 #pragma GCC unroll 4
         for (int i = 0; i < TILE_N; i += VL) {
-            const vec x = vload(total + c + i) * f + vset1(0), y = vload(total + c + TILE_N + i) * f + vset1(0);
-            const uvec pair = half_beside(half_nearest(x), half_nearest(y));
+            const vec x = vload(total + c + i), y = vload(total + c + TILE_N + i);
+            const uvec pair = half_beside(half_nearest(x * f + zero), half_nearest(y * f + zero));
             memcpy(out + c + 2 * i, &pair, sizeof pair);
             for (int k = 0; exact && k < VL; k++) {
-                exact[c + 2 * (i + k)] = x[k];
-                exact[c + 2 * (i + k) + 1] = y[k];
+                exact[c + 2 * (i + k)] = (x * g + zero)[k];
+                exact[c + 2 * (i + k) + 1] = (y * g + zero)[k];
             }
         }
+}
+
+/* 16 columns of a context, of which n are there: their sums over that of weights; `far` may be NULL. */
+FA_INLINE void dot_divide(const float *total, const float *far, int64_t n, float weights, float *to) {
+    const vec f = vset1(1 / weights), zero = vset1(0);
+    for (int i = 0; i < TILE_N; i += VL) vstore(to + i, vload(total + i) * f + zero);
+    for (int i = 0; far && i < n; i++) {
+        const float more = far[i] / weights;
+        if (more == 0) continue;
+        const float x = more * 0x1p100f + to[i]; /* infinite by rounding alone, or of what is infinite */
+        to[i] = more - more == 0 && x - x != 0 ? (x > 0 ? 0x1.fep127f : -0x1.fep127f) : x;
+    }
+}
+
+/* Step 7 for what is kept of the scores of row r, whose weights sum to `whole`: 0 where it reads no key. */
+FA_INLINE void dot_finish_sums(const dot_state *s, int64_t r, int64_t at, float whole) {
+    const fa_attention *a = s->a;
+    const double natural = (double)s->base[r] * (s->huge[r] ? 1 : 0.69314718055994530942); /* ln 2 */
+    const float sum = whole * 0x1p-60f;
+    const int empty = s->base[r] == FA_BASE_NONE && whole == 0;
+    if (a->row_max) a->row_max[at] = empty ? NEG_INF : (float)natural;
+    if (a->row_sum) a->row_sum[at] = sum;
+    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)(natural + log((double)sum));
+    if (!a->weights) return;
+    float *w = a->weights + at * a->Tk;
+    const vec from = vset1(empty ? 0 : (float)natural), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
+    for (int64_t j = 0; j < a->Tk; j += VL)
+        vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - from) * log2e) * g, a->Tk - j);
 }
 
 /* Step 7 for one row. */
@@ -662,131 +689,30 @@ FA_FUNC void dot_finish(const dot_state *s, int64_t r, int64_t head, int64_t que
     const fa_attention *a = s->a;
     const int64_t at = (s->b * a->H + head) * a->Tq + query;
     float *total = s->context + r * s->ldv;
-    const float *far = s->far + r * s->ldv, base = s->base[r];
-    const float sum = vhsum(s->sum[r]) * 0x1p-60f, rounded = s->rounded[r * TILE_N];
-    const int empty = base == FA_BASE_NONE && rounded == 0;
-    const double natural = (double)base * (s->huge[r] ? 1 : 0.69314718055994530942); /* ln 2 */
-    const float max = empty ? NEG_INF : (float)natural;
-    const vec f = vset1(empty ? 0 : 1 / rounded), zero = vset1(0);
+    const float *far = s->any_far ? s->far + r * s->ldv : NULL;
+    const float whole = vhsum(s->sum[r]), rounded = s->rounded[r * TILE_N];
+    const int empty = s->base[r] == FA_BASE_NONE && whole == 0;
+    float *exact = a->exact ? a->exact + at * a->Dv : NULL;
     uint16_t *out = (uint16_t *)a->context + row_at(&a->context_strides, s->b, head, query);
-    const int plainly = !empty && !s->any_far && a->Dv % TILE_K == 0;
-    if (plainly && a->exact)
-        dot_round_pairs(total, a->Dv, f, out, a->exact + at * a->Dv);
+    const int plainly = !empty && !far && a->Dv % TILE_K == 0;
+    if (empty) {
+        memset(out, 0, (size_t)a->Dv * sizeof *out);
+        if (exact) memset(exact, 0, (size_t)a->Dv * sizeof *exact);
+    } else if (plainly && exact)
+        dot_round_pairs(total, a->Dv, vset1(1 / whole), out, vset1(1 / rounded), exact);
     else if (plainly)
-        dot_round_pairs(total, a->Dv, f, out, NULL);
+        dot_round_pairs(total, a->Dv, vset1(1 / whole), out, vset1(0), NULL);
     else
         half_in_order(total, s->ldv / TILE_K);
-    for (int64_t c = plainly ? a->Dv : 0; c < a->Dv; c += TILE_N) {
+    for (int64_t c = 0; !empty && !plainly && c < a->Dv; c += TILE_N) {
         _Alignas(64) float row[TILE_N];
         const int64_t n = a->Dv - c < TILE_N ? a->Dv - c : TILE_N;
-        for (int i = 0; i < TILE_N; i += VL) vstore(row + i, empty ? zero : vload(total + c + i) * f + zero);
-        for (int i = 0; s->any_far && !empty && i < n; i++) {
-            const float more = far[c + i] / rounded;
-            if (!(more == 0)) {
-                const float x = more * 0x1p100f + row[i]; /* infinite by rounding alone, or of what is infinite */
-                row[i] = more - more == 0 && x - x != 0 ? (x > 0 ? 0x1.fep127f : -0x1.fep127f) : x;
-            }
-        }
-        if (a->exact) memcpy(a->exact + at * a->Dv + c, row, (size_t)n * sizeof(float));
+        dot_divide(total + c, far ? far + c : NULL, n, whole, row);
         for (int i = 0; i < n; i++) out[c + i] = half_of(row[i]);
+        if (!exact) continue;
+        dot_divide(total + c, far ? far + c : NULL, n, rounded, row);
+        memcpy(exact + c, row, (size_t)n * sizeof(float));
     }
-    if (a->row_max) a->row_max[at] = max;
-    if (a->row_sum) a->row_sum[at] = sum;
-    if (a->lse) a->lse[at] = empty ? NEG_INF : (float)(natural + log((double)sum));
-    if (a->weights) {
-        float *w = a->weights + at * a->Tk;
-        const vec from = vset1(empty ? 0 : max), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
-        for (int64_t j = 0; j < a->Tk; j += VL)
-            vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - from) * log2e) * g, a->Tk - j);
-    }
-}
-
-/* The next rows, from row r of the task, and the keys start..stop-1 that they read. */
-FA_INLINE void dot_take_rows(const dot_state *s, dot_rows *t, int64_t r, fa_row *row, int64_t start, int64_t stop) {
-    t->first = r;
-    t->rows = s->rows - r < FA_TILE_ROWS ? s->rows - r : FA_TILE_ROWS;
-    t->two = t->rows > TILE_N;
-    t->lo = stop;
-    t->hi = start;
-    for (int i = 0; i < t->rows; i++, *row = fa_next_row(s->a, *row)) {
-        t->head[i] = s->first_head + row->head;
-        t->query[i] = row->query;
-        const fa_range range = t->range[i] = fa_row_range(s->a, s->b, t->head[i], s->length, row->query);
-        if (range.lo >= range.hi) continue;
-        t->lo = range.lo < t->lo ? range.lo : t->lo;
-        t->hi = range.hi > t->hi ? range.hi : t->hi;
-    }
-    t->lo = t->lo < start ? start : t->lo;
-    t->hi = t->hi > stop ? stop : t->hi;
-    t->next = t->lo / FA_TILE_KEYS * FA_TILE_KEYS;
-    t->key = dot_from(t, t->next);
-    t->column = s->ldv;
-}
-
-FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64_t task, void *workspace) {
-    dot_state s;
-    const int64_t head_task = task / plan->pieces, group = a->H / a->Hk;
-    memset(&s, 0, sizeof s);
-    dot_layout(&s, a, plan->rows_per_task, workspace);
-    s.a = a;
-    s.b = head_task / a->Hk;
-    s.hk = head_task % a->Hk;
-    s.first_head = s.hk * group;
-    s.row0 = task % plan->pieces * plan->rows_per_task;
-    s.rows = group * a->Tq - s.row0 < plan->rows_per_task ? group * a->Tq - s.row0 : plan->rows_per_task;
-    s.length = fa_key_length(a, s.b);
-    s.turned = s.rows <= TILE_N;
-    s.summed = a->row_sum || a->lse || a->weights;
-    _Alignas(64) uint16_t ones[TILE_BYTES / 2];
-    for (int i = 0; i < TILE_BYTES / 2; i++) ones[i] = 0x3f80;
-    s.ones = (const char *)ones;
-    s.rows_padded = (s.rows + TILE_N - 1) / TILE_N * TILE_N;
-    const int64_t memory = fa_memory_row(a, s.b);
-    const uint16_t *key = (const uint16_t *)a->key + row_at(&a->key_strides, memory, s.hk, 0);
-    const uint16_t *value = (const uint16_t *)a->value + row_at(&a->value_strides, memory, s.hk, 0);
-    dot_pack_queries(&s);
-    memset(s.context, 0, (size_t)(s.rows_padded * s.ldv) * sizeof(float));
-    memset(s.rounded, 0, (size_t)(s.rows_padded * TILE_N) * sizeof(float));
-    int64_t key_lo = s.length, key_hi = 0;
-    fa_row row = fa_task_row(a, s.row0);
-    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {
-        const int64_t head = s.first_head + row.head;
-        const fa_range k = fa_row_range(a, s.b, head, s.length, row.query);
-        s.base[r] = FA_BASE_NONE;
-        s.huge[r] = 0;
-        s.sum[r] = vset1(0);
-        if (k.lo < k.hi) {
-            key_lo = k.lo < key_lo ? k.lo : key_lo;
-            key_hi = k.hi > key_hi ? k.hi : key_hi;
-        }
-        float *w = a->weights ? a->weights + ((s.b * a->H + head) * a->Tq + row.query) * a->Tk : NULL;
-        for (int64_t j = 0; w && j < a->Tk; j++) w[j] = NEG_INF;
-    }
-    const int few = s.turned ? (int)s.rows : TILE_N; /* rows of a tile */
-    if (s.turned)
-        TILES_TURNED_BEGIN(few);
-    else
-        TILES_BEGIN(few);
-    for (int64_t start = key_lo / s.chunk * s.chunk; start < key_hi; start += s.chunk) {
-        const int64_t stop = start + s.chunk < key_hi ? start + s.chunk : key_hi;
-        dot_pack_keys(&s, key, value, start, stop);
-        row = fa_task_row(a, s.row0);
-        dot_rows pair[2];
-        int waiting = 0;
-        for (int64_t r = 0; r < s.rows; r += FA_TILE_ROWS) {
-            dot_rows *const t = pair + waiting;
-            dot_take_rows(&s, t, r, &row, start, stop);
-            t->strip = s.strip[waiting];
-            t->weights = s.weights[waiting];
-            waiting += t->lo < t->hi;
-            if (waiting == 2) dot_blocks(&s, pair, pair + 1, few, start);
-            waiting %= 2;
-        }
-        if (waiting) dot_blocks(&s, pair, NULL, few, start);
-    }
-    TILES_END();
-    row = fa_task_row(a, s.row0);
-    for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row))
-        dot_finish(&s, r, s.first_head + row.head, row.query);
+    dot_finish_sums(s, r, at, whole);
 }
 #endif

@@ -18,7 +18,7 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 #include "../ops/gemm_tiles.inl"
 #include "../ops/narrow_tiles.inl"
 #include "../ops/gemm_gradient_tiles.inl"
-#include "../attention/dot_tiles.inl"
+#include "../attention/dot_tiles_forward.inl"
 #include "../attention/dot_tiles_backward.inl"
 
 #define FA_JOIN_(level) fa_tiles_##level

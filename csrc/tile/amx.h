@@ -5,6 +5,7 @@
  *   TILES_TURNED_BEGIN(rows)      or so: 0, 1 and 4 have twice this many rows, at most 16, the others all 16; rows of
  *                                 2, 3 and 6 are of this many 32-bit numbers
  *   TILES(rows), TILES_TURNED(rows)  stands first in a function that uses registers
+ *   TILES_SHARED(registers)       or so, where they have what others with the same tile_registers left in them
  *   TILE_ZERO(c)
  *   TILE_LOAD(t, from, stride)    rows of 64 bytes, `stride` bytes apart
  *   TILE_STREAM(t, from, stride)  the same of what is not needed again before much else: not kept in the first cache
@@ -32,6 +33,10 @@ typedef struct {
     uint8_t rows[16];
 } fa_tile_shapes;
 
+typedef struct {
+    char none; /* the unit has them */
+} tile_registers;
+
 static inline void tiles_begin(int rows, int turned) {
     fa_tile_shapes shapes = {.palette = 1};
     for (int t = 0; t < 8; t++) {
@@ -46,6 +51,7 @@ static inline void tiles_begin(int rows, int turned) {
 #define TILES_END() __asm__ volatile("tilerelease")
 #define TILES(rows) ((void)(rows))
 #define TILES_TURNED(rows) ((void)(rows))
+#define TILES_SHARED(registers) ((void)(registers))
 #define TILE_ZERO(c) __asm__ volatile("tilezero %tmm" #c)
 #define TILE_LOAD(t, from, stride)                                                                                     \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((int64_t)(stride)) : "memory")

@@ -19,6 +19,10 @@ typedef union {
     int8_t i8[16][64];
 } fa_tile;
 
+typedef struct {
+    fa_tile tiles[8];
+} tile_registers;
+
 /* float32 bits of a number; zero, of its sign, if it is below the smallest normal one. */
 static inline uint32_t tile_flushed(uint32_t bits) { return bits & 0x7f800000u ? bits : bits & 0x80000000u; }
 
@@ -85,6 +89,9 @@ static inline void tile_store(int rows, int bytes, const fa_tile *t, void *to, i
     fa_tile tiles[8];                                                                                                  \
     const int tiles_few = rows, tiles_turned = turned
 #define TILES(rows) TILES_OF(rows, 0)
+#define TILES_SHARED(registers)                                                                                        \
+    fa_tile *const tiles = (registers)->tiles;                                                                         \
+    enum { tiles_few = TILE_N, tiles_turned = 0 }
 #define TILES_TURNED(rows) TILES_OF(rows, 1)
 #define TILE_ROWS_OF(t) (TILE_HAS_ALL(tiles_turned, t) ? 16 : TILE_FEW(tiles_turned, tiles_few))
 #define TILE_BYTES_OF(t) (TILE_IS_NARROW(tiles_turned, t) ? 4 * tiles_few : 64)

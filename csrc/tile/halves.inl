@@ -122,6 +122,12 @@ FA_INLINE void half_transpose(const char *from, char *to) {
 #endif
 }
 
+FA_INLINE void half_turn(char *tile) {
+    _Alignas(64) char rows[TILE_BYTES];
+    memcpy(rows, tile, TILE_BYTES);
+    half_transpose(rows, tile);
+}
+
 /* Rows of an array. Beyond the n of them, and of plain ones, what is packed is zeros. */
 typedef struct {
     const uint16_t *rows;

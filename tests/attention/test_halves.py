@@ -333,6 +333,11 @@ def test_what_one_row_may_not_read_changes_none_of_its_bits(limit, bad):
             assert np.isfinite(gradients.query[..., reached, :].astype(np.float32)).all() and untouched
 
 
+def one_nan(x):
+    """Which NaN a sum of two is depends on their order, which is the compiler's."""
+    return np.where(np.isnan(x.astype(np.float32)), x.dtype.type(np.nan), x)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, *WILD], ids=str)
 @pytest.mark.parametrize("where", ["query", "key", "value", "a value", "the last values"])
 def test_few_rows_have_the_bits_of_many_whatever_they_hold(where, bad):
@@ -352,10 +357,6 @@ def test_few_rows_have_the_bits_of_many_whatever_they_hold(where, bad):
         found, again = ([one_nan(x) for x in given] for given in ([*outputs, residuals.context], again))
         assert same_bits(again, found[:3])
         return found
-
-    def one_nan(x):
-        """Which NaN a sum of two is depends on their order, which is the compiler's."""
-        return np.where(np.isnan(x.astype(np.float32)), x.dtype.type(np.nan), x)
 
     whole = results(slice(None))
     for rows in (slice(0, 1), slice(1, 2), slice(3, 7), slice(4, 12), slice(6, 17)):
@@ -435,7 +436,25 @@ def test_a_nan_in_a_query_reaches_its_row_alone():
     assert same_bits([after[:, rows]], [before[:, rows]]) and np.isnan(after[:, 7].astype(np.float32)).all()
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_weights_that_are_all_rounded_to_one_side_stay_within_the_gate(rows):
+    """300 weights that grow by 0.99 u when they are rounded, the one that counts becomes 0.99 u less, and the context
+    is rounded by 0.9 u: were it divided by the sum of rounded weights, it would be at 1.41 of the gate."""
+    scale = float(np.float32(2.756939))
+    k = np.full((1, 302, 1), -0.25, BFLOAT16)
+    k[0, :2, 0] = 0, -3.015625
+    v = np.zeros((1, 302, 1), BFLOAT16)
+    for size in (1.28125, 1.3046875):
+        v[0, 1] = size
+        q = np.ones((1, rows, 1), BFLOAT16)
+        exact = _reference.attention(q, k, v, scale=scale)[0]
+        context, backward = fastattn.attention_vjp(q, k, v, scale=scale)
+        assert same_bits([context], [fastattn.attention(q, k, v, scale=scale)])
+        assert excess(context, exact, exact, BFLOAT16, 2) <= 1
+
+
 def test_constant_values_come_out_as_they_went_in():
+    """Before they are rounded: what the backward pass has is divided by the sum of rounded weights."""
     q, k = arrays(BFLOAT16, (3, 40, 24), (3, 300, 24))
     v = np.full((3, 300, 33), 3.140625, BFLOAT16)
     context, residuals = fastattn.attention_forward(q, k, v)
@@ -465,6 +484,43 @@ def test_rows_of_any_task_have_the_same_bits(key_heads, wide):
     finally:
         fastattn.set_num_threads(threads)
     assert all(same_bits(one, found[0]) for one in found) and same_bits([found[0][0]], [whole])
+
+
+@pytest.mark.parametrize("limit", ["none", "causal", "window", "lengths"])
+@pytest.mark.parametrize("what", ["as they are", "large scores", "far values", "an infinite key"])
+def test_many_rows_have_the_bits_of_few_whatever_comes_late(what, limit):
+    """As columns, until there is something in them or in a later chunk of keys that is not for tiles of columns."""
+    widths = (64, 96) if what == "as they are" else (40, 33)
+    q, k, v = arrays(BFLOAT16, (2, 75, widths[0]), (2, 1300, widths[0]), (2, 1300, widths[1]))
+    if what == "large scores":
+        q[:, 5::16, 3] = 2.0**12
+        k[0, 500, 3] = k[1, 20, 3] = 2.0**9
+    elif what == "far values":
+        v[:, 1200, 7], v[:, 1201, 8] = 2.0**-100, 2.0**90
+    elif what == "an infinite key":
+        k[:, 1100, 3] = np.inf
+    options = {
+        "none": {},
+        "causal": {"causal": "bottom_right"},
+        "window": {"window": (300, 500), "causal": None},
+        "lengths": {"key_lengths": np.array([1290, 5])},
+    }[limit]
+
+    def results(rows, **options):
+        found, residuals = fastattn.attention_forward(q[:, rows], k, v, return_lse=True, **options)
+        plain = fastattn.attention(q[:, rows], k, v, **options)
+        return [one_nan(x) for x in (plain, found.context, found.lse, residuals.context)]
+
+    whole = results(slice(None), **options)
+    assert same_bits(whole[:1], whole[1:2])
+    if limit == "causal":  # the last rows of fewer are those of many
+        for few in (1, 5, 16, 17, 40):
+            assert same_bits(results(slice(75 - few, 75), **options), [x[:, 75 - few :] for x in whole])
+    elif limit == "window":
+        assert same_bits(results(slice(0, 9), **options), [x[:, :9] for x in whole])
+    else:
+        for rows in (slice(0, 1), slice(5, 6), slice(3, 12), slice(20, 36), slice(2, 21), slice(37, 70)):
+            assert same_bits(results(rows, **options), [x[:, rows] for x in whole])
 
 
 @pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16], ids=name)
