@@ -15,8 +15,8 @@
  *   5.     for each row: options, then exponentials, rounded to bfloat16
  *   6.     context += weights x values, and, before a backward pass, sums of weights x ones by tiles
  *   7. divide, round, write context, lse
- * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other. More than 16
- * rows without options of single scores go through steps 3 to 6 of dot_columns.inl, of the same bits.
+ * Two times 32 rows take turns: while vectors do step 5 for one, the unit does steps 6 and 4 for the other.
+ * dot_columns.inl has steps 3 to 6 for more than 16 rows without options of single scores, with the same bits.
  *
  * The base m_i is the largest log2 e s_ij of the blocks so far, so that the largest weight of a row, 2^60, is exact:
  * with its error beside that of the others the gate is missed. Few blocks have a larger score than those before. From
