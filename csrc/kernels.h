@@ -224,6 +224,7 @@ typedef struct fa_adam {
 typedef struct fa_layer_norm {
     int64_t rows, N;
     const element *x, *gain, *offset, *dy;
+    const element *added; /* rows of N, forward alone: y is of x + added; or NULL */
     int64_t x_row, dy_row;
     double epsilon;
     element *y, *dx;

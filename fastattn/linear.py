@@ -130,8 +130,13 @@ class PackedWeights:
         -------
         array, shape (..., N)
         """
+        narrow = self._narrow
+        if narrow is not None and out is None:
+            y = core.narrow_product(x, self._shape, narrow.packed, narrow.scales, narrow.plain, bias, relu)
+            if y is not None:
+                return y
         exactly = None if self.storage == "int8" else self._multiply_exactly
-        halves = self._narrow is not None
+        halves = narrow is not None
         return _product(x, self._multiply, False, self.dtype, self._shape, out, bias, relu, exactly, halves)
 
     def matmul_transposed(self, dy: Array, out: Array | None = None) -> Array:

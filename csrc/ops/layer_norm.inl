@@ -8,6 +8,7 @@
  * not read. Sums over a row run in VL lanes, then halves. A row whose squares leave the normal numbers is multiplied by
  * a power of two first; one of equal elements has n = 0, also without an epsilon.
  *
+ * Forward, rows may be added to those of x first: their sum is where y will be.
  * Bound: memory; x is read once and y written, the other passes find their row in L1. Back: x and d_y twice.
  */
 #ifndef FA_OPS_LAYER_NORM_INL
@@ -50,6 +51,11 @@ FA_FUNC void layer_norm_forward(const fa_layer_norm *a, int64_t first, int64_t l
         const element *x = a->x + r * a->x_row;
         element *y = a->y + r * N;
         real power = 1, mean, total;
+        if (a->added) {
+            const element *added = a->added + r * N;
+            EACH(N, { estore_n(y + c, eload_n(x + c, left) + eload_n(added + c, left), left); });
+            x = y;
+        }
         for (;;) { /* once, or again of the row times a power of two, which y holds meanwhile */
             vec sum = vset1(0), squares = vset1(0);
             EACH(N, { sum = sum + eload_n(x + c, left); });

@@ -54,7 +54,7 @@ FA_INLINE void narrow_put(const fa_narrow *a, int64_t row, int64_t column, vec s
     const int64_t at = row * a->N + column;
     element *y = a->y + at;
     if (a->bias) sum = sum + eload_n(a->bias + column, n);
-    if (a->relu) sum = vselect_lt(sum, vset1(0), vset1(0), sum);
+    if (a->relu) sum = vmax(vset1(0), sum);
     if (a->halves) {
         const hvec made = narrow_half(sum);
         uint16_t *bits = (uint16_t *)a->y + at;

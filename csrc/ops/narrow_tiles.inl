@@ -69,19 +69,36 @@ FA_INLINE void make_halves(const fa_narrow *a, int64_t r, char *to) {
     a->odd_rows[r] = (uint8_t)half_any(found);
 }
 
+FA_INLINE void make_bytes(const fa_narrow *a, int64_t r, real lift, real factor, char *to) {
+    for (int64_t k = 0; k < a->K; k += 64, to += NARROW_TILE) {
+        ivec p[64 / VL];
+#pragma GCC unroll 16
+        for (int i = 0; i < 64 / VL; i++) p[i] = int8_of(narrow_load(a, r, k + i * VL), lift, factor);
+#ifdef vbytes
+        vbytes(to, p);
+#else
+#pragma GCC unroll 16
+        for (int i = 0; i < 64 / VL; i++) {
+            const tile_bytes bytes = __builtin_convertvector(p[i], tile_bytes);
+            memcpy(to + i * VL, &bytes, sizeof bytes);
+        }
+#endif
+    }
+}
+
 FA_INLINE void make_int8(const fa_narrow *a, int64_t r, char *to) {
     real lift, factor;
     a->odd_rows[r] = (uint8_t)!int8_scale(a, r, &lift, &factor);
-    for (int64_t k = 0; k < a->K; k += 64, to += NARROW_TILE)
-#pragma GCC unroll 16
-        for (int i = 0; i < 64; i += VL) {
-            const ivec p = a->odd_rows[r] ? (ivec)vset1(0) : int8_of(narrow_load(a, r, k + i), lift, factor);
-            const tile_bytes bytes = __builtin_convertvector(p, tile_bytes);
-            memcpy(to + i, &bytes, sizeof bytes);
-        }
+    if (a->odd_rows[r])
+        for (int64_t k = 0; k < a->K; k += 64, to += NARROW_TILE) memset(to, 0, 64);
+    else if (lift == 1) /* times 1 takes as long as any product */
+        make_bytes(a, r, 1, factor, to);
+    else
+        make_bytes(a, r, lift, factor, to);
 }
 
-FA_FUNC void narrow_tiles_make(const fa_narrow *a, int64_t tile0, int64_t tile1) {
+FA_FUNC void narrow_tiles_make(const fa_narrow *given, int64_t tile0, int64_t tile1) {
+    const fa_narrow own = *given, *a = &own; /* a copy that no store of bytes can have changed */
     const int64_t blocks = narrow_blocks(a->type, a->K);
     for (int64_t r = tile0 * 16; r < tile1 * 16; r++) {
         char *to = a->made + r / 16 * blocks * NARROW_TILE + r % 16 * 64;
@@ -195,7 +212,8 @@ FA_INLINE void narrow_tiles_odd(const fa_narrow *a, int64_t panel, int64_t first
     }
 }
 
-FA_FUNC void narrow_tiles_multiply(const fa_narrow *a, int64_t panel, int64_t first, int64_t last) {
+FA_FUNC void narrow_tiles_multiply(const fa_narrow *given, int64_t panel, int64_t first, int64_t last) {
+    const fa_narrow own = *given, *a = &own; /* as above */
     const int64_t blocks = narrow_blocks(a->type, a->K), a_tile = blocks * NARROW_TILE, n = narrow_columns(a, panel);
     const char *w = narrow_panel(a, panel);
     /* Registers of fewer rows where there are no more in all. */

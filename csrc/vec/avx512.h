@@ -93,6 +93,8 @@ FA_INLINE unsigned vbits_above(vec x, real limit) { return IN(x, OP(set1)(limit)
 #define vnarrow vnarrow
 #define vtranspose vtranspose
 #define vpairs vpairs
+#define vbytes vbytes
+#define vcolumns vcolumns
 
 FA_INLINE ivec vpairs(ivec a, ivec b) { return (ivec)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
 FA_INLINE real vhsum(vec v) {
@@ -118,6 +120,13 @@ FA_INLINE vec vnarrow(const dvec wide[2]) {
     return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)wide[0])),
                                    _mm512_cvtpd_ps((__m512d)wide[1]), 1);
 }
+/* Four vectors of whole numbers, of bytes each. */
+FA_INLINE void vbytes(void *to, const ivec *from) {
+    const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low = _mm512_packs_epi32((__m512i)from[0], (__m512i)from[1]);
+    const __m512i high = _mm512_packs_epi32((__m512i)from[2], (__m512i)from[3]);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(lanes, _mm512_packs_epi16(low, high)));
+}
 /* Rows of a square of VL become its columns. */
 FA_INLINE void vtranspose(vec *rows) {
     __m512 a[16], b[16];
@@ -142,6 +151,27 @@ FA_INLINE void vtranspose(vec *rows) {
         rows[c + 4] = (vec)_mm512_shuffle_f32x4(q, w, 0x88);
         rows[c + 12] = (vec)_mm512_shuffle_f32x4(q, w, 0xdd);
     }
+}
+/* Elements 0 to 3 of 16 rows, the first 4 x `fours` of them, as columns; of the others there are zeros. Half as many
+ * shuffles as a square takes, as quarters of vectors are brought together while they are loaded. */
+FA_INLINE void vcolumns(vec *to, const real *const *rows, int64_t at, const int fours) {
+    __m512 a[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm512_zextps128_ps512(_mm_loadu_ps(rows[i] + at));
+        if (fours == 1) continue;
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(rows[i + 4] + at), 1);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(rows[i + 8] + at), 2);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps(rows[i + 12] + at), 3);
+    }
+    const __m512d lo0 = _mm512_castps_pd(_mm512_unpacklo_ps(a[0], a[1]));
+    const __m512d hi0 = _mm512_castps_pd(_mm512_unpackhi_ps(a[0], a[1]));
+    const __m512d lo1 = _mm512_castps_pd(_mm512_unpacklo_ps(a[2], a[3]));
+    const __m512d hi1 = _mm512_castps_pd(_mm512_unpackhi_ps(a[2], a[3]));
+    to[0] = (vec)_mm512_unpacklo_pd(lo0, lo1);
+    to[1] = (vec)_mm512_unpackhi_pd(lo0, lo1);
+    to[2] = (vec)_mm512_unpacklo_pd(hi0, hi1);
+    to[3] = (vec)_mm512_unpackhi_pd(hi0, hi1);
 }
 FA_INLINE int64_t vpack_above(real *packed, int32_t *key, int64_t n, vec x, real limit, int64_t j) {
     const __mmask16 in = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_NLE_UQ);

@@ -126,30 +126,67 @@ def gemm_narrow(cnp.ndarray x, cnp.ndarray packed, cnp.ndarray y, scales=None, p
     cdef fa_narrow call
     cdef fa_sizes a, c
     memset(&call, 0, sizeof(fa_narrow))
-    call.type = FA_BFLOAT16 if scales is None else FA_INT8
     call.halves = cnp.PyArray_TYPE(x) == cnp.NPY_UINT16
     cdef int kind = cnp.NPY_UINT16 if call.halves else cnp.NPY_FLOAT32
     call.x = tensor(x, "x", kind, 2, 2, &a)
     call.y = tensor(y, "y", kind, 2, 2, &c, FA_WRITE | FA_FLAT)
     same("y", "rows", c.T, a.T)
     between("x", "columns", a.D, 0, FA_WIDEST if scales is None else 1 << 17)  # sums of int8 products fit 32 bits
-    call.w = <const char *>flat(packed, "packed", cnp.NPY_UINT8, fa_narrow_bytes(call.type, a.D, c.D))
-    cdef int64_t columns = fa_size_mul((c.D + 63) // 64, 64)
+    call.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
+    call.rows, call.K, call.N = a.T, a.D, c.D
+    call.relu = relu
+    _multiply_narrow(&call, packed, scales, plain, bias)
+
+
+cdef int _multiply_narrow(fa_narrow *call, packed, scales, plain, bias) except -1:
+    """The product of what a call has of x and y."""
+    call.type = FA_BFLOAT16 if scales is None else FA_INT8
+    call.w = <const char *>flat(packed, "packed", cnp.NPY_UINT8, fa_narrow_bytes(call.type, call.K, call.N))
+    cdef int64_t columns = fa_size_mul((call.N + 63) // 64, 64)
     if scales is None:
         call.plain = <const uint8_t *>flat(plain, "plain", cnp.NPY_UINT8, columns)
     else:
         call.scales = <const float *>flat(scales, "scales", cnp.NPY_FLOAT32, columns)
         if plain is not None:
             same("plain", "arrays", 1, 0)
-    call.bias = maybe(bias, "bias", cnp.NPY_FLOAT32, c.D)
-    call.relu = relu
-    call.x_row = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x)
-    call.rows, call.K, call.N = a.T, a.D, c.D
+    call.bias = maybe(bias, "bias", cnp.NPY_FLOAT32, call.N)
     cdef const fa_kernels *k = level.f32
     cdef int status
     with nogil:
-        status = fa_gemm_narrow(k, &call, n_threads)
-    finished(status, "a product")
+        status = fa_gemm_narrow(k, call, n_threads)
+    return finished(status, "a product")
+
+
+cdef inline bint _as_nearly_all(object a) noexcept:
+    """Whether it is a contiguous array of float32, and of NumPy's own class."""
+    return cnp.PyArray_CheckExact(a) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.NPY_FLOAT32 \
+        and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>a)
+
+
+def narrow_product(x, tuple shape, cnp.ndarray packed, scales, plain, bias, relu):
+    """A new array (..., N), x (..., K) times a packed matrix of this shape as `gemm_narrow` has it, of arguments as
+    nearly all come; None of all others, which callers speak of."""
+    cdef fa_narrow call
+    cdef int64_t columns = shape[1]
+    cdef int n
+    if not _as_nearly_all(x) or (relu is not True and relu is not False):
+        return None
+    n = cnp.PyArray_NDIM(<cnp.ndarray>x)
+    if n < 1 or cnp.PyArray_DIM(<cnp.ndarray>x, n - 1) != shape[0]:
+        return None
+    if bias is not None and (not _as_nearly_all(bias) or cnp.PyArray_NDIM(<cnp.ndarray>bias) != 1
+                             or cnp.PyArray_DIM(<cnp.ndarray>bias, 0) != columns):
+        return None
+    if scales is not None and shape[0] > 1 << 17:
+        return None
+    y = empty((*x.shape[:n - 1], columns), x.dtype)
+    memset(&call, 0, sizeof(fa_narrow))
+    call.x, call.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(<cnp.ndarray>y)
+    call.K, call.N, call.x_row = shape[0], columns, shape[0]
+    call.rows = cnp.PyArray_SIZE(<cnp.ndarray>y) // columns if columns else 0
+    call.relu = relu is True
+    _multiply_narrow(&call, packed, scales, plain, bias)
+    return y
 
 
 def gemm_tn(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, db=None, bint accumulate=False, int parts=0):

@@ -127,6 +127,38 @@ def layer_norm(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray offset, double epsil
         fa_layer_norm_forward(k, &a, n_threads)
 
 
+def layer_normalized(x, cnp.ndarray gain, cnp.ndarray offset, double epsilon, added=None):
+    """A new array, x (..., N) or x + added as `layer_norm` has it, of arrays as nearly all come; None of others."""
+    cdef fa_layer_norm a
+    cdef int n
+    if not _as_nearly_all(x):
+        return None
+    n = cnp.PyArray_NDIM(<cnp.ndarray>x)
+    if (n < 1 or cnp.PyArray_TYPE(gain) != cnp.NPY_FLOAT32
+            or cnp.PyArray_DIM(<cnp.ndarray>x, n - 1) != cnp.PyArray_SIZE(gain)):
+        return None
+    if added is not None and (not _as_nearly_all(added)
+                              or not cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>added)):
+        return None
+    y = empty(x.shape, x.dtype)
+    memset(&a, 0, sizeof(fa_layer_norm))
+    a.N = cnp.PyArray_SIZE(gain)
+    a.rows = cnp.PyArray_SIZE(<cnp.ndarray>x) // a.N if a.N else 0
+    cdef cnp.npy_intp statistics = 2 * a.rows
+    means = cnp.PyArray_EMPTY(1, &statistics, cnp.NPY_FLOAT32, 0)
+    a.x, a.y = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(<cnp.ndarray>y)
+    a.added = _data(added)
+    a.gain = flat(gain, "gain", cnp.NPY_FLOAT32, a.N)
+    a.offset = flat(offset, "offset", cnp.NPY_FLOAT32, a.N)
+    a.mean = cnp.PyArray_DATA(<cnp.ndarray>means)
+    a.inverse = <float *>a.mean + a.rows
+    a.x_row = a.N
+    a.epsilon = epsilon
+    with nogil:
+        fa_layer_norm_forward(level.f32, &a, n_threads)
+    return y
+
+
 def layer_norm_backward(cnp.ndarray x, cnp.ndarray gain, cnp.ndarray mean, cnp.ndarray inverse, cnp.ndarray dy,
                    cnp.ndarray dx, cnp.ndarray d_gain, cnp.ndarray d_offset):
     """dx (M, N), contiguous; d_gain and d_offset (N,) are added to."""

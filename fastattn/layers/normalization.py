@@ -56,8 +56,19 @@ class LayerNorm(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x (..., N) normalized."""
+        y = core.layer_normalized(x, self.gain._array, self.offset._array, self.epsilon)
+        if y is not None:
+            return y
         x = float_array("x", x)
         return self._normalize(self._rows(x))[0].reshape(x.shape)
+
+    def _forward_sum(self, x: Array, y: Array) -> Array:
+        """Return ``forward(x + y)``; y, which nobody else has, may be overwritten."""
+        found = core.layer_normalized(x, self.gain._array, self.offset._array, self.epsilon, y)
+        if found is not None:
+            return found
+        core.add_scaled(x, 1.0, y)
+        return self.forward(y)
 
     def vjp(self, x: Array) -> tuple[Array, Callable[[Array], Array]]:
         """Return ``forward(x)``, and the function from its gradient to that of x.

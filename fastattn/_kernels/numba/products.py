@@ -32,6 +32,7 @@ __all__ = [
     "gemm_parts_bytes",
     "gemm_split",
     "gemm_tn",
+    "narrow_product",
     "parts",
     "set_parts",
 ]
@@ -154,6 +155,13 @@ def gemm_narrow(
 ) -> None:  # fmt: skip
     """Refuse: products with matrices of narrow types are not there."""
     raise refused("dtype", "the compiled module for weights of narrow types")
+
+
+def narrow_product(
+    x: object, shape: tuple[int, ...], packed: Array, scales: Array | None, plain: Array | None, bias: object,
+    relu: object,
+) -> None:  # fmt: skip
+    """Return None: there are no such products."""
 
 
 @inlined

@@ -22,8 +22,8 @@ from fastattn._kernels.numba.checks import (
 from fastattn._kernels.numba.threads import in_parts
 
 __all__ = [
-    "adam", "add_scaled", "cross_entropy", "dropout", "gather", "layer_norm", "layer_norm_backward", "log_softmax",
-    "scatter", "square_sum",
+    "adam", "add_scaled", "cross_entropy", "dropout", "gather", "layer_norm", "layer_norm_backward", "layer_normalized",
+    "log_softmax", "scatter", "square_sum",
 ]  # fmt: skip
 
 _FLOAT64, _INT64, _UINT64 = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.uint64)
@@ -266,6 +266,10 @@ def layer_norm(x: Array, gain: Array, offset: Array, epsilon: float, y: Array, m
 
     if s.D:
         in_parts(work, s.T, 10.0 * s.T * s.D)
+
+
+def layer_normalized(x: object, gain: Array, offset: Array, epsilon: float, added: object = None) -> None:
+    """Return None: there is no shorter way here."""
 
 
 @kernel("x1 x1 x1 x1 x1 x1! d1! d1! i i")
