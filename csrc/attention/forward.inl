@@ -6,7 +6,8 @@
  * Shapes: query (B, H, Tq, D), key (B, Hk, Tk, D), value (B, Hk, Tk, Dv), context (B, H, Tq, Dv).
  * A task is one (batch, key head) and up to rows_per_task rows. Keys come in chunks of FA_CHUNK, in panels of PW.
  *   1. pack the task's queries                       rows x D
- *   2. for each chunk: pack its keys into panels      FA_CHUNK x D, stays in L2 and serves all rows of the task
+ *   2. for each chunk: pack its keys into panels      FA_CHUNK x D, stays in L2 and serves all rows of the task; one
+ *                                                       tile: a panel at a time, or keys as they lie
  *   3.   for each tile of up to 6 rows, panel by panel:
  *   4.     scores of 6 x FA_STRIP in register tiles, kept in a strip of 3 KiB; for one tile, of the chunk
  *   5.     softcap, modifier, bias, masks on the strip (skipped where nothing applies); a chunk, panel or strip that

@@ -125,27 +125,29 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
     for (int64_t j = from; j < to; j += PW) {
         const int64_t keys = to - j < PW ? to - j : PW;
         if (!forward_reach(s, t, j, j + keys)) continue;
-        const real *panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D);
+        score_tile_rows rows = {.rows = t->rows,
+                                .query = s->queries + t->first * s->width,
+                                .flags = s->q_flags + t->first,
+                                .raw = raw,
+                                .panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D),
+                                .first = j,
+                                .keys = keys,
+                                .S = s->strip + j % s->lds,
+                                .lds = s->lds};
         if (s->few) {
+            const element *key = s->scores.key + j * a->key_strides.row;
+            const score_kernel *kernel = score_kernels[a->score];
+            if (kernel->tile_of_rows && kernel->tile_of_rows(&s->scores, &rows, key)) continue;
             /* The values of these keys, and after the last of them what follows in memory: the next batch entry's. */
             const int64_t next = j + keys < chunk->last ? 0 : chunk->last - chunk->first;
             const fa_ahead ahead = {{(const char *)(chunk->values + (j - chunk->first) * chunk->values_stride),
-                                     (const char *)(s->scores.key + (j + keys) * a->key_strides.row)},
+                                     (const char *)(key + keys * a->key_strides.row)},
                                     {keys * chunk->values_stride * (int64_t)sizeof(real) / 64,
                                      next * a->key_strides.row * (int64_t)sizeof(element) / 64}};
             pack_key_panels(a->score, &s->scores.form, s->scores.key, a->key_strides.row, j, j + keys, s->panels,
                             ahead);
-            panel = s->panels;
+            rows.panel = s->panels;
         }
-        const score_tile_rows rows = {.rows = t->rows,
-                                      .query = s->queries + t->first * s->width,
-                                      .flags = s->q_flags + t->first,
-                                      .raw = raw,
-                                      .panel = panel,
-                                      .first = j,
-                                      .keys = keys,
-                                      .S = s->strip + j % s->lds,
-                                      .lds = s->lds};
         score_kernels[a->score]->tile(&s->scores, &rows);
     }
 }

@@ -114,7 +114,7 @@ FA_FUNC void micro_gemm(int mode, int64_t rows, int64_t columns, const real *A, 
 FA_FUNC void pack_panel(real *panel, const element *rows, int64_t row_stride, int64_t n, int64_t width) {
 #if defined(vtranspose) && FA_VBYTES == 64
     /* Long rows, of weights: whole rows of the panel at a time, which is written from beginning to end. Short ones, of
-     * keys: whole rows of the source, which comes from memory in order; otherwise a decoder's step takes 19 % more.
+     * keys: whole rows of the source, which comes from memory in order; otherwise a decoder's step took 19 % more.
      * Their lines are asked for one after the other first, since the squares take every fourth of them: 3 %. */
     const int weights = width > 256;
     for (int64_t outer = 0; outer < (weights ? width : n); outer += VL) {

@@ -53,6 +53,18 @@ def test_one_sample_alone_has_the_bits_it_has_in_a_batch(score, dtype):
         assert same_bits([x[row : row + 1] for x in whole], alone)
 
 
+@dtypes
+@pytest.mark.parametrize("width", [4, 20, 64, 66])
+def test_few_queries_have_the_bits_that_they_have_among_others_over_any_number_of_keys(width, dtype):
+    rng = np.random.default_rng(width)
+    query, key, value = (rng.standard_normal((2, n, width)).astype(dtype) for n in (9, 150, 150))
+    for keys in (*range(1, 41), 52, 53, 63, 64, 65, 84, 85, 150):
+        whole = fastattn.attention(query, key[:, :keys], value[:, :keys])
+        for rows in range(1, 7):
+            few = fastattn.attention(query[:, :rows], key[:, :keys], value[:, :keys])
+            assert same_bits(few, whole[:, :rows]), (keys, rows)
+
+
 @families
 def test_one_sample_alone_has_the_bits_it_has_in_a_batch_of_heads(score):
     p = batched(problem(score, batch=(5, 4), key_heads=2, tk=130))

@@ -81,6 +81,9 @@ typedef struct {
     void (*pack_row)(const score_form *f, const element *x, real *row, int64_t ld, uint8_t *flag, real *lost);
     /* Scores of a tile, times the scale. */
     void (*tile)(const score_source *s, const score_tile_rows *t);
+    /* The same of keys as they lie, where that takes less time for one tile than to pack them first; else NULL. Returns
+     * 0 if it cannot. */
+    int (*tile_of_rows)(const score_source *s, const score_tile_rows *t, const element *key);
     /* The score of one pair, without the scale, and its gradients times g, added to dq, dk and f->d_v. A score without
      * the first or query_backward is none for steps. */
     real (*pair)(const score_form *f, const element *q, const element *k);
