@@ -40,7 +40,9 @@ __all__ = ["Memory", "prepare"]
 
 _FLOAT32, _INT8 = np.dtype(np.float32), np.dtype(np.int8)
 _NDARRAY = np.ndarray
+_ZERO = np.zeros(1)  # what a form without memory shows, of any type
 MOST_PACKED = 1 << 18  # bytes of keys
+MOST_BESIDE = 1 << 16  # of the keys of a batch entry
 
 
 def prepare(
@@ -341,7 +343,8 @@ class Memory:
         """
         score, keys, tk = self._score, self._keys, self._tk
         asked, half = query, self._half
-        kept, real = self._kept, self._real
+        kept = _is_narrow(keys.dtype)
+        real = _FLOAT32 if kept else keys.dtype
         query = inputs = self._check_query(query)
         if half is not None:
             query = widened(query)
@@ -358,7 +361,8 @@ class Memory:
             sparse = check_sparse(made, query.dtype, query.shape, tk, return_lse)
         if self._form is None:
             # Of the shape that the keys would have in `attention`, and of no memory.
-            self._form = np.broadcast_to(real.type(0), (*self.shape, self._width))
+            shape = (*self.shape, self._width)
+            self._form = np.ndarray(shape, real, _ZERO, strides=(0,) * len(shape))  # broadcast_to takes 6 us
         score.check(query, self._form)
         rows = query.shape[:-1]
         allow = self._allow
@@ -560,7 +564,7 @@ class Memory:
         Notes
         -----
         Space grows by doubling; T positions cost the packing of at most T + 63 keys of an additive score. Other scores'
-        keys, which `prepare` may have packed, are packed by `attend` from now on, when it reads them. After `select`
+        keys, which `prepare` may have packed, are not from now on: `attend` reads them as they lie. After `select`
         nothing is packed and nothing is copied, until the space is used up or is too small for the rows: a table says
         where the keys of each position are.
         """
@@ -642,8 +646,7 @@ class Memory:
         keys, values, panels, tk = self._keys, self._values, self._packed_keys, self._tk
         batch = self._batch
         leading = (batch, keys.shape[1])
-        new_keys = core.aligned_empty((*leading, capacity, keys.shape[3]), keys.dtype)
-        new_values = core.aligned_empty((*leading, capacity, values.shape[3]), values.dtype)
+        new_keys, new_values = _room(batch, capacity, keys), _room(batch, capacity, values)
         table = self._table
         if table is None and self._rows is not None:
             table = np.repeat(self._rows[None], tk, axis=0)
@@ -722,6 +725,19 @@ def _rounded(found: Any, half: np.dtype[Any]) -> Any:
         return found.view(half) if found.dtype == np.uint16 else narrowed(found, half)
     weights = None if found.weights is None else narrowed(found.weights, half)
     return AttentionOutput(_rounded(found.context, half), weights, found.lse)
+
+
+def _room(batch: int, capacity: int, like: Array) -> Array:
+    """Return storage (B, H, capacity, N) for rows of the heads and the width of `like`.
+
+    Of few positions all heads of one lie side by side: a position is written in one piece, and where there is room for
+    more than there are, what is read has fewer gaps. A step over 32 x 8 x 10 keys of 64 with room for 32 takes 0.83 of
+    the time, over 20 of 32 0.95, over 32 of 32 1.05, over 1 x 8 x 512 keys 1.25.
+    """
+    _, heads, _, width = like.shape
+    if capacity * heads * width * like.itemsize <= MOST_BESIDE:
+        return core.aligned_empty((batch, capacity, heads, width), like.dtype).transpose(0, 2, 1, 3)
+    return core.aligned_empty((batch, heads, capacity, width), like.dtype)
 
 
 def _neighbours(rows: Array) -> int:

@@ -158,9 +158,11 @@ def test_a_mask_of_every_entry_stays_with_a_selection():
 # ---- append
 
 
+@pytest.mark.parametrize("beside", [0, 1 << 10, 1 << 20], ids=["heads", "heads-at-last", "positions"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("score", SCORES)
-def test_a_cache_grown_from_empty(score, layout):
+def test_a_cache_grown_from_empty(score, layout, beside, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastattn.attention.memory"], "MOST_BESIDE", beside)
     p, chosen = problem(score, **LAYOUTS[layout])
     memory = fastattn.prepare(p.key[..., :0, :], p.value[..., :0, :], score=chosen)
     assert not memory.attend(p.query).any()
