@@ -54,6 +54,19 @@ class Narrow(NamedTuple):
     scales: Array | None
     plain: Array | None
 
+    def columns(self, ids: Array) -> Array:
+        """Return these columns of `unpack()`, (n, K), from a quarter of the cache's lines that they have there."""
+        depth, _, axes = _AXES[self.name]
+        blocks = -(-self.shape[0] // depth)
+        laid = self.packed.view(np.uint32).reshape(-1, blocks, 4, 16, 16)  # what lies side by side is of one column
+        taken = laid[ids // _PANEL, :, ids % _PANEL // 16, :, ids % 16]
+        kind = np.int8 if self.scales is not None else np.uint16
+        numbers = taken.view(kind).reshape(len(ids), blocks, 16, -1)
+        if axes.index(1) > axes.index(2):  # those of a word are far apart
+            numbers = numbers.transpose(0, 1, 3, 2)
+        whole = numbers.reshape(len(ids), blocks * depth)[:, : self.shape[0]]
+        return np.ascontiguousarray(widened(whole, None if self.scales is None else self.scales[ids][:, None]))
+
     def unpack(self) -> Array:
         """Return the elements as float32, to which all of them are exact."""
         (rows, columns), (depth, parts, axes) = self.shape, _AXES[self.name]

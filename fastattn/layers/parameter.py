@@ -95,7 +95,10 @@ class Parameter:
     array([[0., 0., 0.]], dtype=float32)
     """
 
-    __slots__ = ("_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_storage", "_value_memory")
+    __slots__ = (
+        "_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_rounded", "_storage",
+        "_value_memory",
+    )  # fmt: skip
 
     def __init__(self, value: Array) -> None:
         self._hold(float_array("value", value))
@@ -113,6 +116,7 @@ class Parameter:
         self._packed: PackedWeights | None = None
         self._memory: dict[tuple[bool, int], Array] = {}
         self._storage: Storage = "float32"
+        self._rounded = False  # what is packed is the value itself, which was rounded to it
         self._lent: Array | None = None
 
     @property
@@ -195,7 +199,7 @@ class Parameter:
         packed = None if storage == "float32" else PackedWeights(self._array, storage)
         if packed is not None:
             self._array[...] = packed.unpack()
-        self._packed, self._storage = packed, storage
+        self._packed, self._storage, self._rounded = packed, storage, packed is not None
 
     def _borrow(self) -> Array:
         """Return an array like the value, whose elements are arbitrary, for a gradient that cannot be added yet.
@@ -216,8 +220,17 @@ class Parameter:
 
     def _changing(self) -> Array:
         """The array that kernels read, for the library's own code to write at once."""
-        self._packed = None
+        self._packed, self._rounded = None, False
         return self._array
+
+    def _columns(self, ids: Array) -> Array:
+        """Return columns of a matrix, (n, K), from where they are packed if that is what they are."""
+        packed = self._packed
+        narrow = packed._narrow if self._rounded and packed is not None else None
+        if narrow is not None:
+            return narrow.columns(ids)
+        # A row after the other, which the caches hold: half the time of going down the matrix for each number.
+        return np.ascontiguousarray(self._array.take(ids, axis=1).T)
 
     def _fitting(self, name: str, value: object) -> Array:
         array = float_array(name, value)

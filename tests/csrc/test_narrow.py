@@ -10,6 +10,7 @@ from checks import same_bits
 
 import fastattn
 from fastattn import _reference, layers, linear
+from fastattn._kernels import narrow
 
 pytestmark = pytest.mark.skipif(
     fastattn.show_config(as_dict=True).get("backend") == "numba", reason="the kernels in Numba have no narrow types"
@@ -85,6 +86,15 @@ def test_every_number_of_rows_gives_the_same_rows(k, n, dtype):
     for columns in (slice(0, n // 2), slice(n // 2, n)):
         of_these = linear.PackedWeights(draw(1, k, n)[:, columns], dtype=dtype)
         assert same_bits(of_these.matmul(x[:40]), forward[:40, columns])
+
+
+@types
+@pytest.mark.parametrize(("k", "n"), SIZES)
+def test_columns_are_those_of_the_matrix(k, n, dtype):
+    packed = narrow.narrowed(draw(k, k, n, spread=20.0), dtype)
+    ids = np.random.default_rng(n).integers(0, n, 50)
+    found = packed.columns(ids)
+    assert found.flags.c_contiguous and same_bits(found, packed.unpack()[:, ids].T.copy())
 
 
 @types

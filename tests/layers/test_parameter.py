@@ -28,6 +28,28 @@ def test_packed_forms_follow_the_value(shape, dtype):
         assert w.packed().panels.ctypes.data == memory
 
 
+@pytest.mark.parametrize("storage", linear.NARROW)
+def test_columns_are_those_of_the_value(storage):
+    if fastattn.show_config(as_dict=True).get("backend") == "numba":
+        pytest.skip("the kernels in Numba have no narrow types")
+    rng = np.random.default_rng(0)
+    w, ids = Parameter(rng.standard_normal((70, 90)).astype(np.float32)), np.array([3, 89, 3, 0, 64])
+
+    def follows():
+        return (w._columns(ids) == w.value[:, ids].T).all()
+
+    assert follows()
+    w.store(storage)
+    assert follows()
+    w.assign(rng.standard_normal((70, 90)))
+    assert follows()
+    w.packed()  # of which the value is not rounded
+    assert follows()
+    w.store(storage)
+    w.store("float32")
+    assert follows()
+
+
 VIEWS = {
     "value": lambda p: p.value,
     "panels": lambda p: p.packed().panels,
