@@ -32,6 +32,7 @@ from fastattn.seq2seq.schema import Section, share, size
 
 __all__ = ["Transformer", "TransformerConfig"]
 
+ENCODED = 320  # positions that are encoded at once: what a layer makes of them stays in the caches
 Back = Callable[[Array], Array]
 Drop = Callable[[Array, int], tuple[Array, Back]]
 
@@ -112,9 +113,8 @@ class _Sublayer(Layer):
         self.norm, self.pre = LayerNorm(width, dtype=dtype), pre
 
     def step(self, x: Array, f: Callable[[Array], Array]) -> Array:
-        """Return the result for positions x (B, D)."""
-        y = _added(x, f(self.norm.forward(x) if self.pre else x))
-        return y if self.pre else self.norm.forward(y)
+        """Return the result for x (..., D)."""
+        return _added(x, f(self.norm.forward(x))) if self.pre else self.norm._forward_sum(x, f(x))
 
     def vjp(self, x: Array, f: Callable[[Array], tuple[Array, Back]], drop: Drop, place: int) -> tuple[Array, Back]:
         """Return the result for x (B, T, D), and the function from its gradient to that of x."""
@@ -146,6 +146,10 @@ class _EncoderLayer(Layer):
         x, attended_back = self.attended.vjp(x, lambda x: self.attention.vjp(x, **options), drop, place)
         x, fed_back = self.fed.vjp(x, self.network.vjp, drop, place + 1)
         return x, lambda dx: attended_back(fed_back(dx))
+
+    def forward(self, x: Array, options: dict[str, Any]) -> Array:
+        x = self.attended.step(x, lambda x: self.attention.vjp(x, **options)[0])
+        return self.fed.step(x, self.network.forward)
 
 
 class _DecoderLayer(Layer):
@@ -347,6 +351,19 @@ class Transformer(Model):
 
         return x, backward
 
+    def _encoded(self, ids: Array, lengths: Array) -> Array:
+        """Return what `_encoder_vjp` does, of which nothing is kept: a layer has the memory of the one before."""
+        count = max(1, ENCODED // max(1, ids.shape[1]))
+        if len(ids) > count:
+            some = [slice(first, first + count) for first in range(0, len(ids), count)]
+            return np.concatenate([self._encoded(ids[part], lengths[part]) for part in some])
+        table, positions, norm = self.source_embedding, self.source_positions, self.source_norm
+        x, _ = self._embed(table, positions, norm, padded(ids, lengths), dropping(0, None), Place.SOURCE)
+        options = {"positions": positions, "key_lengths": lengths}
+        for layer in self.encoder:
+            x = layer.forward(x, options)
+        return self.encoder_norm.forward(x) if self.config.norm == "pre" else x
+
     def _attention_dropout(self, seeds: Array | None, place: int) -> dict[str, Any]:
         rate = self.config.attention_dropout
         return {} if seeds is None or not rate else {"dropout": rate, "seed": derive(seeds, place)}
@@ -354,7 +371,7 @@ class Transformer(Model):
     def encode(self, source: Array, source_lengths: Array) -> TransformerState:
         """Return the state before the first target token."""
         check_sentences("source", source, source_lengths)
-        x, _ = self._encoder_vjp(source, np.asarray(source_lengths), None)
+        x = self._encoded(source, np.asarray(source_lengths))
         memories = tuple(layer.cross.prepare(x, source_lengths) for layer in self.decoder)
         return TransformerState(0, tuple(layer.attention.start(len(x)) for layer in self.decoder), memories)
 
