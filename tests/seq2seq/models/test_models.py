@@ -10,7 +10,7 @@ from seq2seq_cases import CASES, SEEDS, SOURCE_SIZE, TARGET_SIZE, check_gradient
 from fastattn.errors import FastattnError
 from fastattn.optim import Adam
 from fastattn.seq2seq import BOS, build
-from fastattn.seq2seq.models import luong, recurrence
+from fastattn.seq2seq.models import luong, recurrence, transformer
 from fastattn.seq2seq.models.model import decoder_inputs
 from fastattn.seq2seq.models.registry import record
 
@@ -82,6 +82,12 @@ def test_steps_give_the_bits_of_forced(name):
     assert (log_probabilities[np.arange(batch.target.shape[1]) >= batch.target_lengths[:, None]] == 0).all()
     assert abs(model.loss(batch)[0] + log_probabilities.sum(dtype=np.float64)) < 1e-4
     assert model.loss(batch)[1] == batch.target_lengths.sum()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("transformer")])
+def test_sources_that_are_encoded_a_few_at_a_time_have_the_bits_of_forced(name, monkeypatch):
+    monkeypatch.setattr(transformer, "ENCODED", 2 * random_pairs().source.shape[1])
+    test_steps_give_the_bits_of_forced(name)
 
 
 @every_model
