@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -303,6 +304,16 @@ CALLS = {
                  "scales": ones(128), "bias": ones(65)},
         "y",
     ),
+    "narrow_product": (
+        lambda: partial(core.narrow_product, x=ones(TK, 33), shape=(33, 65), scales=None, bias=ones(65), relu=True),
+        lambda: {"packed": ones(2 * 2 * 4096, dtype=np.uint8), "plain": ones(128, dtype=np.uint8)},
+        "",
+    ),
+    "narrow_product.int8": (
+        lambda: partial(core.narrow_product, x=ones(TK, 65), shape=(65, 65), plain=None, bias=None, relu=False),
+        lambda: {"packed": ones(2 * 2 * 4096, dtype=np.uint8), "scales": ones(128)},
+        "",
+    ),
     "gemm_tn": (
         lambda: core.gemm_tn,
         lambda: {"x": ones(TK, D), "dy": ones(TK, DV), "dw": ones(D, DV), "db": ones(DV)},
@@ -365,6 +376,11 @@ CALLS = {
         lambda: core.scatter,
         lambda: {"dy": ones(3, 4), "ids": np.array([4, 0, -1]), "skip": -1, "table": ones(5, 4)},
         "table",
+    ),
+    "layer_normalized": (
+        lambda: partial(core.layer_normalized, ones(4, 5), ones(5), added=ones(4, 5)),
+        lambda: {"offset": ones(5), "epsilon": 1e-5},
+        "",
     ),
     "layer_norm": (
         lambda: core.layer_norm,
@@ -517,6 +533,37 @@ def test_every_function_is_here():
 @pytest.mark.parametrize("name", CALLS)
 def test_right_calls_work(name):
     CALLS[name][0]()(**arguments(name))
+
+
+def narrow_product(x, bias, relu=False):
+    packed, plain = ones(2 * 2 * 4096, dtype=np.uint8), ones(128, dtype=np.uint8)
+    return core.narrow_product(x, (33, 65), packed, None, plain, bias, relu)
+
+
+def layer_normalized(x, added, gain=None):
+    return core.layer_normalized(x, ones(5) if gain is None else gain, ones(5), 1e-5, added)
+
+
+@pytest.mark.parametrize(
+    ("call", "shapes"), [(narrow_product, ((2, TK, 33), (65,))), (layer_normalized, ((2, 4, 5), (2, 4, 5)))]
+)
+def test_what_is_not_as_nearly_all_is_left_to_others(call, shapes):
+    right = [ones(*shape) for shape in shapes]
+    assert call(*right).shape[:2] == shapes[0][:2]
+    for place, array in enumerate(right):
+        wide = np.repeat(array, 2, axis=-1)[..., ::2]
+        other = array.view(type("Other", (np.ndarray,), {}))
+        for what, wrong in [*spoilt(array), ("gaps", wide), ("another class", other)]:
+            if what not in ("none of it", "axis 0 shorter", "axis 1 shorter") or place == 1:
+                given = right.copy()
+                given[place] = wrong
+                assert call(*given) is None, (place, what)
+
+
+def test_what_else_is_left_to_others():
+    assert narrow_product(ones(TK, 33), ones(65), 1) is None
+    for gain in (ones(4), ones(5, dtype=np.float64)):
+        assert layer_normalized(ones(4, 5), None, gain) is None
 
 
 # Calls that are right with less than what they have, and where any shape is.
