@@ -293,3 +293,52 @@ def test_additive_scores(activation):
             assert not any(alike)
         elif level != "amx_model" or activation == "relu":  # its estimates are quotients
             assert all(alike)
+
+
+def of_any_size(rng):
+    """70 numbers of sizes from 1 to 2^-60, and zeros."""
+    v = rng.choice([-1.0, 1.0], 70) * 2.0 ** -rng.uniform(0, 60, 70)
+    v[::9] = 0
+    return v
+
+
+VECTORS = {
+    "any": of_any_size,
+    "zero": lambda rng: np.zeros(70),
+    "one": lambda rng: np.eye(70)[3],
+    "huge": lambda rng: rng.standard_normal(70) * 1e36,
+    "tiny": lambda rng: rng.standard_normal(70) * 2.0**-130,
+}
+
+
+@pytest.mark.parametrize("apart", [1, 30, 42.9])  # exponentials of 42.9 are near the ends of the type
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("name", VECTORS)
+def test_additive_scores_whatever_their_vector(name, activation, apart):
+    """Queries near -apart and keys near apart: sums of a few, of exponentials of any size."""
+    rng = np.random.default_rng(1)
+    v = VECTORS[name](rng).astype(np.float32)
+    q, k = (np.float32(sign * apart + rng.standard_normal((3, n, 70)) / 4) for sign, n in ((-1, 7), (1, 1)))
+    q, k = np.clip(q, -42.95, 42.95), np.clip(k, -42.95, 42.95)
+    score = fastattn.scores.Additive(v, activation=activation)
+    found = {}
+    for precision in ("highest", "medium"):
+        with fastattn.float32_precision(precision):
+            found[precision] = fastattn.attention(q, k, k, score=score, return_lse=True).lse
+    x = q.astype(np.float64) + k
+    right = (np.tanh(x) if activation == "tanh" else 1 / (1 + np.exp(-x))) @ v.astype(np.float64)
+    size = float(np.abs(v.astype(np.float64)).sum())
+    room = np.abs(found["highest"] - right).max() + 1e-5 * size
+    assert (np.abs(found["medium"] - right) <= (2.0**-13 if activation == "tanh" else 2.0**-14) * size + room).all()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_additive_scores_of_a_vector_that_is_not_finite(odd):
+    rng = np.random.default_rng(2)
+    q, k, v = (rng.standard_normal(shape, np.float32) for shape in ((2, 5, 20), (2, 1, 20), (20,)))
+    v[7] = odd  # of one key the log-sum-exp is the score
+    found = []
+    for precision in ("highest", "medium"):
+        with fastattn.float32_precision(precision):
+            found.append(fastattn.attention(q, k, k, score=fastattn.scores.Additive(v), return_lse=True).lse)
+    assert same_bits(*found)

@@ -37,7 +37,6 @@
 #include "../tile/sums.inl"
 #include "rows.inl"
 
-#define FA_QUERY_BLOCK 48
 #define FA_BIAS_AHEAD 8 /* rows */
 #define FA_QUERY_TURN (32 * FA_QUERY_BLOCK)
 #if FA_BITS == 32
@@ -53,8 +52,8 @@ typedef struct {
     const real *delta;
     score_source scores;
     int64_t b, hk, group, ldq, block_keys;
-    int64_t ldd, ldv; /* columns of D- and Dv-wide rows in the workspace */
-    int leave_out;    /* leave masked pairs out of every product */
+    int64_t ldd, ldv, ldk; /* columns of D- and Dv-wide rows in the workspace, and of keys */
+    int leave_out;         /* leave masked pairs out of every product */
     /* The outer block: its keys (packed, if the score does it), rows_stride apart, and its sums, ldd and ldv apart, in
      * the outputs themselves where their rows are whole vectors. Bit p of started: panel p holds sums; of kept: so do
      * the pairs, which begin with the panel's in high and low and go on with those of its values. */
@@ -97,19 +96,22 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->kernel = kernel;
     s->ldd = pairs ? (a->D + 4 * VL - 1) / (4 * VL) * (4 * VL) : padded(a->D);
     s->ldv = padded(a->Dv);
+    /* Blocks of pairs take the same few lines of each key: an odd number of them apart, they do not share sets of L1.
+     * A function from outside has one number for all rows. */
+    s->ldk = pairs && !a->pairwise ? (s->ldd / (4 * VL) | 1) * (4 * VL) : s->ldd;
     s->bias_rows = shared_bias_rows(g);
     s->block_keys = pairs ? 2 * PW : 4 * PW;
     const int64_t heads = s->bias_rows ? a->B * a->Hk : 1;
     int64_t panels = s->block_keys / PW, Q = FA_QUERY_BLOCK;
     s->key_panels = take(&w, panels, panel_stride(a->score, a->D));
     s->value_panels = take(&w, panels * PW, a->Dv);
-    s->keys = take(&w, s->block_keys, s->ldd);
+    s->keys = take(&w, s->block_keys, s->ldk);
     s->d_keys = take(&w, s->block_keys, s->ldd);
     s->d_values = take(&w, s->block_keys, s->ldv);
     const int turns = a->H / a->Hk * a->Tq > FA_QUERY_TURN;
     s->high = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
     s->low = take(&w, turns ? s->block_keys : 0, s->ldd + s->ldv);
-    s->d_key_block = take(&w, pairs ? PW : 0, s->ldd);
+    s->d_key_block = take(&w, pairs ? PW : 0, s->ldk);
     s->d_v_total = s->d_v_totals = take_of(sizeof(double), &w, vector ? heads : 0, s->ldd);
     s->bias_sums = s->bias_rows ? take_of(sizeof(double), &w, s->bias_rows, s->block_keys) : NULL;
     s->finite = (uint8_t *)take_of(1, &w, s->bias_rows ? heads : 0, 1);
@@ -126,7 +128,7 @@ FA_FUNC int64_t backward_layout(backward_state *s, const fa_attention_grad *g, c
     s->slope = take(&w, has_slope(a), PW);
     s->before = take(&w, a->modifier ? 1 : 0, PW);
     s->sums = take_of(sizeof(double *), &w, sums_pointers(a), 1);
-    s->v = take(&w, vector ? s->ldd : 0, 1); /* the score vector, zeros beyond D */
+    s->v = take(&w, vector_room(a, s->ldd), 1);
     s->d_v = take(&w, vector ? s->ldd : 0, 1);
     s->q_flags = (uint8_t *)take(&w, Q, 1);
     s->k_flags = (uint8_t *)take(&w, s->block_keys, 1);
@@ -303,11 +305,12 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
     } else {
         const int vector = s->scores.form.d_v != NULL;
         real *dk = s->d_key_block;
-        memset(dk, 0, (size_t)(n * s->ldd) * sizeof(real));
+        memset(dk, 0, (size_t)(n * s->ldk) * sizeof(real));
         if (vector) memset(s->d_v, 0, (size_t)s->ldd * sizeof(real));
         const score_block block = {.rows = rows,
                                    .keys = n,
                                    .ld = s->ldd,
+                                   .key_ld = s->ldk,
                                    .g = s->dP,
                                    .query = s->query_rows,
                                    .key = keys,
@@ -321,8 +324,9 @@ FA_FUNC void backward_block(backward_state *s, real *d_query, int64_t rows, int6
                                    .raw_key = s->scores.key + j0 * a->key_strides.row,
                                    .raw_key_row = a->key_strides.row};
         s->kernel->block_backward(&s->scores.form, &block);
-        for (int64_t c = 0; c < n * s->ldd; c += VL)
-            vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
+        for (int64_t j = 0; j < n; j++, d_key += s->ldd, dk += s->ldk)
+            for (int64_t c = 0; c < s->ldd; c += VL)
+                vstore(d_key + c, mode == MICRO_ADD ? vload(d_key + c) + vload(dk + c) : vload(dk + c));
         for (int64_t t = 0; vector && t < s->ldd; t++) s->d_v_total[t] += (double)s->d_v[t];
     }
 }
@@ -384,18 +388,27 @@ FA_FUNC void backward_pack(backward_state *s, const element *value, int64_t firs
     s->rows = row_in(keys, NULL, 0);
     s->rows_stride = a->key_strides.row;
     const score_kernel *kernel = s->kernel;
-    pack_key_panels(a->score, &s->scores.form, s->scores.key, s->rows_stride, first, stop, s->key_panels,
-                    (fa_ahead){0});
+    const int of_rows = s->scores.form.estimates; /* panels of the packed rows: one exponential for both */
+    if (!of_rows)
+        pack_key_panels(a->score, &s->scores.form, s->scores.key, s->rows_stride, first, stop, s->key_panels,
+                        (fa_ahead){0});
     const int copied = kernel->block_backward || !FA_IN_PLACE || unaligned_rows(keys, s->rows_stride, a->D);
     if (kernel->pack_row)
         for (int64_t j = 0; j < count; j++)
-            kernel->pack_row(&s->scores.form, keys + j * s->rows_stride, s->keys + j * s->ldd, s->ldd, s->k_flags + j,
+            kernel->pack_row(&s->scores.form, keys + j * s->rows_stride, s->keys + j * s->ldk, s->ldd, s->k_flags + j,
                              s->key_lost + j * s->ldd);
     else if (copied)
-        load_block(s->keys, s->ldd, keys, s->rows_stride, count, a->D, 1);
+        load_block(s->keys, s->ldk, keys, s->rows_stride, count, a->D, 1);
+    for (int64_t j = 0; of_rows && j < count; j += PW) {
+        const int64_t n = count - j < PW ? count - j : PW;
+        real *panel = s->key_panels + j / PW * panel_stride(a->score, a->D);
+        pack_panel(panel, (const element *)(const void *)(s->keys + j * s->ldk), s->ldk, n,
+                   a->D); /* both are float32 */
+        kernel->close_panel(&s->scores.form, panel, n, s->k_flags + j);
+    }
     if (copied) {
         s->rows = s->keys;
-        s->rows_stride = s->ldd;
+        s->rows_stride = s->ldk;
     }
     value += first * a->value_strides.row;
     for (int64_t j = 0; j < count; j += PW)

@@ -130,7 +130,7 @@ FA_FUNC int dot_columns_grow(dot_state *s, const dot_rows *t, int64_t from, int6
         grow |= vbits_above(grown - base, 0);
         had |= vbits_above(base, FA_BASE_NONE / 2);
         vstore(bases + l, grown);
-        vstore(factors + l, dot_power(vselect_lt(less, zero, less, zero)));
+        vstore(factors + l, vpower(vselect_lt(less, zero, less, zero)));
     }
     if (huge) return 0;
     if (!grow) return 1;
@@ -183,8 +183,8 @@ FA_INLINE void dot_columns_weigh(dot_weighing *w) {
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             float *at = w->scores + k * FA_COLUMNS + l, *sum = w->sums + (key + k) % VL * FA_COLUMNS + l;
-            const vec one = dot_power_times(vfma(vload(at), w->f, from_base), FA_WEIGHT_UP);
-            const vec two = dot_power_times(vfma(vload(at + TILE_N * FA_COLUMNS), w->f, from_base), FA_WEIGHT_UP);
+            const vec one = vpower_times(vfma(vload(at), w->f, from_base), FA_WEIGHT_UP);
+            const vec two = vpower_times(vfma(vload(at + TILE_N * FA_COLUMNS), w->f, from_base), FA_WEIGHT_UP);
             vstore(sum, vload(sum) + (one + two));
             const uvec pair = half_pair(one, two);
             memcpy(at, &pair, sizeof pair);

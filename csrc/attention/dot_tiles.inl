@@ -39,6 +39,7 @@
 #define FA_ATTENTION_DOT_TILES_INL
 #include "../sizes.h"
 #include "../vec/vec.h"
+#include "../vec/math.h"
 #include "../kernels.h"
 #include "../tile/halves.inl"
 #include "rows.inl"
@@ -387,20 +388,6 @@ FA_INLINE void dot_context_lying(const dot_state *s, int rows, const char *weigh
     }
 }
 
-/* 2^(x + up), 0 below 2^-126, with a relative error of 2^-23: x = k + r, 0 <= r <= 1, and a polynomial of degree 5 by
- * Lawson's iteration, with 1 as its value at 0 and errors that are even. `up` is 0 or 60. */
-FA_INLINE vec dot_power_times(vec x, int up) {
-    const vec r = vfraction(x);
-    const float one = up ? 0x1p60f : 1;
-    vec g = vset1(0.001867130070106961f * one);
-    g = vfma(g, r, vset1(0.009017030321809045f * one));
-    g = vfma(g, r, vset1(0.055799913104355184f * one));
-    g = vfma(g, r, vset1(0.24016445015484186f * one));
-    g = vfma(g, r, vset1(0.6931513118046356f * one));
-    return vscale2_floor(vfma(g, r, vset1(one)), x, vset1((float)(-126 - up)));
-}
-FA_INLINE vec dot_power(vec x) { return dot_power_times(x, 0); }
-
 /* The keys of a block whose scores a row needs: those of from..to-1 in its range, in whole 32. */
 typedef struct {
     int64_t lo, hi, first, last;
@@ -460,7 +447,7 @@ FA_FUNC void dot_grow(dot_state *s, int64_t r, vec top, float scale) {
     const float base = s->base[r] = is ? of_scores : in_powers;
     if (before == FA_BASE_NONE) return;
     const float less = was ? (before - base) * FA_LOG2E : before - in_powers;
-    const float factor = dot_power(vset1(less > 0 ? 0 : less))[0];
+    const float factor = vpower(vset1(less > 0 ? 0 : less))[0];
     s->sum[r] = s->sum[r] * vset1(factor);
     scale_row(s->rounded + r * TILE_N, s->rounded + r * TILE_N, TILE_N, factor);
     scale_row(s->context + r * s->ldv, s->context + r * s->ldv, s->ldv, factor);
@@ -485,8 +472,8 @@ FA_INLINE void dot_weigh(dot_state *s, int64_t r, const float *S, int64_t n, flo
     for (int64_t j = 0; j < n; j += TILE_K, weights += TILE_BYTES)
 #pragma GCC unroll 4
         for (int k = 0; k < TILE_N; k += VL) {
-            const vec one = dot_power_times(vfma(vload(S + j + k), times, from_base), FA_WEIGHT_UP);
-            const vec two = dot_power_times(vfma(vload(S + j + TILE_N + k), times, from_base), FA_WEIGHT_UP);
+            const vec one = vpower_times(vfma(vload(S + j + k), times, from_base), FA_WEIGHT_UP);
+            const vec two = vpower_times(vfma(vload(S + j + TILE_N + k), times, from_base), FA_WEIGHT_UP);
             all = all + (one + two);
             const uvec pair = half_pair(one, two);
             memcpy(weights + k * 4, &pair, sizeof pair);
@@ -553,7 +540,7 @@ FA_FUNC void dot_plain_values(dot_state *s, const dot_rows *t, int i, int64_t be
         s->any_far = 1;
         for (int64_t c = 0; c < s->a->Dv; c++)
             if ((value[c] & 0x7fffu) >= HALF_LARGEST)
-                far[c] += half_real(p) * 0x1p-100f * half_real(value[c]);
+                far[c] += half_real(p) * (0x1p-100f * half_real(value[c]));
             else
                 context[half_place(c)] += half_real(p) * half_real(value[c]);
     }
@@ -681,7 +668,7 @@ FA_INLINE void dot_finish_sums(const dot_state *s, int64_t r, int64_t at, float 
     float *w = a->weights + at * a->Tk;
     const vec from = vset1(empty ? 0 : (float)natural), log2e = vset1(FA_LOG2E), g = vset1(empty ? 0 : 1 / sum);
     for (int64_t j = 0; j < a->Tk; j += VL)
-        vstore_n(w + j, dot_power((vload_n(w + j, a->Tk - j) - from) * log2e) * g, a->Tk - j);
+        vstore_n(w + j, vpower((vload_n(w + j, a->Tk - j) - from) * log2e) * g, a->Tk - j);
 }
 
 /* Step 7 for one row. */

@@ -241,7 +241,7 @@ FA_INLINE void dot_four(const dot_constants rows[2], const float *S, const float
     for (int k = 0; k < 4; k++) {
         const dot_constants *const row = rows + k / 2;
         const int64_t at = k / 2 * TILE_N * FA_PART_ROW + k % 2 * TILE_N;
-        P[k] = dot_power(vfma(vload(S + at), row->f, row->from));
+        P[k] = vpower(vfma(vload(S + at), row->f, row->from));
         dS[k] = P[k] * (vload(dP + at) - row->delta);
     }
 }
@@ -293,7 +293,7 @@ FA_FUNC void dot_plain_pairs(dot_backward_state *s, int64_t r, int64_t head, int
         strip[j] = NEG_INF;
         if (score == NEG_INF) continue;
         const uint16_t *k = s->keys.rows + at * s->keys.stride, *v = s->values.rows + at * s->values.stride;
-        const float P = dot_power(vfma(vset1(score), vset1(FA_LOG2E), vset1(s->from[r])))[0];
+        const float P = vpower(vfma(vset1(score), vset1(FA_LOG2E), vset1(s->from[r])))[0];
         const float dS = P * (half_product(d, v, a->Dv, 1) - s->delta[r]);
         for (int64_t c = 0; c < a->Dv; c++) s->d_value[c * FA_GRADIENT_ROW + at] += P * half_real(d[c]);
         for (int64_t c = 0; c < a->D; c++) {

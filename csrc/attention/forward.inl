@@ -58,7 +58,7 @@ FA_FUNC int64_t forward_layout(forward_state *s, const fa_attention *a, int64_t 
     s->panels = take(&w, panels, panel_stride(a->score, a->D));
     s->keys = take_of(sizeof(element), &w, gather ? FA_CHUNK : 0, padded(a->D));
     s->values = take(&w, FA_IN_PLACE && ldv == a->Dv && rows < FA_COPY_ROWS && !gather ? 0 : FA_CHUNK, ldv);
-    s->v = take(&w, fa_facts(a->score)->vector ? width : 0, 1);
+    s->v = take(&w, vector_room(a, width), 1);
     s->strip = take(&w, MR, s->lds);
     s->acc = take(&w, MR, ldv);
     s->max = take(&w, rows, 1);
@@ -251,6 +251,12 @@ FA_FUNC int forward_pass(const fa_attention *a, const fa_plan *plan, int64_t tas
     s.scores = score_from(a, s.v, s.width, s.width);
     if (!gather) s.scores.key = a->key + row_at(&a->key_strides, memory, hk, 0);
 
+    fa_ahead ahead;
+    if (score_kernels[a->score]->pack_panel && !plan->partials && plan->pieces == 1 && !s.few && !gather) {
+        ahead_of(a, task, &ahead);
+        s.ahead = &ahead;
+        s.asked = ahead_each(&ahead, (s.rows + MR - 1) / MR * ((a->Tk + VL - 1) / VL) * ((a->D + 3) / 4));
+    }
     int64_t key_lo = s.length, key_hi = 0;
     fa_row row = fa_task_row(a, s.row0);
     for (int64_t r = 0; r < s.rows; r++, row = fa_next_row(a, row)) {

@@ -173,6 +173,7 @@ FA_FUNC void row_function_panel(row_function_backward_state *state, int64_t rows
     const score_block block = {.rows = rows,
                                .keys = n,
                                .ld = s->ldd,
+                               .key_ld = s->ldd,
                                .g = state->strip,
                                .query = s->query_rows,
                                .key = keys,

@@ -136,6 +136,33 @@ FA_FUNC void pack_key_panels(int score, const score_form *f, const element *key,
     }
 }
 
+/* How many elements a row is from the first. */
+FA_INLINE int64_t row_at(const fa_strides3 *strides, int64_t b, int64_t head, int64_t row) {
+    return b * strides->batch + head * strides->head + row * strides->row;
+}
+
+/* The i-th of what is asked for: n rows of `width` elements, if they follow each other. */
+FA_INLINE void ahead_rows(fa_ahead *ahead, int i, const element *rows, int64_t stride, int64_t n, int64_t width) {
+    ahead->at[i] = (const char *)rows;
+    ahead->lines[i] = stride == width ? n * width * (int64_t)sizeof(element) / 64 : 0;
+}
+
+/* What a task reads whose (batch, key head) is the one after head_task. */
+FA_FUNC void ahead_of(const fa_attention *a, int64_t head_task, fa_ahead *ahead) {
+    *ahead = (fa_ahead){0};
+    if (a->H != a->Hk || a->memory_rows || a->position_rows || head_task + 1 >= a->B * a->Hk) return;
+    const int64_t b = (head_task + 1) / a->Hk, h = (head_task + 1) % a->Hk;
+    ahead_rows(ahead, 0, a->query + row_at(&a->query_strides, b, h, 0), a->query_strides.row, a->Tq, a->D);
+    ahead_rows(ahead, 1, a->key + row_at(&a->key_strides, b, h, 0), a->key_strides.row, a->Tk, a->D);
+    ahead_rows(ahead, 2, a->value + row_at(&a->value_strides, b, h, 0), a->value_strides.row, a->Tk, a->Dv);
+}
+
+/* Lines at a step, of `steps`. */
+FA_INLINE int64_t ahead_each(const fa_ahead *ahead, int64_t steps) {
+    const int64_t lines = ahead->lines[0] + ahead->lines[1] + ahead->lines[2];
+    return steps ? (lines + steps - 1) / steps : 0;
+}
+
 /* n rows of `width` columns into rows of ld, times `factor`; the columns beyond become zero. */
 FA_FUNC void load_block(real *dst, int64_t ld, const element *src, int64_t stride, int64_t n, int64_t width,
                         real factor) {
@@ -151,22 +178,28 @@ FA_INLINE int unaligned_rows(const element *rows, int64_t stride, int64_t width)
     return width % VL || (uintptr_t)rows % FA_VBYTES || stride * (int64_t)sizeof(element) % FA_VBYTES;
 }
 
-/* How many elements a row is from the first. */
-FA_INLINE int64_t row_at(const fa_strides3 *strides, int64_t b, int64_t head, int64_t row) {
-    return b * strides->batch + head * strides->head + row * strides->row;
+/* Elements of what a score's vector is kept in: the vector with zeros beyond, up to `width`, and its inverse. */
+FA_INLINE int64_t vector_room(const fa_attention *a, int64_t width) {
+    return fa_facts(a->score)->vector ? 2 * padded(width) : 0;
 }
 
-/* The scores of a task; v has room for the score's vector, with zeros up to `width` elements. */
+/* The scores of a task; v has vector_room(a, width). */
 FA_FUNC score_source score_from(const fa_attention *a, real *v, int64_t width, int64_t ldq) {
+    const int vector = fa_facts(a->score)->vector;
     score_form form = {.activation = a->activation,
-                       .estimates = a->estimates,
+                       .estimates = a->estimates && vector && a->activation != FA_RELU,
                        .D = a->D,
                        .vector = a->score_vector,
                        .v = v,
                        .functions = a->pairwise};
-    if (fa_facts(a->score)->vector) {
-        score_vector(a->score_vector, a->D, v, width);
-        for (int64_t t = 0; a->estimates && t < a->D; t++) form.v_sum += v[t];
+    if (vector) score_vector(a->score_vector, a->D, v, padded(width));
+    if (form.estimates) {
+        real *inverse = v + padded(width);
+        vec sum = vset1(0);
+        for (int64_t t = 0; t < a->D; t += VL) sum = sum + vload(v + t);
+        form.v_sum = vhsum(sum);
+        form.unit = additive_inverse(v, padded(a->D), inverse);
+        form.inverse = inverse;
     }
     return (score_source){.a = a, .form = form, .key_row = a->key_strides.row, .ldq = ldq};
 }

@@ -44,7 +44,7 @@ FA_FUNC char *sparse_layout(sparse_state *s, const fa_attention *a, int64_t rows
     s->lds = (a->Tk + FA_PIECE - 1) / FA_PIECE * FA_PIECE; /* and whole panels */
     s->queries = take(&w, rows, s->width);
     s->panels = take(&w, a->key_panels ? 0 : rows <= MR ? 1 : FA_CHUNK / PW, panel_stride(a->score, a->D));
-    s->v = take(&w, fa_facts(a->score)->vector ? s->width : 0, 1);
+    s->v = take(&w, vector_room(a, s->width), 1);
     s->S = take(&w, rows, s->lds);
     s->slope = take(&w, has_slope(a) ? s->lds : 0, 1);
     s->before = take(&w, a->modifier ? s->lds : 0, 1);

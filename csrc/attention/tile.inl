@@ -18,6 +18,8 @@ typedef struct {
     score_source scores;
     int64_t b, hk, first_head, row0, rows, length, width, ldv; /* ldv: columns of context rows, a multiple of VL */
     int few;                                                   /* one tile of rows: keys are packed panel by panel */
+    fa_ahead *ahead;                                           /* for score_tile_rows */
+    int64_t asked;
     int64_t lds;   /* keys whose scores are kept: row r, key j is strip[r * lds + j % lds] */
     element *keys; /* of a chunk, where each position has a row of its own */
     real *queries, *panels, *values, *v, *strip, *acc;
@@ -132,6 +134,8 @@ FA_FUNC void forward_scores(const forward_state *s, const forward_tile_rows *t, 
                                 .panel = chunk->panels + (j - chunk->first) / PW * panel_stride(a->score, a->D),
                                 .first = j,
                                 .keys = keys,
+                                .ahead = s->ahead,
+                                .asked = s->asked,
                                 .S = s->strip + j % s->lds,
                                 .lds = s->lds};
         if (s->few) {

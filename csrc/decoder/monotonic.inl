@@ -100,7 +100,7 @@ FA_FUNC void monotonic_scores(const fa_steps *s, const chunk_memory *w, int64_t 
         const uint8_t *flags = (const uint8_t *)(panel + (D4 + 1) * PW);
         int any = flag;
         for (int64_t j = 0; j < n; j++) any |= flags[j];
-        additive_tile(1, FA_TANH, any, 0, w->packed, 0, panel, w->v, 0, D4, n, 1, w->m.score + j0, 0);
+        additive_tile(1, any, &form, w->packed, 0, panel, D4, n, 1, w->m.score + j0, 0, NULL, 0);
         for (int64_t j = 0; j < n; j++) {
             real *score = w->m.score + j0 + j;
             if (!step_read(s, b, j0 + j))

@@ -16,9 +16,11 @@
 #define vmax vmax
 #define vmin vmin
 #define vmax_bits vmax_bits
+#define vhmax_bits vhmax_bits
 #define vhmax vhmax
 #define vscale2 vscale2
 #define vscale2_or_zero vscale2_or_zero
+#define vwithin vwithin
 #define vfraction vfraction
 #define vscale2_floor vscale2_floor
 #define vsqrt vsqrt
@@ -36,12 +38,14 @@ typedef __mmask16 vmask;
 #define OP(name) _mm512_##name##_ps
 #define IN(x, y, how) _mm512_cmp_ps_mask((vreg)(x), (vreg)(y), how)
 #define MAX_BITS _mm512_max_epi32
+#define TOP_BITS _mm512_reduce_max_epi32
 #else
 typedef __m512d vreg;
 typedef __mmask8 vmask;
 #define OP(name) _mm512_##name##_pd
 #define IN(x, y, how) _mm512_cmp_pd_mask((vreg)(x), (vreg)(y), how)
 #define MAX_BITS _mm512_max_epi64
+#define TOP_BITS _mm512_reduce_max_epi64
 #endif
 
 FA_INLINE vmask vlanes(int64_t n) { return (vmask)((1u << n) - 1); }
@@ -66,12 +70,19 @@ FA_INLINE ivec vmax_bits(ivec a, vec x) {
     ivec b = (ivec)x & (ivec)(((ivec){0} - 1) ^ (ivec)vset1((real)-0.0));
     return (ivec)MAX_BITS((__m512i)a, (__m512i)b);
 }
+FA_INLINE real vhmax_bits(ivec v) {
+    const ireal top = (ireal)TOP_BITS((__m512i)v);
+    real x;
+    memcpy(&x, &top, sizeof x);
+    return x;
+}
 FA_INLINE real vhmax(vec v) { return OP(reduce_max)((vreg)v); }
 FA_INLINE vec vscale2(vec p, vec n) { return (vec)OP(scalef)((vreg)p, (vreg)n); }
 FA_INLINE vec vscale2_or_zero(vec p, vec n, vec x, vec lowest) {
     const vmask in = IN(x, lowest, _CMP_NLT_UQ);
     return (vec)OP(maskz_scalef)(in, (vreg)p, (vreg)n);
 }
+FA_INLINE vec vwithin(vec x, vec bound) { return (vec)OP(range)((vreg)x, (vreg)bound, 2); } /* the lesser size */
 FA_INLINE vec vfraction(vec x) { return (vec)OP(reduce)((vreg)x, _MM_FROUND_TO_NEG_INF); }
 FA_INLINE vec vscale2_floor(vec p, vec x, vec lowest) {
     const vmask in = IN(x, lowest, _CMP_NLT_UQ);

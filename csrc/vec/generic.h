@@ -93,6 +93,17 @@ FA_INLINE ivec vmax_bits(ivec a, vec x) {
 }
 #endif
 
+/* The largest lane of such magnitudes. */
+#ifndef vhmax_bits
+FA_INLINE real vhmax_bits(ivec v) {
+    ireal m = v[0];
+    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
+    real x;
+    memcpy(&x, &m, sizeof x);
+    return x;
+}
+#endif
+
 #ifndef vhmax
 FA_INLINE real vhmax(vec v) {
     real m = v[0];
@@ -161,6 +172,11 @@ FA_INLINE vec vsqrt(vec x) {
     for (int i = 0; i < VL; i++) x[i] = FA_BITS == 32 ? (real)sqrtf((float)x[i]) : (real)sqrt((double)x[i]);
     return x;
 }
+#endif
+
+/* x where it is at most `bound` in size, else `bound` with its sign. */
+#ifndef vwithin
+FA_INLINE vec vwithin(vec x, vec bound) { return vmin(bound, vmax(-bound, x)); }
 #endif
 
 /* 1 / x to 14 bits or more. */

@@ -80,6 +80,24 @@ FA_INLINE vec vexp(vec x) {
     return vscale2(vset1(1), half) * vscale2(vfma(h, r, vset1(1)), n - half);
 }
 
+#if FA_BITS == 32
+/* 2^(x + up), 0 below 2^-126, with a relative error of 2^-23: x = k + r, 0 <= r <= 1, and a polynomial of degree 5 by
+ * Lawson's iteration, with 1 as its value at 0 and errors that are even. `up` is 0 or 60. */
+FA_INLINE vec vpower_times(vec x, int up) {
+    const vec r = vfraction(x);
+    const float one = up ? 0x1p60f : 1;
+    vec g = vset1(0.001867130070106961f * one);
+    g = vfma(g, r, vset1(0.009017030321809045f * one));
+    g = vfma(g, r, vset1(0.055799913104355184f * one));
+    g = vfma(g, r, vset1(0.24016445015484186f * one));
+    g = vfma(g, r, vset1(0.6931513118046356f * one));
+    return vscale2_floor(vfma(g, r, vset1(one)), x, vset1((float)(-126 - up)));
+}
+FA_INLINE vec vpower(vec x) { return vpower_times(x, 0); }
+#else
+FA_INLINE vec vpower(vec x) { return vexp_soft(x * vset1(FA_LN2_HI + FA_LN2_LO)); }
+#endif
+
 /* tanh x = m / (m + 2), m = e^(2x) - 1 = 2^n q + (2^n - 1), which has no cancellation. At most 3 ulp. */
 FA_INLINE vec vtanh(vec x) {
     const vec bound = vset1((real)FA_TANH_MAX);

@@ -21,8 +21,7 @@ FA_FUNC void additive_score_tile(const score_source *s, const score_tile_rows *t
     int any = 0;
     for (int64_t j = 0; j < t->keys; j++) any |= k_flags[j];
     for (int r = 0; r < t->rows; r++) any |= t->flags[r];
-    additive_tile(t->rows, f->activation, any, f->estimates, t->query, s->ldq, t->panel, f->v, f->v_sum, D4, t->keys,
-                  scale, t->S, t->lds);
+    additive_tile(t->rows, any, f, t->query, s->ldq, t->panel, D4, t->keys, scale, t->S, t->lds, t->ahead, t->asked);
     if (!(any & FA_DIRECT)) return;
     for (int r = 0; r < t->rows; r++)
         for (int64_t j = 0; j < t->keys; j++)
@@ -34,14 +33,16 @@ FA_FUNC void additive_block_backward(const score_form *f, const score_block *b) 
     if (f->activation == FA_TANH && !f->estimates)
         additive_correct_vector(b->rows, b->keys, b->g, PW, b->query_lost, b->key_lost, b->ld, f->d_v, b->q_flags,
                                 b->k_flags);
-    additive_backward(f->activation, f->estimates, b->rows, b->keys, b->g, PW, b->query, b->key, b->ld, b->d_query,
-                      b->d_key, f->d_v, b->q_flags, b->k_flags);
-    for (int64_t i = 0; i < b->rows; i++)
+    additive_backward(f, b);
+    int any = 0;
+    for (int64_t i = 0; i < b->rows; i++) any |= b->q_flags[i];
+    for (int64_t j = 0; j < b->keys; j++) any |= b->k_flags[j];
+    for (int64_t i = 0; any & FA_DIRECT && i < b->rows; i++)
         for (int64_t j = 0; j < b->keys; j++) {
             const real g = b->g[i * PW + j];
             if (g == 0 || !((b->q_flags[i] | b->k_flags[j]) & FA_DIRECT)) continue;
             additive_backward_direct(f, g, b->raw_query[i], b->raw_key + j * b->raw_key_row, b->d_query + i * b->ld,
-                                     b->d_key + j * b->ld);
+                                     b->d_key + j * b->key_ld);
         }
 }
 
@@ -91,6 +92,7 @@ static const score_kernel additive_kernel = {
     .pack_query = additive_pack_query,
     .pack_panel = additive_pack_panel,
     .pack_row = additive_pack_features,
+    .close_panel = additive_close_panel,
     .tile = additive_score_tile,
     .pair = additive_direct,
     .pair_backward = additive_backward_direct,

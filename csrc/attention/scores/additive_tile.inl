@@ -8,9 +8,10 @@
 #include "kernel.h"
 
 FA_INLINE void additive_tile_body(const int rows, const int activation, const int capped, const int estimates,
-                                  const real *q, int64_t ldq, const real *k, const real *v, real v_sum, int64_t D4,
-                                  real *S, int64_t lds, real scale) {
+                                  const real *q, int64_t ldq, const real *k, const score_form *f, int64_t D4, real *S,
+                                  int64_t lds, real scale, fa_ahead *ahead, int64_t asked) {
     const int exact_tanh = activation == FA_TANH && !estimates;
+    const real *v = estimates ? f->inverse : f->v;
     vec acc[MR];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) acc[r] = vset1(0);
@@ -24,6 +25,7 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
         const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
         for (int64_t t = 0; t < D4; t += 4) {
             vec kt[4], vt[4];
+            if (ahead) fa_ask(ahead, asked);
 #pragma GCC unroll 4
             for (int c = 0; c < 4; c++) {
                 kt[c] = vload(k + (t + c) * PW);
@@ -35,6 +37,11 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
                 vec n[4], d[4];
 #pragma GCC unroll 4
                 for (int c = 0; c < 4; c++) {
+                    if (estimates) { /* X, and no numerators */
+                        d[c] = vfma(vset1(ve[c]), kt[c], vt[c]);
+                        if (capped) d[c] = vwithin(d[c], cap);
+                        continue;
+                    }
                     d[c] = vfma(vset1(e[c]), kt[c], one);
                     n[c] = exact_tanh ? vfma_once(vset1(ve[c]), kt[c], -vt[c]) : vt[c];
                     if (capped) {
@@ -42,8 +49,9 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
                         d[c] = vmin(cap, d[c]);
                     }
                 }
-                vec n01 = vfma(n[0], d[1], n[1] * d[0]), n23 = vfma(n[2], d[3], n[3] * d[2]);
-                vec d01 = d[0] * d[1], d23 = d[2] * d[3];
+                const vec n01 = estimates ? d[0] + d[1] : vfma(n[0], d[1], n[1] * d[0]);
+                const vec n23 = estimates ? d[2] + d[3] : vfma(n[2], d[3], n[3] * d[2]);
+                const vec d01 = d[0] * d[1], d23 = d[2] * d[3];
                 const vec n0123 = vfma(n01, d23, n23 * d01);
                 acc[r] = estimates ? vfma(n0123, vreciprocal(d01 * d23), acc[r]) : acc[r] + n0123 / (d01 * d23);
             }
@@ -54,13 +62,14 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
     for (int r = 0; r < rows; r++) {
         vec s = acc[r];
         if (exact_tanh) s = (s + vset1(q[r * ldq + 2 * D4])) + k_correction;
-        if (activation == FA_TANH && estimates) s = vfma(vset1(-2), s, vset1(v_sum));
+        if (activation == FA_TANH && estimates) s = vfma(vset1(-2 * f->unit), s, vset1(f->v_sum));
+        if (activation == FA_SIGMOID && estimates) s = s * vset1(f->unit);
         vstore(S + r * lds, s * vset1(scale));
     }
 }
 
 #define FA_TILE(R, ACTIVATION, CAPPED, ESTIMATES)                                                                      \
-    additive_tile_body(R, ACTIVATION, CAPPED, ESTIMATES, q, ldq, k, v, v_sum, D4, s, lds, scale)
+    additive_tile_body(R, ACTIVATION, CAPPED, ESTIMATES, q, ldq, k, f, D4, s, lds, scale, ahead, asked)
 #define FA_ROWS(R)                                                                                                     \
     case R:                                                                                                            \
         if (activation == FA_RELU)                                                                                     \
@@ -80,9 +89,9 @@ FA_INLINE void additive_tile_body(const int rows, const int activation, const in
         break;
 /* S[r][j] = scale * score for the first n keys of one panel (rounded up to whole vectors). capped = 0 where no row
  * and no key is flagged: the cap would change nothing. */
-FA_FUNC void additive_tile(int rows, int activation, int capped, int estimates, const real *q, int64_t ldq,
-                           const real *panel, const real *v, real v_sum, int64_t D4, int64_t n, real scale, real *S,
-                           int64_t lds) {
+FA_FUNC void additive_tile(int rows, int capped, const score_form *f, const real *q, int64_t ldq, const real *panel,
+                           int64_t D4, int64_t n, real scale, real *S, int64_t lds, fa_ahead *ahead, int64_t asked) {
+    const int activation = f->activation, estimates = f->estimates;
     for (int64_t j = 0; j < n; j += VL) {
         const real *k = panel + j;
         real *s = S + j;

@@ -8,14 +8,14 @@
 #include "../../vec/vec.h"
 #include "../../kernels.h"
 
-/* Memory that is read after a panel's exponentials, which leave the bus idle: they ask for it meanwhile. */
+/* Memory that is read after work which leaves the bus idle, as exponentials and pairs do: they ask for it meanwhile. */
 typedef struct {
-    const char *at[2];
-    int64_t lines[2];
+    const char *at[3];
+    int64_t lines[3];
 } fa_ahead;
 
 FA_INLINE void fa_ask(fa_ahead *ahead, int64_t lines) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         for (; lines > 0 && ahead->lines[i] > 0; lines--, ahead->lines[i]--, ahead->at[i] += 64)
             __builtin_prefetch(ahead->at[i], 0, 2);
 }
@@ -26,7 +26,8 @@ typedef struct {
     int64_t D;
     const element *vector; /* its vector, or NULL; v: a copy with zeros beyond, where there is one */
     const real *v;
-    real v_sum;                   /* of v, with estimates alone */
+    real v_sum, unit; /* with estimates alone: the sum of v, and what additive_inverse says */
+    const real *inverse;
     real *d_v;                    /* the vector's gradient, where one is added to */
     const fa_compiled *functions; /* of a score from outside, and where sums for their parameters are */
     double *const *sums;
@@ -54,14 +55,19 @@ typedef struct {
     const element *const *raw; /* the queries before packing */
     const real *panel;
     int64_t first, keys;
+    fa_ahead *ahead; /* what the next task reads, `asked` lines at each step of the work; NULL: nothing */
+    int64_t asked;
     real *S; /* rows lds apart; lanes up to the next whole vector receive numbers of no meaning */
     int64_t lds;
 } score_tile_rows;
 
-/* The gradients of one block of queries and the keys of one panel: rows of queries, keys and gradients are ld apart,
- * with zeros beyond D, and g[i * PW + j] = d loss / d score_ij times the scale is 0 for a pair that does not count. */
+#define FA_QUERY_BLOCK 48 /* rows of a block of gradients, at most */
+
+/* The gradients of one block of up to FA_QUERY_BLOCK queries and the keys of one panel: rows of queries and their
+ * gradients are ld apart, those of keys key_ld, with zeros beyond D up to ld, and
+ * g[i * PW + j] = d loss / d score_ij times the scale is 0 for a pair that does not count. */
 typedef struct {
-    int64_t rows, keys, ld;
+    int64_t rows, keys, ld, key_ld;
     const real *g, *query, *key;      /* as pack_row left them */
     real *d_query, *d_key;            /* added to, the first by one sum of the block */
     const uint8_t *q_flags, *k_flags; /* what packing left beside them */
@@ -79,6 +85,8 @@ typedef struct {
     void (*pack_query)(const score_form *f, const element *x, real *q, uint8_t *flag, real *lost);
     void (*pack_panel)(const score_form *f, real *panel, int64_t n, fa_ahead ahead);
     void (*pack_row)(const score_form *f, const element *x, real *row, int64_t ld, uint8_t *flag, real *lost);
+    /* With estimates, a panel of rows that pack_row made: what is in it beside their features. */
+    void (*close_panel)(const score_form *f, real *panel, int64_t n, const uint8_t *flags);
     /* Scores of a tile, times the scale. */
     void (*tile)(const score_source *s, const score_tile_rows *t);
     /* The same of keys as they lie, where that takes less time for one tile than to pack them first; else NULL. Returns

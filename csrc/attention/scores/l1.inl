@@ -106,8 +106,8 @@ FA_FUNC void l1_block_backward(const score_form *f, const score_block *b) {
                 sum[c] = vset1(0);
             }
             for (int64_t j = 0; j < b->keys; j++) {
-                const real g = b->g[i * PW + j], *k = b->key + j * b->ld + d;
-                real *dk = b->d_key + j * b->ld + d;
+                const real g = b->g[i * PW + j], *k = b->key + j * b->key_ld + d;
+                real *dk = b->d_key + j * b->key_ld + d;
                 if (g == 0) continue;
 #pragma GCC unroll 4
                 for (int c = 0; c < 4; c++) {
