@@ -323,7 +323,7 @@ __attribute__((noinline)) FA_FUNC void dot_columns_turn(dot_state *s, dot_rows *
 }
 
 /* Steps 3 to 6 for one or two times 16 columns over the keys of a chunk. */
-FA_FUNC void dot_columns(dot_state *s, dot_rows *t, dot_rows *others, int64_t start) {
+FA_FUNC void dot_columns_chunk(dot_state *s, dot_rows *t, dot_rows *others, int64_t start) {
     dot_columns_turn(s, NULL, t, start);
     while (t->next < t->hi || t->part || (others && (others->next < others->hi || others->part))) {
         if (others) {

@@ -90,7 +90,7 @@ FA_FUNC void dot_tiles_forward(const fa_attention *a, const fa_plan *plan, int64
             if (waiting < 2 && (waiting == 0 || r + t->rows < s.rows)) continue;
             dot_rows *const others = waiting == 2 ? pair + 1 : NULL;
             if (s.columns)
-                dot_columns(&s, pair, others, start);
+                dot_columns_chunk(&s, pair, others, start);
             else
                 dot_blocks(&s, pair, others, few, start);
             waiting = 0;
