@@ -74,11 +74,13 @@ FA_INLINE char *plain_columns(const void *packed, int parts, int64_t K, int64_t 
     return (char *)packed + (N + PW - 1) / PW * panel_bytes(parts, K) + panel * (int64_t)sizeof(uint64_t);
 }
 
-/* One row of a tile, for all blocks of the piece: numbers i and i + 16 of a block are a pair. Returns whether the row
- * is plain. */
-FA_INLINE int split_row(const real *x, int64_t depth, const int parts, char *to) {
+/* One row of a tile, for all blocks of the piece: numbers i and i + 16 of a block are a pair. Lines `ahead` numbers
+ * further, of the next row, are asked for. Returns whether the row is plain. */
+FA_INLINE int split_row(const real *x, int64_t depth, const int parts, int64_t ahead, char *to) {
     uvec in = (uvec){0} + IN_X;
-    for (int64_t k = 0; k < depth; k += TILE_K, to += parts * TILE_BYTES)
+    for (int64_t k = 0; k < depth; k += TILE_K, to += parts * TILE_BYTES) {
+        __builtin_prefetch(x + k + ahead, 0, 3);
+        __builtin_prefetch(x + k + ahead + TILE_N, 0, 3);
 #pragma GCC unroll 4
         for (int i = 0; i < TILE_N; i += VL) {
             uvec bits[2];
@@ -92,6 +94,7 @@ FA_INLINE int split_row(const real *x, int64_t depth, const int parts, char *to)
             }
             split(bits[0], bits[1], parts, to + i * 4);
         }
+    }
     int all = 1;
     for (int i = 0; i < VL; i++) all &= in[i] != 0;
     return !all;
@@ -105,7 +108,8 @@ FA_INLINE void split_rows(const fa_tiled *a, const int parts, int64_t tile0, int
             const int64_t r = t * TILE_N + i;
             char *to = (char *)a->split + t * tile_bytes + i * 2 * TILE_K;
             if (r < a->rows)
-                a->plain_rows[r] |= (uint8_t)split_row(a->x + r * a->x_row + a->k0, a->depth, parts, to);
+                a->plain_rows[r] |= (uint8_t)split_row(a->x + r * a->x_row + a->k0, a->depth, parts,
+                                                       r + 1 < a->rows ? a->x_row : 0, to);
             else
                 for (int64_t b = 0; b < tile_blocks(a->depth) * parts; b++) memset(to + b * TILE_BYTES, 0, 2 * TILE_K);
         }

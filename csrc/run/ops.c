@@ -22,7 +22,7 @@ typedef struct {
     const int64_t *ids, *lists;
     int64_t *found;
     double *sums, scale;
-    int64_t rows, columns, row;
+    int64_t rows, columns, row, size;
     int gradient;
 } arrays;
 
@@ -36,7 +36,10 @@ FA_BODY(relu_backward, arrays, k->relu_backward(a->x, a->y, first, last))
 FA_BODY(rotary, fa_rotary, k->rotary(a, first, last))
 FA_BODY(largest, arrays, k->largest(a->x, a->columns, a->row, a->y, a->found, first, last))
 FA_BODY(gather, arrays, k->gather(a->x, a->ids, a->y, a->columns, first, last))
+FA_BODY(gather_columns, arrays, k->gather_columns(a->x, a->size, a->ids, a->rows, a->y, a->columns, first, last))
 FA_BODY(scatter, arrays, k->scatter(a->x, a->row, a->ids, a->lists, a->rows, a->y, a->columns, first, last))
+FA_BODY(scatter_columns, arrays,
+        k->scatter_columns(a->x, a->row, a->ids, a->lists, a->rows, a->y, a->size, first, last))
 FA_BODY(norm_forward, fa_layer_norm, k->layer_norm_forward(a, first, last))
 FA_BODY(norm_backward, fa_layer_norm, k->layer_norm_backward(a, first, last))
 FA_BODY(norm_backward_columns, fa_layer_norm, k->layer_norm_backward_columns(a, first, last))
@@ -100,11 +103,14 @@ void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t column
            .threads = threads_for((double)rows * (double)columns * WORK_PER_ELEMENT / 4, n_threads));
 }
 
-void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
-               int n_threads) {
-    const arrays a = {.x = table, .ids = ids, .y = y, .columns = width};
-    fa_for(k, gather, &a, .items = n, .block = block_of(width),
-           .threads = threads_for((double)n * (double)width * 4, n_threads));
+void fa_gather(const fa_kernels *k, const void *table, int64_t size, const int64_t *ids, void *y, int64_t n,
+               int64_t width, int n_threads) {
+    const arrays a = {.x = table, .ids = ids, .y = y, .rows = n, .columns = width, .size = size};
+    n_threads = threads_for((double)n * (double)width * (size ? WORK_PER_ELEMENT : 4), n_threads);
+    if (size)
+        fa_for(k, gather_columns, &a, .items = width, .block = panels_of(k, width, n_threads), .threads = n_threads);
+    else
+        fa_for(k, gather, &a, .items = n, .block = block_of(width), .threads = n_threads);
 }
 
 /* lists (2 n), for ops/embedding.inl, by a table of 2^bits places that has the first row of each number. */
@@ -126,16 +132,18 @@ static void list_rows(const int64_t *ids, int64_t n, int64_t skip, int64_t *list
 }
 
 int fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
-               void *table, int64_t width, int n_threads) {
+               void *table, int64_t size, int64_t width, int n_threads) {
     int bits = 1;
     if (n == 0 || width == 0) return FA_OK;
     while (bits < 56 && (int64_t)1 << bits < 2 * n) bits++;
     int64_t *lists = fa_workspace(fa_size_mul(2 * n + ((int64_t)2 << bits), sizeof(int64_t)));
     if (!lists) return FA_NO_MEMORY;
     list_rows(ids, n, skip, lists, lists + 2 * n, bits);
-    const arrays a = {.x = dy, .row = dy_row, .ids = ids, .lists = lists, .y = table, .rows = n, .columns = width};
-    n_threads = threads_for((double)n * (double)width * 4, n_threads);
-    fa_for(k, scatter, &a, .items = width, .block = panels_of(k, width, n_threads), .threads = n_threads);
+    const arrays a = {
+        .x = dy, .row = dy_row, .ids = ids, .lists = lists, .y = table, .rows = n, .columns = width, .size = size};
+    n_threads = threads_for((double)n * (double)width * (size ? WORK_PER_ELEMENT : 4), n_threads);
+    fa_for(k, size ? scatter_columns : scatter, &a, .items = width, .block = panels_of(k, width, n_threads),
+           .threads = n_threads);
     return FA_OK;
 }
 

@@ -53,10 +53,11 @@ void fa_rotate(const fa_kernels *k, const fa_rotary *a, int n_threads);
 /* values and ids (rows, count): the largest elements of each row of x, in descending order. */
 void fa_largest(const fa_kernels *k, const void *x, int64_t rows, int64_t columns, int64_t count, void *values,
                 int64_t *ids, int n_threads);
-void fa_gather(const fa_kernels *k, const void *table, const int64_t *ids, void *y, int64_t n, int64_t width,
-               int n_threads);
+/* Of rows of a table, size = 0, or of columns of one that has `size` of them. */
+void fa_gather(const fa_kernels *k, const void *table, int64_t size, const int64_t *ids, void *y, int64_t n,
+               int64_t width, int n_threads);
 int fa_scatter(const fa_kernels *k, const void *dy, int64_t dy_row, const int64_t *ids, int64_t n, int64_t skip,
-               void *table, int64_t width, int n_threads);
+               void *table, int64_t size, int64_t width, int n_threads);
 void fa_layer_norm_forward(const fa_kernels *k, const fa_layer_norm *a, int n_threads);
 void fa_layer_norm_backward(const fa_kernels *k, const fa_layer_norm *a, int n_threads);
 void fa_dropout(const fa_kernels *k, const void *x, void *y, const uint64_t *seeds, uint32_t drop_below,

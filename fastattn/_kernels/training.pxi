@@ -72,36 +72,37 @@ def square_sum(cnp.ndarray x, double start):
     return total
 
 
-def gather(cnp.ndarray table, cnp.ndarray ids, cnp.ndarray y):
-    """y[i] = table[ids[i]] for int64 ids; all contiguous."""
+def gather(cnp.ndarray table, cnp.ndarray ids, cnp.ndarray y, bint columns=False):
+    """y[i] = table[ids[i]] for int64 ids; all contiguous. columns: y[i] = table[:, ids[i]]."""
     cdef int kind = floats(table, "table")
     cdef int64_t n = _elements(ids) if cnp.PyArray_Check(ids) else 0
     cdef fa_sizes s
     cdef void *p_table = tensor(table, "table", kind, 2, 2, &s, FA_READ | FA_FLAT)
-    cdef const int64_t *p_ids = within(ids, "ids", n, 0, s.T - 1)
-    cdef void *p_y = flat(y, "y", kind, fa_size_mul(n, s.D), FA_WRITE)
+    cdef int64_t size = s.D if columns else s.T, width = s.T if columns else s.D
+    cdef const int64_t *p_ids = within(ids, "ids", n, 0, size - 1)
+    cdef void *p_y = flat(y, "y", kind, fa_size_mul(n, width), FA_WRITE)
     cdef const fa_kernels *k = _kernels(table)
     with nogil:
-        fa_gather(k, p_table, p_ids, p_y, n, s.D, n_threads)
+        fa_gather(k, p_table, size if columns else 0, p_ids, p_y, n, width, n_threads)
 
 
-def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table):
-    """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width)."""
+def scatter(cnp.ndarray dy, cnp.ndarray ids, int64_t skip, cnp.ndarray table, bint columns=False):
+    """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width). columns: table[:, ids[i]]."""
     cdef int kind = floats(table, "table")
     cdef fa_sizes s, d
     cdef void *p_table = tensor(table, "table", kind, 2, 2, &s, FA_WRITE | FA_FLAT)
     cdef void *p_dy = tensor(dy, "dy", kind, 2, 2, &d)
-    same("dy", "columns", d.D, s.D)
+    cdef int64_t i, size = s.D if columns else s.T, width = s.T if columns else s.D
+    same("dy", "columns", d.D, width)
     cdef const int64_t *p_ids = <const int64_t *>flat(ids, "ids", cnp.NPY_INT64, d.T)
-    cdef int64_t i
     for i in range(d.T):
         if p_ids[i] != skip:
-            between("ids", None, p_ids[i], 0, s.T - 1)
+            between("ids", None, p_ids[i], 0, size - 1)
     cdef const fa_kernels *k = _kernels(table)
     cdef int64_t row = cnp.PyArray_STRIDE(dy, 0) // cnp.PyArray_ITEMSIZE(dy)
     cdef int status
     with nogil:
-        status = fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, s.D, n_threads)
+        status = fa_scatter(k, p_dy, row, p_ids, d.T, skip, p_table, size if columns else 0, width, n_threads)
     finished(status, "an embedding's gradient")
 
 

@@ -147,7 +147,7 @@ static void check_recurrent(int cell, int64_t H) {
     if (cell == FA_GRU_AFTER) compare("d_inner", a.aux, inner, ones, rows * H, 32);
 }
 
-/* Rows of a table by their numbers, and gradients of rows back, one number skipped. */
+/* Rows of a table by their numbers, or columns of its transpose, and gradients back, one number skipped. */
 static void check_embedding(int64_t width) {
     enum { n = 9, size = 4, skip = 3 };
     case_name = "embedding";
@@ -161,8 +161,21 @@ static void check_embedding(int64_t width) {
             if (ids[i] == skip) continue;
             sums[ids[i] * width + w] += dy[i * width + w], unit[ids[i] * width + w] += fabs(dy[i * width + w]);
         }
-    fa_gather(kernels, rt, ids, ry, n, width, 2);
+    fa_gather(kernels, rt, 0, ids, ry, n, width, 2);
     compare("rows", ry, y, y, n * width, 0);
-    if (fa_scatter(kernels, as_real(dy, n * width), width, ids, n, skip, rs, width, 2)) failures++;
+    if (fa_scatter(kernels, as_real(dy, n * width), width, ids, n, skip, rs, 0, width, 2)) failures++;
     compare("d_table", rs, sums, unit, size * width, 4);
+    double *turned = filled(size * width, 0), *turned_unit = filled(size * width, 0);
+    void *turned_sums = as_real(turned, size * width), *columns = space(n * width);
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t w = 0; w < width; w++) turned[w * size + i] = table[i * width + w];
+    fa_gather(kernels, as_real(turned, size * width), size, ids, columns, n, width, 2);
+    compare("columns", columns, y, y, n * width, 0);
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t w = 0; w < width; w++) {
+            turned[w * size + i] = sums[i * width + w];
+            turned_unit[w * size + i] = unit[i * width + w];
+        }
+    if (fa_scatter(kernels, as_real(dy, n * width), width, ids, n, skip, turned_sums, size, width, 2)) failures++;
+    compare("d_table of columns", turned_sums, turned, turned_unit, size * width, 4);
 }

@@ -178,8 +178,10 @@ static void rows_and_elements(int64_t rows, int64_t n) {
     CALL(fa_relu_backward, x, dy, rows * n), SHOW(dy, rows * n);
     CALL(fa_largest, x, rows, n, 3, values, found), SHOW(values, rows * 3);
     CALL(fa_dropout, x, y, seeds, 1u << 30, 1.5, rows, n), SHOW(y, rows * n);
-    CALL(fa_gather, x, ids, y, rows, n), SHOW(y, rows * n);
-    CALL(fa_scatter, dy, n, ids, rows, -1, table, n), REALS(table, 4 * n);
+    CALL(fa_gather, x, 0, ids, y, rows, n), SHOW(y, rows * n);
+    CALL(fa_scatter, dy, n, ids, rows, -1, table, 0, n), REALS(table, 4 * n);
+    CALL(fa_gather, x, 4, ids, y, rows, rows), SHOW(y, rows * rows);
+    CALL(fa_scatter, dy, n, ids, rows, -1, table, 4, rows), REALS(table, 4 * rows);
     fa_rotary turn = {.x = x, .x_strides = {rows * n, 0, n}, .cosines = angles, .sines = in(rows * 4), .y = y, .B = 1,
                       .H = 1, .T = rows, .D = n, .n = 8};
     for (; turn.inverse < 2; turn.inverse++, turn.interleaved = 1) CALL(fa_rotate, &turn), SHOW(y, rows * n);

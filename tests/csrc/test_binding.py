@@ -684,6 +684,11 @@ def test_ids_and_targets_are_compared(beyond):
             getattr(core, name)(**{**arguments(name), argument: wrong})
     with pytest.raises(ArgumentError, match=r"^ids: expected numbers from 0 to 4"):
         core.scatter(**{**arguments("scatter"), "ids": np.array([0, 4, beyond]), "skip": -7})
+    columns = {"table": ones(4, 5), "columns": True}
+    with pytest.raises(ArgumentError, match=rf"^ids: expected numbers from 0 to 4, got {beyond}"):
+        core.gather(**{**arguments("gather"), **columns, "ids": np.array([0, beyond, 1])})
+    with pytest.raises(ArgumentError, match=r"^ids: expected numbers from 0 to 4"):
+        core.scatter(**{**arguments("scatter"), **columns, "ids": np.array([0, 4, beyond]), "skip": -7})
 
 
 @pytest.mark.parametrize("cell", range(3))

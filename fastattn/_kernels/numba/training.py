@@ -188,15 +188,18 @@ def square_sum(x: Array, start: float) -> float:
     return start + total
 
 
-def gather(table: Array, ids: Array, y: Array) -> None:
-    """y[i] = table[ids[i]] for int64 ids; all contiguous."""
+def gather(table: Array, ids: Array, y: Array, columns: bool = False) -> None:
+    """y[i] = table[ids[i]] for int64 ids; all contiguous. columns: y[i] = table[:, ids[i]]."""
     dtype = floats(table, "table")
     n = int(np.size(ids))
     s = tensor(table, "table", dtype, 2, 2, False, True)
-    rows = within(ids, "ids", n, 0, s.T - 1)
-    out = flat(y, "y", dtype, n * s.D, True)
-    if n:
-        np.take(table, rows, axis=0, out=out.reshape(n, s.D), mode="clip")  # they are inside
+    size, width = (s.D, s.T) if columns else (s.T, s.D)
+    rows = within(ids, "ids", n, 0, size - 1)
+    out = flat(y, "y", dtype, n * width, True)
+    if n and columns:
+        out.reshape(n, width)[...] = np.take(table, rows, axis=1, mode="clip").T
+    elif n:
+        np.take(table, rows, axis=0, out=out.reshape(n, width), mode="clip")  # they are inside
 
 
 @kernel("x1 i1 i1 x1! d1! i")
@@ -215,18 +218,22 @@ def _scatter(dy, ids, order, rows, sums, width):
                 row[c] = like(row[0], sums[c])
 
 
-def scatter(dy: Array, ids: Array, skip: int, table: Array) -> None:
-    """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width)."""
+def scatter(dy: Array, ids: Array, skip: int, table: Array, columns: bool = False) -> None:
+    """table[ids[i]] += dy[i] in ascending order, unless ids[i] == skip; dy (n, width). columns: table[:, ids[i]]."""
     dtype = floats(table, "table")
     s, d = tensor(table, "table", dtype, 2, 2, True, True), tensor(dy, "dy", dtype, 2, 2)
-    same("dy", "columns", d.D, s.D)
+    size, width = (s.D, s.T) if columns else (s.T, s.D)
+    same("dy", "columns", d.D, width)
     rows = flat(ids, "ids", _INT64, d.T)
-    for number in rows[(rows < 0) | (rows >= s.T)].tolist():
+    for number in rows[(rows < 0) | (rows >= size)].tolist():
         if number != skip:
-            between("ids", None, number, 0, s.T - 1)
+            between("ids", None, number, 0, size - 1)
     order = np.argsort(rows, kind="stable")
     order = order[rows[order] != skip].astype(np.int64)
-    _scatter[dtype](np.ascontiguousarray(dy).reshape(-1), rows, order, table.reshape(-1), np.empty(s.D), s.D)
+    into = np.ascontiguousarray(table.T) if columns else table
+    _scatter[dtype](np.ascontiguousarray(dy).reshape(-1), rows, order, into.reshape(-1), np.empty(width), width)
+    if columns:
+        table[...] = into.T
 
 
 @kernel("x1 x1 x1 d x1! x1! x1! i i i")

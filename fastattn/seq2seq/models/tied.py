@@ -41,10 +41,7 @@ class TiedEmbedding(Layer):
 
         def backward(dy: Array) -> None:
             dy = gradient_array("dy", dy, (*numbers.shape, width), self.w._array.dtype)
-            there, at = np.unique(numbers.reshape(-1), return_inverse=True)
-            rows = np.zeros((len(there), width), dy.dtype.newbyteorder("="))
-            core.scatter(core.unit(dy.reshape(-1, width)), at.reshape(-1), -1, rows)
-            self.w.gradient[:, there] += rows.T
+            core.scatter(core.unit(dy.reshape(numbers.size, width)), numbers, -1, self.w._gradient, columns=True)
 
         return self._columns(numbers), backward
 
