@@ -408,6 +408,9 @@ typedef struct fa_tiles {
     int64_t (*bytes)(int parts, int64_t K, int64_t N);             /* of weights */
     int64_t (*rows_bytes)(int parts, int64_t rows, int64_t depth); /* of a piece of rows */
     void (*pack)(const fa_split *a, int64_t panel0, int64_t panel1);
+    /* k0..k1-1 of them, multiples of 32 but for the last; then of each panel, with what is 1 of it: `settle`. */
+    void (*pack_piece)(const fa_split *a, int64_t panel0, int64_t panel1, int64_t k0, int64_t k1, uint8_t *careful);
+    void (*settle)(const fa_split *a, int64_t panel, int careful);
     int (*plain)(const fa_split *a); /* whether there is a column that is not for the unit */
     void (*split)(const fa_tiled *a, int64_t tile0, int64_t tile1);                  /* tiles of 16 rows */
     void (*multiply)(const fa_tiled *a, int64_t panel, int64_t first, int64_t last); /* of the rows */

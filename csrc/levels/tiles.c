@@ -27,6 +27,8 @@ FA_PRAGMA(GCC target(FA_NEEDS))
 const fa_tiles FA_JOIN(FA_LEVEL) = {tiles_bytes,
                                     tiles_rows_bytes,
                                     tiles_pack,
+                                    tiles_pack_piece,
+                                    tiles_settle,
                                     tiles_plain,
                                     tiles_split,
                                     tiles_multiply,

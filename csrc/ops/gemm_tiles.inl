@@ -179,14 +179,16 @@ FA_INLINE void split_whole(const int parts, const fa_split *a, int64_t p, int64_
     }
 }
 
-/* Panels panel0..panel1-1, at most SPLIT_PANELS: of neighbouring columns each 32 rows of all of them in one go. */
+/* k0..k1-1 of panels panel0..panel1-1, at most SPLIT_PANELS: of neighbouring columns each 32 rows of all of them in one
+ * go. careful, of each panel, is 1 from now on if it has a number that is zero or not for the unit: `settle_panel`. */
 #define SPLIT_PANELS 32
-FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, int64_t panel1) {
+FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, int64_t panel1, int64_t k0, int64_t k1,
+                            uint8_t *careful) {
     const int64_t of_block = PW / TILE_N * parts * TILE_BYTES, of_panel = panel_bytes(parts, a->K);
     uvec in[SPLIT_PANELS][PW / VL];
     for (int64_t p = 0; p < panel1 - panel0; p++)
         for (int c = 0; c < PW / VL; c++) in[p][c] = (uvec){0} + IN_W;
-    for (int64_t k = 0; k < a->K; k += TILE_K)
+    for (int64_t k = k0; k < k1; k += TILE_K)
         for (int64_t p = panel0; p < panel1; p++) {
             char *to = (char *)a->split + p * of_panel + k / TILE_K * of_block;
             const int beside = a->w_column == 1 && p + 1 < panel1;
@@ -197,19 +199,26 @@ FA_INLINE void split_panels(const int parts, const fa_split *a, int64_t panel0, 
                 split_block(0, parts, a, p, k, to, in[p - panel0]);
         }
     for (int64_t p = panel0; p < panel1; p++) {
-        uvec *found = in[p - panel0], all = (uvec){0} + IN_W;
-        uint64_t plain = 0;
+        uvec all = (uvec){0} + IN_W;
         int good = 1;
-        for (int c = 0; c < PW / VL; c++) all &= found[c];
+        for (int c = 0; c < PW / VL; c++) all &= in[p - panel0][c];
         for (int i = 0; i < VL; i++) good &= (all[i] & IN_W) == IN_W;
-        if (!good) {
-            for (int c = 0; c < PW / VL; c++) found[c] = (uvec){0} + IN_W;
-            for (int64_t k = 0; k < a->K; k += TILE_K)
-                split_block(1, parts, a, p, k, (char *)a->split + p * of_panel + k / TILE_K * of_block, found);
-            for (int c = 0; c < PW; c++) plain |= (uint64_t)((found[c / VL][c % VL] & IN_W) != IN_W) << c;
-        }
-        memcpy(plain_columns(a->split, parts, a->K, a->N, p), &plain, sizeof plain);
+        careful[p - panel0] |= !good;
     }
+}
+
+/* Which columns of a panel are plain, of which a careful one is packed once more. */
+FA_INLINE void settle_panel(const int parts, const fa_split *a, int64_t p, int careful) {
+    const int64_t of_block = PW / TILE_N * parts * TILE_BYTES;
+    uvec in[PW / VL];
+    uint64_t plain = 0;
+    if (careful) {
+        for (int c = 0; c < PW / VL; c++) in[c] = (uvec){0} + IN_W;
+        for (int64_t k = 0; k < a->K; k += TILE_K)
+            split_block(1, parts, a, p, k, (char *)a->split + p * panel_bytes(parts, a->K) + k / TILE_K * of_block, in);
+        for (int c = 0; c < PW; c++) plain |= (uint64_t)((in[c / VL][c % VL] & IN_W) != IN_W) << c;
+    }
+    memcpy(plain_columns(a->split, parts, a->K, a->N, p), &plain, sizeof plain);
 }
 
 /* Two tiles of rows by two of columns: registers 0 to 3, rows in 4 and 5, columns in 6 and 7. One product changes one
@@ -408,15 +417,32 @@ FA_INLINE void multiply_panel(const fa_tiled *a, const int parts, int64_t panel,
 }
 
 /* The kernels, one for each number of parts. */
-FA_FUNC void tiles_pack(const fa_split *a, int64_t panel0, int64_t panel1) {
+FA_FUNC void tiles_pack_piece(const fa_split *a, int64_t panel0, int64_t panel1, int64_t k0, int64_t k1,
+                              uint8_t *careful) {
     for (int64_t p = panel0, last; p < panel1; p = last) {
         last = panel1 - p < SPLIT_PANELS ? panel1 : p + SPLIT_PANELS;
         if (a->parts == 3)
-            split_panels(3, a, p, last);
+            split_panels(3, a, p, last, k0, k1, careful + (p - panel0));
         else if (a->parts == 2)
-            split_panels(2, a, p, last);
+            split_panels(2, a, p, last, k0, k1, careful + (p - panel0));
         else
-            split_panels(1, a, p, last);
+            split_panels(1, a, p, last, k0, k1, careful + (p - panel0));
+    }
+}
+FA_FUNC void tiles_settle(const fa_split *a, int64_t panel, int careful) {
+    if (a->parts == 3)
+        settle_panel(3, a, panel, careful);
+    else if (a->parts == 2)
+        settle_panel(2, a, panel, careful);
+    else
+        settle_panel(1, a, panel, careful);
+}
+FA_FUNC void tiles_pack(const fa_split *a, int64_t panel0, int64_t panel1) {
+    for (int64_t p = panel0, last; p < panel1; p = last) {
+        uint8_t careful[SPLIT_PANELS] = {0};
+        last = panel1 - p < SPLIT_PANELS ? panel1 : p + SPLIT_PANELS;
+        tiles_pack_piece(a, p, last, 0, a->K, careful);
+        for (int64_t i = p; i < last; i++) tiles_settle(a, i, careful[i - p]);
     }
 }
 /* Whether there is a plain column. */

@@ -1,4 +1,6 @@
 /* The kernels of training over threads: rows, columns or elements in tasks of fixed size. */
+#include <string.h>
+
 #include "../dropout.h"
 #include "for.h"
 #include "run.h"
@@ -66,6 +68,45 @@ void fa_log_softmax(const fa_kernels *k, const void *x, const void *bias, void *
 
 void fa_adam_step(const fa_kernels *k, const fa_adam *a, int64_t n, int n_threads) {
     fa_for(k, adam, a, .items = n, .block = BLOCK, .threads = threads_for((double)n * WORK_PER_ELEMENT, n_threads));
+}
+
+/* A panel's width of rows of a matrix, of which both forms are made while caches have the value. Rows in several pieces
+ * of 1024 columns, which L2 would hold with all else, take longer than the whole: each stream would be short. */
+typedef struct {
+    fa_adam step;
+    const fa_split *forms;
+    int64_t K, N, panels; /* of the matrix; those of the first form */
+    uint8_t *careful[2];  /* of each panel, of the first form once for each task */
+} stepped;
+
+FA_BODY(adam_packed, stepped, {
+    const int64_t wide = k->panel_width, row = first * wide, end = least(a->K, row + wide);
+    k->adam(&a->step, row * a->N, end * a->N);
+    if (a->forms[0].split) k->tiles->pack_piece(a->forms, 0, a->panels, row, end, a->careful[0] + first * a->panels);
+    if (a->forms[1].split) k->tiles->pack_piece(a->forms + 1, first, last, 0, a->N, a->careful[1] + first);
+})
+
+FA_BODY(settle_rows, stepped, {
+    int careful = 0;
+    for (int64_t i = 0; i < ceil_div(a->K, k->panel_width); i++) careful |= a->careful[0][i * a->panels + first];
+    k->tiles->settle(a->forms, first, careful);
+})
+FA_BODY(settle_columns, stepped, k->tiles->settle(a->forms + 1, first, a->careful[1][first]))
+
+int fa_adam_step_packed(const fa_kernels *k, const fa_adam *step, const fa_split *forms, int64_t K, int64_t N,
+                        int *unfit, int n_threads) {
+    const int64_t slabs = ceil_div(K, k->panel_width), panels = ceil_div(N, k->panel_width);
+    const int64_t bytes = fa_size_mul(slabs, panels + 1);
+    uint8_t *careful = fa_workspace(bytes);
+    if (!careful) return FA_NO_MEMORY;
+    memset(careful, 0, (size_t)bytes);
+    const stepped a = {*step, forms, K, N, panels, {careful, careful + slabs * panels}};
+    n_threads = threads_for((double)K * (double)N * WORK_PER_ELEMENT, n_threads);
+    fa_for(k, adam_packed, &a, .items = slabs, .threads = n_threads);
+    if (forms[0].split) fa_for(k, settle_rows, &a, .items = panels, .threads = n_threads);
+    if (forms[1].split) fa_for(k, settle_columns, &a, .items = slabs, .threads = n_threads);
+    for (int i = 0; i < 2; i++) unfit[i] = forms[i].split ? k->tiles->plain(forms + i) : 0;
+    return FA_OK;
 }
 
 void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, int64_t n, int n_threads) {

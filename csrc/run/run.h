@@ -43,6 +43,10 @@ void fa_cross_entropy(const fa_kernels *k, void *logits, const void *bias, const
 void fa_log_softmax(const fa_kernels *k, const void *x, const void *bias, void *y, int64_t rows, int64_t V,
                     int n_threads);
 void fa_adam_step(const fa_kernels *k, const fa_adam *a, int64_t n, int n_threads);
+/* The same of a matrix (K, N), whose value is also packed in parts as by fa_gemm_split: forms[0] of it, forms[1] of its
+ * transpose; without `split` not. unfit: of each, whether there are columns that need packed weights. */
+int fa_adam_step_packed(const fa_kernels *k, const fa_adam *a, const fa_split *forms, int64_t K, int64_t N, int *unfit,
+                        int n_threads);
 void fa_add_scaled(const fa_kernels *k, const void *x, double scale, void *y, int64_t n, int n_threads);
 /* Adds the sum of the squares to *sum. */
 int fa_square_sum(const fa_kernels *k, const void *x, int64_t n, double *sum, int n_threads);

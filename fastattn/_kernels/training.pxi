@@ -26,9 +26,26 @@ def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t column
         fa_log_softmax(k, p_x, p_bias, p_y, rows, columns, n_threads)
 
 
+cdef void *_form(const fa_kernels *k, fa_split *form, object parts, str name, const void *w, int64_t row,
+                 int64_t column, int64_t rows, int64_t columns) except? NULL:
+    """Describe a form of a matrix that is to be packed in parts, unless None."""
+    memset(form, 0, sizeof(fa_split))
+    if parts is None:
+        return NULL
+    form.w, form.w_row, form.w_column, form.K, form.N = w, row, column, rows, columns
+    form.parts = _count(k, parts, rows, columns)
+    form.split = <uint16_t *>flat(parts, name, cnp.NPY_UINT8, fa_gemm_parts_bytes(k, form.parts, rows, columns),
+                                  FA_WRITE)
+    return NULL
+
+
 def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, double scale, double beta1,
-         double beta2, double size, double spread, double epsilon, double keep):
-    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl."""
+         double beta2, double size, double spread, double epsilon, double keep, parts=None, turned=None):
+    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl.
+
+    parts, turned: for those of a matrix and of its transpose, to be written on the way. Return what `gemm_split` would
+    of each of them.
+    """
     cdef int kind = floats(value, "value")
     cdef int64_t n = _elements(value)
     cdef fa_adam a
@@ -44,8 +61,22 @@ def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, 
     a.spread = spread
     a.epsilon = epsilon
     a.keep = keep
+    cdef fa_split forms[2]
+    cdef int unfit[2]
+    cdef int status
+    cdef int64_t K, N
+    if parts is None and turned is None:
+        with nogil:
+            fa_adam_step(k, &a, n, n_threads)
+        return True, True
+    same("value", "axes", cnp.PyArray_NDIM(value), 2)
+    K, N = cnp.PyArray_DIM(value, 0), cnp.PyArray_DIM(value, 1)
+    _form(k, &forms[0], parts, "parts", a.value, N, 1, K, N)
+    _form(k, &forms[1], turned, "turned", a.value, 1, N, N, K)
     with nogil:
-        fa_adam_step(k, &a, n, n_threads)
+        status = fa_adam_step_packed(k, &a, forms, K, N, unfit, n_threads)
+    finished(status, "a step of Adam")
+    return unfit[0] == 0, unfit[1] == 0
 
 
 def add_scaled(cnp.ndarray x, double scale, cnp.ndarray y):

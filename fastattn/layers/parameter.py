@@ -233,6 +233,19 @@ class Parameter:
         core.gather(self._array, ids, y, columns=True)
         return y
 
+    def _parts(self) -> dict[tuple[bool, int], Array]:
+        """The memory of the parts that products have read since the last change, for who writes the value next and
+        them too; none unless all are of one number of parts."""
+        if self._storage != "float32" or self._packed is None:
+            return {}
+        made = {place: self._memory[place] for place, parts in self._packed._parts.items() if parts is not None}
+        return made if len({count for _, count in made}) == 1 else {}
+
+    def _keep_parts(self, fits: dict[tuple[bool, int], bool]) -> None:
+        """Take parts of the value as it is now, written to their memory; whether all of a form are for the unit."""
+        self._packed = _PackedValue(self._array, self._memory)
+        self._packed._parts = {place: (self._memory[place], whether) for place, whether in fits.items()}
+
     def _fitting(self, name: str, value: object) -> Array:
         array = float_array(name, value)
         if array.shape != self._array.shape:

@@ -104,8 +104,13 @@ class Adam:
         beta1, beta2 = self.betas
         size, spread = rate / (1 - beta1**self.steps), 1 / math.sqrt(1 - beta2**self.steps)
         for name, p in self._parameters.items():
-            core.adam(p._changing(), p._gradient, self._m[name], self._v[name], scale, beta1, beta2, size, spread,
-                      self.epsilon, 1 - rate * self.decay)  # fmt: skip
+            # Parts that products read are made while the value is in the caches, instead of from memory afterwards.
+            parts = p._parts()
+            forms = {"turned" if turned else "parts": memory for (turned, _), memory in parts.items()}
+            fits = core.adam(p._changing(), p._gradient, self._m[name], self._v[name], scale, beta1, beta2, size,
+                             spread, self.epsilon, 1 - rate * self.decay, **forms)  # fmt: skip
+            if parts:
+                p._keep_parts({(turned, count): fits[turned] for turned, count in parts})
 
     def state(self) -> dict[str, Array]:
         """Return copies of all that the next step depends on but the parameters: "steps", "m.<name>", "v.<name>"."""

@@ -362,10 +362,11 @@ CALLS = {
     "adam": (
         lambda: core.adam,
         lambda: {
-            **{name: ones(9) for name in ("value", "gradient", "m", "v")},
+            **{name: ones(*((D, 35) if ON_TILES else (9,))) for name in ("value", "gradient", "m", "v")},
             **dict.fromkeys(("scale", "beta1", "beta2", "size", "spread", "epsilon", "keep"), 1.0),
+            **({"parts": parts(D, 35), "turned": parts(35, D)} if ON_TILES else {}),
         },
-        "value gradient m v",
+        "value gradient m v parts turned" if ON_TILES else "value gradient m v",
     ),
     "add_scaled": (lambda: core.add_scaled, lambda: {"x": ones(9), "scale": 2.0, "y": ones(9)}, "y"),
     "square_sum": (lambda: core.square_sum, lambda: {"x": ones(9), "start": 0.0}, ""),

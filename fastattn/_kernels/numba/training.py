@@ -147,7 +147,7 @@ def adam(
     epsilon: float,
     keep: float,
 ) -> None:
-    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl."""
+    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl. There are no parts here."""
     dtype = floats(value, "value")
     n = value.size
     named = (("value", value), ("gradient", gradient), ("m", m), ("v", v))
