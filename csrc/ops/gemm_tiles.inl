@@ -46,6 +46,11 @@ FA_INLINE uvec nearest_part(uvec x) { return (x + 0x7fffu + (x >> 16 & 1u)) & 0x
 
 /* Parts of two vectors, side by side in pairs of 16 bits. */
 FA_INLINE void split(uvec x, uvec y, const int parts, char *to) {
+    if (parts == 1) {
+        const uvec pair = vnearest_pairs((vec)x, (vec)y);
+        memcpy(to, &pair, sizeof pair);
+        return;
+    }
 #pragma GCC unroll 3
     for (int p = 0; p < parts; p++) {
         /* What is left after two parts has 8 bits. */

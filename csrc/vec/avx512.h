@@ -108,6 +108,14 @@ FA_INLINE unsigned vbits_above(vec x, real limit) { return IN(x, OP(set1)(limit)
 #define vcolumns vcolumns
 
 FA_INLINE ivec vpairs(ivec a, ivec b) { return (ivec)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
+#ifdef __AVX512BF16__
+#define vnearest_pairs vnearest_pairs
+FA_INLINE uvec vnearest_pairs(vec low, vec high) { /* words of low come first, then those of high */
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (uvec)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+}
+#endif
 FA_INLINE real vhsum(vec v) {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
     __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));

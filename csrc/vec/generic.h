@@ -124,6 +124,15 @@ FA_INLINE real vhsum(vec v) {
 #endif
 
 #if FA_BITS == 32
+#ifndef vnearest_pairs
+/* The nearest bfloat16 numbers, ties to even, of zeros and normal numbers that are not rounded to infinity, as pairs of
+ * 16 bits; of others, anything. */
+FA_INLINE uvec vnearest_pairs(vec low, vec high) {
+    const uvec x = (uvec)low, y = (uvec)high;
+    const uvec a = x + 0x7fffu + (x >> 16 & 1u), b = y + 0x7fffu + (y >> 16 & 1u);
+    return (a >> 16) | (b & 0xffff0000u);
+}
+#endif
 /* A lane's halves are numbers of 16 bits: the sum of the products of the low ones and of the high ones. */
 #ifndef vpairs
 FA_INLINE ivec vpairs(ivec a, ivec b) {
