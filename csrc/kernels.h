@@ -218,6 +218,7 @@ typedef struct fa_adam {
     element *value;
     real *gradient, *m, *v;
     double scale, beta1, beta2, size, spread, epsilon, keep;
+    int32_t clear; /* whether the gradient is set to zero */
 } fa_adam;
 
 /* Layer normalization of rows of N elements; arrays without a stride are contiguous (ops/layer_norm.inl). */
@@ -350,8 +351,9 @@ typedef struct fa_gradient {
     const int64_t *rows;
     char *packed;
     real *dw, *low;
-    int32_t fresh; /* d_w and d_b are set instead of added to */
-    int32_t parts; /* of a number on a matrix unit, 1 to 3; 0: not there */
+    int32_t fresh;  /* d_w and d_b are set instead of added to */
+    int32_t stream; /* and d_w is written past the caches, in whole lines */
+    int32_t parts;  /* of a number on a matrix unit, 1 to 3; 0: not there */
 } fa_gradient;
 
 /* Weights to be split into parts of bfloat16, 1 to 3 of a number (ops/gemm_tiles.inl). */

@@ -301,6 +301,15 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
     array([[4.],
            [4.]], dtype=float32)
     """
+    return _weight_gradient(x, dy, out, sums, True)
+
+
+def replace_gradient(x: Array, dy: Array, out: Array, sums: Array | None) -> None:
+    """Do what `weight_gradient` does if `out` and `sums` hold zeros, whatever they hold."""
+    _weight_gradient(x, dy, out, sums, False)
+
+
+def _weight_gradient(x: Array, dy: Array, out: Array | None, sums: Array | None, accumulate: bool) -> Array:
     given = x
     x, dy = wide_array("x", x), wide_array("dy", dy)
     if x.dtype.char != dy.dtype.char:
@@ -317,7 +326,7 @@ def weight_gradient(x: Array, dy: Array, out: Array | None = None, *, sums: Arra
         sums = output_array("sums", sums, shape[1:], flat_x.dtype, (x, dy), **more)
     if out is not None:
         own = output_array("out", out, shape, flat_x.dtype, (x, dy, sums), **more)
-        core.gemm_tn(flat_x, flat_dy, own, sums, True, parts)
+        core.gemm_tn(flat_x, flat_dy, own, sums, accumulate, parts)
         return out
     dw = np.zeros(shape, flat_x.dtype) if sums is not None else core.empty(shape, flat_x.dtype)
     core.gemm_tn(flat_x, flat_dy, dw, sums, sums is not None, parts)

@@ -1,14 +1,14 @@
 /* One step of Adam with decoupled decay, and the sum of squares that clipping needs; elements first..last-1.
  *
  *   g = scale gradient,  m' = beta1 m + (1 - beta1) g,  v' = beta2 v + (1 - beta2) g^2
- *   value' = keep value - size m' / (sqrt(v') spread + epsilon),  gradient' = 0
+ *   value' = keep value - size m' / (sqrt(v') spread + epsilon),  gradient' = 0 if wanted
  *   keep = 1 - rate decay,  size = rate / (1 - beta1^t),  spread = 1 / sqrt(1 - beta2^t)
  *
  * m' and v' below the smallest normal number become zero: moments of rows that get no gradient any more would sink
  * into subnormal numbers and stay there, at a hundred cycles for each operation. A finite g counts as at most
  * FA_ADAM_MOST, or v' would become infinite and the element never move again.
  *
- * Bound: memory, 8 elements read or written for each; a division and a root of VL lanes take a third of that time.
+ * Bound: memory, 7 or 8 elements read or written for each; a division and a root of VL lanes take a third of that time.
  */
 #ifndef FA_OPS_ADAM_INL
 #define FA_OPS_ADAM_INL
@@ -46,7 +46,7 @@ FA_FUNC void adam(const fa_adam *a, int64_t first, int64_t last) {
         estore_n(value + i, vfma(size, step, keep * eload_n(value + i, n)), n);
         vstore_n(m + i, mean, n);
         vstore_n(v + i, square, n);
-        vstore_n(gradient + i, vset1(0), n);
+        if (a->clear) vstore_n(gradient + i, vset1(0), n);
     }
 }
 

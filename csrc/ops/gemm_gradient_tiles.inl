@@ -15,7 +15,7 @@
  * 2^-126 is 2^-30 of one.
  *
  * Bound: 2 M K N flops of the unit for one part, 6 for two, 12 for three, 2200 to 3300 Gflop/s with tiles from L2; and
- * d_w, read and written once for each 1024 rows, 8 K N bytes: as long as one part's products of about 350 rows where
+ * d_w, read and written once for each 1024 rows, 8 K N bytes, or 4 of one that is only written, past the caches: as long as one part's products of about 350 rows where
  * 25 GB/s come from memory. Packing is 14 operations for 16 numbers of one part, 26 of three, of x once, of d_y once
  * for each task of a group.
  */
@@ -183,7 +183,7 @@ FA_INLINE void add_strips(const int parts, const fa_gradient *a, int64_t group, 
             const int64_t wide = n - c < STRIP ? n - c : STRIP, at = k * a->N + start + c;
             const uint32_t *of_dy = marks_of(dy, parts, a->depth);
             _Alignas(64) float sums[STRIP * STRIP];
-            for (int64_t i = 0; i < high; i++) {
+            for (int64_t i = 0; i < high && !a->stream; i++) {
                 __builtin_prefetch(a->dw + at + i * a->N, 1, 3);
                 __builtin_prefetch(a->dw + at + i * a->N + wide - 1, 1, 3);
             }
@@ -191,11 +191,14 @@ FA_INLINE void add_strips(const int parts, const fa_gradient *a, int64_t group, 
                    x + each + c / STRIP * (blocks * of_block / STRIPS), parts * 8);
             if (of_x[blocks * TILE_K] | of_dy[blocks * TILE_K])
                 strip_plain(a, k, high, start + c, wide, of_x, of_dy, sums);
-            for (int64_t i = 0; i < high; i++)
+            for (int64_t i = 0; i < high && a->stream; i++)
+                for (int64_t j = 0; j < wide; j += VL) vstream(a->dw + at + i * a->N + j, vload(sums + i * STRIP + j));
+            for (int64_t i = 0; i < high && !a->stream; i++)
                 tn_add(a->fresh, a->dw + at + i * a->N, low ? low + at + i * a->N : NULL, sums + i * STRIP, wide);
         }
     }
     TILES_END();
+    if (a->stream) vstream_end();
 }
 FA_FUNC void tiles_gradient(const fa_gradient *a, int64_t group, int64_t first, int64_t last, real *db,
                             void *workspace) {

@@ -10,7 +10,8 @@
 #define TN_PLAIN 16      /* pieces of rows that are added without their rounding errors */
 #define STRIP 32         /* rows of d_w on a matrix unit, */
 #define STRIPS_PER_PACK 4
-#define GROUP 128 /* and columns */
+#define GROUP 128          /* and columns */
+#define STREAMED (1 << 20) /* bytes of d_w, half of an L2, from which it is out of the caches before it is read */
 
 typedef struct {
     fa_gradient piece;
@@ -66,6 +67,8 @@ int fa_gemm_tn(const fa_kernels *k, const void *x, int64_t x_row, const void *dy
     if (a.parts > a.tiles) a.parts = a.tiles ? a.tiles : 1;
     if (n_threads == 1) a.parts = 1;
     p->fresh = !accumulate;
+    p->stream = p->fresh && unit && M <= most && (uintptr_t)dw % 64 == 0 && N * item % 64 == 0 &&
+                fa_size_mul(K, N) >= STREAMED / item;
     int64_t next = 0;
     for (int piece = 0; (p->depth = k->gemm_tn_rows(dy, dy_row, &next, M, N, most, rows)) > 0; piece++) {
         if (piece == TN_PLAIN) {

@@ -11,6 +11,7 @@
 #define vload_n vload_n
 #define vload_or vload_or
 #define vstore_n vstore_n
+#define vstream vstream
 #define vfma vfma
 #define vselect_lt vselect_lt
 #define vmax vmax
@@ -88,6 +89,8 @@ FA_INLINE vec vscale2_floor(vec p, vec x, vec lowest) {
     const vmask in = IN(x, lowest, _CMP_NLT_UQ);
     return (vec)OP(maskz_scalef)(in, (vreg)p, (vreg)x);
 }
+FA_INLINE void vstream(real *p, vec v) { OP(stream)(p, (vreg)v); }
+FA_INLINE void vstream_end(void) { _mm_sfence(); }
 FA_INLINE vec vsqrt(vec x) { return (vec)OP(sqrt)((vreg)x); }
 FA_INLINE int vnone_above(const vec *x, vec limit) {
     vmask out = (vmask)-1;

@@ -33,6 +33,12 @@ FA_INLINE vec vload_or(const real *p, int64_t n, real other) {
 }
 #endif
 
+/* Past the caches, p at a multiple of a vector's size; before other threads may read it: vstream_end. */
+#ifndef vstream
+FA_INLINE void vstream(real *p, vec v) { vstore(p, v); }
+FA_INLINE void vstream_end(void) {}
+#endif
+
 #ifndef vstore_n
 FA_INLINE void vstore_n(real *p, vec v, int64_t n) {
     if (n >= VL) {

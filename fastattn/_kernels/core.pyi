@@ -252,6 +252,7 @@ def adam(
     spread: float,
     epsilon: float,
     keep: float,
+    clear: bool = True,
     parts: Array | None = None,
     turned: Array | None = None,
 ) -> tuple[bool, bool]: ...

@@ -40,8 +40,9 @@ cdef void *_form(const fa_kernels *k, fa_split *form, object parts, str name, co
 
 
 def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, double scale, double beta1,
-         double beta2, double size, double spread, double epsilon, double keep, parts=None, turned=None):
-    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl.
+         double beta2, double size, double spread, double epsilon, double keep, bint clear=True,
+         parts=None, turned=None):
+    """One step in place, gradient set to zero if clear; the numbers are those of csrc/ops/adam.inl.
 
     parts, turned: for those of a matrix and of its transpose, to be written on the way. Return what `gemm_split` would
     of each of them.
@@ -61,6 +62,7 @@ def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, 
     a.spread = spread
     a.epsilon = epsilon
     a.keep = keep
+    a.clear = clear
     cdef fa_split forms[2]
     cdef int unfit[2]
     cdef int status

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastattn import linear, precision
+from fastattn import precision
 from fastattn._arrays import Array, gradient_array
 from fastattn._numbers import check_flag, check_size
 from fastattn.layers.parameter import Layer, Parameter
@@ -83,7 +83,7 @@ class Linear(Layer):
 
         def backward(dy: Array) -> Array:
             dy = gradient_array("dy", dy, shape, dtype)
-            linear.weight_gradient(x, dy, w.gradient, sums=None if b is None else b.gradient)
+            w._add_product(x, dy, b)
             return w.packed().matmul_transposed(dy)
 
         return precision.captured(backward)

@@ -1,5 +1,6 @@
 """What every layer is made of: parameters with their gradients, and layers that hold them by name."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, get_args
@@ -12,7 +13,7 @@ from fastattn._kernels import core
 from fastattn._numbers import check_choice
 from fastattn.errors import ArgumentError, ShapeError, describe
 from fastattn.layers.halves import storing_halves
-from fastattn.linear import PackedWeights, Parts, pack_panels, split_parts
+from fastattn.linear import PackedWeights, Parts, pack_panels, replace_gradient, split_parts, weight_gradient
 
 __all__ = ["Layer", "Parameter"]
 
@@ -96,7 +97,7 @@ class Parameter:
     """
 
     __slots__ = (
-        "_array", "_gradient", "_gradient_memory", "_lent", "_memory", "_packed", "_rounded", "_storage",
+        "_array", "_cleared", "_lent", "_memory", "_packed", "_replaced", "_rounded", "_seen", "_storage", "_sums",
         "_value_memory",
     )  # fmt: skip
 
@@ -107,12 +108,14 @@ class Parameter:
         """Begin with copies of a value and of a gradient, by default 0."""
         self._array = core.lasting(value.shape, value.dtype.newbyteorder("="))
         self._array[...] = value
-        self._gradient = core.lasting(value.shape, self._array.dtype)
+        self._sums = core.lasting(value.shape, self._array.dtype)
         if gradient is not None:
-            self._gradient[...] = gradient
-        # What is handed out leads to these views and to their memory, never to the arrays that kernels read.
+            self._sums[...] = gradient
+        # Whether the gradient is zero whatever is in its memory, and whether products replace it as soon as it is.
+        self._cleared = self._replaced = False
+        # What is handed out leads to views and to their memory, never to the arrays that kernels read.
         self._value_memory = self._array.view().data.toreadonly()
-        self._gradient_memory = self._gradient.view().data
+        self._seen: weakref.ref[Array] | None = None
         self._packed: PackedWeights | None = None
         self._memory: dict[tuple[bool, int], Array] = {}
         self._storage: Storage = "float32"
@@ -132,11 +135,37 @@ class Parameter:
     @property
     def gradient(self) -> Array:
         """See above."""
-        return np.asarray(self._gradient_memory)
+        view = None if self._seen is None else self._seen()
+        if view is None:
+            view = self._gradient.view()
+            self._seen = weakref.ref(view)
+        return np.asarray(view.data)
 
     @gradient.setter
     def gradient(self, gradient: object) -> None:
         self._gradient[...] = self._fitting("gradient", gradient)
+
+    @property
+    def _gradient(self) -> Array:
+        """The array that kernels add to."""
+        if self._cleared:
+            self._sums[...] = 0
+            self._cleared = False
+        return self._sums
+
+    def _clears_later(self) -> bool:
+        """Whether zeros need not be written now: products replace them, and nobody has a view of them."""
+        return self._replaced and (self._seen is None or self._seen() is None)
+
+    def _add_product(self, x: Array, dy: Array, bias: "Parameter | None") -> None:
+        """Add the gradients of a matrix and of a bias for ``y = x w + b``."""
+        own = (self,) if bias is None else (self, bias)
+        if all(p._cleared for p in own):
+            replace_gradient(x, dy, self._sums, None if bias is None else bias._sums)
+        else:
+            weight_gradient(x, dy, self._gradient, sums=None if bias is None else bias._gradient)
+        for p in own:
+            p._cleared, p._replaced = False, True
 
     def assign(self, value: object) -> None:
         """Copy a value in, rounded to the parameter's dtype.
@@ -216,7 +245,8 @@ class Parameter:
     def accumulate(self, gradient: Array) -> None:
         """Add to the gradient an array of its shape and dtype."""
         hint = "sum it over the axes that the parameter was broadcast along."
-        self._gradient += gradient_array("gradient", gradient, self._array.shape, self._array.dtype, hint)
+        own = self._gradient
+        own += gradient_array("gradient", gradient, self._array.shape, self._array.dtype, hint)
 
     def _changing(self) -> Array:
         """The array that kernels read, for the library's own code to write at once."""

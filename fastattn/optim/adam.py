@@ -107,8 +107,10 @@ class Adam:
             # Parts that products read are made while the value is in the caches, instead of from memory afterwards.
             parts = p._parts()
             forms = {"turned" if turned else "parts": memory for (turned, _), memory in parts.items()}
+            later = p._clears_later()
             fits = core.adam(p._changing(), p._gradient, self._m[name], self._v[name], scale, beta1, beta2, size,
-                             spread, self.epsilon, 1 - rate * self.decay, **forms)  # fmt: skip
+                             spread, self.epsilon, 1 - rate * self.decay, not later, **forms)  # fmt: skip
+            p._cleared = later
             if parts:
                 p._keep_parts({(turned, count): fits[turned] for turned, count in parts})
 

@@ -338,7 +338,7 @@ static void check_training(int64_t V) {
         const double mi = 0.9 * y[i] + 0.1 * 0.5 * g[i], vi = 0.99 * 50 + 0.01 * 0.25 * g[i] * g[i];
         after[i] = 0.999 * x[i] - 0.2 * mi / (2 * sqrt(vi) + 1e-8);
     }
-    fa_adam adam = {rv, rg, m, v, 0.5, 0.9, 0.99, 0.2, 2, 1e-8, 0.999};
+    fa_adam adam = {rv, rg, m, v, 0.5, 0.9, 0.99, 0.2, 2, 1e-8, 0.999, 1};
     fa_adam_step(kernels, &adam, n, 2);
     compare("adam", rv, after, unit, n, 1);
     double norms[2] = {0, 0};

@@ -7,6 +7,7 @@ from tile_products import drawn, same
 
 import fastattn
 from fastattn import linear
+from fastattn._kernels import core
 
 SIZES = [(1, 64, 32), (3, 70, 33), (31, 17, 129), (64, 100, 65), (129, 33, 300), (1060, 40, 70)]
 EPS = np.finfo(np.float32).eps
@@ -127,6 +128,25 @@ def numbers_for_float32(rng, digest, precision):
     assert not gradient(np.zeros((40, 32), np.float32), np.full((40, 32), -1, np.float32)).any()
 
 
+def replaced(rng, digest, precision):
+    """What is written has the bits of what is added to zeros, past the caches too, where d_w is large and its rows are
+    whole lines, of one piece of rows and of several."""
+    for m, k, n in ((40, 520, 512), (40, 512, 513), (70, 33, 8000), (1100, 512, 512), (0, 512, 512)):
+        x, dy = drawn(rng, m, k), drawn(rng, m, n)
+        x[: m // 2, 7], dy[m // 3 :, 9] = 2.0**-60, 2.0**80  # not for the unit
+        added = np.zeros((k, n), np.float32)
+        gradient_of(x, dy, precision, out=added)
+        for threads in (1, 3):
+            fastattn.set_num_threads(threads)
+            found = core.lasting((k, n), np.dtype(np.float32))
+            found[...] = 7
+            with fastattn.float32_precision(precision):
+                linear.replace_gradient(x, dy, found, None)
+            assert same(found, added), (m, k, n, threads)
+            assert same(gradient_of(x, dy, precision), added), (m, k, n, threads)
+        fastattn.set_num_threads(1)
+
+
 def exact(rng, digest, precision):
     """Small whole numbers stay whole, with more parts larger ones."""
 
@@ -148,7 +168,7 @@ def main():
     linear.LEAST_FOR_GRADIENT = 1
     accuracy(np.random.default_rng(0), digest)
     for precision in ("medium", *WORDS):
-        for number, check in enumerate((rows, numbers_for_float32, exact)):
+        for number, check in enumerate((rows, numbers_for_float32, exact, replaced)):
             check(np.random.default_rng(number + 1), digest, precision)
     print(fastattn.show_config(as_dict=True)["level"], digest.hexdigest())
 

@@ -192,7 +192,7 @@ static void rows_and_elements(int64_t rows, int64_t n) {
     CALL(fa_layer_norm_backward, &norm), SHOW(dx, rows * n), REALS(d_gain, n), REALS(d_offset, n);
     CALL(fa_square_sum, gradient, n, &total), show_doubles("total", &total, 1);
     CALL(fa_add_scaled, table, 0.5, gradient, n), REALS(gradient, n);
-    const fa_adam step = {parameter, gradient, m, v, 0.5, 0.5, 0.75, 0.125, 1.5, 1e-8, 0.875};
+    const fa_adam step = {parameter, gradient, m, v, 0.5, 0.5, 0.75, 0.125, 1.5, 1e-8, 0.875, 1};
     CALL(fa_adam_step, &step, n), SHOW(parameter, n), REALS(m, n), REALS(v, n);
     for (int gradients = 0; gradients < 2; gradients++)
         CALL(fa_cross_entropy, x, bias, ids, 0.125, gradients, losses, rows, n), show_doubles("losses", losses, rows);

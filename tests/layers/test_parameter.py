@@ -8,7 +8,8 @@ import pytest
 
 import fastattn
 from fastattn import linear
-from fastattn.layers import Parameter
+from fastattn.layers import Linear, Parameter
+from fastattn.optim import Adam, global_norm
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -200,3 +201,43 @@ def test_packing_is_the_same_from_rows_and_from_strides(rows, columns):
     assert (linear.PackedWeights(w).unpack() == w).all()
     assert (linear.PackedWeights(apart).unpack() == w).all()
     assert (linear.PackedWeights(np.asfortranarray(w)).unpack() == w).all()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(5, 70), (64, 128)])
+def test_zeros_that_products_replace(shape, bias):
+    """They are seen by whoever looks, whatever the memory holds, and a step's first product has the bits of a sum."""
+    rng = np.random.default_rng(0)
+    layer = Linear(*shape, bias=bias, rng=rng)
+    optimizer = Adam(layer.parameters(), rate=0.1)
+    x, dy = (rng.standard_normal((9, size)).astype(np.float32) for size in shape)
+    wanted, sums = np.zeros(shape, np.float32), np.zeros(shape[1], np.float32)
+    linear.weight_gradient(x, dy, wanted, sums=sums)
+
+    def holds(times):
+        found = [p.gradient.copy() for p in layer.parameters().values()]
+        return all(a.tobytes() == (times * b + 0).tobytes() for a, b in zip(found, (wanted, sums)))
+
+    layer.backward(x)(dy)
+    assert holds(1)
+    for look in (False, True, False):
+        optimizer.step()
+        if look:
+            assert holds(0) and global_norm(layer.parameters()) == 0
+            assert not copy.copy(layer.w).gradient.any()
+        layer.backward(x)(dy)
+        layer.backward(x)(dy)
+        assert holds(2)
+    optimizer.step()  # zeros that nothing replaces
+    layer.w.accumulate(wanted)
+    assert layer.w.gradient.tobytes() == wanted.tobytes()
+    optimizer.step()
+    kept = layer.w.gradient[1:]
+    layer.w.gradient[0] = 7
+    layer.backward(x)(dy)
+    assert layer.w.gradient.tobytes() == (np.float32(7) * (np.arange(shape[0]) == 0)[:, None] + wanted).tobytes()
+    optimizer.step()
+    assert not kept.any()  # a view of it follows
+    del kept
+    layer.w.gradient = wanted
+    assert layer.w.gradient.tobytes() == wanted.tobytes()

@@ -114,8 +114,8 @@ def log_softmax(x: Array, bias: Array | None, y: Array, rows: int, columns: int)
         _log_softmax[dtype](source, added, out, rows, columns)
 
 
-@kernel("x1! x1! x1! x1! x x x x x x x x x i i")
-def _adam(value, gradient, m, v, scale, beta1, beta2, rest1, rest2, size, spread, epsilon, keep, first, last):
+@kernel("x1! x1! x1! x1! x x x x x x x x x i i i")
+def _adam(value, gradient, m, v, scale, beta1, beta2, rest1, rest2, size, spread, epsilon, keep, clear, first, last):
     zero = like(scale, 0)
     least = choose(scale, 1.17549435e-38, 2.2250738585072014e-308)
     most = choose(scale, 2.0**63, 2.0**511)
@@ -131,7 +131,8 @@ def _adam(value, gradient, m, v, scale, beta1, beta2, rest1, rest2, size, spread
         value[i] = fma(size, mean / fma(root(square), spread, epsilon), keep * value[i])
         m[i] = mean
         v[i] = square
-        gradient[i] = zero
+        if clear:
+            gradient[i] = zero
 
 
 def adam(
@@ -146,8 +147,9 @@ def adam(
     spread: float,
     epsilon: float,
     keep: float,
+    clear: bool = True,
 ) -> None:
-    """One step in place, gradient set to zero; the numbers are those of csrc/ops/adam.inl. There are no parts here."""
+    """One step in place, gradient set to zero if clear; numbers as in csrc/ops/adam.inl. There are no parts here."""
     dtype = floats(value, "value")
     n = value.size
     named = (("value", value), ("gradient", gradient), ("m", m), ("v", v))
@@ -155,7 +157,7 @@ def adam(
     with np.errstate(over="ignore"):
         factors = [dtype.type(x) for x in (scale, beta1, beta2, 1 - beta1, 1 - beta2, -size, spread, epsilon, keep)]
     compiled = _adam[dtype]
-    in_parts(lambda first, last: compiled(*arrays, *factors, first, last), n, 20.0 * n)
+    in_parts(lambda first, last: compiled(*arrays, *factors, int(clear), first, last), n, 20.0 * n)
 
 
 @kernel("x1 x x1!")
