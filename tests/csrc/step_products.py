@@ -24,13 +24,14 @@ def kernel(rng):
                 w[rng.integers(K), rng.integers(N)] = value
             for count in (1, 2, 3):
                 plain = [array.copy() for array in (w, gradient, m, v)]
-                assert core.adam(*plain, *NUMBERS) == (True, True)
+                assert core.adam(*plain, *NUMBERS, False) == (True, True) and same(plain[1], gradient)
+                plain[1][...] = 0
                 expected = [linear.split_parts(plain[0], turned, count) for turned in (False, True)]
                 for threads, wanted in ((1, (True, True)), (3, (True, True)), (1, (True, False)), (2, (False, True))):
                     fastattn.set_num_threads(threads)
                     found = [array.copy() for array in (w, gradient, m, v)]
                     memory = [np.full_like(form[0], 0xA5) if want else None for form, want in zip(expected, wanted)]
-                    fits = core.adam(*found, *NUMBERS, *memory)
+                    fits = core.adam(*found, *NUMBERS, True, *memory)
                     assert all(map(same, found, plain)), (K, N, odd, count, threads)
                     for form, parts, fit in zip(expected, memory, fits, strict=True):
                         if parts is None:
