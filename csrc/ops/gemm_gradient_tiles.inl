@@ -15,9 +15,9 @@
  * 2^-126 is 2^-30 of one.
  *
  * Bound: 2 M K N flops of the unit for one part, 6 for two, 12 for three, 2200 to 3300 Gflop/s with tiles from L2; and
- * d_w, read and written once for each 1024 rows, 8 K N bytes, or 4 of one that is only written, past the caches: as long as one part's products of about 350 rows where
- * 25 GB/s come from memory. Packing is 14 operations for 16 numbers of one part, 26 of three, of x once, of d_y once
- * for each task of a group.
+ * d_w, read and written once for each 1024 rows, 8 K N bytes, or 4 of one that is only written, past the caches: as
+ * long as one part's products of about 350 rows where 25 GB/s come from memory. Packing is 14 operations for 16 numbers
+ * of one part, 26 of three, of x once, of d_y once for each task of a group.
  */
 #ifndef FA_OPS_GEMM_GRADIENT_TILES_INL
 #define FA_OPS_GEMM_GRADIENT_TILES_INL

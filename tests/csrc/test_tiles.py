@@ -22,7 +22,7 @@ def products(run_python, script, level):
     return run_python(str(HERE / script), FASTATTN_ISA=level).stdout.split()
 
 
-@pytest.mark.parametrize("script", [*PRODUCTS, "state_products.py", "step_products.py"])
+@pytest.mark.parametrize("script", [*PRODUCTS, "state_products.py", "../optim/step_products.py"])
 @pytest.mark.parametrize("level", ["amx_model", pytest.param("amx", marks=unit)])
 def test_products(run_python, script, level):
     assert products(run_python, script, level)[0] == level

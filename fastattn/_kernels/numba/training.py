@@ -148,7 +148,9 @@ def adam(
     epsilon: float,
     keep: float,
     clear: bool = True,
-) -> None:
+    parts: None = None,
+    turned: None = None,
+) -> tuple[bool, bool]:
     """One step in place, gradient set to zero if clear; numbers as in csrc/ops/adam.inl. There are no parts here."""
     dtype = floats(value, "value")
     n = value.size
@@ -158,6 +160,7 @@ def adam(
         factors = [dtype.type(x) for x in (scale, beta1, beta2, 1 - beta1, 1 - beta2, -size, spread, epsilon, keep)]
     compiled = _adam[dtype]
     in_parts(lambda first, last: compiled(*arrays, *factors, int(clear), first, last), n, 20.0 * n)
+    return True, True
 
 
 @kernel("x1 x x1!")

@@ -2,7 +2,6 @@
 level."""
 
 import numpy as np
-from tile_products import drawn, same
 
 import fastattn
 from fastattn import linear
@@ -11,6 +10,15 @@ from fastattn.layers import Linear
 from fastattn.optim import Adam
 
 NUMBERS = (0.01, 0.9, 0.999, 1e-3, 1.0, 1e-8, 0.999)
+
+
+def drawn(rng, *shape, spread=0.0):
+    x = rng.standard_normal(shape)
+    return (x * np.exp2(rng.uniform(-spread, spread, shape))).astype(np.float32)
+
+
+def same(a, b):
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def kernel(rng):
