@@ -648,9 +648,9 @@ FA_INLINE void dot_divide(const float *total, const float *far, int64_t n, float
     const vec f = vset1(1 / weights), zero = vset1(0);
     for (int i = 0; i < TILE_N; i += VL) vstore(to + i, vload(total + i) * f + zero);
     for (int i = 0; far && i < n; i++) {
-        const float more = far[i] / weights;
+        const float more = far[i] / (weights * 0x1p-60f); /* 2^40 times less than it counts */
         if (more == 0) continue;
-        const float x = more * 0x1p100f + to[i]; /* infinite by rounding alone, or of what is infinite */
+        const float x = more * 0x1p40f + to[i]; /* infinite by rounding alone, or of what is infinite */
         to[i] = more - more == 0 && x - x != 0 ? (x > 0 ? 0x1.fep127f : -0x1.fep127f) : x;
     }
 }

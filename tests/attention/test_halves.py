@@ -453,6 +453,22 @@ def test_weights_that_are_all_rounded_to_one_side_stay_within_the_gate(rows):
         assert excess(context, exact, exact, BFLOAT16, 2) <= 1
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("weight, far, near", [(-111, 117, 1), (-102, 53, -82), (-122, 72, -98)])
+def test_large_values_count_with_weights_as_small(rows, weight, far, near):
+    """A value of 2^far with a weight of 2^weight, beside one of 2^near that has nearly all."""
+    k = np.zeros((1, 40, 1), BFLOAT16)
+    k[0, :, 0] = -1000
+    k[0, :2, 0] = 0, weight
+    v = np.zeros((1, 40, 3), BFLOAT16)
+    v[0, 0], v[0, 1] = 2.0**near, 2.0**far
+    q = np.ones((1, rows, 1), BFLOAT16)
+    scale = float(np.float32(np.log(2)))
+    exact = _reference.attention(q, k, v, scale=scale)[0]
+    context, residuals = fastattn.attention_forward(q, k, v, scale=scale)
+    assert excess(context, exact, exact, BFLOAT16, 2) <= 1 and excess(residuals.context, exact, exact, BFLOAT16, 2) <= 1
+
+
 def test_constant_values_come_out_as_they_went_in():
     """Before they are rounded: what the backward pass has is divided by the sum of rounded weights."""
     q, k = arrays(BFLOAT16, (3, 40, 24), (3, 300, 24))
