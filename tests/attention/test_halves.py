@@ -448,7 +448,7 @@ def test_weights_that_are_all_rounded_to_one_side_stay_within_the_gate(rows):
         v[0, 1] = size
         q = np.ones((1, rows, 1), BFLOAT16)
         exact = _reference.attention(q, k, v, scale=scale)[0]
-        context, backward = fastattn.attention_vjp(q, k, v, scale=scale)
+        context = fastattn.attention_vjp(q, k, v, scale=scale)[0]
         assert same_bits([context], [fastattn.attention(q, k, v, scale=scale)])
         assert excess(context, exact, exact, BFLOAT16, 2) <= 1
 

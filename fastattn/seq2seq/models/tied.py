@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from fastattn._arrays import Array, gradient_array, index_array
 from fastattn._kernels import core
 from fastattn.layers.parameter import Layer, Parameter
