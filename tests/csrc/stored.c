@@ -135,7 +135,7 @@ static void products(int64_t M, int64_t K, int64_t N) {
     element *x = in(M * K), *w = in(K * N), *turned = in(K * N), *bias = in(N), *y = out(M * N), *dy = in(M * N);
     real *packed = reals(RUN(gemm_packed_elements, K, N)), *dw = reals(K * N), *db = reals(N);
     for (int64_t i = 0; i < N; i++) dy[M / 2 * N + i] = to_element(0);
-    /* Parts of a matrix, which fa_gemm_split makes, are of float32 as it is. */
+    /* Parts of a matrix, which fa_gemm_split and fa_adam_step_packed make, are of float32 as it is. */
     const void *parts = fa_gemm_parts_bytes(k, 3, K, N) ? abort(), packed : NULL;
     CALL(fa_gemm_pack, w, N, 1, K, N, packed), CALL(fa_gemm, x, K, packed, y, M, K, N, bias, 1, parts, 0);
     SHOW(y, M * N);

@@ -31,7 +31,8 @@ def test_a_file_opens_by_itself(path):
 def test_levels_are_asked_for_in_their_own_files():
     asked = re.compile(r"^ *# *(?:if|elif|ifdef|ifndef).*\b(?:FA_LEVEL|__AVX|__ARM_NEON|__x86_64__|__aarch64__)", re.M)
     found = {path.relative_to(CSRC).as_posix() for path in FILES if asked.search(path.read_text())}
-    assert found <= {"levels/level.c", "levels/tiles.c", "run/levels.c", "run/pool.c"}
+    # vec/avx512.h: what levels/tiles.c may use beside it where the level has bfloat16.
+    assert found <= {"levels/level.c", "levels/tiles.c", "run/levels.c", "run/pool.c", "vec/avx512.h"}
 
 
 def test_kernels_are_listed_once_and_their_files_are_included():
