@@ -79,10 +79,57 @@ static int64_t even_block(int64_t M, int64_t most) {
     return least(M, ceil_div(ceil_div(M, blocks), 32) * 32);
 }
 
+/* With so many rows for each thread, it has blocks of its own: of a block that all make ready, half of what one of two
+ * threads reads comes from the other's L2. That costs more than all of the weights from L3: six products of 256 x 1024
+ * by 1024 took 1160 us, and take 815. With 32 rows each, 64 x 512 by 8000 was 30 % slower. */
+#define OWN_ROWS 64
+
+/* Rows of a block of M, at most `most` times 32, such that there are as many blocks for each thread. */
+static int64_t own_block(int64_t M, int64_t most, int n_threads) {
+    const int64_t blocks = ceil_div(ceil_div(M, 32 * (most < 1 ? 1 : most)), n_threads) * n_threads;
+    return ceil_div(ceil_div(M, blocks), 32) * 32;
+}
+
+typedef struct {
+    fa_tiled call;
+    int64_t M, block, depth, panels, split; /* rows of all and of a block; bytes of its parts */
+    int *plain;
+} own_blocks;
+
+FA_BODY(multiply_own, own_blocks, {
+    fa_tiled call = a->call;
+    const int64_t row = first * a->block;
+    call.x = (const float *)call.x + row * call.x_row;
+    call.y = (float *)call.y + row * call.N;
+    call.rows = least(a->block, a->M - row);
+    call.split = workspace;
+    call.plain_rows = (uint8_t *)workspace + a->split;
+    memset(call.plain_rows, 0, (size_t)call.rows);
+    for (; call.k0 < call.K; call.k0 += a->depth) {
+        call.depth = least(a->depth, call.K - call.k0);
+        k->tiles->split(&call, 0, ceil_div(call.rows, 16));
+        for (int64_t p = 0; p < a->panels; p++) k->tiles->multiply(&call, p, 0, call.rows);
+    }
+    for (int64_t r = 0; !call.packed && r < call.rows; r++)
+        if (call.plain_rows[r]) __atomic_store_n(a->plain, 1, __ATOMIC_RELAXED);
+})
+
 static int gemm_tiled(const fa_kernels *k, fa_tiled call, int64_t M, int n_threads) {
     const int64_t panels = ceil_div(call.N, k->panel_width);
     const int64_t depth = least(call.K, call.parts < 3 ? TILED_DEPTH : TILED_DEPTH / 2);
-    const int64_t block = even_block(M, TILED_BYTES / k->tiles->rows_bytes(call.parts, 32, depth));
+    const int64_t most = TILED_BYTES / k->tiles->rows_bytes(call.parts, 32, depth);
+    if (n_threads > 1 && M >= OWN_ROWS * n_threads) {
+        const int64_t block = own_block(M, most, n_threads);
+        const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth)), each = aligned(split + block);
+        int plain = 0;
+        const own_blocks own = {call, M, block, depth, panels, split, &plain};
+        char *workspace = fa_product_workspace(fa_size_mul(each, n_threads));
+        if (!workspace) return FA_NO_MEMORY;
+        fa_for(k, multiply_own, &own, .items = ceil_div(M, block), .threads = n_threads, .workspace = workspace,
+               .each = each);
+        return plain ? FA_PLAIN : FA_OK;
+    }
+    const int64_t block = even_block(M, most);
     const int64_t split = aligned(k->tiles->rows_bytes(call.parts, block, depth));
     tiled a = {.call = call, .shares = 1};
     if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
@@ -153,6 +200,25 @@ FA_BODY(multiply_narrow, narrow, {
     if (row < a->call.rows) k->narrow->multiply(&a->call, first / a->shares, row, least(row + a->share, a->call.rows));
 })
 
+typedef struct {
+    fa_narrow call;
+    int64_t M, block, panels, made, scales, bytes; /* rows of all and of a block; bytes of rows, scales, an element */
+} own_narrow;
+
+FA_BODY(multiply_own_narrow, own_narrow, {
+    fa_narrow call = a->call;
+    const int64_t row = first * a->block;
+    call.x = (const char *)call.x + row * call.x_row * a->bytes;
+    call.y = (char *)call.y + row * call.N * a->bytes;
+    call.rows = least(a->block, a->M - row);
+    call.made = workspace;
+    call.row_scales = (double *)(call.made + a->made);
+    call.odd_rows = (uint8_t *)call.made + a->made + a->scales;
+    memset(call.odd_rows, 0, (size_t)call.rows);
+    k->narrow->make(&call, 0, ceil_div(call.rows, 16));
+    for (int64_t p = 0; p < a->panels; p++) k->narrow->multiply(&call, p, 0, call.rows);
+})
+
 int64_t fa_narrow_bytes(int32_t type, int64_t K, int64_t N) {
     const int64_t depth = type == FA_INT8 ? 64 : 32;
     return fa_size_mul(fa_size_mul(ceil_div(N, 64), ceil_div(K, depth)), 4096);
@@ -163,15 +229,26 @@ int fa_gemm_narrow(const fa_kernels *k, const fa_narrow *call, int n_threads) {
     if (M == 0 || call->N == 0) return FA_OK;
     n_threads = threads_for((double)(M < 8 ? 8 : M) * (double)call->N * (double)call->K / 4, n_threads);
     const int64_t of_tile = k->narrow->rows_bytes(call->type, 32, call->K);
-    const int64_t block = even_block(M, least(of_tile ? NARROW_BYTES / of_tile : 1, NARROW_ROWS / 32));
+    const int64_t most = least(of_tile ? NARROW_BYTES / of_tile : 1, NARROW_ROWS / 32);
+    const int owned = n_threads > 1 && M >= OWN_ROWS * n_threads;
+    const int64_t block = owned ? own_block(M, most, n_threads) : even_block(M, most);
     const int64_t made = aligned(k->narrow->rows_bytes(call->type, block, call->K)), scales = aligned(block * 8);
+    const int64_t bytes = call->halves ? 2 : k->element_bytes;
+    if (owned) {
+        const own_narrow own = {*call, M, block, panels, made, scales, bytes};
+        const int64_t each = aligned(made + scales + block);
+        char *workspace = fa_product_workspace(fa_size_mul(each, n_threads));
+        if (!workspace) return FA_NO_MEMORY;
+        fa_for(k, multiply_own_narrow, &own, .items = ceil_div(M, block), .threads = n_threads, .workspace = workspace,
+               .each = each);
+        return FA_OK;
+    }
     narrow a = {.call = *call, .shares = 1};
     if (panels < 2 * n_threads) a.shares = least(ceil_div(2 * n_threads, panels), ceil_div(block, 32));
     a.call.made = fa_product_workspace(made + scales + block);
     if (!a.call.made) return FA_NO_MEMORY;
     a.call.row_scales = (double *)(a.call.made + made);
     a.call.odd_rows = (uint8_t *)a.call.made + made + scales;
-    const int64_t bytes = call->halves ? 2 : k->element_bytes;
     for (int64_t row = 0; row < M; row += block) {
         a.call.x = (const char *)call->x + row * call->x_row * bytes;
         a.call.y = (char *)call->y + row * call->N * bytes;

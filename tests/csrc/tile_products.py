@@ -66,6 +66,13 @@ def rows_and_columns(rng, digest):
     for threads in (1, 3, 16):
         fastattn.set_num_threads(threads)
         assert same(packed.matmul(x, bias=bias, relu=True), whole), threads
+    odd = x.copy()
+    odd[[3, 200], 50] = np.inf, 1e30  # rows that are not for the unit, of two threads
+    fastattn.set_num_threads(1)
+    expected = packed.matmul(odd)
+    for threads in (2, 3):
+        fastattn.set_num_threads(threads)
+        assert np.array_equal(packed.matmul(odd), expected, equal_nan=True), threads
     digest.update(whole.tobytes())
 
 
