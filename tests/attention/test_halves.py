@@ -490,6 +490,11 @@ def test_rows_of_any_task_have_the_same_bits(key_heads, wide):
     for rows in (slice(0, 1), slice(5, 10), slice(3, 20), slice(31, 64)):
         part = fastattn.attention(q[:, :, rows], apart[..., : k.shape[-1]], v, return_lse=True)
         assert same_bits([part.context, part.lse], [whole[:, :, rows], lse[:, :, rows]])
+    mask = np.random.default_rng(0).random((1, 1, 70, 700)) < 0.9  # which leaves rows as rows
+    masked = fastattn.attention(q, k, v, mask=mask)
+    for rows in (slice(0, 1), slice(5, 10), slice(31, 64)):
+        part = fastattn.attention(q[:, :, rows], k, v, mask=mask[:, :, rows])
+        assert same_bits([part], [masked[:, :, rows]])
     threads = fastattn.get_num_threads()
     found = []
     try:
