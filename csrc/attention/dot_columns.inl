@@ -16,8 +16,8 @@
  * columns.
  *
  * Bound for D = Dv = 64, of 16 x 16 scores: 15 operations of vectors for each 16, 120 cycles beside nothing, products
- * of 70 with some 14 operations beside each: 162. Measured (Intel Xeon, 2048 keys): 240 in a loop
- * of its own, of which vectors alone take 117 and tiles alone 137, and 300 in all.
+ * of 70 with some 14 operations beside each: 162. Measured (Intel Xeon, 2048 keys): 240 in a loop of its own, of which
+ * vectors alone take 117 and tiles alone 137, and 300 in all.
  */
 #ifndef FA_ATTENTION_DOT_COLUMNS_INL
 #define FA_ATTENTION_DOT_COLUMNS_INL
@@ -58,8 +58,7 @@ FA_INLINE int dot_has_columns(const dot_state *s) {
     return !s->turned && !has_elementwise(a) && (float)a->scale > 0 && !a->weights;
 }
 
-/* Step 2 for tiles of keys, and of values as columns. From the first chunk on that has other numbers queries are rows.
- * */
+/* Step 2 for tiles of keys, and of values as columns. Queries are rows from the first chunk on with other numbers. */
 FA_FUNC void dot_pack_key_tiles(dot_state *s) {
     if (s->columns && (s->any_large || s->any_plain)) {
         for (int64_t r = 0; r < s->rows_padded; r += TILE_N) dot_turn_rows(s, r, 1);

@@ -26,17 +26,17 @@ def log_softmax(cnp.ndarray x, bias, cnp.ndarray y, int64_t rows, int64_t column
         fa_log_softmax(k, p_x, p_bias, p_y, rows, columns, n_threads)
 
 
-cdef void *_form(const fa_kernels *k, fa_split *form, object parts, str name, const void *w, int64_t row,
-                 int64_t column, int64_t rows, int64_t columns) except? NULL:
+cdef int _form(const fa_kernels *k, fa_split *form, object parts, str name, const void *w, int64_t row,
+               int64_t column, int64_t rows, int64_t columns) except -1:
     """Describe a form of a matrix that is to be packed in parts, unless None."""
     memset(form, 0, sizeof(fa_split))
     if parts is None:
-        return NULL
+        return 0
     form.w, form.w_row, form.w_column, form.K, form.N = w, row, column, rows, columns
     form.parts = _count(k, parts, rows, columns)
     form.split = <uint16_t *>flat(parts, name, cnp.NPY_UINT8, fa_gemm_parts_bytes(k, form.parts, rows, columns),
                                   FA_WRITE)
-    return NULL
+    return 0
 
 
 def adam(cnp.ndarray value, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v, double scale, double beta1,

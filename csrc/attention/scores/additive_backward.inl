@@ -7,12 +7,7 @@
 #include "additive.inl"
 #include "kernel.h"
 
-/* Gradient of one tile, features in lanes: for g_ij = d loss / d score_ij (already scaled)
- *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
- * g_ij = 0 means masked or no influence: the pair is skipped. Four vectors of features share one division;
- * estimates are one for each, as many operations in shorter chains (17.5 cycles for 64 features, 20.5 with one for
- * four), and need no cap: that of infinity is 0.
- */
+/* The pairs of a tile that are computed. */
 typedef struct {
     int n[FA_QUERY_BLOCK];
     real sum[FA_QUERY_BLOCK]; /* of g */
@@ -35,6 +30,12 @@ FA_FUNC void additive_find_pairs(const score_block *b, additive_pairs *pairs) {
     }
 }
 
+/* Gradient of one tile, features in lanes: for g_ij = d loss / d score_ij (already scaled)
+ *   dq_i += g_ij act'_ij,  dk_j += g_ij act'_ij  (times v_h, and 4 for tanh, once at the end),   dv_h += g_ij act_ijh.
+ * g_ij = 0 means masked or no influence: the pair is skipped. Four vectors of features share one division;
+ * estimates are one for each, as many operations in shorter chains (17.5 cycles for 64 features, 20.5 with one for
+ * four), and need no cap: that of infinity is 0.
+ */
 FA_INLINE void additive_backward_body(const int activation, const int capped, const int estimates, const score_block *b,
                                       const additive_pairs *pairs, real *d_v) {
     const vec one = vset1(1), cap = vset1(FA_ADDITIVE_CAP);
